@@ -1,0 +1,67 @@
+"""One attention for every family: grouped-query heads, optional window, optional soft-cap.
+
+Shapes: B batch, H query heads, K key/value heads, G = H / K queries that share a key head, L new tokens,
+S keys seen, D head dimension.
+"""
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.modeling.elementary import built_in_is_slow, softcap, softmax
+from mlx_suite.modeling.masks import Mask, causal_mask
+from mlx_suite.modeling.rope import Rope
+
+
+def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | None, mask: Mask) -> mx.array:
+    """Attention of q (B, H, L, D) over k, v (B, K, S, D): scale, cap, mask, fp32 softmax, in that order.
+
+    Neighbouring query heads share a key head (repeat_interleave, not tile). Without a cap this is
+    `mx.fast.scaled_dot_product_attention`, which knows no cap (Gemma 2 report, section 2) and which the CPU backend
+    composes of the same operations as stand here, with a slow softmax.
+    """
+    if cap is None and not built_in_is_slow(q):
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+    B, H, L, D = q.shape
+    K, S = k.shape[1], k.shape[2]
+    grouped = (q * scale).reshape(B, K, H // K * L, D)
+    scores = (grouped @ k.swapaxes(-1, -2)).reshape(B, K, H // K, L, S)
+    if cap is not None:
+        scores = softcap(scores, cap)
+    if isinstance(mask, str):
+        mask = causal_mask(S)[S - L :]
+    if mask is not None:
+        visible = mask[:, :, None] if mask.ndim == 4 else mask
+        scores = mx.where(visible, scores, mx.finfo(scores.dtype).min)
+    weights = softmax(scores).reshape(B, K, H // K * L, S)
+    return (weights @ v).reshape(B, H, L, D)
+
+
+class Attention(nn.Module):
+    """Self-attention of one layer; `window` is how many keys a query sees, itself included."""
+
+    def __init__(self, config: ModelConfig, window: int | None, rope: Rope) -> None:
+        super().__init__()
+        d, D = config.hidden_size, config.head_dim
+        H, K = config.num_attention_heads, config.num_key_value_heads
+        self.heads, self.key_heads = H, K
+        self.scale, self.cap, self.window = config.scale, config.attn_logit_softcapping, window
+        self._rope = rope
+        self.q_proj = nn.Linear(d, H * D, bias=config.attention_bias)
+        self.k_proj = nn.Linear(d, K * D, bias=config.attention_bias)
+        self.v_proj = nn.Linear(d, K * D, bias=config.attention_bias)
+        self.o_proj = nn.Linear(H * D, d, bias=config.attention_bias)
+
+    def __call__(self, x: mx.array, mask: Mask, cache: Any) -> mx.array:
+        B, L, _ = x.shape
+        q = self.q_proj(x).reshape(B, L, self.heads, -1).transpose(0, 2, 1, 3)  # (B, H, L, D)
+        k = self.k_proj(x).reshape(B, L, self.key_heads, -1).transpose(0, 2, 1, 3)  # (B, K, L, D)
+        v = self.v_proj(x).reshape(B, L, self.key_heads, -1).transpose(0, 2, 1, 3)
+        offset = 0 if cache is None else cache.offset
+        q, k = self._rope(q, offset), self._rope(k, offset)
+        if cache is not None:
+            k, v = cache.update_and_fetch(k, v)
+        out = attend(q, k, v, self.scale, self.cap, mask)  # (B, H, L, D)
+        return self.o_proj(out.transpose(0, 2, 1, 3).reshape(B, L, -1))

@@ -1,0 +1,174 @@
+"""What a checkpoint's `config.json` says about its shape, read once and checked as a whole.
+
+Two generations of files are in use: `rope_theta` beside `rope_scaling`, and `rope_parameters` as transformers 5
+writes it. Both are read here and nowhere else.
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlx_suite.runtime.errors import UserError
+
+LLAMA_TYPES = ("llama", "mistral")
+GEMMA2_TYPES = ("gemma2",)
+OUR_TYPES = LLAMA_TYPES + GEMMA2_TYPES
+
+REQUIRED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "rms_norm_eps",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeSettings:
+    """Rotary embedding: θ and, for Llama 3.1 and later, the frequency scaling of its long-context training."""
+
+    theta: float = 10000.0
+    kind: str = "default"
+    """`default`, `linear` (positions divided by `factor`) or `llama3` (long wavelengths divided by `factor`)."""
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position_embeddings: int = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of a Llama, Mistral or Gemma 2 model, under the names of Hugging Face's `config.json`."""
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    rms_norm_eps: float
+    max_position_embeddings: int
+    tie_word_embeddings: bool
+    rope: RopeSettings
+    windows: tuple[int | None, ...]
+    """Per layer: how many keys a query sees, itself included; None sees all."""
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    query_pre_attn_scalar: float | None = None
+    """Gemma 2: queries are scaled by its inverse square root; None means `head_dim`."""
+    attn_logit_softcapping: float | None = None
+    final_logit_softcapping: float | None = None
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The `config.json` this was read from, kept so that a saved model carries every key on."""
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any], where: str = "config.json") -> "ModelConfig":
+        """Read a parsed `config.json`; raises UserError that lists every problem at once."""
+        problems = [f"{key} is missing" for key in REQUIRED if config.get(key) is None]
+        problems += [f"{key} is {config[key]!r}, not a positive number" for key in REQUIRED
+                     if config.get(key) is not None and not _positive(config[key])]
+        model_type = config.get("model_type")
+        if model_type not in OUR_TYPES:
+            problems.append(f"model_type is {model_type!r}, not one of {', '.join(OUR_TYPES)}")
+        if problems:
+            raise _bad_config(problems, where)
+
+        heads = config["num_attention_heads"]
+        head_dim = config.get("head_dim") or config["hidden_size"] // heads
+        key_value_heads = config.get("num_key_value_heads") or heads
+        layers = config["num_hidden_layers"]
+        if not config.get("head_dim") and config["hidden_size"] % heads:
+            problems.append(f"hidden_size {config['hidden_size']} is no multiple of num_attention_heads {heads}")
+        if heads % key_value_heads:
+            problems.append(f"num_attention_heads {heads} is no multiple of num_key_value_heads {key_value_heads}")
+        if head_dim % 2:
+            problems.append(f"head_dim {head_dim} is odd; rotary embedding turns pairs")
+        gemma = model_type in GEMMA2_TYPES
+        activation = config.get("hidden_activation") or config.get("hidden_act")
+        expected = ("gelu_pytorch_tanh", "gelu") if gemma else ("silu",)
+        if activation is not None and activation not in expected:
+            problems.append(f"the activation is {activation!r}; {model_type} uses {expected[0]}")
+        rope, rope_problems = _read_rope(config)
+        windows, window_problems = _read_windows(config, layers)
+        problems += rope_problems + window_problems
+        if problems:
+            raise _bad_config(problems, where)
+
+        return cls(
+            model_type=model_type,
+            vocab_size=config["vocab_size"],
+            hidden_size=config["hidden_size"],
+            intermediate_size=config["intermediate_size"],
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=key_value_heads,
+            head_dim=head_dim,
+            rms_norm_eps=config["rms_norm_eps"],
+            max_position_embeddings=config.get("max_position_embeddings") or 8192,
+            tie_word_embeddings=bool(config.get("tie_word_embeddings", gemma)),
+            rope=rope,
+            windows=windows,
+            attention_bias=bool(config.get("attention_bias", False)),
+            mlp_bias=bool(config.get("mlp_bias", False)),
+            query_pre_attn_scalar=config.get("query_pre_attn_scalar", 256) if gemma else None,
+            attn_logit_softcapping=config.get("attn_logit_softcapping", 50.0) if gemma else None,
+            final_logit_softcapping=config.get("final_logit_softcapping", 30.0) if gemma else None,
+            source=dict(config),
+        )
+
+    @property
+    def scale(self) -> float:
+        """What a query is multiplied by before it meets the keys."""
+        return float(self.query_pre_attn_scalar or self.head_dim) ** -0.5
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _bad_config(problems: list[str], where: str) -> UserError:
+    return UserError(
+        what="the model's configuration cannot be used: " + "; ".join(problems),
+        where=where,
+        fix="check that the folder holds a whole Hugging Face checkpoint, or fetch it again",
+    )
+
+
+def _read_rope(config: Mapping[str, Any]) -> tuple[RopeSettings, list[str]]:
+    """Both generations: `rope_parameters` (transformers 5) wins over `rope_theta` + `rope_scaling`."""
+    settings = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
+    kind = settings.get("rope_type") or settings.get("type") or "default"
+    theta = settings.get("rope_theta") or config.get("rope_theta") or 10000.0
+    if kind == "default":
+        return RopeSettings(theta=theta), []
+    if kind == "linear" and _positive(settings.get("factor")):
+        return RopeSettings(theta=theta, kind=kind, factor=settings["factor"]), []
+    if kind == "llama3":
+        names = [n for n in inspect.signature(RopeSettings).parameters if n not in ("theta", "kind")]
+        missing = [n for n in names if not _positive(settings.get(n))]
+        if missing:
+            return RopeSettings(), [f"llama3 rope scaling lacks {', '.join(missing)}"]
+        return RopeSettings(theta=theta, kind=kind, **{n: settings[n] for n in names}), []
+    return RopeSettings(), [f"rope scaling {kind!r} is not known; known: default, linear, llama3"]
+
+
+def _read_windows(config: Mapping[str, Any], layers: int) -> tuple[tuple[int | None, ...], list[str]]:
+    """Llama has no window; Mistral has one in every layer; Gemma 2 in every other layer, the first included."""
+    window = config.get("sliding_window")
+    model_type = config["model_type"]
+    if model_type == "llama" or window is None:
+        return (None,) * layers, []
+    if not _positive(window):
+        return (None,) * layers, [f"sliding_window is {window!r}, not a positive number"]
+    if model_type == "mistral":
+        return (window,) * layers, []
+    kinds = config.get("layer_types") or [
+        "full_attention" if i % 2 else "sliding_attention" for i in range(layers)
+    ]
+    if len(kinds) != layers:
+        return (None,) * layers, [f"layer_types names {len(kinds)} layers, num_hidden_layers is {layers}"]
+    return tuple(window if kind == "sliding_attention" else None for kind in kinds), []

@@ -1,0 +1,30 @@
+"""Which keys a query may see. True means visible.
+
+Shapes: L queries, S keys, W window.
+"""
+
+from typing import Any
+
+import mlx.core as mx
+
+Mask = mx.array | str | None
+"""None (all visible), "causal", or a boolean array that broadcasts to (B, H, L, S)."""
+
+
+def causal_mask(length: int, window: int | None = None) -> mx.array:
+    """(L, L): each position sees itself and what came before, at most `window` positions in all."""
+    query = mx.arange(length)[:, None]
+    key = mx.arange(length)[None, :]
+    visible = key <= query
+    return visible if window is None else visible & (key > query - window)
+
+
+def attention_mask(length: int, cache: Any, window: int | None) -> Mask:
+    """The mask for `length` new tokens behind what `cache` (one layer's, or None) already holds."""
+    if cache is not None:
+        return cache.make_mask(length, return_array=False, window_size=window)
+    if length == 1:
+        return None
+    if window is None or length <= window:
+        return "causal"
+    return causal_mask(length, window)
