@@ -1,0 +1,136 @@
+"""A plain training loop: packed rows in, a trained model out, at home after a kill.
+
+Shapes: B rows of a batch, L positions.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_map
+
+from mlx_suite.data.rows import Rows, batches
+from mlx_suite.training.checkpoint import load_checkpoint, save_checkpoint
+from mlx_suite.training.documents import document_caches
+from mlx_suite.training.loss import mean_loss
+from mlx_suite.training.schedule import WarmupCosine
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How to train. Batches are counted in rows, everything that is counted in time in optimizer steps."""
+
+    steps: int
+    batch: int = 16
+    """Rows per optimizer step."""
+    learning_rate: float = 2e-3
+    """Peak; high because the models are small."""
+    warmup: int = 200
+    floor: float = 0.02
+    """The last step's learning rate as a share of the peak."""
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    """Largest norm of the whole gradient."""
+    seed: int = 0
+    streams: int = 1
+    """Parts of a batch computed side by side; 2 pays on a CPU of two cores, where one stream leaves one idle."""
+    save_every: int = 200
+    log_every: int = 20
+
+
+def make_optimizer(settings: TrainSettings) -> optim.Optimizer:
+    """AdamW under a warm-up and a cosine."""
+    schedule = WarmupCosine(
+        peak=settings.learning_rate,
+        steps=settings.steps,
+        warmup=settings.warmup,
+        floor=settings.floor * settings.learning_rate,
+    )
+    return optim.AdamW(schedule, betas=[0.9, 0.95], weight_decay=settings.weight_decay, bias_correction=True)
+
+
+def make_step(
+    model: nn.Module, optimizer: optim.Optimizer, settings: TrainSettings
+) -> Callable[[mx.array, mx.array, mx.array], mx.array]:
+    """A compiled optimizer step: tokens and document (B, L + 1), trained (B, L) → the batch's mean loss."""
+    layers = len(model.layers)
+    streams = [mx.default_stream(mx.default_device())]
+    streams += [mx.new_stream(mx.default_device()) for _ in range(settings.streams - 1)]
+
+    def loss(module: nn.Module, tokens: mx.array, document: mx.array, trained: mx.array) -> mx.array:
+        logits = module(tokens[:, :-1], document_caches(document[:, :-1], layers))
+        return mean_loss(logits, tokens[:, 1:], trained)
+
+    loss_and_grad = nn.value_and_grad(model, loss)
+
+    def parts(tokens: mx.array, document: mx.array, trained: mx.array) -> tuple[mx.array, Any]:
+        """The batch's loss and gradient, its parts weighed by their trained tokens."""
+        total = trained.sum()
+        losses, gradients = [], []
+        for i, stream in enumerate(streams):
+            rows = slice(i * tokens.shape[0] // len(streams), (i + 1) * tokens.shape[0] // len(streams))
+            with mx.stream(stream):
+                value, gradient = loss_and_grad(model, tokens[rows], document[rows], trained[rows])
+                weight = trained[rows].sum() / total
+                losses.append(value * weight)
+                gradients.append(tree_map(lambda g, w=weight: g * w, gradient))
+        return sum(losses[1:], losses[0]), tree_map(lambda *gs: sum(gs[1:], gs[0]), *gradients)
+
+    state = [model.state, optimizer.state]
+
+    def step(tokens: mx.array, document: mx.array, trained: mx.array) -> mx.array:
+        value, gradient = parts(tokens, document, trained)
+        gradient, _ = optim.clip_grad_norm(gradient, settings.clip)
+        optimizer.update(model, gradient)
+        return value
+
+    return mx.compile(step, inputs=state, outputs=state)
+
+
+def train(model: nn.Module, rows: Rows, settings: TrainSettings, run: Path) -> None:
+    """Train `model` in place up to `settings.steps`, from the last checkpoint in `run` if there is one.
+
+    Writes `run`/metrics.jsonl: step, mean loss since the last line (nats per token), learning rate, trained
+    tokens per second.
+    """
+    optimizer = make_optimizer(settings)
+    optimizer.init(model.trainable_parameters())
+    done = load_checkpoint(run, model, optimizer)
+    step = make_step(model, optimizer, settings)
+    trained = rows.trained
+    run.mkdir(parents=True, exist_ok=True)
+    losses: list[float] = []
+    tokens, since = 0, time.perf_counter()
+    for number, chosen in enumerate(batches(len(rows), settings.batch, settings.seed, start=done), start=done + 1):
+        if number > settings.steps:
+            break
+        mask = trained[chosen]
+        loss = step(mx.array(rows.tokens[chosen]), mx.array(rows.document[chosen]), mx.array(mask))
+        mx.eval(loss, model.state, optimizer.state)
+        losses.append(loss.item())
+        tokens += int(mask.sum())
+        if not losses[-1] < float("inf"):
+            raise FloatingPointError(f"the loss became {losses[-1]} at step {number}")
+        if number % settings.log_every == 0 or number == settings.steps:
+            line = {
+                "step": number,
+                "loss": round(sum(losses) / len(losses), 5),
+                "learning_rate": round(float(optimizer.learning_rate), 7),
+                "tokens_per_second": round(tokens / (time.perf_counter() - since)),
+            }
+            with (run / "metrics.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            losses, tokens, since = [], 0, time.perf_counter()
+        if number % settings.save_every == 0 or number == settings.steps:
+            save_checkpoint(run, number, model, optimizer)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Parameters, a tied head counted once."""
+    return sum(value.size for _, value in tree_flatten(model.parameters()))

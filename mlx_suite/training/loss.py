@@ -1,0 +1,20 @@
+"""Next-token cross-entropy over the tokens that are trained.
+
+Shapes: B rows, L positions, V vocabulary.
+"""
+
+import mlx.core as mx
+
+from mlx_suite.modeling.elementary import logsumexp
+
+
+def token_losses(logits: mx.array, targets: mx.array) -> mx.array:
+    """−log p(target) in nats, fp32: logits (B, L, V), targets (B, L) → (B, L)."""
+    picked = mx.take_along_axis(logits, targets[..., None], axis=-1).squeeze(-1)
+    return logsumexp(logits) - picked.astype(mx.float32)
+
+
+def mean_loss(logits: mx.array, targets: mx.array, trained: mx.array) -> mx.array:
+    """Mean over the positions where `trained` (B, L) is 1; the caller sees to it that there is one."""
+    weight = trained.astype(mx.float32)
+    return (token_losses(logits, targets) * weight).sum() / weight.sum()
