@@ -1,0 +1,249 @@
+"""Generation: a fixed set of slots that decode in lock step, each walking its own program.
+
+When a program's sampled text ends, what it gives next is fed into the same slot, on the same keys and values:
+nothing is prefilled twice. The start that programs share (Magpie's header) is computed once and restored into every
+slot that takes a new program. A step is launched before the tokens of the one before are read, so the device does
+not wait for Python.
+
+Shapes: S slots, V vocabulary.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_suite.engine.program import Choose, Done, Request, Sample
+from mlx_suite.engine.scoring import label_log_probs
+from mlx_suite.engine.slots import Row, SlotCache, slot_caches
+from mlx_suite.engine.step import GREEDY, Feed, Stepper
+from mlx_suite.engine.walker import Walker
+
+RIDE = 16
+"""Given text of up to this many tokens rides along, one token per step; longer text is prefilled in chunks."""
+CHUNK = 512
+"""Tokens of a prefill chunk: enough to keep a GPU busy, few enough to bound the attention scores."""
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What a run has cost."""
+
+    prefilled: int = 0
+    """Tokens fed in chunks."""
+    ridden: int = 0
+    """Given tokens fed one per step."""
+    sampled: int = 0
+    """Tokens the model wrote, stop tokens included."""
+    steps: int = 0
+    slot_steps: int = 0
+    """Steps times their slots."""
+    idle: int = 0
+    """Slot-steps that served no program: an empty slot, or one whose program had just ended."""
+
+    @property
+    def busy(self) -> float:
+        """Share of the slot-steps that served a program."""
+        return 1.0 - self.idle / max(self.slot_steps, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """A program's given start, which others are likely to share, and its keys and values per layer."""
+
+    tokens: list[int]
+    layers: list[list[mx.array]]
+
+
+@dataclass(kw_only=True)
+class Flight:
+    """A step on its way: the tokens it draws, (S,), and per slot which walker's which segment they are for."""
+
+    tokens: mx.array
+    walkers: list[Walker | None]
+    segments: list[int]
+    """0 where the token drawn is for nobody."""
+
+
+class Engine:
+    """Runs programs on `model` in `slots` slots, each within `context` tokens. One run at a time."""
+
+    def __init__(self, model: Any, *, slots: int = 16, context: int = 8192) -> None:
+        self.model, self.slots, self.context = model, slots, context
+        self.counts = Counts()
+        self.prefix: Prefix | None = None
+        self._open_slots()
+
+    def _open_slots(self) -> None:
+        self.caches: list[SlotCache] = slot_caches(self.model, self.slots)
+        self.stepper = Stepper(self.model, self.caches)
+        self.walkers: list[Walker | None] = [None] * self.slots
+        self.held: list[list[int]] = [[] for _ in self.walkers]
+        """Per free slot, the tokens whose keys and values it still holds."""
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Done]:
+        """Yield each program as it ends; requests are drawn from the iterable when a slot is free."""
+        if len(self.walkers) < self.slots:
+            self._open_slots()  # the last run ended on fewer
+        waiting: Iterator[Request] | None = iter(requests)
+        flight: Flight | None = None
+        while True:
+            waiting = yield from self._fill(waiting)
+            if flight is not None and waiting is None:
+                flight = self._shrink(flight)
+            launched = self._launch(flight) if any(self.walkers) else None
+            if flight is not None:
+                self._read(flight)
+                yield from self._settle(range(len(self.walkers)))
+            elif launched is None:
+                return
+            flight = launched
+
+    # ---- programs come and go
+
+    def _fill(self, waiting: Iterator[Request] | None) -> Iterator[Done]:
+        """Give every free slot a program. Returns what is left of the requests, None at their end."""
+        for slot in range(len(self.walkers)):
+            while waiting is not None and self.walkers[slot] is None:
+                request = next(waiting, None)
+                if request is None:
+                    return None
+                walker = Walker(request, self.context)
+                self.walkers[slot] = walker
+                if not walker.ended:
+                    self._enter(slot, walker)
+                yield from self._settle([slot])
+        return waiting
+
+    def _enter(self, slot: int, walker: Walker) -> None:
+        """Rewind the slot to what it holds of the program's given start and compute the rest of it."""
+        start = walker.pending[:-1]
+        kept = self._rewind(slot, start)
+        if self.prefix is not None and kept < len(self.prefix.tokens):
+            length = len(self.prefix.tokens)
+            if start[:length] == self.prefix.tokens:
+                self._reserve(length)
+                for cache, saved in zip(self.caches, self.prefix.layers, strict=True):
+                    cache.restore(slot, length, saved)
+                kept = length
+        walker.fed = kept
+        if kept < len(start):
+            self._prefill(slot, walker)
+            layers = [cache.held(slot, len(start)) for cache in self.caches]
+            # Evaluated now: a lazy slice would keep the caches' memory and make every later write copy it.
+            mx.eval(layers)
+            self.prefix = Prefix(tokens=start, layers=layers)
+
+    def _rewind(self, slot: int, start: list[int]) -> int:
+        """How many tokens of `start` the slot holds and can go back to; a ring that has turned cannot go back."""
+        held = self.held[slot]
+        shared = 0
+        while shared < min(len(held), len(start)) and held[shared] == start[shared]:
+            shared += 1
+        turned = any(
+            cache.window is not None and len(held) >= cache.window for cache in self.caches
+        )
+        return 0 if turned and shared < len(held) else shared
+
+    def _prefill(self, slot: int, walker: Walker) -> None:
+        """Feed all that is pending but the last token, whose output decides what comes next."""
+        while len(walker.pending) > 1:
+            chunk = walker.pending[:-1][:CHUNK]
+            self._reserve(walker.fed + len(chunk))
+            self.model(
+                mx.array([chunk]), cache=[Row(cache, slot, walker.fed) for cache in self.caches]
+            )
+            mx.eval([cache.state for cache in self.caches])
+            walker.fed += len(chunk)
+            self.counts.prefilled += len(chunk)
+
+    def _settle(self, slots: Iterable[int]) -> Iterator[Done]:
+        """Do what needs no step: choose labels, prefill long text, see ended programs out."""
+        for slot in slots:
+            walker = self.walkers[slot]
+            if walker is None:
+                continue
+            while isinstance(walker.active, Choose):
+                self._prefill(slot, walker)
+                walker.chose(
+                    label_log_probs(
+                        self.model,
+                        self.caches,
+                        slot,
+                        walker.fed,
+                        walker.pending[0],
+                        walker.active.labels,
+                    )
+                )
+            if walker.ended:
+                self.walkers[slot] = None
+                self.held[slot] = walker.sequence[: walker.fed]
+                yield walker.done()
+            elif len(walker.pending) > RIDE:
+                self._prefill(slot, walker)
+
+    def _shrink(self, flight: Flight) -> Flight:
+        """At the end of the work, go on with half the slots once half of them are free."""
+        keep = [slot for slot, walker in enumerate(self.walkers) if walker is not None]
+        if not keep or len(keep) > len(self.walkers) // 2:
+            return flight
+        for cache in self.caches:
+            cache.keep_slots(keep)
+        self.walkers = [self.walkers[i] for i in keep]
+        self.held = [self.held[i] for i in keep]
+        return Flight(
+            tokens=flight.tokens[mx.array(keep)],
+            walkers=[flight.walkers[i] for i in keep],
+            segments=[flight.segments[i] for i in keep],
+        )
+
+    # ---- steps
+
+    def _launch(self, flight: Flight | None) -> Flight:
+        """Start a step: each walker feeds its next known token or, still unread, the one it has just drawn."""
+        feeds, segments = [], []
+        for walker, held in zip(self.walkers, self.held, strict=True):
+            if walker is None:
+                # A free slot writes behind what it holds.
+                feeds.append(
+                    Feed(token=0, position=len(held), seed=0, sampling=GREEDY, first=False)
+                )
+                segments.append(0)
+                continue
+            assert isinstance(walker.active, Sample)
+            position, known = walker.fed, len(walker.sequence)
+            token = walker.sequence[position] if position < known else None
+            walker.fed += 1
+            self.counts.ridden += token is not None
+            draws = walker.fed >= known
+            feeds.append(
+                Feed(
+                    token=token,
+                    position=position,
+                    seed=walker.request.seed,
+                    sampling=walker.active.sampling if draws else GREEDY,
+                    first=walker.fed == walker.start,
+                )
+            )
+            segments.append(walker.segment if draws else 0)
+        self._reserve(1 + max(feed.position for feed in feeds))
+        tokens = self.stepper.step(feeds, None if flight is None else flight.tokens)
+        self.counts.steps += 1
+        self.counts.slot_steps += len(feeds)
+        return Flight(tokens=tokens, walkers=list(self.walkers), segments=segments)
+
+    def _read(self, flight: Flight) -> None:
+        """Take the tokens of a step that has been launched a turn ago."""
+        drawn: list[int] = flight.tokens.tolist()
+        for walker, segment, token in zip(flight.walkers, flight.segments, drawn, strict=True):
+            if walker is None or walker.ended:
+                self.counts.idle += 1
+            elif segment == walker.segment:
+                self.counts.sampled += 1
+                walker.wrote(token)
+
+    def _reserve(self, tokens: int) -> None:
+        """Room for `tokens` positions in every slot."""
+        for cache in self.caches:
+            cache.reserve(tokens)

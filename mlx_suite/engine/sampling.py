@@ -1,0 +1,62 @@
+"""The next token of every row in one vectorised call, each row with its own settings and its own random numbers.
+
+Shapes: S rows, V vocabulary.
+"""
+
+import mlx.core as mx
+
+from mlx_suite.modeling.elementary import softmax
+
+_MASK64 = (1 << 64) - 1
+
+
+def uniform(seed: int, index: int) -> float:
+    """The `index`-th random number of a row, in [0, 1): a hash (SplitMix64) of seed and index.
+
+    A row's numbers depend on nothing but its seed, so its text does not change with its neighbours, its slot or
+    the moment it is generated. 24 bits: all that fp32 can tell apart below 1.
+    """
+    z = _mix(_mix(seed & _MASK64) + index)
+    return (z >> 40) / (1 << 24)
+
+
+def _mix(z: int) -> int:
+    z = (z + 0x9E3779B97F4A7C15) & _MASK64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return z ^ (z >> 31)
+
+
+def keep_probable(probs: mx.array, top_p: mx.array, min_p: mx.array) -> mx.array:
+    """Zero what top-p and min-p, (S,) each, leave out of probs (S, V). Ties at the threshold are kept."""
+    ranked = mx.sort(probs, axis=-1)[:, ::-1]
+    before = mx.cumsum(ranked, axis=-1) - ranked
+    kept = (before < top_p[:, None]).sum(
+        axis=-1, keepdims=True
+    )  # at least 1: nothing comes before the first
+    threshold = mx.take_along_axis(ranked, mx.maximum(kept - 1, 0), axis=-1)
+    threshold = mx.maximum(threshold, min_p[:, None] * ranked[:, :1])
+    return mx.where(probs >= threshold, probs, 0.0)
+
+
+def draw(
+    logits: mx.array,
+    uniforms: mx.array,
+    temperature: mx.array,
+    limits: tuple[mx.array, mx.array] | None = None,
+) -> mx.array:
+    """One token per row, (S,) uint32, from logits (S, V).
+
+    Rows of temperature 0 take the most probable token, the others invert the cumulative distribution at their
+    `uniforms` (S,). `limits` are (top_p, min_p), None where no row uses them and the sort can be saved.
+    """
+    logits = logits.astype(mx.float32)
+    best = mx.argmax(logits, axis=-1)
+    probs = softmax(logits / mx.maximum(temperature, 1e-4)[:, None])
+    if limits is not None:
+        probs = keep_probable(probs, *limits)
+    cumulative = mx.cumsum(probs, axis=-1)
+    # Past the last rounding error of the sum there would be no token to take.
+    target = mx.minimum(uniforms, 1.0 - 2**-22)[:, None] * cumulative[:, -1:]
+    drawn = (cumulative <= target).sum(axis=-1)
+    return mx.where(temperature == 0.0, best, drawn).astype(mx.uint32)

@@ -1,0 +1,173 @@
+"""Key/value memory for a fixed set of slots, each at its own position.
+
+A slot cache stands where a model expects a layer's cache (mlx-lm's calling convention), so every architecture whose
+layers keep plain keys and values runs in the engine. Decoding advances all slots by one token; a long text enters
+one slot at a time through `Row`; labels are scored through `Peek`, which leaves the slot as it was.
+
+Keys are stored after rotary embedding, so their order in memory does not matter.
+
+Shapes: S slots, H key heads, C capacity, D head dimension, T tokens of a chunk.
+"""
+
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_suite.modeling.masks import Mask
+from mlx_suite.runtime.errors import UserError
+
+
+class SlotCache:
+    """All keys of every slot, or, with a window W, a ring of the last W: position p lives at index p mod W."""
+
+    def __init__(self, slots: int, window: int | None = None) -> None:
+        self.slots, self.window = slots, window
+        self.state: list[mx.array] = []
+        """[keys, values], (S, H, C, D) each; empty until the first tokens tell H and D."""
+        self.offset: mx.array = mx.zeros((slots,), mx.int32)
+        """(S,): the position at which each slot's next token is written."""
+        self.capacity = 0
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for `tokens` per slot; what is held stays."""
+        self.capacity = max(
+            self.capacity, tokens if self.window is None else min(tokens, self.window)
+        )
+        if self.state and self.state[0].shape[2] < self.capacity:
+            self.state[:] = [_lengthened(each, self.capacity) for each in self.state]
+
+    def allocate(self, keys: mx.array, values: mx.array) -> None:
+        """Take the number of heads and the precision from the first keys and values seen."""
+        if not self.state:
+            for like in (keys, values):
+                _, H, _, D = like.shape
+                self.state.append(mx.zeros((self.slots, H, self.capacity, D), like.dtype))
+
+    def index(self, position: Any) -> Any:
+        return position if self.window is None else position % self.window
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """One new token per slot: write it at its slot's position, return everything."""
+        assert keys.shape[2] == 1
+        self.allocate(keys, values)
+        at = self.index(self.offset)[:, None, None, None]
+        self.state[:] = [
+            mx.put_along_axis(held, mx.broadcast_to(at, new.shape), new, axis=2)
+            for held, new in zip(self.state, (keys, values), strict=True)
+        ]
+        return self.state[0], self.state[1]
+
+    def make_mask(
+        self, length: int, return_array: bool = True, window_size: int | None = None
+    ) -> mx.array:
+        """(S, 1, 1, C): what each slot's next token sees, itself included.
+
+        In a ring every index up to the position is within the window, and all of them are once it is full.
+        """
+        index = mx.arange(self.capacity)
+        visible = index <= self.offset[:, None]
+        if self.window is None and window_size is not None:
+            visible = visible & (index > self.offset[:, None] - window_size)
+        return visible[:, None, None, :]
+
+    def held(self, slot: int, length: int) -> list[mx.array]:
+        """Keys and values of a slot that holds `length` tokens, in order of position: (1, H, ≤ length, D)."""
+        rows = [each[slot : slot + 1] for each in self.state]
+        if self.window is None or length <= self.window:
+            return [each[:, :, :length] for each in rows]
+        order = mx.array([p % self.window for p in range(length - self.window, length)])
+        return [mx.take(each, order, axis=2) for each in rows]
+
+    def restore(self, slot: int, length: int, saved: list[mx.array]) -> None:
+        """Put back what `held` gave, as positions up to `length`."""
+        self.write(slot, length - saved[0].shape[2], saved)
+
+    def write(self, slot: int, start: int, new: list[mx.array]) -> None:
+        """Store the keys and values of positions start, start + 1, …; a ring keeps the last W of them."""
+        end = start + new[0].shape[2]
+        first = start if self.window is None else max(start, end - self.window)
+        if first == end:
+            return
+        # A ring may close within the chunk: then it is written in two pieces.
+        at, size = self.index(first), end - first
+        before = size if self.window is None else min(size, self.window - at)
+        for held, each in zip(self.state, new, strict=True):
+            late = each[:, :, first - start :]
+            held[slot : slot + 1, :, at : at + before] = late[:, :, :before]
+            if before < size:
+                held[slot : slot + 1, :, : size - before] = late[:, :, before:]
+
+    def keep_slots(self, slots: list[int]) -> None:
+        """Go on with these slots alone."""
+        self.slots = len(slots)
+        self.state[:] = [each[mx.array(slots)] for each in self.state]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(each.nbytes for each in self.state)
+
+
+class Peek:
+    """Several continuations of one slot side by side, none of them kept."""
+
+    def __init__(self, cache: SlotCache, slot: int, position: int) -> None:
+        self.cache, self.slot, self.offset = cache, slot, position
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        self.cache.allocate(keys, values)
+        old = self.cache.held(self.slot, self.offset)
+        copies = keys.shape[0]
+        joined = [
+            mx.concatenate([mx.repeat(each, copies, axis=0), new], axis=2)
+            for each, new in zip(old, (keys, values), strict=True)
+        ]
+        return joined[0], joined[1]
+
+    def make_mask(
+        self, length: int, return_array: bool = False, window_size: int | None = None
+    ) -> Mask:
+        """What `length` tokens behind the slot's text see of it and of each other."""
+        window = self.cache.window or window_size
+        if window is None:
+            return None if length == 1 else "causal"
+        kept = min(self.offset, self.cache.window or self.offset)
+        key = mx.arange(self.offset - kept, self.offset + length)
+        query = mx.arange(self.offset, self.offset + length)[:, None]
+        return (key <= query) & (key > query - window)
+
+
+class Row(Peek):
+    """A chunk of text entering one slot at `position`."""
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        seen = super().update_and_fetch(keys, values)
+        self.cache.write(self.slot, self.offset, [keys, values])
+        return seen
+
+
+def _lengthened(held: mx.array, capacity: int) -> mx.array:
+    S, H, C, D = held.shape
+    return mx.concatenate([held, mx.zeros((S, H, capacity - C, D), held.dtype)], axis=2)
+
+
+def slot_caches(model: Any, slots: int) -> list[SlotCache]:
+    """One slot cache per layer of `model`; raises UserError where layers keep something other than keys and values."""
+    config = getattr(model, "config", None)
+    if hasattr(config, "windows"):
+        return [SlotCache(slots, window) for window in config.windows]
+    from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+
+    caches = []
+    for cache in make_prompt_cache(model):
+        if type(cache) is KVCache:
+            caches.append(SlotCache(slots))
+        elif type(cache) is RotatingKVCache and cache.keep == 0:
+            caches.append(SlotCache(slots, cache.max_size))
+        else:
+            raise UserError(
+                what=f"{type(model).__module__.split('.')[-1]} layers keep a {type(cache).__name__}, which cannot "
+                "be rewound and shared between rows",
+                where="the model's architecture",
+                fix="use a model whose layers keep plain keys and values (Llama, Mistral, Gemma, Qwen, Phi, ...)",
+            )
+    return caches

@@ -1,0 +1,112 @@
+"""One compiled decoding step for all slots: feed a token each, draw the next.
+
+Shapes: S slots, V vocabulary.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_suite.engine.program import Sampling
+from mlx_suite.engine.sampling import draw, uniform
+from mlx_suite.engine.slots import SlotCache
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """What one slot does in a step."""
+
+    token: int | None
+    """The token to feed; None feeds what the slot drew in the step before."""
+    position: int
+    seed: int
+    sampling: Sampling
+    first: bool
+    """Whether the token drawn is the first of its segment."""
+
+    @property
+    def banned(self) -> tuple[int, ...]:
+        return self.sampling.banned + (self.sampling.banned_first if self.first else ())
+
+
+class Stepper:
+    """Compiles the step once per number of slots and capacity, and per kind of sampling in use."""
+
+    def __init__(self, model: Any, caches: list[SlotCache]) -> None:
+        self.model, self.caches = model, caches
+        self.compiled: dict[tuple[bool, bool], Callable[..., mx.array]] = {}
+        self.bans: dict[tuple[int, ...], mx.array] = {}
+
+    def step(self, feeds: Sequence[Feed], drawn: mx.array | None) -> mx.array:
+        """Feed every slot and start drawing its next token, (S,); `drawn` is what the step before drew."""
+        ints = mx.array(
+            [
+                [f.token or 0 for f in feeds],
+                [f.token is None for f in feeds],
+                [f.position for f in feeds],
+            ]
+        )
+        floats = mx.array(
+            [
+                [uniform(f.seed, f.position + 1) if f.sampling.temperature else 0.0 for f in feeds],
+                [f.sampling.temperature for f in feeds],
+                [f.sampling.top_p for f in feeds],
+                [f.sampling.min_p for f in feeds],
+            ]
+        )
+        limited = any(f.sampling.top_p < 1.0 or f.sampling.min_p > 0.0 for f in feeds)
+        bans = self.ban_rows(feeds)
+        run = self.variant(limited, bans is not None)
+        previous = ints[0].astype(mx.uint32) if drawn is None else drawn
+        tokens = run(ints, floats, previous, *([] if bans is None else [bans]))
+        mx.async_eval(tokens, [cache.state for cache in self.caches])
+        return tokens
+
+    def variant(self, limited: bool, banning: bool) -> Callable[..., mx.array]:
+        key = (limited, banning)
+        if key not in self.compiled:
+            states = [cache.state for cache in self.caches]
+            # The first step allocates the caches, which a compiled function cannot.
+            if not states[0]:
+                return self.plain(limited)
+            self.compiled[key] = mx.compile(self.plain(limited), inputs=states, outputs=states)
+        return self.compiled[key]
+
+    def plain(self, limited: bool) -> Callable[..., mx.array]:
+        def step(
+            ints: mx.array, floats: mx.array, previous: mx.array, bans: mx.array | None = None
+        ) -> mx.array:
+            tokens = mx.where(ints[1] == 1, previous, ints[0].astype(mx.uint32))
+            for cache in self.caches:
+                cache.offset = ints[2]
+            logits = self.model(tokens[:, None], cache=self.caches)[:, -1]  # (S, V)
+            if bans is not None:
+                logits = mx.where(bans, -float("inf"), logits.astype(mx.float32))
+            return draw(logits, floats[0], floats[1], (floats[2], floats[3]) if limited else None)
+
+        return step
+
+    def ban_rows(self, feeds: Sequence[Feed]) -> mx.array | None:
+        """(S, V) true where a slot must not draw a token; None where nobody bans anything."""
+        if not any(feed.banned for feed in feeds):
+            return None
+        return mx.stack([self.ban_row(feed.banned) for feed in feeds])
+
+    def ban_row(self, banned: tuple[int, ...]) -> mx.array:
+        if banned not in self.bans:
+            size = vocabulary_size(self.model)
+            row = mx.zeros((size,), mx.bool_)
+            if banned:
+                row[mx.array(banned)] = True
+            self.bans[banned] = row
+        return self.bans[banned]
+
+
+def vocabulary_size(model: Any) -> int:
+    """V of our models and of mlx-lm's."""
+    config = getattr(model, "config", None) or model.args
+    return int(config.vocab_size)
