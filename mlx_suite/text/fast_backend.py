@@ -1,0 +1,151 @@
+"""`tokenizer.json` through the `tokenizers` library."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.text.backend import CONTROL_SHAPE, Mark, PlainEncoding
+from mlx_suite.text.token_bytes import TokenBytes, token_bytes_of
+
+
+class FastBackend:
+    """A tokenizer.json, set up so that text can never turn into a special token.
+
+    The library matches special tokens inside any text unless told not to; here it is told once and
+    for all, and template text is cut at its special tokens before it gets here. Safe to share
+    between threads.
+    """
+
+    def __init__(
+        self, library: Tokenizer, control: Collection[str] = (), stop_ids: Collection[int] = ()
+    ) -> None:
+        """`control` and `stop_ids`: tokens that are special even if the file forgets to say so."""
+        for index, token in library.get_added_tokens_decoder().items():
+            if not token.special and (token.content in control or index in stop_ids):
+                library.add_special_tokens([_as_special(token)])
+        library.no_truncation()
+        library.no_padding()
+        library.encode_special_tokens = False
+        first = library.encode("").ids[:1]
+        self._first_by_itself = first[0] if first else None
+        library.encode_special_tokens = True
+        library.post_processor = None
+        self._library = library
+        self._added = library.get_added_tokens_decoder()
+        self._marks = {
+            token.content: Mark(id=index, eats_left=token.lstrip, eats_right=token.rstrip)
+            for index, token in self._added.items()
+            if token.special
+        }
+        for name in control:
+            unmarked = name not in self._marks and CONTROL_SHAPE.fullmatch(name)
+            if unmarked and (known := library.token_to_id(name)) is not None:
+                self._marks[name] = Mark(id=known)
+        self._size = max(library.get_vocab_size(), 1 + max(self._added, default=-1))
+        self._token_bytes = token_bytes_of(_state(library.decoder))
+
+    @classmethod
+    def load(
+        cls, path: Path, control: Collection[str] = (), stop_ids: Collection[int] = ()
+    ) -> "FastBackend":
+        """Read a tokenizer.json. Raises UserError when it is damaged."""
+        try:
+            library = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise UserError(
+                f"tokenizer.json cannot be read: {error}",
+                str(path),
+                "download the model again, or update the tokenizers package if the file is newer",
+            ) from error
+        return cls(library, control, stop_ids)
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        return self._size
+
+    @property
+    def marks(self) -> Mapping[str, Mark]:
+        """The special tokens by their text."""
+        return self._marks
+
+    @property
+    def token_bytes(self) -> TokenBytes | None:
+        """How tokens are spelled, read from the file's decoder."""
+        return self._token_bytes
+
+    @property
+    def adds_bos(self) -> bool | None:
+        """Whether the file's post-processor puts a special token in front of an empty text."""
+        return self._first_by_itself is not None and any(
+            mark.id == self._first_by_itself for mark in self._marks.values()
+        )
+
+    def encode(self, text: str, *, at_start: bool) -> PlainEncoding:
+        """Split text; `at_start=False` leaves out a space that only the first text of a sequence
+        gets."""
+        library = self._library if at_start else self._inside
+        encoding = library.encode(text, add_special_tokens=False)
+        return PlainEncoding(ids=encoding.ids, spans=encoding.offsets)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The library's decoding, special tokens shown."""
+        return self._library.decode(list(ids), skip_special_tokens=False)
+
+    def id_of(self, token: str) -> int | None:
+        """The id of `token`, or None."""
+        return self._library.token_to_id(token)
+
+    def token_of(self, token_id: int) -> str | None:
+        """The token as the vocabulary spells it, or None."""
+        return self._library.id_to_token(token_id) if token_id >= 0 else None
+
+    def is_added(self, token_id: int) -> bool:
+        """Whether the token was added beside the model's vocabulary."""
+        return token_id in self._added
+
+    @cached_property
+    def _inside(self) -> Tokenizer:
+        """The same tokenizer for text behind a special token, where Metaspace's `first` adds no
+        space."""
+        state = _state(self._library.pre_tokenizer)
+        if state is None or '"prepend_scheme": "first"' not in json.dumps(state):
+            return self._library
+        whole = json.loads(self._library.to_str())
+        whole["pre_tokenizer"] = _never_prepended(state)
+        inside = Tokenizer.from_str(json.dumps(whole, ensure_ascii=False))
+        inside.encode_special_tokens = True
+        return inside
+
+
+def _as_special(token: AddedToken) -> AddedToken:
+    return AddedToken(
+        token.content,
+        single_word=token.single_word,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=token.normalized,
+        special=True,
+    )
+
+
+def _state(part: Any) -> dict[str, Any] | None:
+    """The JSON of one part of a tokenizer, without the vocabulary."""
+    return None if part is None else json.loads(part.__getstate__())
+
+
+def _never_prepended(state: Any) -> Any:
+    """The same pre-tokenizer with `first` replaced by `never`."""
+    if isinstance(state, dict):
+        return {
+            key: "never" if (key, value) == ("prepend_scheme", "first") else _never_prepended(value)
+            for key, value in state.items()
+        }
+    if isinstance(state, list):
+        return [_never_prepended(value) for value in state]
+    return state

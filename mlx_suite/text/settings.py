@@ -1,0 +1,122 @@
+"""What the files of a checkpoint say about its tokenizer: roles of special tokens, stop tokens, BOS
+or not."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlx_suite.runtime.errors import UserError
+
+ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""The names by which tokenizer_config.json and chat templates call special tokens."""
+
+STOP_FILES = ("generation_config.json", "config.json")
+"""Files that may list the stop ids, the most trustworthy first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSettings:
+    """The settings of one folder."""
+
+    roles: Mapping[str, str]
+    """Special tokens by role, as `bos_token` → `<bos>`. A role that the checkpoint leaves empty is
+    missing."""
+    special: Mapping[str, int]
+    """Tokens that tokenizer_config.json calls special, with their ids."""
+    stop_ids: frozenset[int] | None
+    """Ids that end a text, or None when no file lists them."""
+    adds_bos: bool | None
+    """`add_bos_token` of tokenizer_config.json, or None when it does not say."""
+    chat_template: object = field(repr=False)
+    """`chat_template` of tokenizer_config.json as it stands there: text, a list of named texts, or
+    None."""
+
+    @property
+    def control(self) -> frozenset[str]:
+        """Every token these files call special, by its text."""
+        return frozenset({*self.roles.values(), *self.special})
+
+
+def read_settings(folder: Path) -> TokenizerSettings:
+    """Read tokenizer_config.json, special_tokens_map.json, generation_config.json and config.json,
+    as far as present.
+
+    Raises UserError when one of them is damaged.
+    """
+    config = read_json(folder / "tokenizer_config.json")
+    spoken = {**read_json(folder / "special_tokens_map.json"), **config}
+    roles = {role: text for role in ROLES if (text := _text_of(spoken.get(role)))}
+    adds_bos = config.get("add_bos_token")
+    return TokenizerSettings(
+        roles=roles,
+        special=_special(config),
+        stop_ids=_stop_ids(folder),
+        adds_bos=adds_bos if isinstance(adds_bos, bool) else None,
+        chat_template=config.get("chat_template"),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in `path`, or {} when there is no such file. Raises UserError when it is
+    damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"{path.name} cannot be read: {reason}", str(path), "check its rights"
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"{path.name} is not valid JSON: {error}", str(path), "download the model again"
+        ) from error
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{path.name} holds a {type(value).__name__}, not an object",
+            str(path),
+            "download the model again",
+        )
+    return value
+
+
+def _text_of(token: object) -> str | None:
+    """A token is written as its text, or as an object with `content`."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
+
+
+def _special(config: Mapping[str, Any]) -> dict[str, int]:
+    """The special tokens of `added_tokens_decoder`."""
+    added = config.get("added_tokens_decoder")
+    if not isinstance(added, dict):
+        return {}
+    return {
+        token["content"]: int(index)
+        for index, token in added.items()
+        if isinstance(token, dict) and token.get("special") and str(index).isdecimal()
+    }
+
+
+def _stop_ids(folder: Path) -> frozenset[int] | None:
+    """`eos_token_id`, one id or a list, of the first file that has it."""
+    for name in STOP_FILES:
+        config = read_json(folder / name)
+        text_config = config.get("text_config")
+        nested = text_config if isinstance(text_config, dict) else {}
+        value = config.get("eos_token_id", nested.get("eos_token_id"))
+        if value is None:
+            continue
+        ids = value if isinstance(value, list) else [value]
+        if not ids or not all(type(index) is int and index >= 0 for index in ids):
+            raise UserError(
+                f"eos_token_id is {value!r}",
+                str(folder / name),
+                "make it one token id, or a list of token ids",
+            )
+        return frozenset(ids)
+    return None

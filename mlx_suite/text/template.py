@@ -1,0 +1,183 @@
+"""The chat template of a checkpoint: a Jinja program that writes a conversation the way the model
+learned it.
+
+Rendered as transformers renders it (`utils/chat_template_utils.py`): a sandbox in which nothing can
+be changed, block tags that swallow their line, loop controls, and four extras (`raise_exception`,
+`strftime_now`, `tojson` without HTML escapes, and `{% generation %}`, whose content is written as
+it is).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.ext import Extension, loopcontrols
+from jinja2.nodes import Node
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.text.message import SYSTEM, USER, Message
+from mlx_suite.text.settings import read_settings
+
+TEMPLATE_FILE = "chat_template.jinja"
+
+
+class TemplateRefusal(UserError):
+    """The template itself rejects a conversation: a role it does not know, or turns out of
+    order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatTemplate:
+    """One chat template and the values it is rendered with."""
+
+    source: str = field(repr=False)
+    """The Jinja text."""
+    special_tokens: Mapping[str, str]
+    """Special tokens by role, as `bos_token`; the template writes them by these names."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """Further values, as `{"date_string": "26 Jul 2024"}`: fix the date of Llama 3.2's template to
+    make runs repeatable."""
+    origin: str = "chat template"
+    """Where the template came from, for messages."""
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+        """The conversation as text, with the header of the next assistant turn if asked for.
+
+        Raises TemplateRefusal when the template rejects the conversation, UserError when it fails.
+        """
+        try:
+            return self._program.render(
+                messages=[
+                    {"role": message.role, "content": message.content} for message in messages
+                ],
+                tools=None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **{**self.special_tokens, **self.variables},
+            )
+        except _Raised as error:
+            roles = ", ".join(message.role for message in messages)
+            raise TemplateRefusal(
+                f"the chat template refuses this conversation ({roles}): {error}",
+                self.origin,
+                "let user and assistant alternate; fold system text into the first user turn",
+            ) from error
+        except Exception as error:  # a template is a foreign program: anything may go wrong in it
+            raise UserError(
+                f"the chat template fails: {type(error).__name__}: {error}",
+                self.origin,
+                f"mend the template, or put one that works into {TEMPLATE_FILE}",
+            ) from error
+
+    @cached_property
+    def takes_system(self) -> bool:
+        """Whether a system message is accepted and its text shown."""
+        try:
+            shown = self.render([Message(SYSTEM, "Be brief."), Message(USER, "Hi")])
+        except UserError:
+            return False
+        return "Be brief." in shown
+
+    @cached_property
+    def _program(self) -> jinja2.Template:
+        try:
+            return _environment().from_string(self.source)
+        except jinja2.TemplateSyntaxError as error:
+            raise UserError(
+                f"the chat template is not valid Jinja: {error.message} (line {error.lineno})",
+                self.origin,
+                f"mend the template, or put one that works into {TEMPLATE_FILE}",
+            ) from error
+
+
+def load_chat_template(
+    folder: str | Path, variables: Mapping[str, Any] | None = None
+) -> ChatTemplate:
+    """Load the template of a folder: chat_template.jinja, else `chat_template` of
+    tokenizer_config.json.
+
+    Of several named templates the one called `default` is taken. Raises UserError when there is
+    none.
+    """
+    folder = Path(folder)
+    settings = read_settings(folder)
+    path = folder / TEMPLATE_FILE
+    if path.is_file():
+        source = path.read_text(encoding="utf-8")
+    else:
+        path = folder / "tokenizer_config.json"
+        source = _chosen(settings.chat_template, path)
+    return ChatTemplate(
+        source=source,
+        special_tokens=settings.roles,
+        variables=variables or {},
+        origin=str(path),
+    )
+
+
+def _chosen(value: object, path: Path) -> str:
+    """The template in `chat_template` of a tokenizer_config.json."""
+    if isinstance(value, list):
+        named = {entry["name"]: entry["template"] for entry in value if isinstance(entry, dict)}
+        value = named.get("default", next(iter(named.values())) if len(named) == 1 else None)
+    if isinstance(value, str):
+        return value
+    raise UserError(
+        "this checkpoint has no chat template",
+        str(path),
+        "use the instruction-tuned model of the family, or put a template into "
+        f"{path.parent / TEMPLATE_FILE}",
+    )
+
+
+class _Raised(jinja2.TemplateError):
+    """What a template says through `raise_exception`."""
+
+
+class _Generation(Extension):
+    """`{% generation %} … {% endgeneration %}` marks what an assistant says; the text is written as
+    it is."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[Node]:
+        """Take the block's content in place of the block."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _raise_exception(message: str) -> None:
+    raise _Raised(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
