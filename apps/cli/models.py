@@ -1,0 +1,205 @@
+"""`mlx-suite models`: which models are here, what one is made of, and fetching more."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mlx_suite.modeling import hub
+from mlx_suite.modeling.description import ModelDescription, describe
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.memory import human_bytes
+
+models_app = typer.Typer(
+    name="models",
+    help="List models, look into one, or fetch one from the Hugging Face hub.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+
+AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+@models_app.command("list")
+def list_models(as_json: AS_JSON = False) -> None:
+    """List the models on this machine: shipped with mlx-suite, and pulled from the hub.
+
+    The names in the last column are what every other command takes as MODEL. Models that mlx-lm or
+    transformers have fetched are here too, because all share one cache.
+
+    Example: `mlx-suite models list --json`
+    """
+    shipped, cached = hub.shipped_models(), hub.cached_models()
+    if as_json:
+        _print_json(
+            {
+                "shipped": [asdict(model) for model in shipped],
+                "cached": [asdict(model) for model in cached],
+            }
+        )
+        return
+    rows = [(human_bytes(m.size_bytes), m.model_type or "?", "shipped", m.name) for m in shipped]
+    for model in cached:
+        name = model.repo if model.revision == "main" else f"{model.repo}@{model.revision}"
+        state = "cached" if model.complete else "partial"
+        rows.append((human_bytes(model.size_bytes), model.model_type or "?", state, name))
+    _print_rows(("size", "type", "where", "model"), rows)
+    if any(not model.complete for model in cached):
+        typer.echo("\nWhat is partial is completed by: mlx-suite models pull OWNER/REPO")
+    if not cached:
+        typer.echo("\nMore from the hub: mlx-suite models pull OWNER/REPO")
+
+
+@models_app.command("info")
+def show_info(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A name from `models list`, a folder, or OWNER/REPO[@REVISION]."
+        ),
+    ],
+    as_json: AS_JSON = False,
+) -> None:
+    """Show what a model is made of and what it needs, without loading it.
+
+    Layers, heads and context come from its config, the parameter count from the headers of its
+    weight files. "KV cache" is the memory that each token of a conversation takes while the model
+    writes.
+
+    Example: `mlx-suite models info tiny-llama3`
+    """
+    description = describe(hub.resolve(model))
+    if as_json:
+        _print_json(asdict(description))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in _facts(description):
+        table.add_row(label, Text(value))
+    console = Console()
+    console.print(table)
+    console.print(Text(f"\n{description.path}"), soft_wrap=True)  # whole, to be copied
+
+
+@models_app.command("pull")
+def pull_model(
+    repo: Annotated[
+        str, typer.Argument(metavar="OWNER/REPO", help="A repository of the Hugging Face hub.")
+    ],
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or full commit; the main branch without it.", metavar="REV"),
+    ] = None,
+) -> None:
+    """Fetch a model from the hub, or bring the copy on this machine up to date.
+
+    Only settings, tokenizer and safetensors weights are fetched, never code. If it is interrupted,
+    the same command goes on where it stopped. Prints the folder that the model is in.
+
+    A gated model asks for its licence first: accept it on the model's page, then `hf auth login`.
+    HF_HOME moves the cache, HF_ENDPOINT names another hub, HF_HUB_OFFLINE=1 forbids the network.
+
+    Example: `mlx-suite models pull meta-llama/Llama-3.2-1B-Instruct`
+    """
+    name, written = hub.split_revision(repo)
+    if written and revision and written != revision:
+        raise UserError(
+            what=f"two revisions are given: {written!r} and {revision!r}",
+            where=f"{repo} --revision {revision}",
+            fix="give one of them",
+        )
+    shipped = {entry.name: entry.path for entry in hub.shipped_models()}
+    try:
+        folder = shipped.get(name) or hub.pull(name, revision or written)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The same command goes on from here.", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(str(folder))
+
+
+def _print_rows(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print columns, the first to the right; the last one is never cut, so that it can be
+    copied."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header) - 1)]
+    console = Console()
+    for number, (first, *middle, last) in enumerate((header, *rows)):
+        cells = [first.rjust(widths[0])]
+        cells += [cell.ljust(width) for cell, width in zip(middle, widths[1:], strict=True)]
+        line = Text("  ".join((*cells, last)), style="" if number else "bold")
+        console.print(line, soft_wrap=True)
+
+
+def _facts(model: ModelDescription) -> list[tuple[str, str]]:
+    """The rows of `info`; what the model's files do not say is left out."""
+    facts = [("model type", model.model_type), ("architecture", model.architecture)]
+    if model.parameters is not None:
+        facts.append(("parameters", f"{_count(model.parameters)} ({model.parameters:,})"))
+    facts.append(("weights", _weights(model)))
+    facts.append(("size on disk", human_bytes(model.size_bytes)))
+    facts.append(("layers", _number(model.layers)))
+    if model.heads is not None:
+        facts.append(("heads", f"{model.heads} ({model.kv_heads} for keys and values)"))
+    facts.append(("head dim", _number(model.head_dim)))
+    facts.append(("hidden size", _number(model.hidden_size)))
+    facts.append(("vocabulary", _number(model.vocab_size)))
+    facts.append(("context", f"{model.context:,} tokens" if model.context else None))
+    facts.append(("window", _window(model)))
+    facts.append(("KV cache", _kv_cache(model)))
+    facts.append(("chat template", "yes" if model.chat_template else "no"))
+    named = (f"{t.text} ({t.id})" if t.text else str(t.id) for t in model.stop_tokens)
+    stops = ", ".join(named)
+    facts.append(("stop tokens", stops or "none stated"))
+    return [(label, value) for label, value in facts if value]
+
+
+def _weights(model: ModelDescription) -> str:
+    return f"{model.quantization}, {model.dtype}" if model.quantization else model.dtype
+
+
+def _window(model: ModelDescription) -> str | None:
+    if model.window is None:
+        return None
+    layers = f" in {model.window_layers} of {model.layers} layers" if model.window_layers else ""
+    return f"{model.window:,} tokens{layers}"
+
+
+def _kv_cache(model: ModelDescription) -> str | None:
+    if model.kv_bytes_per_token is None:
+        return None
+    text = f"{human_bytes(model.kv_bytes_per_token)} per token"
+    past = model.kv_bytes_per_token_past_window
+    if model.window is None or past is None or past == model.kv_bytes_per_token:
+        return text
+    return (
+        f"{text}, {human_bytes(past)} past the window" if past else f"{text}, none past the window"
+    )
+
+
+def _number(value: int | None) -> str | None:
+    return None if value is None else f"{value:,}"
+
+
+def _count(number: float) -> str:
+    """Three digits and a scale: 8.03 B."""
+    for scale, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= scale:
+            return f"{number / scale:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value, indent=2, default=_jsonable))
+
+
+def _jsonable(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,178 @@
+"""Names, shapes and dtypes of a checkpoint's tensors, read from the first kilobytes of each weight
+file.
+
+A safetensors file is `8 bytes: header length (little endian) · header (JSON) · tensor bytes`. The
+header alone says what the file holds and how long it must be, so a model of any size is measured in
+milliseconds and a file torn off by a broken download is found before anything is loaded.
+"""
+
+import json
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from mlx_suite.runtime.errors import UserError
+
+INDEX_NAME = "model.safetensors.index.json"
+MAX_HEADER_BYTES = 100_000_000
+"""The format's own limit; a longer header is a file of another kind."""
+
+FETCH_AGAIN = "fetch the files again (for a hub model: `mlx-suite models pull OWNER/REPO`)"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorHeader:
+    """One tensor as its file describes it."""
+
+    name: str
+    dtype: str
+    """The format's own name: `BF16`, `F16`, `F32`, `U32`, …"""
+    shape: tuple[int, ...]
+    num_bytes: int
+    file: Path
+
+    @property
+    def size(self) -> int:
+        """Number of stored elements (a packed 4-bit weight stores eight to a `U32`)."""
+        return prod(self.shape)
+
+
+class _Damaged(Exception):
+    """Why one file cannot be read; collected, so that all bad files are named at once."""
+
+
+def read_header(path: Path) -> dict[str, TensorHeader]:
+    """Return the tensors of one file by name.
+
+    Raises UserError when the file is torn or of another kind.
+    """
+    try:
+        return _read_header(path)
+    except _Damaged as damage:
+        raise _unreadable([f"{path.name} {damage}"], path) from None
+
+
+def read_headers(folder: Path) -> dict[str, TensorHeader]:
+    """Return every tensor of a checkpoint folder by name, over all its shards.
+
+    Raises UserError that lists every missing or torn file, and every tensor that the index promises
+    and no file holds.
+    """
+    problems: list[str] = []
+    tensors: dict[str, TensorHeader] = {}
+    for path in weight_files(folder):
+        try:
+            tensors |= _read_header(path)
+        except _Damaged as damage:
+            problems.append(f"{path.name} {damage}")
+    if not problems:
+        absent = sorted(set(_index(folder)) - set(tensors))
+        problems += [f"{name} is in {INDEX_NAME}, but in no file" for name in absent]
+    if problems:
+        raise _unreadable(problems, folder)
+    return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the weight files of a checkpoint folder in the order of their names.
+
+    The index decides where there is one; without it, all files called `model*.safetensors`, or else
+    all `*.safetensors`. Existence is checked, contents are not. Raises UserError without any, or
+    with shards missing.
+    """
+    shards = shard_names(folder)
+    missing = [name for name in shards if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            what=f"{len(missing)} of {len(shards)} weight files are missing",
+            details=missing,
+            where=str(folder),
+            fix=FETCH_AGAIN,
+        )
+    files = [folder / name for name in shards]
+    files = files or sorted(folder.glob("model*.safetensors"))
+    files = files or sorted(folder.glob("*.safetensors"))
+    files = [path for path in files if path.is_file()]
+    if not files:
+        raise UserError(
+            what="the folder holds no weights: there is no .safetensors file in it",
+            where=str(folder),
+            fix=FETCH_AGAIN,
+        )
+    return files
+
+
+def shard_names(folder: Path) -> list[str]:
+    """Return the weight files that a folder's index names, sorted; empty without an index."""
+    return sorted(set(_index(folder).values()))
+
+
+def _index(folder: Path) -> dict[str, str]:
+    """Tensor name → shard name, empty without an index file."""
+    path = folder / INDEX_NAME
+    if not path.is_file():
+        return {}
+    try:
+        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        entries = {str(name): str(shard) for name, shard in weight_map.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            what=f"the index of the weight files cannot be read ({type(error).__name__}: {error})",
+            where=str(path),
+            fix=FETCH_AGAIN,
+        ) from None
+    outside = sorted({shard for shard in entries.values() if Path(shard).name != shard})
+    if outside:
+        raise UserError(
+            what="the index names files outside its folder",
+            details=outside,
+            where=str(path),
+            fix="use a checkpoint whose shards lie beside its index",
+        )
+    return entries
+
+
+def _read_header(path: Path) -> dict[str, TensorHeader]:
+    try:
+        on_disk = path.stat().st_size
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            if prefix == b"version ":
+                raise _Damaged(
+                    "is a git-lfs pointer, not the weights (`git lfs pull` fetches them)"
+                )
+            length = int.from_bytes(prefix, "little")
+            if len(prefix) < 8 or length > MAX_HEADER_BYTES:
+                raise _Damaged(f"is no safetensors file ({on_disk} bytes)")
+            if 8 + length > on_disk:
+                raise _Damaged(
+                    f"is torn off within its header ({on_disk} of {8 + length} bytes or more)"
+                )
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise _Damaged(f"cannot be read: {error.strerror or error}") from None
+    except ValueError:
+        raise _Damaged("has a header that is not JSON") from None
+    try:
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        tensors = {name: _tensor(name, entry, path) for name, entry in entries.items()}
+        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        expected = 8 + length + int(end)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        raise _Damaged("has a header that does not describe tensors") from None
+    if on_disk < expected:
+        raise _Damaged(f"is torn off: {on_disk:,} of {expected:,} bytes are there")
+    return tensors
+
+
+def _tensor(name: str, entry: dict[str, Any], path: Path) -> TensorHeader:
+    start, end = entry["data_offsets"]
+    shape = tuple(int(length) for length in entry["shape"])
+    return TensorHeader(name, str(entry["dtype"]), shape, int(end) - int(start), path)
+
+
+def _unreadable(problems: list[str], where: Path) -> UserError:
+    return UserError(
+        what="the weights cannot be read", details=problems, where=str(where), fix=FETCH_AGAIN
+    )

@@ -1,0 +1,213 @@
+"""`mlx-suite models`, as a user at a terminal of 60 columns sees it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mlx_suite.modeling import hub, local_models
+from mlx_suite.runtime.errors import UserError
+from mlx_suite_apps.cli.models import models_app
+from tests.modeling.hub_server import (
+    PATIENCE,
+    Hub,
+    Repository,
+    checkpoint,
+    client_environment,
+    running_hub,
+)
+
+REPO = "lab/llama"
+START = "from mlx_suite_apps.cli.main import main"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A hub with one model, an empty cache, and two shipped models."""
+    with running_hub(monkeypatch, tmp_path / "home" / "hub") as running:
+        running.repositories[REPO] = Repository(checkpoint(), tags=("v1",))
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    root = tmp_path / "shipped"
+    for name, model_type in (("tiny-llama3", "llama"), ("tiny-gemma2", "gemma2")):
+        (root / name).mkdir(parents=True)
+        (root / name / "config.json").write_text(json.dumps({"model_type": model_type}))
+    monkeypatch.setattr(local_models, "shipped_roots", lambda: [root])
+    return root
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "60", "TERM": "dumb", "NO_COLOR": "1"}).invoke(
+        models_app, list(arguments)
+    )
+
+
+def printed(*arguments: str) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return "\n".join(line.rstrip() for line in result.stdout.split("\n"))
+
+
+def test_list_shows_what_is_shipped_and_how_to_get_more(server: Hub) -> None:
+    assert printed("list") == (
+        "size  type    where    model\n"
+        "24 B  gemma2  shipped  tiny-gemma2\n"
+        "23 B  llama   shipped  tiny-llama3\n"
+        "\n"
+        "More from the hub: mlx-suite models pull OWNER/REPO\n"
+    )
+
+
+def test_list_shows_cached_models_with_their_revision_and_never_cuts_a_name(server: Hub) -> None:
+    long_name = "community/An-Instruction-Model-of-8B-Parameters-in-4bit"
+    server.repositories[long_name] = server.repositories[REPO]
+    hub.pull(REPO, "v1", progress=False)
+    hub.pull(long_name, progress=False)
+    assert printed("list") == (
+        "  size  type    where    model\n"
+        "  24 B  gemma2  shipped  tiny-gemma2\n"
+        "  23 B  llama   shipped  tiny-llama3\n"
+        f"615 KB  llama   cached   {long_name}\n"
+        "615 KB  llama   cached   lab/llama@v1\n"
+    )
+
+
+def test_list_marks_what_an_interrupted_pull_has_left(server: Hub) -> None:
+    server.cut_after["model-00001-of-00002.safetensors"] = 150_000
+    server.stay_down = True
+    with pytest.raises(UserError):
+        hub.pull(REPO, progress=False)
+    lines = printed("list").splitlines()
+    assert lines[3].endswith("llama   partial  lab/llama")
+    assert lines[5] == "What is partial is completed by: mlx-suite models pull OWNER/REPO"
+
+
+def test_list_as_json_names_every_field(server: Hub, shipped: Path) -> None:
+    folder = hub.pull(REPO, progress=False)
+    listed = json.loads(run("list", "--json").stdout)
+    assert [model["name"] for model in listed["shipped"]] == ["tiny-gemma2", "tiny-llama3"]
+    assert listed["cached"] == [
+        {
+            "repo": REPO,
+            "revision": "main",
+            "commit": folder.name,
+            "path": str(folder),
+            "size_bytes": 615_151,
+            "model_type": "llama",
+            "complete": True,
+        }
+    ]
+
+
+def test_info_tells_shape_size_and_needs(server: Hub) -> None:
+    folder = hub.pull(REPO, progress=False)
+    assert printed("info", REPO) == (
+        "model type     llama\n"
+        "architecture   LlamaForCausalLM\n"
+        "parameters     154 k (153,600)\n"
+        "weights        float32\n"
+        "size on disk   615 KB\n"
+        "layers         2\n"
+        "heads          4 (2 for keys and values)\n"
+        "head dim       16\n"
+        "hidden size    64\n"
+        "vocabulary     1,200\n"
+        "context        512 tokens\n"
+        "KV cache       512 B per token\n"
+        "chat template  yes\n"
+        "stop tokens    <|end|> (3), 4\n"
+        "\n"
+        f"{folder}\n"
+    )
+
+
+def test_info_of_a_model_with_a_window_says_what_it_saves(tmp_path: Path) -> None:
+    files = checkpoint(shards=1, rows=8)
+    config = json.loads(files["config.json"]) | {"model_type": "mistral", "sliding_window": 4096}
+    for name, data in (files | {"config.json": json.dumps(config).encode()}).items():
+        (tmp_path / name).write_bytes(data)
+    lines = printed("info", str(tmp_path)).splitlines()
+    assert "window         4,096 tokens in 2 of 2 layers" in lines
+    assert "KV cache       512 B per token, none past the window" in lines
+
+
+def test_info_fetches_a_model_that_is_not_here_yet(server: Hub) -> None:
+    described = json.loads(run("info", f"{REPO}@v1", "--json").stdout)
+    assert described["parameters"] == 153_600
+    assert described["stop_tokens"] == [{"id": 3, "text": "<|end|>"}, {"id": 4, "text": None}]
+    assert Path(described["path"]).is_dir()
+
+
+def test_pull_prints_the_folder_and_nothing_else(server: Hub) -> None:
+    result = run("pull", REPO)
+    assert result.exit_code == 0
+    assert result.output == f"{local_models.find_snapshot(REPO)}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("lab/llama", "--revision", "v1"), ("lab/llama@v1",), ("lab/llama@v1", "--revision", "v1")],
+)
+def test_pull_takes_the_revision_as_an_option_or_after_an_at_sign(
+    arguments: tuple[str, ...], server: Hub
+) -> None:
+    printed("pull", *arguments)
+    assert [model.revision for model in hub.cached_models()] == ["v1"]
+
+
+def test_pull_of_two_different_revisions_is_refused(server: Hub) -> None:
+    error = run("pull", "lab/llama@v1", "--revision", "main").exception
+    assert isinstance(error, UserError)
+    assert error.what == "two revisions are given: 'v1' and 'main'"
+    assert server.seen == []
+
+
+def test_pull_of_a_shipped_model_only_says_where_it_is(server: Hub, shipped: Path) -> None:
+    assert printed("pull", "tiny-llama3") == f"{shipped / 'tiny-llama3'}\n"
+    assert server.seen == []
+
+
+def test_control_c_ends_a_pull_on_a_dead_connection_at_once_and_says_how_to_go_on(
+    server: Hub, tmp_path: Path
+) -> None:
+    server.stall_after["model-00001-of-00002.safetensors"] = 150_000
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{START}; main()", "models", "pull", REPO],
+        env=client_environment(server, tmp_path / "home" / "hub"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stalled.wait(PATIENCE)
+    time.sleep(0.2)  # until the client waits for bytes that do not come
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=PATIENCE / 2)
+    assert output == ("", "Interrupted. The same command goes on from here.\n")
+    assert process.returncode == 130
+
+
+def test_what_the_user_can_mend_reaches_the_caller_as_one_error(server: Hub) -> None:
+    error = run("info", "tiny-lama3").exception
+    assert isinstance(error, UserError)
+    assert "tiny-llama3" in error.fix
+
+
+@pytest.mark.parametrize("command", ["list", "info", "pull"])
+def test_the_help_of_every_command_ends_with_an_example(command: str) -> None:
+    assert f"Example: mlx-suite models {command}" in " ".join(printed(command, "--help").split())
+
+
+def test_without_a_command_the_commands_are_shown() -> None:
+    result = run()
+    assert result.exit_code == 2
+    for command in ("list", "info", "pull"):
+        assert command in result.output

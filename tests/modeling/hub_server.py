@@ -1,0 +1,365 @@
+"""A small Hugging Face hub on loopback, for tests of everything that downloads.
+
+It speaks what `huggingface_hub` asks for when it fetches a model: the model API, the file tree, and
+files with ETag, commit, size and byte ranges. As on the real hub, weights are answered with a
+redirect to a second server (the "CDN"), whose address is another origin. It can also misbehave:
+gate a repository, cut a connection, stall, or answer like a hotel's wireless network.
+"""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache as cache_result
+from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import TCPServer
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from huggingface_hub import constants, file_download
+from huggingface_hub.utils import close_session  # type: ignore[attr-defined, unused-ignore]
+
+CHUNK = 16 * 1024
+"""Bytes per read of the client in these tests; what a broken connection can lose at most."""
+
+PATIENCE = 20.0
+"""Seconds after which a stalled transfer gives up, so that no test hangs."""
+
+
+@dataclass
+class Repository:
+    """Files of one model and how the server treats whoever asks for them."""
+
+    files: dict[str, bytes]
+    tags: tuple[str, ...] = ()
+    gate: int = 0
+    """Status that guards the files of a gated repository (401 or 403); 0 leaves it open."""
+
+    @cached_property
+    def commit(self) -> str:
+        names = "".join(sorted(self.files))
+        return hashlib.sha1(names.encode() + b"".join(self.files.values())).hexdigest()
+
+    def knows(self, revision: str) -> bool:
+        return revision in ("main", self.commit, *self.tags)
+
+
+@dataclass
+class Seen:
+    """One request as the server saw it."""
+
+    server: str
+    """`hub` or `cdn`."""
+    method: str
+    path: str
+    range: str | None
+    authorization: str | None
+
+
+@dataclass
+class Hub:
+    """The running server: what it holds, how it misbehaves, and what it saw."""
+
+    url: str = ""
+    cdn_url: str = ""
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    seen: list[Seen] = field(default_factory=list)
+    sent: Counter[str] = field(default_factory=Counter)
+    """Bytes of file contents sent, by file name."""
+    cut_after: dict[str, int] = field(default_factory=dict)
+    """File name → bytes after which its next transfer breaks; each entry is used once."""
+    stay_down: bool = False
+    """Hang up on every later GET of a file whose transfer broke."""
+    dead: set[str] = field(default_factory=set)
+    """The files that `stay_down` has struck."""
+    stall_after: dict[str, int] = field(default_factory=dict)
+    """File name → bytes after which its transfer stands still until `go_on`."""
+    stalled: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    interrupt_on_stall: bool = False
+    """Press Ctrl-C in this process when a transfer stalls."""
+    status: int = 0
+    """Answer everything with this status; 0 answers properly."""
+    error_headers: dict[str, str] = field(default_factory=dict)
+    portal: bool = False
+    """Answer everything with a log-in page and status 200."""
+    ignore_ranges: bool = False
+
+    def gets(self, name: str) -> list[Seen]:
+        """The GET requests for a file's contents."""
+        return [s for s in self.seen if s.method == "GET" and s.path.endswith("/" + name)]
+
+
+def checkpoint(shards: int = 2, rows: int = 1200) -> dict[str, bytes]:
+    """The files of a tiny Llama in Hugging Face layout, each shard about `rows` × 256 bytes
+    long."""
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
+        "vocab_size": rows,
+        "tie_word_embeddings": True,
+        "eos_token_id": 3,
+    }
+    generator = np.random.default_rng(0)
+    tensors = {
+        f"model.part.{number}.weight": generator.standard_normal((rows, 64)).astype(np.float32)
+        for number in range(shards)
+    }
+    files = {
+        "config.json": json.dumps(config).encode(),
+        "generation_config.json": b'{"eos_token_id": [3, 4]}',
+        "tokenizer.json": b'{"added_tokens": [{"id": 3, "content": "<|end|>"}]}',
+        "chat_template.jinja": b"{{ messages[0]['content'] }}",
+    }
+    if shards == 1:
+        return files | {"model.safetensors": safetensors.numpy.save(tensors)}
+    names = {name: _shard(number, shards) for number, name in enumerate(tensors)}
+    files |= {names[name]: safetensors.numpy.save({name: tensors[name]}) for name in tensors}
+    index = {"metadata": {}, "weight_map": names}
+    return files | {"model.safetensors.index.json": json.dumps(index).encode()}
+
+
+def _shard(number: int, shards: int) -> str:
+    return f"model-{number + 1:05d}-of-{shards:05d}.safetensors"
+
+
+@contextmanager
+def running_hub(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
+    """Start a hub, and point `huggingface_hub` in this process at it and at the cache folder
+    `cache`."""
+    hub = Hub()
+    with _server(hub, "hub") as hub.url, _server(hub, "cdn") as hub.cdn_url:
+        point_client_at(hub.url, monkeypatch, cache)
+        yield hub
+        hub.go_on.set()
+
+
+def point_client_at(url: str, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Make `huggingface_hub` use the hub at `url`; it reads its settings when it is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache.parent / "token"))
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(cache.parent / "agents.json"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_XET_HIGH_PERFORMANCE", False)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    patient = SimpleNamespace(sleep=lambda seconds: None, time=time.time)
+    monkeypatch.setattr(file_download, "time", patient)  # its retries wait a second each
+    _forget_earlier_client()
+
+
+@cache_result
+def _forget_earlier_client() -> None:
+    """Drop, once, a client that another test made: it may go through a proxy."""
+    close_session()
+
+
+def client_environment(hub: Hub, cache: Path) -> dict[str, str]:
+    """Environment for a process of its own that talks to `hub`."""
+    return os.environ | {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(cache.parent),
+        "HF_HUB_CACHE": str(cache),
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+@contextmanager
+def _server(hub: Hub, role: str) -> Iterator[str]:
+    handler = type("Handler", (_Handler,), {"hub": hub, "role": role})
+    server = _LoopbackServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.002}, daemon=True
+    )
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(PATIENCE)
+
+
+class _LoopbackServer(ThreadingHTTPServer):
+    """Does not look up its own name, which takes seconds where there is no name server."""
+
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        return None  # clients that hang up are what these tests are about
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers for the hub (`role` "hub") and for the file store behind it ("cdn")."""
+
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+    role: str
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return None
+
+    def _answer(self) -> None:
+        path = urlsplit(self.path).path
+        headers = self.headers
+        self.hub.seen.append(
+            Seen(self.role, self.command, path, headers.get("Range"), headers.get("Authorization"))
+        )
+        if self.hub.portal:
+            return self._reply(200, b"<html>Welcome! Please log in.</html>")
+        if self.hub.status:
+            return self._reply(self.hub.status, headers=self.hub.error_headers)
+        if found := re.fullmatch(r"/cdn/([^/]+/[^/]+)/([^/]+)", path):
+            return self._send_file(found[2], self.hub.repositories[found[1]])
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
+            return self._describe(found[1], found[2] or "revision", unquote(found[3] or "main"))
+        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            return self._resolve(found[1], unquote(found[2]), unquote(found[3]))
+        self._reply(404)
+
+    def _repository(self, name: str, revision: str) -> Repository | None:
+        repository = self.hub.repositories.get(name)
+        if repository is None:
+            self._reply(404, headers={"X-Error-Code": "RepoNotFound"})
+        elif not repository.knows(revision):
+            self._reply(404, headers={"X-Error-Code": "RevisionNotFound"})
+        else:
+            return repository
+        return None
+
+    def _describe(self, name: str, what: str, revision: str) -> None:
+        repository = self._repository(name, revision)
+        if repository is None:
+            return
+        if what == "tree":
+            body: Any = [_entry(path, data) for path, data in sorted(repository.files.items())]
+        else:
+            siblings = [{"rfilename": path} for path in sorted(repository.files)]
+            body = {"id": name, "sha": repository.commit, "siblings": siblings}
+        self._reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+    def _resolve(self, name: str, revision: str, path: str) -> None:
+        repository = self._repository(name, revision)
+        if repository is None:
+            return
+        if repository.gate:
+            return self._reply(repository.gate, headers={"X-Error-Code": "GatedRepo"})
+        if path not in repository.files:
+            return self._reply(404, headers={"X-Error-Code": "EntryNotFound"})
+        if not path.endswith(".safetensors"):
+            return self._send_file(path, repository)
+        data = repository.files[path]
+        self._reply(
+            302,
+            headers={
+                "Location": f"{self.hub.cdn_url}/cdn/{name}/{path}",
+                "X-Repo-Commit": repository.commit,
+                "X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"',
+                "X-Linked-Size": str(len(data)),
+            },
+        )
+
+    def _send_file(self, path: str, repository: Repository) -> None:
+        if self.command == "GET" and path in self.hub.dead:
+            return self._hang_up()
+        data = repository.files[path]
+        start = 0
+        asked = self.headers.get("Range")
+        if asked and not self.hub.ignore_ranges:
+            start = int(asked.removeprefix("bytes=").split("-")[0])
+        headers = {"ETag": f'"{_git_sha(data)}"', "X-Repo-Commit": repository.commit}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        self._head(206 if start else 200, len(data) - start, headers)
+        if self.command == "GET":
+            self._send_body(path, data[start:])
+
+    def _send_body(self, path: str, data: bytes) -> None:
+        cut, stall = self.hub.cut_after.pop(path, None), self.hub.stall_after.pop(path, None)
+        first = (
+            len(data)
+            if cut is None and stall is None
+            else min(cut or len(data), stall or len(data))
+        )
+        self.wfile.write(data[:first])
+        self.hub.sent[path] += first
+        if cut is not None:
+            if self.hub.stay_down:
+                self.hub.dead.add(path)
+            return self._hang_up()
+        if stall is not None:
+            self.hub.stalled.set()
+            if self.hub.interrupt_on_stall:
+                os.kill(os.getpid(), signal.SIGINT)
+            self.hub.go_on.wait(PATIENCE)
+            try:
+                self.wfile.write(data[first:])
+                self.hub.sent[path] += len(data) - first
+            except OSError:
+                self.close_connection = True  # the client is gone, as the test meant it to be
+
+    def _reply(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self._head(status, len(body), headers or {})
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def _head(self, status: int, length: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def _entry(path: str, data: bytes) -> dict[str, Any]:
+    """One line of the tree API."""
+    entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": _git_sha(data)}
+    if path.endswith(".safetensors"):
+        digest = hashlib.sha256(data).hexdigest()
+        entry["lfs"] = {"oid": digest, "size": len(data), "pointerSize": 134}
+    return entry
+
+
+def _git_sha(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
