@@ -1,0 +1,45 @@
+"""MLX's compiled part: import it, or say what is missing.
+
+A plain `pip install mlx` on Linux brings the Python bindings without a backend; the import then
+fails with a message about `libmlx.so` that names no remedy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+from .errors import UserError
+
+
+def import_mlx() -> ModuleType:
+    """`mlx.core`, imported.
+
+    Raises:
+        UserError: MLX is not installed, or has no backend for this machine.
+    """
+    try:
+        return importlib.import_module("mlx.core")
+    except ImportError as error:
+        explained = explain_import_error(error)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def explain_import_error(error: ImportError) -> UserError | None:
+    """The user's error behind a failed import of MLX; None when the cause is another."""
+    if "libmlx" in str(error):
+        return UserError(
+            "MLX is installed without a backend",
+            where=f"{sys.executable}: {error}",
+            fix='pip install "mlx-suite[cpu]", or "mlx-suite[cuda]" with an NVIDIA GPU',
+        )
+    if error.name in {"mlx", "mlx.core"}:
+        return UserError(
+            "MLX is not installed",
+            where=sys.executable,
+            fix='pip install "mlx-suite[cpu]", or "mlx-suite[cuda]" with an NVIDIA GPU',
+        )
+    return None

@@ -1,0 +1,88 @@
+"""What this machine is worth, measured: matrix products per second and memory bandwidth.
+
+Each figure takes well under a second. They are best-of measurements: another program on the same
+cores lowers them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .backend import import_mlx
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+_GEMM_SIZES = (256, 512, 1024, 2048, 4096, 8192)
+_LONG_ENOUGH = 0.02  # seconds: below this, starting the work weighs more than the work
+_VECTOR_WIDTH = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Measured figures of the default device."""
+
+    gemm_float32: float
+    """Square float32 matrix product, in GFLOP/s."""
+    gemm_bfloat16: float | None
+    """Square bfloat16 matrix product, in GFLOP/s; None on the CPU, which runs float32."""
+    copy_bandwidth: float
+    """Elementwise copy of a large array, bytes read plus written, in GB/s."""
+    gemv_bandwidth: float
+    """Matrix times vector, bytes of the matrix, in GB/s: what decoding at batch 1 does."""
+
+
+def measure_speed(kind: str, memory_bytes: int, seconds: float = 0.4) -> Speed:
+    """Measure the default device.
+
+    Args:
+        kind: `Device.kind`.
+        memory_bytes: Memory that may be counted on; the largest array is 1/32 of it and at most 256
+            MiB.
+        seconds: Time for each figure.
+    """
+    mx = import_mlx()
+    rows = min(memory_bytes // 32, 2**28) // (4 * _VECTOR_WIDTH)
+    on_gpu = kind != "cpu"
+    # A GPU decodes from 16-bit weights, the CPU from float32.
+    matrix = mx.ones(
+        (max(rows, 256) * (2 if on_gpu else 1), _VECTOR_WIDTH),
+        mx.bfloat16 if on_gpu else mx.float32,
+    )
+    vector = mx.ones((_VECTOR_WIDTH,), matrix.dtype)
+    mx.eval(matrix, vector)
+    return Speed(
+        gemm_float32=gemm_gflops("float32", seconds),
+        gemm_bfloat16=gemm_gflops("bfloat16", seconds) if on_gpu else None,
+        copy_bandwidth=2 * matrix.nbytes / best_time(lambda: matrix + 1, seconds) / 1e9,
+        gemv_bandwidth=matrix.nbytes / best_time(lambda: matrix @ vector, seconds) / 1e9,
+    )
+
+
+def gemm_gflops(dtype: str, seconds: float = 0.4) -> float:
+    """GFLOP/s of a square matrix product; the size grows until one product takes 20 ms."""
+    mx = import_mlx()
+    for size in _GEMM_SIZES:
+        a, b = (mx.random.uniform(shape=(size, size)).astype(getattr(mx, dtype)) for _ in range(2))
+        mx.eval(a, b)
+        if best_time(lambda a=a, b=b: a @ b, 0.0) >= _LONG_ENOUGH:  # type: ignore[misc]
+            break
+    return float(2 * size**3 / best_time(lambda: a @ b, seconds) / 1e9)
+
+
+def best_time(work: Callable[[], mx.array], seconds: float) -> float:
+    """Seconds of the fastest run of `work` within `seconds`; a warm-up and at least one run."""
+    evaluate: Any = import_mlx().eval
+    evaluate(work())
+    best = float("inf")
+    end = time.perf_counter() + seconds
+    while True:
+        start = time.perf_counter()
+        evaluate(work())
+        now = time.perf_counter()
+        best = min(best, now - start)
+        if now >= end:
+            return best

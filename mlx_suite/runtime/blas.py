@@ -1,0 +1,207 @@
+"""A fast BLAS for MLX on Linux, loaded before MLX is.
+
+The Linux wheel of MLX bundles the reference BLAS: about 5 GFLOP/s where MKL and OpenBLAS reach
+hundreds. A library opened with RTLD_GLOBAL before the first `import mlx.core` answers for
+`cblas_sgemm` inside libmlx (symbol interposition), so nothing has to be rebuilt.
+`mlx_suite/__init__.py` calls `load_blas()` before anything else.
+
+Searched in this order: a BLAS the process already exports (LD_PRELOAD), `MLX_SUITE_BLAS` (a path,
+or `none`), the `mkl` package of pip or conda, OpenBLAS of the environment or the system, MKL of the
+system.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.metadata
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import mkl
+from .container import usable_cores
+
+VARIABLE = "MLX_SUITE_BLAS"
+OPENBLAS_NAMES = ("libopenblas.so.0", "libopenblas.so", "libopenblasp.so.0", "libopenblaso.so.0")
+INSTALL = "pip install mkl (x86-64), or install OpenBLAS (Debian: apt install libopenblas0)"
+
+_THREAD_FUNCTIONS = {
+    "MKL": ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
+    "OpenBLAS": ("openblas_get_num_threads", "openblas_set_num_threads"),
+}
+# What each library reads, the strongest first.
+_THREAD_VARIABLES = {
+    "MKL": ("MKL_NUM_THREADS", "OMP_NUM_THREADS"),
+    "OpenBLAS": ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blas:
+    """The BLAS that answers for MLX's matrix products on the CPU."""
+
+    name: str
+    """MKL, OpenBLAS, Accelerate (macOS), bundled (the wheel's reference BLAS), or a file name."""
+    path: Path | None = None
+    """The library file; None for the one that comes with MLX or the system."""
+    threads: int | None = None
+    """Threads it uses for one product; None where it cannot be asked."""
+    advice: str | None = None
+    """One line on how to get more speed; None when nothing is to be gained."""
+
+
+@functools.cache
+def load_blas() -> Blas:
+    """Load the best BLAS found and say which. The first call decides for the process."""
+    if sys.platform == "darwin":
+        return Blas(name="Accelerate")
+    if not sys.platform.startswith("linux"):
+        return Blas(name="bundled")
+    if preloaded := _exported():
+        return _describe(preloaded)
+    wanted = os.environ.get(VARIABLE, "").strip()
+    if wanted.lower() == "none":
+        return Blas(name="bundled", threads=1)
+    if "mlx.core" in sys.modules:
+        return Blas(
+            name="bundled",
+            threads=1,
+            advice="MLX was imported before mlx_suite, so matrix products run on its slow bundled "
+            "BLAS: import mlx_suite before mlx.",
+        )
+    complaint = None
+    if wanted:
+        if library := _open(wanted):
+            return _describe(library)
+        complaint = f"{VARIABLE}={wanted} is no library with cblas_sgemm"
+    for candidate in _candidates():
+        if library := _open(candidate):
+            blas = _describe(library)
+            if complaint:
+                return Blas(
+                    name=blas.name,
+                    path=blas.path,
+                    threads=blas.threads,
+                    advice=f"{complaint}; {blas.name} runs.",
+                )
+            return blas
+    if gpu_backend_installed() and not complaint:
+        return Blas(name="bundled", threads=1)  # the GPU multiplies: advice about the CPU would be noise
+    return Blas(
+        name="bundled",
+        threads=1,
+        advice=f"{complaint or 'No fast BLAS was found'}, so matrix products run up to 60 times slower: {INSTALL}.",
+    )
+
+
+def gpu_backend_installed() -> bool:
+    """Whether the CUDA build of MLX is installed."""
+    return any(_installed(f"mlx-cuda-{version}") for version in (12, 13))
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _exported() -> ctypes.CDLL | None:
+    """The process itself, if a BLAS in its global symbols would answer MLX anyway."""
+    process = ctypes.CDLL(None)
+    return process if hasattr(process, "cblas_sgemm") else None
+
+
+def _candidates() -> Iterator[str]:
+    """Library files and names to try, the best first."""
+    folders = list(dict.fromkeys(Path(prefix) / "lib" for prefix in (sys.prefix, sysconfig.get_config_var("base"))))
+    yield from mkl.in_python(folders)
+    yield from (str(folder / name) for folder in folders for name in OPENBLAS_NAMES if (folder / name).exists())
+    yield from OPENBLAS_NAMES
+    yield from mkl.on_system()
+
+
+def _open(file: str) -> ctypes.CDLL | None:
+    """Open `file` for the whole process if it is a BLAS that MLX can call; None otherwise."""
+    try:
+        # Looked at privately first: what is once in the global symbols cannot be taken out again.
+        library = ctypes.CDLL(file, mode=ctypes.RTLD_LOCAL)
+    except OSError:
+        return None
+    if not hasattr(library, "cblas_sgemm") or _counts_in_64_bits(library):
+        return None
+    if hasattr(library, "MKL_Set_Threading_Layer"):
+        mkl.choose_layers(library, Path(file).parent)
+    return ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL)
+
+
+def _counts_in_64_bits(library: ctypes.CDLL) -> bool:
+    """Whether an OpenBLAS was built with 64-bit sizes: MLX passes 32-bit ones."""
+    if not hasattr(library, "openblas_get_config"):
+        return False
+    library.openblas_get_config.restype = ctypes.c_char_p
+    return b"USE64BITINT" in (library.openblas_get_config() or b"")
+
+
+def _describe(library: ctypes.CDLL) -> Blas:
+    path = _file_of(library)
+    name = path.name if path else "preloaded"
+    for known, (get, _) in _THREAD_FUNCTIONS.items():
+        if hasattr(library, get):
+            name = known
+    if name not in _THREAD_FUNCTIONS:
+        return Blas(name=name, path=path)
+    cores = usable_cores()
+    get, set_ = (getattr(library, function) for function in _THREAD_FUNCTIONS[name])
+    variable = next((v for v in _THREAD_VARIABLES[name] if os.environ.get(v)), None)
+    if variable is None and get() > cores:
+        set_(cores)  # the library counts the machine's cores, not those of the container
+    threads = int(get())
+    return Blas(name=name, path=path, threads=threads, advice=_thread_advice(name, variable, threads, cores))
+
+
+def _thread_advice(name: str, variable: str | None, threads: int, cores: int) -> str | None:
+    """One line about the user's thread count, when it costs speed or does not reach `name`."""
+    if variable:
+        setting = f"{variable}={os.environ[variable]}"
+        if threads < cores:
+            return f"{setting} keeps matrix products on {threads} of {cores} cores: unset it."
+        if threads > cores or _asks_for(variable) > cores:
+            return f"{setting} asks for more threads than the {cores} cores there are: unset it."
+        return None
+    for other in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        if os.environ.get(other) and _asks_for(other) != threads:
+            own = _THREAD_VARIABLES[name][0]
+            setting = f"{other}={os.environ[other]}"
+            return f"{setting} does not reach {name}, which uses {threads} threads: set {own}."
+    return None
+
+
+def _asks_for(variable: str) -> int:
+    value = os.environ[variable].split(",")[0].strip()  # OpenMP allows a list, one number per nesting level
+    return int(value) if value.isdigit() else 0
+
+
+class _SymbolInfo(ctypes.Structure):
+    """`Dl_info` of dladdr(3)."""
+
+    _fields_ = [
+        ("file", ctypes.c_char_p),
+        ("file_base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    ]
+
+
+def _file_of(library: ctypes.CDLL) -> Path | None:
+    """The file that `cblas_sgemm` of `library` comes from."""
+    dladdr = getattr(ctypes.CDLL(None), "dladdr", None)
+    info = _SymbolInfo()
+    if dladdr is None or not dladdr(ctypes.cast(library.cblas_sgemm, ctypes.c_void_p), ctypes.byref(info)):
+        return None
+    return Path(os.fsdecode(info.file)) if info.file else None

@@ -1,0 +1,46 @@
+"""The one error a user is meant to read.
+
+Whatever a user can mend (a missing file, a wrong flag, a full disk) is raised as `UserError`; the
+command line prints it as one block on stderr and leaves with exit code 2. Our own mistakes stay
+`assert`s and tracebacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend: what went wrong, where, and how to mend it.
+
+    Args:
+        what: One sentence that names the thing and the value at fault.
+        where: The file, `file:line`, flag, or environment variable at fault. Empty leaves the line
+            out.
+        fix: The next thing to do, as a command or a flag where there is one. Empty leaves the line
+            out.
+        details: Every problem found, when there are several: one line each, shown under `what`.
+    """
+
+    def __init__(self, what: str, where: str = "", fix: str = "", details: Iterable[str] = ()) -> None:
+        self.what = what
+        self.where = where
+        self.fix = fix
+        self.details: tuple[str, ...] = tuple(details)
+        # All four go to Exception, so that the error survives pickling between processes.
+        super().__init__(what, where, fix, self.details)
+
+    def __str__(self) -> str:
+        lines = [_labelled("error:", self.what)]
+        lines += [_labelled("", f"- {detail}") for detail in self.details]
+        if self.where:
+            lines.append(_labelled("where:", self.where))
+        if self.fix:
+            lines.append(_labelled("fix:", self.fix))
+        return "\n".join(lines)
+
+
+def _labelled(label: str, text: str) -> str:
+    """Put `text` in the column behind the labels, later lines of it too."""
+    first, *rest = text.splitlines() or [""]
+    return "\n".join([f"{label:<7}{first}", *(f"{'':<7}{line}" for line in rest)])

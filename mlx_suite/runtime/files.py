@@ -1,0 +1,190 @@
+"""Files and folders that are either whole or not there.
+
+Everything is written beside its final name, flushed to the disk, and renamed: a kill or a full disk
+at any moment leaves the old content or the new, never half of one. Errors of the disk become
+`UserError`s that say what was kept.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import UserError
+
+UNTOUCHED = "What was there before is untouched"
+
+_AT_FDCWD = -100 if sys.platform.startswith("linux") else -2
+_EXCHANGE = 2  # RENAME_EXCHANGE on Linux and RENAME_SWAP on macOS happen to share the value
+
+_PROBLEMS = {
+    errno.ENOSPC: ("The disk is full", "free some space, then run the same command again"),
+    errno.EDQUOT: ("The disk quota is used up", "free some space, then run the same command again"),
+    errno.EFBIG: (
+        "The file may not grow any larger",
+        "raise the file size limit (ulimit -f) or choose another disk",
+    ),
+    errno.EROFS: ("The file system is read-only", "choose a folder on another disk"),
+    errno.EACCES: (
+        "Writing here is not allowed",
+        "choose another folder, or change its permissions",
+    ),
+    errno.EPERM: (
+        "Writing here is not allowed",
+        "choose another folder, or change its permissions",
+    ),
+    errno.ENOTDIR: (
+        "A file is where a folder is needed",
+        "choose another folder, or move that file away",
+    ),
+    errno.EEXIST: (
+        "A file is where a folder is needed",
+        "choose another folder, or move that file away",
+    ),
+    errno.EISDIR: (
+        "A folder is where a file is needed",
+        "choose another name, or move that folder away",
+    ),
+}
+
+
+# These say "no room" whichever file they are about; the others may be about a file that was only to
+# be read.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+
+
+@contextmanager
+def disk_errors(path: Path, kept: str = UNTOUCHED, codes: Collection[int] = _PROBLEMS) -> Iterator[None]:
+    """Turn an error of the disk into a `UserError`; any other passes through.
+
+    MLX's own savers report a full disk as a `RuntimeError` that begins with "[write]": it counts as
+    one.
+
+    Args:
+        path: The file or folder the user knows, not the temporary one beside it.
+        kept: One sentence without its stop on what is safe: "120 lines are kept".
+        codes: The `errno`s to turn.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in codes or error.errno not in _PROBLEMS:
+            raise
+        what, fix = _PROBLEMS[error.errno]
+        raise UserError(f"{what}. {kept}.", where=str(path), fix=fix) from error
+    except RuntimeError as error:
+        if not str(error).startswith("[write]"):
+            raise
+        what, fix = _PROBLEMS[errno.ENOSPC]
+        raise UserError(f"{what}, or takes no more of this file. {kept}.", where=str(path), fix=fix) from error
+
+
+def write_atomically(path: Path | str, content: bytes | str) -> None:
+    """Write `content` (text as UTF-8) to `path`, whole or not at all; missing folders are made.
+
+    Raises:
+        UserError: The disk is full, read-only, or not ours to write on.
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+@contextmanager
+def staged_folder(final: Path | str) -> Iterator[Path]:
+    """A folder to fill that becomes `final`, in place of an older one, when the block ends well.
+
+    After an error, or a kill, `final` is as it was; what a killed run has left is cleared by the
+    next one.
+
+        with staged_folder("checkpoints/last") as folder:
+            save_weights(folder / "model.safetensors")
+    """
+    final = Path(final)
+    partial = final.with_name(f".{final.name}.partial")
+    with disk_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        partial.mkdir()
+    try:
+        with disk_errors(final, codes=_NO_ROOM):
+            yield partial
+        with disk_errors(final):
+            _sync_tree(partial)
+            replace_folder(partial, final)
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def replace_folder(new: Path, final: Path) -> None:
+    """Rename folder `new` to `final`; an old `final` is swapped out in one step, then deleted."""
+    if not os.path.lexists(final):
+        os.rename(new, final)
+    elif _exchange(new, final):
+        _remove(new)
+    else:
+        # Without an atomic swap `final` is missing for a moment; the old folder keeps a name that
+        # can be found.
+        old = final.with_name(f".{final.name}.old")
+        _remove(old)
+        os.rename(final, old)
+        os.rename(new, final)
+        _remove(old)
+    sync_folder(final.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk, so that a rename outlives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems refuse this; the rename itself has worked.
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_tree(folder: Path) -> None:
+    for place, _, names in os.walk(folder):
+        for name in names:
+            handle = os.open(os.path.join(place, name), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_folder(Path(place))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    swap = getattr(libc, "renameat2" if sys.platform.startswith("linux") else "renameatx_np", None)
+    if swap is None:
+        return False
+    return bool(swap(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), ctypes.c_uint(_EXCHANGE)) == 0)

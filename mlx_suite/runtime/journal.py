@@ -1,0 +1,170 @@
+"""An append-only log of JSON objects, one per line, that survives kill -9.
+
+A line counts once it is whole. One line is one `write` on a file opened for appending, so a killed
+process leaves at most one torn line, at the end; opening the journal again cuts it off. Anything
+else that is wrong with the file was not done by us and is reported by line instead of being
+repaired.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+from .files import disk_errors
+from .lock import take_lock
+
+
+class Journal:
+    """The journal at `path`, opened for appending by this process alone; made if missing.
+
+    Args:
+        path: The `.jsonl` file.
+        sync_seconds: At most this many seconds of lines are lost when the power fails (a kill loses
+            none). 0 flushes every line to the disk, which costs milliseconds each.
+
+    Raises:
+        UserError: Another process has it open, or a line is no JSON object (`file:line` in the
+            message).
+    """
+
+    def __init__(self, path: Path | str, *, sync_seconds: float = 1.0) -> None:
+        self.path = Path(path)
+        self.sync_seconds = sync_seconds
+        self.count = 0
+        """Whole lines in the file."""
+        self.torn_bytes = 0
+        """Bytes of a torn last line that were cut off on opening."""
+        self._synced = time.monotonic()
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            take_lock(self._handle, self.path)
+            self._repair()
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record as one line.
+
+        Raises:
+            UserError: The disk is full. The lines before are kept and the file ends with the last
+                of them.
+            ValueError: The record holds NaN or infinity, which JSON does not have.
+        """
+        line = _line(record)
+        size = os.fstat(self._handle).st_size
+        with disk_errors(self.path, kept=self._kept()):
+            try:
+                written = os.write(self._handle, line)
+                while written < len(line):  # a nearly full disk takes a part
+                    written += os.write(self._handle, line[written:])
+            except OSError:
+                os.ftruncate(self._handle, size)
+                raise
+            self.count += 1
+            if time.monotonic() - self._synced >= self.sync_seconds:
+                self.sync()
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The records from the first to the last, read from the file."""
+        return read_journal(self.path)
+
+    def sync(self) -> None:
+        """Flush all lines to the disk."""
+        os.fsync(self._handle)
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Flush, unlock and close; the journal cannot be used afterwards."""
+        if self._handle >= 0:
+            handle, self._handle = self._handle, -1
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _kept(self) -> str:
+        return "1 finished line is kept" if self.count == 1 else f"{self.count} finished lines are kept"
+
+    def _repair(self) -> None:
+        """Count the lines, refuse a corrupt one, and mend the end of the file."""
+        end = 0
+        for line in _lines(self.path):
+            if line.whole:
+                end += line.length
+                self.count += line.record is not None
+            elif line.record is not None:
+                os.write(self._handle, b"\n")  # the record is all there, only its line end is missing
+                self.count += 1
+            else:
+                self.torn_bytes = line.length
+                os.ftruncate(self._handle, end)
+
+
+def read_journal(path: Path | str) -> Iterator[dict[str, Any]]:
+    """The records of a journal that another process may be writing: nothing is locked or repaired.
+
+    Raises:
+        UserError: A line is no JSON object. A torn last line is left out.
+    """
+    for line in _lines(Path(path)):
+        if line.record is not None:
+            yield line.record
+
+
+class _Line:
+    """One line of the file and the record in it (None for a blank or torn line)."""
+
+    def __init__(self, text: bytes, path: Path, number: int) -> None:
+        self.length = len(text)
+        self.whole = text.endswith(b"\n")
+        self.record: dict[str, Any] | None = None
+        if not text.strip() or (not self.whole and not text.strip(b"\0")):
+            return  # blank; or zeros, which is how a power cut can leave the end of a file
+        try:
+            record = json.loads(text.decode().rstrip("\n"))
+            problem = "" if isinstance(record, dict) else f"it is a {type(record).__name__}"
+        except ValueError as error:
+            if not self.whole and text.startswith(b"{"):
+                return  # torn
+            record, problem = None, str(error)
+        if problem:
+            raise UserError(
+                f"Line {number} is not a JSON object: {problem}",
+                where=f"{path}:{number}",
+                fix="mend or delete that line; the lines around it are fine to keep",
+            )
+        self.record = record
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError as error:
+        raise UserError("The file does not exist", where=str(path), fix="check the path") from error
+    with disk_errors(path), file:
+        for number, text in enumerate(file, start=1):
+            yield _Line(text, path, number)
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        # A lone surrogate, from text cut in the middle of a character, exists in JSON only as an
+        # escape.
+        return json.dumps(record, allow_nan=False).encode() + b"\n"

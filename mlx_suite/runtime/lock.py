@@ -1,0 +1,57 @@
+"""One run per folder: an advisory lock that ends with its process, however that ends."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import UserError
+from .files import disk_errors
+
+LOCK_NAME = ".lock"
+
+# Some network file systems have no locks at all; refusing to work there would help nobody.
+_NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+@contextmanager
+def folder_lock(folder: Path | str) -> Iterator[None]:
+    """Hold `folder` (made if missing) for this process until the block ends.
+
+    The lock is on a small file `.lock` inside, which stays: deleting it would let two runs lock two
+    different files.
+
+    Raises:
+        UserError: Another run holds the folder; its process id is in the message.
+    """
+    file = Path(folder) / LOCK_NAME
+    with disk_errors(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        take_lock(handle, file.parent)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def take_lock(handle: int, where: Path) -> None:
+    """Lock the open file `handle` for this process; `where` is what the user is told is in use."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(handle, 20, 0).decode(errors="replace").strip()
+        raise UserError(
+            f"Another run is using it (process {holder})" if holder.isdigit() else "Another run is using it",
+            where=str(where),
+            fix="wait for that run, stop it, or choose another folder",
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise

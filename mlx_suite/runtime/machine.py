@@ -1,0 +1,196 @@
+"""Everything `mlx-suite doctor` tells about this machine, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .benchmark import Speed, measure_speed
+from .blas import INSTALL, VARIABLE, Blas
+from .container import usable_cores
+from .device import Device, device, processor_name
+from .footprint import bytes_read_per_token, cache_bytes, kv_bytes_per_token, weight_bytes
+from .memory import available_memory, machine_memory, set_limits
+from .reference_models import REFERENCE_MODELS
+
+# Bits per weight as loaded, by the name of the precision. The CPU expands everything to float32.
+_PRECISIONS = {"4-bit": 4.5, "bf16": 16.0}
+_CPU_PRECISIONS = {"float32": 32.0}
+_SLOW_GEMM = 20.0  # GFLOP/s: the reference BLAS stays below, any real one is above even on one old core
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What one model would take here, and how fast it could decode."""
+
+    model: str
+    precision: str
+    """How the weights are held: "4-bit" (groups of 64), "bf16", or "float32" on the CPU."""
+    weight_bytes: int
+    fits: bool
+    """Whether the weights and 1,024 tokens of cache stay within the working set."""
+    tokens: int
+    """Tokens of cache that fit beside the weights, at most the model's context; 0 if too big."""
+    ceiling: float
+    """Tokens per second that memory bandwidth allows at batch 1; decoding stays below it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The machine, what runs on it, and what would make it faster."""
+
+    machine: str
+    processor: str
+    cores: int
+    """Cores this process may use: affinity and container quota counted."""
+    system: str
+    python: str
+    mlx: str
+    mlx_lm: str
+    device: Device
+    compiler: str | None
+    """Path of g++, which `mx.compile` needs on a Linux CPU; None when missing."""
+    memory_bytes: int
+    available_bytes: int
+    speed: Speed
+    bundled_gemm: float | None
+    """float32 GFLOP/s of MLX's bundled BLAS; None where nothing was loaded in its place."""
+    fits: tuple[Fit, ...]
+    advice: tuple[str, ...]
+
+    @property
+    def blas_worth(self) -> float | None:
+        """How many times faster matrix products run than on the bundled BLAS."""
+        return self.speed.gemm_float32 / self.bundled_gemm if self.bundled_gemm else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report with plain JSON types; sizes in bytes, speeds in GFLOP/s and GB/s."""
+        plain = dataclasses.asdict(self)
+        blas = self.device.blas
+        if blas is not None:
+            plain["device"]["blas"]["path"] = str(blas.path) if blas.path else None
+        plain["blas_worth"] = self.blas_worth
+        plain["fits"] = list(plain["fits"])
+        plain["advice"] = list(plain["advice"])
+        return plain
+
+
+def examine() -> Report:
+    """Look at the machine and measure it: about four seconds.
+
+    Raises:
+        UserError: MLX is missing or has no backend here.
+    """
+    here = device()
+    set_limits(here)
+    speed = measure_speed(here.kind, here.memory_bytes)
+    compiler = shutil.which("g++")
+    return Report(
+        machine=platform.machine(),
+        processor=processor_name(),
+        cores=usable_cores(),
+        system=_system(),
+        python=platform.python_version(),
+        mlx=importlib.metadata.version("mlx"),
+        mlx_lm=_version("mlx-lm"),
+        device=here,
+        compiler=compiler,
+        memory_bytes=machine_memory(),
+        available_bytes=available_memory(),
+        speed=speed,
+        bundled_gemm=_bundled_gemm() if here.blas and here.blas.path else None,
+        fits=what_fits(here, speed.gemv_bandwidth),
+        advice=tuple(advise(here, speed, compiler)),
+    )
+
+
+def what_fits(device: Device, bandwidth: float) -> tuple[Fit, ...]:
+    """The reference models on `device`.
+
+    Args:
+        device: Gives the working set and, by its kind, the precisions.
+        bandwidth: GB/s of matrix times vector.
+    """
+    answers = []
+    for model, config in REFERENCE_MODELS.items():
+        for precision, bits in (_CPU_PRECISIONS if device.kind == "cpu" else _PRECISIONS).items():
+            weights = weight_bytes(config, bits)
+            left = device.working_set_bytes - weights
+            element = 4 if bits == 32 else 2
+            tokens = int(config["max_position_embeddings"])
+            if cache_bytes(config, tokens, element) > left:
+                tokens = min(tokens, left // kv_bytes_per_token(config, element))
+            fits = tokens >= 1024
+            answers.append(
+                Fit(
+                    model=model,
+                    precision=precision,
+                    weight_bytes=weights,
+                    fits=fits,
+                    tokens=tokens if fits else 0,
+                    ceiling=bandwidth * 1e9 / bytes_read_per_token(config, bits),
+                )
+            )
+    return tuple(answers)
+
+
+def advise(device: Device, speed: Speed, compiler: str | None) -> list[str]:
+    """What the user can do for more speed, one line each, the largest gain first."""
+    lines = []
+    blas = device.blas or Blas(name="none")
+    if blas.advice:
+        lines.append(blas.advice)
+    elif device.kind == "cpu" and speed.gemm_float32 < _SLOW_GEMM and os.environ.get(VARIABLE, "").lower() != "none":
+        lines.append(
+            f"{speed.gemm_float32:.0f} GFLOP/s is slow for {blas.name}: are the cores busy? If not, {INSTALL}."
+        )
+    if device.kind == "cpu" and sys.platform.startswith("linux") and compiler is None:
+        lines.append("g++ is missing, so mx.compile does nothing here: install it (Debian: apt install g++).")
+    if device.kind == "cpu" and sys.platform.startswith("linux") and shutil.which("nvidia-smi"):
+        lines.append('There is an NVIDIA GPU that MLX does not use: pip install "mlx-suite[cuda]".')
+    return lines
+
+
+def _bundled_gemm() -> float | None:
+    """float32 GFLOP/s of the bundled BLAS, in a process of its own: a loaded BLAS stays loaded."""
+    program = "import mlx_suite.runtime.benchmark as b; print(b.gemm_gflops('float32', 0.2))"
+    # The child must find the same mlx_suite, also when it was found through the current folder.
+    source = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, VARIABLE: "none", "PYTHONPATH": path}
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return float(child.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def _system() -> str:
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    try:
+        return str(platform.freedesktop_os_release()["PRETTY_NAME"])
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

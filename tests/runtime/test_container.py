@@ -1,0 +1,66 @@
+"""Limits of cgroups, both versions, read from a tree made for the test."""
+
+from pathlib import Path
+
+import pytest
+
+from mlx_suite.runtime import container
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(container, "CGROUP_ROOT", tmp_path / "cgroup")
+    monkeypatch.setattr(container, "PROC_CGROUP", tmp_path / "self")
+    return tmp_path
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def test_without_cgroups_there_is_no_limit(root: Path) -> None:
+    assert container.memory_limit() is None
+    assert container.cpu_quota() is None
+    assert container.usable_cores() >= 1
+
+
+def test_version_2_counts_the_tightest_limit_on_the_way_up(root: Path) -> None:
+    write(root / "self", "0::/batch/7\n")
+    write(root / "cgroup/batch/7/memory.max", "max\n")
+    write(root / "cgroup/batch/memory.max", "4000000000\n")
+    write(root / "cgroup/batch/7/cpu.max", "150000 100000\n")
+    write(root / "cgroup/batch/cpu.max", "max 100000\n")
+
+    assert container.memory_limit() == 4_000_000_000
+    assert container.cpu_quota() == 1.5
+
+
+def test_version_1_reads_each_controllers_own_tree(root: Path) -> None:
+    write(root / "self", "5:memory:/job\n3:cpu,cpuacct:/job\n")
+    write(root / "cgroup/memory/job/memory.limit_in_bytes", "2000000000\n")
+    write(root / "cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+    write(root / "cgroup/cpu/job/cpu.cfs_quota_us", "50000\n")
+    write(root / "cgroup/cpu/job/cpu.cfs_period_us", "100000\n")
+    write(root / "cgroup/cpu/cpu.cfs_quota_us", "-1\n")
+    write(root / "cgroup/cpu/cpu.cfs_period_us", "100000\n")
+
+    assert container.memory_limit() == 2_000_000_000
+    assert container.cpu_quota() == 0.5
+    assert container.usable_cores() == 1
+
+
+def test_a_path_of_the_host_still_finds_the_containers_own_root(root: Path) -> None:
+    write(root / "self", "0::/kubepods/pod1/abc\n")
+    write(root / "cgroup/memory.max", "1000000000\n")
+
+    assert container.memory_limit() == 1_000_000_000
+
+
+def test_unreadable_numbers_count_as_no_limit(root: Path) -> None:
+    write(root / "self", "nonsense\n0::/\n")
+    write(root / "cgroup/memory.max", "lots\n")
+    write(root / "cgroup/cpu.max", "\n")
+
+    assert container.memory_limit() is None
+    assert container.cpu_quota() is None

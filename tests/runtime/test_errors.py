@@ -1,0 +1,66 @@
+"""The one block a user reads."""
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from mlx_suite.runtime.backend import explain_import_error, import_mlx
+from mlx_suite.runtime.errors import UserError
+
+
+def test_the_block_says_what_where_and_how_to_mend_it() -> None:
+    error = UserError("The disk is full", "/data/run", "free some space")
+
+    assert str(error) == (
+        "error: The disk is full\n"  #
+        "where: /data/run\n"
+        "fix:   free some space"
+    )
+
+
+def test_every_problem_stands_on_a_line_of_its_own() -> None:
+    error = UserError("2 tensors are wrong", "model", "", details=["a: missing", "b: (2, 3)"])
+
+    assert str(error) == ("error: 2 tensors are wrong\n       - a: missing\n       - b: (2, 3)\nwhere: model")
+
+
+def test_later_lines_stay_in_the_column_behind_the_labels() -> None:
+    assert str(UserError("one\ntwo", "x", "y")).splitlines()[:2] == ["error: one", "       two"]
+
+
+def test_the_error_survives_the_way_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(UserError("what", "where", "fix", ["one", "two"])))
+
+    assert (error.what, error.where, error.fix) == ("what", "where", "fix")
+    assert error.details == ("one", "two")
+
+
+def test_importing_the_runtime_does_not_import_mlx() -> None:
+    program = "import sys, mlx_suite.runtime.errors; print({'mlx.core', 'numpy'} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"
+
+
+def test_a_missing_backend_names_both_extras() -> None:
+    error = ImportError("libmlx.so: cannot open shared object file: No such file or directory")
+
+    explained = explain_import_error(error)
+
+    assert explained is not None
+    assert explained.what == "MLX is installed without a backend"
+    assert explained.fix == 'pip install "mlx-suite[cpu]", or "mlx-suite[cuda]" with an NVIDIA GPU'
+
+
+def test_an_import_error_of_something_else_is_not_explained_away() -> None:
+    assert explain_import_error(ModuleNotFoundError("No module named 'x'", name="x")) is None
+
+
+def test_import_mlx_raises_the_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlx.core", None)
+
+    with pytest.raises(UserError, match="MLX is not installed"):
+        import_mlx()

@@ -1,0 +1,102 @@
+"""Sizes for people, and limits for MLX."""
+
+from collections.abc import Iterator
+
+import mlx.core as mx
+import pytest
+
+from mlx_suite.runtime.device import Device, device, fits, weights_dtype
+from mlx_suite.runtime.memory import (
+    available_memory,
+    human_bytes,
+    machine_memory,
+    set_limits,
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.00 KB"),
+        (131_072, "131 KB"),
+        (999_600, "1.00 MB"),
+        (4_516_000_000, "4.52 GB"),
+        (16_060_000_000, "16.1 GB"),
+        (99_960_000_000, "100 GB"),
+        (1_500_000_000_000, "1.50 TB"),
+        (5_000_000_000_000_000, "5000 TB"),
+    ],
+)
+def test_sizes_are_written_to_three_figures(count: int, text: str) -> None:
+    assert human_bytes(count) == text
+
+
+def test_the_machine_has_more_than_it_has_left() -> None:
+    assert machine_memory() >= available_memory() > 0
+
+
+@pytest.fixture
+def limits_restored() -> Iterator[None]:
+    memory = mx.get_memory_limit()
+    cache = mx.set_cache_limit(0)
+    yield
+    mx.set_memory_limit(memory)
+    mx.set_cache_limit(cache)
+
+
+def gpu(working_set_bytes: int) -> Device:
+    return Device(
+        kind="metal",
+        name="Apple M4",
+        memory_bytes=24_000_000_000,
+        working_set_bytes=working_set_bytes,
+        blas=None,
+    )
+
+
+def test_mlx_gets_the_working_set_and_an_eighth_of_it_for_its_cache(limits_restored: None) -> None:
+    limits = set_limits(gpu(16_000_000_000))
+
+    assert (limits.memory_bytes, limits.cache_bytes) == (16_000_000_000, 2_000_000_000)
+    assert mx.get_memory_limit() == 16_000_000_000
+
+
+def test_a_small_machine_keeps_a_useful_cache(limits_restored: None) -> None:
+    assert set_limits(gpu(1_000_000_000)).cache_bytes == 256_000_000
+    assert set_limits(gpu(100_000_000)).cache_bytes == 100_000_000
+
+
+def test_what_fits_is_what_stays_within_the_working_set() -> None:
+    working_set = device().working_set_bytes
+
+    assert fits(working_set)
+    assert not fits(working_set + 1)
+
+
+def test_the_cpu_is_the_device_when_it_was_made_the_default() -> None:
+    before = mx.default_device()
+    mx.set_default_device(mx.Device(mx.cpu))
+    try:
+        here = device()
+    finally:
+        mx.set_default_device(before)
+
+    assert here.kind == "cpu"
+    assert here.blas is not None
+    assert 0 < here.working_set_bytes < here.memory_bytes
+
+
+def test_on_the_cpu_every_checkpoint_becomes_dense_float32() -> None:
+    for dtype in ("bfloat16", "float16", "float32"):
+        for quantized in (False, True):
+            policy = weights_dtype("cpu", dtype, quantized)
+            assert (policy.dtype, policy.dequantize) == ("float32", quantized)
+
+
+def test_a_gpu_keeps_the_checkpoints_precision() -> None:
+    for quantized in (False, True):
+        policy = weights_dtype("metal", "torch.bfloat16", quantized)
+        assert (policy.dtype, policy.dequantize) == ("bfloat16", False)
+    assert weights_dtype("cuda", "float16", False).dtype == "float16"
