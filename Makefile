@@ -1,0 +1,84 @@
+# Everything runs from .venv, which is made and filled on need.
+#   make demo      Magpie on the shipped tiny-llama3: 200 rows into demo/
+#   make test      lint, types, layers, tests
+#   make lint      the same without the tests
+#   make bench     generation speed beside mlx-lm's
+#   make models    train the shipped checkpoints again (hours)
+#   make lock      write requirements/constraints.txt from a fresh installation
+#   make clean     remove what the others made, except .venv
+# With an NVIDIA GPU: make demo EXTRAS=cuda,dev
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench models lock clean venv
+
+# A Mac needs no extra backend.
+EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
+comma := ,
+BIN := .venv/bin
+CONSTRAINTS := requirements/constraints.txt
+# The name holds the extras, so that asking for others installs them.
+INSTALLED := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
+PIP := -m pip --disable-pip-version-check
+
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
+
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml setup.py $(CONSTRAINTS)
+	@$(MAKE) -s --no-print-directory .venv/bin/python
+	$(BIN)/python $(PIP) install --quiet -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
+	@touch $@
+
+# The first Python that is new enough and can make environments.
+define FIND_PYTHON
+for python in python3.11 python3 python3.12 python3.13; do \
+  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+  then found=$$python; break; fi; \
+done; \
+if [ -z "$${found:-}" ]; then \
+  echo "error: No Python 3.11 or newer that can make virtual environments" >&2; \
+  echo "where: PATH" >&2; \
+  echo "fix:   install python3.11 with venv (Debian: apt install python3.11-venv; macOS: brew install python@3.11)" >&2; \
+  exit 2; \
+fi
+endef
+
+.venv/bin/python:
+	@$(FIND_PYTHON); echo "Making .venv with $$($$found --version)"; $$found -m venv .venv
+
+demo: $(INSTALLED)
+	$(BIN)/mlx-suite magpie tiny-llama3 --count 200 --out demo/
+
+test: lint
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/mlx-suite bench generate
+
+models: $(INSTALLED)
+	$(BIN)/python -m mlx_suite_apps.recipes
+
+lock:
+	@rm -rf build/lock; $(FIND_PYTHON); $$found -m venv build/lock
+	build/lock/bin/python $(PIP) install --quiet -e ".[cpu,dev]"
+	@{ \
+	  echo "# Exact versions the tests ran with on Linux x86-64; pip ignores the lines a machine does not need."; \
+	  echo "# Written by: make lock"; \
+	  build/lock/bin/python $(PIP) freeze --exclude-editable; \
+	  echo "mlx-metal==$$(build/lock/bin/python -c 'from importlib.metadata import version; print(version("mlx"))')"; \
+	} > $(CONSTRAINTS)
+	@rm -rf build/lock
+
+clean:
+	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find apps mlx_suite models tests -name __pycache__ -type d -prune -exec rm -rf {} +

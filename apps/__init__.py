@@ -1,0 +1,1 @@
+"""What a person starts: thin programs over mlx_suite."""

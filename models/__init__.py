@@ -1,0 +1,1 @@
+"""Shipped checkpoints: small, Hugging Face layout, each with its card and recipe."""
