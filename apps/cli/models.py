@@ -61,9 +61,7 @@ def list_models(as_json: AS_JSON = False) -> None:
 def show_info(
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL", help="A name from `models list`, a folder, or OWNER/REPO[@REVISION]."
-        ),
+        typer.Argument(metavar="MODEL", help="A name from `models list`, a folder, or OWNER/REPO[@REVISION]."),
     ],
     as_json: AS_JSON = False,
 ) -> None:
@@ -91,9 +89,7 @@ def show_info(
 
 @models_app.command("pull")
 def pull_model(
-    repo: Annotated[
-        str, typer.Argument(metavar="OWNER/REPO", help="A repository of the Hugging Face hub.")
-    ],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/REPO", help="A repository of the Hugging Face hub.")],
     revision: Annotated[
         str | None,
         typer.Option(help="Branch, tag or full commit; the main branch without it.", metavar="REV"),
@@ -178,9 +174,7 @@ def _kv_cache(model: ModelDescription) -> str | None:
     past = model.kv_bytes_per_token_past_window
     if model.window is None or past is None or past == model.kv_bytes_per_token:
         return text
-    return (
-        f"{text}, {human_bytes(past)} past the window" if past else f"{text}, none past the window"
-    )
+    return f"{text}, {human_bytes(past)} past the window" if past else f"{text}, none past the window"
 
 
 def _number(value: int | None) -> str | None:

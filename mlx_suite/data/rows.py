@@ -44,9 +44,7 @@ class Rows:
     @classmethod
     def load(cls, path: Path) -> "Rows":
         with np.load(path) as arrays:
-            return cls(
-                tokens=arrays["tokens"], document=arrays["document"], dropped=int(arrays["dropped"])
-            )
+            return cls(tokens=arrays["tokens"], document=arrays["document"], dropped=int(arrays["dropped"]))
 
 
 def pack(documents: Iterable[Sequence[int]], length: int) -> Rows:

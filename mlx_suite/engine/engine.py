@@ -141,9 +141,7 @@ class Engine:
         shared = 0
         while shared < min(len(held), len(start)) and held[shared] == start[shared]:
             shared += 1
-        turned = any(
-            cache.window is not None and len(held) >= cache.window for cache in self.caches
-        )
+        turned = any(cache.window is not None and len(held) >= cache.window for cache in self.caches)
         return 0 if turned and shared < len(held) else shared
 
     def _prefill(self, slot: int, walker: Walker) -> None:
@@ -151,9 +149,7 @@ class Engine:
         while len(walker.pending) > 1:
             chunk = walker.pending[:-1][:CHUNK]
             self._reserve(walker.fed + len(chunk))
-            self.model(
-                mx.array([chunk]), cache=[Row(cache, slot, walker.fed) for cache in self.caches]
-            )
+            self.model(mx.array([chunk]), cache=[Row(cache, slot, walker.fed) for cache in self.caches])
             mx.eval([cache.state for cache in self.caches])
             walker.fed += len(chunk)
             self.counts.prefilled += len(chunk)
@@ -206,9 +202,7 @@ class Engine:
         for walker, held in zip(self.walkers, self.held, strict=True):
             if walker is None:
                 # A free slot writes behind what it holds.
-                feeds.append(
-                    Feed(token=0, position=len(held), seed=0, sampling=GREEDY, first=False)
-                )
+                feeds.append(Feed(token=0, position=len(held), seed=0, sampling=GREEDY, first=False))
                 segments.append(0)
                 continue
             assert isinstance(walker.active, Sample)

@@ -31,9 +31,7 @@ def keep_probable(probs: mx.array, top_p: mx.array, min_p: mx.array) -> mx.array
     """Zero what top-p and min-p, (S,) each, leave out of probs (S, V). Ties at the threshold are kept."""
     ranked = mx.sort(probs, axis=-1)[:, ::-1]
     before = mx.cumsum(ranked, axis=-1) - ranked
-    kept = (before < top_p[:, None]).sum(
-        axis=-1, keepdims=True
-    )  # at least 1: nothing comes before the first
+    kept = (before < top_p[:, None]).sum(axis=-1, keepdims=True)  # at least 1: nothing comes before the first
     threshold = mx.take_along_axis(ranked, mx.maximum(kept - 1, 0), axis=-1)
     threshold = mx.maximum(threshold, min_p[:, None] * ranked[:, :1])
     return mx.where(probs >= threshold, probs, 0.0)

@@ -31,8 +31,6 @@ def label_log_probs(
     fed = mx.array([[last, *label[:-1]] for label in padded])  # (N, T)
     logits = model(fed, cache=[Peek(cache, slot, position) for cache in caches])  # (N, T, V)
     targets = mx.array(padded)[..., None]
-    log_probs = mx.take_along_axis(logits, targets, axis=-1).squeeze(-1).astype(
-        mx.float32
-    ) - logsumexp(logits)
+    log_probs = mx.take_along_axis(logits, targets, axis=-1).squeeze(-1).astype(mx.float32) - logsumexp(logits)
     real = mx.array([[i < len(label) for i in range(longest)] for label in labels])
     return mx.where(real, log_probs, 0.0).sum(axis=-1).tolist()

@@ -30,9 +30,7 @@ class SlotCache:
 
     def reserve(self, tokens: int) -> None:
         """Make room for `tokens` per slot; what is held stays."""
-        self.capacity = max(
-            self.capacity, tokens if self.window is None else min(tokens, self.window)
-        )
+        self.capacity = max(self.capacity, tokens if self.window is None else min(tokens, self.window))
         if self.state and self.state[0].shape[2] < self.capacity:
             self.state[:] = [_lengthened(each, self.capacity) for each in self.state]
 
@@ -57,9 +55,7 @@ class SlotCache:
         ]
         return self.state[0], self.state[1]
 
-    def make_mask(
-        self, length: int, return_array: bool = True, window_size: int | None = None
-    ) -> mx.array:
+    def make_mask(self, length: int, return_array: bool = True, window_size: int | None = None) -> mx.array:
         """(S, 1, 1, C): what each slot's next token sees, itself included.
 
         In a ring every index up to the position is within the window, and all of them are once it is full.
@@ -123,9 +119,7 @@ class Peek:
         ]
         return joined[0], joined[1]
 
-    def make_mask(
-        self, length: int, return_array: bool = False, window_size: int | None = None
-    ) -> Mask:
+    def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> Mask:
         """What `length` tokens behind the slot's text see of it and of each other."""
         window = self.cache.window or window_size
         if window is None:

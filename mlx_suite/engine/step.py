@@ -77,9 +77,7 @@ class Stepper:
         return self.compiled[key]
 
     def plain(self, limited: bool) -> Callable[..., mx.array]:
-        def step(
-            ints: mx.array, floats: mx.array, previous: mx.array, bans: mx.array | None = None
-        ) -> mx.array:
+        def step(ints: mx.array, floats: mx.array, previous: mx.array, bans: mx.array | None = None) -> mx.array:
             tokens = mx.where(ints[1] == 1, previous, ints[0].astype(mx.uint32))
             for cache in self.caches:
                 cache.offset = ints[2]

@@ -72,11 +72,7 @@ class Walker:
             self.request.on_token(token)
         count = len(self.sequence) - self.start
         if token in sample.stop:
-            self.advance(
-                Written(
-                    tokens=tuple(self.sequence[self.start : -1]), reason="stop", stop_token=token
-                )
-            )
+            self.advance(Written(tokens=tuple(self.sequence[self.start : -1]), reason="stop", stop_token=token))
         elif count == sample.limit or len(self.sequence) == self.context:
             reason: Reason = "limit" if count == sample.limit else "context"
             self.advance(Written(tokens=tuple(self.sequence[self.start :]), reason=reason))

@@ -89,9 +89,7 @@ _PLACE_SENTENCES = (
 )
 
 
-def _shuffled(
-    sentences: tuple[tuple[str, ...], ...], values: dict[str, str], rng: Random
-) -> list[str]:
+def _shuffled(sentences: tuple[tuple[str, ...], ...], values: dict[str, str], rng: Random) -> list[str]:
     drawn = [rng.choice(wordings).format_map(values) for wordings in sentences]
     rng.shuffle(drawn)
     return drawn

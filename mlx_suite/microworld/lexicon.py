@@ -16,9 +16,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 KIND_OF: Mapping[str, str] = {word: kind for kind, words in KINDS.items() for word in words}
 COUNTABLE_KINDS = ("animal", "fruit", "vegetable", "tool", "instrument", "vehicle", "bird")
-OBJECTS = tuple(
-    "book lamp key cup box ball clock ring stone chair table coat hat bell rope basket".split()
-)
+OBJECTS = tuple("book lamp key cup box ball clock ring stone chair table coat hat bell rope basket".split())
 ADJECTIVES = ("old", "small", "happy", "brave", "quiet", "clever", "white", "brown")
 
 _OPPOSITE_PAIRS = (
@@ -27,33 +25,55 @@ _OPPOSITE_PAIRS = (
     "high low|good bad|left right|day night|up down|first last|near far|thick thin"
 )
 OPPOSITES: Mapping[str, str] = {
-    word: other
-    for pair in _OPPOSITE_PAIRS.split("|")
-    for word, other in (pair.split(), pair.split()[::-1])
+    word: other for pair in _OPPOSITE_PAIRS.split("|") for word, other in (pair.split(), pair.split()[::-1])
 }
 COLOR_OF: Mapping[str, str] = {
-    "grass": "green", "snow": "white", "coal": "black", "blood": "red", "the sky": "blue",
-    "the sun": "yellow", "a banana": "yellow", "a lemon": "yellow", "a cherry": "red",
-    "a crow": "black", "a swan": "white", "milk": "white", "cocoa": "brown", "a pea": "green",
-    "a carrot": "orange", "a pig": "pink", "salt": "white", "the sea": "blue", "a leaf": "green",
+    "grass": "green",
+    "snow": "white",
+    "coal": "black",
+    "blood": "red",
+    "the sky": "blue",
+    "the sun": "yellow",
+    "a banana": "yellow",
+    "a lemon": "yellow",
+    "a cherry": "red",
+    "a crow": "black",
+    "a swan": "white",
+    "milk": "white",
+    "cocoa": "brown",
+    "a pea": "green",
+    "a carrot": "orange",
+    "a pig": "pink",
+    "salt": "white",
+    "the sea": "blue",
+    "a leaf": "green",
     "chocolate": "brown",
 }
 DAYS = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
-MONTHS = tuple(
-    "January February March April May June July August September October November "
-    "December".split()
-)
-NUMBER_WORDS = tuple(
-    "zero one two three four five six seven eight nine ten eleven twelve".split()
-)
+MONTHS = tuple("January February March April May June July August September October November December".split())
+NUMBER_WORDS = tuple("zero one two three four five six seven eight nine ten eleven twelve".split())
 
 _PLURALS = {
-    "sheep": "sheep", "mouse": "mice", "child": "children", "foot": "feet", "leaf": "leaves",
-    "knife": "knives", "wolf": "wolves", "potato": "potatoes",
+    "sheep": "sheep",
+    "mouse": "mice",
+    "child": "children",
+    "foot": "feet",
+    "leaf": "leaves",
+    "knife": "knives",
+    "wolf": "wolves",
+    "potato": "potatoes",
 }
 _PASTS = {
-    "run": "ran", "sleep": "slept", "sing": "sang", "swim": "swam", "sit": "sat", "eat": "ate",
-    "play": "played", "walk": "walked", "wait": "waited", "dance": "danced",
+    "run": "ran",
+    "sleep": "slept",
+    "sing": "sang",
+    "swim": "swam",
+    "sit": "sat",
+    "eat": "ate",
+    "play": "played",
+    "walk": "walked",
+    "wait": "waited",
+    "dance": "danced",
 }
 
 
@@ -117,6 +137,11 @@ def listing(items: Sequence[str]) -> str:
 
 
 FORMS: Mapping[str, Callable[[str], str]] = {
-    "a": article, "plural": plural, "s": third_person, "ing": gerund,
-    "er": comparative, "est": superlative, "word": number_word,
+    "a": article,
+    "plural": plural,
+    "s": third_person,
+    "ing": gerund,
+    "er": comparative,
+    "est": superlative,
+    "word": number_word,
 }

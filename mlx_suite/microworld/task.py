@@ -60,9 +60,7 @@ class Phrasing:
     readers: tuple[tuple[str, Mapping[str, str]], ...]
 
     @staticmethod
-    def compile(
-        template: str, slots: Mapping[str, Sequence[str]], openings: Sequence[str]
-    ) -> "Phrasing":
+    def compile(template: str, slots: Mapping[str, Sequence[str]], openings: Sequence[str]) -> "Phrasing":
         """Builds the pattern; ValueError where the template does not use exactly the slots."""
         used = {name for name, _ in _FIELD.findall(template)}
         if used != set(slots):

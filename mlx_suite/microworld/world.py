@@ -16,8 +16,7 @@ LAST_NAMES = tuple(
     "Moss Nash Park Rose Shaw Todd Vale West York Fox Snow Berg".split()
 )
 FULL_NAMES = tuple(
-    f"{first} {LAST_NAMES[(7 * index + index // 30) % len(LAST_NAMES)]}"
-    for index, first in enumerate(FIRST_NAMES)
+    f"{first} {LAST_NAMES[(7 * index + index // 30) % len(LAST_NAMES)]}" for index, first in enumerate(FIRST_NAMES)
 )
 PLACE_NAMES = tuple(
     "Oakford Riverton Millbay Stonehill Greenport Ashwick Northam Eastvale Redmoor Lowfield "
@@ -26,22 +25,28 @@ PLACE_NAMES = tuple(
 COUNTRIES = ("Norland", "Sudria", "Westria", "Ostia", "Marland", "Belora")
 RIVERS = ("Alba", "Bruna", "Corva", "Drina", "Elva", "Fenna", "Gilda", "Harra", "Isla", "Jorda")
 JOBS = (
-    "baker teacher doctor farmer painter pilot nurse sailor singer gardener writer tailor "
-    "fisher builder driver".split()
+    "baker teacher doctor farmer painter pilot nurse sailor singer gardener writer tailor fisher builder driver".split()
 )
 HOBBIES = (
     "painting swimming reading fishing dancing cooking singing cycling running sailing knitting "
     "drawing gardening hiking skating".split()
 )
-FOODS = (
-    "soup bread cheese rice fish pasta salad cake honey pancakes potatoes beans eggs pie "
-    "noodles".split()
-)
+FOODS = "soup bread cheese rice fish pasta salad cake honey pancakes potatoes beans eggs pie noodles".split()
 PETS = "dog cat parrot rabbit horse goat turtle hamster duck mouse".split()
 PRODUCTS = "glass wool paper silk clocks boats pottery wine salt shoes apples music".split()
 LANDMARKS = (
-    "old bridge", "stone tower", "white castle", "big market", "round church", "green park",
-    "tall lighthouse", "red mill", "long wall", "quiet harbor", "town museum", "silver fountain",
+    "old bridge",
+    "stone tower",
+    "white castle",
+    "big market",
+    "round church",
+    "green park",
+    "tall lighthouse",
+    "red mill",
+    "long wall",
+    "quiet harbor",
+    "town museum",
+    "silver fountain",
 )
 YEARS = tuple(str(year) for year in range(1950, 2000))
 

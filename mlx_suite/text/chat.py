@@ -51,8 +51,7 @@ def chat_pieces(
     rendered = template.render(messages, add_generation_prompt=add_generation_prompt)
     mark = _unused_letter(rendered)
     marked = [
-        Message(message.role, f"{PAD_LEFT}{mark}{index}{mark}{PAD_RIGHT}")
-        for index, message in enumerate(messages)
+        Message(message.role, f"{PAD_LEFT}{mark}{index}{mark}{PAD_RIGHT}") for index, message in enumerate(messages)
     ]
     skeleton = _cut(template.render(marked, add_generation_prompt=add_generation_prompt), mark)
     pieces = [_filled(part, messages) for part in skeleton]

@@ -21,9 +21,7 @@ class FastBackend:
     between threads.
     """
 
-    def __init__(
-        self, library: Tokenizer, control: Collection[str] = (), stop_ids: Collection[int] = ()
-    ) -> None:
+    def __init__(self, library: Tokenizer, control: Collection[str] = (), stop_ids: Collection[int] = ()) -> None:
         """`control` and `stop_ids`: tokens that are special even if the file forgets to say so."""
         for index, token in library.get_added_tokens_decoder().items():
             if not token.special and (token.content in control or index in stop_ids):
@@ -50,9 +48,7 @@ class FastBackend:
         self._token_bytes = token_bytes_of(_state(library.decoder))
 
     @classmethod
-    def load(
-        cls, path: Path, control: Collection[str] = (), stop_ids: Collection[int] = ()
-    ) -> "FastBackend":
+    def load(cls, path: Path, control: Collection[str] = (), stop_ids: Collection[int] = ()) -> "FastBackend":
         """Read a tokenizer.json. Raises UserError when it is damaged."""
         try:
             library = Tokenizer.from_file(str(path))

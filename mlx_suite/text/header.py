@@ -65,9 +65,7 @@ class _Case:
 
     def encode(self, *turns: Message, prompt: bool = False) -> EncodedChat:
         """Encode the lead and `turns`, with the generation prompt if asked for."""
-        return encode_chat(
-            self.tokenizer, self.template, [*self.lead, *turns], add_generation_prompt=prompt
-        )
+        return encode_chat(self.tokenizer, self.template, [*self.lead, *turns], add_generation_prompt=prompt)
 
     def stop(self, chat: EncodedChat, start: int, end: int, what: str) -> int:
         """The place of the first special token from `start` on: the model ends its turn with it."""

@@ -42,9 +42,7 @@ class EncodedChat:
     holds characters of both belongs to the message."""
 
 
-def encode_pieces(
-    backend: Backend, specials: re.Pattern[str] | None, pieces: Iterable[Piece]
-) -> EncodedChat:
+def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: Iterable[Piece]) -> EncodedChat:
     """Encode `pieces` as one text; `specials` matches the special tokens that the template may
     write."""
     kept = [piece for piece in pieces if piece.text]

@@ -54,9 +54,7 @@ class SentencePieceBackend:
             for index in range(pieces)
             if self._library.is_control(index) or self._library.is_unknown(index)
         } | {name: Mark(id=index) for name, index in self._added.items()}
-        self._token_bytes = TokenBytes(
-            spelling="sentencepiece", byte_pieces=True, drops_first_space=self._prepends
-        )
+        self._token_bytes = TokenBytes(spelling="sentencepiece", byte_pieces=True, drops_first_space=self._prepends)
 
     @classmethod
     def load(
@@ -154,10 +152,7 @@ class SentencePieceBackend:
         character_of = [place for place, letter in enumerate(text) for _ in letter.encode()]
         if not character_of:
             return [(0, 0) for _ in ids]
-        widths = [
-            len(self._token_bytes.of(self._library.id_to_piece(index), added=False))
-            for index in ids
-        ]
+        widths = [len(self._token_bytes.of(self._library.id_to_piece(index), added=False)) for index in ids]
         last = len(character_of) - 1
         end = min(0, len(character_of) - sum(widths))
         spans = []

@@ -67,13 +67,9 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(
-            f"{path.name} cannot be read: {reason}", str(path), "check its rights"
-        ) from error
+        raise UserError(f"{path.name} cannot be read: {reason}", str(path), "check its rights") from error
     except ValueError as error:
-        raise UserError(
-            f"{path.name} is not valid JSON: {error}", str(path), "download the model again"
-        ) from error
+        raise UserError(f"{path.name} is not valid JSON: {error}", str(path), "download the model again") from error
     if not isinstance(value, dict):
         raise UserError(
             f"{path.name} holds a {type(value).__name__}, not an object",

@@ -54,9 +54,7 @@ class ChatTemplate:
         """
         try:
             return self._program.render(
-                messages=[
-                    {"role": message.role, "content": message.content} for message in messages
-                ],
+                messages=[{"role": message.role, "content": message.content} for message in messages],
                 tools=None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
@@ -97,9 +95,7 @@ class ChatTemplate:
             ) from error
 
 
-def load_chat_template(
-    folder: str | Path, variables: Mapping[str, Any] | None = None
-) -> ChatTemplate:
+def load_chat_template(folder: str | Path, variables: Mapping[str, Any] | None = None) -> ChatTemplate:
     """Load the template of a folder: chat_template.jinja, else `chat_template` of
     tokenizer_config.json.
 
@@ -132,8 +128,7 @@ def _chosen(value: object, path: Path) -> str:
     raise UserError(
         "this checkpoint has no chat template",
         str(path),
-        "use the instruction-tuned model of the family, or put a template into "
-        f"{path.parent / TEMPLATE_FILE}",
+        f"use the instruction-tuned model of the family, or put a template into {path.parent / TEMPLATE_FILE}",
     )
 
 
@@ -178,6 +173,4 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

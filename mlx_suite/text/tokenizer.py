@@ -170,9 +170,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         settings = replace(settings, roles={**pieces.roles, **settings.roles})
     else:
         raise UserError(
-            "no tokenizer: neither tokenizer.json nor tokenizer.model"
-            if folder.is_dir()
-            else "no such folder",
+            "no tokenizer: neither tokenizer.json nor tokenizer.model" if folder.is_dir() else "no such folder",
             str(folder),
             "name a folder with a whole checkpoint, or download the model again",
         )

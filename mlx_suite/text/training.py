@@ -134,13 +134,9 @@ def train_llama3_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int =
             f"the texts fill {learned} of {text_ids} text ids: give more text, or a vocab_size of "
             f"at most {learned + len(LLAMA3_SPECIALS)}"
         )
-    tokenizer.add_special_tokens(
-        [AddedToken(name, special=True, normalized=False) for name in LLAMA3_SPECIALS]
-    )
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in LLAMA3_SPECIALS])
     bos, eot, pad = "<|begin_of_text|>", "<|eot_id|>", "<|finetune_right_pad_id|>"
-    tokenizer.post_processor = processors.Sequence(
-        [processors.ByteLevel(trim_offsets=True), _bos_first(bos, text_ids)]
-    )
+    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), _bos_first(bos, text_ids)])
     _write_folder(
         folder,
         tokenizer,
@@ -219,18 +215,14 @@ def check_llama3_tokenizer(folder: Path, vocab_size: int) -> None:
     _expect(fast.get_vocab_size() == vocab_size, f"{fast.get_vocab_size()} ids, not {vocab_size}")
     for offset, name in enumerate(LLAMA3_SPECIALS):
         wanted = vocab_size - len(LLAMA3_SPECIALS) + offset
-        _expect(
-            fast.token_to_id(name) == wanted, f"{name} is {fast.token_to_id(name)}, not {wanted}"
-        )
+        _expect(fast.token_to_id(name) == wanted, f"{name} is {fast.token_to_id(name)}, not {wanted}")
     for text in ROUND_TRIPS:
         ids = fast.encode(text).ids
         _expect(ids[0] == fast.token_to_id("<|begin_of_text|>"), "no BOS in front")
         _expect(fast.decode(ids) == text, f"{text!r} came back as {fast.decode(ids)!r}")
 
 
-def check_gemma2_tokenizer(
-    folder: Path, vocab_size: int, texts: Sequence[str] = ROUND_TRIPS
-) -> None:
+def check_gemma2_tokenizer(folder: Path, vocab_size: int, texts: Sequence[str] = ROUND_TRIPS) -> None:
     """Raise ValueError unless `folder` holds a Gemma 2 tokenizer whose two forms agree and lose no
     text."""
     fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -251,24 +243,16 @@ def _gemma_as_fast(pieces: sentencepiece.SentencePieceProcessor) -> Tokenizer:
     size = pieces.get_piece_size()
     vocab = {pieces.id_to_piece(index): index for index in range(size)}
     reserved = len(GEMMA_CONTROLS) + len(GEMMA_USER_DEFINED)
-    text_pieces = {
-        piece: index
-        for piece, index in vocab.items()
-        if index >= reserved and not pieces.is_byte(index)
-    }
+    text_pieces = {piece: index for piece, index in vocab.items() if index >= reserved and not pieces.is_byte(index)}
     merges: list[tuple[str, str]] = []
     for piece in sorted(text_pieces, key=text_pieces.__getitem__):
         splits = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
         known = [(a, b) for a, b in splits if a in text_pieces and b in text_pieces]
         merges += sorted(known, key=lambda pair: (text_pieces[pair[0]], text_pieces[pair[1]]))
-    fast = Tokenizer(
-        models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    )
+    fast = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     fast.normalizer = normalizers.Replace(" ", "▁")
     fast.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_previous")
-    fast.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
+    fast.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     fast.post_processor = _bos_first("<bos>", vocab["<bos>"])
     special = {*GEMMA_CONTROLS, *GEMMA_TURNS}
     for name in (*GEMMA_CONTROLS, *GEMMA_USER_DEFINED):

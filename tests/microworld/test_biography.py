@@ -18,8 +18,16 @@ def test_a_biography_states_every_fact_of_the_person() -> None:
     rng = Random(1)
     for person in make_world().people.values():
         text = write_biography(person, rng)
-        for fact in (person.name, person.born_year, person.birthplace, person.job,
-                     person.hobby, person.food, person.pet, person.friend):
+        for fact in (
+            person.name,
+            person.born_year,
+            person.birthplace,
+            person.job,
+            person.hobby,
+            person.food,
+            person.pet,
+            person.friend,
+        ):
             assert fact in text
 
 
@@ -27,8 +35,7 @@ def test_a_description_states_every_fact_of_the_place() -> None:
     rng = Random(1)
     for place in make_world().places.values():
         text = write_place(place, rng)
-        for fact in (place.name, place.country, place.river, place.known_for, place.food,
-                     place.landmark):
+        for fact in (place.name, place.country, place.river, place.known_for, place.food, place.landmark):
             assert fact in text
 
 

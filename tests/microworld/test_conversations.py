@@ -66,7 +66,7 @@ def test_every_fact_can_be_asked_in_a_training_phrasing() -> None:
     for task in TASKS:
         if task.category != "Information seeking":
             continue
-        (slot, values), = task.slots.items()
+        ((slot, values),) = task.slots.items()
         for value in values:
             plain = [phrasing.render({slot: value}) for phrasing in task.compiled]
             assert sum(not is_heldout(text) for text in plain) >= 3
@@ -100,7 +100,9 @@ def test_an_example_carries_the_labels_of_its_task() -> None:
         assert found is not None
         task = found[0]
         assert (example.task, example.category, example.difficulty) == (
-            task.name, task.category, task.difficulty,
+            task.name,
+            task.category,
+            task.difficulty,
         )
 
 
@@ -111,7 +113,6 @@ def test_nine_hundred_of_a_thousand_drawn_instructions_are_distinct() -> None:
 
 def test_the_vocabulary_stays_closed_and_ascii() -> None:
     rng = Random(7)
-    texts = [f"{e.instruction} {e.answer}" for e in (sample_example(rng, WORLD)
-                                                     for _ in range(20_000))]
+    texts = [f"{e.instruction} {e.answer}" for e in (sample_example(rng, WORLD) for _ in range(20_000))]
     assert all(text.isascii() for text in texts)
     assert len({w.lower() for text in texts for w in re.findall("[A-Za-z]+", text)}) < 1300

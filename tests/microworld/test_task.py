@@ -14,8 +14,11 @@ each_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 
 def greeting_task(**changes: object) -> Task:
     values: dict[str, object] = {
-        "name": "greet", "category": "Others", "difficulty": "easy",
-        "slots": {"animal": ("cat", "owl")}, "phrasings": ("Greet {animal:a}.",),
+        "name": "greet",
+        "category": "Others",
+        "difficulty": "easy",
+        "slots": {"animal": ("cat", "owl")},
+        "phrasings": ("Greet {animal:a}.",),
         "answering": one_of(lambda slots, world: (f"Hello, {slots['animal']}!",)),
     }
     return Task(**(values | changes))  # type: ignore[arg-type]

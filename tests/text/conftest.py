@@ -145,9 +145,7 @@ def _write_phi3(folder: Path) -> None:
     """Llama 2's way: every text gets a space; the turn markers swallow the newline behind them."""
     markers = ["<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>"]
     library = _with_bytes(["<unk>", "<s>", "</s>"])
-    library.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    )
+    library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     library.decoder = decoders.Sequence(
         [
             decoders.Replace("▁", " "),
@@ -173,9 +171,7 @@ def _with_bytes(specials: list[str]) -> Library:
     learned = sorted(state["vocab"], key=state["vocab"].__getitem__)
     vocab = {piece: index for index, piece in enumerate([*pieces, *learned])}
     merges = [tuple(pair) for pair in state["merges"]]
-    return Library(
-        models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    )
+    return Library(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
 
 
 def _write(folder: Path, library: Library, **config: Any) -> None:

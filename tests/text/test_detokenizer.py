@@ -47,9 +47,7 @@ def test_the_space_that_mistral_puts_in_front_is_taken_away_once(
 @settings(max_examples=80, deadline=None)
 @given(text=st.text(max_size=30))
 @pytest.mark.parametrize("name", ["llama3", "gemma2", "mistral", "qwen2", "phi3"])
-def test_streamed_text_is_the_decoded_text_for_any_text(
-    family: Callable[[str], Any], name: str, text: str
-) -> None:
+def test_streamed_text_is_the_decoded_text_for_any_text(family: Callable[[str], Any], name: str, text: str) -> None:
     tokenizer = family(name).tokenizer
     ids = tokenizer.encode(text)
     parts = streamed(tokenizer, ids)
@@ -71,9 +69,7 @@ def test_streamed_text_is_the_decoded_text_for_any_ids(
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(max_size=30))
-def test_streamed_text_is_the_decoded_text_with_sentencepiece(
-    gemma2_model_folder: Path, text: str
-) -> None:
+def test_streamed_text_is_the_decoded_text_with_sentencepiece(gemma2_model_folder: Path, text: str) -> None:
     tokenizer = load_tokenizer(gemma2_model_folder)
     ids = tokenizer.encode(text)
     assert "".join(streamed(tokenizer, ids)) == tokenizer.decode(ids)

@@ -125,9 +125,7 @@ def test_a_conversation_put_together_from_the_parts_is_the_encoded_chat(
 
 
 @pytest.mark.parametrize("name", ["gemma2", "mistral"])
-def test_a_system_message_that_cannot_be_in_the_header_is_refused(
-    family: Callable[[str], Any], name: str
-) -> None:
+def test_a_system_message_that_cannot_be_in_the_header_is_refused(family: Callable[[str], Any], name: str) -> None:
     with pytest.raises(UserError) as caught:
         derive(family(name), system="Be brief.")
     assert caught.value.what.startswith("the pre-query header cannot be derived")
@@ -149,9 +147,7 @@ TURN = "<|start_header_id|>{{ m.role }}<|end_header_id|>{{ m.content }}<|eot_id|
             "it opens the user's and the assistant's turns alike",
         ),
         (
-            "{% for m in messages %}"
-            + TURN.replace("m.content", "m.content | upper")
-            + "{% endfor %}",
+            "{% for m in messages %}" + TURN.replace("m.content", "m.content | upper") + "{% endfor %}",
             "where 'Hi' belongs stands 'HI'",
         ),
         (
@@ -164,9 +160,7 @@ TURN = "<|start_header_id|>{{ m.role }}<|end_header_id|>{{ m.content }}<|eot_id|
         ),
     ],
 )
-def test_a_template_that_does_not_lend_itself_is_refused_by_name(
-    byte_folder: Path, source: str, said: str
-) -> None:
+def test_a_template_that_does_not_lend_itself_is_refused_by_name(byte_folder: Path, source: str, said: str) -> None:
     template = ChatTemplate(source=source, special_tokens={}, origin="a template")
     before = [Message("user", "One."), Message("assistant", "Two.")] if "BOS" in said else []
     with pytest.raises(UserError) as caught:

@@ -27,10 +27,7 @@ def test_generation_marks_are_written_as_their_content() -> None:
 
 
 def test_loop_controls_work() -> None:
-    assert (
-        rendered("{% for n in [1, 2, 3] %}{{ n }}{% if n == 2 %}{% break %}{% endif %}{% endfor %}")
-        == "12"
-    )
+    assert rendered("{% for n in [1, 2, 3] %}{{ n }}{% if n == 2 %}{% break %}{% endif %}{% endfor %}") == "12"
 
 
 def test_tojson_leaves_html_and_unicode_as_they_are() -> None:
@@ -62,9 +59,7 @@ def test_the_jinja_file_wins_over_the_config(byte_folder: Path, tmp_path: Path) 
     (tmp_path / "chat_template.jinja").write_text("from the file")
     assert load_chat_template(tmp_path).render(HI) == "from the file"
     (tmp_path / "chat_template.jinja").unlink()
-    assert (
-        load_chat_template(tmp_path).render(HI).startswith("<|begin_of_text|><|start_header_id|>")
-    )
+    assert load_chat_template(tmp_path).render(HI).startswith("<|begin_of_text|><|start_header_id|>")
 
 
 def test_of_several_named_templates_the_default_is_taken(tmp_path: Path) -> None:

@@ -71,9 +71,7 @@ def test_user_text_never_yields_a_special_token_and_comes_back_unchanged(
 
 @settings(max_examples=100, deadline=None)
 @given(ids=st.lists(st.integers(0, 383), max_size=12))
-def test_byte_level_decoding_equals_the_librarys_for_any_ids(
-    llama3_folder: Path, ids: list[int]
-) -> None:
+def test_byte_level_decoding_equals_the_librarys_for_any_ids(llama3_folder: Path, ids: list[int]) -> None:
     tokenizer = _loaded(llama3_folder)
     assert tokenizer.decode(ids, skip_special=False) == tokenizer.backend.decode(ids)
 
@@ -91,9 +89,7 @@ def test_sentencepiece_decoding_equals_the_librarys_wherever_bytes_are_utf8(
 def test_special_tokens_are_hidden_unless_asked_for(byte_folder: Path) -> None:
     tokenizer = load_tokenizer(byte_folder)
     assert tokenizer.decode([256, 39, 72, 265]) == "Hi"
-    assert tokenizer.decode([256, 39, 72, 265], skip_special=False) == (
-        "<|begin_of_text|>Hi<|eot_id|>"
-    )
+    assert tokenizer.decode([256, 39, 72, 265], skip_special=False) == ("<|begin_of_text|>Hi<|eot_id|>")
 
 
 def test_an_id_beyond_the_vocabulary_has_no_text(tokenizer: Tokenizer) -> None:
@@ -136,9 +132,7 @@ def test_stop_ids_come_from_the_generation_config_then_the_config_then_the_token
     assert load_tokenizer(folder).stop_ids == {257, 264, 265}
 
 
-def test_a_padding_length_in_the_file_does_not_pad_or_cut_texts(
-    byte_folder: Path, tmp_path: Path
-) -> None:
+def test_a_padding_length_in_the_file_does_not_pad_or_cut_texts(byte_folder: Path, tmp_path: Path) -> None:
     folder = _copy(byte_folder, tmp_path)
     _edit(
         folder / "tokenizer.json",
@@ -165,9 +159,7 @@ def test_a_turn_marker_that_the_file_forgets_to_call_special_is_special_all_the_
     assert {0, 1, 2, 106, 107} <= tokenizer.special_ids
 
 
-def test_an_ordinary_token_used_for_padding_stays_ordinary_text(
-    byte_folder: Path, tmp_path: Path
-) -> None:
+def test_an_ordinary_token_used_for_padding_stays_ordinary_text(byte_folder: Path, tmp_path: Path) -> None:
     folder = _copy(byte_folder, tmp_path)
     _edit(folder / "tokenizer_config.json", pad_token="!")
     tokenizer = load_tokenizer(folder)
@@ -213,9 +205,7 @@ def test_a_damaged_sentencepiece_model_is_named(gemma2_model_folder: Path, tmp_p
         load_tokenizer(folder)
 
 
-def test_a_lone_sentencepiece_model_names_its_own_bos_and_eos(
-    gemma2_folder: Path, tmp_path: Path
-) -> None:
+def test_a_lone_sentencepiece_model_names_its_own_bos_and_eos(gemma2_folder: Path, tmp_path: Path) -> None:
     shutil.copy(gemma2_folder / "tokenizer.model", tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     assert (tokenizer.bos_id, tokenizer.stop_ids, tokenizer.pad_id) == (2, frozenset({1}), 0)
@@ -235,9 +225,7 @@ def test_loading_a_tokenizer_imports_neither_transformers_nor_mlx(byte_folder: P
         f"load_tokenizer({str(byte_folder)!r}); "
         "print(sorted({'transformers', 'mlx', 'torch'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 

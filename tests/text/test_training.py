@@ -62,9 +62,7 @@ def test_gemmas_fixed_pieces_have_gemmas_ids(gemma2_folder: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(text=TEXT | FRAGMENTS)
-def test_both_forms_of_the_gemma_tokenizer_give_the_same_ids(
-    gemma2_folder: Path, text: str
-) -> None:
+def test_both_forms_of_the_gemma_tokenizer_give_the_same_ids(gemma2_folder: Path, text: str) -> None:
     assume(not any(name in text for name in GEMMA_CONTROLS))  # the one wanted difference
     fast = Library.from_file(str(gemma2_folder / "tokenizer.json"))
     slow = sentencepiece.SentencePieceProcessor(model_file=str(gemma2_folder / "tokenizer.model"))

@@ -13,9 +13,7 @@ from mlx_suite.text import Message, encode_chat, load_tokenizer
 FAMILIES = ["llama3", "llama31", "gemma2", "mistral", "qwen2", "qwen25", "phi3"]
 
 WORDS = st.lists(
-    st.sampled_from(
-        ["the user", " ", "  ", "\n", "\t", "it's", "123", "é", "e\u0301", "日本", "🦙", "."]
-    ),
+    st.sampled_from(["the user", " ", "  ", "\n", "\t", "it's", "123", "é", "e\u0301", "日本", "🦙", "."]),
     max_size=8,
 ).map("".join)
 CONTENT = WORDS | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -74,9 +72,7 @@ def test_plain_texts_are_encoded_and_decoded_as_transformers_does(
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    parts=st.lists(st.sampled_from(["<s>", "[INST]", "</s>", "the", " ", "\n", "é"]), max_size=8)
-)
+@given(parts=st.lists(st.sampled_from(["<s>", "[INST]", "</s>", "the", " ", "\n", "é"]), max_size=8))
 def test_trusted_text_is_encoded_as_transformers_does(
     family: Callable[[str], Any], reference: Callable[[Path], Any], parts: list[str]
 ) -> None:
@@ -86,12 +82,8 @@ def test_trusted_text_is_encoded_as_transformers_does(
     assert one.tokenizer.encode_with_specials(text) == theirs
 
 
-def test_both_backends_encode_a_gemma_chat_alike(
-    family: Callable[[str], Any], gemma2_model_folder: Path
-) -> None:
+def test_both_backends_encode_a_gemma_chat_alike(family: Callable[[str], Any], gemma2_model_folder: Path) -> None:
     one = family("gemma2")
     slow = load_tokenizer(gemma2_model_folder)
     messages = [Message("user", "Who's the user?\n\n  日本 <eos>"), Message("assistant", "You.")]
-    assert encode_chat(slow, one.template, messages) == encode_chat(
-        one.tokenizer, one.template, messages
-    )
+    assert encode_chat(slow, one.template, messages) == encode_chat(one.tokenizer, one.template, messages)

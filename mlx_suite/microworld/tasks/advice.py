@@ -34,28 +34,60 @@ _SITUATIONS: Mapping[str, tuple[str, str]] = {
 }
 _RELATIONS = tuple("mother father sister brother aunt uncle friend neighbor teacher".split())
 _GIFTS: Mapping[str, str] = {
-    "painting": "a box of colors", "swimming": "a new towel", "reading": "a good book",
-    "fishing": "a new rod", "dancing": "a pair of shoes", "cooking": "a big pan",
-    "singing": "a book of songs", "cycling": "a bicycle bell", "running": "a pair of shoes",
-    "sailing": "a strong rope", "knitting": "some soft wool", "drawing": "a set of pens",
-    "gardening": "a small spade", "hiking": "a good map", "skating": "a warm scarf",
+    "painting": "a box of colors",
+    "swimming": "a new towel",
+    "reading": "a good book",
+    "fishing": "a new rod",
+    "dancing": "a pair of shoes",
+    "cooking": "a big pan",
+    "singing": "a book of songs",
+    "cycling": "a bicycle bell",
+    "running": "a pair of shoes",
+    "sailing": "a strong rope",
+    "knitting": "some soft wool",
+    "drawing": "a set of pens",
+    "gardening": "a small spade",
+    "hiking": "a good map",
+    "skating": "a warm scarf",
 }
 _WEATHERS: Mapping[str, str] = {
-    "rainy": "a raincoat and boots", "cold": "a warm coat and a scarf",
-    "sunny": "a light shirt and a hat", "snowy": "thick gloves and boots",
-    "windy": "a jacket and a hat", "hot": "a light shirt and shorts",
+    "rainy": "a raincoat and boots",
+    "cold": "a warm coat and a scarf",
+    "sunny": "a light shirt and a hat",
+    "snowy": "thick gloves and boots",
+    "windy": "a jacket and a hat",
+    "hot": "a light shirt and shorts",
 }
 _TRIPS = (
-    "in the park", "at the market", "at school", "at the lake", "in town", "in the forest",
+    "in the park",
+    "at the market",
+    "at school",
+    "at the lake",
+    "in town",
+    "in the forest",
     "on the farm",
 )
 _TOOLS: Mapping[str, str] = {
-    "cut bread": "knife", "dig a hole": "spade", "cut wood": "saw", "sweep the floor": "broom",
-    "write a letter": "pen", "open the door": "key", "boil water": "pot", "eat soup": "spoon",
-    "drive in a nail": "hammer", "paint a wall": "brush", "cut paper": "pair of scissors",
-    "dry my hands": "towel", "see in the dark": "lamp", "tell the time": "clock",
-    "find the way": "map", "catch a fish": "net", "make a hole in wood": "drill",
-    "fry an egg": "pan", "carry water": "bucket", "brush my hair": "comb",
+    "cut bread": "knife",
+    "dig a hole": "spade",
+    "cut wood": "saw",
+    "sweep the floor": "broom",
+    "write a letter": "pen",
+    "open the door": "key",
+    "boil water": "pot",
+    "eat soup": "spoon",
+    "drive in a nail": "hammer",
+    "paint a wall": "brush",
+    "cut paper": "pair of scissors",
+    "dry my hands": "towel",
+    "see in the dark": "lamp",
+    "tell the time": "clock",
+    "find the way": "map",
+    "catch a fish": "net",
+    "make a hole in wood": "drill",
+    "fry an egg": "pan",
+    "carry water": "bucket",
+    "brush my hair": "comb",
 }
 
 
@@ -64,8 +96,10 @@ def _advice(slots: Slots, world: World) -> tuple[str, ...]:
     return tuple(
         text
         for first, second in ((one, other), (other, one))
-        for text in (f"If you are {slots['state']}, you should {first} or {second}.",
-                     f"I think it would be best to {first} or to {second}.")
+        for text in (
+            f"If you are {slots['state']}, you should {first} or {second}.",
+            f"I think it would be best to {first} or to {second}.",
+        )
     )
 
 
@@ -96,8 +130,11 @@ def _tool(slots: Slots, world: World) -> tuple[str, ...]:
 
 TASKS = (
     Task(
-        name="advice_for_feeling", category="Advice seeking", difficulty="medium",
-        openings=_OPENINGS, slots={"state": tuple(_SITUATIONS)},
+        name="advice_for_feeling",
+        category="Advice seeking",
+        difficulty="medium",
+        openings=_OPENINGS,
+        slots={"state": tuple(_SITUATIONS)},
         phrasings=(
             "I am {state}. What should I do?",
             "What can I do when I am {state}?",
@@ -110,21 +147,26 @@ TASKS = (
         answering=one_of(_advice),
     ),
     Task(
-        name="gift_advice", category="Advice seeking", difficulty="medium", openings=_OPENINGS,
+        name="gift_advice",
+        category="Advice seeking",
+        difficulty="medium",
+        openings=_OPENINGS,
         slots={"relation": _RELATIONS, "hobby": tuple(_GIFTS)},
         phrasings=(
             "My {relation} likes {hobby}. What gift should I buy?",
             "What should I give my {relation} who likes {hobby}?",
             "I am looking for a gift for my {relation}, who enjoys {hobby}.",
-            "It is the birthday of my {relation} and {hobby} is the favorite hobby. What is "
-            "a good gift?",
+            "It is the birthday of my {relation} and {hobby} is the favorite hobby. What is a good gift?",
             "Which gift is good for my {relation}? The hobby is {hobby}.",
             "Please help me find something nice for my {relation}, who spends the weekend {hobby}.",
         ),
         answering=one_of(_present),
     ),
     Task(
-        name="clothes_advice", category="Advice seeking", difficulty="easy", openings=_OPENINGS,
+        name="clothes_advice",
+        category="Advice seeking",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"weather": tuple(_WEATHERS), "trip": _TRIPS},
         phrasings=(
             "It is a {weather} day. What should I wear {trip}?",
@@ -137,7 +179,10 @@ TASKS = (
         answering=one_of(_clothes),
     ),
     Task(
-        name="tool_advice", category="Advice seeking", difficulty="easy", openings=_OPENINGS,
+        name="tool_advice",
+        category="Advice seeking",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"job": tuple(_TOOLS)},
         phrasings=(
             "What do I need to {job}?",

@@ -45,7 +45,10 @@ def _larger(slots: Slots, world: World) -> tuple[str, ...]:
 
 TASKS = (
     Task(
-        name="add", category="Math", difficulty="very easy", openings=_OPENINGS,
+        name="add",
+        category="Math",
+        difficulty="very easy",
+        openings=_OPENINGS,
         slots={"a": _ADD, "b": _ADD},
         phrasings=(
             "What is {a} plus {b}?",
@@ -56,14 +59,20 @@ TASKS = (
             "Can you tell me the sum of the numbers {a} and {b}?",
             "I have the numbers {a} and {b}. What do I get if I add them?",
         ),
-        answering=one_of(lambda s, w: (
-            f"If you add {s['a']} and {s['b']}, you get {_sum(s)}.",
-            f"The sum of {s['a']} and {s['b']} is {_sum(s)}.",
-        )),
+        answering=one_of(
+            lambda s, w: (
+                f"If you add {s['a']} and {s['b']}, you get {_sum(s)}.",
+                f"The sum of {s['a']} and {s['b']} is {_sum(s)}.",
+            )
+        ),
     ),
     Task(
-        name="subtract", category="Math", difficulty="easy", openings=_OPENINGS,
-        slots={"a": _SUBTRACT, "b": _ADD}, valid=lambda s: _difference(s) > 0,
+        name="subtract",
+        category="Math",
+        difficulty="easy",
+        openings=_OPENINGS,
+        slots={"a": _SUBTRACT, "b": _ADD},
+        valid=lambda s: _difference(s) > 0,
         phrasings=(
             "What is {a} minus {b}?",
             "Subtract {b} from {a}.",
@@ -73,12 +82,13 @@ TASKS = (
             "Please tell me what I get if I take {b} from {a}.",
             "Can you subtract {b} from {a} for me?",
         ),
-        answering=one_of(
-            lambda s, w: (f"If you take {s['b']} from {s['a']}, you get {_difference(s)}.",)
-        ),
+        answering=one_of(lambda s, w: (f"If you take {s['b']} from {s['a']}, you get {_difference(s)}.",)),
     ),
     Task(
-        name="multiply", category="Math", difficulty="easy", openings=_OPENINGS,
+        name="multiply",
+        category="Math",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"a": _TIMES, "b": _TIMES},
         phrasings=(
             "What is {a} times {b}?",
@@ -89,54 +99,58 @@ TASKS = (
             "Can you tell me the product of {a} and {b}?",
             "I have the numbers {a} and {b}. What do I get if I multiply them?",
         ),
-        answering=one_of(lambda s, w: (
-            f"If you multiply {s['a']} by {s['b']}, you get {_product(s)}.",
-            f"The product of {s['a']} and {s['b']} is {_product(s)}.",
-        )),
+        answering=one_of(
+            lambda s, w: (
+                f"If you multiply {s['a']} by {s['b']}, you get {_product(s)}.",
+                f"The product of {s['a']} and {s['b']} is {_product(s)}.",
+            )
+        ),
     ),
     Task(
-        name="story_of_more", category="Math", difficulty="medium", openings=_OPENINGS,
+        name="story_of_more",
+        category="Math",
+        difficulty="medium",
+        openings=_OPENINGS,
         slots={"name": FIRST_NAMES, "a": _ADD, "b": _ADD, "thing": _GOODS},
         valid=lambda s: s["a"] != "1" and s["b"] != "1",
         phrasings=(
-            "{name} has {a} {thing:plural} and buys {b} more. "
-            "How many {thing:plural} does {name} have now?",
-            "There are {a} {thing:plural} in a box. {name} puts in {b} more. "
-            "How many {thing:plural} are in the box?",
-            "If {name} has {a} {thing:plural} and finds {b} more, how many {thing:plural} "
-            "are there?",
-            "{name} gets {a} {thing:plural} on Monday and {b} {thing:plural} on Tuesday. "
-            "How many is that?",
-            "Yesterday {name} sold {a} {thing:plural} and today {b}. "
-            "How many {thing:plural} were sold?",
+            "{name} has {a} {thing:plural} and buys {b} more. How many {thing:plural} does {name} have now?",
+            "There are {a} {thing:plural} in a box. {name} puts in {b} more. How many {thing:plural} are in the box?",
+            "If {name} has {a} {thing:plural} and finds {b} more, how many {thing:plural} are there?",
+            "{name} gets {a} {thing:plural} on Monday and {b} {thing:plural} on Tuesday. How many is that?",
+            "Yesterday {name} sold {a} {thing:plural} and today {b}. How many {thing:plural} were sold?",
             "Tell me how many {thing:plural} {name} has after adding {b} to {a}.",
         ),
-        answering=one_of(lambda s, w: (
-            f"{s['a']} plus {s['b']} is {_sum(s)}, so the answer is {_sum(s)} "
-            f"{plural(s['thing'])}.",
-        )),
+        answering=one_of(
+            lambda s, w: (f"{s['a']} plus {s['b']} is {_sum(s)}, so the answer is {_sum(s)} {plural(s['thing'])}.",)
+        ),
     ),
     Task(
-        name="story_of_less", category="Math", difficulty="medium", openings=_OPENINGS,
+        name="story_of_less",
+        category="Math",
+        difficulty="medium",
+        openings=_OPENINGS,
         slots={"name": FIRST_NAMES, "a": _SUBTRACT, "b": _ADD, "thing": _GOODS},
         valid=lambda s: s["b"] != "1" and _difference(s) > 1,
         phrasings=(
             "{name} has {a} {thing:plural} and gives away {b}. How many {thing:plural} are left?",
-            "There were {a} {thing:plural} on the table. {name} took {b}. "
-            "How many {thing:plural} are still there?",
+            "There were {a} {thing:plural} on the table. {name} took {b}. How many {thing:plural} are still there?",
             "If {name} has {a} {thing:plural} and loses {b}, how many {thing:plural} are left?",
             "How many {thing:plural} are left when {name} sells {b} out of {a}?",
-            "{name} needs {a} {thing:plural} but has only {b}. "
-            "How many more {thing:plural} does {name} need?",
+            "{name} needs {a} {thing:plural} but has only {b}. How many more {thing:plural} does {name} need?",
             "Of the {a} {thing:plural} in the shop {name} buys {b}. Tell me how many are left.",
         ),
-        answering=one_of(lambda s, w: (
-            f"{s['a']} minus {s['b']} is {_difference(s)}, so the answer is {_difference(s)} "
-            f"{plural(s['thing'])}.",
-        )),
+        answering=one_of(
+            lambda s, w: (
+                f"{s['a']} minus {s['b']} is {_difference(s)}, so the answer is {_difference(s)} {plural(s['thing'])}.",
+            )
+        ),
     ),
     Task(
-        name="price_of_many", category="Math", difficulty="medium", openings=_OPENINGS,
+        name="price_of_many",
+        category="Math",
+        difficulty="medium",
+        openings=_OPENINGS,
         slots={"a": _TIMES, "b": _TIMES, "thing": _GOODS},
         phrasings=(
             "One {thing} costs {a} coins. What do {b} {thing:plural} cost?",
@@ -146,12 +160,15 @@ TASKS = (
             "A shop sells one {thing} for {a} coins. Tell me the price of {b} {thing:plural}.",
             "If a {thing} costs {a} coins, how many coins do I need for {b} of them?",
         ),
-        answering=one_of(lambda s, w: (
-            f"{s['a']} times {s['b']} is {_product(s)}, so the price is {_product(s)} coins.",
-        )),
+        answering=one_of(
+            lambda s, w: (f"{s['a']} times {s['b']} is {_product(s)}, so the price is {_product(s)} coins.",)
+        ),
     ),
     Task(
-        name="compare_numbers", category="Math", difficulty="easy", openings=_OPENINGS,
+        name="compare_numbers",
+        category="Math",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"a": _SUBTRACT, "b": _SUBTRACT, "which": ("larger", "smaller")},
         valid=lambda s: s["a"] != s["b"],
         phrasings=(

@@ -45,18 +45,17 @@ _TIMES: Mapping[str, tuple[str, ...]] = {
     "on a train": ("read a book", "look outside", "play cards", "listen to music"),
 }
 _PET_COLORS: Mapping[str, tuple[str, ...]] = {
-    "black": ("Shadow", "Midnight"), "white": ("Snowball", "Pearl"),
-    "brown": ("Coco", "Chestnut"), "yellow": ("Sunny", "Goldie"), "gray": ("Smoky", "Misty"),
+    "black": ("Shadow", "Midnight"),
+    "white": ("Snowball", "Pearl"),
+    "brown": ("Coco", "Chestnut"),
+    "yellow": ("Sunny", "Goldie"),
+    "gray": ("Smoky", "Misty"),
     "red": ("Ruby", "Ginger"),
 }
 _PET_ANIMALS = ("dog", "cat", "rabbit", "horse", "goat", "parrot", "duck", "mouse", "cow", "hen")
 
 
-
-
-def _some_of(
-    members: Mapping[str, tuple[str, ...]], topic: str, frames: tuple[tuple[str, str], ...]
-) -> Answering:
+def _some_of(members: Mapping[str, tuple[str, ...]], topic: str, frames: tuple[tuple[str, str], ...]) -> Answering:
     """Answers naming `n` distinct members of the topic's set within one of the frames."""
 
     def write(slots: Slots, rng: Random, world: World) -> str:
@@ -66,8 +65,9 @@ def _some_of(
 
     def judge(slots: Slots, answer: str, world: World) -> bool:
         return any(
-            _is_listing(answer, _fill(before, slots[topic]), _fill(after, slots[topic]),
-                        members[slots[topic]], int(slots["n"]))
+            _is_listing(
+                answer, _fill(before, slots[topic]), _fill(after, slots[topic]), members[slots[topic]], int(slots["n"])
+            )
             for before, after in frames
         )
 
@@ -78,9 +78,7 @@ def _fill(frame: str, topic: str) -> str:
     return frame.format(topic=topic, a=article(topic))
 
 
-def _is_listing(
-    answer: str, before: str, after: str, members: tuple[str, ...], count: int
-) -> bool:
+def _is_listing(answer: str, before: str, after: str, members: tuple[str, ...], count: int) -> bool:
     if not (answer.startswith(before) and answer.endswith(after)):
         return False
     inner = answer[len(before) : len(answer) - len(after)]
@@ -100,7 +98,10 @@ def _pet_names(slots: Slots, world: World) -> tuple[str, ...]:
 
 TASKS = (
     Task(
-        name="name_some", category="Brainstorming", difficulty="easy", openings=_OPENINGS,
+        name="name_some",
+        category="Brainstorming",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"kind": tuple(KINDS), "n": _COUNTS},
         phrasings=(
             "Name {n:word} {kind:plural}.",
@@ -114,7 +115,10 @@ TASKS = (
         answering=_some_of(KINDS, "kind", (("You could name ", "."),)),
     ),
     Task(
-        name="uses_of_thing", category="Brainstorming", difficulty="medium", openings=_OPENINGS,
+        name="uses_of_thing",
+        category="Brainstorming",
+        difficulty="medium",
+        openings=_OPENINGS,
         slots={"thing": tuple(_USES), "n": ("2", "3")},
         phrasings=(
             "What can I do with {thing:a}? Give me {n:word} ideas.",
@@ -127,7 +131,10 @@ TASKS = (
         answering=_some_of(_USES, "thing", (("You can use {a} to ", "."),)),
     ),
     Task(
-        name="things_to_do", category="Brainstorming", difficulty="medium", openings=_OPENINGS,
+        name="things_to_do",
+        category="Brainstorming",
+        difficulty="medium",
+        openings=_OPENINGS,
         slots={"when": tuple(_TIMES), "n": ("2", "3")},
         phrasings=(
             "What can we do {when}? Give me {n:word} ideas.",
@@ -140,7 +147,10 @@ TASKS = (
         answering=_some_of(_TIMES, "when", (("You could ", " {topic}."), ("You could ", "."))),
     ),
     Task(
-        name="pet_names", category="Brainstorming", difficulty="easy", openings=_OPENINGS,
+        name="pet_names",
+        category="Brainstorming",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"color": tuple(_PET_COLORS), "animal": _PET_ANIMALS},
         phrasings=(
             "Suggest two names for a {color} {animal}.",

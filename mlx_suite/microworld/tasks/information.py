@@ -26,23 +26,35 @@ def _of_place(wordings: Callable[[Place], tuple[str, ...]]) -> Answering:
 
 
 def _person_task(
-    name: str, wordings: Callable[[Person], tuple[str, ...]], *phrasings: str,
+    name: str,
+    wordings: Callable[[Person], tuple[str, ...]],
+    *phrasings: str,
     difficulty: str = "easy",
 ) -> Task:
     return Task(
-        name=name, category="Information seeking", difficulty=difficulty,
-        slots={"person": FULL_NAMES}, phrasings=phrasings, openings=_OPENINGS,
+        name=name,
+        category="Information seeking",
+        difficulty=difficulty,
+        slots={"person": FULL_NAMES},
+        phrasings=phrasings,
+        openings=_OPENINGS,
         answering=_of_person(wordings),
     )
 
 
 def _place_task(
-    name: str, wordings: Callable[[Place], tuple[str, ...]], *phrasings: str,
+    name: str,
+    wordings: Callable[[Place], tuple[str, ...]],
+    *phrasings: str,
     difficulty: str = "easy",
 ) -> Task:
     return Task(
-        name=name, category="Information seeking", difficulty=difficulty,
-        slots={"place": PLACE_NAMES}, phrasings=phrasings, openings=_OPENINGS,
+        name=name,
+        category="Information seeking",
+        difficulty=difficulty,
+        slots={"place": PLACE_NAMES},
+        phrasings=phrasings,
+        openings=_OPENINGS,
         answering=_of_place(wordings),
     )
 
@@ -50,8 +62,10 @@ def _place_task(
 TASKS = (
     _person_task(
         "person_birthplace",
-        lambda p: (f"{p.name} was born in {p.birthplace}.",
-                   f"The birthplace of {p.name} is the town of {p.birthplace}."),
+        lambda p: (
+            f"{p.name} was born in {p.birthplace}.",
+            f"The birthplace of {p.name} is the town of {p.birthplace}.",
+        ),
         "Where was {person} born?",
         "Can you tell me where {person} was born?",
         "In which town was {person} born?",
@@ -63,8 +77,7 @@ TASKS = (
     ),
     _person_task(
         "person_birth_year",
-        lambda p: (f"{p.name} was born in {p.born_year}.",
-                   f"The birth year of {p.name} is {p.born_year}."),
+        lambda p: (f"{p.name} was born in {p.born_year}.", f"The birth year of {p.name} is {p.born_year}."),
         "When was {person} born?",
         "In which year was {person} born?",
         "What is the birth year of {person}?",
@@ -77,8 +90,7 @@ TASKS = (
     ),
     _person_task(
         "person_job",
-        lambda p: (f"{p.name} works as {article(p.job)}.",
-                   f"The job of {p.name} is to be {article(p.job)}."),
+        lambda p: (f"{p.name} works as {article(p.job)}.", f"The job of {p.name} is to be {article(p.job)}."),
         "What is the job of {person}?",
         "What does {person} do for a living?",
         "Tell me what {person} does for work.",
@@ -90,8 +102,7 @@ TASKS = (
     ),
     _person_task(
         "person_hobby",
-        lambda p: (f"The hobby of {p.name} is {p.hobby}.",
-                   f"{p.name} likes {p.hobby} in free time."),
+        lambda p: (f"The hobby of {p.name} is {p.hobby}.", f"{p.name} likes {p.hobby} in free time."),
         "What is the hobby of {person}?",
         "What does {person} like to do in free time?",
         "Tell me the hobby of {person}.",
@@ -103,8 +114,7 @@ TASKS = (
     ),
     _person_task(
         "person_food",
-        lambda p: (f"The favorite food of {p.name} is {p.food}.",
-                   f"{p.name} likes to eat {p.food} most of all."),
+        lambda p: (f"The favorite food of {p.name} is {p.food}.", f"{p.name} likes to eat {p.food} most of all."),
         "What is the favorite food of {person}?",
         "What does {person} like to eat?",
         "Which food does {person} like most of all?",
@@ -116,8 +126,7 @@ TASKS = (
     ),
     _person_task(
         "person_pet",
-        lambda p: (f"{p.name} has {article(p.pet)}.",
-                   f"The pet of {p.name} is {article(p.pet)}."),
+        lambda p: (f"{p.name} has {article(p.pet)}.", f"The pet of {p.name} is {article(p.pet)}."),
         "Which pet does {person} have?",
         "What kind of pet does {person} keep at home?",
         "Tell me what pet {person} has.",
@@ -129,8 +138,7 @@ TASKS = (
     ),
     _person_task(
         "person_friend",
-        lambda p: (f"The best friend of {p.name} is {p.friend}.",
-                   f"{p.friend} is the best friend of {p.name}."),
+        lambda p: (f"The best friend of {p.name} is {p.friend}.", f"{p.friend} is the best friend of {p.name}."),
         "Who is the best friend of {person}?",
         "Tell me the name of the best friend of {person}.",
         "Can you name the best friend of {person}?",
@@ -144,8 +152,7 @@ TASKS = (
     _person_task(
         "person_summary",
         lambda p: (
-            f"{p.name} is {article(p.job)} from {p.birthplace} who was born in {p.born_year} "
-            f"and likes {p.hobby}.",
+            f"{p.name} is {article(p.job)} from {p.birthplace} who was born in {p.born_year} and likes {p.hobby}.",
             f"{p.name} was born in {p.birthplace} in {p.born_year}. {p.first} works as "
             f"{article(p.job)} and enjoys {p.hobby}.",
         ),
@@ -161,8 +168,7 @@ TASKS = (
     ),
     _place_task(
         "place_country",
-        lambda p: (f"{p.name} is a town in the country of {p.country}.",
-                   f"The town of {p.name} lies in {p.country}."),
+        lambda p: (f"{p.name} is a town in the country of {p.country}.", f"The town of {p.name} lies in {p.country}."),
         "In which country is {place}?",
         "Where is the town of {place}?",
         "Which country does {place} belong to?",
@@ -174,8 +180,10 @@ TASKS = (
     ),
     _place_task(
         "place_river",
-        lambda p: (f"The river that flows through {p.name} is the {p.river}.",
-                   f"{p.name} stands on the river {p.river}."),
+        lambda p: (
+            f"The river that flows through {p.name} is the {p.river}.",
+            f"{p.name} stands on the river {p.river}.",
+        ),
         "Which river flows through {place}?",
         "On which river does {place} stand?",
         "Name the river of {place}.",
@@ -187,8 +195,7 @@ TASKS = (
     ),
     _place_task(
         "place_known_for",
-        lambda p: (f"{p.name} is known for its {p.known_for}.",
-                   f"People know {p.name} for its {p.known_for}."),
+        lambda p: (f"{p.name} is known for its {p.known_for}.", f"People know {p.name} for its {p.known_for}."),
         "What is {place} known for?",
         "Why is {place} famous?",
         "Tell me what {place} is known for.",
@@ -200,8 +207,7 @@ TASKS = (
     ),
     _place_task(
         "place_food",
-        lambda p: (f"The usual food in {p.name} is {p.food}.",
-                   f"People in {p.name} like to eat {p.food}."),
+        lambda p: (f"The usual food in {p.name} is {p.food}.", f"People in {p.name} like to eat {p.food}."),
         "What do people eat in {place}?",
         "Which food is usual in {place}?",
         "Tell me the usual food of {place}.",
@@ -213,8 +219,10 @@ TASKS = (
     ),
     _place_task(
         "place_landmark",
-        lambda p: (f"The main sight of the town of {p.name} is the {p.landmark}.",
-                   f"Visitors to {p.name} should see the {p.landmark}."),
+        lambda p: (
+            f"The main sight of the town of {p.name} is the {p.landmark}.",
+            f"Visitors to {p.name} should see the {p.landmark}.",
+        ),
         "What is the main sight of {place}?",
         "What should I see in {place}?",
         "Which sight should visitors to {place} not miss?",

@@ -27,13 +27,16 @@ _OPENINGS = (
     "I am a teacher.",
 )
 _KIND_WORDS = tuple(word for kind in COUNTABLE_KINDS for word in KINDS[kind])
-_FAVORS = tuple(
-    "the cake|the help|the flowers|the letter|the book|the dinner|the ride|the music".split("|")
-)
+_FAVORS = tuple("the cake|the help|the flowers|the letter|the book|the dinner|the ride|the music".split("|"))
 _SAYINGS_SUBJECTS = tuple("My dog|The sun|Our house|The river|A friend|The moon|Her cat".split("|"))
 _SAYINGS_ENDS = (
-    "is very old", "is far away", "makes me happy", "was here today", "is never late",
-    "sleeps all day", "looks good",
+    "is very old",
+    "is far away",
+    "makes me happy",
+    "was here today",
+    "is never late",
+    "sleeps all day",
+    "looks good",
 )
 _IRREGULAR = ("mouse", "child", "leaf", "knife", "foot", "wolf")
 _NEAR = {"after": 1, "before": -1}
@@ -49,7 +52,8 @@ def _kind_answers(slots: Slots, world: World) -> tuple[str, ...]:
     word, kind = slots["word"], KIND_OF[slots["word"]]
     return tuple(
         f"{capital(article(word))} is {article(kind)}, just like {article(other)}."
-        for other in KINDS[kind] if other != word
+        for other in KINDS[kind]
+        if other != word
     )
 
 
@@ -68,7 +72,10 @@ def _sample_is_a(rng: Random) -> dict[str, str]:
 
 TASKS = (
     Task(
-        name="opposite", category="Others", difficulty="easy", openings=_OPENINGS,
+        name="opposite",
+        category="Others",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"word": tuple(OPPOSITES)},
         phrasings=(
             "What is the opposite of {word}?",
@@ -79,12 +86,13 @@ TASKS = (
             "Please name a word that is the opposite of {word}.",
             "If something is not {word}, what is the opposite word?",
         ),
-        answering=one_of(lambda s, w: (
-            f"The opposite of {s['word']} is {OPPOSITES[s['word']]}.",
-        )),
+        answering=one_of(lambda s, w: (f"The opposite of {s['word']} is {OPPOSITES[s['word']]}.",)),
     ),
     Task(
-        name="plural", category="Others", difficulty="easy", openings=_OPENINGS,
+        name="plural",
+        category="Others",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"word": (*KINDS["animal"], *KINDS["fruit"], *OBJECTS, *_IRREGULAR)},
         phrasings=(
             "What is the plural of {word}?",
@@ -98,7 +106,10 @@ TASKS = (
         answering=one_of(lambda s, w: (f"The plural of {s['word']} is {plural(s['word'])}.",)),
     ),
     Task(
-        name="color_of", category="Others", difficulty="easy", openings=_OPENINGS,
+        name="color_of",
+        category="Others",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"thing": tuple(COLOR_OF)},
         phrasings=(
             "What color is {thing}?",
@@ -109,13 +120,18 @@ TASKS = (
             "Please name the usual color of {thing}.",
             "What is the color that people think of for {thing}?",
         ),
-        answering=one_of(lambda s, w: (
-            f"The color of {s['thing']} is {COLOR_OF[s['thing']]}.",
-            f"{capital(s['thing'])} is {COLOR_OF[s['thing']]}.",
-        )),
+        answering=one_of(
+            lambda s, w: (
+                f"The color of {s['thing']} is {COLOR_OF[s['thing']]}.",
+                f"{capital(s['thing'])} is {COLOR_OF[s['thing']]}.",
+            )
+        ),
     ),
     Task(
-        name="kind_of", category="Others", difficulty="easy", openings=_OPENINGS,
+        name="kind_of",
+        category="Others",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"word": _KIND_WORDS},
         phrasings=(
             "What kind of thing is {word:a}?",
@@ -129,7 +145,10 @@ TASKS = (
         answering=one_of(_kind_answers),
     ),
     Task(
-        name="is_it_a", category="Others", difficulty="medium", openings=_OPENINGS,
+        name="is_it_a",
+        category="Others",
+        difficulty="medium",
+        openings=_OPENINGS,
         slots={"word": _KIND_WORDS, "kind": COUNTABLE_KINDS},
         sampler=_sample_is_a,
         valid=lambda s: not (KIND_OF[s["word"]] == "bird" and s["kind"] == "animal"),
@@ -144,7 +163,10 @@ TASKS = (
         answering=one_of(_is_a),
     ),
     Task(
-        name="day_near", category="Others", difficulty="easy", openings=_OPENINGS,
+        name="day_near",
+        category="Others",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"day": DAYS, "side": tuple(_NEAR)},
         phrasings=(
             "Which day comes {side} {day}?",
@@ -157,7 +179,10 @@ TASKS = (
         answering=one_of(lambda s, w: _neighbor(DAYS, s, "day")),
     ),
     Task(
-        name="month_near", category="Others", difficulty="easy", openings=_OPENINGS,
+        name="month_near",
+        category="Others",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"month": MONTHS, "side": tuple(_NEAR)},
         phrasings=(
             "Which month comes {side} {month}?",
@@ -170,20 +195,26 @@ TASKS = (
         answering=one_of(lambda s, w: _neighbor(MONTHS, s, "month")),
     ),
     Task(
-        name="repeat_saying", category="Others", difficulty="very easy", openings=_OPENINGS,
+        name="repeat_saying",
+        category="Others",
+        difficulty="very easy",
+        openings=_OPENINGS,
         slots={"subject": _SAYINGS_SUBJECTS, "end": _SAYINGS_ENDS},
         phrasings=(
             "Repeat after me: {subject} {end}.",
             "Say this sentence: {subject} {end}.",
             "Please copy this line.\n{subject} {end}.",
             "Write exactly the same words: {subject} {end}.",
-            "Can you say \"{subject} {end}.\" for me?",
+            'Can you say "{subject} {end}." for me?',
             "I say a sentence and you say it too. {subject} {end}.",
         ),
         answering=one_of(lambda s, w: (f"{s['subject']} {s['end']}.",)),
     ),
     Task(
-        name="say_thanks", category="Others", difficulty="easy", openings=_OPENINGS,
+        name="say_thanks",
+        category="Others",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"name": FIRST_NAMES, "favor": _FAVORS},
         phrasings=(
             "Thank {name} for {favor}.",
@@ -193,9 +224,11 @@ TASKS = (
             "What are kind words to {name} after {favor}?",
             "Say thanks for {favor}. The name is {name}.",
         ),
-        answering=one_of(lambda s, w: (
-            f"Thank you very much for {s['favor']}, {s['name']}!",
-            f"Dear {s['name']}, thank you for {s['favor']}. That was very kind.",
-        )),
+        answering=one_of(
+            lambda s, w: (
+                f"Thank you very much for {s['favor']}, {s['name']}!",
+                f"Dear {s['name']}, thank you for {s['favor']}. That was very kind.",
+            )
+        ),
     ),
 )

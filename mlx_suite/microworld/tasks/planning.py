@@ -78,9 +78,7 @@ def _on_day(slots: Slots, world: World) -> tuple[str, ...]:
 
 def _sample_days(rng: Random) -> dict[str, str]:
     days = rng.sample(DAYS, 3)
-    slots = dict(zip("def", days, strict=True)) | dict(
-        zip("xyz", rng.sample(_DOINGS, 3), strict=True)
-    )
+    slots = dict(zip("def", days, strict=True)) | dict(zip("xyz", rng.sample(_DOINGS, 3), strict=True))
     return slots | {"day": rng.choice(days)}
 
 
@@ -106,7 +104,10 @@ def _three_distinct(slots: Slots, names: str) -> bool:
 
 TASKS = (
     Task(
-        name="three_step_plan", category="Planning", difficulty="medium", openings=_OPENINGS,
+        name="three_step_plan",
+        category="Planning",
+        difficulty="medium",
+        openings=_OPENINGS,
         slots={"activity": tuple(_PLANS)},
         phrasings=(
             "Make a plan with three steps: I want to {activity}.",
@@ -122,7 +123,10 @@ TASKS = (
         answering=one_of(_steps),
     ),
     Task(
-        name="one_step", category="Planning", difficulty="medium", openings=_OPENINGS,
+        name="one_step",
+        category="Planning",
+        difficulty="medium",
+        openings=_OPENINGS,
         slots={"activity": tuple(_PLANS), "ordinal": _ORDINALS},
         phrasings=(
             "What is the {ordinal} step when I {activity}?",
@@ -136,7 +140,10 @@ TASKS = (
         answering=one_of(_one_step),
     ),
     Task(
-        name="order_by_time", category="Planning", difficulty="hard", openings=_OPENINGS,
+        name="order_by_time",
+        category="Planning",
+        difficulty="hard",
+        openings=_OPENINGS,
         slots=dict.fromkeys("klm", _HOURS) | dict.fromkeys("xyz", _DOINGS),
         valid=lambda s: _three_distinct(s, "klm") and _three_distinct(s, "xyz"),
         phrasings=(
@@ -150,11 +157,15 @@ TASKS = (
         answering=one_of(_ordered),
     ),
     Task(
-        name="plan_of_day", category="Planning", difficulty="easy", openings=_OPENINGS,
+        name="plan_of_day",
+        category="Planning",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots=dict.fromkeys("def", DAYS) | dict.fromkeys("xyz", _DOINGS) | {"day": DAYS},
         sampler=_sample_days,
-        valid=lambda s: _three_distinct(s, "def") and _three_distinct(s, "xyz")
-        and s["day"] in (s["d"], s["e"], s["f"]),
+        valid=lambda s: (
+            _three_distinct(s, "def") and _three_distinct(s, "xyz") and s["day"] in (s["d"], s["e"], s["f"])
+        ),
         phrasings=(
             "On {d} I {x}, on {e} I {y} and on {f} I {z}. What do I do on {day}?",
             "My week: {d} {x}, {e} {y}, {f} {z}. What is my plan for {day}?",
@@ -166,7 +177,10 @@ TASKS = (
         answering=one_of(_on_day),
     ),
     Task(
-        name="packing_list", category="Planning", difficulty="medium", openings=_OPENINGS,
+        name="packing_list",
+        category="Planning",
+        difficulty="medium",
+        openings=_OPENINGS,
         slots={"trip": tuple(_TRIPS), "n": _COUNTS},
         phrasings=(
             "Name {n:word} things to pack for {trip}.",

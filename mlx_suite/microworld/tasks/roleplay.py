@@ -31,11 +31,21 @@ _LINES: Mapping[str, tuple[str, str]] = {
     "librarian": ("Which book do you need?", "Please be quiet in here."),
 }
 _ANIMALS: Mapping[str, tuple[str, str]] = {
-    "dog": ("Woof", "house"), "cat": ("Meow", "house"), "cow": ("Moo", "farm"),
-    "sheep": ("Baa", "farm"), "duck": ("Quack", "lake"), "lion": ("Roar", "grassland"),
-    "horse": ("Neigh", "stable"), "owl": ("Hoot", "forest"), "bear": ("Growl", "forest"),
-    "mouse": ("Squeak", "hole"), "frog": ("Croak", "pond"), "hen": ("Cluck", "farm"),
-    "goat": ("Bleat", "hills"), "bee": ("Buzz", "hive"), "crow": ("Caw", "tree"),
+    "dog": ("Woof", "house"),
+    "cat": ("Meow", "house"),
+    "cow": ("Moo", "farm"),
+    "sheep": ("Baa", "farm"),
+    "duck": ("Quack", "lake"),
+    "lion": ("Roar", "grassland"),
+    "horse": ("Neigh", "stable"),
+    "owl": ("Hoot", "forest"),
+    "bear": ("Growl", "forest"),
+    "mouse": ("Squeak", "hole"),
+    "frog": ("Croak", "pond"),
+    "hen": ("Cluck", "farm"),
+    "goat": ("Bleat", "hills"),
+    "bee": ("Buzz", "hive"),
+    "crow": ("Caw", "tree"),
 }
 _DISHES = tuple("soup pasta salad fish rice pie noodles bread".split())
 _DRINKS = tuple("tea coffee milk juice water cocoa".split())
@@ -54,10 +64,8 @@ def _animal(slots: Slots, world: World) -> tuple[str, ...]:
 def _speech(slots: Slots, world: World) -> tuple[str, ...]:
     person = world.person(slots["person"])
     return (
-        f"Hello, I am {person.name}. I was born in {person.birthplace} and I work as "
-        f"{article(person.job)}.",
-        f"My name is {person.name}. I am {article(person.job)} and I come from "
-        f"{person.birthplace}.",
+        f"Hello, I am {person.name}. I was born in {person.birthplace} and I work as {article(person.job)}.",
+        f"My name is {person.name}. I am {article(person.job)} and I come from {person.birthplace}.",
     )
 
 
@@ -71,7 +79,10 @@ def _guide(slots: Slots, world: World) -> tuple[str, ...]:
 
 TASKS = (
     Task(
-        name="greet_as", category="Role playing", difficulty="medium", openings=_OPENINGS,
+        name="greet_as",
+        category="Role playing",
+        difficulty="medium",
+        openings=_OPENINGS,
         slots={"job": tuple(_LINES), "name": FIRST_NAMES},
         phrasings=(
             "You are {job:a}. Greet a customer named {name}.",
@@ -85,7 +96,10 @@ TASKS = (
         answering=one_of(_greeting),
     ),
     Task(
-        name="speak_as_animal", category="Role playing", difficulty="easy", openings=_OPENINGS,
+        name="speak_as_animal",
+        category="Role playing",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"animal": tuple(_ANIMALS)},
         phrasings=(
             "Pretend to be {animal:a}. Say who you are and where you live.",
@@ -99,7 +113,10 @@ TASKS = (
         answering=one_of(_animal),
     ),
     Task(
-        name="speak_as_person", category="Role playing", difficulty="hard", openings=_OPENINGS,
+        name="speak_as_person",
+        category="Role playing",
+        difficulty="hard",
+        openings=_OPENINGS,
         slots={"person": FULL_NAMES},
         phrasings=(
             "Pretend you are {person} and introduce yourself.",
@@ -113,7 +130,10 @@ TASKS = (
         answering=one_of(_speech),
     ),
     Task(
-        name="guide_in_town", category="Role playing", difficulty="hard", openings=_OPENINGS,
+        name="guide_in_town",
+        category="Role playing",
+        difficulty="hard",
+        openings=_OPENINGS,
         slots={"place": PLACE_NAMES, "name": FIRST_NAMES},
         phrasings=(
             "You are a guide in {place}. Welcome a visitor named {name}.",
@@ -126,7 +146,10 @@ TASKS = (
         answering=one_of(_guide),
     ),
     Task(
-        name="waiter", category="Role playing", difficulty="easy", openings=_OPENINGS,
+        name="waiter",
+        category="Role playing",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"dish": _DISHES, "drink": _DRINKS},
         phrasings=(
             "You are a waiter. I want {dish} and {drink}. Repeat my order.",
@@ -136,9 +159,11 @@ TASKS = (
             "Pretend to be a waiter who takes my order for {dish} and {drink}.",
             "In the role of a waiter, answer me: Can I have {dish} and {drink}?",
         ),
-        answering=one_of(lambda s, w: (
-            f"Of course! You would like {s['dish']} and {s['drink']}.",
-            f"Very good. One {s['dish']} and one {s['drink']}, right away.",
-        )),
+        answering=one_of(
+            lambda s, w: (
+                f"Of course! You would like {s['dish']} and {s['drink']}.",
+                f"Very good. One {s['dish']} and one {s['drink']}, right away.",
+            )
+        ),
     ),
 )

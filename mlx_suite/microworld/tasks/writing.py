@@ -15,11 +15,26 @@ _OPENINGS = (
     "Please help me with my story.",
 )
 _RHYMES: Mapping[str, tuple[str, ...]] = {
-    "cat": ("hat", "mat"), "dog": ("frog",), "mouse": ("house",), "tree": ("bee", "sea"),
-    "star": ("car",), "moon": ("spoon",), "rain": ("train",), "boat": ("coat", "goat"),
-    "king": ("ring",), "bell": ("shell",), "cake": ("lake",), "bear": ("chair", "pear"),
-    "fox": ("box",), "sheep": ("jeep",), "snail": ("whale",), "rose": ("nose",),
-    "sock": ("clock", "rock"), "book": ("cook",), "fish": ("dish",), "bird": ("herd",),
+    "cat": ("hat", "mat"),
+    "dog": ("frog",),
+    "mouse": ("house",),
+    "tree": ("bee", "sea"),
+    "star": ("car",),
+    "moon": ("spoon",),
+    "rain": ("train",),
+    "boat": ("coat", "goat"),
+    "king": ("ring",),
+    "bell": ("shell",),
+    "cake": ("lake",),
+    "bear": ("chair", "pear"),
+    "fox": ("box",),
+    "sheep": ("jeep",),
+    "snail": ("whale",),
+    "rose": ("nose",),
+    "sock": ("clock", "rock"),
+    "book": ("cook",),
+    "fish": ("dish",),
+    "bird": ("herd",),
 }
 _SPOTS = tuple("garden forest kitchen school market castle library boat".split())
 _ANIMALS = (*KINDS["animal"], *KINDS["bird"])
@@ -61,8 +76,7 @@ def _pair(slots: Slots, world: World) -> tuple[str, ...]:
 def _story(slots: Slots, world: World) -> tuple[str, ...]:
     animal, spot = slots["animal"], slots["spot"]
     return tuple(
-        f"Once upon a time, {article(feeling)} {animal} lived in a {spot}. "
-        f"One day the {animal} met a new friend."
+        f"Once upon a time, {article(feeling)} {animal} lived in a {spot}. One day the {animal} met a new friend."
         for feeling in _FEELINGS
     )
 
@@ -77,8 +91,11 @@ def _wish(slots: Slots, world: World) -> tuple[str, ...]:
 
 TASKS = (
     Task(
-        name="two_line_rhyme", category="Creative writing", difficulty="hard",
-        openings=_OPENINGS, slots={"word": tuple(_RHYMES)},
+        name="two_line_rhyme",
+        category="Creative writing",
+        difficulty="hard",
+        openings=_OPENINGS,
+        slots={"word": tuple(_RHYMES)},
         phrasings=(
             "Write a two-line rhyme with the word {word}.",
             "Make a short rhyme about a {word}.",
@@ -91,8 +108,11 @@ TASKS = (
         answering=one_of(_couplet),
     ),
     Task(
-        name="sentence_with_word", category="Creative writing", difficulty="easy",
-        openings=_OPENINGS, slots={"word": (*_ANIMALS, *OBJECTS)},
+        name="sentence_with_word",
+        category="Creative writing",
+        difficulty="easy",
+        openings=_OPENINGS,
+        slots={"word": (*_ANIMALS, *OBJECTS)},
         phrasings=(
             "Write a sentence with the word {word}.",
             "Use the word {word} in a short sentence.",
@@ -105,8 +125,11 @@ TASKS = (
         answering=one_of(_sentence),
     ),
     Task(
-        name="sentence_with_two_words", category="Creative writing", difficulty="medium",
-        openings=_OPENINGS, slots={"a": _ANIMALS, "b": OBJECTS},
+        name="sentence_with_two_words",
+        category="Creative writing",
+        difficulty="medium",
+        openings=_OPENINGS,
+        slots={"a": _ANIMALS, "b": OBJECTS},
         phrasings=(
             "Write a sentence with the words {a} and {b}.",
             "Use both {a} and {b} in one sentence.",
@@ -118,8 +141,11 @@ TASKS = (
         answering=one_of(_pair),
     ),
     Task(
-        name="story_opening", category="Creative writing", difficulty="medium",
-        openings=_OPENINGS, slots={"animal": _ANIMALS, "spot": _SPOTS},
+        name="story_opening",
+        category="Creative writing",
+        difficulty="medium",
+        openings=_OPENINGS,
+        slots={"animal": _ANIMALS, "spot": _SPOTS},
         phrasings=(
             "Begin a story about {animal:a} in a {spot}.",
             "Write the first two sentences of a tale about {animal:a} that lives in a {spot}.",
@@ -131,7 +157,10 @@ TASKS = (
         answering=one_of(_story),
     ),
     Task(
-        name="story_title", category="Creative writing", difficulty="easy", openings=_OPENINGS,
+        name="story_title",
+        category="Creative writing",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"animal": _ANIMALS, "thing": OBJECTS},
         phrasings=(
             "Give me a title for a story about {animal:a} and {thing:a}.",
@@ -141,13 +170,18 @@ TASKS = (
             "Please find a title for my tale of {animal:a} and {thing:a}.",
             "I need a short title. The story has {animal:a} and {thing:a} in it.",
         ),
-        answering=one_of(lambda s, w: (
-            f"A good title is: The {capital(s['animal'])} and the {capital(s['thing'])}.",
-            f"You could call it: The {capital(s['animal'])} and the {capital(s['thing'])}.",
-        )),
+        answering=one_of(
+            lambda s, w: (
+                f"A good title is: The {capital(s['animal'])} and the {capital(s['thing'])}.",
+                f"You could call it: The {capital(s['animal'])} and the {capital(s['thing'])}.",
+            )
+        ),
     ),
     Task(
-        name="greeting_card", category="Creative writing", difficulty="easy", openings=_OPENINGS,
+        name="greeting_card",
+        category="Creative writing",
+        difficulty="easy",
+        openings=_OPENINGS,
         slots={"name": FIRST_NAMES, "day": ("birthday", "holiday", "weekend", "new year")},
         phrasings=(
             "Write a {day} card for {name}.",

@@ -1,0 +1,1 @@
+"""Learning from rows of tokens: loss, schedule, loop, checkpoints."""
