@@ -1,7 +1,7 @@
 """The `mlx-suite` program: its commands, and what errors look like.
 
 Exit codes: 0 done, 1 our mistake (a traceback), 2 something the user can mend, 130 stopped with
-Ctrl-C.
+Ctrl-C, 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import typer
 from mlx_suite.runtime.backend import explain_import_error
 from mlx_suite.runtime.errors import UserError
 
+from .bench import bench_app
 from .doctor import doctor
+from .generate import generate
+from .magpie import magpie
 from .models import models_app
 
 app = typer.Typer(
@@ -22,15 +25,24 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 app.command()(doctor)
+app.command()(generate)
+app.command()(magpie)
 app.add_typer(models_app)
+app.add_typer(bench_app)
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """The `mlx-suite` program."""
+    run_app(app)
+
+
+def run_app(program: typer.Typer) -> None:
+    """Run a command line and leave with its exit code."""
     try:
-        app()
+        program()
     except UserError as error:
         _leave(error)
     except ImportError as error:

@@ -1,0 +1,229 @@
+"""`mlx-suite bench`: what our code is worth beside others', both sides measured in one run."""
+
+import json as json_format
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mlx_suite.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from mlx_suite.evaluate.throughput import Comparison
+
+bench_app = typer.Typer(
+    name="bench",
+    help="Measure our code beside others', both sides in one run.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+_SHAPE = {
+    "vocab_size": 8192,
+    "hidden_size": 512,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": True,
+}
+RANDOM: dict[str, dict[str, Any]] = {
+    "random-llama-40m": _SHAPE | {"model_type": "llama", "rms_norm_eps": 1e-5, "rope_theta": 500000.0},
+    "random-gemma2-40m": _SHAPE
+    | {
+        "model_type": "gemma2",
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 64,
+        "sliding_window": 256,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+    },
+}
+"""Shapes of 40 million random weights: between the shipped models and real ones."""
+
+DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
+
+
+@bench_app.callback()
+def _group() -> None:
+    """Keeps `generate` a sub-command while it is the only one."""
+
+
+@bench_app.command()
+def generate(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help=f"Names, folders, or random weights: {', '.join(RANDOM)}."),
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Rows at a time, a list.")] = "1,8,32",
+    prompt: Annotated[int, typer.Option(min=2, help="Tokens of each prompt.")] = 64,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens written per row.")] = 128,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed rounds; medians are printed.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Generation beside mlx-lm's: tokens per second, time to the first token, peak memory, and the ratio.
+
+    Both sides run the same weights greedily on the same random prompts, in turn. For Gemma 2 the memory of one row's
+    keys and values at twice the window is compared too.
+
+    Example: mlx-suite bench generate tiny-llama3 --batch 1,8
+    """
+    from mlx_suite.evaluate.throughput import Workload, compare
+
+    sizes = _sizes(batch)
+    report: list[dict[str, Any]] = []
+    console = Console()
+    for name in models or DEFAULT:
+        with _folder(name) as folder:
+            ours, theirs = _ours(folder), _theirs(folder)
+            vocabulary = ours.config.vocab_size
+            comparisons, notes = [], []
+            for size in sizes:
+                rival = theirs
+                if size > 1 and not _batches(theirs, vocabulary):
+                    rival = ours
+                    note = "mlx-lm cannot run its own model of this family in a batch; its batching runs ours"
+                    notes = [note]
+                workload = Workload(batch=size, prompt_tokens=prompt, tokens=tokens, repeats=repeats)
+                comparisons.append(compare(ours, rival, vocabulary, workload))
+            cache = _cache_at_twice_the_window(ours, theirs, vocabulary)
+            if json:
+                report.append(_as_dict(name, comparisons, cache, notes))
+            else:
+                _show(console, name, comparisons, cache, notes)
+    if json:
+        typer.echo(json_format.dumps(report, indent=2))
+
+
+def _sizes(batch: str) -> list[int]:
+    sizes = [int(part) if part.strip().isdigit() else 0 for part in batch.split(",")]
+    if not all(sizes):
+        raise UserError(what=f"--batch is {batch!r}, not a list of positive numbers", fix="say --batch 1,8,32")
+    return sizes
+
+
+@contextmanager
+def _folder(name: str) -> Iterator[Path]:
+    """The checkpoint to measure; random weights are written to a folder that goes away again."""
+    if name not in RANDOM:
+        from mlx_suite.modeling.hub import resolve
+
+        yield resolve(name)
+        return
+    import mlx.core as mx
+
+    from mlx_suite.modeling.config import ModelConfig
+    from mlx_suite.modeling.loading import build_model
+    from mlx_suite.modeling.saving import save_model
+
+    mx.random.seed(0)
+    with TemporaryDirectory() as parent:
+        folder = Path(parent) / name
+        save_model(folder, build_model(ModelConfig.from_dict(RANDOM[name])), dtype="bfloat16")
+        yield folder
+
+
+def _ours(folder: Path) -> Any:
+    from mlx_suite.modeling.loading import load_model
+
+    model = load_model(folder)
+    if not hasattr(model, "config"):
+        raise UserError(
+            what="this model is mlx-lm's own, so there is nothing to compare",
+            where=str(folder),
+            fix="name a Llama, a Mistral or a Gemma 2",
+        )
+    return model
+
+
+def _theirs(folder: Path) -> Any:
+    """mlx-lm's model in the precision of ours: float32 on a CPU."""
+    import mlx.core as mx
+    from mlx_lm.utils import load_model
+
+    from mlx_suite.runtime.device import device
+
+    model = load_model(folder)[0]
+    if device().kind == "cpu":
+        model.set_dtype(mx.float32)
+        mx.eval(model.parameters())
+    return model
+
+
+def _batches(model: Any, vocabulary: int) -> bool:
+    """Whether mlx-lm's batch generator can run mlx-lm's model at all."""
+    from mlx_suite.evaluate.throughput import their_side
+
+    prompts = [[row % vocabulary] * 4 for row in range(2)]
+    try:
+        their_side(model)(prompts, 2, lambda row: None)
+    except ValueError:
+        return False
+    return True
+
+
+def _cache_at_twice_the_window(ours: Any, theirs: Any, vocabulary: int) -> tuple[int, int, int] | None:
+    """(tokens, our bytes, their bytes) for one row, None for a model without a window."""
+    from mlx_suite.evaluate.throughput import cache_bytes
+
+    windows = [window for window in ours.config.windows if window is not None]
+    if not windows:
+        return None
+    length = 2 * min(windows)
+    return length, cache_bytes(ours, length, vocabulary), cache_bytes(theirs, length, vocabulary)
+
+
+def _as_dict(
+    name: str, comparisons: "list[Comparison]", cache: tuple[int, int, int] | None, notes: list[str]
+) -> dict[str, Any]:
+    return {
+        "model": name,
+        "runs": [asdict(each) | {"ratio": round(each.ratio, 3)} for each in comparisons],
+        "cache": None
+        if cache is None
+        else dict(zip(("tokens", "our_bytes", "their_bytes"), cache, strict=True)) | {"ratio": cache[1] / cache[2]},
+        "notes": notes,
+    }
+
+
+def _show(
+    console: Console,
+    name: str,
+    comparisons: "list[Comparison]",
+    cache: tuple[int, int, int] | None,
+    notes: list[str],
+) -> None:
+    table = Table(title=name, title_justify="left", box=None, pad_edge=False)
+    for heading in ("rows", "side", "tok/s", "1st s", "MB", "ratio"):
+        table.add_column(heading, justify="left" if heading == "side" else "right")
+    for each in comparisons:
+        for side, speed in (("mlx-suite", each.ours), ("mlx-lm", each.theirs)):
+            first = side == "mlx-suite"
+            table.add_row(
+                str(each.workload.batch) if first else "",
+                side,
+                f"{speed.tokens_per_second:,.0f}",
+                f"{speed.first_token:.3f}",
+                f"{speed.peak_bytes / 1e6:,.0f}",
+                f"{each.ratio:.2f}x" if first else "",
+            )
+    console.print(table)
+    if cache is not None:
+        tokens, our_bytes, their_bytes = cache
+        console.print(
+            f"keys and values of one row at {tokens} tokens: {our_bytes:,} bytes, mlx-lm {their_bytes:,} "
+            f"({our_bytes / their_bytes:.0%})"
+        )
+    for note in notes:
+        console.print(f"note: {note}")
+    console.print()

@@ -1,0 +1,271 @@
+"""`mlx-suite generate`: one answer, streamed."""
+
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlx_suite.runtime.errors import UserError
+
+from .checkpoint import Checkpoint, ModelName, open_checkpoint
+
+if TYPE_CHECKING:
+    from mlx_suite.engine import Program, Sample, Written
+
+READER_GONE = 141
+"""Exit code when nobody reads on, as of a program that SIGPIPE ends."""
+
+
+def generate(
+    model: ModelName,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="PROMPT|-", help="What to say. `-`, or nothing at the end of a pipe: standard input."),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="System text; folded into the prompt where the chat template knows no system role.",
+        ),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens the answer may have.")] = 1024,
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the most probable token every time; 1 samples as the model learned.")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the most probable tokens that reach this probability together.")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Sample from tokens at least this probable, as a share of the most probable one.")
+    ] = 0.0,
+    seed: Annotated[
+        int | None, typer.Option(help="Repeats a sampled answer; --verbose and --json say which seed was used.")
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="No chat template: the model continues the text as it stands.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object at the end instead of streaming.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Statistics on stderr.")] = False,
+) -> None:
+    """Ask a model once; the answer is written as it comes.
+
+    Example: `mlx-suite generate tiny-llama3 "What is 12 plus 30?"`
+
+    Example: `cat notes.txt | mlx-suite generate OWNER/REPO --system "Summarise this in one line."`
+    """
+    _check(max_tokens, temperature, top_p, min_p, raw, system)
+    text = _read_prompt(prompt)
+    checkpoint = open_checkpoint(model)
+    turn = _raw_turn(checkpoint, text) if raw else _chat_turn(checkpoint, text, system)
+    if temperature and seed is None:
+        seed = secrets.randbelow(1 << 31)
+    from mlx_suite.engine import Sample, Sampling
+
+    sample = Sample(
+        limit=max_tokens,
+        stop=frozenset(turn.stop),
+        sampling=Sampling(temperature=temperature, top_p=top_p, min_p=min_p),
+    )
+    answer = _Answer(checkpoint, shown=not as_json)
+    try:
+        written = answer.write(turn, sample, seed or 0)
+    except KeyboardInterrupt:
+        answer.close_line()
+        raise
+    except BrokenPipeError:
+        _ignore_stdout()
+        raise typer.Exit(READER_GONE) from None
+    facts = answer.facts(turn, written, seed)
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False))
+    if verbose:
+        _report(facts, turn, sample)
+    elif written.reason != "stop" and not as_json:
+        print(f"[{_ending(facts)}]", file=sys.stderr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Turn:
+    """What the model is given and where it stops."""
+
+    ids: list[int]
+    stop: Iterable[int]
+    notes: tuple[str, ...] = ()
+    show_special: bool = False
+    """Whether special tokens in the answer are text to be seen."""
+
+
+@dataclass
+class _Answer:
+    """Text as it comes, and how fast it came."""
+
+    checkpoint: Checkpoint
+    shown: bool
+    pieces: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    """When each token was known, from the start, in seconds."""
+
+    def write(self, turn: _Turn, sample: "Sample", seed: int) -> "Written":
+        """Let the model write, token by token."""
+        from mlx_suite.engine import Engine, Given, Request
+        from mlx_suite.engine.context import context_length
+        from mlx_suite.text import StreamingDetokenizer
+
+        context = context_length(self.checkpoint.model)
+        if len(turn.ids) >= context:
+            raise UserError(
+                f"The prompt has {len(turn.ids):,} tokens; prompt and answer together may have {context:,}",
+                where=str(self.checkpoint.folder),
+                fix="shorten the prompt, or use a model with a longer context",
+            )
+        detokenizer = StreamingDetokenizer(self.checkpoint.tokenizer, skip_special=not turn.show_special)
+
+        def program() -> "Program":
+            yield Given(tuple(turn.ids))
+            return (yield sample)
+
+        start = time.perf_counter()
+
+        def on_token(token: int) -> None:
+            self.times.append(time.perf_counter() - start)
+            if token not in sample.stop:
+                self._show(detokenizer.add(token))
+
+        engine = Engine(self.checkpoint.model, slots=1, context=context)
+        [done] = engine.run([Request(program=program(), seed=seed, on_token=on_token)])
+        self._show(detokenizer.finish())
+        self.close_line()
+        written: Written = done.result
+        return written
+
+    def _show(self, text: str) -> None:
+        self.pieces.append(text)
+        if self.shown and text:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    def close_line(self) -> None:
+        """What comes next on the terminal begins in a line of its own."""
+        if self.shown:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+    def facts(self, turn: _Turn, written: "Written", seed: int | None) -> dict[str, Any]:
+        """What `--json` prints."""
+        stop = None if written.stop_token is None else self.checkpoint.tokenizer.token_of(written.stop_token)
+        spent = self.times[-1] - self.times[0] if self.times else 0.0
+        return {
+            "model": self.checkpoint.name,
+            "text": "".join(self.pieces),
+            "reason": written.reason,
+            "stop": stop,
+            "prompt_tokens": len(turn.ids),
+            "tokens": len(written.tokens),
+            "first_token_seconds": round(self.times[0], 4) if self.times else None,
+            "tokens_per_second": round((len(self.times) - 1) / spent, 2) if spent else None,
+            "seed": seed,
+        }
+
+
+def _check(max_tokens: int, temperature: float, top_p: float, min_p: float, raw: bool, system: str | None) -> None:
+    """Raises UserError that lists every wrong flag."""
+    rules = [
+        (max_tokens >= 1, f"--max-tokens is {max_tokens}: a whole number from 1 up"),
+        (0 <= temperature < float("inf"), f"--temperature is {temperature}: a number from 0 up"),
+        (0 < top_p <= 1, f"--top-p is {top_p}: above 0 and at most 1"),
+        (0 <= min_p <= 1, f"--min-p is {min_p}: from 0 to 1"),
+        (not (raw and system), "--system with --raw: a system text needs the chat template that --raw leaves out"),
+    ]
+    problems = [problem for good, problem in rules if not good]
+    if problems:
+        raise UserError(
+            "A flag is wrong" if len(problems) == 1 else f"{len(problems)} flags are wrong",
+            fix="mlx-suite generate --help says what each one means",
+            details=problems,
+        )
+
+
+def _read_prompt(prompt: str | None) -> str:
+    if prompt is None and sys.stdin.isatty():
+        raise UserError(
+            "There is no prompt",
+            fix='mlx-suite generate MODEL "What is 12 plus 30?", or a pipe into mlx-suite generate MODEL',
+        )
+    where = "PROMPT"
+    if prompt is None or prompt == "-":
+        where = "standard input"
+        try:
+            prompt = sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"The prompt is not UTF-8 text: {error.reason} at byte {error.start}", where=where
+            ) from error
+        prompt = prompt.removesuffix("\n")  # the one that every shell tool ends its output with
+    if not prompt.strip():
+        raise UserError("The prompt is empty", where=where, fix="give the model something to answer")
+    return prompt
+
+
+def _raw_turn(checkpoint: Checkpoint, text: str) -> _Turn:
+    tokenizer = checkpoint.tokenizer
+    return _Turn(ids=tokenizer.encode_prompt(text), stop=tokenizer.stop_ids, show_special=True)
+
+
+def _chat_turn(checkpoint: Checkpoint, text: str, system: str | None) -> _Turn:
+    from mlx_suite.text import Message, derive_pre_query, encode_chat, fold_system
+
+    tokenizer, template = checkpoint.tokenizer, checkpoint.template
+    messages = [Message("user", text)]
+    notes: list[str] = []
+    if system:
+        messages.insert(0, Message("system", system))
+        if not template.takes_system:
+            messages = fold_system(messages)
+            notes.append("the chat template knows no system role: its text stands in front of the prompt")
+    try:
+        # The template's own end of turn: a checkpoint's list of stop tokens may have forgotten it.
+        stop: Iterable[int] = derive_pre_query(tokenizer, template).assistant_stop_ids
+    except UserError:
+        stop = tokenizer.stop_ids
+    chat = encode_chat(tokenizer, template, messages, add_generation_prompt=True)
+    return _Turn(ids=chat.ids, stop=stop, notes=tuple(notes))
+
+
+def _report(facts: dict[str, Any], turn: _Turn, sample: "Sample") -> None:
+    first, rate = facts["first_token_seconds"], facts["tokens_per_second"]
+    sampling = sample.sampling
+    lines = [
+        f"prompt    {facts['prompt_tokens']:,} tokens",
+        f"answer    {facts['tokens']:,} tokens, {_ending(facts)}",
+    ]
+    if first is not None:
+        lines.append(f"speed     first token after {first:.2f} s" + (f", then {rate:,.1f} tokens/s" if rate else ""))
+    if sampling.temperature:
+        lines.append(
+            f"sampling  temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, min-p {sampling.min_p:g}, "
+            f"seed {facts['seed']}"
+        )
+    lines += [f"note      {note}" for note in turn.notes]
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _ending(facts: dict[str, Any]) -> str:
+    if facts["reason"] == "stop":
+        return f"ended by {facts['stop']}"
+    return "cut at --max-tokens" if facts["reason"] == "limit" else "cut at the end of the model's context"
+
+
+def _ignore_stdout() -> None:
+    """Nothing may be flushed into a broken pipe at the end of the program."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,36 @@
+"""A model and its tokenizer by name: where `text` and `modeling` meet."""
+
+import os
+from typing import TYPE_CHECKING
+
+from mlx_suite.modeling.hub import resolve
+from mlx_suite.modeling.loading import load_model
+from mlx_suite.text.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    import mlx.nn as nn
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    dtype: "mx.Dtype | str | None" = None,
+    dequantize: bool | None = None,
+    lazy: bool = False,
+) -> "tuple[nn.Module, Tokenizer]":
+    """Load a model and its tokenizer; `model(tokens)` with tokens (B, L) gives logits (B, L, V).
+
+    Args:
+        name: A shipped checkpoint (`tiny-llama3`), a folder, or a repository of the hub (`owner/repo`, with
+            `@revision` if wanted), which is fetched into the cache when it is not there.
+        dtype: Of the dense weights: float32, bfloat16 or float16. None follows the machine: float32 on a CPU,
+            elsewhere the checkpoint's own.
+        dequantize: Whether quantized layers become dense. None follows the machine: yes on a CPU.
+        lazy: Leave the weights in the files until they are used.
+
+    Raises UserError for a model that cannot be found, fetched or loaded.
+    """
+    folder = resolve(name)
+    tokenizer = load_tokenizer(folder)  # first: it takes no time and fails as readily
+    return load_model(folder, dtype=dtype, dequantize=dequantize, lazy=lazy), tokenizer

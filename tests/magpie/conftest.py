@@ -1,0 +1,63 @@
+"""A checkpoint that writes every kind of row, and the shortest way to a dataset from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_suite import load
+from mlx_suite.magpie import MagpieSettings, Summary, make_dataset
+from mlx_suite.text import ChatTemplate, Tokenizer, load_chat_template
+from tests.magpie.random_checkpoint import write_checkpoint
+
+SMALL = {"max_instruction": 12, "max_answer": 16, "answer_temperature": 1.0}
+"""Settings under which the random model's rows come out as every kind there is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The checkpoint, loaded."""
+
+    folder: Path
+    model: Any
+    tokenizer: Tokenizer
+    template: ChatTemplate
+
+    def make(self, out: Path, count: int = 30, on_progress: Any = None, **settings: Any) -> Summary:
+        return make_dataset(
+            self.model, self.tokenizer, self.template, self.settings(count, **settings), out, on_progress
+        )
+
+    def settings(self, count: int = 30, **settings: Any) -> MagpieSettings:
+        return MagpieSettings(**{**SMALL, "count": count, "batch": 8, **settings})
+
+
+def load_checkpoint(folder: Path) -> Loaded:
+    model, tokenizer = load(folder)
+    return Loaded(folder=folder, model=model, tokenizer=tokenizer, template=load_chat_template(folder))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return load_checkpoint(write_checkpoint(tmp_path_factory.mktemp("random")))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(checkpoint: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 rows made in one go."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    checkpoint.make(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def same_rows(undisturbed: Path) -> Callable[[Path], None]:
+    """Asserts that a folder holds the rows of `undisturbed`, byte by byte."""
+
+    def check(folder: Path) -> None:
+        for name in ("accepted.jsonl", "rejected.jsonl"):
+            assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
+
+    return check

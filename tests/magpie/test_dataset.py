@@ -1,0 +1,105 @@
+"""Folders that a power failure, a full disk or a person has been at."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlx_suite.runtime.errors import UserError
+from tests.magpie.conftest import Loaded
+
+SameRows = Callable[[Path], None]
+
+
+@pytest.fixture
+def folder(undisturbed: Path, tmp_path: Path) -> Path:
+    """A copy of 30 rows."""
+    for name in ("settings.json", "accepted.jsonl", "rejected.jsonl"):
+        (tmp_path / name).write_bytes((undisturbed / name).read_bytes())
+    return tmp_path
+
+
+def keep(path: Path, wanted: Callable[[int], bool]) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for place, line in enumerate(lines) if wanted(place)))
+
+
+def test_rows_lost_in_a_power_failure_are_made_again_in_their_place(
+    checkpoint: Loaded, folder: Path, same_rows: SameRows
+) -> None:
+    # The two files reach the disk at different times: one has lost more than the other.
+    keep(folder / "accepted.jsonl", lambda place: place < 20)
+    keep(folder / "rejected.jsonl", lambda place: place < 35)
+    summary = checkpoint.make(folder)
+
+    same_rows(folder)
+    assert summary.work is not None and summary.work.rows == 10
+
+
+def test_a_line_taken_out_comes_back(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
+    keep(folder / "accepted.jsonl", lambda place: place not in (3, 11))
+    checkpoint.make(folder)
+
+    same_rows(folder)
+
+
+def test_a_torn_line_is_made_again(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
+    path = folder / "accepted.jsonl"
+    os.truncate(path, path.stat().st_size - 40)
+    checkpoint.make(folder)
+
+    same_rows(folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"index": 4}', "Line 31 is no row of this program"),
+        ('{"index": "x", "messages": []}', "Line 31 is no row of this program"),
+        ("[1]", "Line 31 is not a JSON object: it is a list"),
+    ],
+)
+def test_a_foreign_line_is_named(checkpoint: Loaded, folder: Path, line: str, problem: str) -> None:
+    with (folder / "accepted.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError) as caught:
+        checkpoint.make(folder, count=40)
+
+    assert caught.value.what == problem
+    assert caught.value.where == f"{folder / 'accepted.jsonl'}:31"
+
+
+def test_a_repeated_row_is_named(checkpoint: Loaded, folder: Path) -> None:
+    path = folder / "rejected.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines, lines[0]]))
+    with pytest.raises(UserError, match=f"Line {len(lines) + 1} repeats a row"):
+        checkpoint.make(folder)
+
+
+def test_a_full_disk_keeps_what_is_written_and_the_run_goes_on_later(
+    checkpoint: Loaded, tmp_path: Path, same_rows: SameRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, room = os.write, [9]
+
+    def full(handle: int, data: bytes) -> int:
+        if data.startswith(b'{"id"'):
+            room[0] -= 1
+            if room[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(handle, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(UserError) as caught:
+            checkpoint.make(tmp_path)
+    assert caught.value.what.startswith("The disk is full.")
+    assert "kept" in caught.value.what
+    assert "run the same command again" in caught.value.fix
+    total = sum(len((tmp_path / name).read_bytes().splitlines()) for name in ("accepted.jsonl", "rejected.jsonl"))
+    assert total == 9
+
+    checkpoint.make(tmp_path)
+    same_rows(tmp_path)

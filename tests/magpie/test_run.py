@@ -1,0 +1,169 @@
+"""The rows of a folder depend on the settings alone."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_suite.magpie import replay_row
+from mlx_suite.magpie.row import plan_rows
+from mlx_suite.magpie.screen import REASONS, key_of
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.journal import read_journal
+from tests.magpie.conftest import Loaded
+from tests.magpie.random_checkpoint import write_checkpoint
+
+SameRows = Callable[[Path], None]
+
+
+def rows(folder: Path, name: str = "accepted") -> list[dict[str, Any]]:
+    return list(read_journal(folder / f"{name}.jsonl"))
+
+
+class Stop(Exception):
+    """Stands for whatever ends a run before its time."""
+
+
+def stop_after(decided: int) -> Callable[[int, int], None]:
+    def on_progress(accepted: int, asked: int) -> None:
+        if asked >= decided:
+            raise Stop
+
+    return on_progress
+
+
+def test_exactly_as_many_rows_as_asked_for_in_order_and_none_twice(undisturbed: Path) -> None:
+    accepted, rejected = rows(undisturbed), rows(undisturbed, "rejected")
+
+    assert len(accepted) == 30
+    assert len({key_of(row["messages"][0]["content"]) for row in accepted}) == 30
+    assert [row["index"] for row in accepted] == sorted(row["index"] for row in accepted)
+    assert [row["index"] for row in rejected] == sorted(row["index"] for row in rejected)
+    last = accepted[-1]["index"]
+    assert sorted(row["index"] for row in accepted + rejected) == list(range(last + 1))
+
+
+def test_a_record_says_how_it_was_made(checkpoint: Loaded, undisturbed: Path) -> None:
+    row = rows(undisturbed)[0]
+    fingerprint = json.loads((undisturbed / "settings.json").read_text())["fingerprint"]
+
+    assert row["id"] == f"{fingerprint[:8]}-{row['index']:06}"
+    assert row["fingerprint"] == fingerprint
+    assert row["model"] == checkpoint.folder.name
+    assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+    assert (row["instruction_reason"], row["answer_reason"]) == ("stop", "stop")
+    assert row["instruction_stop"] == row["answer_stop"] == "<|eot_id|>"
+    # One token is one letter here; whitespace at the ends is not kept.
+    assert row["instruction_tokens"] >= len(row["messages"][0]["content"])
+
+
+def test_rejected_rows_say_why_and_are_not_answered_for_nothing(undisturbed: Path) -> None:
+    rejected = rows(undisturbed, "rejected")
+    by_reason = {row["rejection"]: row for row in rejected}
+
+    assert set(by_reason) <= set(REASONS)
+    assert {"duplicate", "instruction_limit", "instruction_stop", "instruction_empty"} <= set(by_reason)
+    for row in rejected:
+        kept = "answer" if row["rejection"].startswith("answer") else "instruction"
+        assert row["messages"][-1]["role"] == {"answer": "assistant", "instruction": "user"}[kept]
+    assert by_reason["instruction_stop"]["instruction_stop"] == "<|end_of_text|>"
+    assert by_reason["instruction_limit"]["instruction_tokens"] == 12
+    twin = by_reason["duplicate"]
+    [original] = [row for row in rows(undisturbed) if row["id"] == twin["duplicate_of"]]
+    assert original["index"] < twin["index"]
+    assert key_of(original["messages"][0]["content"]) == key_of(twin["messages"][0]["content"])
+
+
+@pytest.mark.parametrize("batch", [1, 3, 32])
+def test_the_batch_makes_no_difference(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows, batch: int) -> None:
+    checkpoint.make(tmp_path, batch=batch)
+
+    same_rows(tmp_path)
+
+
+def test_a_run_that_was_stopped_goes_on(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows) -> None:
+    for decided in (1, 17, 40):
+        with pytest.raises(Stop):
+            checkpoint.make(tmp_path, batch=5, on_progress=stop_after(decided))
+    summary = checkpoint.make(tmp_path, batch=5)
+
+    same_rows(tmp_path)
+    assert summary.work is not None and summary.work.rows < 30
+
+
+def test_a_larger_count_continues(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows) -> None:
+    checkpoint.make(tmp_path, count=7)
+    assert len(rows(tmp_path)) == 7
+    checkpoint.make(tmp_path, count=30)
+
+    same_rows(tmp_path)
+
+
+def test_a_complete_folder_is_only_counted(checkpoint: Loaded, undisturbed: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    before = (undisturbed / "settings.json").stat().st_mtime_ns
+    summary = checkpoint.make(undisturbed, on_progress=lambda *state: seen.append(state))
+
+    assert summary.work is None
+    assert seen == [(30, summary.asked)]
+    assert (undisturbed / "settings.json").stat().st_mtime_ns == before
+
+
+def test_every_row_replays_alone(checkpoint: Loaded, undisturbed: Path) -> None:
+    for row in [rows(undisturbed)[0], rows(undisturbed)[-1], rows(undisturbed, "rejected")[0]]:
+        again = replay_row(
+            checkpoint.model, checkpoint.tokenizer, checkpoint.template, checkpoint.settings(), row["index"]
+        )
+        assert again == row
+
+
+def test_the_header_is_prefilled_once_and_no_instruction_is(checkpoint: Loaded, tmp_path: Path) -> None:
+    work = checkpoint.make(tmp_path, count=12, batch=4).work
+    plan = plan_rows(checkpoint.model, checkpoint.tokenizer, checkpoint.template, checkpoint.settings())
+    header, to_assistant = len(plan.pre_query.header_ids), len(plan.pre_query.to_assistant_ids)
+
+    assert work is not None
+    # The header's last token rides along, as the first thing of every row.
+    assert work.counts.prefilled == header - 1
+    answered = sum(row["answer_reason"] is not None for row in rows(tmp_path) + rows(tmp_path, "rejected"))
+    asked = len(rows(tmp_path) + rows(tmp_path, "rejected"))
+    unneeded = work.counts.ridden - asked - answered * to_assistant
+    # Rows under way when the last one was accepted, and duplicates that were answered before they were known.
+    assert 0 <= unneeded <= (4 + 8) * (1 + to_assistant)
+
+
+def test_a_few_rows_do_not_fill_a_large_batch(checkpoint: Loaded, tmp_path: Path) -> None:
+    work = checkpoint.make(tmp_path, count=1, batch=64).work
+
+    assert work is not None
+    assert work.counts.slot_steps <= 2 * work.counts.steps
+
+
+def test_a_system_text_stands_in_the_rows_and_changes_them(checkpoint: Loaded, tmp_path: Path) -> None:
+    checkpoint.make(tmp_path / "steered", count=3, system="Ask about cats.")
+    checkpoint.make(tmp_path / "plain", count=3)
+    steered, plain = rows(tmp_path / "steered"), rows(tmp_path / "plain")
+
+    assert steered[0]["messages"][0] == {"role": "system", "content": "Ask about cats."}
+    assert [row["messages"][1:] for row in steered] != [row["messages"] for row in plain]
+
+
+def test_a_model_with_nothing_new_to_ask_stops_with_an_explanation(tmp_path: Path) -> None:
+    from tests.magpie.conftest import load_checkpoint
+
+    silent = load_checkpoint(write_checkpoint(tmp_path / "model", letters="a", end=0.6))
+    with pytest.raises(UserError) as caught:
+        silent.make(tmp_path / "out", count=200, patience=30)
+    error = caught.value
+
+    made = len(rows(tmp_path / "out"))
+    assert 0 < made < 20
+    assert error.what == f"{made} of 200 rows are made, and the last 30 were all rejected"
+    assert any(line.endswith("times: the instruction of an earlier row") for line in error.details)
+    assert f"settle for --count {made}" in error.fix
+    with pytest.raises(UserError, match="the last 30 were all rejected"):
+        silent.make(tmp_path / "out", count=200, patience=30)
+    assert len(rows(tmp_path / "out")) == made
+    assert silent.make(tmp_path / "out", count=made).work is None

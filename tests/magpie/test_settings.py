@@ -1,0 +1,120 @@
+"""Wrong settings, and settings that a folder was not begun with."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from mlx_suite.magpie import MagpieSettings
+from mlx_suite.magpie.fingerprint import weights_digest
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.lock import folder_lock
+from tests.magpie.conftest import Loaded, load_checkpoint
+from tests.magpie.random_checkpoint import write_checkpoint
+
+
+def test_every_wrong_value_is_named_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        MagpieSettings(count=0, temperature=math.nan, top_p=0.0, answer_top_p=1.5, max_answer=True, system=" ")
+
+    assert str(caught.value) == (
+        "error: 6 settings are wrong\n"
+        "       - count is 0: a whole number from 1 up\n"
+        "       - max_answer is True: a whole number from 1 up\n"
+        "       - temperature is nan: a number from 0 up\n"
+        "       - top_p is 0.0: above 0 and at most 1\n"
+        "       - answer_top_p is 1.5: above 0 and at most 1\n"
+        "       - system is ' ': some text, or leave it out\n"
+        "where: the settings of Magpie\n"
+        "fix:   mlx-suite magpie --help says what each one means"
+    )
+
+
+def test_settings_that_would_mix_two_kinds_of_rows_are_refused_by_name(checkpoint: Loaded, undisturbed: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        checkpoint.make(undisturbed, seed=1, temperature=1.5, system="Be brief.")
+
+    assert caught.value.what == "The folder was begun with other settings"
+    assert caught.value.where == str(undisturbed)
+    assert caught.value.details == (
+        "seed: 0 in the folder, 1 now",
+        'system: none in the folder, "Be brief." now',
+        "temperature: 1.0 in the folder, 1.5 now",
+    )
+    assert "--out" in caught.value.fix
+
+
+def test_another_model_or_template_is_refused(checkpoint: Loaded, undisturbed: Path, tmp_path: Path) -> None:
+    other = load_checkpoint(write_checkpoint(tmp_path / "other", end=0.2))
+    with pytest.raises(UserError) as caught:
+        other.make(undisturbed, model_name="other")
+    [change] = caught.value.details
+    assert change.startswith("weights: a model (") and ", other (" in change
+
+    template = replace(checkpoint.template, source=checkpoint.template.source.replace("\\n\\n", "\\n"))
+    with pytest.raises(UserError) as caught:
+        replace(checkpoint, template=template).make(undisturbed)
+    assert [line.split(":")[0] for line in caught.value.details] == ["header", "answer_header"]
+
+
+def test_the_digest_sees_weights_and_not_their_precision(checkpoint: Loaded, tmp_path: Path) -> None:
+    again = load_checkpoint(checkpoint.folder)
+    before = weights_digest(checkpoint.model)
+
+    assert weights_digest(again.model) == before
+    again.model.lm_head.weight = again.model.lm_head.weight + 1e-3
+    assert weights_digest(again.model) != before
+    halves = load_checkpoint(write_checkpoint(tmp_path)).model
+    halves.set_dtype(mx.bfloat16)
+    rounded = weights_digest(halves)
+    halves.set_dtype(mx.float32)
+    assert weights_digest(halves) == rounded
+
+
+def test_batch_and_patience_may_change_and_settings_json_follows(checkpoint: Loaded, tmp_path: Path) -> None:
+    checkpoint.make(tmp_path, count=2)
+    first = json.loads((tmp_path / "settings.json").read_text())
+    checkpoint.make(tmp_path, count=3, batch=2, patience=99)
+    second = json.loads((tmp_path / "settings.json").read_text())
+
+    assert second["settings"] == {**first["settings"], "count": 3, "batch": 2, "patience": 99}
+    assert {**second, "settings": None} == {**first, "settings": None}
+    assert set(first["versions"]) == {"mlx-suite", "mlx", "python", "machine"}
+
+
+def test_fewer_rows_than_there_are_is_said_so(checkpoint: Loaded, undisturbed: Path) -> None:
+    before = (undisturbed / "settings.json").read_bytes()
+    with pytest.raises(UserError) as caught:
+        checkpoint.make(undisturbed, count=12)
+
+    assert caught.value.what == "The folder holds 30 accepted rows already, more than the 12 asked for"
+    assert "--count 30" in caught.value.fix
+    assert (undisturbed / "settings.json").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_left_alone(checkpoint: Loaded, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "settings.json").write_text('{"editor": "dark"}')
+    with pytest.raises(UserError, match="settings.json of something else"):
+        checkpoint.make(foreign)
+    (foreign / "settings.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        checkpoint.make(foreign)
+    (foreign / "settings.json").unlink()
+    (foreign / "accepted.jsonl").write_text('{"text": "mine"}\n')
+    with pytest.raises(UserError, match="no settings.json that says how they were made"):
+        checkpoint.make(foreign)
+    assert (foreign / "accepted.jsonl").read_text() == '{"text": "mine"}\n'
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="A file is where a folder is needed"):
+        checkpoint.make(tmp_path / "file")
+
+
+def test_two_runs_in_one_folder_are_refused(checkpoint: Loaded, tmp_path: Path) -> None:
+    with folder_lock(tmp_path), pytest.raises(UserError, match="Another run is using it"):
+        checkpoint.make(tmp_path)

@@ -1,0 +1,48 @@
+"""What a run says about itself."""
+
+import json
+from pathlib import Path
+from random import Random
+
+from mlx_suite.magpie.record import Record
+from mlx_suite.magpie.summary import examine_truth
+from mlx_suite.microworld import make_world, sample_example
+from tests.magpie.conftest import Loaded
+
+
+def row(instruction: str, answer: str) -> Record:
+    return {"messages": [{"role": "user", "content": instruction}, {"role": "assistant", "content": answer}]}
+
+
+def test_the_funnel_adds_up(checkpoint: Loaded, tmp_path: Path) -> None:
+    summary = checkpoint.make(tmp_path, count=10)
+    said = json.loads(json.dumps(summary.as_dict()))
+
+    assert said["asked"] == said["accepted"] + sum(said["rejected"].values())
+    assert said["accepted"] == 10
+    assert said["yield"] == round(10 / said["asked"], 4)
+    assert said["accepted_file"] == str(tmp_path / "accepted.jsonl")
+    assert list(said["rejected"].values()) == sorted(said["rejected"].values(), reverse=True)
+    run = said["run"]
+    assert run["rows"] == 10
+    assert run["rows_per_second"] > 0 and run["tokens_per_second"] > run["rows_per_second"]
+    assert 0 < run["slots_busy"] <= 1
+    assert said["confirmed"] is None  # letters at random are not about the microworld
+    records = list(summary.records())
+    assert said["instruction_tokens"] == sum(record["instruction_tokens"] for record in records)
+    assert said["answer_tokens"] == sum(record["answer_tokens"] for record in records)
+
+
+def test_the_microworld_confirms_what_is_right_and_admits_what_it_does_not_know() -> None:
+    random, world = Random(1), make_world()
+    known = [sample_example(random, world) for _ in range(60)]
+    rows = [row(example.instruction, example.answer) for example in known]
+    rows += [row(example.instruction, "I am not sure about that at all.") for example in known[:6]]
+    rows += [row("Who painted the Mona Lisa?", "Leonardo da Vinci.")] * 4
+    truth = examine_truth(rows)
+
+    assert truth is not None
+    assert (truth.rows, truth.recognised, truth.right) == (70, 66, 60)
+    assert truth.share == 60 / 70
+    assert examine_truth([row("Who painted the Mona Lisa?", "Leonardo da Vinci.")]) is None
+    assert examine_truth([]) is None
