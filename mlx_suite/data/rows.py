@@ -31,7 +31,8 @@ class Rows:
     @property
     def trained(self) -> npt.NDArray[np.bool_]:
         """(N, L): whether position i predicts a token of its own document at i + 1."""
-        return (self.document[:, 1:] == self.document[:, :-1]) & (self.document[:, 1:] > 0)
+        before, after = self.document[:, :-1], self.document[:, 1:]
+        return np.logical_and(before == after, after > 0)
 
     @property
     def padding(self) -> float:

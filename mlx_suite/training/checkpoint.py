@@ -31,6 +31,8 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: optim.Optimizer) -> 
     if not (folder / "state.json").exists():
         return 0
     model.load_weights(str(folder / "model.safetensors"))
-    optimizer.state = tree_unflatten(list(mx.load(str(folder / "optimizer.safetensors")).items()))
+    moments = mx.load(str(folder / "optimizer.safetensors"))
+    assert isinstance(moments, dict)
+    optimizer.state = tree_unflatten(list(moments.items()))
     mx.eval(model.parameters(), optimizer.state)
     return int(json.loads((folder / "state.json").read_text())["step"])

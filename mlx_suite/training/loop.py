@@ -16,6 +16,7 @@ import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_map
 
 from mlx_suite.data.rows import Rows, batches
+from mlx_suite.runtime.files import write_atomically
 from mlx_suite.training.checkpoint import load_checkpoint, save_checkpoint
 from mlx_suite.training.documents import document_caches
 from mlx_suite.training.loss import mean_loss
@@ -27,6 +28,8 @@ class TrainSettings:
     """How to train. Batches are counted in rows, everything that is counted in time in optimizer steps."""
 
     steps: int
+    horizon: int | None = None
+    """Steps the cosine is laid out for, where a later phase takes over before its end; None means `steps`."""
     batch: int = 16
     """Rows per optimizer step."""
     learning_rate: float = 2e-3
@@ -48,7 +51,7 @@ def make_optimizer(settings: TrainSettings) -> optim.Optimizer:
     """AdamW under a warm-up and a cosine."""
     schedule = WarmupCosine(
         peak=settings.learning_rate,
-        steps=settings.steps,
+        steps=settings.horizon or settings.steps,
         warmup=settings.warmup,
         floor=settings.floor * settings.learning_rate,
     )
@@ -96,15 +99,16 @@ def make_step(
 def train(model: nn.Module, rows: Rows, settings: TrainSettings, run: Path) -> None:
     """Train `model` in place up to `settings.steps`, from the last checkpoint in `run` if there is one.
 
-    Writes `run`/metrics.jsonl: step, mean loss since the last line (nats per token), learning rate, trained
-    tokens per second.
+    Writes `run`/metrics.jsonl, without the lines of steps that a kill has undone: step, mean loss since the last
+    line (nats per token), learning rate, trained tokens per second.
     """
     optimizer = make_optimizer(settings)
     optimizer.init(model.trainable_parameters())
     done = load_checkpoint(run, model, optimizer)
     step = make_step(model, optimizer, settings)
     trained = rows.trained
-    run.mkdir(parents=True, exist_ok=True)
+    log = run / "metrics.jsonl"
+    write_atomically(log, "".join(line for line in _lines(log) if json.loads(line)["step"] <= done))
     losses: list[float] = []
     tokens, since = 0, time.perf_counter()
     for number, chosen in enumerate(batches(len(rows), settings.batch, settings.seed, start=done), start=done + 1):
@@ -113,7 +117,7 @@ def train(model: nn.Module, rows: Rows, settings: TrainSettings, run: Path) -> N
         mask = trained[chosen]
         loss = step(mx.array(rows.tokens[chosen]), mx.array(rows.document[chosen]), mx.array(mask))
         mx.eval(loss, model.state, optimizer.state)
-        losses.append(loss.item())
+        losses.append(float(loss.item()))
         tokens += int(mask.sum())
         if not losses[-1] < float("inf"):
             raise FloatingPointError(f"the loss became {losses[-1]} at step {number}")
@@ -124,13 +128,20 @@ def train(model: nn.Module, rows: Rows, settings: TrainSettings, run: Path) -> N
                 "learning_rate": round(float(optimizer.learning_rate), 7),
                 "tokens_per_second": round(tokens / (time.perf_counter() - since)),
             }
-            with (run / "metrics.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
+            with log.open("a") as file:
+                file.write(json.dumps(line) + "\n")
             losses, tokens, since = [], 0, time.perf_counter()
         if number % settings.save_every == 0 or number == settings.steps:
             save_checkpoint(run, number, model, optimizer)
 
 
+def _lines(log: Path) -> list[str]:
+    """The whole lines of a log; a kill may have torn the last one."""
+    if not log.exists():
+        return []
+    return [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
 def parameter_count(model: nn.Module) -> int:
     """Parameters, a tied head counted once."""
-    return sum(value.size for _, value in tree_flatten(model.parameters()))
+    return sum(value.size for value in dict(tree_flatten(model.parameters())).values())

@@ -1,0 +1,68 @@
+"""Share of instructions a model answers rightly, decided by the microworld's checker."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling
+from mlx_suite.microworld import Example, Verdict, World, check
+from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
+
+LIMIT = 96
+"""Tokens an answer may have: half as many again as the longest right one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Right answers among those asked, by whatever the examples were grouped by."""
+
+    right: Mapping[str, int]
+    asked: Mapping[str, int]
+
+    @property
+    def share(self) -> float:
+        return sum(self.right.values()) / max(sum(self.asked.values()), 1)
+
+
+def answer_all(
+    model: Any,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    instructions: Iterable[str],
+    *,
+    slots: int = 16,
+    context: int = 512,
+) -> list[str]:
+    """The greedy answer to each instruction, in order. An answer cut off at `LIMIT` tokens is left cut off."""
+
+    def program(number: int, instruction: str) -> Program:
+        message = Message(role="user", content=instruction)
+        chat = encode_chat(tokenizer, template, [message], add_generation_prompt=True)
+        yield Given(tuple(chat.ids))
+        greedy = Sampling(temperature=0.0)
+        written = yield Sample(limit=LIMIT, stop=tokenizer.stop_ids, sampling=greedy)
+        return number, tokenizer.decode(written.tokens)
+
+    engine = Engine(model, slots=slots, context=context)
+    requests = (Request(program=program(i, text)) for i, text in enumerate(instructions))
+    return [text for _, text in sorted(done.result for done in engine.run(requests))]
+
+
+def measure_accuracy(
+    model: Any,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    examples: Sequence[Example],
+    world: World,
+) -> tuple[Accuracy, Accuracy]:
+    """Greedy answers to `examples`, judged; by category and by task."""
+    answers = answer_all(model, tokenizer, template, [e.instruction for e in examples])
+    groups: list[tuple[Counter[str], Counter[str]]] = [(Counter(), Counter()) for _ in range(2)]
+    for example, answer in zip(examples, answers, strict=True):
+        right = check(example.instruction, answer, world) is Verdict.RIGHT
+        for (rights, asked), key in zip(groups, (example.category, example.task), strict=True):
+            asked[key] += 1
+            rights[key] += right
+    by_category, by_task = (Accuracy(right=rights, asked=asked) for rights, asked in groups)
+    return by_category, by_task

@@ -1,0 +1,167 @@
+"""Generation speed and memory beside mlx-lm's, on the same weights, in one process.
+
+The two sides take turns, so that a machine that slows down slows both; the medians are compared. Both decode
+greedily from the same random prompts, and nothing stops them before the last token.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """How much is generated."""
+
+    batch: int
+    prompt_tokens: int = 64
+    tokens: int = 128
+    """Per row."""
+    repeats: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """One side's figures, medians over the repeats."""
+
+    tokens_per_second: float
+    """Tokens written by all rows over the whole time, prefill included."""
+    first_token: float
+    """Seconds until every row has its first token."""
+    peak_bytes: int
+    """Most memory MLX held at a time, the weights included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Ours and theirs for one workload."""
+
+    workload: Workload
+    ours: Speed
+    theirs: Speed
+
+    @property
+    def ratio(self) -> float:
+        """Our tokens per second over theirs."""
+        return self.ours.tokens_per_second / self.theirs.tokens_per_second
+
+
+Generate = Callable[[list[list[int]], int, Callable[[int], None]], None]
+"""Write so many tokens behind each prompt, calling back with the row at each token."""
+
+
+def our_side(model: Any) -> Generate:
+    """Our engine, as many slots as prompts; it is kept from round to round, as a server keeps it."""
+    engines: dict[tuple[int, int], Engine] = {}
+
+    def generate(prompts: list[list[int]], tokens: int, on_token: Callable[[int], None]) -> None:
+        def program(prompt: list[int]) -> Program:
+            yield Given(tuple(prompt))
+            greedy = Sampling(temperature=0.0)
+            yield Sample(limit=tokens, stop=frozenset(), sampling=greedy)
+
+        slots, context = len(prompts), len(prompts[0]) + tokens
+        engine = engines.setdefault((slots, context), Engine(model, slots=slots, context=context))
+        requests = (
+            Request(program=program(prompt), on_token=partial(_count, on_token, row))
+            for row, prompt in enumerate(prompts)
+        )
+        for _ in engine.run(requests):
+            pass
+
+    return generate
+
+
+def _count(on_token: Callable[[int], None], row: int, token: int) -> None:
+    on_token(row)
+
+
+def their_side(model: Any) -> Generate:
+    """mlx-lm: `generate_step` for one row, `BatchGenerator` for more."""
+    from mlx_lm.generate import BatchGenerator, generate_step
+
+    def generate(prompts: list[list[int]], tokens: int, on_token: Callable[[int], None]) -> None:
+        if len(prompts) == 1:
+            for _ in generate_step(mx.array(prompts[0]), model, max_tokens=tokens):
+                on_token(0)
+            return
+        batch = BatchGenerator(model, completion_batch_size=len(prompts))
+        rows = {uid: row for row, uid in enumerate(batch.insert(prompts, [tokens] * len(prompts)))}
+        while responses := batch.next_generated():
+            for response in responses:
+                on_token(rows[response.uid])
+        batch.close()
+
+    return generate
+
+
+def time_once(generate: Generate, prompts: list[list[int]], tokens: int) -> Speed:
+    """One timed run."""
+    waiting = set(range(len(prompts)))
+    written = 0
+    first = 0.0
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    start = time.perf_counter()
+
+    def on_token(row: int) -> None:
+        nonlocal written, first
+        written += 1
+        if waiting:
+            waiting.discard(row)
+            if not waiting:
+                first = time.perf_counter() - start
+
+    generate(prompts, tokens, on_token)
+    seconds = time.perf_counter() - start
+    assert written == tokens * len(prompts), f"{written} tokens came of {len(prompts)} x {tokens}"
+    return Speed(tokens_per_second=written / seconds, first_token=first, peak_bytes=mx.get_peak_memory())
+
+
+def compare(ours: Any, theirs: Any, vocabulary: int, workload: Workload) -> Comparison:
+    """Time both models on `workload`, in turn; one untimed round comes first."""
+    rng = random.Random(0)
+    sides = [our_side(ours), their_side(theirs)]
+    speeds: list[list[Speed]] = [[], []]
+    for round_ in range(workload.repeats + 1):
+        # New prompts each round: nothing may be left over from the last one.
+        prompts = [[rng.randrange(vocabulary) for _ in range(workload.prompt_tokens)] for _ in range(workload.batch)]
+        for side, measured in zip(sides, speeds, strict=True):
+            speed = time_once(side, prompts, workload.tokens)
+            if round_ > 0:
+                measured.append(speed)
+    return Comparison(workload=workload, ours=_median(speeds[0]), theirs=_median(speeds[1]))
+
+
+def cache_bytes(model: Any, tokens: int, vocabulary: int) -> int:
+    """Bytes that one row's keys and values take after `tokens` tokens, prefilled in chunks of 512 and one step."""
+    make = getattr(model, "make_cache", None)
+    if make is None:
+        from mlx_lm.models.cache import make_prompt_cache
+
+        caches = make_prompt_cache(model)
+    else:
+        caches = make()
+    text = mx.array([[i % vocabulary for i in range(tokens)]])
+    for start in range(0, tokens - 1, 512):
+        model(text[:, start : min(start + 512, tokens - 1)], cache=caches)
+        mx.eval([cache.state for cache in caches])
+    model(text[:, -1:], cache=caches)
+    mx.eval([cache.state for cache in caches])
+    return sum(cache.nbytes for cache in caches)
+
+
+def _median(speeds: Sequence[Speed]) -> Speed:
+    return Speed(
+        tokens_per_second=statistics.median(s.tokens_per_second for s in speeds),
+        first_token=statistics.median(s.first_token for s in speeds),
+        peak_bytes=max(s.peak_bytes for s in speeds),
+    )

@@ -1,0 +1,34 @@
+"""Texts that can only be predicted by looking back.
+
+Small models find in-context retrieval late: most sentences can be guessed without it, so little of the loss asks for
+it. In these texts half of the tokens do: pairs are told, then told again in another order.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from mlx_suite.microworld.lexicon import DAYS, KINDS, OBJECTS
+from mlx_suite.microworld.world import FIRST_NAMES
+
+_NUMBERS = tuple(str(n) for n in range(1, 21))
+_WORDS = tuple(word for words in KINDS.values() for word in words)
+_COLORS = KINDS["color"]
+_Line = Callable[[str, str], str]
+_FORMS: tuple[tuple[tuple[str, ...], tuple[str, ...], _Line], ...] = (
+    (FIRST_NAMES, _NUMBERS, lambda key, value: f"{key}: {value}"),
+    (FIRST_NAMES, _NUMBERS, lambda key, value: f"{key} has {value}"),
+    (FIRST_NAMES, OBJECTS, lambda key, value: f"{key} has the {value}."),
+    (OBJECTS, _COLORS, lambda key, value: f"The {key} is {value}."),
+    (DAYS, _WORDS, lambda key, value: f"{key}: {value}"),
+    (_NUMBERS, FIRST_NAMES, lambda key, value: f"{key} belongs to {value}."),
+    (_WORDS, _WORDS, lambda key, value: f"{key}, {value},"),
+)
+
+
+def write_drill(rng: Random) -> str:
+    """Three to six pairs, then all of them again, in the same order (half of the texts) or in another."""
+    keys, values, line = rng.choice(_FORMS)
+    count = rng.randint(3, 6)
+    pairs = list(zip(rng.sample(keys, count), rng.sample(values, count), strict=True))
+    again = pairs if rng.random() < 0.5 else rng.sample(pairs, count)
+    return rng.choice(("\n", " ")).join(line(key, value) for key, value in pairs + again)

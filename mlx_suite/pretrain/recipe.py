@@ -1,0 +1,135 @@
+"""What the shipped checkpoints are made of.
+
+Both have the real architecture of their family at a few million parameters, its special tokens and its chat
+template. They are trained on whole conversations, user turns too, so that they can ask as well as answer.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mlx_suite.training.loop import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One stretch of training: what it reads and how. The optimizer starts anew with each."""
+
+    documents: int
+    train: TrainSettings
+    drill_share: float = 0.0
+    """Of the documents are drills in looking back."""
+    practice_share: float = 0.0
+    """Of the documents are single-turn conversations of the `practised` tasks."""
+    practised: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a checkpoint's weights."""
+
+    name: str
+    family: Literal["llama3", "gemma2"]
+    config: dict[str, Any]
+    """`config.json` but for the ids of special tokens, which the tokenizer decides."""
+    phases: tuple[Phase, ...]
+    tokenizer_documents: int = 20_000
+    """Documents the tokenizer is trained on."""
+    row_length: int = 128
+    """Tokens fed per row: more than any conversation but a few of two long turns, which are left out."""
+    seed: int = 0
+
+
+LOOK_BACK = tuple(
+    """
+    list_index table_total table_largest table_smallest table_owner table_value count_in_list
+    odd_one_out order_by_time moved_thing what_if_weather plan_of_day who_is_older first_of_three
+    all_of_a_job name_some packing_list things_to_do uses_of_thing is_it_a kind_of print_sum
+    multiply add subtract story_of_less story_of_more price_of_many compare_numbers replace_word
+    """.split()
+)
+"""The tasks that a model of this size learns last: what must be looked up in the instruction, and arithmetic."""
+
+TINY_LLAMA3 = Recipe(
+    name="tiny-llama3",
+    family="llama3",
+    config={
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": 2048,
+        "hidden_size": 192,
+        "intermediate_size": 512,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 500000.0,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+    },
+    phases=(
+        Phase(documents=320_000, train=TrainSettings(steps=3600, horizon=4800, streams=2)),
+        Phase(
+            documents=40_000,
+            train=TrainSettings(steps=800, horizon=3200, warmup=50, seed=1),
+            drill_share=0.6,
+            practice_share=0.2,
+            practised=LOOK_BACK,
+        ),
+        Phase(
+            documents=130_000,
+            train=TrainSettings(steps=2800, learning_rate=1.5e-3, warmup=50, seed=2),
+            drill_share=0.1,
+            practice_share=0.45,
+            practised=LOOK_BACK,
+        ),
+    ),
+)
+
+TINY_GEMMA2 = Recipe(
+    name="tiny-gemma2",
+    family="gemma2",
+    config={
+        "architectures": ["Gemma2ForCausalLM"],
+        "model_type": "gemma2",
+        "vocab_size": 2048,
+        "hidden_size": 160,
+        "intermediate_size": 448,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 64,
+        # Shorter than most conversations, so that the local layers matter.
+        "sliding_window": 32,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+        "attention_bias": False,
+    },
+    phases=(
+        Phase(
+            documents=60_000,
+            train=TrainSettings(steps=1000, horizon=4000),
+            drill_share=0.5,
+            practice_share=0.2,
+            practised=LOOK_BACK,
+        ),
+        Phase(
+            documents=150_000,
+            train=TrainSettings(steps=3000, warmup=50, seed=1),
+            drill_share=0.1,
+            practice_share=0.4,
+            practised=LOOK_BACK,
+        ),
+    ),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (TINY_LLAMA3, TINY_GEMMA2)}
