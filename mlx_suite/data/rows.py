@@ -20,10 +20,10 @@ class Rows:
 
     tokens: Tokens
     """(N, L + 1) token ids."""
-    document: npt.NDArray[np.uint8]
+    document: npt.NDArray[np.uint16]
     """(N, L + 1) which document a position belongs to."""
     dropped: int = 0
-    """Documents longer than a row, left out."""
+    """Documents left out: longer than a row, or too short to have a token that follows another."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -32,7 +32,8 @@ class Rows:
     def trained(self) -> npt.NDArray[np.bool_]:
         """(N, L): whether position i predicts a token of its own document at i + 1."""
         before, after = self.document[:, :-1], self.document[:, 1:]
-        return np.logical_and(before == after, after > 0)
+        same: npt.NDArray[np.bool_] = before == after
+        return same & (after > 0)
 
     @property
     def padding(self) -> float:
@@ -49,7 +50,7 @@ class Rows:
 
 
 def pack(documents: Iterable[Sequence[int]], length: int) -> Rows:
-    """Best-fit decreasing into rows of `length` + 1 tokens; a document is never cut."""
+    """Best-fit decreasing into rows of `length` + 1 tokens; a document is never cut, every row has something to learn."""
     room = length + 1
     rows: list[list[Sequence[int]]] = []
     # (free tokens, row) in order, so that the tightest fit is one bisection away.
@@ -57,7 +58,7 @@ def pack(documents: Iterable[Sequence[int]], length: int) -> Rows:
     dropped = 0
     for document in sorted(documents, key=len, reverse=True):
         size = len(document)
-        if size > room:
+        if size > room or size < 2:
             dropped += 1
             continue
         at = bisect_left(free, (size, -1))
@@ -72,7 +73,7 @@ def pack(documents: Iterable[Sequence[int]], length: int) -> Rows:
         if left > 8:
             insort(free, (left, row))
     tokens = np.zeros((len(rows), room), np.uint32)
-    numbers = np.zeros((len(rows), room), np.uint8)
+    numbers = np.zeros((len(rows), room), np.uint16)
     for i, members in enumerate(rows):
         at = 0
         for number, document in enumerate(members, start=1):

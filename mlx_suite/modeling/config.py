@@ -4,9 +4,8 @@ Two generations of files are in use: `rope_theta` beside `rope_scaling`, and `ro
 writes it. Both are read here and nowhere else.
 """
 
-import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mlx_suite.runtime.errors import UserError
@@ -23,6 +22,26 @@ REQUIRED = (
     "num_attention_heads",
     "rms_norm_eps",
 )
+WHOLE = (
+    *REQUIRED[:-1],
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "sliding_window",
+)
+"""Keys that count something: a positive whole number wherever they are given."""
+
+FAMILY_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "llama": {},
+    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
+    "gemma2": {
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "sliding_window": 4096,
+        "tie_word_embeddings": True,
+    },
+}
+"""What a config that leaves the key out stands for in transformers; an explicit null is not left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +55,14 @@ class RopeSettings:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position_embeddings: int = 8192
+
+
+ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": tuple(f.name for f in fields(RopeSettings) if f.name not in ("theta", "kind")),
+}
+"""The known kinds of RoPE and the settings each must have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +96,30 @@ class ModelConfig:
     def from_dict(cls, config: Mapping[str, Any], where: str = "config.json") -> "ModelConfig":
         """Read a parsed `config.json`; raises UserError that lists every problem at once."""
         problems = [f"{key} is missing" for key in REQUIRED if config.get(key) is None]
-        problems += [f"{key} is {config[key]!r}, not a positive number" for key in REQUIRED
-                     if config.get(key) is not None and not _positive(config[key])]
+        problems += [
+            f"{key} is {config[key]!r}, not a positive whole number"
+            for key in WHOLE
+            if config.get(key) is not None and not _whole(config[key])
+        ]
+        problems += [
+            f"{key} is {config[key]!r}, not a positive number"
+            for key in (
+                "rms_norm_eps",
+                "rope_theta",
+                "query_pre_attn_scalar",
+                "attn_logit_softcapping",
+                "final_logit_softcapping",
+            )
+            if config.get(key) is not None and not _positive(config[key])
+        ]
         model_type = config.get("model_type")
         if model_type not in OUR_TYPES:
             problems.append(f"model_type is {model_type!r}, not one of {', '.join(OUR_TYPES)}")
         if problems:
             raise _bad_config(problems, where)
 
+        model_type = str(model_type)
+        given, config = config, {**FAMILY_DEFAULTS[model_type], **config}
         heads = config["num_attention_heads"]
         head_dim = config.get("head_dim") or config["hidden_size"] // heads
         key_value_heads = config.get("num_key_value_heads") or heads
@@ -92,6 +135,8 @@ class ModelConfig:
         expected = ("gelu_pytorch_tanh", "gelu") if gemma else ("silu",)
         if activation is not None and activation not in expected:
             problems.append(f"the activation is {activation!r}; {model_type} uses {expected[0]}")
+        if config.get("use_bidirectional_attention"):
+            problems.append("use_bidirectional_attention is set; only causal attention is known")
         rope, rope_problems = _read_rope(config)
         windows, window_problems = _read_windows(config, layers)
         problems += rope_problems + window_problems
@@ -109,7 +154,7 @@ class ModelConfig:
             head_dim=head_dim,
             rms_norm_eps=config["rms_norm_eps"],
             max_position_embeddings=config.get("max_position_embeddings") or 8192,
-            tie_word_embeddings=bool(config.get("tie_word_embeddings", gemma)),
+            tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
             rope=rope,
             windows=windows,
             attention_bias=bool(config.get("attention_bias", False)),
@@ -117,7 +162,7 @@ class ModelConfig:
             query_pre_attn_scalar=config.get("query_pre_attn_scalar", 256) if gemma else None,
             attn_logit_softcapping=config.get("attn_logit_softcapping", 50.0) if gemma else None,
             final_logit_softcapping=config.get("final_logit_softcapping", 30.0) if gemma else None,
-            source=dict(config),
+            source=dict(given),
         )
 
     @property
@@ -130,6 +175,10 @@ def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def _bad_config(problems: list[str], where: str) -> UserError:
     return UserError(
         what="the model's configuration cannot be used: " + "; ".join(problems),
@@ -139,36 +188,60 @@ def _bad_config(problems: list[str], where: str) -> UserError:
 
 
 def _read_rope(config: Mapping[str, Any]) -> tuple[RopeSettings, list[str]]:
-    """Both generations: `rope_parameters` (transformers 5) wins over `rope_theta` + `rope_scaling`."""
-    settings = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
+    """Both generations: `rope_theta` + `rope_scaling`, or `rope_parameters` (transformers 5).
+
+    Where a file has both, `rope_scaling` counts, as in transformers 5.
+    """
+    name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+    given = config.get(name) or {}
+    if not isinstance(given, Mapping):
+        return RopeSettings(), [f"{name} is {given!r}, not a table of settings"]
+    settings: dict[str, Any] = dict(given)
+    nested = sorted(key for key, value in settings.items() if isinstance(value, Mapping))
+    if nested:
+        return RopeSettings(), [f"{name} differs between layers ({', '.join(nested)}), which is not known"]
+    # Files of before Llama 3.1 call the kind `type`, and leave out what equals the model's own context.
     kind = settings.get("rope_type") or settings.get("type") or "default"
     theta = settings.get("rope_theta") or config.get("rope_theta") or 10000.0
-    if kind == "default":
-        return RopeSettings(theta=theta), []
-    if kind == "linear" and _positive(settings.get("factor")):
-        return RopeSettings(theta=theta, kind=kind, factor=settings["factor"]), []
-    if kind == "llama3":
-        names = [n for n in inspect.signature(RopeSettings).parameters if n not in ("theta", "kind")]
-        missing = [n for n in names if not _positive(settings.get(n))]
-        if missing:
-            return RopeSettings(), [f"llama3 rope scaling lacks {', '.join(missing)}"]
-        return RopeSettings(theta=theta, kind=kind, **{n: settings[n] for n in names}), []
-    return RopeSettings(), [f"rope scaling {kind!r} is not known; known: default, linear, llama3"]
+    settings.setdefault("original_max_position_embeddings", config.get("max_position_embeddings"))
+    part = settings.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1
+    problems = []
+    if not _positive(theta):
+        problems.append(f"rope_theta is {theta!r}, not a positive number")
+    if part != 1:
+        problems.append(f"partial_rotary_factor is {part!r}; only whole heads are turned")
+    if kind not in ROPE_NEEDS:
+        return RopeSettings(), [
+            *problems,
+            f"rope scaling {kind!r} is not known; known: {', '.join(ROPE_NEEDS)}",
+        ]
+    wrong = [n for n in ROPE_NEEDS[kind] if not _positive(settings.get(n))]
+    if wrong:
+        problems.append(f"{kind} rope scaling lacks a positive {', '.join(wrong)}")
+    if problems:
+        return RopeSettings(), problems
+    return RopeSettings(theta=theta, kind=kind, **{n: settings[n] for n in ROPE_NEEDS[kind]}), []
+
+
+def usual_layers(model_type: str, layers: int) -> list[str]:
+    """The kinds of layers where a config with a window does not name them."""
+    alternating = model_type in GEMMA2_TYPES
+    return ["full_attention" if alternating and i % 2 else "sliding_attention" for i in range(layers)]
 
 
 def _read_windows(config: Mapping[str, Any], layers: int) -> tuple[tuple[int | None, ...], list[str]]:
-    """Llama has no window; Mistral has one in every layer; Gemma 2 in every other layer, the first included."""
+    """Llama has no window; Mistral has one in every layer; Gemma 2 in every other layer, the first included.
+
+    `layer_types` says otherwise where there is one, for Mistral too (transformers then reads it as Ministral).
+    """
     window = config.get("sliding_window")
     model_type = config["model_type"]
     if model_type == "llama" or window is None:
         return (None,) * layers, []
-    if not _positive(window):
-        return (None,) * layers, [f"sliding_window is {window!r}, not a positive number"]
-    if model_type == "mistral":
-        return (window,) * layers, []
-    kinds = config.get("layer_types") or [
-        "full_attention" if i % 2 else "sliding_attention" for i in range(layers)
-    ]
+    kinds = config.get("layer_types") or usual_layers(model_type, layers)
+    known = {"full_attention", "sliding_attention"}
+    if not isinstance(kinds, list) or not set(map(str, kinds)) <= known:
+        return (None,) * layers, [f"layer_types is {kinds!r}, not a list of full_attention and sliding_attention"]
     if len(kinds) != layers:
         return (None,) * layers, [f"layer_types names {len(kinds)} layers, num_hidden_layers is {layers}"]
     return tuple(window if kind == "sliding_attention" else None for kind in kinds), []

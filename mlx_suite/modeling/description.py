@@ -80,14 +80,8 @@ def describe(folder: Path) -> ModelDescription:
             fix="check that the folder holds a whole Hugging Face checkpoint, or fetch it again",
         )
     tensors = read_headers(folder)
-    text_config = config | (
-        config.get("text_config") or {}
-    )  # multimodal models nest the language model
-    shape = (
-        _Shape.of_ours(config, folder)
-        if config["model_type"] in OUR_TYPES
-        else _Shape.of_any(text_config)
-    )
+    text_config = config | (config.get("text_config") or {})  # multimodal models nest the language model
+    shape = _Shape.of_ours(config, folder) if config["model_type"] in OUR_TYPES else _Shape.of_any(text_config)
     dtype = _dtype(tensors)
     per_layer = _kv_bytes(shape, dtype)
     files = (path for path in folder.rglob("*") if path.is_file())

@@ -7,15 +7,26 @@ compiler turns into vector instructions. On Metal and CUDA the built-in operatio
 Each carries its own gradient, written with its output, so that differentiation does not walk the polynomials.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import mlx.core as mx
 
-_SQUARINGS = 5
+# Each squaring doubles the rounding error; with fewer than three the rational function would have too far to reach.
+_SQUARINGS = 3
+
+
+def _custom(function: Callable[[mx.array], mx.array]) -> Any:
+    """`mx.custom_function`, whose type stub forgets what it returns."""
+    return mx.custom_function(function)
 
 
 @mx.compile
 def _exp(x: mx.array) -> mx.array:
-    """e^x for x ≤ 0: Padé's [5/5] of e^(x/32), squared five times; relative error 4e-6 where e^x > 1e-9.
+    """e^x for x ≤ 0: Padé's [5/5] of e^(x/8), squared three times; absolute error 9e-7.
 
+    The relative error is 3e-6 where e^x > 4e-5 and 3e-5 where e^x > 2e-9; next to a largest score of 0 the rest is
+    lost in fp32.
     Below -60 it is 0: masked scores must not become denormal numbers, which processors handle a hundred times slower.
     """
     y = mx.maximum(x, -60.0) * (1.0 / 2**_SQUARINGS)
@@ -41,7 +52,7 @@ _compiled_tanh = mx.compile(_tanh)
 _compiled_sigmoid = mx.compile(lambda x: 0.5 + 0.5 * _tanh(0.5 * x))
 
 
-@mx.custom_function
+@_custom
 def _cpu_tanh(x: mx.array) -> mx.array:
     return _compiled_tanh(x)
 
@@ -51,7 +62,7 @@ def _(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     return cotangent * (1.0 - output * output)
 
 
-@mx.custom_function
+@_custom
 def _cpu_sigmoid(x: mx.array) -> mx.array:
     return _compiled_sigmoid(x)
 
@@ -61,7 +72,7 @@ def _(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     return cotangent * output * (1.0 - output)
 
 
-@mx.custom_function
+@_custom
 def _cpu_softmax(x: mx.array) -> mx.array:
     e = _exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
@@ -73,7 +84,7 @@ def _(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     return weighted - output * weighted.sum(axis=-1, keepdims=True)
 
 
-@mx.custom_function
+@_custom
 def _cpu_logsumexp(x: mx.array) -> mx.array:
     top = x.max(axis=-1, keepdims=True)
     return (top + mx.log(_exp(x - top).sum(axis=-1, keepdims=True))).squeeze(-1)

@@ -12,6 +12,7 @@ from mlx_suite.modeling.attention import Attention
 from mlx_suite.modeling.cache import layer_caches
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.elementary import gelu_tanh, softcap
+from mlx_suite.modeling.llama import drop_unused
 from mlx_suite.modeling.masks import Mask, attention_mask
 from mlx_suite.modeling.rope import Rope
 
@@ -97,13 +98,17 @@ class Gemma2(nn.Module):
         super().__init__()
         self._config = config
         self.model = Body(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def __call__(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
         return self.head(self.model(tokens, cache))
 
     def head(self, hidden: mx.array) -> mx.array:
-        """Hidden states (…, d) → capped logits (…, V); the head is the embedding."""
-        logits = self.model.embed_tokens.as_linear(hidden)
+        """Hidden states (…, d) → capped logits (…, V)."""
+        # Every published Gemma 2 ties its head; a finetuned one may have its own.
+        tied = self._config.tie_word_embeddings
+        logits = self.model.embed_tokens.as_linear(hidden) if tied else self.lm_head(hidden)
         cap = self._config.final_logit_softcapping
         return logits if cap is None else softcap(logits, cap)
 
@@ -120,7 +125,5 @@ class Gemma2(nn.Module):
         return layer_caches(self._config.windows)
 
     def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
-        """The head is tied: an exported copy of it is dropped, and so are precomputed frequencies."""
-        return {
-            k: v for k, v in weights.items() if k != "lm_head.weight" and not k.endswith("rotary_emb.inv_freq")
-        }
+        """Drop what old exports carry and no model of this shape uses."""
+        return drop_unused(weights, self._config)

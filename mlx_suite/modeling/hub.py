@@ -82,9 +82,7 @@ def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
             fix=f"give the folder: {folder.parent}",
         )
     if text.startswith(PATH_STARTS) or folder.is_absolute() or text.endswith(os.sep):
-        raise UserError(
-            what="there is no such folder", where=text, fix="check the path; " + _known_models(text)
-        )
+        raise UserError(what="there is no such folder", where=text, fix="check the path; " + _known_models(text))
     repo, revision = split_revision(text)
     cached = find_snapshot(repo, revision) if _is_repository(repo) or "/" not in repo else None
     if cached is not None and is_complete(repo, cached):
@@ -111,9 +109,7 @@ def pull(repo: str, revision: str | None = None, progress: bool = True) -> Path:
     cache, and for a connection that breaks.
     """
     if not _is_repository(repo):
-        raise UserError(
-            what="this is no name of a hub repository", where=repo, fix="write it as OWNER/REPO"
-        )
+        raise UserError(what="this is no name of a hub repository", where=repo, fix="write it as OWNER/REPO")
     similar = partial(similar_names, repo)
     try:
         with hub_errors(repo, revision, similar):
@@ -123,11 +119,7 @@ def pull(repo: str, revision: str | None = None, progress: bool = True) -> Path:
         if not _unreachable(error.__cause__) or cached is None or not is_complete(repo, cached):
             raise
         if progress:
-            why = (
-                "HF_HUB_OFFLINE is set"
-                if constants.is_offline_mode()
-                else "The hub cannot be reached"
-            )
+            why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "The hub cannot be reached"
             print(f"{why}; using the cached copy of {repo}.", file=sys.stderr)
         return cached
     _refuse_without_weights(repo, revision, names)
@@ -225,11 +217,7 @@ def _refuse_without_weights(repo: str, revision: str | None, names: list[str]) -
             "pull a Hugging Face model",
         )
     else:
-        kinds = {
-            OTHER_WEIGHTS[suffix]
-            for name in names
-            if (suffix := Path(name).suffix) in OTHER_WEIGHTS
-        }
+        kinds = {OTHER_WEIGHTS[suffix] for name in names if (suffix := Path(name).suffix) in OTHER_WEIGHTS}
         what = "the repository holds no safetensors weights" + (
             f", only {' and '.join(sorted(kinds))}" if kinds else ""
         )

@@ -157,12 +157,8 @@ def _refused(status: int, where: str, again: str) -> UserError:
         )
     if status == 429 or status >= 500:
         why = "asks for fewer requests" if status == 429 else "has a fault of its own"
-        return UserError(
-            what=f"the hub {why} (status {status})", where=where, fix=f"in a few minutes: {again}"
-        )
-    return UserError(
-        what=f"the hub answered with status {status}", where=where, fix=f"try again: {again}"
-    )
+        return UserError(what=f"the hub {why} (status {status})", where=where, fix=f"in a few minutes: {again}")
+    return UserError(what=f"the hub answered with status {status}", where=where, fix=f"try again: {again}")
 
 
 def _disconnected(error: BaseException, where: str, again: str, transferring: bool) -> UserError:

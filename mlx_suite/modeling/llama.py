@@ -4,7 +4,7 @@ Mistral is the same block with a sliding window. Parameters carry Hugging Face's
 without a map. Shapes: B batch, L length, d hidden size, V vocabulary.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,6 +15,8 @@ from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.elementary import silu
 from mlx_suite.modeling.masks import Mask, attention_mask
 from mlx_suite.modeling.rope import Rope
+
+T = TypeVar("T")
 
 
 class MLP(nn.Module):
@@ -102,5 +104,14 @@ class Llama(nn.Module):
 
     def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
         """Drop what old exports carry and no model of this shape uses."""
-        drop = {"lm_head.weight"} if self._config.tie_word_embeddings else set()
-        return {k: v for k, v in weights.items() if k not in drop and not k.endswith("rotary_emb.inv_freq")}
+        return drop_unused(weights, self._config)
+
+
+def drop_unused(weights: dict[str, T], config: ModelConfig) -> dict[str, T]:
+    """Without precomputed RoPE frequencies and, where the head is tied, without its copy."""
+    unused = ("lm_head.",) if config.tie_word_embeddings else ()
+    return {
+        name: value
+        for name, value in weights.items()
+        if not name.startswith(unused) and not name.endswith("rotary_emb.inv_freq")
+    }

@@ -133,9 +133,7 @@ def is_complete(repo: str, snapshot: Path) -> bool:
     try:
         weight_files(snapshot)
         names = [file.path for file in get_cached_repo_tree(repo, revision=snapshot.name)]
-        return all(
-            (snapshot / name).is_file() for name in wanted_files(names, shard_names(snapshot))
-        )
+        return all((snapshot / name).is_file() for name in wanted_files(names, shard_names(snapshot)))
     except (CachedRepoTreeNotFoundError, HFValidationError):
         return True  # pulled by a client that kept no listing
     except UserError:
@@ -159,9 +157,7 @@ def wanted_files(names: Iterable[str], shards: Iterable[str] = ()) -> list[str]:
 def text_files(names: Iterable[str]) -> list[str]:
     """Return what a checkpoint needs beside its weights: settings, tokenizer, chat template."""
     return sorted(
-        name
-        for name in names
-        if name.endswith(TEXT_SUFFIXES) and "/" not in name and not name.startswith(".")
+        name for name in names if name.endswith(TEXT_SUFFIXES) and "/" not in name and not name.startswith(".")
     )
 
 
@@ -182,8 +178,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _best_ref(refs: Iterable[str]) -> str | None:
     names = sorted(refs)
-    return (
-        constants.DEFAULT_REVISION
-        if constants.DEFAULT_REVISION in names
-        else next(iter(names), None)
-    )
+    return constants.DEFAULT_REVISION if constants.DEFAULT_REVISION in names else next(iter(names), None)

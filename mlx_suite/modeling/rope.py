@@ -43,5 +43,11 @@ class Rope:
     def __call__(self, x: mx.array, offset: int | mx.array) -> mx.array:
         """(B, H, L, D) at positions offset, offset + 1, …; `offset` is one number or one per row, (B,)."""
         return mx.fast.rope(
-            x, self.head_dim, traditional=False, base=None, scale=1.0, offset=offset, freqs=self.wavelengths
+            x,
+            self.head_dim,
+            traditional=False,
+            base=None,
+            scale=1.0,
+            offset=offset,
+            freqs=self.wavelengths,
         )

@@ -139,16 +139,12 @@ def _read_header(path: Path) -> dict[str, TensorHeader]:
         with path.open("rb") as file:
             prefix = file.read(8)
             if prefix == b"version ":
-                raise _Damaged(
-                    "is a git-lfs pointer, not the weights (`git lfs pull` fetches them)"
-                )
+                raise _Damaged("is a git-lfs pointer, not the weights (`git lfs pull` fetches them)")
             length = int.from_bytes(prefix, "little")
             if len(prefix) < 8 or length > MAX_HEADER_BYTES:
                 raise _Damaged(f"is no safetensors file ({on_disk} bytes)")
             if 8 + length > on_disk:
-                raise _Damaged(
-                    f"is torn off within its header ({on_disk} of {8 + length} bytes or more)"
-                )
+                raise _Damaged(f"is torn off within its header ({on_disk} of {8 + length} bytes or more)")
             header = json.loads(file.read(length))
     except OSError as error:
         raise _Damaged(f"cannot be read: {error.strerror or error}") from None
@@ -173,6 +169,4 @@ def _tensor(name: str, entry: dict[str, Any], path: Path) -> TensorHeader:
 
 
 def _unreadable(problems: list[str], where: Path) -> UserError:
-    return UserError(
-        what="the weights cannot be read", details=problems, where=str(where), fix=FETCH_AGAIN
-    )
+    return UserError(what="the weights cannot be read", details=problems, where=str(where), fix=FETCH_AGAIN)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -117,7 +117,7 @@ def train(model: nn.Module, rows: Rows, settings: TrainSettings, run: Path) -> N
         mask = trained[chosen]
         loss = step(mx.array(rows.tokens[chosen]), mx.array(rows.document[chosen]), mx.array(mask))
         mx.eval(loss, model.state, optimizer.state)
-        losses.append(float(loss.item()))
+        losses.append(cast(float, loss.item()))
         tokens += int(mask.sum())
         if not losses[-1] < float("inf"):
             raise FloatingPointError(f"the loss became {losses[-1]} at step {number}")

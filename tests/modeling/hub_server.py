@@ -194,9 +194,7 @@ def client_environment(hub: Hub, cache: Path) -> dict[str, str]:
 def _server(hub: Hub, role: str) -> Iterator[str]:
     handler = type("Handler", (_Handler,), {"hub": hub, "role": role})
     server = _LoopbackServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.002}, daemon=True
-    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.002}, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -238,9 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = urlsplit(self.path).path
         headers = self.headers
-        self.hub.seen.append(
-            Seen(self.role, self.command, path, headers.get("Range"), headers.get("Authorization"))
-        )
+        self.hub.seen.append(Seen(self.role, self.command, path, headers.get("Range"), headers.get("Authorization")))
         if self.hub.portal:
             return self._reply(200, b"<html>Welcome! Please log in.</html>")
         if self.hub.status:
@@ -312,11 +308,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_body(self, path: str, data: bytes) -> None:
         cut, stall = self.hub.cut_after.pop(path, None), self.hub.stall_after.pop(path, None)
-        first = (
-            len(data)
-            if cut is None and stall is None
-            else min(cut or len(data), stall or len(data))
-        )
+        first = len(data) if cut is None and stall is None else min(cut or len(data), stall or len(data))
         self.wfile.write(data[:first])
         self.hub.sent[path] += first
         if cut is not None:

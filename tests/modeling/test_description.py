@@ -29,9 +29,7 @@ GEMMA2 = {
 }
 
 
-def folder_with(
-    folder: Path, config: dict[str, Any], tensors: dict[str, mx.array], **texts: str
-) -> Path:
+def folder_with(folder: Path, config: dict[str, Any], tensors: dict[str, mx.array], **texts: str) -> Path:
     (folder / "config.json").write_text(json.dumps(config))
     mx.save_safetensors(str(folder / "model.safetensors"), tensors)
     for name, text in texts.items():
@@ -67,9 +65,7 @@ def test_past_the_window_only_every_other_layer_of_gemma2_keeps_growing(tmp_path
 
 
 @pytest.mark.parametrize(("bits", "group_size"), [(4, 32), (8, 64), (3, 64), (2, 128)])
-def test_packed_weights_count_as_the_numbers_they_stand_for(
-    bits: int, group_size: int, tmp_path: Path
-) -> None:
+def test_packed_weights_count_as_the_numbers_they_stand_for(bits: int, group_size: int, tmp_path: Path) -> None:
     packed, scales, biases = mx.quantize(
         mx.random.normal((24, 256)).astype(mx.bfloat16), group_size=group_size, bits=bits
     )

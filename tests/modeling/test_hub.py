@@ -74,27 +74,20 @@ class TestResolve:
         assert caught.value.fix.startswith("did you mean tiny-llama3?")
         assert server.seen == []
 
-    def test_a_name_like_nothing_here_is_answered_with_how_to_pull(
-        self, shipped: Path, server: Hub
-    ) -> None:
+    def test_a_name_like_nothing_here_is_answered_with_how_to_pull(self, shipped: Path, server: Hub) -> None:
         with pytest.raises(UserError) as caught:
             hub.resolve("zzz")
         assert caught.value.fix == (
-            "shipped models: tiny-gemma2, tiny-llama3; "
-            "from the hub: `mlx-suite models pull OWNER/REPO`"
+            "shipped models: tiny-gemma2, tiny-llama3; from the hub: `mlx-suite models pull OWNER/REPO`"
         )
 
     @pytest.mark.parametrize("name", ["", "a/b/c", "no such/name"])
-    def test_what_cannot_be_a_name_is_refused_without_asking_the_hub(
-        self, name: str, server: Hub
-    ) -> None:
+    def test_what_cannot_be_a_name_is_refused_without_asking_the_hub(self, name: str, server: Hub) -> None:
         with pytest.raises(UserError, match="there is no model"):
             hub.resolve(name)
         assert server.seen == []
 
-    @pytest.mark.parametrize(
-        "path", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all", "nowhere/"]
-    )
+    @pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all", "nowhere/"])
     def test_a_path_that_does_not_exist_is_no_hub_name(self, path: str, server: Hub) -> None:
         with pytest.raises(UserError, match="there is no such folder"):
             hub.resolve(path)
@@ -114,9 +107,7 @@ class TestResolve:
         assert server.seen == []
 
     @pytest.mark.parametrize("revision", ["v1", "branch/one"])
-    def test_a_revision_after_the_at_sign_is_the_one_fetched(
-        self, revision: str, server: Hub
-    ) -> None:
+    def test_a_revision_after_the_at_sign_is_the_one_fetched(self, revision: str, server: Hub) -> None:
         folder = hub.resolve(f"{REPO}@{revision}", progress=False)
         assert folder.name == server.repositories[REPO].commit
         assert [model.revision for model in hub.cached_models()] == [revision]

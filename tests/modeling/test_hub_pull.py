@@ -82,9 +82,7 @@ class TestPull:
         assert hub.pull(REPO, progress=False) == folder
         assert server.sent.total() == 0
 
-    def test_a_new_commit_is_fetched_and_equal_files_are_not_fetched_again(
-        self, server: Hub
-    ) -> None:
+    def test_a_new_commit_is_fetched_and_equal_files_are_not_fetched_again(self, server: Hub) -> None:
         old = hub.pull(REPO, progress=False)
         files = server.repositories[REPO].files | {"chat_template.jinja": b"{{ new }}"}
         server.repositories[REPO] = Repository(files)
@@ -109,9 +107,7 @@ class TestPull:
         for name in (SHARD_1, SHARD_2):
             assert server.sent[name] == len(server.repositories[REPO].files[name])
 
-    def test_the_weights_can_be_left_to_the_hub_client(
-        self, server: Hub, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_weights_can_be_left_to_the_hub_client(self, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(constants, "HF_XET_HIGH_PERFORMANCE", True)
         monkeypatch.setattr(download, "http_get", None)
         folder = hub.pull(REPO, progress=False)
@@ -144,9 +140,7 @@ class TestInterruption:
         error = refusal()
         assert capsys.readouterr().err == ""
         assert error.what.startswith("the connection broke while fetching")
-        assert error.fix == (
-            "what has arrived is kept; this goes on from there: mlx-suite models pull lab/llama"
-        )
+        assert error.fix == ("what has arrived is kept; this goes on from there: mlx-suite models pull lab/llama")
         (partial,) = cache.glob("*/blobs/*.incomplete")
         kept = partial.stat().st_size
         assert 150_000 - CHUNK <= kept <= 150_000
@@ -157,9 +151,7 @@ class TestInterruption:
         folder = hub.pull(REPO, progress=False)
         data = server.repositories[REPO].files[SHARD_1]
         assert (folder / SHARD_1).read_bytes() == data
-        assert [seen.range for seen in server.gets(SHARD_1) if seen.server == "cdn"] == [
-            f"bytes={kept}-"
-        ]
+        assert [seen.range for seen in server.gets(SHARD_1) if seen.server == "cdn"] == [f"bytes={kept}-"]
         assert server.sent[SHARD_1] == 150_000 + len(data) - kept
         assert list(cache.glob("*/blobs/*.incomplete")) == []
 
@@ -171,9 +163,7 @@ class TestInterruption:
             "from mlx_suite.modeling import hub\n"
             f"hub.pull({REPO!r})\n"
         )
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], env=client_environment(server, cache)
-        )
+        process = subprocess.Popen([sys.executable, "-c", code], env=client_environment(server, cache))
         try:
             assert server.stalled.wait(PATIENCE)
             wait_until_kept(cache, 150_000 - CHUNK)
@@ -190,9 +180,7 @@ class TestInterruption:
         assert first is None and second is not None
         assert int(second.removeprefix("bytes=").rstrip("-")) >= 150_000 - CHUNK
 
-    def test_control_c_ends_the_pull_at_once_and_keeps_what_has_arrived(
-        self, server: Hub, cache: Path
-    ) -> None:
+    def test_control_c_ends_the_pull_at_once_and_keeps_what_has_arrived(self, server: Hub, cache: Path) -> None:
         server.stall_after[SHARD_1] = 150_000
         server.interrupt_on_stall = True
         with pytest.raises(KeyboardInterrupt):
@@ -205,9 +193,7 @@ class TestInterruption:
         folder = hub.pull(REPO, progress=False)
         assert (folder / SHARD_1).read_bytes() == server.repositories[REPO].files[SHARD_1]
 
-    def test_a_damaged_part_is_found_by_its_checksum_and_fetched_anew(
-        self, server: Hub, cache: Path
-    ) -> None:
+    def test_a_damaged_part_is_found_by_its_checksum_and_fetched_anew(self, server: Hub, cache: Path) -> None:
         data = server.repositories[REPO].files[SHARD_1]
         blobs = local_models.storage_folder(REPO) / "blobs"
         blobs.mkdir(parents=True)
@@ -232,19 +218,14 @@ class TestRefusals:
         assert error.what == "the model is gated, and this machine is not logged in"
         assert error.where == REPO
         assert error.fix == (
-            f"accept its licence on {server.url}/{REPO}, "
-            "then log in with `hf auth login`, or set HF_TOKEN"
+            f"accept its licence on {server.url}/{REPO}, then log in with `hf auth login`, or set HF_TOKEN"
         )
 
-    def test_a_gated_model_without_permission_says_that_the_account_lacks_it(
-        self, server: Hub
-    ) -> None:
+    def test_a_gated_model_without_permission_says_that_the_account_lacks_it(self, server: Hub) -> None:
         server.repositories[REPO].gate = 403
         assert refusal().what == "the model is gated, and your account has no access to it"
 
-    def test_a_missing_repository_is_answered_with_similar_ones_on_this_machine(
-        self, server: Hub
-    ) -> None:
+    def test_a_missing_repository_is_answered_with_similar_ones_on_this_machine(self, server: Hub) -> None:
         hub.pull(REPO, progress=False)
         error = refusal("lab/lama")
         assert error.what.startswith("the hub has no such model")
@@ -323,18 +304,12 @@ class TestWithoutNetwork:
         folder = hub.pull(REPO, progress=False)
         point_client_at(unused_address(), monkeypatch, cache)
         assert hub.pull(REPO) == folder
-        assert capsys.readouterr().err == (
-            "The hub cannot be reached; using the cached copy of lab/llama.\n"
-        )
+        assert capsys.readouterr().err == ("The hub cannot be reached; using the cached copy of lab/llama.\n")
 
-    def test_without_a_cached_copy_the_network_is_named(
-        self, cache: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_without_a_cached_copy_the_network_is_named(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         point_client_at(unused_address(), monkeypatch, cache)
         error = refusal()
-        assert error.what.startswith(
-            "the hub cannot be reached, and the model is not in the local cache ("
-        )
+        assert error.what.startswith("the hub cannot be reached, and the model is not in the local cache (")
         assert error.fix.endswith("then: mlx-suite models pull lab/llama")
 
     def test_a_faulty_hub_does_not_keep_from_a_cached_model(self, server: Hub) -> None:
@@ -342,9 +317,7 @@ class TestWithoutNetwork:
         server.status = 503
         assert hub.pull(REPO, progress=False) == folder
 
-    def test_offline_a_cached_model_is_returned(
-        self, server: Hub, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_offline_a_cached_model_is_returned(self, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = hub.pull(REPO, progress=False)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         server.seen.clear()

@@ -75,9 +75,7 @@ def test_without_an_index_a_second_copy_of_the_weights_is_left_aside(tmp_path: P
         ),
     ],
 )
-def test_a_damaged_file_says_how(
-    damage: Callable[[bytes], bytes], detail: str, tmp_path: Path
-) -> None:
+def test_a_damaged_file_says_how(damage: Callable[[bytes], bytes], detail: str, tmp_path: Path) -> None:
     whole = checkpoint(shards=1, rows=64)["model.safetensors"]
     header = 8 + int.from_bytes(whole[:8], "little")
     path = tmp_path / "model.safetensors"

@@ -1,0 +1,1 @@
+"""Llama 3, Mistral and Gemma 2: blocks, caches, weights."""

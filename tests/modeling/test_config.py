@@ -1,0 +1,189 @@
+"""`config.json`: what is read, what is refused, what is written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_suite.modeling.config import ModelConfig, RopeSettings
+from mlx_suite.modeling.config_file import config_to_dict, read_config
+from mlx_suite.runtime.errors import UserError
+from tests.modeling.tiny import FAMILIES, PUBLISHED, SHAPE
+
+
+def read(family: str, **changes: Any) -> ModelConfig:
+    return ModelConfig.from_dict(FAMILIES[family] | changes)
+
+
+def without(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in keys}
+
+
+def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:
+    bare = without(SHAPE, "head_dim", "num_key_value_heads")
+    llama = ModelConfig.from_dict(bare | {"model_type": "llama"})
+    assert (llama.head_dim, llama.num_key_value_heads, llama.windows, llama.tie_word_embeddings) == (
+        8,
+        4,
+        (None,) * 3,
+        False,
+    )
+    mistral = ModelConfig.from_dict(bare | {"model_type": "mistral", "num_attention_heads": 16})
+    assert (mistral.num_key_value_heads, mistral.windows, mistral.tie_word_embeddings) == (8, (4096,) * 3, False)
+    gemma = ModelConfig.from_dict(bare | {"model_type": "gemma2"})
+    assert (gemma.head_dim, gemma.num_key_value_heads, gemma.windows, gemma.tie_word_embeddings) == (
+        256,
+        4,
+        (4096, None, 4096),
+        True,
+    )
+    assert (gemma.query_pre_attn_scalar, gemma.attn_logit_softcapping, gemma.final_logit_softcapping) == (256, 50, 30)
+
+
+def test_null_is_not_the_same_as_left_out() -> None:
+    """Mistral 7B v0.2 and later write `"sliding_window": null` and have none."""
+    assert read("mistral", sliding_window=None).windows == (None,) * 3
+    gemma = read("gemma2", attn_logit_softcapping=None, final_logit_softcapping=None)
+    assert (gemma.attn_logit_softcapping, gemma.final_logit_softcapping) == (None, None)
+
+
+def test_a_window_of_a_llama_config_is_not_used() -> None:
+    assert read("llama", sliding_window=8).windows == (None,) * 3
+
+
+def test_layer_types_say_which_layers_are_local() -> None:
+    kinds = ["full_attention", "sliding_attention", "sliding_attention"]
+    assert read("gemma2", layer_types=kinds).windows == (None, 6, 6)
+    assert read("mistral", layer_types=kinds).windows == (None, 6, 6)
+
+
+def test_of_two_rope_tables_the_older_counts_as_in_transformers() -> None:
+    config = read("llama", rope_scaling={"type": "linear", "factor": 2.0}, rope_parameters={"rope_theta": 5.0})
+    assert config.rope == RopeSettings(theta=10000.0, kind="linear", factor=2.0)
+
+
+def test_the_original_context_of_llama_3_scaling_is_the_models_own_unless_given() -> None:
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    assert read("llama", rope_scaling=scaling).rope.original_max_position_embeddings == 128
+
+
+def test_every_problem_of_a_config_is_named_at_once() -> None:
+    with pytest.raises(UserError) as error:
+        ModelConfig.from_dict(
+            {"model_type": "llama", "vocab_size": "many", "hidden_size": 0, "num_attention_heads": True}
+            | {"num_hidden_layers": 2.0, "rope_theta": "big"},
+            where="folder/config.json",
+        )
+    assert error.value.where == "folder/config.json"
+    for problem in (
+        "intermediate_size is missing",
+        "rms_norm_eps is missing",
+        "vocab_size is 'many', not a positive whole number",
+        "hidden_size is 0, not a positive whole number",
+        "num_attention_heads is True, not a positive whole number",
+        "num_hidden_layers is 2.0, not a positive whole number",
+        "rope_theta is 'big', not a positive number",
+    ):
+        assert problem in error.value.what
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "problem"),
+    [
+        ("llama", {"model_type": "bert"}, "model_type is 'bert', not one of llama, mistral, gemma2"),
+        ("llama", {"model_type": ["llama"]}, "model_type is ['llama'], not one of"),
+        ("llama", {"num_attention_heads": 3}, "num_attention_heads 3 is no multiple of num_key_value_heads 2"),
+        ("llama", {"head_dim": 5}, "head_dim 5 is odd"),
+        ("llama", {"head_dim": None, "hidden_size": 30}, "hidden_size 30 is no multiple of num_attention_heads 4"),
+        ("llama", {"hidden_act": "relu"}, "the activation is 'relu'; llama uses silu"),
+        ("gemma2", {"hidden_activation": "silu"}, "the activation is 'silu'; gemma2 uses gelu_pytorch_tanh"),
+        ("llama", {"rope_scaling": [8]}, "rope_scaling is [8], not a table of settings"),
+        ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "rope scaling 'yarn' is not known"),
+        ("llama", {"rope_scaling": {"type": "linear"}}, "linear rope scaling lacks a positive factor"),
+        ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "lacks a positive low_freq_factor"),
+        ("llama", {"rope_parameters": {"full_attention": {}}}, "rope_parameters differs between layers"),
+        ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
+        ("mistral", {"sliding_window": -1}, "sliding_window is -1, not a positive whole number"),
+        ("gemma2", {"layer_types": ["full_attention"]}, "layer_types names 1 layers, num_hidden_layers is 3"),
+        ("gemma2", {"layer_types": "local"}, "layer_types is 'local', not a list"),
+        ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention is set"),
+    ],
+)
+def test_a_config_that_would_give_wrong_logits_is_refused(family: str, changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError) as error:
+        read(family, **changes)
+    assert problem in error.value.what
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "the folder holds no config.json"),
+        ("{", "config.json is not JSON"),
+        ("[1]", "config.json holds no table of settings"),
+        ("{}", "model_type is None, not a name"),
+        ('{"model_type": 7}', "model_type is 7, not a name"),
+        (b"\xff\xfe\x00", "config.json is not JSON"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, content: str | bytes | None, problem: str) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UserError, match=problem) as error:
+        read_config(tmp_path)
+    assert str(tmp_path) in error.value.where
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the folder does not exist"):
+        read_config(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_written_config_is_read_as_the_same_shape(name: str) -> None:
+    config = ModelConfig.from_dict(PUBLISHED[name])
+    written = json.loads(json.dumps(config_to_dict(config)))
+    assert ModelConfig.from_dict(written) == config
+    assert written | PUBLISHED[name] == written  # nothing that was there is changed
+
+
+def test_keys_that_mean_nothing_to_us_are_carried_on() -> None:
+    written = config_to_dict(read("llama", eos_token_id=[3, 4], transformers_version="4.40", note={"a": 1}))
+    assert written["eos_token_id"] == [3, 4]
+    assert written["transformers_version"] == "4.40"
+    assert written["note"] == {"a": 1}
+
+
+def test_rope_of_the_newer_generation_is_written_in_both() -> None:
+    """mlx-lm 0.32.2 looks for the older one only."""
+    parameters = {"rope_type": "linear", "rope_theta": 7.0, "factor": 2.0}
+    written = config_to_dict(read("llama", rope_parameters=parameters))
+    assert written["rope_parameters"] == parameters
+    assert written["rope_theta"] == 7.0
+    assert written["rope_scaling"] == {"rope_type": "linear", "factor": 2.0}
+
+
+def test_a_shape_made_in_code_is_written_whole() -> None:
+    config = ModelConfig(
+        model_type="gemma2",
+        vocab_size=10,
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=4,
+        rms_norm_eps=1e-6,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        rope=RopeSettings(),
+        windows=(None, 4),
+        attn_logit_softcapping=50.0,
+    )
+    written = config_to_dict(config)
+    assert written["architectures"] == ["Gemma2ForCausalLM"]
+    assert written["layer_types"] == ["full_attention", "sliding_attention"]
+    assert written["query_pre_attn_scalar"] == 4
+    assert written["final_logit_softcapping"] is None
+    assert ModelConfig.from_dict(written).windows == (None, 4)

@@ -1,0 +1,77 @@
+"""Our logits against those that transformers computed, for the checkpoints in `golden/` (see make_golden.py)."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_suite.modeling import attention, elementary
+from mlx_suite.modeling.loading import get_model_classes, load_model
+from mlx_suite.modeling.saving import save_model
+from tests.modeling.make_golden import CHECKPOINTS, GOLDEN
+from tests.modeling.tiny import largest_difference
+
+TOLERANCE = 1e-4
+
+
+def golden(name: str) -> tuple[mx.array, mx.array]:
+    """Tokens (B, L) and logits (B, L, V)."""
+    with np.load(GOLDEN / name / "golden.npz") as arrays:
+        return mx.array(arrays["tokens"]), mx.array(arrays["logits"])
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_logits_are_those_of_transformers(name: str) -> None:
+    tokens, logits = golden(name)
+    assert largest_difference(load_model(GOLDEN / name)(tokens), logits) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_logits_are_the_same_by_the_operations_that_a_gpu_uses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (attention, elementary):
+        monkeypatch.setattr(module, "built_in_is_slow", lambda x: False)
+    tokens, logits = golden(name)
+    assert largest_difference(load_model(GOLDEN / name)(tokens), logits) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_mlx_lm_loads_our_models_and_they_give_the_same_logits(name: str) -> None:
+    from mlx_lm.utils import load_model as load_by_mlx_lm
+
+    tokens, logits = golden(name)
+    model, _ = load_by_mlx_lm(GOLDEN / name, get_model_classes=get_model_classes)
+    assert type(model).__module__.startswith("mlx_suite.")
+    assert largest_difference(model(tokens), logits) <= TOLERANCE
+
+
+def test_mlx_lms_own_gemma_2_is_right_up_to_the_window_and_wrong_past_it() -> None:
+    """Why Gemma 2 is ours although mlx-lm has one: its layers are all global (mlx-lm 0.32.2)."""
+    from mlx_lm.utils import load_model as load_by_mlx_lm
+
+    tokens, logits = golden("gemma2-window-4")
+    theirs = load_by_mlx_lm(GOLDEN / "gemma2-window-4")[0](tokens)
+    ours = load_model(GOLDEN / "gemma2-window-4")(tokens)
+    assert largest_difference(theirs[:, :4], logits[:, :4]) <= TOLERANCE
+    assert largest_difference(theirs[:, 4:], logits[:, 4:]) > 0.1
+    assert largest_difference(ours[:, 4:], logits[:, 4:]) <= TOLERANCE
+
+
+def test_a_checkpoint_we_save_is_read_rightly_by_mlx_lms_own_llama(tmp_path: Path) -> None:
+    """transformers 5 writes RoPE where mlx-lm 0.32.2 does not look; we write it in both places."""
+    from mlx_lm.utils import load_model as load_by_mlx_lm
+
+    tokens, logits = golden("llama3-scaling")
+    assert largest_difference(load_by_mlx_lm(GOLDEN / "llama3-scaling")[0](tokens), logits) > 0.1
+    save_model(tmp_path / "saved", load_model(GOLDEN / "llama3-scaling"))
+    assert largest_difference(load_by_mlx_lm(tmp_path / "saved")[0](tokens), logits) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_saved_checkpoint_is_the_same_model(name: str, tmp_path: Path) -> None:
+    tokens, _ = golden(name)
+    model = load_model(GOLDEN / name)
+    save_model(tmp_path / "saved", model)
+    again = load_model(tmp_path / "saved")
+    assert again.config == model.config
+    assert mx.array_equal(again(tokens), model(tokens)).item()

@@ -1,0 +1,69 @@
+"""Sizes of the published models, counted without computing a weight."""
+
+from math import prod
+
+import pytest
+
+from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.modeling.loading import build_model
+from mlx_suite.modeling.weights import parameter_shapes
+from mlx_suite.runtime.footprint import parameter_count
+from tests.modeling.tiny import PUBLISHED
+
+
+def count(name: str) -> int:
+    model = build_model(ModelConfig.from_dict(PUBLISHED[name]))
+    return sum(prod(shape) for shape in parameter_shapes(model).values())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Llama 3.2 1B", 1_235_814_400),
+        ("Llama 3.2 3B", 3_212_749_824),
+        ("Llama 3.1 8B", 8_030_261_248),
+        ("Mistral 7B v0.1", 7_241_732_096),
+        ("Gemma 2 2B", 2_614_341_888),
+        ("Gemma 2 9B", 9_241_705_984),
+        ("Gemma 2 27B", 27_227_128_320),
+        ("TinyStories 260K", 260_032),
+        ("TinyStories 15M", 15_191_712),
+    ],
+)
+def test_a_published_model_has_exactly_its_parameters(name: str, parameters: int) -> None:
+    assert count(name) == parameters
+    assert parameter_count(PUBLISHED[name]) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("Gemma 2 2B", 2_024_517_888), ("Gemma 2 9B", 8_324_201_984), ("Gemma 2 27B", 26_047_480_320)],
+)
+def test_without_the_embedding_gemma_2_has_the_parameters_of_its_report(name: str, parameters: int) -> None:
+    embedding = PUBLISHED[name]["vocab_size"] * PUBLISHED[name]["hidden_size"]
+    assert count(name) - embedding == parameters
+
+
+def test_parameters_carry_the_names_of_hugging_face() -> None:
+    config = PUBLISHED["Gemma 2 2B"] | {"num_hidden_layers": 1}
+    shapes = parameter_shapes(build_model(ModelConfig.from_dict(config)))
+    assert shapes == {
+        "model.embed_tokens.weight": (256000, 2304),
+        "model.layers.0.self_attn.q_proj.weight": (2048, 2304),
+        "model.layers.0.self_attn.k_proj.weight": (1024, 2304),
+        "model.layers.0.self_attn.v_proj.weight": (1024, 2304),
+        "model.layers.0.self_attn.o_proj.weight": (2304, 2048),
+        "model.layers.0.mlp.gate_proj.weight": (9216, 2304),
+        "model.layers.0.mlp.up_proj.weight": (9216, 2304),
+        "model.layers.0.mlp.down_proj.weight": (2304, 9216),
+        "model.layers.0.input_layernorm.weight": (2304,),
+        "model.layers.0.post_attention_layernorm.weight": (2304,),
+        "model.layers.0.pre_feedforward_layernorm.weight": (2304,),
+        "model.layers.0.post_feedforward_layernorm.weight": (2304,),
+        "model.norm.weight": (2304,),
+    }
+
+
+def test_an_untied_head_has_weights_of_its_own() -> None:
+    shapes = parameter_shapes(build_model(ModelConfig.from_dict(PUBLISHED["Llama 3.1 8B"])))
+    assert shapes["lm_head.weight"] == (128256, 4096)
