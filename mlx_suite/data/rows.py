@@ -14,6 +14,23 @@ import numpy.typing as npt
 Tokens = npt.NDArray[np.uint32]
 
 
+@dataclass(frozen=True)
+class Document:
+    """Tokens that belong together, and how much each counts as something to predict."""
+
+    tokens: Sequence[int]
+    weights: Sequence[float]
+    """Per token, from 0 (not trained) to 1."""
+
+    @classmethod
+    def whole(cls, tokens: Sequence[int]) -> "Document":
+        """Every token is trained."""
+        return cls(tokens, [1.0] * len(tokens))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """Packed rows. `document` numbers the documents of a row from 1; 0 is padding."""
@@ -22,6 +39,8 @@ class Rows:
     """(N, L + 1) token ids."""
     document: npt.NDArray[np.uint16]
     """(N, L + 1) which document a position belongs to."""
+    weights: npt.NDArray[np.float16]
+    """(N, L + 1) how much a token counts as a target."""
     dropped: int = 0
     """Documents left out: longer than a row, or too short to have a token that follows another."""
 
@@ -29,11 +48,11 @@ class Rows:
         return len(self.tokens)
 
     @property
-    def trained(self) -> npt.NDArray[np.bool_]:
-        """(N, L): whether position i predicts a token of its own document at i + 1."""
+    def target_weights(self) -> npt.NDArray[np.float32]:
+        """(N, L): how much the target at i + 1 of position i counts; nothing across documents and in padding."""
         before, after = self.document[:, :-1], self.document[:, 1:]
-        same: npt.NDArray[np.bool_] = before == after
-        return same & (after > 0)
+        inside: npt.NDArray[np.bool_] = (before == after) & (after > 0)
+        return self.weights[:, 1:].astype(np.float32) * inside
 
     @property
     def padding(self) -> float:
@@ -41,18 +60,23 @@ class Rows:
         return float((self.document == 0).mean())
 
     def save(self, path: Path) -> None:
-        np.savez(path, tokens=self.tokens, document=self.document, dropped=self.dropped)
+        np.savez(path, tokens=self.tokens, document=self.document, weights=self.weights, dropped=self.dropped)
 
     @classmethod
     def load(cls, path: Path) -> "Rows":
         with np.load(path) as arrays:
-            return cls(tokens=arrays["tokens"], document=arrays["document"], dropped=int(arrays["dropped"]))
+            return cls(
+                tokens=arrays["tokens"],
+                document=arrays["document"],
+                weights=arrays["weights"],
+                dropped=int(arrays["dropped"]),
+            )
 
 
-def pack(documents: Iterable[Sequence[int]], length: int) -> Rows:
-    """Best-fit decreasing into rows of `length` + 1 tokens; a document is never cut, every row has something to learn."""
+def pack(documents: Iterable[Document], length: int) -> Rows:
+    """Best-fit decreasing into rows of `length` + 1 tokens; no document is cut, each row has something to learn."""
     room = length + 1
-    rows: list[list[Sequence[int]]] = []
+    rows: list[list[Document]] = []
     # (free tokens, row) in order, so that the tightest fit is one bisection away.
     free: list[tuple[int, int]] = []
     dropped = 0
@@ -74,13 +98,16 @@ def pack(documents: Iterable[Sequence[int]], length: int) -> Rows:
             insort(free, (left, row))
     tokens = np.zeros((len(rows), room), np.uint32)
     numbers = np.zeros((len(rows), room), np.uint16)
+    weights = np.zeros((len(rows), room), np.float16)
     for i, members in enumerate(rows):
         at = 0
         for number, document in enumerate(members, start=1):
-            tokens[i, at : at + len(document)] = document
-            numbers[i, at : at + len(document)] = number
+            span = slice(at, at + len(document))
+            tokens[i, span] = document.tokens
+            numbers[i, span] = number
+            weights[i, span] = document.weights
             at += len(document)
-    return Rows(tokens=tokens, document=numbers, dropped=dropped)
+    return Rows(tokens=tokens, document=numbers, weights=weights, dropped=dropped)
 
 
 def batches(rows: int, size: int, seed: int, start: int = 0) -> Iterator[npt.NDArray[np.int64]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
-from mlx_suite.data.rows import Rows, pack
+from mlx_suite.data.rows import Document, Rows, pack
 from mlx_suite.microworld import (
     TASKS,
     Example,
@@ -20,8 +20,8 @@ from mlx_suite.pretrain.drills import write_drill
 from mlx_suite.pretrain.recipe import Phase, Recipe
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
 
-Document = str | list[Example]
-"""Plain text, or the turns of a conversation."""
+Text = str | list[Example] | tuple[str, str]
+"""Plain text, the turns of a conversation, or a drill: what is told and what is told again."""
 
 PLAIN_SHARE = 0.1
 """Of the documents are plain text: enough to tell the facts in other words than answers do."""
@@ -29,7 +29,7 @@ PERSON_SHARE = 0.75
 """Of the plain texts are about people, the others about places."""
 
 
-def documents(world: World, seed: int, count: int) -> Iterator[Document]:
+def documents(world: World, seed: int, count: int) -> Iterator[Text]:
     """`count` documents as the microworld draws them; held-out instructions are not among them."""
     rng = Random(f"documents {seed}")
     conversations = training_conversations(seed, world)
@@ -43,7 +43,7 @@ def documents(world: World, seed: int, count: int) -> Iterator[Document]:
             yield write_place(rng.choice(places), rng)
 
 
-def practice(world: World, seed: int, tasks: Sequence[str]) -> Iterator[Document]:
+def practice(world: World, seed: int, tasks: Sequence[str]) -> Iterator[Text]:
     """Endless single-turn conversations of the named tasks."""
     rng = Random(f"practice {seed}")
     pool = [task for task in TASKS if task.name in tasks]
@@ -54,7 +54,7 @@ def practice(world: World, seed: int, tasks: Sequence[str]) -> Iterator[Document
             yield [example]
 
 
-def phase_documents(world: World, seed: int, phase: Phase) -> Iterator[Document]:
+def phase_documents(world: World, seed: int, phase: Phase) -> Iterator[Text]:
     """A phase's documents: its shares of drills and of practice, the rest as the microworld draws them."""
     rng = Random(f"phase {seed}")
     usual, practised = documents(world, seed, phase.documents), practice(world, seed, phase.practised)
@@ -74,25 +74,34 @@ def tokenizer_texts(recipe: Recipe) -> Iterator[str]:
         if isinstance(document, str):
             yield document
             continue
+        assert isinstance(document, list)
         for turn in document:
             yield f"user\n\n{turn.instruction}"
             yield f"assistant\n\n{turn.answer}"
             yield from ("model\n\n", "system\n\n")
 
 
-def encode_document(tokenizer: Tokenizer, template: ChatTemplate, document: Document, end: int) -> list[int]:
-    """A conversation as its chat template writes it; plain text between BOS and `end`."""
-    if isinstance(document, str):
-        return [*tokenizer.encode_prompt(document), end]
+def encode_text(tokenizer: Tokenizer, template: ChatTemplate, text: Text, end: int, user_weight: float) -> Document:
+    """A conversation as its chat template writes it; anything else between BOS and `end`.
+
+    A token of a user turn counts `user_weight`: it can hardly be foreseen, and what it adds to the gradient is mostly
+    noise. Of a drill only what is told again counts.
+    """
+    if isinstance(text, str):
+        return Document.whole([*tokenizer.encode_prompt(text), end])
+    if isinstance(text, tuple):
+        told, again = tokenizer.encode_prompt(text[0]), tokenizer.encode(text[1])
+        return Document([*told, *again, end], [0.0] * len(told) + [1.0] * (len(again) + 1))
     messages = [
         message
-        for turn in document
+        for turn in text
         for message in (
             Message(role="user", content=turn.instruction),
             Message(role="assistant", content=turn.answer),
         )
     ]
-    return list(encode_chat(tokenizer, template, messages).ids)
+    chat = encode_chat(tokenizer, template, messages)
+    return Document(chat.ids, [user_weight if owner % 2 == 0 else 1.0 for owner in chat.owner])
 
 
 def make_rows(recipe: Recipe, number: int, tokenizer: Tokenizer, template: ChatTemplate, path: Path) -> Rows:
@@ -104,7 +113,7 @@ def make_rows(recipe: Recipe, number: int, tokenizer: Tokenizer, template: ChatT
     assert end is not None
     drawn = phase_documents(make_world(), recipe.seed + 1 + number, phase)
     rows = pack(
-        (encode_document(tokenizer, template, document, end) for document in drawn),
+        (encode_text(tokenizer, template, text, end, phase.user_weight) for text in drawn),
         recipe.row_length,
     )
     rows.save(path)

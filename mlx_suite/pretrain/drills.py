@@ -25,10 +25,12 @@ _FORMS: tuple[tuple[tuple[str, ...], tuple[str, ...], _Line], ...] = (
 )
 
 
-def write_drill(rng: Random) -> str:
-    """Three to six pairs, then all of them again, in the same order (half of the texts) or in another."""
+def write_drill(rng: Random) -> tuple[str, str]:
+    """What is told, three to six pairs, and what is told again: all of them, half of the times in the same order."""
     keys, values, line = rng.choice(_FORMS)
     count = rng.randint(3, 6)
     pairs = list(zip(rng.sample(keys, count), rng.sample(values, count), strict=True))
     again = pairs if rng.random() < 0.5 else rng.sample(pairs, count)
-    return rng.choice(("\n", " ")).join(line(key, value) for key, value in pairs + again)
+    between = rng.choice(("\n", " "))
+    told, retold = (between.join(line(key, value) for key, value in each) for each in (pairs, again))
+    return told, between + retold

@@ -21,6 +21,8 @@ class Phase:
     practice_share: float = 0.0
     """Of the documents are single-turn conversations of the `practised` tasks."""
     practised: tuple[str, ...] = ()
+    user_weight: float = 1.0
+    """How much a token of a user turn counts beside one of an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +75,12 @@ TINY_LLAMA3 = Recipe(
     phases=(
         Phase(documents=320_000, train=TrainSettings(steps=3600, horizon=4800, streams=2)),
         Phase(
-            documents=40_000,
-            train=TrainSettings(steps=800, horizon=3200, warmup=50, seed=1),
-            drill_share=0.6,
-            practice_share=0.2,
+            documents=150_000,
+            train=TrainSettings(steps=3200, warmup=50, seed=1),
+            drill_share=0.3,
+            practice_share=0.4,
             practised=LOOK_BACK,
-        ),
-        Phase(
-            documents=130_000,
-            train=TrainSettings(steps=2800, learning_rate=1.5e-3, warmup=50, seed=2),
-            drill_share=0.1,
-            practice_share=0.45,
-            practised=LOOK_BACK,
+            user_weight=0.2,
         ),
     ),
 )
@@ -116,18 +112,12 @@ TINY_GEMMA2 = Recipe(
     },
     phases=(
         Phase(
-            documents=60_000,
-            train=TrainSettings(steps=1000, horizon=4000),
-            drill_share=0.5,
-            practice_share=0.2,
+            documents=115_000,
+            train=TrainSettings(steps=2400),
+            drill_share=0.25,
+            practice_share=0.3,
             practised=LOOK_BACK,
-        ),
-        Phase(
-            documents=150_000,
-            train=TrainSettings(steps=3000, warmup=50, seed=1),
-            drill_share=0.1,
-            practice_share=0.4,
-            practised=LOOK_BACK,
+            user_weight=0.5,
         ),
     ),
 )

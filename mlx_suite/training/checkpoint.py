@@ -12,6 +12,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_unflatten
 
+from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import staged_folder
 
 NAME = "checkpoint"
@@ -26,13 +27,25 @@ def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: optim.Opt
 
 
 def load_checkpoint(run: Path, model: nn.Module, optimizer: optim.Optimizer) -> int:
-    """Restore what `save_checkpoint` wrote; returns the step, 0 where there is no checkpoint yet."""
+    """Restore what `save_checkpoint` wrote; returns the step, 0 where there is no checkpoint yet.
+
+    Raises UserError for a checkpoint that is damaged or of another model. A kill cannot damage one.
+    """
     folder = run / NAME
-    if not (folder / "state.json").exists():
+    if not folder.exists():
         return 0
-    model.load_weights(str(folder / "model.safetensors"))
-    moments = mx.load(str(folder / "optimizer.safetensors"))
-    assert isinstance(moments, dict)
-    optimizer.state = tree_unflatten(list(moments.items()))
-    mx.eval(model.parameters(), optimizer.state)
-    return int(json.loads((folder / "state.json").read_text())["step"])
+    try:
+        step = int(json.loads((folder / "state.json").read_text())["step"])
+        model.load_weights(str(folder / "model.safetensors"))
+        moments = mx.load(str(folder / "optimizer.safetensors"))
+        assert isinstance(moments, dict)
+        optimizer.state = tree_unflatten(list(moments.items()))
+        mx.eval(model.parameters(), optimizer.state)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"The checkpoint cannot be used: {first}",
+            where=str(folder),
+            fix="bring a whole copy of the folder back, or delete it to train from the start",
+        ) from error
+    return step

@@ -14,7 +14,6 @@ def token_losses(logits: mx.array, targets: mx.array) -> mx.array:
     return logsumexp(logits) - picked.astype(mx.float32)
 
 
-def mean_loss(logits: mx.array, targets: mx.array, trained: mx.array) -> mx.array:
-    """Mean over the positions where `trained` (B, L) is 1; the caller sees to it that there is one."""
-    weight = trained.astype(mx.float32)
-    return (token_losses(logits, targets) * weight).sum() / weight.sum()
+def mean_loss(logits: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
+    """Mean over the targets by their `weights` (B, L); the caller sees to it that not all are 0."""
+    return (token_losses(logits, targets) * weights).sum() / weights.sum()
