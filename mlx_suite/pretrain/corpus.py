@@ -16,7 +16,7 @@ from mlx_suite.microworld import (
     write_biography,
     write_place,
 )
-from mlx_suite.pretrain.drills import write_drill
+from mlx_suite.pretrain.drills import write_drill, write_echo
 from mlx_suite.pretrain.recipe import Phase, Recipe
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
 
@@ -64,6 +64,8 @@ def phase_documents(world: World, seed: int, phase: Phase) -> Iterator[Text]:
             yield write_drill(rng)
         elif kind < phase.drill_share + phase.practice_share:
             yield next(practised)
+        elif kind < phase.drill_share + phase.practice_share + phase.echo_share:
+            yield write_echo(rng)
         else:
             yield next(usual)
 

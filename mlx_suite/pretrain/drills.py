@@ -25,6 +25,17 @@ _FORMS: tuple[tuple[tuple[str, ...], tuple[str, ...], _Line], ...] = (
 )
 
 
+def write_echo(rng: Random) -> tuple[str, str]:
+    """What is told, eight to twenty-four random words, and the same words again.
+
+    The barest form of looking back: what followed this word before? It is learned within hundreds of steps, and the
+    pairs of `write_drill`, which ask for more, follow from it; without it they take thousands.
+    """
+    words = rng.choices(FIRST_NAMES + _WORDS + _NUMBERS, k=rng.randint(8, 24))
+    told = " ".join(words)
+    return told, f" {told}"
+
+
 def write_drill(rng: Random) -> tuple[str, str]:
     """What is told, three to six pairs, and what is told again: all of them, half of the times in the same order."""
     keys, values, line = rng.choice(_FORMS)

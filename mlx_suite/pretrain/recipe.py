@@ -21,6 +21,8 @@ class Phase:
     practice_share: float = 0.0
     """Of the documents are single-turn conversations of the `practised` tasks."""
     practised: tuple[str, ...] = ()
+    echo_share: float = 0.0
+    """Of the documents are echoes, the simplest drill."""
     user_weight: float = 1.0
     """How much a token of a user turn counts beside one of an answer."""
 
@@ -76,10 +78,28 @@ TINY_LLAMA3 = Recipe(
         Phase(documents=320_000, train=TrainSettings(steps=3600, horizon=4800, streams=2)),
         Phase(
             documents=150_000,
-            train=TrainSettings(steps=3200, warmup=50, seed=1),
+            train=TrainSettings(steps=800, horizon=3200, warmup=50, seed=1),
             drill_share=0.3,
             practice_share=0.4,
             practised=LOOK_BACK,
+            user_weight=0.2,
+        ),
+        Phase(
+            documents=15_000,
+            train=TrainSettings(steps=250, horizon=2500, warmup=50, seed=2),
+            drill_share=0.1,
+            practice_share=0.1,
+            practised=LOOK_BACK,
+            echo_share=0.6,
+            user_weight=0.2,
+        ),
+        Phase(
+            documents=110_000,
+            train=TrainSettings(steps=2200, warmup=50, seed=3),
+            drill_share=0.15,
+            practice_share=0.45,
+            practised=LOOK_BACK,
+            echo_share=0.05,
             user_weight=0.2,
         ),
     ),
@@ -112,11 +132,12 @@ TINY_GEMMA2 = Recipe(
     },
     phases=(
         Phase(
-            documents=115_000,
-            train=TrainSettings(steps=2400),
-            drill_share=0.25,
-            practice_share=0.3,
+            documents=90_000,
+            train=TrainSettings(steps=1800),
+            drill_share=0.15,
+            practice_share=0.25,
             practised=LOOK_BACK,
+            echo_share=0.15,
             user_weight=0.5,
         ),
     ),
