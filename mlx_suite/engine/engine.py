@@ -8,9 +8,9 @@ not wait for Python.
 Shapes: S slots, V vocabulary.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -83,14 +83,29 @@ class Engine:
         """Per free slot, the tokens whose keys and values it still holds."""
 
     def run(self, requests: Iterable[Request]) -> Iterator[Done]:
-        """Yield each program as it ends; requests are drawn from the iterable when a slot is free."""
+        """Yield each program as it ends; requests are drawn from the iterable when a slot is free.
+
+        What a program raises comes out here and ends the run. A run may also be closed before its end.
+        """
+        assert not any(self.walkers), "one run at a time"
         if len(self.walkers) < self.slots:
             self._open_slots()  # the last run ended on fewer
-        waiting: Iterator[Request] | None = iter(requests)
+        try:
+            yield from self._turns(iter(requests))
+        except GeneratorExit:
+            for slot, walker in enumerate(self.walkers):
+                if walker is not None:
+                    self._leave(slot, walker)
+            raise
+        except BaseException:
+            self._open_slots()  # what failed may have left keys and values half written
+            raise
+
+    def _turns(self, waiting: Iterator[Request] | None) -> Iterator[Done]:
         flight: Flight | None = None
         while True:
             waiting = yield from self._fill(waiting)
-            if flight is not None and waiting is None:
+            if waiting is None:
                 flight = self._shrink(flight)
             launched = self._launch(flight) if any(self.walkers) else None
             if flight is not None:
@@ -102,7 +117,7 @@ class Engine:
 
     # ---- programs come and go
 
-    def _fill(self, waiting: Iterator[Request] | None) -> Iterator[Done]:
+    def _fill(self, waiting: Iterator[Request] | None) -> Generator[Done, None, Iterator[Request] | None]:
         """Give every free slot a program. Returns what is left of the requests, None at their end."""
         for slot in range(len(self.walkers)):
             while waiting is not None and self.walkers[slot] is None:
@@ -119,25 +134,23 @@ class Engine:
     def _enter(self, slot: int, walker: Walker) -> None:
         """Rewind the slot to what it holds of the program's given start and compute the rest of it."""
         start = walker.pending[:-1]
-        kept = self._rewind(slot, start)
-        if self.prefix is not None and kept < len(self.prefix.tokens):
-            length = len(self.prefix.tokens)
-            if start[:length] == self.prefix.tokens:
-                self._reserve(length)
-                for cache, saved in zip(self.caches, self.prefix.layers, strict=True):
-                    cache.restore(slot, length, saved)
-                kept = length
+        kept = self._shared(start, self.held[slot])
+        saved = self._shared(start, self.prefix.tokens) if self.prefix is not None else 0
+        if self.prefix is not None and saved > kept:
+            self._reserve(saved)
+            for cache, layer in zip(self.caches, self.prefix.layers, strict=True):
+                cache.restore(slot, saved, [each[:, :, :saved] for each in layer])
+            kept = saved
         walker.fed = kept
         if kept < len(start):
             self._prefill(slot, walker)
-            layers = [cache.held(slot, len(start)) for cache in self.caches]
-            # Evaluated now: a lazy slice would keep the caches' memory and make every later write copy it.
+            # Copies: a slice would keep the whole of the caches' memory.
+            layers = [[mx.contiguous(each) for each in cache.held(slot, len(start))] for cache in self.caches]
             mx.eval(layers)
             self.prefix = Prefix(tokens=start, layers=layers)
 
-    def _rewind(self, slot: int, start: list[int]) -> int:
-        """How many tokens of `start` the slot holds and can go back to; a ring that has turned cannot go back."""
-        held = self.held[slot]
+    def _shared(self, start: list[int], held: list[int]) -> int:
+        """How many tokens of `start` keys and values of `held` can serve; a ring that has turned cannot go back."""
         shared = 0
         while shared < min(len(held), len(start)) and held[shared] == start[shared]:
             shared += 1
@@ -173,22 +186,28 @@ class Engine:
                     )
                 )
             if walker.ended:
-                self.walkers[slot] = None
-                self.held[slot] = walker.sequence[: walker.fed]
+                self._leave(slot, walker)
                 yield walker.done()
             elif len(walker.pending) > RIDE:
                 self._prefill(slot, walker)
 
-    def _shrink(self, flight: Flight) -> Flight:
+    def _leave(self, slot: int, walker: Walker) -> None:
+        """Free a slot; it keeps what it holds, and room behind it for what a free slot writes."""
+        self.walkers[slot] = None
+        self.held[slot] = walker.sequence[: min(walker.fed, self.context - 1)]
+
+    def _shrink(self, flight: Flight | None) -> Flight | None:
         """At the end of the work, go on with half the slots once half of them are free."""
         keep = [slot for slot, walker in enumerate(self.walkers) if walker is not None]
         if not keep or len(keep) > len(self.walkers) // 2:
             return flight
+        if flight is not None:
+            self.counts.idle += len(self.walkers) - len(keep)
         for cache in self.caches:
             cache.keep_slots(keep)
         self.walkers = [self.walkers[i] for i in keep]
         self.held = [self.held[i] for i in keep]
-        return Flight(
+        return flight and Flight(
             tokens=flight.tokens[mx.array(keep)],
             walkers=[flight.walkers[i] for i in keep],
             segments=[flight.segments[i] for i in keep],
@@ -229,7 +248,7 @@ class Engine:
 
     def _read(self, flight: Flight) -> None:
         """Take the tokens of a step that has been launched a turn ago."""
-        drawn: list[int] = flight.tokens.tolist()
+        drawn = cast(list[int], flight.tokens.tolist())
         for walker, segment, token in zip(flight.walkers, flight.segments, drawn, strict=True):
             if walker is None or walker.ended:
                 self.counts.idle += 1

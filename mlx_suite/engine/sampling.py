@@ -31,7 +31,9 @@ def keep_probable(probs: mx.array, top_p: mx.array, min_p: mx.array) -> mx.array
     """Zero what top-p and min-p, (S,) each, leave out of probs (S, V). Ties at the threshold are kept."""
     ranked = mx.sort(probs, axis=-1)[:, ::-1]
     before = mx.cumsum(ranked, axis=-1) - ranked
-    kept = (before < top_p[:, None]).sum(axis=-1, keepdims=True)  # at least 1: nothing comes before the first
+    # A rounded sum can reach 1 early: a row without top-p must not lose its tail because a neighbour has one.
+    share = mx.where(top_p < 1.0, top_p, float("inf"))[:, None]
+    kept = (before < share).sum(axis=-1, keepdims=True)  # at least 1: nothing comes before the first
     threshold = mx.take_along_axis(ranked, mx.maximum(kept - 1, 0), axis=-1)
     threshold = mx.maximum(threshold, min_p[:, None] * ranked[:, :1])
     return mx.where(probs >= threshold, probs, 0.0)
@@ -53,8 +55,8 @@ def draw(
     probs = softmax(logits / mx.maximum(temperature, 1e-4)[:, None])
     if limits is not None:
         probs = keep_probable(probs, *limits)
-    cumulative = mx.cumsum(probs, axis=-1)
-    # Past the last rounding error of the sum there would be no token to take.
-    target = mx.minimum(uniforms, 1.0 - 2**-22)[:, None] * cumulative[:, -1:]
-    drawn = (cumulative <= target).sum(axis=-1)
+    # A GPU sums in parallel, and its rounding may rise where nothing is added: such tokens must not be reached.
+    reached = mx.where(probs > 0.0, mx.cumsum(probs, axis=-1), 0.0)
+    target = mx.minimum(uniforms, 1.0 - 2**-22)[:, None] * reached.max(axis=-1, keepdims=True)
+    drawn = mx.argmax(reached > target, axis=-1)
     return mx.where(temperature == 0.0, best, drawn).astype(mx.uint32)

@@ -4,7 +4,7 @@ Shapes: N labels, T tokens of the longest, V vocabulary.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -33,4 +33,4 @@ def label_log_probs(
     targets = mx.array(padded)[..., None]
     log_probs = mx.take_along_axis(logits, targets, axis=-1).squeeze(-1).astype(mx.float32) - logsumexp(logits)
     real = mx.array([[i < len(label) for i in range(longest)] for label in labels])
-    return mx.where(real, log_probs, 0.0).sum(axis=-1).tolist()
+    return cast(list[float], mx.where(real, log_probs, 0.0).sum(axis=-1).tolist())

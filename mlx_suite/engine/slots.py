@@ -16,6 +16,9 @@ import mlx.core as mx
 from mlx_suite.modeling.masks import Mask
 from mlx_suite.runtime.errors import UserError
 
+GROWTH = 128
+"""Positions by which caches grow: each growth copies them and costs a new trace of the compiled step."""
+
 
 class SlotCache:
     """All keys of every slot, or, with a window W, a ring of the last W: position p lives at index p mod W."""
@@ -30,7 +33,8 @@ class SlotCache:
 
     def reserve(self, tokens: int) -> None:
         """Make room for `tokens` per slot; what is held stays."""
-        self.capacity = max(self.capacity, tokens if self.window is None else min(tokens, self.window))
+        room = -(-tokens // GROWTH) * GROWTH
+        self.capacity = max(self.capacity, room if self.window is None else min(room, self.window))
         if self.state and self.state[0].shape[2] < self.capacity:
             self.state[:] = [_lengthened(each, self.capacity) for each in self.state]
 
@@ -76,6 +80,7 @@ class SlotCache:
 
     def restore(self, slot: int, length: int, saved: list[mx.array]) -> None:
         """Put back what `held` gave, as positions up to `length`."""
+        self.allocate(*saved)
         self.write(slot, length - saved[0].shape[2], saved)
 
     def write(self, slot: int, start: int, new: list[mx.array]) -> None:
@@ -122,12 +127,13 @@ class Peek:
     def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> Mask:
         """What `length` tokens behind the slot's text see of it and of each other."""
         window = self.cache.window or window_size
-        if window is None:
+        if window is None and (length == 1 or not return_array):
             return None if length == 1 else "causal"
         kept = min(self.offset, self.cache.window or self.offset)
         key = mx.arange(self.offset - kept, self.offset + length)
         query = mx.arange(self.offset, self.offset + length)[:, None]
-        return (key <= query) & (key > query - window)
+        visible = key <= query
+        return visible if window is None else visible & (key > query - window)
 
 
 class Row(Peek):
@@ -146,9 +152,9 @@ def _lengthened(held: mx.array, capacity: int) -> mx.array:
 
 def slot_caches(model: Any, slots: int) -> list[SlotCache]:
     """One slot cache per layer of `model`; raises UserError where layers keep something other than keys and values."""
-    config = getattr(model, "config", None)
-    if hasattr(config, "windows"):
-        return [SlotCache(slots, window) for window in config.windows]
+    windows = getattr(getattr(model, "config", None), "windows", None)
+    if windows is not None:
+        return [SlotCache(slots, window) for window in windows]
     from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 
     caches = []

@@ -5,7 +5,7 @@ Shapes: S slots, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import mlx.core as mx
 
@@ -14,6 +14,16 @@ from mlx_suite.engine.sampling import draw, uniform
 from mlx_suite.engine.slots import SlotCache
 
 GREEDY = Sampling(temperature=0.0)
+
+IN_PLACE = 1 << 25
+"""Bytes of keys and values from which a step waits for the one before, though it is made ready meanwhile.
+
+MLX writes into an array in place only when nothing under way reads it any more, else into a copy: of little ones
+the copy costs less than the wait.
+"""
+
+Kind = Literal["greedy", "drawn", "limited"]
+"""What a step's rows need: the most probable token, a draw, or a draw under top-p or min-p, which sorts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +48,7 @@ class Stepper:
 
     def __init__(self, model: Any, caches: list[SlotCache]) -> None:
         self.model, self.caches = model, caches
-        self.compiled: dict[tuple[bool, bool], Callable[..., mx.array]] = {}
+        self.compiled: dict[tuple[Kind, bool], Callable[..., mx.array]] = {}
         self.bans: dict[tuple[int, ...], mx.array] = {}
 
     def step(self, feeds: Sequence[Feed], drawn: mx.array | None) -> mx.array:
@@ -58,33 +68,44 @@ class Stepper:
                 [f.sampling.min_p for f in feeds],
             ]
         )
-        limited = any(f.sampling.top_p < 1.0 or f.sampling.min_p > 0.0 for f in feeds)
+        kind: Kind = "greedy"
+        if any(f.sampling.temperature > 0.0 for f in feeds):
+            limited = any(f.sampling.top_p < 1.0 or f.sampling.min_p > 0.0 for f in feeds)
+            kind = "limited" if limited else "drawn"
         bans = self.ban_rows(feeds)
-        run = self.variant(limited, bans is not None)
+        run = self.variant(kind, bans is not None)
         previous = ints[0].astype(mx.uint32) if drawn is None else drawn
         tokens = run(ints, floats, previous, *([] if bans is None else [bans]))
+        if drawn is not None and sum(cache.nbytes for cache in self.caches) > IN_PLACE:
+            mx.eval(drawn)
         mx.async_eval(tokens, [cache.state for cache in self.caches])
         return tokens
 
-    def variant(self, limited: bool, banning: bool) -> Callable[..., mx.array]:
-        key = (limited, banning)
+    def variant(self, kind: Kind, banning: bool) -> Callable[..., mx.array]:
+        key = (kind, banning)
         if key not in self.compiled:
             states = [cache.state for cache in self.caches]
             # The first step allocates the caches, which a compiled function cannot.
             if not states[0]:
-                return self.plain(limited)
-            self.compiled[key] = mx.compile(self.plain(limited), inputs=states, outputs=states)
+                return self.plain(kind)
+            self.compiled[key] = mx.compile(self.plain(kind), inputs=states, outputs=states)
         return self.compiled[key]
 
-    def plain(self, limited: bool) -> Callable[..., mx.array]:
+    def plain(self, kind: Kind) -> Callable[..., mx.array]:
+        # Held by name: a compiled function that held the stepper, which holds it, would keep the caches' memory
+        # after the engine is gone, until Python looks for cycles.
+        model, caches = self.model, self.caches
+
         def step(ints: mx.array, floats: mx.array, previous: mx.array, bans: mx.array | None = None) -> mx.array:
             tokens = mx.where(ints[1] == 1, previous, ints[0].astype(mx.uint32))
-            for cache in self.caches:
+            for cache in caches:
                 cache.offset = ints[2]
-            logits = self.model(tokens[:, None], cache=self.caches)[:, -1]  # (S, V)
+            logits = model(tokens[:, None], cache=caches)[:, -1]  # (S, V)
             if bans is not None:
                 logits = mx.where(bans, -float("inf"), logits.astype(mx.float32))
-            return draw(logits, floats[0], floats[1], (floats[2], floats[3]) if limited else None)
+            if kind == "greedy":
+                return mx.argmax(logits, axis=-1).astype(mx.uint32)
+            return draw(logits, floats[0], floats[1], (floats[2], floats[3]) if kind == "limited" else None)
 
         return step
 

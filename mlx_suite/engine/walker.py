@@ -45,6 +45,8 @@ class Walker:
             outcome = None
             if isinstance(segment, Given):
                 self.sequence += segment.tokens
+            elif isinstance(segment, Sample) and segment.limit < 1:
+                outcome = Written(tokens=(), reason="limit")
             elif len(self.sequence) + _least_room(segment) > self.context:
                 outcome = self.no_room(segment)
             else:

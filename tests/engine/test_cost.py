@@ -1,0 +1,221 @@
+"""What runs cost: tokens fed, slots left idle, compilations, copies and memory held."""
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling, step
+from mlx_suite.engine.slots import slot_caches
+from mlx_suite.engine.step import Feed, Stepper
+from tests.engine.scripted import STOP, ScriptedModel
+from tests.engine.small_models import one_text, prompt_of, results, small_gemma, small_llama
+
+HEADER = (5, 40, 41, 42, 43, 6)
+REPLY = (44, 45, 7)
+
+
+def magpie_row() -> Program:
+    """Header, instruction, header, response."""
+    yield Given(HEADER)
+    question = yield Sample(limit=96, stop=frozenset({STOP}))
+    yield Given(REPLY)
+    answer = yield Sample(limit=160, stop=frozenset({STOP}))
+    return len(question.tokens), len(answer.tokens)
+
+
+def rows(count: int) -> Iterator[Request]:
+    return (Request(program=magpie_row(), seed=seed) for seed in range(count))
+
+
+def talkative(question: int, answer: int, windows: tuple[int | None, ...] = (None,)) -> ScriptedModel:
+    """Writes questions and answers of these mean lengths, geometrically distributed."""
+    return ScriptedModel(
+        {
+            6: 10,
+            10: {10: 1 - 1 / question, STOP: 1 / question},
+            7: 20,
+            20: {20: 1 - 1 / answer, STOP: 1 / answer},
+        },
+        windows=windows,
+    )
+
+
+# ---- tokens
+
+
+@pytest.mark.parametrize("windows", [(None,), (4,), (4, None), (64, None)], ids=str)
+@pytest.mark.parametrize("slots", [1, 8])
+def test_a_run_prefills_its_header_once_and_no_instruction_at_all(slots: int, windows: tuple[int | None, ...]) -> None:
+    engine = Engine(talkative(20, 30, windows), slots=slots)
+    lengths = results(engine.run(rows(50))).values()
+    written = sum(question + answer for question, answer in lengths)
+    stops = sum((question < 96) + (answer < 160) for question, answer in lengths)
+    assert (written, stops) == (2438, 99)
+    assert engine.counts.prefilled == len(HEADER) - 1
+    # The header's last token and the reply's header: one per step, beside what other slots write.
+    assert engine.counts.ridden == 50 * (1 + len(REPLY))
+    assert engine.counts.sampled == written + stops
+
+
+def test_a_real_model_with_rings_prefills_its_header_once() -> None:
+    model = small_gemma(window=4)
+    engine = Engine(model, slots=4)
+    list(engine.run(rows(12)))
+    list(engine.run(rows(12)))
+    assert engine.counts.prefilled == len(HEADER) - 1
+
+
+def test_each_long_given_text_is_prefilled_once() -> None:
+    def program() -> Program:
+        yield Given(prompt_of(700))
+        yield Sample(limit=3, stop=frozenset())
+        yield Given(prompt_of(30))
+        yield Sample(limit=3, stop=frozenset())
+
+    engine = Engine(ScriptedModel({}), slots=2)
+    list(engine.run(Request(program=program(), seed=i) for i in range(5)))
+    assert engine.counts.prefilled == 699 + 5 * 29
+    assert engine.counts.ridden == 5 * 2
+
+
+# ---- slots
+
+
+@pytest.mark.parametrize("windows", [(None,), (8, None)], ids=str)
+@pytest.mark.parametrize("slots", [8, 16])
+@pytest.mark.parametrize(("question", "answer"), [(12, 25), (20, 40), (30, 30)])
+def test_slots_are_busy_95_percent_of_a_run_of_200_rows(
+    question: int, answer: int, slots: int, windows: tuple[int | None, ...]
+) -> None:
+    engine = Engine(talkative(question, answer, windows), slots=slots)
+    assert len(list(engine.run(rows(200)))) == 200
+    assert engine.counts.busy >= 0.95
+    served = engine.counts.slot_steps - engine.counts.idle
+    # Each token is fed once; the last one of a row is fed ahead, in vain, and counts as idle.
+    assert served == engine.counts.ridden + engine.counts.sampled - 200
+
+
+def test_slots_are_given_up_by_halves_at_the_end() -> None:
+    engine = Engine(ScriptedModel({10: 10}), slots=8)
+    programs = [one_text((10,), Sample(limit=limit, stop=frozenset())) for limit in (1, 1, 1, 1, 5, 5, 7, 9)]
+    for done in engine.run(Request(program=program) for program in programs):
+        assert done.result[1] == "limit"
+    # A row of n tokens takes n + 1 steps, the last in vain: 8 slots for 2 steps, 4 for 4, 2 for 2, 1 for 2.
+    assert (engine.counts.steps, engine.counts.slot_steps) == (10, 8 * 2 + 4 * 4 + 2 * 2 + 1 * 2)
+    assert engine.counts.idle == 8
+    assert engine.counts.busy == 1 - 8 / 38
+
+
+# ---- compilations
+
+
+def test_a_run_compiles_for_new_shapes_and_settings_alone() -> None:
+    model = talkative(20, 40)
+    engine = Engine(model, slots=16)
+    list(engine.run(rows(200)))
+    # One prefill of the header; 16 slots with room for 128 tokens and for 256; three smaller numbers of slots.
+    assert engine.counts.steps > 500
+    assert model.traces == 1 + 2 + 3
+
+
+def test_a_second_run_of_the_same_shapes_compiles_nothing() -> None:
+    model = talkative(20, 40)
+    engine = Engine(model, slots=1)
+    list(engine.run(rows(5)))
+    traces = model.traces
+    list(engine.run(rows(5)))
+    assert model.traces == traces
+
+
+def test_settings_of_all_kinds_compile_each_kind_once() -> None:
+    model = ScriptedModel({10: 10})
+    settings = [
+        Sampling(temperature=0.0),
+        Sampling(),
+        Sampling(temperature=0.5),
+        Sampling(top_p=0.9),
+        Sampling(min_p=0.1, temperature=2.0),
+        Sampling(temperature=0.0, banned=(3,)),
+        Sampling(temperature=0.0, banned_first=(4,)),
+    ]
+    engine = Engine(model, slots=1)
+    for seed in range(4):
+        samples = [Sample(limit=5, stop=frozenset(), sampling=sampling) for sampling in settings]
+        list(engine.run(Request(program=one_text((9, 10), sample), seed=seed) for sample in samples))
+    # A prefill of one token; greedy, drawn and limited steps; greedy steps with bans.
+    assert model.traces == 1 + 3 + 1
+
+
+# ---- memory
+
+
+def test_steps_write_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the wait MLX copies the layers that are still being read."""
+    monkeypatch.setattr(step, "IN_PLACE", 0)
+    model = small_llama(head_dim=32)  # so that keys are much larger than what attention makes of them
+    caches = slot_caches(model, 16)
+    for cache in caches:
+        cache.reserve(1024)
+    stepper = Stepper(model, caches)
+
+    def advance(start: int, drawn: Any) -> Any:
+        for position in range(start, start + 12):
+            token = 5 if drawn is None else None
+            feeds = [Feed(token=token, position=position, seed=i, sampling=Sampling(), first=False) for i in range(16)]
+            drawn = stepper.step(feeds, drawn)
+        mx.eval(drawn)
+        return drawn
+
+    drawn = advance(0, None)
+    gc.collect()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    advance(12, drawn)
+    assert [cache.nbytes for cache in caches] == [2 * 16 * 2 * 1024 * 32 * 4] * 2
+    assert mx.get_peak_memory() - before < caches[0].nbytes / 4
+    assert mx.get_active_memory() <= before + 4096
+
+
+def test_the_prefix_holds_its_own_keys_and_values_alone() -> None:
+    engine = Engine(small_llama(), slots=32)
+    for cache in engine.caches:
+        cache.reserve(2048)
+    gc.collect()
+    before = mx.get_active_memory()
+    run = engine.run(Request(program=one_text(prompt_of(40), Sample(limit=9, stop=frozenset()))) for _ in range(33))
+    next(run)
+    run.close()
+    mx.synchronize()
+    held = sum(cache.nbytes for cache in engine.caches)
+    assert held == 2 * 2 * 32 * 2 * 2048 * 8 * 4
+    assert mx.get_active_memory() - before < held + 2**18
+
+
+def test_a_dropped_engine_gives_its_memory_back_at_once() -> None:
+    model = small_llama()
+    gc.collect()
+    gc.disable()
+    try:
+        before = mx.get_active_memory()
+        engine = Engine(model, slots=16)
+        for cache in engine.caches:
+            cache.reserve(4096)
+        list(engine.run(Request(program=one_text((5, 6, 7), Sample(limit=4, stop=frozenset()))) for _ in range(16)))
+        assert mx.get_active_memory() - before > 2**24
+        del engine, cache
+        assert mx.get_active_memory() - before < 2**16
+    finally:
+        gc.enable()
+
+
+def test_memory_does_not_grow_with_the_rows_that_are_run() -> None:
+    engine = Engine(small_gemma(window=8), slots=4)
+    sizes = []
+    for done in engine.run(rows(60)):
+        if done.request.seed % 10 == 9:
+            gc.collect()
+            sizes.append(mx.get_active_memory())
+    assert max(sizes[1:-1]) - min(sizes[1:-1]) < 2**18

@@ -1,0 +1,209 @@
+"""The engine's text is the model's own: whatever the batch, the order, the chunks, and beside mlx-lm."""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling
+from mlx_suite.engine import engine as engine_module
+from mlx_suite.runtime.errors import UserError
+from tests.engine.small_models import (
+    GREEDY,
+    SHAPE,
+    one_text,
+    prompt_of,
+    randomized,
+    results,
+    small_gemma,
+    small_llama,
+    small_mistral,
+    write,
+    written_by_mlx_lm,
+)
+
+STOP = frozenset({1, 2, 3})
+MODELS = {"llama": small_llama, "gemma with a window of 8": small_gemma, "mistral with a window of 8": small_mistral}
+SETTINGS = (
+    Sampling(),
+    Sampling(temperature=0.7, top_p=0.9),
+    GREEDY,
+    Sampling(temperature=1.3, min_p=0.05, banned=(5,), banned_first=(1, 2, 3)),
+)
+
+
+def conversation(i: int) -> Program:
+    """Texts of several lengths with given text between, long enough to turn a ring of 8 several times."""
+    yield Given((60, 61, 62))
+    question = yield Sample(limit=5 + i * 7 % 40, stop=STOP, sampling=SETTINGS[i % 4])
+    yield Given((9, 62) if i % 3 else prompt_of(20, seed=i))
+    answer = yield Sample(limit=10 + i * 11 % 30, stop=STOP, sampling=SETTINGS[(i + 1) % 4])
+    return question, answer
+
+
+def conversations(order: Any) -> Iterator[Request]:
+    return (Request(program=conversation(i), seed=i) for i in order)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_rows_are_the_same_in_every_batch_and_order(kind: str) -> None:
+    model = MODELS[kind]()
+    alone = results(Engine(model, slots=1, context=256).run(conversations(range(20))))
+    lengths = [len(question.tokens) + len(answer.tokens) for question, answer in alone.values()]
+    assert max(lengths) > 40 and len(set(lengths)) > 8
+    assert {written.reason for row in alone.values() for written in row} == {"stop", "limit"}
+    for slots in (3, 8, 16):
+        assert results(Engine(model, slots=slots, context=256).run(conversations(range(20)))) == alone
+    backwards = Engine(model, slots=8, context=256)
+    assert results(backwards.run(conversations(range(19, -1, -1)))) == alone
+    shuffled = [7, 3, 18, 0, 12, 5, 19, 1, 9, 16, 2, 11, 4, 14, 8, 17, 6, 10, 13, 15]
+    assert results(backwards.run(conversations(shuffled))) == alone
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_compiled_step_writes_what_a_plain_one_writes(kind: str) -> None:
+    model = MODELS[kind]()
+    compiled = results(Engine(model, slots=5, context=256).run(conversations(range(10))))
+    mx.disable_compile()
+    try:
+        plain = results(Engine(model, slots=5, context=256).run(conversations(range(10))))
+    finally:
+        mx.enable_compile()
+    assert plain == compiled
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 40])
+@pytest.mark.parametrize("chunk", [512, 5, 16])
+@pytest.mark.parametrize("kind", MODELS)
+def test_greedy_text_is_what_mlx_lm_writes(kind: str, chunk: int, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "CHUNK", chunk)
+    model = MODELS[kind](seed=length)
+    prompt = prompt_of(length, seed=length)
+    sample = Sample(limit=30, stop=frozenset(), sampling=GREEDY)
+    text = write(Engine(model, slots=1), prompt, sample)
+    assert text == written_by_mlx_lm(model, prompt, 30)
+    assert len(set(text)) > 3, "a text that repeats itself proves nothing"
+
+
+@pytest.mark.parametrize("chunk", [3, 8, 13])
+def test_given_text_in_chunks_is_what_given_text_at_once_is(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that divide the window, are shorter and longer, behind text that has turned the ring already."""
+    model = small_gemma(window=8)
+
+    def program() -> Program:
+        yield Given(prompt_of(11))
+        first = yield Sample(limit=12, stop=frozenset(), sampling=GREEDY)
+        yield Given(prompt_of(29, seed=1))
+        second = yield Sample(limit=20, stop=frozenset(), sampling=GREEDY)
+        return first.tokens, second.tokens
+
+    (whole,) = Engine(model, slots=2).run([Request(program=program())])
+    monkeypatch.setattr(engine_module, "CHUNK", chunk)
+    (chunked,) = Engine(model, slots=2).run([Request(program=program())])
+    assert chunked.result == whole.result
+    first, second = whole.result
+    assert first == written_by_mlx_lm(model, prompt_of(11), 12)
+    assert second == written_by_mlx_lm(model, (*prompt_of(11), *first, *prompt_of(29, seed=1)), 20)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_slot_that_is_used_again_writes_as_if_it_were_new(kind: str) -> None:
+    """Starts that repeat, branch off, are shorter or longer than what the slot holds, before and after a ring turns."""
+    model = MODELS[kind]()
+    start = prompt_of(30)
+    prompts = [start[:n] for n in (4, 7, 8, 9, 3, 30, 12, 30, 1, 30)]
+    prompts += [start[:5] + (63, 62), start[:5] + (63, 61, 60), start[:20] + prompt_of(9, seed=2), start[:20]]
+    engines = [Engine(model, slots=slots) for slots in (1, 2)]
+    for limit in (2, 25):
+        sample = Sample(limit=limit, stop=frozenset(), sampling=GREEDY)
+        expected = [(written_by_mlx_lm(model, prompt, limit), "limit") for prompt in prompts]
+        for engine in engines:
+            for _ in range(2):
+                requests = (Request(program=one_text(p, sample), seed=i) for i, p in enumerate(prompts))
+                done = results(engine.run(requests))
+                assert [done[i] for i in range(len(prompts))] == expected
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_next_turn_of_a_conversation_goes_on_from_what_its_slot_holds(kind: str) -> None:
+    model = MODELS[kind]()
+    engine = Engine(model, slots=1)
+    sample = Sample(limit=15, stop=frozenset(), sampling=GREEDY)
+    history = prompt_of(20)
+    for turn in range(3):
+        text = write(engine, history, sample)
+        assert text == written_by_mlx_lm(model, history, 15)
+        history = (*history, *text, *prompt_of(5, seed=turn))
+    # 19 of the first start; then the turns alone: what was sampled last has been fed ahead.
+    assert engine.counts.prefilled == 19 + 4 + 4
+
+
+# ---- mlx-lm's own models
+
+
+ZOO = {
+    "llama": {},
+    "qwen2": {"tie_word_embeddings": False},
+    "qwen3": {"tie_word_embeddings": True},
+    "phi3": {"tie_word_embeddings": False},
+    "gemma3_text": {"sliding_window": 8, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
+    # Keys and values of different sizes, and masks that must be arrays.
+    "deepseek_v3": {
+        "num_key_value_heads": 4,
+        "moe_intermediate_size": 32,
+        "n_shared_experts": None,
+        "n_routed_experts": None,
+        "first_k_dense_replace": 2,
+        "kv_lora_rank": 16,
+        "q_lora_rank": None,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 8,
+    },
+}
+
+
+def zoo_model(name: str) -> Any:
+    module = importlib.import_module(f"mlx_lm.models.{name}")
+    shape = SHAPE | {"model_type": name, "rope_theta": 10000.0, "max_position_embeddings": 512}
+    return randomized(module.Model(module.ModelArgs.from_dict(shape | ZOO[name])), seed=4)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_mlx_lms_own_models_run_in_the_engine(name: str) -> None:
+    model = zoo_model(name)
+    sample = Sample(limit=30, stop=frozenset(), sampling=GREEDY)
+    prompts = [prompt_of(length, seed=length) for length in (1, 5, 8, 23, 40)]
+    expected = [written_by_mlx_lm(model, prompt, 30) for prompt in prompts]
+    engine = Engine(model, slots=3)
+    done = results(engine.run(Request(program=one_text(prompt, sample), seed=i) for i, prompt in enumerate(prompts)))
+    assert [done[i] for i in range(5)] == [(text, "limit") for text in expected]
+    assert len({token for text in expected for token in text}) > 15, "texts that repeat themselves prove nothing"
+
+    first = expected[0][0]
+    other = write(engine, prompts[0], replace(sample, sampling=Sampling(temperature=0.0, banned=(first,))))
+    assert first not in other and len(other) == 30
+
+
+def test_a_model_that_keeps_something_else_than_keys_and_values_is_refused() -> None:
+    from mlx_lm.models.mamba import Model, ModelArgs
+
+    model = Model(
+        ModelArgs(
+            model_type="mamba",
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=64,
+            state_size=4,
+            num_hidden_layers=2,
+            conv_kernel=4,
+            use_bias=False,
+            use_conv_bias=True,
+            time_step_rank=4,
+        )
+    )
+    with pytest.raises(UserError, match="mamba layers keep a ArraysCache, which cannot be rewound"):
+        Engine(model)
