@@ -42,7 +42,7 @@ class Rows:
     weights: npt.NDArray[np.float16]
     """(N, L + 1) how much a token counts as a target."""
     dropped: int = 0
-    """Documents left out: longer than a row, or too short to have a token that follows another."""
+    """Documents left out: longer than a row, or without a token to learn behind the first."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -82,7 +82,7 @@ def pack(documents: Iterable[Document], length: int) -> Rows:
     dropped = 0
     for document in sorted(documents, key=len, reverse=True):
         size = len(document)
-        if size > room or size < 2:
+        if size > room or not any(document.weights[1:]):
             dropped += 1
             continue
         at = bisect_left(free, (size, -1))

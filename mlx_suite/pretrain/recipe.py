@@ -133,7 +133,7 @@ TINY_GEMMA2 = Recipe(
     phases=(
         Phase(
             documents=90_000,
-            train=TrainSettings(steps=1800),
+            train=TrainSettings(steps=1200),
             drill_share=0.15,
             practice_share=0.25,
             practised=LOOK_BACK,
