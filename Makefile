@@ -3,6 +3,7 @@
 #   make test      lint, types, layers, tests
 #   make lint      the same without the tests
 #   make bench     generation speed beside mlx-lm's
+#   make measure   what the shipped checkpoints can do, by the microworld's checker
 #   make models    train the shipped checkpoints again (hours)
 #   make lock      write requirements/constraints.txt from a fresh installation
 #   make clean     remove what the others made, except .venv
@@ -12,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench models lock clean venv
+.PHONY: help demo test lint bench measure models lock clean venv
 
 # A Mac needs no extra backend.
 EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
@@ -66,7 +67,10 @@ bench: $(INSTALLED)
 	$(BIN)/mlx-suite bench generate
 
 models: $(INSTALLED)
-	$(BIN)/python -m mlx_suite_apps.recipes
+	$(BIN)/python -m mlx_suite_apps.recipes make
+
+measure: $(INSTALLED)
+	$(BIN)/python -m mlx_suite_apps.recipes measure
 
 lock:
 	@rm -rf build/lock; $(FIND_PYTHON); $$found -m venv build/lock
