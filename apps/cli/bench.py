@@ -54,11 +54,6 @@ RANDOM: dict[str, dict[str, Any]] = {
 DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
 
 
-@bench_app.callback()
-def _group() -> None:
-    """Keeps `generate` a sub-command while it is the only one."""
-
-
 @bench_app.command()
 def generate(
     models: Annotated[
@@ -103,6 +98,26 @@ def generate(
                 _show(console, name, comparisons, cache, notes)
     if json:
         typer.echo(json_format.dumps(report, indent=2))
+
+
+@bench_app.command()
+def exponentials(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """Our tanh, sigmoid, softmax and logsumexp beside MLX's, in nanoseconds per element.
+
+    On a CPU ours are polynomials that the compiler vectorises; on a GPU they are MLX's own.
+    """
+    from mlx_suite.evaluate.exponentials import time_exponentials
+
+    results = time_exponentials()
+    if json:
+        typer.echo(json_format.dumps([asdict(each) | {"ratio": round(each.ratio, 2)} for each in results], indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("function", "mlx-suite ns", "MLX ns", "ratio"):
+        table.add_column(heading, justify="left" if heading == "function" else "right")
+    for each in results:
+        table.add_row(each.name, f"{each.ours:.1f}", f"{each.builtin:.1f}", f"{each.ratio:.1f}x")
+    Console().print(table)
 
 
 def _sizes(batch: str) -> list[int]:

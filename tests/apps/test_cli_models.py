@@ -46,9 +46,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "60", "TERM": "dumb", "NO_COLOR": "1"}).invoke(
-        models_app, list(arguments)
-    )
+    return CliRunner(env={"COLUMNS": "60", "TERM": "dumb", "NO_COLOR": "1"}).invoke(models_app, list(arguments))
 
 
 def printed(*arguments: str) -> str:
@@ -157,9 +155,7 @@ def test_pull_prints_the_folder_and_nothing_else(server: Hub) -> None:
     "arguments",
     [("lab/llama", "--revision", "v1"), ("lab/llama@v1",), ("lab/llama@v1", "--revision", "v1")],
 )
-def test_pull_takes_the_revision_as_an_option_or_after_an_at_sign(
-    arguments: tuple[str, ...], server: Hub
-) -> None:
+def test_pull_takes_the_revision_as_an_option_or_after_an_at_sign(arguments: tuple[str, ...], server: Hub) -> None:
     printed("pull", *arguments)
     assert [model.revision for model in hub.cached_models()] == ["v1"]
 
@@ -176,9 +172,7 @@ def test_pull_of_a_shipped_model_only_says_where_it_is(server: Hub, shipped: Pat
     assert server.seen == []
 
 
-def test_control_c_ends_a_pull_on_a_dead_connection_at_once_and_says_how_to_go_on(
-    server: Hub, tmp_path: Path
-) -> None:
+def test_control_c_ends_a_pull_on_a_dead_connection_at_once_and_says_how_to_go_on(server: Hub, tmp_path: Path) -> None:
     server.stall_after["model-00001-of-00002.safetensors"] = 150_000
     process = subprocess.Popen(
         [sys.executable, "-c", f"{START}; main()", "models", "pull", REPO],

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
-import mlx.core as mx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,29 +117,25 @@ def test_random_programs_do_what_a_plain_interpreter_does(
     def requests() -> Iterator[Request]:
         return (Request(program=program(plan, context), seed=i) for i, plan in enumerate(plans))
 
-    mx.disable_compile()
-    try:
-        with (
-            mock.patch.object(engine_module, "RIDE", ride),
-            mock.patch.object(engine_module, "CHUNK", chunk),
-            mock.patch.object(slots, "GROWTH", growth),
-        ):
-            engine = Engine(model, slots=slot_count, context=context)
-            for ends in (closed_after, None):
-                run = engine.run(requests())
-                done = {}
-                for each in run:
-                    done[each.request.seed] = each.result
-                    if len(done) == ends:
-                        run.close()
-                        break
-                assert len(done) == (len(plans) if ends is None else min(ends, len(plans)))
-                for i, result in done.items():
-                    assert result == interpreted(plans[i], model, context, result[0])
-            assert max(cache.capacity for cache in engine.caches) < context + growth
-            assert not any(engine.walkers)
-    finally:
-        mx.enable_compile()
+    with (
+        mock.patch.object(engine_module, "RIDE", ride),
+        mock.patch.object(engine_module, "CHUNK", chunk),
+        mock.patch.object(slots, "GROWTH", growth),
+    ):
+        engine = Engine(model, slots=slot_count, context=context)
+        for ends in (closed_after, None):
+            run = engine.run(requests())
+            done = {}
+            for each in run:
+                done[each.request.seed] = each.result
+                if len(done) == ends:
+                    run.close()
+                    break
+            assert len(done) == (len(plans) if ends is None else min(ends, len(plans)))
+            for i, result in done.items():
+                assert result == interpreted(plans[i], model, context, result[0])
+        assert max(cache.capacity for cache in engine.caches) < context + growth
+        assert not any(engine.walkers)
 
 
 @pytest.mark.parametrize("windows", [(None,), (5,), (5, None)], ids=str)

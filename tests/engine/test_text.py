@@ -63,16 +63,17 @@ def test_rows_are_the_same_in_every_batch_and_order(kind: str) -> None:
     assert results(backwards.run(conversations(shuffled))) == alone
 
 
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_compiled_step_writes_what_a_plain_one_writes(kind: str) -> None:
     model = MODELS[kind]()
-    compiled = results(Engine(model, slots=5, context=256).run(conversations(range(10))))
+    alone = results(Engine(model, slots=1, context=256).run(conversations(range(12))))
+    together = results(Engine(model, slots=8, context=256).run(conversations(range(12))))
     mx.disable_compile()
-    try:
-        plain = results(Engine(model, slots=5, context=256).run(conversations(range(10))))
-    finally:
-        mx.enable_compile()
-    assert plain == compiled
+    plain = results(Engine(model, slots=8, context=256).run(conversations(range(12))))
+    mx.enable_compile()
+    assert together == alone
+    assert plain == alone
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 40])

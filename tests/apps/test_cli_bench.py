@@ -1,0 +1,140 @@
+"""`mlx-suite bench generate`: both sides' figures, as a table and as JSON."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mlx_suite.evaluate.exponentials import Exponential
+from mlx_suite.modeling.saving import save_model
+from mlx_suite_apps.cli.main import app, main
+from tests.modeling.tiny import tiny_model
+
+QUICK = ["--tokens", "4", "--prompt", "6", "--repeats", "1"]
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["bench", "generate", *map(str, arguments)], catch_exceptions=False)
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """What the program says on stderr when it leaves with 2."""
+    monkeypatch.setattr(sys, "argv", ["mlx-suite", "bench", "generate", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Gemma 2 with a window of 6 on two of three layers, and no tokenizer: the benchmark needs none."""
+    folder = tmp_path_factory.mktemp("models") / "gemma"
+    save_model(folder, tiny_model("gemma2"))
+    return folder
+
+
+def test_json_has_the_figures_of_both_sides_for_every_batch(random_model: Path) -> None:
+    result = run(random_model, "--batch", "1,2", *QUICK, "--json")
+    assert result.exit_code == 0
+    [report] = json.loads(result.stdout)
+    assert set(report) == {"model", "runs", "cache", "notes"}
+    assert (report["model"], report["cache"], report["notes"]) == (str(random_model), None, [])
+    assert [each["workload"] for each in report["runs"]] == [
+        {"batch": batch, "prompt_tokens": 6, "tokens": 4, "repeats": 1} for batch in (1, 2)
+    ]
+    for each in report["runs"]:
+        assert set(each) == {"workload", "ours", "theirs", "ratio"}
+        for side in ("ours", "theirs"):
+            assert set(each[side]) == {"tokens_per_second", "first_token", "peak_bytes"}
+            assert all(figure > 0 for figure in each[side].values())
+        speeds = [each[side]["tokens_per_second"] for side in ("ours", "theirs")]
+        assert each["ratio"] == pytest.approx(speeds[0] / speeds[1], abs=1e-3)
+
+
+def test_a_model_with_a_window_has_its_cache_compared(gemma: Path) -> None:
+    [report] = json.loads(run(gemma, "--batch", "1,2", *QUICK, "--json").stdout)
+    cache: dict[str, Any] = report["cache"]
+    # 256 bytes a token and layer: rings of 6 and one full cache of 256, against three full ones.
+    assert cache == {
+        "tokens": 12,
+        "our_bytes": (6 + 256 + 6) * 256,
+        "their_bytes": 3 * 256 * 256,
+        "ratio": pytest.approx(268 / 768),
+    }
+    assert len(report["runs"]) == 2
+    assert report["notes"] == ["mlx-lm cannot run its own model of this family in a batch; its batching runs ours"]
+
+
+def test_the_table_fits_60_columns_and_names_both_sides(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(gemma.parent)
+    lines = run("./gemma", "--batch", "1", *QUICK).stdout.splitlines()
+    assert max(map(len, lines[:4])) <= 60
+    assert lines[0].strip() == "./gemma"
+    assert lines[1].split() == ["rows", "side", "tok/s", "1st", "s", "MB", "ratio"]
+    assert lines[2].split()[:2] == ["1", "mlx-suite"]
+    assert lines[2].endswith("x")
+    assert lines[3].split()[0] == "mlx-lm"
+    flat = " ".join(" ".join(lines[4:]).split())
+    assert flat.startswith("keys and values of one row at 12 tokens: 68,608 bytes, mlx-lm 196,608 (35%)")
+
+
+@pytest.mark.parametrize("batch", ["0", "1,x", "", "1,,2", "-3", "2.5", "²"])
+def test_a_batch_that_is_no_list_of_numbers_is_one_block(
+    batch: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], random_model: Path
+) -> None:
+    assert fail(monkeypatch, capsys, random_model, "--batch", batch) == (
+        f"error: --batch is {batch!r}, not a list of positive numbers\nfix:   say --batch 1,8,32\n"
+    )
+
+
+def test_exponentials_are_a_table_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = [Exponential(name="tanh", ours=1.26, builtin=8.82), Exponential(name="softmax", ours=2.0, builtin=3.0)]
+    monkeypatch.setattr("mlx_suite.evaluate.exponentials.time_exponentials", lambda: timed)
+    shown = CliRunner().invoke(app, ["bench", "exponentials"], catch_exceptions=False).stdout
+    assert [line.split() for line in shown.splitlines()] == [
+        ["function", "mlx-suite", "ns", "MLX", "ns", "ratio"],
+        ["tanh", "1.3", "8.8", "7.0x"],
+        ["softmax", "2.0", "3.0", "1.5x"],
+    ]
+    result = CliRunner().invoke(app, ["bench", "exponentials", "--json"], catch_exceptions=False)
+    assert json.loads(result.stdout) == [
+        {"name": "tanh", "ours": 1.26, "builtin": 8.82, "ratio": 7.0},
+        {"name": "softmax", "ours": 2.0, "builtin": 3.0, "ratio": 1.5},
+    ]
+
+
+def test_an_unknown_model_is_one_block(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fail(monkeypatch, capsys, "tiny-lama3", *QUICK).startswith("error: there is no model 'tiny-lama3'\n")
+
+
+def test_a_model_that_is_mlx_lms_own_has_nothing_to_compare(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.models.qwen2 import Model, ModelArgs
+
+    settings = {
+        "model_type": "qwen2",
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "intermediate_size": 24,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6,
+        "vocab_size": 30,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    weights = dict(tree_flatten(Model(ModelArgs.from_dict(settings)).parameters()))
+    mx.save_safetensors(str(tmp_path / "model.safetensors"), weights)
+    assert fail(monkeypatch, capsys, tmp_path, "--batch", "1", *QUICK) == (
+        "error: this model is mlx-lm's own, so there is nothing to compare\n"
+        f"where: {tmp_path}\n"
+        "fix:   name a Llama, a Mistral or a Gemma 2\n"
+    )

@@ -1,0 +1,202 @@
+"""Documents packed into rows, and rows drawn in batches."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlx_suite.data.rows import Document, Rows, batches, pack
+from mlx_suite.microworld import make_world
+from mlx_suite.pretrain.corpus import documents
+
+DOCUMENTS = st.lists(st.lists(st.integers(0, 99), max_size=14), max_size=40)
+
+
+def packed(contents: Iterable[Sequence[int]], length: int) -> Rows:
+    """Documents that are trained as a whole."""
+    return pack((Document.whole(tokens) for tokens in contents), length)
+
+
+def texts(rows: Rows) -> list[tuple[int, ...]]:
+    """The documents that the rows hold, row by row."""
+    found = []
+    for tokens, numbers in zip(rows.tokens, rows.document, strict=True):
+        for number, places in itertools.groupby(range(len(tokens)), key=lambda place: numbers[place]):
+            if number:
+                found.append(tuple(int(tokens[place]) for place in places))
+    return found
+
+
+def drawn(rows: int, size: int, seed: int, start: int, count: int) -> list[list[int]]:
+    return [batch.tolist() for batch in islice(batches(rows, size, seed, start), count)]
+
+
+# ---- packing
+
+
+def test_documents_stand_in_their_rows_one_after_the_other() -> None:
+    rows = packed([[1] * 3, [2] * 12, [3] * 5, [4] * 9], length=13)
+
+    assert rows.tokens.tolist() == [
+        [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 0, 0],
+        [4, 4, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0, 0],
+        [3, 3, 3, 3, 3, 1, 1, 1, 0, 0, 0, 0, 0, 0],
+    ]
+    assert rows.document.tolist() == [
+        [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0],
+        [1, 1, 1, 1, 1, 2, 2, 2, 0, 0, 0, 0, 0, 0],
+    ]
+    assert len(rows) == 3
+    assert rows.padding == pytest.approx(13 / 42)
+    assert rows.dropped == 0
+
+
+def test_a_document_goes_where_it_fits_best() -> None:
+    # 20 and 25 of 40 leave 20 and 15 free: 15 fits both, and exactly the second.
+    rows = packed([[1] * 25, [2] * 20, [3] * 15, [4] * 20], length=39)
+
+    assert [sorted(set(row.tolist())) for row in rows.tokens] == [[1, 3], [2, 4]]
+    assert rows.padding == 0.0
+
+
+@settings(deadline=None)
+@given(contents=DOCUMENTS, length=st.integers(1, 12))
+def test_every_document_is_there_whole_and_once(contents: list[list[int]], length: int) -> None:
+    rows = packed(contents, length)
+
+    fitting = [tuple(document) for document in contents if 2 <= len(document) <= length + 1]
+    assert Counter(texts(rows)) == Counter(fitting)
+    assert rows.dropped == len(contents) - len(fitting)
+    assert rows.tokens.shape == rows.document.shape == (len(rows), length + 1)
+
+
+@settings(deadline=None)
+@given(contents=DOCUMENTS, length=st.integers(1, 12))
+def test_only_tokens_behind_one_of_their_own_document_count(contents: list[list[int]], length: int) -> None:
+    rows = packed(contents, length)
+
+    assert rows.target_weights.shape == (len(rows), length)
+    for weights, numbers in zip(rows.target_weights, rows.document, strict=True):
+        pairs = list(itertools.pairwise(numbers.tolist()))
+        assert weights.tolist() == [float(before == after != 0) for before, after in pairs]
+    assert rows.target_weights.sum() == sum(len(text) - 1 for text in texts(rows))
+
+
+def test_a_token_counts_by_its_weight_as_the_target_of_the_one_before() -> None:
+    rows = pack([Document([1, 2, 3], [1.0, 0.25, 0.0]), Document([4, 5], [0.5, 1.0])], length=6)
+
+    assert rows.tokens.tolist() == [[1, 2, 3, 0, 0, 0, 0], [4, 5, 0, 0, 0, 0, 0]]
+    # Nothing predicts the first token of a document; fuller rows than these have room for both.
+    assert rows.target_weights.tolist() == [[0.25, 0.0, 0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
+
+
+@settings(deadline=None)
+@given(
+    contents=st.lists(
+        st.lists(st.tuples(st.integers(0, 99), st.sampled_from([0.0, 0.0, 0.5, 1.0])), max_size=6), max_size=20
+    )
+)
+def test_every_row_has_something_to_learn(contents: list[list[tuple[int, float]]]) -> None:
+    rows = pack([Document([t for t, _ in text], [w for _, w in text]) for text in contents], length=7)
+
+    assert (rows.target_weights.sum(axis=1) > 0).all()
+    assert rows.dropped == sum(not any(weight for _, weight in text[1:]) for text in contents)
+
+
+def test_documents_longer_than_a_row_are_dropped_and_counted() -> None:
+    rows = packed([[1] * 11, [2] * 10, [3] * 30], length=9)
+
+    assert rows.tokens.tolist() == [[2] * 10]
+    assert rows.dropped == 2
+
+
+def test_documents_without_a_token_to_learn_are_dropped_and_counted() -> None:
+    silent = Document([3, 4], [1.0, 0.0])
+    rows = pack([Document.whole([7]), Document.whole([]), silent, Document.whole([1, 2])], length=3)
+
+    assert rows.tokens.tolist() == [[1, 2, 0, 0]]
+    assert rows.dropped == 3
+
+
+def test_a_row_may_hold_more_documents_than_a_byte_can_number() -> None:
+    rows = packed([[number % 50, 99] for number in range(300)], length=999)
+
+    assert len(rows) == 1
+    assert int(rows.document.max()) == 300
+    assert int(rows.target_weights.sum()) == 300
+
+
+def test_no_documents_make_no_rows() -> None:
+    rows = packed([], length=7)
+    assert (len(rows), rows.tokens.shape, rows.target_weights.shape) == (0, (0, 8), (0, 7))
+
+
+def test_rows_of_the_microworld_are_less_than_6_percent_padding() -> None:
+    # Four letters a token and six tokens of template a message, as the shipped tokenizers have it.
+    def length(document: object) -> int:
+        if isinstance(document, str):
+            return len(document) // 4 + 2
+        assert isinstance(document, list)
+        return sum((len(turn.instruction) + len(turn.answer)) // 4 + 12 for turn in document)
+
+    rows = packed([[1] * length(document) for document in documents(make_world(), 0, 4000)], length=128)
+    assert rows.padding < 0.06
+    assert rows.dropped < 40
+
+
+def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
+    rows = pack([Document([1, 2, 3], [0.2, 0.2, 1.0]), Document.whole([4] * 20)], length=7)
+    rows.save(tmp_path / "rows.npz")
+
+    again = Rows.load(tmp_path / "rows.npz")
+    assert np.array_equal(again.tokens, rows.tokens)
+    assert np.array_equal(again.document, rows.document)
+    assert np.array_equal(again.target_weights, rows.target_weights)
+    assert (again.dropped, again.tokens.dtype) == (1, np.uint32)
+
+
+# ---- batches
+
+
+def test_a_batch_is_known_from_seed_epoch_and_position() -> None:
+    epoch = np.random.default_rng([5, 0]).permutation(7).tolist()
+    following = np.random.default_rng([5, 1]).permutation(7).tolist()
+
+    assert drawn(7, 3, seed=5, start=0, count=4) == [epoch[:3], epoch[3:6], following[:3], following[3:6]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.integers(1, 20), size=st.integers(1, 6), seed=st.integers(0, 9), start=st.integers(0, 50))
+def test_whoever_goes_on_reads_what_an_undisturbed_run_reads(rows: int, size: int, seed: int, start: int) -> None:
+    size = min(size, rows)
+    assert drawn(rows, size, seed, start, 8) == drawn(rows, size, seed, 0, start + 8)[start:]
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.integers(1, 20), size=st.integers(1, 6), seed=st.integers(0, 9))
+def test_an_epoch_reads_no_row_twice(rows: int, size: int, seed: int) -> None:
+    size = min(size, rows)
+    per_epoch = rows // size
+    read = drawn(rows, size, seed, 0, 3 * per_epoch)
+    for epoch in range(3):
+        seen = [row for batch in read[epoch * per_epoch : (epoch + 1) * per_epoch] for row in batch]
+        assert len(seen) == len(set(seen)) == per_epoch * size
+        assert set(seen) <= set(range(rows))
+
+
+def test_epochs_and_seeds_differ_in_their_order() -> None:
+    orders = [drawn(12, 12, seed, start, 1)[0] for seed, start in ((0, 0), (0, 1), (1, 0))]
+    assert all(sorted(order) == list(range(12)) for order in orders)
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_rows_are_left_over_by_chance_and_not_always_the_same() -> None:
+    seen = {row for batch in drawn(5, 4, seed=0, start=0, count=12) for row in batch}
+    assert seen == {0, 1, 2, 3, 4}

@@ -1,0 +1,217 @@
+"""What the shipped checkpoints read: the same documents every time, and none that they are asked about later."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlx_suite.data.rows import Rows
+from mlx_suite.microworld import Example, is_heldout, make_world
+from mlx_suite.pretrain import RECIPES, Phase, Recipe
+from mlx_suite.pretrain.corpus import (
+    Text,
+    documents,
+    encode_text,
+    make_rows,
+    phase_documents,
+    practice,
+    tokenizer_texts,
+)
+from tests.pretrain.conftest import Made, toy_recipe
+
+PHASES = [
+    pytest.param(recipe, number, id=f"{recipe.name}, phase {number + 1}")
+    for recipe in RECIPES.values()
+    for number in range(len(recipe.phases))
+]
+WORLD = make_world()
+MANY = 3000
+
+
+def drawn(recipe: Recipe, number: int, count: int = MANY) -> list[Text]:
+    """The first documents of a phase, as `make_rows` draws them."""
+    return list(islice(phase_documents(WORLD, recipe.seed + 1 + number, recipe.phases[number]), count))
+
+
+def instructions(texts: list[Text]) -> list[str]:
+    return [turn.instruction for text in texts if isinstance(text, list) for turn in text]
+
+
+def share(kind: type, texts: list[Text]) -> float:
+    return sum(isinstance(text, kind) for text in texts) / len(texts)
+
+
+# ---- what is drawn
+
+
+@pytest.mark.parametrize(("recipe", "number"), PHASES)
+def test_no_held_out_instruction_is_read(recipe: Recipe, number: int) -> None:
+    phase, read = recipe.phases[number], instructions(drawn(recipe, number))
+    assert len(read) > 0.85 * MANY * (1 - phase.drill_share - phase.echo_share)
+    assert not [each for each in read if is_heldout(each)]
+
+
+@pytest.mark.parametrize(("recipe", "number"), PHASES)
+def test_a_phase_draws_the_same_documents_every_time(recipe: Recipe, number: int) -> None:
+    assert drawn(recipe, number, 200) == drawn(recipe, number, 200)
+
+
+@pytest.mark.parametrize(("recipe", "number"), PHASES)
+def test_the_shares_of_a_phase_leave_room_for_the_usual_documents(recipe: Recipe, number: int) -> None:
+    phase = recipe.phases[number]
+    assert 0.0 <= phase.drill_share + phase.practice_share + phase.echo_share < 0.9
+    assert (phase.practice_share > 0.0) == bool(phase.practised)
+
+
+def test_a_phase_holds_its_shares_of_drills_echoes_and_practice() -> None:
+    train = RECIPES["tiny-llama3"].phases[0].train
+    phase = Phase(
+        documents=MANY,
+        train=train,
+        drill_share=0.2,
+        practice_share=0.3,
+        practised=("add", "table_total"),
+        echo_share=0.1,
+    )
+    texts = list(phase_documents(WORLD, 0, phase))
+    assert len(texts) == MANY
+    assert share(tuple, texts) == pytest.approx(0.2 + 0.1, abs=0.03)
+    # An echo is told again word by word behind a space; few drills of pairs look like that.
+    echoes = [text for text in texts if isinstance(text, tuple) and text[1] == f" {text[0]}"]
+    assert len(echoes) / MANY == pytest.approx(0.1 + 0.2 * 0.57 / 2, abs=0.03)
+    tasks = [turn.task for text in texts if isinstance(text, list) for turn in text]
+    # What the microworld draws anyway, 2 tasks of 83, comes on top.
+    assert (tasks.count("add") + tasks.count("table_total")) / MANY == pytest.approx(0.31, abs=0.03)
+
+
+def test_phases_and_seeds_draw_other_documents() -> None:
+    phase = Phase(documents=50, train=RECIPES["tiny-llama3"].phases[0].train)
+    one, other = (list(phase_documents(WORLD, seed, phase)) for seed in (1, 2))
+    assert len(one) == len(other) == 50
+    assert one != other
+    assert drawn(RECIPES["tiny-llama3"], 0, 50) != drawn(RECIPES["tiny-llama3"], 1, 50)
+
+
+def test_a_tenth_of_the_usual_documents_is_plain_text() -> None:
+    texts = list(documents(WORLD, 0, MANY))
+    assert len(texts) == MANY
+    assert share(str, texts) == pytest.approx(0.1, abs=0.02)
+    turns = [len(text) for text in texts if isinstance(text, list)]
+    assert set(turns) == {1, 2}
+
+
+def test_practice_is_of_the_named_tasks_alone() -> None:
+    texts = list(islice(practice(WORLD, 0, ["add", "table_total"]), 60))
+    assert {turn.task for text in texts if isinstance(text, list) for turn in text} == {"add", "table_total"}
+    assert not [each for each in instructions(texts) if is_heldout(each)]
+
+
+def test_practising_a_task_that_there_is_not_is_a_mistake_of_the_recipe() -> None:
+    with pytest.raises(AssertionError, match="every task to practise"):
+        next(practice(WORLD, 0, ["add", "fly"]))
+
+
+def test_a_tokenizer_learns_from_documents_and_the_words_of_the_templates() -> None:
+    recipe = toy_recipe("tiny-llama3")
+    texts = list(tokenizer_texts(recipe))
+    assert texts == list(tokenizer_texts(recipe))
+    conversations = [
+        text for text in documents(WORLD, recipe.seed, recipe.tokenizer_documents) if isinstance(text, list)
+    ]
+    turns = sum(map(len, conversations))
+    plain = recipe.tokenizer_documents - len(conversations)
+    assert len(texts) == plain + 4 * turns
+    assert texts.count("model\n\n") == texts.count("system\n\n") == turns
+    assert sum(text.startswith("user\n\n") for text in texts) == turns
+    assert sum(text.startswith("assistant\n\n") for text in texts) == turns
+
+
+# ---- how it is encoded
+
+TURN = Example(task="add", category="Math", difficulty="easy", instruction="Hi?", answer="No.")
+END = {"tiny-llama3": 369, "tiny-gemma2": 1}
+
+
+def encoded(made: Made, text: Text, user_weight: float = 0.25) -> tuple[list[int], list[str | None], list[float]]:
+    """Ids, tokens and weights."""
+    document = encode_text(made.tokenizer, made.template, text, END[made.recipe.name], user_weight)
+    ids = list(document.tokens)
+    return ids, [made.tokenizer.token_of(each) for each in ids], list(document.weights)
+
+
+def test_a_llama_3_conversation_is_what_its_template_writes(made: Callable[[str], Made]) -> None:
+    ids, tokens, weights = encoded(made("tiny-llama3"), [TURN])
+    user, assistant, gap = ids[2], ids[10], ids[4]
+    # The vocabulary's last 16 ids are Llama 3.1's specials; printable ASCII is `ord(letter) - 33`.
+    assert ids == [368, 374, user, 375, gap, 39, 72, 30, 377, 374, assistant, 375, gap, 45, 78, 13, 377]
+    assert tokens == [
+        *("<|begin_of_text|>", "<|start_header_id|>", "user", "<|end_header_id|>", "ĊĊ", "H", "i", "?", "<|eot_id|>"),
+        *("<|start_header_id|>", "assistant", "<|end_header_id|>", "ĊĊ", "N", "o", ".", "<|eot_id|>"),
+    ]
+    assert weights == [1.0] * 5 + [0.25] * 3 + [1.0] * 9
+
+
+def test_a_gemma_2_conversation_is_what_its_template_writes(made: Callable[[str], Made]) -> None:
+    one = made("tiny-gemma2")
+    ids, tokens, weights = encoded(one, [TURN])
+    assert "".join(map(str, tokens)) == (
+        "<bos><start_of_turn>user\nHi?<end_of_turn>\n<start_of_turn>model\nNo.<end_of_turn>\n"
+    )
+    specials = [each for each in ids if each < 111]
+    assert specials == [2, 106, 108, 107, 108, 106, 108, 107, 108]
+    counted = [token for token, weight in zip(tokens, weights, strict=True) if weight == 0.25]
+    assert counted == ["H", "i", "?"]
+    assert set(weights) == {0.25, 1.0}
+
+
+def test_the_end_of_a_users_turn_counts_in_full_in_every_turn(made: Callable[[str], Made]) -> None:
+    ids, _, weights = encoded(made("tiny-llama3"), [TURN, TURN], user_weight=0.0)
+    assert len(ids) == 17 + 16  # one BOS
+    assert weights == [1.0] * 5 + [0.0] * 3 + [1.0] * 9 + [1.0] * 4 + [0.0] * 3 + [1.0] * 9
+    assert [weights[place] for place, token in enumerate(ids) if token == 377] == [1.0] * 4
+
+
+@pytest.mark.parametrize(("name", "bos", "end"), [("tiny-llama3", 368, 369), ("tiny-gemma2", 2, 1)])
+def test_plain_text_stands_between_bos_and_the_end_of_text(
+    name: str, bos: int, end: int, made: Callable[[str], Made]
+) -> None:
+    one = made(name)
+    ids, _, weights = encoded(one, "It is.")
+    assert (ids[0], ids[-1]) == (bos, end)
+    assert one.tokenizer.decode(ids[1:-1]) == "It is."
+    assert weights == [1.0] * len(ids)
+
+
+@pytest.mark.parametrize("name", ["tiny-llama3", "tiny-gemma2"])
+def test_of_a_drill_only_what_is_told_again_counts(name: str, made: Callable[[str], Made]) -> None:
+    one = made(name)
+    ids, _, weights = encoded(one, ("a: 1\nb: 2", "\nb: 2\na: 1"))
+    counted = [token for token, weight in zip(ids, weights, strict=True) if weight == 1.0]
+    silent = [token for token, weight in zip(ids, weights, strict=True) if weight == 0.0]
+    assert one.tokenizer.decode(silent) == "a: 1\nb: 2"
+    assert one.tokenizer.decode(counted[:-1]) == "\nb: 2\na: 1"
+    assert counted[-1] == END[name]
+
+
+@pytest.mark.parametrize("name", ["tiny-llama3", "tiny-gemma2"])
+def test_rows_are_made_once_and_hold_the_phases_documents(
+    name: str, made: Callable[[str], Made], tmp_path: Path
+) -> None:
+    one = made(name)
+    path = tmp_path / "rows.npz"
+    rows = make_rows(one.recipe, 1, one.tokenizer, one.template, path)
+    texts = list(phase_documents(WORLD, one.recipe.seed + 2, one.recipe.phases[1]))
+    lengths = [len(encoded(one, text)[0]) for text in texts]
+    fitting = [length for length in lengths if length <= one.recipe.row_length + 1]
+    assert rows.tokens.shape[1] == 129
+    assert int((rows.document > 0).sum()) == sum(fitting)
+    assert rows.dropped == len(lengths) - len(fitting)
+
+    # Settings that would give other rows: the ones of the first start count.
+    other = replace(one.recipe, seed=5)
+    again = make_rows(other, 1, one.tokenizer, one.template, path)
+    assert np.array_equal(again.tokens, rows.tokens)
+    assert np.array_equal(Rows.load(path).target_weights, rows.target_weights)

@@ -1,0 +1,107 @@
+"""The checkpoints that come with mlx-suite: small, whole, described, and able to answer."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_suite import load
+from mlx_suite.evaluate import answer_all
+from mlx_suite.microworld import Verdict, check, is_heldout, make_world
+from mlx_suite.modeling.hub import resolve, shipped_models
+from mlx_suite.pretrain import RECIPES
+from mlx_suite.text import derive_pre_query, load_chat_template
+from mlx_suite.training.loop import parameter_count
+
+MODELS = Path(__file__).parents[1] / "models"
+INSTRUCTION = "What is the right thing to use when I cut bread?"
+OTHERS = ["What is 2 plus 2?", "Who is older?", "What kind of thing is a guitar?"]
+AIM = {"tiny-llama3": 0.90}
+"""Share of greedy answers to unseen instructions that must be right."""
+
+
+@pytest.fixture(params=list(RECIPES))
+def folder(request: pytest.FixtureRequest) -> Path:
+    found = MODELS / request.param
+    assert (found / "config.json").is_file(), f"{request.param} is not there: make models"
+    return found
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Any:
+    """Gives model, tokenizer and template of a folder, loaded once."""
+    known: dict[Path, tuple[Any, Any, Any]] = {}
+
+    def of(folder: Path) -> tuple[Any, Any, Any]:
+        if folder not in known:
+            known[folder] = (*load(folder), load_chat_template(folder))
+        return known[folder]
+
+    return of
+
+
+def test_a_shipped_model_is_found_by_its_name(folder: Path) -> None:
+    [found] = [model for model in shipped_models() if model.name == folder.name]
+    assert found.path.samefile(folder)
+    assert Path(resolve(folder.name)).samefile(folder)
+    assert found.model_type == RECIPES[folder.name].config["model_type"]
+
+
+def test_it_takes_at_most_10_megabytes(folder: Path) -> None:
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 10_000_000
+
+
+def test_it_loads_and_is_what_its_recipe_says(folder: Path, loaded: Any) -> None:
+    model, tokenizer, _ = loaded(folder)
+    recipe = RECIPES[folder.name]
+    assert tokenizer.vocab_size == model.config.vocab_size == recipe.config["vocab_size"]
+    for name in ("hidden_size", "num_hidden_layers", "num_key_value_heads", "rms_norm_eps"):
+        assert getattr(model.config, name) == recipe.config[name]
+    assert f"{parameter_count(model):,} parameters" in (folder / "README.md").read_text()
+
+
+def test_its_card_names_the_accuracy_that_was_measured(folder: Path) -> None:
+    card = (folder / "README.md").read_text()
+    stated = re.search(r"\*\*(\d+\.\d)%\*\* of 1,000 greedy answers to unseen instructions are right", card)
+    assert stated is not None
+    assert AIM.get(folder.name, 0.0) <= float(stated[1]) / 100 <= 1.0
+    assert f"python -m mlx_suite_apps.recipes make {folder.name}" in card
+
+
+def test_the_header_of_its_chat_template_checks_itself(folder: Path, loaded: Any) -> None:
+    _, tokenizer, template = loaded(folder)
+    header = derive_pre_query(tokenizer, template)
+    opened = tokenizer.decode(header.header_ids, skip_special=False)
+    expected = {
+        "llama": "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
+        "gemma2": "<bos><start_of_turn>user\n",
+    }
+    assert opened == expected[RECIPES[folder.name].config["model_type"]]
+    assert set(header.assistant_stop_ids[:1]) <= tokenizer.stop_ids
+
+
+def test_an_unseen_instruction_has_the_same_right_answer_alone_and_beside_others(folder: Path, loaded: Any) -> None:
+    assert is_heldout(INSTRUCTION)
+    model, tokenizer, template = loaded(folder)
+    [alone] = answer_all(model, tokenizer, template, [INSTRUCTION], slots=1)
+    assert check(INSTRUCTION, alone, make_world()) is Verdict.RIGHT, alone
+    beside = answer_all(model, tokenizer, template, [*OTHERS, INSTRUCTION, *OTHERS], slots=4)
+    assert beside[3] == alone
+
+
+@pytest.mark.torch
+def test_transformers_loads_it_and_agrees_to_1e_4(folder: Path) -> None:
+    torch = pytest.importorskip("torch")
+    import mlx.core as mx
+    import numpy as np
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    chat = [{"role": "user", "content": INSTRUCTION}, {"role": "assistant", "content": "A knife. " * 60}]
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    ids = AutoTokenizer.from_pretrained(folder).apply_chat_template(chat, tokenize=True, return_dict=False)
+    assert len(ids) > 3 * 32  # past three windows of tiny-gemma2
+    with torch.no_grad():
+        expected = theirs(torch.tensor([ids]), use_cache=False).logits.numpy()
+    model, _ = load(folder, dtype="float32")
+    assert np.abs(np.array(model(mx.array([ids]))) - expected).max() <= 1e-4

@@ -1,0 +1,97 @@
+"""Documents that share a row do not see each other: the model says what it says to each of them alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from mlx_suite.data.rows import Document, Rows, pack
+from mlx_suite.training.documents import document_caches
+from mlx_suite.training.loss import mean_loss, token_losses
+from tests.modeling.tiny import tiny_model
+
+LENGTHS = (17, 14, 12, 9, 3)
+"""The windows have 6 keys: most documents are longer than two of them."""
+FAMILIES = ["llama", "mistral", "gemma2"]
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[list[int]]:
+    random = np.random.default_rng(1)
+    return [random.integers(0, 50, length).tolist() for length in LENGTHS]
+
+
+@pytest.fixture(scope="module")
+def rows(texts: list[list[int]]) -> Rows:
+    packed = pack(map(Document.whole, texts), length=31)
+    assert [sorted(np.bincount(row)[1:].tolist()) for row in packed.document] == [[14, 17], [3, 9, 12]]
+    return packed
+
+
+def packed_logits(model: nn.Module, rows: Rows) -> mx.array:
+    """(B, L, V)."""
+    document = mx.array(rows.document)
+    return model(mx.array(rows.tokens)[:, :-1], document_caches(document[:, :-1], len(model.layers)))
+
+
+def packed_loss(model: nn.Module, rows: Rows) -> mx.array:
+    return mean_loss(packed_logits(model, rows), mx.array(rows.tokens)[:, 1:], mx.array(rows.target_weights))
+
+
+def alone_loss(model: nn.Module, texts: Sequence[Sequence[int]]) -> mx.array:
+    """The mean over all tokens of all documents, each run through the model by itself."""
+    losses = [token_losses(model(mx.array([text[:-1]])), mx.array([text[1:]])).reshape(-1) for text in map(list, texts)]
+    return mx.concatenate(losses).mean()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_documents_have_the_logits_they_have_alone(family: str, rows: Rows) -> None:
+    model = tiny_model(family)
+    logits = packed_logits(model, rows)
+    for row, (tokens, numbers) in enumerate(zip(rows.tokens, rows.document, strict=True)):
+        for number in range(1, int(numbers.max()) + 1):
+            places = np.flatnonzero(numbers == number)
+            places = places[places < logits.shape[1]]  # the last token of a row is fed to nobody
+            alone = model(mx.array(tokens[places])[None])[0]
+            together = logits[row][mx.array(places)]
+            assert mx.abs(together - alone).max().item() < 1e-5 * max(1.0, mx.abs(alone).max().item())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_documents_have_the_loss_and_the_gradients_they_have_alone(
+    family: str, rows: Rows, texts: list[list[int]]
+) -> None:
+    model = tiny_model(family)
+    packed, gradients = nn.value_and_grad(model, packed_loss)(model, rows)
+    alone, expected = nn.value_and_grad(model, alone_loss)(model, texts)
+
+    assert packed.item() == pytest.approx(alone.item(), abs=1e-5)
+    by_name: dict[str, Any] = dict(tree_flatten(expected))
+    for name, gradient in tree_flatten(gradients):
+        scale = max(1.0, mx.abs(by_name[name]).max().item())
+        assert mx.abs(gradient - by_name[name]).max().item() < 1e-5 * scale, name
+
+
+def test_the_mask_shows_each_position_its_own_document_up_to_the_window() -> None:
+    [cache, *others] = document_caches(mx.array([[1, 1, 2, 2, 2, 0]]), layers=3)
+    assert (cache.offset, len(others)) == (0, 2)
+    everything: Any = cache.make_mask(6).astype(mx.int32)[0, 0].tolist()
+    assert everything == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [0, 0, 1, 0, 0, 0],
+        [0, 0, 1, 1, 0, 0],
+        [0, 0, 1, 1, 1, 0],
+        [0, 0, 0, 0, 0, 1],
+    ]
+    window: Any = cache.make_mask(6, window_size=2).astype(mx.int32)[0, 0, 4].tolist()
+    assert window == [0, 0, 0, 1, 1, 0]
+
+
+def test_padding_sees_itself_so_that_no_softmax_is_over_nothing(rows: Rows) -> None:
+    assert (rows.document == 0).any()
+    assert mx.isfinite(packed_logits(tiny_model("gemma2"), rows)).all().item()

@@ -1,0 +1,51 @@
+"""A task that two layers learn in a minute of nothing: each token is the one before plus the text's stride."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+
+from mlx_suite.data.rows import Document, Rows, pack
+from mlx_suite.training.loop import TrainSettings, train
+from tests.modeling.tiny import tiny_model
+
+VOCABULARY = 50
+STEPS = 12
+
+
+def toy_rows(documents: int = 60, seed: int = 0) -> Rows:
+    """Texts of 5 to 14 tokens in rows of 24."""
+    random = np.random.default_rng(seed)
+    texts = []
+    for _ in range(documents):
+        start, stride = random.integers(0, VOCABULARY), random.integers(1, 4)
+        texts.append([int(start + stride * i) % VOCABULARY for i in range(random.integers(5, 15))])
+    return pack(map(Document.whole, texts), length=23)
+
+
+def toy_settings(steps: int = STEPS, **changes: object) -> TrainSettings:
+    base = {"batch": 4, "warmup": 3, "learning_rate": 3e-3, "save_every": 4, "log_every": 1, "seed": 3}
+    return TrainSettings(**{"steps": steps, **base, **changes})  # type: ignore[arg-type]
+
+
+def train_toy(run: Path, steps: int = STEPS, family: str = "llama", **changes: object) -> nn.Module:
+    model = tiny_model(family, num_hidden_layers=2, tie_word_embeddings=True)
+    run.mkdir(parents=True, exist_ok=True)
+    train(model, toy_rows(), toy_settings(steps, **changes), run)
+    return model
+
+
+def weights(model: nn.Module) -> dict[str, np.ndarray]:
+    return {name: np.array(value) for name, value in tree_flatten(model.parameters())}
+
+
+def bits(run: Path) -> dict[str, bytes]:
+    """Every array of a run's checkpoint, the optimizer's too."""
+    folder = run / "checkpoint"
+    return {
+        f"{name}/{key}": np.array(value).tobytes()
+        for name in ("model", "optimizer")
+        for key, value in mx.load(str(folder / f"{name}.safetensors")).items()
+    }
