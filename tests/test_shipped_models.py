@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mlx_suite import load
-from mlx_suite.evaluate import answer_all
-from mlx_suite.microworld import Verdict, check, is_heldout, make_world
+from mlx_suite.evaluate import answer_all, measure_accuracy
+from mlx_suite.microworld import Verdict, check, heldout_examples, is_heldout, make_world
 from mlx_suite.modeling.hub import resolve, shipped_models
 from mlx_suite.pretrain import RECIPES
 from mlx_suite.text import derive_pre_query, load_chat_template
@@ -17,8 +17,8 @@ from mlx_suite.training.loop import parameter_count
 MODELS = Path(__file__).parents[1] / "models"
 INSTRUCTION = "What is the right thing to use when I cut bread?"
 OTHERS = ["What is 2 plus 2?", "Who is older?", "What kind of thing is a guitar?"]
-AIM = {"tiny-llama3": 0.90}
-"""Share of greedy answers to unseen instructions that must be right."""
+SAMPLE = 60
+"""Unseen instructions that are asked again."""
 
 
 @pytest.fixture(params=list(RECIPES))
@@ -61,12 +61,14 @@ def test_it_loads_and_is_what_its_recipe_says(folder: Path, loaded: Any) -> None
     assert f"{parameter_count(model):,} parameters" in (folder / "README.md").read_text()
 
 
-def test_its_card_names_the_accuracy_that_was_measured(folder: Path) -> None:
+def test_its_card_names_an_accuracy_that_a_sample_confirms(folder: Path, loaded: Any) -> None:
     card = (folder / "README.md").read_text()
     stated = re.search(r"\*\*(\d+\.\d)%\*\* of 1,000 greedy answers to unseen instructions are right", card)
     assert stated is not None
-    assert AIM.get(folder.name, 0.0) <= float(stated[1]) / 100 <= 1.0
     assert f"python -m mlx_suite_apps.recipes make {folder.name}" in card
+    by_category, _ = measure_accuracy(*loaded(folder), heldout_examples(0, SAMPLE), make_world())
+    # Three standard deviations of the share of so few.
+    assert by_category.share == pytest.approx(float(stated[1]) / 100, abs=0.19)
 
 
 def test_the_header_of_its_chat_template_checks_itself(folder: Path, loaded: Any) -> None:

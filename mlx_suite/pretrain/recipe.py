@@ -119,6 +119,13 @@ TINY_LLAMA3 = Recipe(
             practised=LAST_LEARNED,
             user_weight=0.2,
         ),
+        Phase(
+            documents=22_000,
+            train=TrainSettings(steps=450, learning_rate=8e-4, warmup=20, seed=5),
+            practice_share=0.6,
+            practised=(*LAST_LEARNED, "all_of_a_job"),
+            user_weight=0.2,
+        ),
     ),
 )
 

@@ -1,0 +1,190 @@
+"""The documents say what the code does: help pages, commands, examples, links and the tree."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from mlx_suite.pretrain import RECIPES
+from mlx_suite_apps.cli.main import app
+from mlx_suite_apps.recipes.__main__ import app as recipes
+from tests.magpie.random_checkpoint import write_checkpoint
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "docs/how-it-works.md", "CHANGELOG.md"]
+PROGRAMS = {"mlx-suite": app, "mlx_suite_apps.recipes": recipes}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def fences(page: str, language: str) -> list[str]:
+    """The contents of a page's code blocks of one language."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def shell_lines() -> Iterator[str]:
+    """Commands of shell blocks, and those that stand in a line of text."""
+    for page in PAGES:
+        for block in fences(page, "sh"):
+            yield from (line for line in block.splitlines() if line.strip())
+        text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for code in re.findall(r"`([^`\n]+)`", text):
+            if re.match(r"(mlx-suite [a-z]|make [a-z]|pip install|python )", code):
+                yield code
+
+
+def commands() -> list[list[str]]:
+    """Each as words, pipes taken apart and comments left out."""
+    found = []
+    for line in shell_lines():
+        words = shlex.split(line, comments=True)
+        while "|" in words:
+            words = words[words.index("|") + 1 :]
+        found.append(words)
+    assert len(found) > 25
+    return found
+
+
+def of(first: str) -> list[list[str]]:
+    return [words for words in commands() if words[0] == first]
+
+
+def check_flags(command: Any, words: list[str], said: list[str]) -> None:
+    """Walk down the sub-commands, then look up every flag."""
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    assert not hasattr(command, "commands") or not words or "|" in words[0], f"no such command: {shlex.join(said)}"
+    known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    for word in words:
+        if word.startswith("-") and word != "-":
+            assert word.partition("=")[0] in known, f"{word} of: {shlex.join(said)}"
+
+
+# ---- commands
+
+
+def test_the_page_of_commands_is_what_they_say_to_help() -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/make_commands.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_that_is_named_exists_with_its_flags() -> None:
+    named = of("mlx-suite")
+    assert len(named) > 10
+    for words in named:
+        check_flags(typer.main.get_command(app), words[1:], words)
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    named = {word for words in of("make") for word in words[1:] if "=" not in word}
+    assert {"demo", "test", "models"} <= named <= targets
+    variables = {word.partition("=")[0] for words in of("make") for word in words[1:] if "=" in word}
+    assert all(re.search(rf"^{name} \?=", makefile, flags=re.MULTILINE) for name in variables)
+
+
+def test_every_extra_that_is_named_can_be_installed() -> None:
+    extras = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    )
+    named = re.findall(r"'\.\[([a-z0-9,]+)\]'", README)
+    assert {name for each in named for name in each.split(",")} == {"cpu", "cuda", "cuda12"} <= extras
+
+
+def test_every_python_program_that_is_named_exists_with_its_flags() -> None:
+    named = of("python")
+    assert named
+    for words in named:
+        if words[1] != "-m":
+            assert (ROOT / words[1]).is_file(), shlex.join(words)
+            continue
+        module, rest = words[2], words[3:]
+        assert importlib.util.find_spec(module) is not None, module
+        if module in PROGRAMS:
+            check_flags(typer.main.get_command(PROGRAMS[module]), rest, words)
+        for path in (word for word in rest if word.endswith(".py")):
+            assert (ROOT / path).is_file(), path
+
+
+# ---- examples
+
+
+@pytest.fixture(scope="module")
+def model_name(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The shipped model, or while it is missing one of random weights."""
+    if (ROOT / "models" / "tiny-llama3" / "config.json").is_file():
+        return "tiny-llama3"
+    return str(write_checkpoint(tmp_path_factory.mktemp("models") / "random"))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-it-works.md"])
+def test_the_python_examples_run(page: str, model_name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = fences(page, "python")
+    assert len(examples) == {"README.md": 2, "docs/how-it-works.md": 1}[page]
+    for example in examples:
+        assert '"tiny-llama3"' in example
+        exec(compile(example.replace('"tiny-llama3"', repr(model_name)), page, "exec"), {"__name__": "example"})
+    said = capsys.readouterr().out.splitlines()
+    if page == "README.md":
+        shape, *rows = said
+        assert re.fullmatch(r"\(1, \d+, \d+\)", shape)
+        assert sorted(int(row.split()[0]) for row in rows) == list(range(8))
+    else:
+        assert said[0] in ("Monday", "Friday", "Sunday")
+
+
+# ---- links and places
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_within_the_repository_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / path
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_tree_names_every_package_and_nothing_else() -> None:
+    [tree] = [block for block in fences("README.md", "text") if block.startswith("apps/")]
+    named, above = set(), [""]
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        above = [*above[: depth + 1], line.split()[0]]
+        named.add("".join(above[1:]).rstrip("/"))
+    packages = {
+        str(path.parent.relative_to(ROOT))
+        for top in ("apps", "mlx_suite", "models")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    others = {"docs", "requirements", "tests", "mlx_suite/loading.py"}
+    assert named == packages | others
+    assert all((ROOT / each).exists() for each in named)
+
+
+def test_files_that_how_it_works_names_exist() -> None:
+    text = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:[a-z0-9_]+/)*[a-z0-9_]+\.py)`", text))
+    assert len(named) > 10
+    for name in named:
+        assert any((ROOT / "mlx_suite" / part / name).is_file() for part in ("", "engine")), name
+
+
+def test_the_shipped_models_are_named() -> None:
+    for name in RECIPES:
+        assert f"`{name}`" in README
