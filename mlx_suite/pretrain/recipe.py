@@ -126,6 +126,13 @@ TINY_LLAMA3 = Recipe(
             practised=(*LAST_LEARNED, "all_of_a_job"),
             user_weight=0.2,
         ),
+        Phase(
+            documents=16_000,
+            train=TrainSettings(steps=300, learning_rate=8e-4, warmup=20, seed=6),
+            practice_share=0.6,
+            practised=(*LAST_LEARNED, "all_of_a_job"),
+            user_weight=0.2,
+        ),
     ),
 )
 

@@ -8,7 +8,7 @@ tokenizers of Llama 3 and Gemma 2:
 * Gemma 2: SentencePiece BPE with byte fallback, no dummy prefix, digits split, Gemma's first 108
   pieces.
 
-Sources: the split expression and the special ids are in `facts/instruction_pretraining.md` §4; the
+Sources: the split expression and the special ids are those of meta-llama/llama3's tokenizer; the
 order of Gemma's pieces is that of google/gemma-2-2b's tokenizer.model; the conversion to
 `tokenizer.json` ranks merges by the piece they make, which is what SentencePiece's own BPE does.
 """
