@@ -1,5 +1,10 @@
 """Imported before any test: the package loads a BLAS, which must happen before a test imports MLX."""
 
+import signal
+
 import mlx_suite
 
 assert mlx_suite.__version__
+
+# A run in the background inherits an ignored Ctrl-C; the tests of Ctrl-C, and the programs they start, need a live one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
