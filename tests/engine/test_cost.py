@@ -47,7 +47,7 @@ def talkative(question: int, answer: int, windows: tuple[int | None, ...] = (Non
 
 
 @pytest.mark.parametrize("windows", [(None,), (4,), (4, None), (64, None)], ids=str)
-@pytest.mark.parametrize("slots", [1, 8])
+@pytest.mark.parametrize("slots", [3, 8])
 def test_a_run_prefills_its_header_once_and_no_instruction_at_all(slots: int, windows: tuple[int | None, ...]) -> None:
     engine = Engine(talkative(20, 30, windows), slots=slots)
     lengths = results(engine.run(rows(50))).values()
@@ -84,9 +84,16 @@ def test_each_long_given_text_is_prefilled_once() -> None:
 # ---- slots
 
 
-@pytest.mark.parametrize("windows", [(None,), (8, None)], ids=str)
-@pytest.mark.parametrize("slots", [8, 16])
-@pytest.mark.parametrize(("question", "answer"), [(12, 25), (20, 40), (30, 30)])
+@pytest.mark.parametrize(
+    ("question", "answer", "slots", "windows"),
+    [
+        (12, 25, 8, (None,)),
+        (12, 25, 16, (8, None)),
+        (20, 40, 8, (8, None)),
+        (20, 40, 16, (None,)),
+        (30, 30, 16, (None,)),
+    ],
+)
 def test_slots_are_busy_95_percent_of_a_run_of_200_rows(
     question: int, answer: int, slots: int, windows: tuple[int | None, ...]
 ) -> None:

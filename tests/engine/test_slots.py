@@ -35,6 +35,8 @@ class Twin:
         self.model, self.caches = model, slot_caches(model, slots)
         self.texts: list[list[int]] = [[] for _ in range(slots)]
         self.saved: tuple[list[int], list[list[mx.array]]] | None = None
+        self.idled: set[int] = set()
+        """Slots that were free in the last step, so that their rings may lack the oldest key."""
         self.next = 0
 
     def tokens(self, count: int) -> list[int]:
@@ -53,6 +55,7 @@ class Twin:
 
     def chunk(self, slot: int, count: int) -> None:
         """A chunk of text enters a slot."""
+        self.idled.discard(slot)
         text, new = self.texts[slot], self.tokens(count)
         self.reserve(len(text) + count)
         logits = self.model(mx.array([new]), cache=[Row(cache, slot, len(text)) for cache in self.caches])
@@ -61,6 +64,7 @@ class Twin:
 
     def step(self, idle: int) -> None:
         """All slots take a token; one of them may be free, and then writes behind what it holds."""
+        self.idled = {idle}
         new = self.tokens(len(self.texts))
         self.reserve(1 + max(map(len, self.texts)))
         for cache in self.caches:
@@ -72,9 +76,9 @@ class Twin:
                 self.same(logits[slot], self.texts[slot])
 
     def again(self, slot: int) -> None:
-        """The last token is fed a second time, as happens behind sampled text that is followed by none."""
+        """The last token is fed a second time, as happens in a busy slot behind sampled text followed by none."""
         text = self.texts[slot]
-        if text:
+        if text and slot not in self.idled:
             logits = self.model(
                 mx.array([[text[-1]]]), cache=[Row(cache, slot, len(text) - 1) for cache in self.caches]
             )
@@ -100,6 +104,7 @@ class Twin:
             for cache, layer in zip(self.caches, layers, strict=True):
                 cache.restore(slot, len(text), layer)
             self.texts[slot] = list(text)
+            self.idled.discard(slot)
 
     def rewind(self, slot: int, count: int) -> None:
         """Back to an earlier place, where no ring has turned."""
@@ -110,6 +115,7 @@ class Twin:
         for cache in self.caches:
             cache.keep_slots(slots)
         self.texts = [self.texts[slot] for slot in slots]
+        self.idled = {new for new, old in enumerate(slots) if old in self.idled}
 
 
 slot = st.integers(0, 2)
@@ -125,7 +131,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(FAMILIES)), st.integers(1, 8), moves)
 def test_slots_hold_what_a_whole_forward_pass_would_see(
     family: str, window: int, moves: list[tuple[str, int, int]]
