@@ -21,6 +21,8 @@ class Document:
     tokens: Sequence[int]
     weights: Sequence[float]
     """Per token, from 0 (not trained) to 1."""
+    place: str = ""
+    """Where it comes from, `file:line`."""
 
     @classmethod
     def whole(cls, tokens: Sequence[int]) -> "Document":

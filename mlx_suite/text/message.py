@@ -14,6 +14,8 @@ class Message:
     """`system`, `user` or `assistant`; other roles are for templates that know them."""
     content: str
     """The text, without any markup of the template."""
+    trained: bool = True
+    """Whether finetuning may learn to write this turn. A dataset can rule out single answers."""
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:

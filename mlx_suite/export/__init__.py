@@ -1,0 +1,1 @@
+"""Models for other programs: adapters fused, weights quantized, GGUF with its Modelfile."""

@@ -1,0 +1,1 @@
+"""Finetuning: from a file of examples to a model that answers."""
