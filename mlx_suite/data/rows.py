@@ -4,7 +4,7 @@ Shapes: N rows, L positions that are fed (a row holds L + 1 tokens, so that each
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,16 +77,20 @@ class Rows:
 
 def pack(documents: Iterable[Document], length: int) -> Rows:
     """Best-fit decreasing into rows of `length` + 1 tokens; no document is cut, each row has something to learn."""
+    documents = list(documents)
+    fitting = [each for each in documents if len(each) <= length + 1 and any(each.weights[1:])]
+    return as_rows(best_fit(fitting, length), length, dropped=len(documents) - len(fitting))
+
+
+def best_fit(documents: Iterable[Document], length: int) -> list[list[Document]]:
+    """Which documents share a row of `length` + 1 tokens: the longest first, each where the least room is left."""
     room = length + 1
     rows: list[list[Document]] = []
     # (free tokens, row) in order, so that the tightest fit is one bisection away.
     free: list[tuple[int, int]] = []
-    dropped = 0
     for document in sorted(documents, key=len, reverse=True):
         size = len(document)
-        if size > room or not any(document.weights[1:]):
-            dropped += 1
-            continue
+        assert size <= room
         at = bisect_left(free, (size, -1))
         if at == len(free):
             rows.append([document])
@@ -98,6 +102,12 @@ def pack(documents: Iterable[Document], length: int) -> Rows:
         # A conversation has more than a handful of tokens: fuller rows are done.
         if left > 8:
             insort(free, (left, row))
+    return rows
+
+
+def as_rows(rows: Sequence[Sequence[Document]], length: int, dropped: int = 0) -> Rows:
+    """The documents of each row one behind the other."""
+    room = length + 1
     tokens = np.zeros((len(rows), room), np.uint32)
     numbers = np.zeros((len(rows), room), np.uint16)
     weights = np.zeros((len(rows), room), np.float16)
@@ -112,16 +122,11 @@ def pack(documents: Iterable[Document], length: int) -> Rows:
     return Rows(tokens=tokens, document=numbers, weights=weights, dropped=dropped)
 
 
-def batches(rows: int, size: int, seed: int, start: int = 0) -> Iterator[npt.NDArray[np.int64]]:
-    """Endless batches of row indices, each epoch in a new order; `start` batches in, the same as without a pause.
+SHORTEST_ROW = 256
+"""Tokens of a packed row at least: shorter ones would each hold an example or two and much padding."""
 
-    The order is a function of (seed, epoch, position) alone, so a resumed run reads what an undisturbed one reads.
-    """
-    per_epoch = rows // size
-    assert per_epoch > 0, f"{rows} rows do not fill a batch of {size}"
-    epoch, position = divmod(start, per_epoch)
-    while True:
-        order = np.random.default_rng([seed, epoch]).permutation(rows)
-        for i in range(position, per_epoch):
-            yield order[i * size : (i + 1) * size]
-        epoch, position = epoch + 1, 0
+
+def usual_row_length(documents: Sequence[Document]) -> int:
+    """Positions of the rows that documents are packed into where nobody says: room for the longest, in 64s."""
+    longest = max(map(len, documents)) - 1
+    return max(SHORTEST_ROW, -(-longest // 64) * 64)

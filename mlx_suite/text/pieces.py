@@ -29,6 +29,8 @@ class Piece:
     """The text as it stands in the rendered chat."""
     owner: int
     """Index of the message it is the content of, or TEMPLATE."""
+    apart: bool = False
+    """Whether no token may join its first character to the text before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,11 @@ def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: It
     kept = [piece for piece in pieces if piece.text]
     text = whole_characters("".join(piece.text for piece in kept))
     owners: list[int] = []
+    piece_ends: list[int] = []
     cuts: list[tuple[int, int, int]] = []
     for piece in kept:
+        if piece.apart:
+            cuts.append((len(owners), len(owners), TEMPLATE))
         if piece.owner == TEMPLATE and specials is not None:
             for match in specials.finditer(piece.text):
                 mark = backend.marks[match[0]]
@@ -60,6 +65,8 @@ def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: It
                     end = _space_after(text, end)
                 cuts.append((start, end, mark.id))
         owners += [piece.owner] * len(piece.text)
+        piece_ends += [len(owners)] * len(piece.text)
+    piece_ends.append(0)  # nothing lies within what begins at the end
     ids: list[int] = []
     owner: list[int] = []
     place = 0
@@ -67,7 +74,13 @@ def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: It
         if place < start:
             encoding = backend.encode(text[place:start], at_start=place == 0)
             ids += encoding.ids
-            owner += [_owner(owners, place + first, place + last) for first, last in encoding.spans]
+            # Most tokens lie within one piece.
+            owner += [
+                owners[place + first]
+                if place + last <= piece_ends[place + first]
+                else _owner(owners, place + first, place + last)
+                for first, last in encoding.spans
+            ]
         if index != TEMPLATE:
             ids.append(index)
             owner.append(TEMPLATE)

@@ -1,9 +1,8 @@
-"""Documents packed into rows, and rows drawn in batches."""
+"""Documents packed into rows."""
 
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.data.rows import Document, Rows, batches, pack
+from mlx_suite.data.rows import Document, Rows, pack
 from mlx_suite.microworld import make_world
 from mlx_suite.pretrain.corpus import documents
 
@@ -31,10 +30,6 @@ def texts(rows: Rows) -> list[tuple[int, ...]]:
             if number:
                 found.append(tuple(int(tokens[place]) for place in places))
     return found
-
-
-def drawn(rows: int, size: int, seed: int, start: int, count: int) -> list[list[int]]:
-    return [batch.tolist() for batch in islice(batches(rows, size, seed, start), count)]
 
 
 # ---- packing
@@ -160,43 +155,3 @@ def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
     assert np.array_equal(again.document, rows.document)
     assert np.array_equal(again.target_weights, rows.target_weights)
     assert (again.dropped, again.tokens.dtype) == (1, np.uint32)
-
-
-# ---- batches
-
-
-def test_a_batch_is_known_from_seed_epoch_and_position() -> None:
-    epoch = np.random.default_rng([5, 0]).permutation(7).tolist()
-    following = np.random.default_rng([5, 1]).permutation(7).tolist()
-
-    assert drawn(7, 3, seed=5, start=0, count=4) == [epoch[:3], epoch[3:6], following[:3], following[3:6]]
-
-
-@settings(max_examples=50, deadline=None)
-@given(rows=st.integers(1, 20), size=st.integers(1, 6), seed=st.integers(0, 9), start=st.integers(0, 50))
-def test_whoever_goes_on_reads_what_an_undisturbed_run_reads(rows: int, size: int, seed: int, start: int) -> None:
-    size = min(size, rows)
-    assert drawn(rows, size, seed, start, 8) == drawn(rows, size, seed, 0, start + 8)[start:]
-
-
-@settings(max_examples=50, deadline=None)
-@given(rows=st.integers(1, 20), size=st.integers(1, 6), seed=st.integers(0, 9))
-def test_an_epoch_reads_no_row_twice(rows: int, size: int, seed: int) -> None:
-    size = min(size, rows)
-    per_epoch = rows // size
-    read = drawn(rows, size, seed, 0, 3 * per_epoch)
-    for epoch in range(3):
-        seen = [row for batch in read[epoch * per_epoch : (epoch + 1) * per_epoch] for row in batch]
-        assert len(seen) == len(set(seen)) == per_epoch * size
-        assert set(seen) <= set(range(rows))
-
-
-def test_epochs_and_seeds_differ_in_their_order() -> None:
-    orders = [drawn(12, 12, seed, start, 1)[0] for seed, start in ((0, 0), (0, 1), (1, 0))]
-    assert all(sorted(order) == list(range(12)) for order in orders)
-    assert orders[0] != orders[1] != orders[2] != orders[0]
-
-
-def test_rows_are_left_over_by_chance_and_not_always_the_same() -> None:
-    seen = {row for batch in drawn(5, 4, seed=0, start=0, count=12) for row in batch}
-    assert seen == {0, 1, 2, 3, 4}

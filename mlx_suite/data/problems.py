@@ -1,0 +1,38 @@
+"""What is wrong with a row, and where it stands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlx_suite.runtime.errors import UserError
+
+SHOWN = 20
+"""Problems in one error message; the rest are counted."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in the data that cannot be trained on."""
+
+    place: str
+    """`file:line`, `file#row`, or the file."""
+    what: str
+    """What is wrong, and what was expected."""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}"
+
+
+def refusal(problems: Sequence[Problem], where: str, *, all_lost: bool = False) -> UserError:
+    """All problems as one error: the first twenty by name, the others counted.
+
+    `all_lost` says that nothing remains without these rows, so that leaving them out is no way out.
+    """
+    count = len(problems)
+    more = [f"and {count - SHOWN:,} more"] if count > SHOWN else []
+    what = "There is a problem with the data" if count == 1 else f"There are {count:,} problems with the data"
+    return UserError(
+        what + (", and nothing is left to train on" if all_lost else ""),
+        where=where,
+        fix="mend them" if all_lost else "mend them, or leave these rows out with --skip-bad",
+        details=[str(problem) for problem in problems[:SHOWN]] + more,
+    )

@@ -1,0 +1,230 @@
+"""Which tokens are trained: answers and the tokens that end them, known from how the text was made."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlx_suite.data.encoding import TRAIN_ON, encode_all
+from mlx_suite.data.example import Example
+from mlx_suite.data.styles import STYLES
+from mlx_suite.finetune.settings import CHOICES
+from mlx_suite.modeling.hub import resolve
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.text import ChatTemplate, Message, encode_chat, load_chat_template, load_tokenizer
+from tests.data.story import FAMILIES, Families, document, encoded, problem, said, shown, trained
+from tests.text.conftest import Family
+
+CHAT_STOPS = {
+    "llama3": "<|eot_id|>",
+    "llama31": "<|eot_id|>",
+    "gemma2": "<end_of_turn>",
+    "mistral": "</s>",
+    "phi3": "<|end|>",
+    "qwen2": "<|im_end|>",
+    "qwen25": "<|im_end|>",
+}
+"""What each template writes behind an answer."""
+TEXT_STOPS = CHAT_STOPS | {"gemma2": "<eos>", "phi3": "<|endoftext|>"}
+"""What each tokenizer calls EOS."""
+
+EXCHANGES = said("S: Be brief.", "U: What is it?", "A: The fox.", "U: And this?", "A: The lazy dog.")
+
+
+def with_template(one: Family, source: str) -> Family:
+    template = ChatTemplate(source=source, special_tokens=one.tokenizer.settings.roles)
+    return Family(folder=one.folder, tokenizer=one.tokenizer, template=template)
+
+
+def test_what_can_be_trained_on_is_what_can_be_chosen() -> None:
+    assert set(TRAIN_ON) == set(CHOICES["train_on"])
+
+
+class TestWhatIsTrained:
+    """Gemma's template, which writes a newline behind its stop token."""
+
+    @pytest.fixture
+    def gemma(self, family: Families) -> Family:
+        return family("gemma2")
+
+    def test_assistant_trains_every_answer_and_the_token_that_ends_it(self, gemma: Family) -> None:
+        made = document(gemma, said("U: a", "A: b", "U: c", "A: d"), train_on="assistant")
+        assert shown(made, gemma.tokenizer) == (
+            "<bos><start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\n[b<end_of_turn>]\n"
+            "<start_of_turn>user\nc<end_of_turn>\n<start_of_turn>model\n[d<end_of_turn>]\n"
+        )
+
+    def test_last_trains_the_last_answer_only(self, gemma: Family) -> None:
+        made = document(gemma, said("U: a", "A: b", "U: c", "A: d"), train_on="last")
+        assert shown(made, gemma.tokenizer) == (
+            "<bos><start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n"
+            "<start_of_turn>user\nc<end_of_turn>\n<start_of_turn>model\n[d<end_of_turn>]\n"
+        )
+
+    def test_all_trains_everything_between_bos_and_the_last_stop_token(self, gemma: Family) -> None:
+        made = document(gemma, said("U: a", "A: b"), train_on="all")
+        assert shown(made, gemma.tokenizer) == (
+            "<bos>[<start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>]\n"
+        )
+
+    def test_an_answer_that_is_marked_so_is_read_but_not_trained(self, gemma: Family) -> None:
+        made = document(gemma, said("U: a", "A: b", "U: c", "A: d", untrained=[1]))
+        assert shown(made, gemma.tokenizer).endswith("b<end_of_turn>\n<start_of_turn>user\nc<end_of_turn>\n"
+                                                     "<start_of_turn>model\n[d<end_of_turn>]\n")  # fmt: skip
+
+    def test_plain_text_is_trained_whole_with_its_end(self, gemma: Family) -> None:
+        made = document(gemma, Example(text="The fox.", place="a.txt"))
+        assert shown(made, gemma.tokenizer) == "<bos>[The fox.<eos>]"
+
+    def test_without_bos_the_first_token_has_nothing_to_be_predicted_from(self, family: Families) -> None:
+        one = family("qwen2")
+        made = document(one, Example(text="fox", place="a.txt"))
+        assert one.tokenizer.decode(made.tokens, skip_special=False) == "fox<|im_end|>"
+        assert list(made.weights) == [0.0] + [1.0] * (len(made) - 1)
+
+
+class TestTheTokenThatEndsAnAnswer:
+    @pytest.mark.parametrize("train_on", TRAIN_ON)
+    @pytest.mark.parametrize("style", STYLES)
+    @pytest.mark.parametrize("name", FAMILIES)
+    def test_it_is_the_last_that_is_trained(self, family: Families, name: str, style: str, train_on: str) -> None:
+        one = family(name)
+        stop = one.tokenizer.id_of((CHAT_STOPS if style == "chat" else TEXT_STOPS)[name])
+        learned = trained(document(one, EXCHANGES, style, train_on))
+        assert learned[-1] == stop
+        assert learned.count(stop) >= (1 if train_on == "last" else 2)
+
+    @pytest.mark.parametrize("style", STYLES)
+    @pytest.mark.parametrize("name", ["tiny-llama3", "tiny-gemma2"])
+    def test_the_shipped_models_would_stop_at_it(self, name: str, style: str) -> None:
+        folder = resolve(name)
+        one = Family(folder=folder, tokenizer=load_tokenizer(folder), template=load_chat_template(folder))
+        learned = trained(document(one, EXCHANGES, style))
+        assert learned[-1] in one.tokenizer.stop_ids
+        assert sum(token in one.tokenizer.special_ids for token in learned) == 2
+
+    def test_a_template_that_writes_none_at_the_end_gets_one(self, family: Families) -> None:
+        source = "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
+        one = with_template(family("llama3"), source)
+        made = document(one, said("U: a", "A: b", "U: c", "A: d"))
+        # The newline belongs to the way to the stop token: untrained, the model would never get there.
+        assert shown(made, one.tokenizer) == (
+            "<|begin_of_text|>user:a\nassistant:[b]\nuser:c\nassistant:[d\n<|eot_id|>]"
+        )
+
+    def test_a_marker_that_opens_the_next_turn_is_not_taken_for_it(self, family: Families) -> None:
+        source = "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>{{ m.content }}{% endfor %}"
+        one = with_template(family("llama3"), source)
+        made = document(one, said("U: a", "A: b", "U: c", "A: d"))
+        assert shown(made, one.tokenizer) == (
+            "<|begin_of_text|><|start_header_id|>user<|end_header_id|>a<|start_header_id|>assistant<|end_header_id|>[b]"
+            "<|start_header_id|>user<|end_header_id|>c<|start_header_id|>assistant<|end_header_id|>[d<|eot_id|>]"
+        )
+
+
+class TestNothingToTrainOn:
+    """It is refused by name; no document is without a trained token."""
+
+    @pytest.fixture
+    def llama(self, family: Families) -> Family:
+        return family("llama3")
+
+    def test_an_answer_of_which_the_template_leaves_nothing(self, llama: Family) -> None:
+        expected = "rows.jsonl:1: nothing to train on: the answer is empty"
+        for style in ("chat", "alpaca", "phi3"):
+            assert problem(llama, said("U: Hi", "A:  \n"), style) == expected
+
+    def test_answers_that_are_marked_not_to_be_trained(self, llama: Family) -> None:
+        example = said("U: a", "A: b", "U: c", "A: d", untrained=[1, 3])
+        assert problem(llama, example) == (
+            "rows.jsonl:1: nothing to train on: every answer is marked as not to be trained"
+        )
+        example = said("U: a", "A: b", "U: c", "A: d", untrained=[3])
+        assert problem(llama, example, train_on="last") == (
+            "rows.jsonl:1: nothing to train on: the last answer is marked as not to be trained"
+        )
+
+    def test_a_conversation_without_an_answer(self, llama: Family) -> None:
+        assert problem(llama, said("U: a")) == "rows.jsonl:1: nothing to train on: no turn of the assistant"
+
+    def test_an_empty_text(self, llama: Family) -> None:
+        assert problem(llama, Example(text="", place="a.txt")) == "a.txt: nothing to train on: the text is empty"
+
+    def test_the_others_stay_in_their_order(self, llama: Family) -> None:
+        found = encoded(llama, said("U: a", "A: b"), said("U: a", "A:  "), said("U: c", "A: d"))
+        assert [llama.tokenizer.decode(trained(one)) for one in found.documents] == ["b", "d"]
+        assert len(found.problems) == 1
+
+
+def test_a_conversation_that_the_template_refuses_is_a_problem_of_its_row(family: Families) -> None:
+    example = said("U: a", "A: b", "A: c")
+    assert problem(family("gemma2"), example) == (
+        "rows.jsonl:1: the chat template refuses this conversation (user, assistant, assistant): Roles must alternate"
+    )
+
+
+def test_a_broken_template_is_one_error_and_not_one_for_each_row(family: Families) -> None:
+    one = with_template(family("llama3"), "{% for %}")
+    with pytest.raises(UserError, match="not valid Jinja"):
+        encoded(one, said("U: a", "A: b"), said("U: c", "A: d"))
+
+
+# ---- for any conversation
+
+CONTENT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.lists(
+    st.sampled_from(["<|eot_id|>", "<end_of_turn>", "<eos>", "[INST]", " ", "\n", "hi", "the fox"]), max_size=5
+).map("".join)
+ANSWER = CONTENT.filter(lambda text: text.strip())
+
+
+@settings(max_examples=60, deadline=None)
+@given(turns=st.lists(st.tuples(CONTENT, ANSWER), min_size=1, max_size=3), system=CONTENT)
+def test_the_trained_tokens_are_the_answers_and_their_stop_tokens(
+    family: Families, turns: list[tuple[str, str]], system: str
+) -> None:
+    messages = [Message("system", system)] if system.strip() else []
+    for question, answer in turns:
+        messages += [Message("user", question), Message("assistant", answer)]
+    for name in ("llama3", "gemma2"):
+        one = family(name)
+        for style in ("chat", "alpaca", "phi3"):
+            stop = (CHAT_STOPS if style == "chat" else TEXT_STOPS)[name]
+            learned = trained(document(one, Example(messages=tuple(messages)), style))
+            expected = "".join(answer.strip() + stop for _, answer in turns)
+            assert one.tokenizer.decode(learned, skip_special=False) == expected
+            assert sum(token in one.tokenizer.special_ids for token in learned) == len(turns)
+
+
+@settings(max_examples=40, deadline=None)
+@given(turns=st.lists(st.tuples(CONTENT, ANSWER), min_size=1, max_size=3))
+def test_tokens_are_those_of_the_rendered_chat_whatever_is_trained(
+    family: Families, turns: list[tuple[str, str]]
+) -> None:
+    messages = [Message(role, text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True)]
+    for name in FAMILIES:
+        one = family(name)
+        rendered = encode_chat(one.tokenizer, one.template, messages).ids
+        for train_on in TRAIN_ON:
+            found = encode_all(
+                [Example(messages=tuple(messages))],
+                style="chat",
+                tokenizer=one.tokenizer,
+                template=one.template,
+                train_on=train_on,
+            )
+            assert [list(made.tokens) for made in found.documents] == [rendered]
+
+
+def test_an_answers_first_token_may_hold_a_space_of_the_template(family: Families) -> None:
+    # Mistral's template writes a space in front of an answer, which is one token with the word behind it.
+    one = family("mistral")
+    made = document(one, said("U: Hi", "A: The fox"))
+    first = next(place for place, weight in enumerate(made.weights) if weight)
+    assert made.tokens[first - 1] == one.tokenizer.id_of("[/INST]")
+    assert one.tokenizer.token_of(made.tokens[first]).startswith("▁")
+
+
+def test_documents_know_their_rows(byte_folder: Path) -> None:
+    one = Family(folder=byte_folder, tokenizer=load_tokenizer(byte_folder), template=load_chat_template(byte_folder))
+    assert document(one, said("U: a", "A: b")).place == "rows.jsonl:1"

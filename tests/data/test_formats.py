@@ -1,0 +1,335 @@
+"""What a row means in each format, and everything that can be wrong with it."""
+
+from typing import Any
+
+import pytest
+
+from mlx_suite.data.example import Example
+from mlx_suite.data.formats import FORMATS, detect, fold_tools, read_example, unknown_format
+from mlx_suite.data.records import Record
+from mlx_suite.text import Message
+
+
+def example(format: str, row: dict[str, Any] | str) -> Example:
+    found = read_example(Record("a.jsonl:1", row), FORMATS[format])
+    assert isinstance(found, Example), found
+    assert found.place == "a.jsonl:1"
+    return found
+
+
+def faults(format: str, row: dict[str, Any] | str) -> list[str]:
+    found = read_example(Record("a.jsonl:1", row), FORMATS[format])
+    assert isinstance(found, tuple), found
+    assert {problem.place for problem in found} == {"a.jsonl:1"}
+    return [problem.what for problem in found]
+
+
+def openai(*turns: tuple[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+def sharegpt(*turns: tuple[str, Any]) -> dict[str, Any]:
+    return {"conversations": [{"from": role, "value": content} for role, content in turns]}
+
+
+QUESTION, ANSWER = ("user", "Why?"), ("assistant", "So.")
+
+
+class TestMessages:
+    def test_turns_are_kept_in_order_and_as_they_are_written(self) -> None:
+        row = openai(("system", "Be brief."), QUESTION, ANSWER, ("user", " <|eot_id|>\n"), ("assistant", "- No.\n"))
+        assert example("messages", row | {"id": "5d-000012", "seed": 7}).messages == (
+            Message("system", "Be brief."),
+            Message("user", "Why?"),
+            Message("assistant", "So."),
+            Message("user", " <|eot_id|>\n"),
+            Message("assistant", "- No.\n"),
+        )
+
+    def test_an_answer_can_be_ruled_out(self) -> None:
+        turns = [
+            {"role": "user", "content": "Why?"},
+            {"role": "assistant", "content": "Dunno.", "weight": 0},
+            {"role": "user", "content": "Why?"},
+            {"role": "assistant", "content": "Because.", "train": False},
+            {"role": "user", "content": "Why?"},
+            {"role": "assistant", "content": "So.", "weight": 1, "train": None},
+        ]
+        read = example("messages", {"messages": turns}).messages
+        assert [message.trained for message in read] == [True, False, True, False, True, True]
+
+    def test_a_weight_in_between_is_a_problem(self) -> None:
+        turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "weight": 0.5}]
+        assert faults("messages", {"messages": turns}) == ['turn 2, "weight" is the number 0.5; expected 0 or 1']
+
+    def test_parts_of_text_are_joined_and_other_parts_refused(self) -> None:
+        parts = [{"type": "text", "text": "Why"}, {"type": "text", "text": "oh why?"}]
+        assert example("messages", openai(("user", parts), ANSWER)).messages[0].content == "Why\noh why?"
+        picture = [{"type": "image_url", "image_url": {"url": "a.png"}}]
+        assert faults("messages", openai(("user", picture), ANSWER)) == [
+            'turn 1, "content" holds a part of type image_url; expected text, or parts {"type": "text", "text": …}'
+        ]
+
+    def test_json_in_a_cell_is_read(self) -> None:
+        cell = '[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]'
+        assert example("messages", {"messages": cell}) == example("messages", openai(QUESTION, ANSWER))
+        [fault] = faults("messages", {"messages": "[{'role': 'user'}]"})
+        assert fault.startswith('"messages" is text, but not JSON (Expecting property name enclosed in double quotes')
+
+    def test_an_empty_system_text_counts_as_none(self) -> None:
+        assert example("messages", openai(("system", " "), QUESTION, ANSWER)).messages[0].role == "user"
+
+    def test_several_turns_of_one_side_are_left_to_the_template(self) -> None:
+        assert len(example("messages", openai(QUESTION, QUESTION, ANSWER)).messages) == 3
+
+    def test_an_answer_may_open_a_longer_conversation(self) -> None:
+        assert len(example("messages", openai(("assistant", "Hello!"), QUESTION, ANSWER)).messages) == 3
+
+    @pytest.mark.parametrize(
+        ("row", "expected"),
+        [
+            (
+                openai(QUESTION, ("robot", "So.")),
+                ["unknown \"role\" 'robot'; expected system, user, assistant or tool"],
+            ),
+            (openai(QUESTION, ("asistant", "So.")), ["unknown \"role\" 'asistant'; did you mean assistant?"]),
+            (openai(QUESTION, (None, "So.")), ['turn 2 does not say who speaks; expected {"role": …, "content": …}']),
+            (openai(("user", ""), ANSWER), ['turn 1, "content" is empty; expected text']),
+            (openai(("user", "Why?"), ("assistant", None)), ['turn 2, "content" is null; expected text']),
+            (openai(("user", 7), ANSWER), ['turn 1, "content" is the number 7; expected text']),
+            (
+                openai(QUESTION, ("assistant", "None")),
+                ['turn 2, "content" is the word None, as programs write it for nothing; expected an answer'],
+            ),
+            (
+                openai(QUESTION, ("assistant", "a\ud83d")),
+                ["turn 2, \"content\" holds half of a character, '\\ud83d'; expected whole ones"],
+            ),
+            (openai(QUESTION), ["no turn of the assistant; expected an answer to learn"]),
+            (openai(ANSWER), ["nothing before the answer; expected a question"]),
+            (
+                openai(QUESTION, ANSWER, QUESTION),
+                ["ends with a question that nobody answers; expected an answer at the end"],
+            ),
+            (
+                openai(QUESTION, ANSWER, ("tool", "4")),
+                ["ends with the result of a tool; expected an answer at the end"],
+            ),
+            (
+                openai(QUESTION, ("system", "Be brief."), ANSWER),
+                ["turn 2: the system text is not first; expected it before all other turns"],
+            ),
+            ({"messages": []}, ['"messages" is empty; expected a list of turns']),
+            ({"messages": "{}"}, ['"messages" is an object; expected a list of turns']),
+            ({"messages": ["Why?"]}, ['turn 1 is text; expected {"role": …, "content": …}']),
+            (
+                {"messages": [{"from": "human", "value": "Why?"}]},
+                ['turn 1 does not say who speaks; expected {"role": …, "content": …}, found "from", "value"'],
+            ),
+            (
+                {"prompt": "Why?"},
+                ['expected messages, {"messages": [{"role": …, "content": …}, …]}; found the keys "prompt"'],
+            ),
+        ],
+    )
+    def test_a_defect_is_said_with_what_was_expected(self, row: dict[str, Any], expected: list[str]) -> None:
+        found = faults("messages", row)
+        assert len(found) == len(expected)
+        assert all(part in fault for part, fault in zip(expected, found, strict=True)), found
+
+    def test_all_defects_of_a_row_are_said_at_once(self) -> None:
+        assert faults("messages", openai(("user", ""), ("robot", "So."), ("assistant", None))) == [
+            'turn 1, "content" is empty; expected text',
+            "turn 2: unknown \"role\" 'robot'; expected system, user, assistant or tool",
+            'turn 3, "content" is null; expected text',
+        ]
+
+
+class TestTools:
+    CALL = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Köln"}'}},
+            {"id": "c2", "type": "function", "function": {"name": "clock", "arguments": {}}},
+        ],
+    }
+    TURNS = [
+        {"role": "user", "content": "Is it raining?"},
+        CALL,
+        {"role": "tool", "name": "weather", "content": "4 °C, rain"},
+        {"role": "tool", "content": "12:30"},
+        {"role": "assistant", "content": "It is."},
+    ]
+
+    def test_calls_and_results_are_kept_as_text(self) -> None:
+        assert example("messages", {"messages": self.TURNS}).messages == (
+            Message("user", "Is it raining?"),
+            Message(
+                "assistant", '{"name": "weather", "arguments": {"city": "Köln"}}\n{"name": "clock", "arguments": {}}'
+            ),
+            Message("tool", "weather: 4 °C, rain"),
+            Message("tool", "12:30"),
+            Message("assistant", "It is."),
+        )
+
+    def test_the_tools_are_told_in_the_system_text(self) -> None:
+        tools = [{"name": "weather"}, {"name": "clock"}]
+        text = 'Tools:\n{"name": "weather"}\n{"name": "clock"}'
+        assert example("messages", {"messages": self.TURNS, "tools": tools}).messages[0] == Message("system", text)
+        with_system = [{"role": "system", "content": "Be brief."}, *self.TURNS]
+        first = example("messages", {"messages": with_system, "tools": '[{"name": "weather"}, {"name": "clock"}]'})
+        assert first.messages[0] == Message("system", "Be brief.\n\n" + text)
+
+    def test_for_templates_without_tools_results_become_one_turn_of_the_user(self) -> None:
+        folded = fold_tools(example("messages", {"messages": self.TURNS}).messages)
+        assert [message.role for message in folded] == ["user", "assistant", "user", "assistant"]
+        assert folded[2] == Message("user", "[tool] weather: 4 °C, rain\n\n[tool] 12:30")
+
+    def test_without_tools_nothing_is_folded(self) -> None:
+        messages = [Message("user", "Why?"), Message("user", "Oh why?"), Message("assistant", "So.")]
+        assert fold_tools(messages) == messages
+
+    def test_a_question_behind_a_result_joins_it(self) -> None:
+        messages = [Message("tool", "12:30"), Message("user", "And now?")]
+        assert fold_tools(messages) == [Message("user", "[tool] 12:30\n\nAnd now?")]
+
+
+class TestShareGpt:
+    def test_its_many_names_mean_three_roles(self) -> None:
+        row = sharegpt(
+            ("system", "Be brief."),
+            ("human", "1"),
+            ("gpt", "2"),
+            ("user", "3"),
+            ("Bing", "4"),
+            ("human", "5"),
+            ("bard", "6"),
+        )
+        assert [(message.role, message.content) for message in example("sharegpt", row).messages] == [
+            ("system", "Be brief."),
+            ("user", "1"),
+            ("assistant", "2"),
+            ("user", "3"),
+            ("assistant", "4"),
+            ("user", "5"),
+            ("assistant", "6"),
+        ]
+
+    def test_a_system_text_beside_the_turns_comes_first(self) -> None:
+        row = sharegpt(("human", "Why?"), ("gpt", "So.")) | {"system": "Be brief."}
+        assert example("sharegpt", row).messages[0] == Message("system", "Be brief.")
+
+    def test_two_different_system_texts_are_a_problem(self) -> None:
+        row = sharegpt(("system", "Be brief."), ("human", "Why?"), ("gpt", "So.")) | {"system": "Be long."}
+        assert faults("sharegpt", row) == ['two system texts, one in "system" and one in the first turn; expected one']
+
+    def test_roles_of_openai_are_understood_too(self) -> None:
+        row = {"conversations": openai(QUESTION, ANSWER)["messages"]}
+        assert example("sharegpt", row) == example("messages", openai(QUESTION, ANSWER))
+
+    def test_two_turns_of_one_side_mean_that_one_is_lost(self) -> None:
+        row = sharegpt(("human", "Why?"), ("human", "Oh why?"), ("gpt", "So."), ("gpt", "So!"))
+        assert faults("sharegpt", row) == [
+            "turns 1 and 2 are both of the user; expected them in turn",
+            "turns 3 and 4 are both of the assistant; expected them in turn",
+        ]
+
+    def test_an_unknown_role_is_named(self) -> None:
+        assert faults("sharegpt", sharegpt(("human", "Why?"), ("narrator", "So."))) == [
+            "turn 2: unknown \"from\" 'narrator'; expected human, gpt, system or tool"
+        ]
+
+
+class TestAlpaca:
+    def test_the_input_is_the_context_of_the_question(self) -> None:
+        assert example("alpaca", {"instruction": "Sum up.", "input": "A long text.", "output": "Short."}) == Example(
+            messages=(Message("user", "Sum up."), Message("assistant", "Short.")),
+            context="A long text.",
+            place="a.jsonl:1",
+        )
+
+    @pytest.mark.parametrize("row", [{"input": ""}, {"input": None}, {}])
+    def test_without_an_input_there_is_no_context(self, row: dict[str, Any]) -> None:
+        assert example("alpaca", {"instruction": "Why?", "output": "So."} | row).context == ""
+
+    def test_dolly_writes_it_with_other_keys(self) -> None:
+        row = {"instruction": "Sum up.", "context": "A long text.", "response": "Short.", "system": "Be brief."}
+        read = example("alpaca", row)
+        assert read.context == "A long text."
+        assert [message.content for message in read.messages] == ["Be brief.", "Sum up.", "Short."]
+
+    def test_defects_are_named_by_their_keys(self) -> None:
+        row = {"instruction": " ", "input": ["A"], "output": None, "history": [["Who?", "Me."]]}
+        assert faults("alpaca", row) == [
+            '"instruction" is empty; expected text',
+            '"input" is a list; expected text',
+            '"output" is null; expected text',
+            '"history" is not read; write a conversation of several turns as messages',
+        ]
+
+
+class TestCompletion:
+    @pytest.mark.parametrize(
+        ("question", "answer"),
+        [("prompt", "completion"), ("prompt", "response"), ("question", "answer"), ("query", "response")],
+    )
+    def test_a_pair_is_a_question_and_an_answer(self, question: str, answer: str) -> None:
+        assert example("completion", {question: "Why?", answer: "So.", "id": 7}).messages == (
+            Message("user", "Why?"),
+            Message("assistant", "So."),
+        )
+
+    def test_what_programs_write_for_nothing_is_no_answer(self) -> None:
+        assert faults("completion", {"prompt": "Why?", "completion": "nan"}) == [
+            '"completion" is the word nan, as programs write it for nothing; expected an answer'
+        ]
+        assert faults("completion", {"prompt": "Why?", "completion": float("nan")}) == [
+            '"completion" is the number nan; expected text'
+        ]
+
+
+class TestText:
+    def test_text_stays_text(self) -> None:
+        assert example("text", {"text": "Once upon"}) == Example(text="Once upon", place="a.jsonl:1")
+        assert example("text", "Once upon") == Example(text="Once upon", place="a.jsonl:1")
+
+    def test_no_text_is_a_problem(self) -> None:
+        assert faults("text", {"text": ""}) == ['"text" is empty; expected text']
+        assert faults("text", {"text": None}) == ['"text" is null; expected text']
+
+    def test_a_text_file_holds_no_conversation(self) -> None:
+        assert faults("alpaca", "Once upon") == [
+            'expected alpaca, {"instruction": …, "input": …, "output": …}; found plain text'
+        ]
+
+
+class TestDetect:
+    def records(self, *rows: dict[str, Any] | str) -> list[Record]:
+        return [Record("a", row) for row in rows]
+
+    @pytest.mark.parametrize(
+        ("name", "row"),
+        [
+            ("messages", openai(QUESTION, ANSWER) | {"prompt": "Why?", "completion": "So."}),
+            ("messages", {"messages": "[]", "instruction_reason": "stop"}),
+            ("sharegpt", sharegpt(("human", "Why?")) | {"instruction": "Why?", "response": "So."}),
+            ("alpaca", {"instruction": "Why?", "input": "", "output": "So.", "text": "Why? So."}),
+            ("completion", {"question": "Why?", "answer": None}),
+            ("text", {"text": "Once upon", "messages": None, "meta": {}}),
+            ("text", "Once upon"),
+        ],
+    )
+    def test_a_row_is_known_by_its_keys(self, name: str, row: dict[str, Any] | str) -> None:
+        assert detect(self.records(row)) == FORMATS[name]
+
+    def test_most_rows_decide_not_the_first(self) -> None:
+        rows = self.records({"text": "Once"}, {"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"})
+        assert detect(rows) == FORMATS["completion"]
+
+    def test_rows_without_known_keys_have_no_format(self) -> None:
+        rows = self.records({"prompt": "a", "chosen": "b", "rejected": "c"})
+        assert detect(rows) is None
+        assert unknown_format(rows).startswith(
+            'no known format: found the keys "prompt", "chosen", "rejected"; expected'
+        )

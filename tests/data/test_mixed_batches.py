@@ -1,0 +1,93 @@
+"""Rows of several lengths: every document once an epoch, short ones in short rows, next to no padding."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlx_suite.data.batches import EMPTY, PackedBatches, padding, share
+from mlx_suite.data.mixed_batches import mixed_batches
+from mlx_suite.data.rows import Document, pack
+
+
+def of_lengths(*lengths: int) -> list[Document]:
+    """Each document repeats its number, from 1; its first token is not trained."""
+    return [Document([i + 1] * n, [0.0] + [1.0] * (n - 1)) for i, n in enumerate(lengths)]
+
+
+def log_normal(count: int) -> list[Document]:
+    """Lengths as instruction data has them: median 150 tokens, a few ten times as long."""
+    lengths = np.random.default_rng(0).lognormal(mean=5.0, sigma=0.8, size=count).clip(8, 2048).astype(int)
+    return of_lengths(*map(int, lengths))
+
+
+def test_short_documents_have_short_rows_and_a_batch_as_many_tokens() -> None:
+    # 16 of 128 tokens fill 8 rows of 256, which are a batch; two of 600 need a row of 1024 each.
+    batches = mixed_batches(of_lengths(*[128] * 16, 600, 600), length=1024, size=2)
+    shapes = sorted(batches.take(chosen).tokens.shape for chosen in batches.order(0, 0))
+    assert shapes == [(2, 1024), (8, 256)]
+
+
+def test_what_does_not_fill_a_batch_of_short_rows_goes_into_longer_ones() -> None:
+    batches = mixed_batches(of_lengths(*[128] * 15, 600, 600), length=1024, size=2)
+    # 7 rows of 256 and half of one: no batch of 8. 3 rows of 512 and most of one: no batch of 4.
+    assert [part.rows.tokens.shape for part in batches.parts] == [(4, 1025)]
+    assert len(mixed_batches(of_lengths(*[128] * 16), length=1024, size=2).parts) == 1
+
+
+def test_where_the_longest_is_short_all_rows_are_of_one_length() -> None:
+    [part] = mixed_batches(of_lengths(9, 300, 30), length=320, size=4).parts
+    assert part.rows.tokens.shape == (2, 321)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(2, 1000), min_size=1, max_size=80), size=st.integers(1, 3), machines=st.integers(1, 3)
+)
+def test_an_epoch_reads_every_document_once_on_any_number_of_machines(
+    lengths: list[int], size: int, machines: int
+) -> None:
+    batches = mixed_batches(of_lengths(*lengths), length=1024, size=size)
+    for epoch in range(2):
+        order = batches.order(1, epoch)
+        assert len(order) == batches.per_epoch
+        read: Counter[int] = Counter()
+        for chosen in order:
+            assert (chosen != EMPTY).any()
+            for rank in range(machines):
+                batch = batches.take(share(chosen, rank, machines))
+                read.update(batch.targets[: batch.trained].tolist())
+        assert read == {i + 1: n - 1 for i, n in enumerate(lengths)}
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_and_mixes_the_lengths() -> None:
+    batches = mixed_batches(of_lengths(*[100] * 64, *[500] * 16), length=1024, size=1)
+    orders = [[chosen.tolist() for chosen in batches.order(s, e)] for s, e in ((0, 0), (0, 1), (1, 0), (0, 0))]
+    assert orders[0] == orders[3] != orders[1] != orders[2] != orders[0]
+    widths = [batches.take(chosen).tokens.shape[1] for chosen in batches.order(0, 0)]
+    assert len(set(widths)) > 1 and widths != sorted(widths) != widths[::-1]
+
+
+def test_the_padding_stays_below_two_percent_and_nearly_half_of_the_scores_go() -> None:
+    documents = log_normal(2000)
+    mixed, packed = mixed_batches(documents, 2048, 4), PackedBatches(pack(documents, 2048), 4)
+    assert padding(mixed) < 0.02
+    scores = [
+        sum(batches.take(chosen).tokens.size * batches.take(chosen).tokens.shape[1] for chosen in batches.order(0, 0))
+        for batches in (mixed, packed)
+    ]
+    assert scores[0] < 0.55 * scores[1]
+
+
+def test_what_has_nothing_to_learn_is_left_out() -> None:
+    silent = Document([7] * 5, [0.0] * 5)
+    batches = mixed_batches([*of_lengths(9, 9), silent], length=256, size=1)
+    assert sum(batches.take(chosen).trained for chosen in batches.order(0, 0)) == 16
+
+
+@pytest.mark.parametrize("chosen", [[EMPTY, EMPTY]])
+def test_a_share_of_empty_rows_trains_nothing(chosen: list[int]) -> None:
+    batch = mixed_batches(of_lengths(5, 5), length=256, size=2).take(np.array(chosen))
+    assert (batch.trained, batch.total) == (0, 0.0)

@@ -1,0 +1,249 @@
+"""Reading files row by row, whatever is in them."""
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlx_suite.data.problems import Problem
+from mlx_suite.data.records import Record, data_suffix, read_records
+from mlx_suite.runtime.errors import UserError
+
+
+def read(folder: Path, name: str, content: str | bytes) -> list[Record | Problem]:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return list(read_records(path))
+
+
+class TestJsonLines:
+    def test_each_line_is_a_record_with_its_number(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.jsonl", '{"text": "one"}\n{"text": "two"}') == [
+            Record("a.jsonl:1", {"text": "one"}),
+            Record("a.jsonl:2", {"text": "two"}),
+        ]
+
+    def test_blank_lines_a_byte_order_mark_and_windows_ends_are_no_matter(self, tmp_path: Path) -> None:
+        content = b'\xef\xbb\xbf{"text": "one"}\r\n\r\n  \r\n{"text": "two"}\r\n'
+        assert read(tmp_path, "a.jsonl", content) == [
+            Record("a.jsonl:1", {"text": "one"}),
+            Record("a.jsonl:4", {"text": "two"}),
+        ]
+
+    def test_a_separator_of_unicode_does_not_end_a_line(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.jsonl", '{"text": "one\u2028two\x85"}\n') == [
+            Record("a.jsonl:1", {"text": "one\u2028two\x85"})
+        ]
+
+    def test_a_bad_line_is_named_with_its_column_and_the_next_is_read(self, tmp_path: Path) -> None:
+        content = '{"text": "one"}\n{"prompt": "Why?" "completion": "So."}\n{"text": "two"}\n'
+        assert read(tmp_path, "a.jsonl", content)[1:] == [
+            Problem(
+                "a.jsonl:2",
+                "column 19: Expecting ',' delimiter, near " + repr('{"prompt": "Why?" "completion": "So."}'),
+            ),
+            Record("a.jsonl:3", {"text": "two"}),
+        ]
+
+    def test_of_a_long_line_only_the_surroundings_are_shown(self, tmp_path: Path) -> None:
+        [problem] = read(tmp_path, "a.jsonl", '{"text": "' + "a" * 1000 + '\x1b[31m"}')
+        assert isinstance(problem, Problem)
+        # A terminal would turn red.
+        assert "\x1b" not in problem.what
+        assert problem.what.startswith("column 1011: Invalid control character, near …'aaaaaaaa")
+        assert len(problem.what) < 120
+
+    def test_a_value_that_is_no_object_is_a_problem(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.jsonl", "7\nnull\n") == [
+            Problem("a.jsonl:1", 'the record is the number 7; expected an object, {"name": value, …}'),
+            Problem("a.jsonl:2", 'the record is null; expected an object, {"name": value, …}'),
+        ]
+
+    def test_bytes_that_are_not_utf8_are_named(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.jsonl", b'{"text": "caf\xe9"}\n{"text": "two"}\n') == [
+            Problem("a.jsonl:1", 'byte 0xe9 is not UTF-8, near \'{"text": "caf\ufffd"}\'; save the file as UTF-8'),
+            Record("a.jsonl:2", {"text": "two"}),
+        ]
+
+    def test_utf16_is_recognised(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.jsonl", '{"text": "one"}\n'.encode("utf-16")) == [
+            Problem("a.jsonl", "the file is UTF-16; save it as UTF-8")
+        ]
+
+    def test_deep_nesting_and_endless_numbers_are_problems(self, tmp_path: Path) -> None:
+        deep, number = read(tmp_path, "a.jsonl", '{"a":' * 200_000 + "\n" + "9" * 5000)
+        assert deep == Problem("a.jsonl:1", "the record is nested too deeply")
+        assert isinstance(number, Problem) and number.place == "a.jsonl:2"
+
+    def test_an_array_under_the_name_of_lines_is_read_as_an_array(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.jsonl", '[\n{"text": "one"},\n{"text": "two"}\n]') == [
+            Record("a.jsonl:2", {"text": "one"}),
+            Record("a.jsonl:3", {"text": "two"}),
+        ]
+
+    def test_a_packed_file_is_unpacked(self, tmp_path: Path) -> None:
+        packed = gzip.compress(b'{"text": "one"}\n')
+        assert read(tmp_path, "a.jsonl.gz", packed) == [Record("a.jsonl.gz:1", {"text": "one"})]
+
+    def test_a_packed_file_cut_short_is_a_problem(self, tmp_path: Path) -> None:
+        [*_, problem] = read(tmp_path, "a.jsonl.gz", gzip.compress(b'{"text": "one"}\n' * 9)[:-9])
+        assert isinstance(problem, Problem)
+        assert problem.what.startswith("the packed file is damaged (")
+
+
+class TestJson:
+    def test_a_record_of_an_array_has_the_line_on_which_it_begins(self, tmp_path: Path) -> None:
+        content = json.dumps([{"text": "one"}, {"text": "two", "n": [1, 2]}, {"text": "three"}], indent=2)
+        assert [record.place for record in read(tmp_path, "a.json", content)] == ["a.json:2", "a.json:5", "a.json:12"]
+
+    def test_an_object_with_one_list_holds_the_records(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.json", '{"version": 1, "data": [{"text": "one"}, 2]}') == [
+            Record("a.json#1", {"text": "one"}),
+            Problem("a.json#2", 'the record is the number 2; expected an object, {"name": value, …}'),
+        ]
+
+    def test_two_lists_leave_open_which_is_meant(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.json", '{"train": [{}], "test": []}') == [
+            Problem("a.json", 'the object holds several lists ("train", "test"); expected one list of records')
+        ]
+
+    def test_one_conversation_is_a_record_though_it_is_a_list(self, tmp_path: Path) -> None:
+        row = {"messages": [{"role": "user", "content": "Hi"}]}
+        assert read(tmp_path, "a.json", json.dumps(row, indent=1)) == [Record("a.json:1", row)]
+
+    def test_an_object_with_a_list_of_words_is_a_record_itself(self, tmp_path: Path) -> None:
+        row = {"prompt": "Why?", "completion": "So.", "tags": ["short", "vague"]}
+        assert read(tmp_path, "a.json", json.dumps(row)) == [Record("a.json:1", row)]
+
+    def test_what_is_neither_an_array_nor_an_object_is_a_problem(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.json", "\n0") == [
+            Problem("a.json:2", 'the record is the number 0; expected an object, {"name": value, …}')
+        ]
+
+    def test_lines_under_the_name_of_json_are_read_as_lines(self, tmp_path: Path) -> None:
+        content = '{"text": "one"}\n{"text": two}\n{"text": "three"}\n'
+        places = [(type(found), found.place) for found in read(tmp_path, "a.json", content)]
+        assert places == [(Record, "a.json:1"), (Problem, "a.json:2"), (Record, "a.json:3")]
+
+    def test_a_mistake_ends_an_array_and_is_said_to(self, tmp_path: Path) -> None:
+        content = '[\n {"text": "one"},\n {"text": \'two\'},\n {"text": "three"}\n]'
+        assert read(tmp_path, "a.json", content) == [
+            Record("a.json:2", {"text": "one"}),
+            Problem(
+                "a.json:3",
+                "column 11: Expecting value, near " + repr(" {\"text\": 'two'},") + "; what follows is not read",
+            ),
+        ]
+
+    @pytest.mark.parametrize(
+        ("content", "place", "what"),
+        [
+            ('[{"text": "one"}', "a.json:1", "column 17: Expecting ',' or ']' behind a record"),
+            ('[{"text": "one"},\n]', "a.json:2", "column 1: Expecting value"),
+            ('[{"text": "one"}]\n[]', "a.json:2", "column 1: Extra data behind the array"),
+        ],
+    )
+    def test_an_array_that_ends_oddly_is_a_problem(self, tmp_path: Path, content: str, place: str, what: str) -> None:
+        record, problem = read(tmp_path, "a.json", content)
+        assert isinstance(record, Record) and isinstance(problem, Problem)
+        assert (problem.place, problem.what.split(", near")[0]) == (place, what)
+
+    def test_nothing_holds_no_records(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.json", "\n") == read(tmp_path, "b.json", "[ ]") == read(tmp_path, "c.jsonl", "") == []
+
+
+class TestTables:
+    def test_a_row_has_the_line_on_which_it_begins(self, tmp_path: Path) -> None:
+        content = 'prompt,completion\r\nWhy?,"So\nand, ""so""."\r\n\r\nHow?,Thus.\r\n'
+        assert read(tmp_path, "a.csv", content) == [
+            Record("a.csv:2", {"prompt": "Why?", "completion": 'So\nand, "so".'}),
+            Record("a.csv:5", {"prompt": "How?", "completion": "Thus."}),
+        ]
+
+    def test_a_ragged_row_is_a_problem(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.csv", "prompt,completion\nWhy?\nHow?,Thus,so\nWho?,Me.\n") == [
+            Problem("a.csv:2", "1 cells; expected 2, as in the header (prompt, completion)"),
+            Problem("a.csv:3", "3 cells; expected 2, as in the header (prompt, completion)"),
+            Record("a.csv:4", {"prompt": "Who?", "completion": "Me."}),
+        ]
+
+    def test_tabs_and_semicolons_divide_too(self, tmp_path: Path) -> None:
+        row = {"prompt": "Why, oh why?", "completion": "So."}
+        assert read(tmp_path, "a.tsv", "prompt\tcompletion\nWhy, oh why?\tSo.\n") == [Record("a.tsv:2", row)]
+        assert read(tmp_path, "a.csv", "prompt;completion\nWhy, oh why?;So.\n") == [Record("a.csv:2", row)]
+
+    def test_a_quote_that_is_never_closed_is_named_where_it_opens(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.csv", 'text\none\n"two\nthree\n') == [
+            Record("a.csv:2", {"text": "one"}),
+            Problem("a.csv:3", "a quote in this row is never closed"),
+        ]
+
+    def test_a_row_with_bytes_that_are_not_utf8_is_left_out(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.csv", b'text,n\n"one\ncaf\xe9\n",1\ntwo,2\n') == [
+            Problem("a.csv:3", "byte 0xe9 is not UTF-8, near 'caf\ufffd'; save the file as UTF-8"),
+            Record("a.csv:5", {"text": "two", "n": "2"}),
+        ]
+
+    def test_a_header_that_is_not_utf8_leaves_nothing_to_read(self, tmp_path: Path) -> None:
+        [problem] = read(tmp_path, "a.csv", b"t\xe9xt\none\n")
+        assert problem.place == "a.csv:1"
+
+    def test_a_header_that_names_a_column_twice_is_a_problem(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.csv", "text,text\na,b\n") == [
+            Problem("a.csv:1", "the header names 'text' more than once")
+        ]
+
+    def test_a_long_cell_is_no_problem(self, tmp_path: Path) -> None:
+        [record] = read(tmp_path, "a.csv", "text\n" + "a" * 200_000)
+        assert record == Record("a.csv:2", {"text": "a" * 200_000})
+
+
+class TestParquet:
+    def test_rows_are_counted_from_one(self, tmp_path: Path) -> None:
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        rows = [{"messages": [{"role": "user", "content": "Hi"}]}, {"messages": None}]
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+        assert list(read_records(tmp_path / "a.parquet")) == [
+            Record("a.parquet#1", rows[0]),
+            Record("a.parquet#2", {"messages": None}),
+        ]
+
+    def test_a_file_cut_short_is_a_problem(self, tmp_path: Path) -> None:
+        pytest.importorskip("pyarrow")
+        [problem] = read(tmp_path, "a.parquet", b"PAR1 and then nothing")
+        assert isinstance(problem, Problem)
+        assert problem.what.startswith("not a Parquet file that can be read (")
+
+    def test_without_pyarrow_the_extra_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(UserError) as caught:
+            read(tmp_path, "a.parquet", b"")
+        assert caught.value.fix == "pip install 'mlx-suite[parquet]'"
+
+
+class TestOtherFiles:
+    def test_a_text_file_is_one_record(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "a.txt", "one\r\n\ntwo\n") == [Record("a.txt", "one\r\n\ntwo\n")]
+        assert read(tmp_path, "b.txt", " \n") == []
+
+    def test_each_line_of_text_that_is_not_utf8_is_named(self, tmp_path: Path) -> None:
+        places = [found.place for found in read(tmp_path, "a.txt", b"caf\xe9\none\n\xff\n")]
+        assert places == ["a.txt:1", "a.txt:3"]
+
+    def test_an_unknown_kind_of_file_is_refused_with_the_known_ones(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError) as caught:
+            read(tmp_path, "a.xlsx", b"")
+        assert caught.value.what == ".xlsx is not a kind of data that can be read"
+        assert caught.value.fix == "use one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .txt"
+
+    def test_a_file_that_is_not_there_is_explained(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="The file cannot be read: No such file or directory"):
+            list(read_records(tmp_path / "a.jsonl"))
+
+    def test_a_suffix_is_told_without_regard_to_case_and_packing(self) -> None:
+        assert data_suffix("A.JSONL.gz") == ".jsonl"
+        assert data_suffix("a.parquet.gz") == data_suffix("a.gz") == data_suffix("a") == ""
