@@ -87,7 +87,7 @@ def phase_row(number: int, phase: Phase, folder: Path) -> str:
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last: dict[str, Any] = log[-1]
     rows = Rows.load(folder / "rows.npz")
-    read = phase.train.steps * phase.train.batch * (rows.tokens.shape[1] - 1)
+    read = phase.train.steps * phase.batch * (rows.tokens.shape[1] - 1)
     loss = sum(line["loss"] for line in log[-5:]) / len(log[-5:])
     return (
         f"| {number} | {len(rows):,} | {read / 1e6:.1f} M | {last['step']:,} | "

@@ -6,6 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlx_suite.data.batches import PackedBatches
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.gemma2 import Gemma2
 from mlx_suite.modeling.llama import Llama
@@ -60,5 +61,5 @@ def make_model(recipe: Recipe, run: Path) -> Llama | Gemma2:
         folder = run / f"phase-{number + 1}"
         folder.mkdir(exist_ok=True)
         rows = make_rows(recipe, number, tokenizer, template, folder / "rows.npz")
-        train(model, rows, phase.train, folder)
+        train(model, PackedBatches(rows, phase.batch), phase.train, folder)
     return model

@@ -16,6 +16,8 @@ class Phase:
 
     documents: int
     train: TrainSettings
+    batch: int = 16
+    """Rows of a step."""
     drill_share: float = 0.0
     """Of the documents are drills in looking back."""
     practice_share: float = 0.0
@@ -84,7 +86,7 @@ TINY_LLAMA3 = Recipe(
         "mlp_bias": False,
     },
     phases=(
-        Phase(documents=320_000, train=TrainSettings(steps=3600, horizon=4800, streams=2)),
+        Phase(documents=320_000, train=TrainSettings(steps=3600, horizon=4800)),
         Phase(
             documents=150_000,
             train=TrainSettings(steps=800, horizon=3200, warmup=50, seed=1),

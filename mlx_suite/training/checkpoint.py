@@ -1,51 +1,131 @@
 """The whole state of a training run, as a folder written beside and renamed.
 
 A run killed at any moment goes on from its last checkpoint and ends with the weights of an undisturbed one: the
-weights, the optimizer's moments and the step are saved; the data order follows from the step.
+trained weights, the optimizer's moments, the step and the sums of the log are saved; the order of the data and the
+random numbers follow from the step. Each file's checksum is kept with it: a torn or changed file is never trained on.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
-import mlx.optimizers as optim
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten, tree_map_with_path
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import staged_folder
+from mlx_suite.training.learner import Learner
 
 NAME = "checkpoint"
+WHOLE_COPY = "bring a whole copy of the folder back, or delete it to train from the start"
 
 
-def save_checkpoint(run: Path, step: int, model: nn.Module, optimizer: optim.Optimizer) -> None:
-    """Replace `run`/checkpoint by the state after `step` optimizer steps."""
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Where a run stands, beside its arrays."""
+
+    step: int = 0
+    tokens: int = 0
+    """Targets trained so far."""
+    losses: tuple[float, ...] = ()
+    """Of the steps since the last line of the log."""
+    best_loss: float | None = None
+    best_step: int = 0
+    since_best: int = 0
+    """Evaluations since the best one."""
+    ended_early: bool = False
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What the run was begun with: data, model, settings that decide about the weights."""
+
+
+def save_checkpoint(run: Path, state: State, learner: Learner) -> None:
+    """Replace `run`/checkpoint by the state after `state.step` optimizer steps."""
     with staged_folder(run / NAME) as folder:
-        mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))
-        mx.save_safetensors(str(folder / "optimizer.safetensors"), dict(tree_flatten(optimizer.state)))
-        (folder / "state.json").write_text(json.dumps({"step": step}))
+        mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(learner.master["parameters"])))
+        mx.save_safetensors(str(folder / "optimizer.safetensors"), dict(tree_flatten(learner.optimizer.state)))
+        sums = {path.name: _checksum(path) for path in sorted(folder.glob("*.safetensors"))}
+        (folder / "state.json").write_text(json.dumps(asdict(state) | {"sha256": sums}, indent=1) + "\n")
 
 
-def load_checkpoint(run: Path, model: nn.Module, optimizer: optim.Optimizer) -> int:
-    """Restore what `save_checkpoint` wrote; returns the step, 0 where there is no checkpoint yet.
+def read_state(run: Path) -> State | None:
+    """The state of the last checkpoint in `run`; None where there is none.
 
-    Raises UserError for a checkpoint that is damaged or of another model. A kill cannot damage one.
+    Raises UserError for one that is damaged. A kill cannot damage one.
     """
     folder = run / NAME
     if not folder.exists():
-        return 0
+        moved = run / f".{NAME}.old"  # a kill between the two renames of a system that cannot swap folders
+        if not moved.exists():
+            return None
+        moved.rename(folder)
     try:
-        step = int(json.loads((folder / "state.json").read_text())["step"])
-        model.load_weights(str(folder / "model.safetensors"))
-        moments = mx.load(str(folder / "optimizer.safetensors"))
-        assert isinstance(moments, dict)
-        optimizer.state = tree_unflatten(list(moments.items()))
-        mx.eval(model.parameters(), optimizer.state)
+        saved = json.loads((folder / "state.json").read_text())
+        sums = saved.pop("sha256")
+        state = State(**saved | {"losses": tuple(saved["losses"])})
+        torn = [name for name, sum_ in sums.items() if _checksum(folder / name) != sum_]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unusable(folder, str(error)) from error
+    if torn or len(sums) != 2:
+        raise _unusable(folder, f"{' and '.join(torn) or 'a file'} is torn or was changed")
+    return state
+
+
+def load_checkpoint(run: Path, learner: Learner, identity: Mapping[str, Any]) -> State:
+    """Restore what `save_checkpoint` wrote; a fresh State where there is no checkpoint yet.
+
+    Raises UserError for a checkpoint that is damaged, of another model, or begun with another `identity`; what differs
+    is named.
+    """
+    state = read_state(run)
+    if state is None:
+        return State(identity=dict(identity))
+    _refuse_other_run(run, state.identity, json.loads(json.dumps(dict(identity))))
+    folder = run / NAME
+    try:
+        parameters = _load(folder / "model.safetensors")
+        own = dict(tree_flatten(learner.master["parameters"]))
+        if {name: array.shape for name, array in parameters.items()} != {n: a.shape for n, a in own.items()}:
+            raise ValueError("it holds other parameters than this run trains")
+        # Frozen modules are empty branches of these trees, which names alone would not bring back.
+        learner.restore(tree_map_with_path(lambda name, _: parameters[name], learner.master["parameters"]))
+        moments = _load(folder / "optimizer.safetensors")
+        learner.optimizer.state = tree_map_with_path(lambda name, _: moments[name], learner.optimizer.state)
+        mx.eval(learner.model.parameters(), learner.optimizer.state)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise _unusable(folder, str(error)) from error
+    return replace(state, identity=dict(identity))
+
+
+def _refuse_other_run(run: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    different = [key for key in begun.keys() | now.keys() if begun.get(key) != now.get(key)]
+    if different:
         raise UserError(
-            f"The checkpoint cannot be used: {first}",
-            where=str(folder),
-            fix="bring a whole copy of the folder back, or delete it to train from the start",
-        ) from error
-    return step
+            "This folder was begun with something else; going on would train on a mixture of both",
+            where=str(run),
+            fix="give the same again to go on, or name another folder to begin anew",
+            details=[f"{key} was {_shown(begun.get(key))}, is {_shown(now.get(key))}" for key in sorted(different)],
+        )
+
+
+def _shown(value: object) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else text[:12] + "…"
+
+
+def _load(path: Path) -> dict[str, mx.array]:
+    arrays = mx.load(str(path))
+    assert isinstance(arrays, dict)
+    return arrays
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unusable(folder: Path, why: str) -> UserError:
+    first = (why.splitlines() or ["it cannot be read"])[0]
+    return UserError(f"The checkpoint cannot be used: {first}", where=str(folder), fix=WHOLE_COPY)

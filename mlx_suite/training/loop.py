@@ -1,161 +1,304 @@
-"""A plain training loop: packed rows in, a trained model out, at home after a kill.
+"""The training loop: batches in, a trained model out, at home after a kill.
 
-Shapes: B rows of a batch, L positions.
+Everything a step depends on (its rows, its random numbers, its learning rate) is a function of the step's number, so
+a run that was stopped goes on as if nothing had happened.
 """
 
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
-from mlx.utils import tree_flatten, tree_map
+import numpy as np
+from mlx.utils import tree_flatten
 
-from mlx_suite.data.rows import Rows, batches
+from mlx_suite.data.batches import Batch, Batches, share
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors, write_atomically
-from mlx_suite.training.checkpoint import NAME, load_checkpoint, save_checkpoint
-from mlx_suite.training.documents import document_caches
-from mlx_suite.training.loss import mean_loss
-from mlx_suite.training.schedule import WarmupCosine
+from mlx_suite.training.checkpoint import State, load_checkpoint, read_state, save_checkpoint
+from mlx_suite.training.interrupt import interruption
+from mlx_suite.training.learner import Learner
+from mlx_suite.training.optimizers import OPTIMIZERS
+from mlx_suite.training.peers import Peers, lost_peer
+from mlx_suite.training.schedule import SCHEDULES, Course
+
+LOG = "metrics.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """How to train. Batches are counted in rows, everything that is counted in time in optimizer steps."""
+    """How to train. What is counted in time is counted in optimizer steps."""
 
     steps: int
     horizon: int | None = None
-    """Steps the cosine is laid out for, where a later phase takes over before its end; None means `steps`."""
-    batch: int = 16
-    """Rows per optimizer step."""
+    """Steps the schedule is laid out for, where a later phase takes over before its end; None means `steps`."""
+    accumulate: int = 1
+    """Batches whose gradients make one step."""
+    optimizer: str = "adamw"
     learning_rate: float = 2e-3
-    """Peak; high because the models are small."""
+    """Peak."""
+    schedule: str = "cosine"
     warmup: int = 200
     floor: float = 0.02
     """The last step's learning rate as a share of the peak."""
     weight_decay: float = 0.1
     clip: float = 1.0
-    """Largest norm of the whole gradient."""
+    """Largest norm of the whole gradient; 0 for any."""
     seed: int = 0
-    streams: int = 1
-    """Parts of a batch computed side by side; 2 pays on a CPU of two cores, where one stream leaves one idle."""
     save_every: int = 200
     log_every: int = 20
+    eval_every: int = 0
+    """Steps between two evaluations; 0 for none."""
+    patience: int = 0
+    """Evaluations without a better loss after which training ends early; 0 for never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What a caller wants to be told while it runs. Only the first of several processes tells."""
+
+    line: Callable[[Mapping[str, Any]], None] = lambda line: None
+    """A line of the log, also kept in metrics.jsonl."""
+    step: Callable[[int, float, int], None] = lambda step, loss, trained: None
+    """A step is done: its number, its loss, its trained tokens."""
+    evaluated: Callable[[int, bool], None] = lambda step, best: None
+    """An evaluation is done: the step, and whether it is the best so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run has ended."""
+
+    state: State
+    stopped: bool = False
+    """Whether it was asked to stop before its end; the same call goes on."""
+
+
+def train(
+    model: nn.Module,
+    batches: Batches,
+    settings: TrainSettings,
+    run: Path,
+    *,
+    valid: Batches | None = None,
+    identity: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+    peers: Peers | None = None,
+) -> Outcome:
+    """Train what is trainable in `model` up to `settings.steps`, from the last checkpoint in `run` if there is one.
+
+    Writes `run`/checkpoint and `run`/metrics.jsonl: lines of kind "train" with the step, epochs, mean loss since the
+    last line (nats per token), learning rate, norm of the gradient, trained tokens, their number per second and peak
+    memory in bytes; of kind "valid" with the step and the mean loss of `valid`. Lines of steps that a kill has undone
+    are taken out again.
+
+    Raises UserError where the checkpoint in `run` cannot be used or was begun with another `identity`, the disk is
+    full, the loss is no longer a number, or another process is lost.
+    """
+    peers = peers or Peers()
+    learner = Learner(model, make_optimizer(settings), settings.clip, peers)
+    state = load_checkpoint(run, learner, identity or {}) if peers.first else State()
+    with lost_peer(run, lambda: _saved_step(run)):
+        state = _as_the_first(learner, state, peers)
+        loop = _Loop(learner, batches, valid, settings, run, watch or Watch(), peers, state)
+        return loop.run_to_the_end()
 
 
 def make_optimizer(settings: TrainSettings) -> optim.Optimizer:
-    """AdamW under a warm-up and a cosine."""
-    schedule = WarmupCosine(
+    """The optimizer under its schedule."""
+    course = Course(
         peak=settings.learning_rate,
         steps=settings.horizon or settings.steps,
         warmup=settings.warmup,
         floor=settings.floor * settings.learning_rate,
     )
-    return optim.AdamW(schedule, betas=[0.9, 0.95], weight_decay=settings.weight_decay, bias_correction=True)
+    return OPTIMIZERS[settings.optimizer](SCHEDULES[settings.schedule](course), settings.weight_decay)
 
 
-def make_step(
-    model: nn.Module, optimizer: optim.Optimizer, settings: TrainSettings
-) -> Callable[[mx.array, mx.array, mx.array], mx.array]:
-    """A compiled optimizer step: tokens and document (B, L + 1), weights (B, L) → the batch's mean loss."""
-    layers = len(model.layers)
-    streams = [mx.default_stream(mx.default_device())]
-    # A part without rows would have a mean over nothing.
-    streams += [mx.new_stream(mx.default_device()) for _ in range(min(settings.streams, settings.batch) - 1)]
-
-    def loss(module: nn.Module, tokens: mx.array, document: mx.array, weights: mx.array) -> mx.array:
-        logits = module(tokens[:, :-1], document_caches(document[:, :-1], layers))
-        return mean_loss(logits, tokens[:, 1:], weights)
-
-    loss_and_grad = nn.value_and_grad(model, loss)
-
-    def parts(tokens: mx.array, document: mx.array, weights: mx.array) -> tuple[mx.array, Any]:
-        """The batch's loss and gradient, its parts weighed by what they train."""
-        total = weights.sum()
-        losses, gradients = [], []
-        for i, stream in enumerate(streams):
-            rows = slice(i * tokens.shape[0] // len(streams), (i + 1) * tokens.shape[0] // len(streams))
-            with mx.stream(stream):
-                value, gradient = loss_and_grad(model, tokens[rows], document[rows], weights[rows])
-                weight = weights[rows].sum() / total
-                losses.append(value * weight)
-                gradients.append(tree_map(lambda g, w=weight: g * w, gradient))
-        return sum(losses[1:], losses[0]), tree_map(lambda *gs: sum(gs[1:], gs[0]), *gradients)
-
-    state = [model.state, optimizer.state]
-
-    def step(tokens: mx.array, document: mx.array, weights: mx.array) -> mx.array:
-        value, gradient = parts(tokens, document, weights)
-        gradient, _ = optim.clip_grad_norm(gradient, settings.clip)
-        optimizer.update(model, gradient)
-        return value
-
-    return mx.compile(step, inputs=state, outputs=state)
+def steps_per_epoch(batches: Batches, accumulate: int) -> int:
+    """Optimizer steps of one pass over everything; the last may have fewer batches than the others."""
+    return -(-batches.per_epoch // accumulate)
 
 
-def train(model: nn.Module, rows: Rows, settings: TrainSettings, run: Path) -> None:
-    """Train `model` in place up to `settings.steps`, from the last checkpoint in `run` if there is one.
+@dataclass
+class _Loop:
+    """The variables of one call of `train`."""
 
-    Writes `run`/metrics.jsonl, without the lines of steps that a kill has undone: step, mean loss since the last
-    line (nats per token), learning rate, trained tokens per second.
+    learner: Learner
+    batches: Batches
+    valid: Batches | None
+    settings: TrainSettings
+    folder: Path
+    watch: Watch
+    peers: Peers
+    state: State
+    trained_since: int = 0
+    since: float = field(default_factory=time.perf_counter)
 
-    Raises UserError where the rows do not fill a batch, the checkpoint in `run` cannot be used, the disk is full, or
-    the loss is no longer a number.
-    """
-    if len(rows) < settings.batch:
-        raise UserError(
-            f"{len(rows)} rows do not fill a batch of {settings.batch}",
-            where=str(run),
-            fix="give more documents, or a smaller batch",
+    def run_to_the_end(self) -> Outcome:
+        if self.peers.first:
+            self._cut_log()
+        if self.state.step == 0 and self._evaluates:
+            self._evaluate(0)
+        with interruption() as asked:
+            for number, chosen in self._steps():
+                if self.state.ended_early:
+                    break
+                self._step(number, chosen)
+                last = number == self.settings.steps
+                if self._evaluates and (number % self.settings.eval_every == 0 or last):
+                    self._evaluate(number)
+                stop = self._agree(asked())
+                if number % self.settings.save_every == 0 or last or stop or self.state.ended_early:
+                    self._save()
+                if stop and not last:
+                    return Outcome(state=self.state, stopped=True)
+        return Outcome(state=self.state)
+
+    def _steps(self) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """The numbers of the steps that are left, each with the row numbers of its batches."""
+        accumulate, number = self.settings.accumulate, self.state.step
+        per_epoch = steps_per_epoch(self.batches, accumulate)
+        while number < self.settings.steps:
+            epoch, position = divmod(number, per_epoch)
+            order = self.batches.order(self.settings.seed, epoch)
+            for at in range(position, per_epoch):
+                if number == self.settings.steps:
+                    return
+                number += 1
+                yield number, order[at * accumulate : (at + 1) * accumulate]
+
+    def _step(self, number: int, chosen: list[np.ndarray]) -> None:
+        settings, peers = self.settings, self.peers
+        whole = [self.batches.take(rows) for rows in chosen]
+        mine = whole if peers.size == 1 else [self._mine(rows) for rows in chosen]
+        seed = (settings.seed * 1_000_003 + number) * 1009 + peers.rank
+        loss, norm = self.learner.learn(mine, sum(batch.total for batch in whole), seed % 2**63)
+        value, length = (float(np.array(each)) for each in (loss, norm))
+        if not (math.isfinite(value) and math.isfinite(length)):
+            raise self._diverged(value if math.isfinite(length) else length, number)
+        trained = sum(batch.trained for batch in whole)
+        self.trained_since += trained
+        self.state = replace(
+            self.state, step=number, tokens=self.state.tokens + trained, losses=(*self.state.losses, value)
         )
-    optimizer = make_optimizer(settings)
-    optimizer.init(model.trainable_parameters())
-    done = load_checkpoint(run, model, optimizer)
-    step = make_step(model, optimizer, settings)
-    weights = rows.target_weights
-    log = run / "metrics.jsonl"
-    write_atomically(log, "".join(line for line in _lines(log) if json.loads(line)["step"] <= done))
-    losses: list[float] = []
-    tokens, since = 0, time.perf_counter()
-    for number, chosen in enumerate(batches(len(rows), settings.batch, settings.seed, start=done), start=done + 1):
-        if number > settings.steps:
-            break
-        counted = weights[chosen]
-        loss = step(mx.array(rows.tokens[chosen]), mx.array(rows.document[chosen]), mx.array(counted))
-        mx.eval(loss, model.state, optimizer.state)
-        losses.append(cast(float, loss.item()))
-        tokens += int((counted > 0).sum())
-        if not math.isfinite(losses[-1]):
-            raise _diverged(losses[-1], number, run)
+        if peers.first:
+            self.watch.step(number, value, trained)
         if number % settings.log_every == 0 or number == settings.steps:
-            line = {
-                "step": number,
-                "loss": round(sum(losses) / len(losses), 5),
-                "learning_rate": round(float(optimizer.learning_rate), 7),
-                "tokens_per_second": round(tokens / (time.perf_counter() - since)),
-            }
-            with disk_errors(log, kept="The last checkpoint is kept"), log.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            losses, tokens, since = [], 0, time.perf_counter()
-        if number % settings.save_every == 0 or number == settings.steps:
-            save_checkpoint(run, number, model, optimizer)
+            self._log(
+                {
+                    "kind": "train",
+                    "step": number,
+                    "epoch": round(number / steps_per_epoch(self.batches, settings.accumulate), 4),
+                    "loss": round(sum(self.state.losses) / len(self.state.losses), 5),
+                    "learning_rate": float(f"{float(self.learner.optimizer.learning_rate):.6g}"),
+                    "gradient_norm": float(f"{length:.5g}"),
+                    "tokens": self.state.tokens,
+                    "tokens_per_second": round(self.trained_since / (time.perf_counter() - self.since)),
+                    "peak_bytes": mx.get_peak_memory(),
+                }
+            )
+            self.state = replace(self.state, losses=())
+            self.trained_since, self.since = 0, time.perf_counter()
+
+    def _evaluate(self, number: int) -> None:
+        """The mean loss of the validation rows; notes the best, and whether it is time to end."""
+        assert self.valid is not None
+        started = time.perf_counter()
+        loss = self.learner.mean_loss(map(self._mine_of_valid, self.valid.order(0, 0)))
+        best = self.state.best_loss is None or loss < self.state.best_loss
+        if best:
+            self.state = replace(self.state, best_loss=loss, best_step=number, since_best=0)
+        else:
+            self.state = replace(self.state, since_best=self.state.since_best + 1)
+        if self.settings.patience and self.state.since_best >= self.settings.patience:
+            self.state = replace(self.state, ended_early=True)
+        self._log({"kind": "valid", "step": number, "loss": round(loss, 5), "best": best})
+        if self.peers.first:
+            self.watch.evaluated(number, best)
+        # The speed of training is not that of looking at it.
+        self.since += time.perf_counter() - started
+
+    @property
+    def _evaluates(self) -> bool:
+        return self.valid is not None and self.settings.eval_every > 0
+
+    def _mine(self, rows: np.ndarray) -> Batch:
+        return self.batches.take(share(rows, self.peers.rank, self.peers.size))
+
+    def _mine_of_valid(self, rows: np.ndarray) -> Batch:
+        assert self.valid is not None
+        return self.valid.take(share(rows, self.peers.rank, self.peers.size))
+
+    def _agree(self, asked: bool) -> bool:
+        """Whether any process was asked to stop; all of them stop after the same step."""
+        if self.peers.size == 1:
+            return asked
+        return bool(self.peers.add_up([mx.array(float(asked))])[0].item())
+
+    def _save(self) -> None:
+        if self.peers.first:
+            save_checkpoint(self.folder, self.state, self.learner)
+
+    def _log(self, line: Mapping[str, Any]) -> None:
+        if not self.peers.first:
+            return
+        log = self.folder / LOG
+        with disk_errors(log, kept="The last checkpoint is kept"), log.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.watch.line(line)
+
+    def _cut_log(self) -> None:
+        """Take out the lines of steps that will be done again; without a checkpoint that is all of them."""
+        log, begun = self.folder / LOG, self.state.step > 0
+        kept = [line for line in _lines(log) if begun and json.loads(line)["step"] <= self.state.step]
+        write_atomically(log, "".join(kept))
+
+    def _diverged(self, value: float, number: int) -> UserError:
+        """What to do when a step has spoilt the weights; they were not saved."""
+        state = read_state(self.folder)
+        kept = "Nothing was saved." if state is None else f"The checkpoint of step {state.step} is kept."
+        return UserError(
+            f"The loss became {value} at step {number}. {kept}",
+            where=str(self.folder),
+            fix="start again in a new folder with a lower learning rate or a longer warm-up",
+        )
 
 
-def _diverged(loss: float, number: int, run: Path) -> UserError:
-    """What to do when a step has spoilt the weights; they were not saved."""
-    held = (run / NAME).exists()
-    return UserError(
-        f"The loss became {loss} at step {number}. "
-        + ("The last checkpoint is kept." if held else "Nothing was saved."),
-        where=str(run),
-        fix="start again in a new folder with a lower learning rate or a longer warm-up",
+def _as_the_first(learner: Learner, state: State, peers: Peers) -> State:
+    """Bring the other processes to where the first one stands: they may not see its folder."""
+    if peers.size == 1:
+        return state
+    numbers = [state.step, state.best_step, state.since_best, float(state.ended_early), state.best_loss or math.nan]
+    told = np.array(peers.from_first([mx.array(numbers, dtype=mx.float32)])[0])
+    parameters, moments = peers.from_first([learner.master["parameters"], learner.optimizer.state])
+    learner.restore(parameters)
+    learner.optimizer.state = moments
+    mx.eval(learner.model.parameters(), learner.optimizer.state)
+    if peers.first:
+        return state
+    return State(
+        step=int(told[0]),
+        best_step=int(told[1]),
+        since_best=int(told[2]),
+        ended_early=bool(told[3]),
+        best_loss=None if np.isnan(told[4]) else float(told[4]),
     )
+
+
+def _saved_step(run: Path) -> int | None:
+    """Of the last checkpoint that this process can see; a damaged one is named by whoever loads it."""
+    try:
+        state = read_state(run)
+    except UserError:
+        return None
+    return None if state is None else state.step
 
 
 def _lines(log: Path) -> list[str]:

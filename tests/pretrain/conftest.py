@@ -33,10 +33,11 @@ def toy_recipe(name: str) -> Recipe:
         config=recipe.config | SHAPE | {"vocab_size": VOCABULARY[name]},
         tokenizer_documents=200,
         phases=(
-            Phase(documents=90, train=TrainSettings(steps=3, batch=4, warmup=1, log_every=1)),
+            Phase(documents=90, batch=4, train=TrainSettings(steps=3, warmup=1, log_every=1)),
             Phase(
                 documents=90,
-                train=TrainSettings(steps=2, batch=4, warmup=1, log_every=1, seed=1),
+                batch=4,
+                train=TrainSettings(steps=2, warmup=1, log_every=1, seed=1),
                 drill_share=0.3,
                 practice_share=0.3,
                 practised=practised,

@@ -1,29 +1,28 @@
 """A checkpoint is whole or not there; a damaged one is named and never half used."""
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
-import mlx.optimizers as optim
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.training.checkpoint import load_checkpoint, save_checkpoint
+from mlx_suite.training.checkpoint import State, load_checkpoint, read_state, save_checkpoint
+from mlx_suite.training.learner import Learner
 from mlx_suite.training.loop import make_optimizer
 from tests.modeling.tiny import tiny_model
-from tests.training.toy import bits, toy_settings, train_toy, weights
+from tests.training.toy import STEPS, bits, toy_model, toy_settings, train_in, train_toy, weights
+
+TOY = {"data": "toy"}
 
 
-def fresh(family: str = "llama", seed: int = 7) -> tuple[nn.Module, optim.Optimizer]:
+def fresh(family: str = "llama") -> Learner:
     """A model that has seen nothing, and its optimizer."""
-    model = tiny_model(family, seed, num_hidden_layers=2, tie_word_embeddings=True)
-    optimizer = make_optimizer(toy_settings())
-    optimizer.init(model.trainable_parameters())
-    return model, optimizer
+    model = tiny_model(family, 7, num_hidden_layers=2, tie_word_embeddings=True)
+    return Learner(model, make_optimizer(toy_settings()), clip=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -43,22 +42,24 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def refused(run: Path, family: str = "llama") -> list[str]:
     """The lines of the error that loading ends with."""
     with pytest.raises(UserError) as raised:
-        load_checkpoint(run, *fresh(family))
+        load_checkpoint(run, fresh(family), TOY)
     return str(raised.value).splitlines()
 
 
 def test_without_a_checkpoint_a_run_begins_at_step_0_with_its_own_weights(tmp_path: Path) -> None:
-    model, optimizer = fresh()
-    before = weights(model)
-    assert load_checkpoint(tmp_path, model, optimizer) == 0
-    assert all(np.array_equal(value, before[name]) for name, value in weights(model).items())
+    learner = fresh()
+    before = weights(learner.model)
+    assert load_checkpoint(tmp_path, learner, TOY) == State(identity=TOY)
+    assert all(np.array_equal(value, before[name]) for name, value in weights(learner.model).items())
 
 
-def test_what_was_saved_comes_back_weights_moments_and_step(trained: Path, tmp_path: Path) -> None:
-    model, optimizer = fresh()
-    assert load_checkpoint(trained, model, optimizer) == 4
-    assert int(optimizer.step.item()) == 4
-    save_checkpoint(tmp_path, 4, model, optimizer)
+def test_what_was_saved_comes_back_weights_moments_and_state(trained: Path, tmp_path: Path) -> None:
+    learner = fresh()
+    state = load_checkpoint(trained, learner, TOY)
+    assert (state.step, state.identity, state.losses) == (4, TOY, ())
+    assert state.tokens > 0
+    assert int(learner.optimizer.step.item()) == 4
+    save_checkpoint(tmp_path, state, learner)
     assert bits(tmp_path) == bits(trained)
     assert {path.name for path in (tmp_path / "checkpoint").iterdir()} == {
         "model.safetensors",
@@ -67,22 +68,57 @@ def test_what_was_saved_comes_back_weights_moments_and_step(trained: Path, tmp_p
     }
 
 
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
+def test_a_model_of_16_bits_comes_back_with_the_fp32_weights_it_learned(dtype: mx.Dtype, tmp_path: Path) -> None:
+    model = toy_model()
+    model.set_dtype(dtype)
+    train_in(tmp_path, model, steps=2, horizon=STEPS)
+    saved = mx.load(str(tmp_path / "checkpoint" / "model.safetensors"))
+    assert isinstance(saved, dict)
+    assert {array.dtype for array in saved.values()} == {mx.float32}
+    learner = Learner(toy_model(), make_optimizer(toy_settings()), clip=1.0)
+    learner.model.set_dtype(dtype)
+    load_checkpoint(tmp_path, learner, TOY)
+    for name, value in tree_flatten(learner.model.parameters()):
+        assert value.dtype == dtype
+        assert mx.array_equal(value, saved[name].astype(dtype)), name
+
+
+def test_a_run_begun_with_something_else_is_refused_and_the_difference_named(run: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        load_checkpoint(run, fresh(), {"data": "other", "rank": 8})
+    assert str(raised.value).splitlines() == [
+        "error: This folder was begun with something else; going on would train on a mixture of both",
+        "       - data was toy, is other",
+        "       - rank was nothing, is 8",
+        f"where: {run}",
+        "fix:   give the same again to go on, or name another folder to begin anew",
+    ]
+
+
 def test_a_half_written_checkpoint_beside_it_is_not_looked_at_and_cleared_by_the_next(run: Path) -> None:
     partial = run / ".checkpoint.partial"
     partial.mkdir()
     (partial / "model.safetensors").write_bytes(b"half of a f")
     (partial / "state.json").write_text('{"step": 99}')
 
-    model, optimizer = fresh()
-    assert load_checkpoint(run, model, optimizer) == 4
-    save_checkpoint(run, 5, model, optimizer)
-    assert json.loads((run / "checkpoint" / "state.json").read_text()) == {"step": 5}
+    learner = fresh()
+    state = load_checkpoint(run, learner, TOY)
+    assert state.step == 4
+    save_checkpoint(run, replace(state, step=5), learner)
+    assert read_state(run) == replace(state, step=5)
     assert not partial.exists()
 
 
+def test_a_kill_between_two_renames_leaves_the_checkpoint_before(run: Path) -> None:
+    # Only where the system cannot swap two folders in one step.
+    (run / "checkpoint").rename(run / ".checkpoint.old")
+    assert load_checkpoint(run, fresh(), TOY).step == 4
+    assert {path.name for path in run.iterdir()} == {"checkpoint", "metrics.jsonl"}
+
+
 def test_an_error_while_saving_leaves_the_checkpoint_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = bits(run)
-    model, optimizer = fresh()
+    before, learner = bits(run), fresh()
 
     def full(*_: object) -> None:
         raise RuntimeError("[write] Unable to write 4096 bytes to file.")
@@ -90,7 +126,7 @@ def test_an_error_while_saving_leaves_the_checkpoint_before(run: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(mx, "save_safetensors", full)
         with pytest.raises(UserError, match="The disk is full"):
-            save_checkpoint(run, 5, model, optimizer)
+            save_checkpoint(run, State(step=5), learner)
     assert bits(run) == before
     assert {path.name for path in run.iterdir()} == {"checkpoint", "metrics.jsonl"}
 
@@ -115,6 +151,15 @@ def test_a_checkpoint_with_a_torn_file_is_refused(name: str, share: float, run: 
     assert refused(run)[0].startswith("error: The checkpoint cannot be used: ")
 
 
+def test_a_checkpoint_with_one_changed_byte_is_refused_by_name(run: Path) -> None:
+    path = run / "checkpoint" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 1
+    path.write_bytes(content)
+    said = refused(run)
+    assert said[0] == "error: The checkpoint cannot be used: model.safetensors is torn or was changed"
+
+
 def test_a_checkpoint_of_another_model_is_refused(run: Path) -> None:
     assert refused(run, family="gemma2")[0].startswith("error: The checkpoint cannot be used: ")
 
@@ -122,5 +167,5 @@ def test_a_checkpoint_of_another_model_is_refused(run: Path) -> None:
 def test_moments_are_saved_under_the_names_of_their_weights(trained: Path) -> None:
     moments = mx.load(str(trained / "checkpoint" / "optimizer.safetensors"))
     assert isinstance(moments, dict)
-    names = {name for name, _ in tree_flatten(fresh()[0].parameters())}
+    names = {name for name, _ in tree_flatten(fresh().model.parameters())}
     assert set(moments) == {f"{name}.{moment}" for name in names for moment in ("m", "v")} | {"step", "learning_rate"}

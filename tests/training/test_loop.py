@@ -2,9 +2,11 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,14 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
 
-from mlx_suite.data.rows import Document, Rows, pack
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.llama import Llama
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training import loop
-from mlx_suite.training.loop import make_optimizer, make_step, parameter_count, train
+from mlx_suite.training.loop import Watch, parameter_count, train
 from tests.modeling.tiny import tiny_model
-from tests.training.toy import STEPS, bits, toy_rows, toy_settings, train_toy, weights
+from tests.training.toy import STEPS, bits, toy_batches, toy_model, toy_settings, train_in, train_toy, weights
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -46,8 +46,9 @@ train_toy(Path(sys.argv[1]))
 """
 
 
-def log(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+def log(run: Path, kind: str = "train") -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,8 @@ def uncompiled() -> Iterator[None]:
 
 def same_as(run: Path, undisturbed: Path) -> bool:
     """Whether two runs have ended alike: weights and moments bit by bit, the logged steps and losses."""
-    logs = [[(line["step"], line["loss"], line["learning_rate"]) for line in log(each)] for each in (run, undisturbed)]
+    told = ("kind", "step", "loss", "learning_rate", "gradient_norm", "tokens")
+    logs = [[[line.get(key) for key in told] for line in log(each)] for each in (run, undisturbed)]
     return bits(run) == bits(undisturbed) and logs[0] == logs[1]
 
 
@@ -95,7 +97,8 @@ def test_the_log_tells_step_loss_rate_and_speed(tmp_path: Path) -> None:
     train_toy(tmp_path, steps=5, log_every=2, save_every=100, floor=0.1)
     lines = log(tmp_path)
     assert [line["step"] for line in lines] == [2, 4, 5]
-    assert all(set(line) == {"step", "loss", "learning_rate", "tokens_per_second"} for line in lines)
+    told = {"kind", "step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second"}
+    assert all(set(line) == told | {"peak_bytes"} for line in lines)
     assert lines[0]["learning_rate"] == pytest.approx(0.002)  # two of three steps of warm-up to 0.003
     assert all(line["tokens_per_second"] > 0 for line in lines)
 
@@ -106,49 +109,6 @@ def test_a_line_holds_the_mean_loss_since_the_last_one(tmp_path: Path) -> None:
     each = [line["loss"] for line in log(tmp_path / "each")]
     means = [sum(each[:3]) / 3, sum(each[3:]) / 3]
     assert [line["loss"] for line in log(tmp_path / "thirds")] == pytest.approx(means, abs=2e-5)
-
-
-def two_steps(streams: int, batch: int) -> tuple[list[float], dict[str, np.ndarray]]:
-    """The losses of two steps on a batch whose second half trains fewer tokens, and the moments after the first."""
-    rows = toy_rows()
-    order = np.argsort(-rows.target_weights.sum(axis=1), kind="stable")
-    chosen = np.concatenate([order[: batch // 2], order[-(batch - batch // 2) :]])
-    counted = rows.target_weights[chosen]
-    assert counted[: batch // 2].sum() > counted[batch // 2 :].sum() * (batch // 2) / (batch - batch // 2)
-    model = tiny_model("llama", num_hidden_layers=2, tie_word_embeddings=True)
-    settings = toy_settings(streams=streams, batch=batch)
-    optimizer = make_optimizer(settings)
-    optimizer.init(model.trainable_parameters())
-    step = make_step(model, optimizer, settings)
-    inputs = [mx.array(rows.tokens[chosen]), mx.array(rows.document[chosen]), mx.array(counted)]
-    losses = [step(*inputs).item()]
-    moments = {name: np.array(value) for name, value in tree_flatten(optimizer.state)}
-    return [*losses, step(*inputs).item()], moments
-
-
-def same_in_two_streams(batch: int) -> None:
-    (losses, moments), (in_two, moments_in_two) = (two_steps(streams, batch) for streams in (1, 2))
-    assert in_two == pytest.approx(losses, abs=1e-5)
-    # Of the weights themselves AdamW makes ±1 times the rate, however small a gradient is: they hide nothing but noise.
-    for name, value in moments.items():
-        assert np.abs(value - moments_in_two[name]).max() < 1e-6, name
-
-
-@pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("batch", [4, 5])
-def test_a_batch_in_two_streams_makes_the_step_of_one(batch: int) -> None:
-    same_in_two_streams(batch)
-
-
-@pytest.mark.slow
-def test_a_compiled_batch_in_two_streams_makes_the_step_of_one() -> None:
-    same_in_two_streams(4)
-
-
-@pytest.mark.usefixtures("uncompiled")
-def test_more_streams_than_rows_are_no_mean_over_nothing(tmp_path: Path) -> None:
-    train_toy(tmp_path, steps=2, batch=1, streams=2)
-    assert all(math.isfinite(line["loss"]) for line in log(tmp_path))
 
 
 def test_the_gradient_is_clipped_as_a_whole(tmp_path: Path) -> None:
@@ -169,7 +129,50 @@ def test_a_tied_head_is_counted_once() -> None:
         assert parameter_count(model) == expected
 
 
+# ---- evaluation
+
+
+def test_validation_is_looked_at_before_the_first_step_and_after_the_last(tmp_path: Path) -> None:
+    train_toy(tmp_path, steps=7, eval_every=3)
+    assert [line["step"] for line in log(tmp_path, "valid")] == [0, 3, 6, 7]
+    losses = [line["loss"] for line in log(tmp_path, "valid")]
+    assert losses == sorted(losses, reverse=True)
+    assert all(line["best"] for line in log(tmp_path, "valid"))
+
+
+def test_the_validation_loss_is_a_mean_over_tokens_and_not_over_batches(tmp_path: Path) -> None:
+    for batch in (1, 3):
+        train_toy(tmp_path / str(batch), steps=1, eval_every=100, batch=batch)
+    first, second = (log(tmp_path / str(batch), "valid")[0]["loss"] for batch in (1, 3))
+    assert first == pytest.approx(second, abs=2e-5)
+
+
+def test_a_run_that_gets_no_better_ends_early(tmp_path: Path) -> None:
+    outcome = train_in(tmp_path, toy_model(), steps=40, learning_rate=1e-30, eval_every=2, patience=3)
+    # Nothing changes: the loss before the first step is the best, and three evaluations later it is over.
+    assert (outcome.state.step, outcome.state.best_step, outcome.state.ended_early) == (6, 0, True)
+    assert train_in(tmp_path, toy_model(), steps=40, learning_rate=1e-30, eval_every=2, patience=3) == outcome
+
+
 # ---- interruptions
+
+
+def test_ctrl_c_keeps_the_step_at_work_and_the_same_call_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+    pressed = Watch(step=lambda step, loss, trained: step == 6 and signal.raise_signal(signal.SIGINT))
+    outcome = train(toy_model(), toy_batches(), toy_settings(), tmp_path, identity={"data": "toy"}, watch=pressed)
+    assert (outcome.stopped, outcome.state.step) == (True, 6)
+    train_toy(tmp_path)
+    assert same_as(tmp_path, undisturbed)
+
+
+def test_a_log_of_every_fifth_step_is_the_same_after_a_stop_between_two_lines(tmp_path: Path) -> None:
+    for name, stops in (("whole", []), ("stopped", [7])):
+        for steps in [*stops, STEPS]:
+            train_toy(tmp_path / name, steps=steps, horizon=STEPS, log_every=5)
+    whole, stopped = (log(tmp_path / name) for name in ("whole", "stopped"))
+    assert [line["step"] for line in stopped] == [5, 7, 10, 12]  # the first start ended at 7, and said so
+    assert stopped[2]["loss"] != whole[1]["loss"]
+    assert [line["step"] for line in whole] == [5, 10, 12]
 
 
 def test_two_undisturbed_runs_are_equal_bit_by_bit(undisturbed: Path, tmp_path: Path) -> None:
@@ -189,12 +192,52 @@ def test_a_killed_run_goes_on_to_the_same_weights(file: int, undisturbed: Path, 
     arguments = [sys.executable, "-c", CHILD, str(tmp_path), str(file)]
     killed = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert json.loads((tmp_path / "checkpoint" / "state.json").read_text()) == {"step": 4}
+    assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["step"] == 4
     assert [line["step"] for line in log(tmp_path)] == [1, 2, 3, 4, 5, 6, 7, 8]
 
     train_toy(tmp_path)
     assert [line["step"] for line in log(tmp_path)] == list(range(1, STEPS + 1))
     assert same_as(tmp_path, undisturbed)
+
+
+ANYWHERE = """
+import sys
+from pathlib import Path
+import mlx_suite
+import mlx.core as mx
+mx.set_default_device(mx.cpu)
+from tests.training.toy import train_toy
+train_toy(Path(sys.argv[1]), save_every=1, eval_every=3, log_every=2)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_anywhere_again_and_again_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
+    """Half of the time it is saving: each step ends with a checkpoint."""
+    random = np.random.default_rng(4)
+
+    def begin(run: Path) -> subprocess.Popen[bytes]:
+        run.mkdir(exist_ok=True)
+        uncompiled = os.environ | {"MLX_DISABLE_COMPILE": "1"}
+        return subprocess.Popen([sys.executable, "-c", ANYWHERE, str(run)], cwd=REPOSITORY, env=uncompiled)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert begin(whole).wait(timeout=60) == 0
+    kills, code = 0, -1
+    for _ in range(30):
+        process, state = begin(killed), killed / "checkpoint" / "state.json"
+        before = state.read_bytes() if state.exists() else b""
+        while process.poll() is None and (state.read_bytes() if state.exists() else b"") == before:
+            time.sleep(0.002)
+        time.sleep(random.uniform(0, 0.03))
+        process.kill()
+        code = process.wait()
+        if code == 0:
+            break
+        kills += 1
+    assert code == 0 and kills >= 2
+    assert same_as(killed, whole)
+    assert {path.name for path in killed.iterdir()} == {"checkpoint", "metrics.jsonl"}
 
 
 def test_a_line_torn_by_a_kill_is_written_again(undisturbed: Path, tmp_path: Path) -> None:
@@ -230,7 +273,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(tm
     with pytest.raises(UserError) as raised:
         train_toy(tmp_path, learning_rate=math.inf)
     assert str(raised.value).splitlines() == [
-        "error: The loss became nan at step 6. The last checkpoint is kept.",
+        "error: The loss became nan at step 6. The checkpoint of step 4 is kept.",
         f"where: {tmp_path}",
         "fix:   start again in a new folder with a lower learning rate or a longer warm-up",
     ]
@@ -241,11 +284,5 @@ def test_a_loss_that_is_no_number_from_the_start_says_that_nothing_was_saved(tmp
     model = tiny_model("llama")
     model.model.norm.weight = mx.full(model.model.norm.weight.shape, math.nan)
     with pytest.raises(UserError, match=r"The loss became nan at step 1\. Nothing was saved\."):
-        train(model, toy_rows(), toy_settings(), tmp_path)
+        train(model, toy_batches(), toy_settings(), tmp_path)
     assert not (tmp_path / "checkpoint").exists()
-
-
-def test_too_few_rows_for_a_batch_are_an_error(tmp_path: Path) -> None:
-    rows: Rows = pack([Document.whole([1, 2, 3])], length=7)
-    with pytest.raises(UserError, match="1 rows do not fill a batch of 4"):
-        train(tiny_model("llama"), rows, toy_settings(), tmp_path)

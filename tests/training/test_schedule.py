@@ -4,10 +4,10 @@ import mlx.core as mx
 import pytest
 
 from mlx_suite.training.loop import TrainSettings, make_optimizer
-from mlx_suite.training.schedule import WarmupCosine
+from mlx_suite.training.schedule import SCHEDULES, Course, Schedule, cosine
 
 
-def rate(schedule: WarmupCosine, step: int) -> float:
+def rate(schedule: Schedule, step: int) -> float:
     return float(schedule(mx.array(step)).item())
 
 
@@ -25,12 +25,12 @@ def rate(schedule: WarmupCosine, step: int) -> float:
     ],
 )
 def test_warm_up_peak_half_and_floor(step: int, expected: float) -> None:
-    schedule = WarmupCosine(peak=1.0, steps=12, warmup=4, floor=0.1)
+    schedule = cosine(Course(peak=1.0, steps=12, warmup=4, floor=0.1))
     assert rate(schedule, step) == pytest.approx(expected, abs=1e-6)
 
 
 def test_it_rises_to_the_peak_and_only_falls_from_there() -> None:
-    schedule = WarmupCosine(peak=3e-3, steps=50, warmup=10, floor=1e-4)
+    schedule = cosine(Course(peak=3e-3, steps=50, warmup=10, floor=1e-4))
     rates = [rate(schedule, step) for step in range(60)]
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
@@ -39,11 +39,11 @@ def test_it_rises_to_the_peak_and_only_falls_from_there() -> None:
 
 
 def test_without_a_warm_up_it_begins_at_the_peak() -> None:
-    assert rate(WarmupCosine(peak=2.0, steps=10, warmup=0), 0) == pytest.approx(2.0)
+    assert rate(cosine(Course(peak=2.0, steps=10, warmup=0)), 0) == pytest.approx(2.0)
 
 
 def test_a_warm_up_as_long_as_the_run_is_no_division_by_0() -> None:
-    schedule = WarmupCosine(peak=1.0, steps=5, warmup=5)
+    schedule = cosine(Course(peak=1.0, steps=5, warmup=5))
     assert [rate(schedule, step) for step in (0, 4, 5)] == pytest.approx([0.2, 1.0, 1.0])
 
 
@@ -61,3 +61,22 @@ def test_settings_lay_the_cosine_out_for_their_horizon() -> None:
 
     assert at_6(settings) == at_6(whole) == pytest.approx(0.75)  # half-way
     assert at_6(short) == pytest.approx(0.5)  # the floor: a share of the peak
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cosine", [1.0, 0.55, 0.1]),
+        ("linear", [1.0, 0.55, 0.1]),
+        ("constant", [1.0, 1.0, 1.0]),
+        ("wsd", [1.0, 1.0, 0.1]),
+    ],
+)
+def test_each_schedule_at_the_peak_the_middle_and_the_end(name: str, expected: list[float]) -> None:
+    schedule = SCHEDULES[name](Course(peak=1.0, steps=24, warmup=4, floor=0.1))
+    assert [rate(schedule, step) for step in (4, 14, 24)] == pytest.approx(expected)
+
+
+def test_warm_up_stable_decay_falls_over_its_last_fifth() -> None:
+    schedule = SCHEDULES["wsd"](Course(peak=1.0, steps=100, warmup=0))
+    assert [rate(schedule, step) for step in (79, 80, 90, 100)] == pytest.approx([1.0, 1.0, 0.5, 0.0], abs=1e-6)

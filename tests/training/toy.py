@@ -1,14 +1,16 @@
 """A task that two layers learn in a minute of nothing: each token is the one before plus the text's stride."""
 
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
+from mlx_suite.data.batches import PackedBatches
 from mlx_suite.data.rows import Document, Rows, pack
-from mlx_suite.training.loop import TrainSettings, train
+from mlx_suite.training.loop import Outcome, TrainSettings, train
 from tests.modeling.tiny import tiny_model
 
 VOCABULARY = 50
@@ -25,16 +27,32 @@ def toy_rows(documents: int = 60, seed: int = 0) -> Rows:
     return pack(map(Document.whole, texts), length=23)
 
 
+def toy_batches(batch: int = 4) -> PackedBatches:
+    return PackedBatches(toy_rows(), batch)
+
+
 def toy_settings(steps: int = STEPS, **changes: object) -> TrainSettings:
-    base = {"batch": 4, "warmup": 3, "learning_rate": 3e-3, "save_every": 4, "log_every": 1, "seed": 3}
+    base = {"warmup": 3, "learning_rate": 3e-3, "save_every": 4, "log_every": 1, "seed": 3}
     return TrainSettings(**{"steps": steps, **base, **changes})  # type: ignore[arg-type]
 
 
-def train_toy(run: Path, steps: int = STEPS, family: str = "llama", **changes: object) -> nn.Module:
-    model = tiny_model(family, num_hidden_layers=2, tie_word_embeddings=True)
-    run.mkdir(parents=True, exist_ok=True)
-    train(model, toy_rows(), toy_settings(steps, **changes), run)
+def toy_model(family: str = "llama") -> nn.Module:
+    return tiny_model(family, num_hidden_layers=2, tie_word_embeddings=True)
+
+
+def train_toy(run: Path, steps: int = STEPS, family: str = "llama", batch: int = 4, **changes: Any) -> nn.Module:
+    model = toy_model(family)
+    train_in(run, model, batch, **{"steps": steps, **changes})
     return model
+
+
+def train_in(run: Path, model: nn.Module, batch: int = 4, **changes: Any) -> Outcome:
+    run.mkdir(parents=True, exist_ok=True)
+    valid = PackedBatches(toy_rows(documents=8, seed=1), batch)
+    peers = changes.pop("peers", None)
+    return train(
+        model, toy_batches(batch), toy_settings(**changes), run, valid=valid, identity={"data": "toy"}, peers=peers
+    )
 
 
 def weights(model: nn.Module) -> dict[str, np.ndarray]:

@@ -1,0 +1,194 @@
+"""What turns hidden states into logits, taken apart so that the loss can work on a part of the vocabulary.
+
+Every head here is a sum of products with tall matrices, then a factor and a bias for each token, then a cap:
+
+    logits = cap(gain · Σ inputs @ matrixᵀ + bias)
+
+The first matrix is the embedding or `lm_head`. LoRA is a second one, whose input is the hidden state made narrow.
+DoRA's magnitudes are the gain.
+
+Shapes: M rows, d hidden size, r rank, V vocabulary.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_suite.modeling.dora import SMALLEST, DoRALinear
+
+Arrays = dict[str, mx.array]
+
+SAME_SHAPE = (
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "helium",
+    "llama",
+    "ministral3",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "starcoder2",
+)
+"""Models of mlx-lm whose logits are the head of `model.model(tokens, cache)` and nothing else, Gemma 2's cap apart.
+Others scale them (Cohere, Granite) or keep their parts elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """A row of weights for each token of the vocabulary, dense or packed."""
+
+    weight: mx.array
+    """(V, k), or packed (V, words)."""
+    packing: Mapping[str, mx.array] = field(default_factory=dict)
+    """Scales and biases of a packed one, (V, groups); empty for a dense one."""
+    how: Mapping[str, Any] = field(default_factory=dict)
+    """How it is packed: group size, bits, mode."""
+    trained: bool = False
+
+    def after(self, array: mx.array) -> "Matrix":
+        """The same, not touched before `array` is there.
+
+        MLX would expand all parts of it first, since none needs another, and `mx.compile` would see that the parts are
+        expanded twice, and keep them.
+        """
+        if self.weight.dtype == mx.float32:
+            return self
+        names = list(self.packing)
+        weight, *packing = mx.depends([self.weight, *self.packing.values()], [array])
+        return replace(self, weight=weight, packing=dict(zip(names, packing, strict=True)))
+
+    def rows(self, which: slice | mx.array) -> mx.array:
+        """Some rows in fp32, (…, k)."""
+        if not self.packing:
+            return self.weight[which].astype(mx.float32)
+        scales, biases = self.packing["scales"][which], self.packing.get("biases")
+        biases = None if biases is None else biases[which]
+        if self.how["mode"] == "affine":
+            scales, biases = scales.astype(mx.float32), None if biases is None else biases.astype(mx.float32)
+        return mx.dequantize(self.weight[which], scales, biases, **self.how, dtype=mx.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The parts of a head; those that are trained have gradients."""
+
+    matrices: tuple[Matrix, ...]
+    narrow: Callable[[mx.array], mx.array] | None = None
+    """Hidden states (M, d) → (M, r), what an adapter's matrix is multiplied with."""
+    gain: mx.array | None = None
+    """(V,)"""
+    bias: mx.array | None = None
+    """(V,)"""
+    bias_trained: bool = False
+    cap: float | None = None
+    """Logits never pass ±cap (Gemma 2 report, section 2)."""
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.matrices[0].weight.shape[0])
+
+    def inputs(self, hidden: mx.array) -> list[mx.array]:
+        """What each matrix is multiplied with."""
+        return [hidden] if self.narrow is None else [hidden, self.narrow(hidden)]
+
+    @property
+    def learned(self) -> Arrays:
+        """The arrays that want a gradient: matrices by their number, `gain`, `bias`."""
+        arrays = {str(i): matrix.weight for i, matrix in enumerate(self.matrices) if matrix.trained}
+        if self.gain is not None:
+            arrays["gain"] = self.gain
+        if self.bias is not None and self.bias_trained:
+            arrays["bias"] = self.bias
+        return arrays
+
+    def after(self, array: mx.array) -> "Head":
+        """The same head, whose matrices are not expanded before `array` is there."""
+        return replace(self, matrices=tuple(matrix.after(array) for matrix in self.matrices))
+
+    def with_learned(self, arrays: Arrays) -> "Head":
+        """The same head with other arrays in the place of those in `learned`."""
+        matrices = tuple(
+            replace(matrix, weight=arrays.get(str(i), matrix.weight)) for i, matrix in enumerate(self.matrices)
+        )
+        gain, bias = arrays.get("gain", self.gain), arrays.get("bias", self.bias)
+        return replace(self, matrices=matrices, gain=gain, bias=bias)
+
+
+def head_of(model: nn.Module) -> Head | None:
+    """The head of a model whose logits are head(model.model(tokens, cache)); None where that is not known to be so.
+
+    To be asked anew in each trace: it holds the arrays that the model has at that moment.
+    """
+    if not _is_known(model):
+        return None
+    layer = model.lm_head if "lm_head" in model else model.model.embed_tokens
+    parts = _parts(layer)
+    return None if parts is None else replace(parts, cap=_cap(model))
+
+
+def _is_known(model: nn.Module) -> bool:
+    home = type(model).__module__
+    if home in ("mlx_suite.modeling.llama", "mlx_suite.modeling.gemma2"):
+        return True
+    package, _, name = home.rpartition(".")
+    return package == "mlx_lm.models" and name in SAME_SHAPE and type(model).__name__ == "Model"
+
+
+def _cap(model: nn.Module) -> float | None:
+    # mlx-lm's Gemma 2 keeps it at the model, ours in the config.
+    holder = getattr(model, "config", model)
+    cap: float | None = getattr(holder, "final_logit_softcapping", None)
+    return cap
+
+
+def _parts(layer: nn.Module) -> Head | None:
+    """The head that one layer is; None for a kind of layer that is not known."""
+    if type(layer) in (nn.Linear, nn.QuantizedLinear, nn.Embedding, nn.QuantizedEmbedding):
+        bias = layer.get("bias")
+        trained = layer.trainable_parameters()
+        return Head(matrices=(_matrix(layer),), bias=bias, bias_trained="bias" in trained)
+    if isinstance(layer, DoRALinear):
+        return _dora(layer)
+    return _lora(layer)
+
+
+def _matrix(layer: nn.Module) -> Matrix:
+    if type(layer) in (nn.Linear, nn.Embedding):
+        return Matrix(weight=layer.weight, trained="weight" in layer.trainable_parameters())
+    packing = {name: layer[name] for name in ("scales", "biases") if layer.get(name) is not None}
+    how = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
+    return Matrix(weight=layer.weight, packing=packing, how=how)
+
+
+def _lora(layer: nn.Module) -> Head | None:
+    # mlx-lm takes two seconds to import; a model with its layers has done that.
+    kind = (type(layer).__module__, type(layer).__name__)
+    if kind == ("mlx_lm.tuner.lora", "LoRALinear"):
+        base, first, second = layer.linear, layer.lora_a, layer.lora_b.T  # (d, r), (V, r)
+    elif kind == ("mlx_lm.tuner.lora", "LoRAEmbedding"):
+        base, first, second = layer.embedding, layer.lora_b.T, layer.lora_a
+    else:
+        return None
+    plain = _parts(base)
+    assert plain is not None, "an adapter on a layer of an unknown kind"
+    return _adapted(plain, layer, first, second)
+
+
+def _dora(layer: DoRALinear) -> Head:
+    plain = _parts(layer.linear)
+    assert plain is not None, "an adapter on a layer of an unknown kind"
+    gain = layer.m * mx.rsqrt(mx.maximum(layer.squared_norms(), SMALLEST))
+    return replace(_adapted(plain, layer, layer.lora_a, layer.lora_b.T), gain=gain)
+
+
+def _adapted(plain: Head, layer: nn.Module, first: mx.array, second: mx.array) -> Head:
+    def narrow(hidden: mx.array) -> mx.array:
+        return layer.scale * (layer.dropout(hidden.astype(mx.float32)) @ first.astype(mx.float32))
+
+    return replace(plain, matrices=(*plain.matrices, Matrix(weight=second, trained=True)), narrow=narrow)

@@ -1,0 +1,240 @@
+"""A step does not depend on how its rows are put together, and what is learned is learned in fp32."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from mlx_suite.data.batches import Batch, BucketedBatches, PackedBatches
+from mlx_suite.data.rows import Document, pack
+from mlx_suite.training.learner import Learner
+from mlx_suite.training.loop import make_optimizer
+from mlx_suite.training.neftune import add_noise, remove_noise
+from mlx_suite.training.recompute import keep, recompute
+from tests.modeling.tiny import tiny_model
+from tests.training.toy import toy_settings
+
+FAMILIES = ["llama", "mistral", "gemma2"]
+
+
+def conversations(lengths: Sequence[int] = (17, 14, 12, 9, 5, 21, 8, 30)) -> list[Document]:
+    """Documents whose second half is trained: an answer behind a question. The windows have 6 keys."""
+    random = np.random.default_rng(1)
+    return [Document(random.integers(0, 50, n).tolist(), [0.0] * (n // 2) + [1.0] * (n - n // 2)) for n in lengths]
+
+
+def packed(size: int, length: int = 39) -> list[Batch]:
+    batches = PackedBatches(pack(conversations(), length), size)
+    return [batches.take(chosen) for chosen in batches.order(0, 0)]
+
+
+def bucketed(size: int) -> list[Batch]:
+    batches = BucketedBatches(conversations(), size, step=4)
+    return [batches.take(chosen) for chosen in batches.order(0, 0)]
+
+
+def first_step(model: nn.Module, batches: Sequence[Batch], clip: float = 0.0) -> tuple[float, dict[str, np.ndarray]]:
+    """Loss and gradient of one step; the gradient is read off the first moments, which are a tenth of it."""
+    learner = Learner(model, make_optimizer(toy_settings()), clip)
+    loss, _ = learner.learn(batches, sum(batch.total for batch in batches), seed=5)
+    moments = {name: 10 * np.array(v) for name, v in tree_flatten(learner.optimizer.state) if name.endswith(".m")}
+    return float(loss.item()), moments
+
+
+def same_step(one: tuple[float, Any], other: tuple[float, Any], within: float = 1e-5) -> None:
+    assert one[0] == pytest.approx(other[0], abs=within)
+    assert one[1].keys() == other[1].keys()
+    for name, gradient in one[1].items():
+        assert np.abs(gradient - other[1][name]).max() < within * max(1.0, np.abs(gradient).max()), name
+
+
+@pytest.fixture
+def uncompiled() -> Any:
+    """Without `mx.compile`, which takes a second for each new kernel."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
+# ---- the same step
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_rows_make_the_step_that_padded_ones_make(family: str) -> None:
+    same_step(first_step(tiny_model(family), packed(4)), first_step(tiny_model(family), bucketed(8)))
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_rows_make_the_step_that_single_documents_make(family: str) -> None:
+    same_step(first_step(tiny_model(family), packed(4)), first_step(tiny_model(family), bucketed(1)))
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("make", [packed, bucketed])
+def test_one_row_at_a_time_makes_the_step_of_all_rows_at_once(make: Any) -> None:
+    # The rows train different numbers of tokens: a mean of means would be another number.
+    assert len({batch.trained for batch in make(1)}) > 1
+    same_step(first_step(tiny_model("llama"), make(1)), first_step(tiny_model("llama"), make(8)))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_the_loss_is_the_mean_over_trained_tokens_worked_out_by_hand() -> None:
+    model = tiny_model("gemma2")
+    losses = []
+    for document in conversations():
+        logits = model(mx.array([document.tokens[:-1]])).astype(mx.float32)[0]
+        chances = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        picked = np.array(chances)[np.arange(len(document) - 1), document.tokens[1:]]
+        losses += [-value for value, weight in zip(picked, document.weights[1:], strict=True) if weight]
+    assert first_step(model, packed(4))[0] == pytest.approx(np.mean(losses), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_the_plain_one() -> None:
+    mx.disable_compile()
+    plain = first_step(tiny_model("llama"), packed(4))
+    mx.enable_compile()
+    same_step(first_step(tiny_model("llama"), packed(4)), plain)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_drops_other_values_for_another_seed_and_for_each_batch() -> None:
+    def losses(seed: int, batches: Sequence[Batch]) -> float:
+        learner = Learner(with_dropout(), make_optimizer(toy_settings()), clip=1.0)
+        return float(learner.learn(batches, sum(batch.total for batch in batches), seed)[0].item())
+
+    [first, *_] = packed(4)
+    once = losses(1, [first])
+    assert losses(1, [first]) == once
+    assert losses(2, [first]) != pytest.approx(once, abs=1e-4)
+    # The mean of the same batch twice is another number: the second time other values are dropped.
+    assert losses(1, [first, first]) != pytest.approx(once, abs=1e-4)
+
+
+# ---- less memory, the same step
+
+
+def with_dropout(family: str = "llama") -> nn.Module:
+    """A model that drops a fifth of what enters its MLPs."""
+    model = tiny_model(family)
+    for layer in model.layers:
+        layer.mlp.down_proj = nn.Sequential(nn.Dropout(0.2), layer.mlp.down_proj)
+    return model
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_recomputed_block_has_the_gradient_of_a_kept_one(family: str) -> None:
+    model = tiny_model(family)
+    recompute(model.layers)
+    same_step(first_step(model, packed(4)), first_step(tiny_model(family), packed(4)))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_recomputed_block_drops_the_same_values_twice() -> None:
+    # One weight moved a little changes the loss by its gradient: only if the same values are dropped both times.
+    model = with_dropout()
+    recompute(model.layers)
+    loss, gradient = first_step(model, packed(4))
+    name = "model.layers.0.mlp.up_proj.weight"
+    step = 1e-2 * gradient[f"{name}.m"] / np.linalg.norm(gradient[f"{name}.m"])
+    moved = with_dropout()
+    recompute(moved.layers)
+    moved.load_weights([(name, dict(tree_flatten(moved.parameters()))[name] + mx.array(step))], strict=False)
+    slope = (first_step(moved, packed(4))[0] - loss) / 1e-2
+    assert slope == pytest.approx(np.linalg.norm(gradient[f"{name}.m"]), rel=0.05)
+
+
+def test_recompute_touches_no_other_model_and_can_be_undone() -> None:
+    model, other = tiny_model("llama"), tiny_model("llama")
+    kind = type(other.layers[0])
+    recompute(model.layers)
+    recompute(model.layers)
+    assert type(other.layers[0]) is kind and type(model.layers[0]) is not kind
+    assert dict(tree_flatten(model.parameters())).keys() == dict(tree_flatten(other.parameters())).keys()
+    keep(model.layers)
+    assert type(model.layers[0]) is kind
+
+
+# ---- noise on the embeddings
+
+
+def test_noise_is_added_while_training_only_and_is_as_large_as_said() -> None:
+    model = tiny_model("llama")
+    embedding, tokens = model.model.embed_tokens, mx.array([[1, 2, 3, 4, 5]])
+    quiet = embedding(tokens)
+    add_noise(embedding, alpha=5.0)
+    model.eval()
+    assert mx.array_equal(embedding(tokens), quiet)
+    model.train()
+    noise = np.abs(np.array(embedding(tokens) - quiet))
+    most = 5.0 / (5 * 32) ** 0.5
+    assert 0.8 * most < noise.max() <= most * 1.0001
+    assert dict(tree_flatten(model.parameters())).keys() == dict(tree_flatten(tiny_model("llama").parameters())).keys()
+    remove_noise(embedding)
+    assert mx.array_equal(embedding(tokens), quiet)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_the_same_seed_draws_the_same_noise() -> None:
+    losses = []
+    for seed in (1, 1, 2):
+        model = tiny_model("llama")
+        add_noise(model.model.embed_tokens, 5.0)
+        learner = Learner(model, make_optimizer(toy_settings()), clip=1.0)
+        batches = packed(4)
+        losses.append(float(learner.learn(batches, sum(b.total for b in batches), seed)[0].item()))
+    assert losses[0] == losses[1] != losses[2]
+
+
+# ---- precision and optimizers
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_small_changes_of_a_bf16_weight_add_up() -> None:
+    # A rate of 1e-5 is a hundredth of what a bf16 weight of 1 can show; after 40 steps it shows.
+    model = tiny_model("llama")
+    model.set_dtype(mx.bfloat16)
+    before = dict(tree_flatten(model.parameters()))["model.norm.weight"]
+    learner = Learner(model, make_optimizer(toy_settings(learning_rate=1e-4, warmup=0, schedule="constant")), clip=1.0)
+    batches = packed(4)
+    for step in range(40):
+        learner.learn(batches, sum(batch.total for batch in batches), step)
+    moved = np.abs(np.array(learner.master["parameters"]["model"]["norm"]["weight"] - before.astype(mx.float32)))
+    assert moved.max() > 1e-3
+    after = model.model.norm.weight
+    assert after.dtype == mx.bfloat16
+    assert not mx.array_equal(after, before)
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "lion", "muon"])
+def test_every_optimizer_brings_the_loss_down(name: str) -> None:
+    model = tiny_model("llama")
+    settings = toy_settings(optimizer=name, learning_rate=3e-4 if name == "lion" else 3e-3, warmup=0)
+    learner = Learner(model, make_optimizer(settings), clip=1.0)
+    batches = packed(4)
+    total = sum(batch.total for batch in batches)
+    losses = [float(learner.learn(batches, total, step)[0].item()) for step in range(12)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_only_what_is_trainable_is_changed() -> None:
+    model = tiny_model("llama")
+    model.freeze()
+    model.layers[1].mlp.up_proj.unfreeze()
+    before = dict(tree_flatten(model.parameters()))
+    learner = Learner(model, make_optimizer(toy_settings()), clip=1.0)
+    batches = packed(4)
+    learner.learn(batches, sum(batch.total for batch in batches), seed=0)
+    after = dict(tree_flatten(model.parameters()))
+    assert [name for name in before if not mx.array_equal(before[name], after[name])] == [
+        "model.layers.1.mlp.up_proj.weight"
+    ]
