@@ -17,13 +17,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
-
-import mlx.core as mx
+from typing import Any
 
 from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.settings import ROW_SETTINGS
-from mlx_suite.modeling.weights import named_parameters
+from mlx_suite.modeling.digest import weights_digest
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.text import Tokenizer
@@ -32,8 +30,6 @@ KIND = "mlx-suite magpie"
 SETTINGS_FILE = "settings.json"
 PROGRAM = 1
 """Raised whenever the same settings begin to give other rows."""
-PORTION = 1 << 26
-"""Numbers of a weight that are widened at a time: 256 MiB, whatever the size of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,25 +57,6 @@ def fingerprint_of(model: Any, plan: Plan) -> Fingerprint:
             **{name: settings[name] for name in ROW_SETTINGS},
         }
     )
-
-
-def weights_digest(model: Any) -> str:
-    """12 hexadecimal digits from every weight's name, shape and bits.
-
-    Equal for a checkpoint in bfloat16 and the same one widened to float32, as a CPU holds it. Sums of bits do not
-    depend on the order of adding, so every device finds the same; each weight is read once.
-    """
-    digest = hashlib.sha256()
-    for name, weight in sorted(named_parameters(model).items()):
-        flat = weight.reshape(-1)
-        total = 0
-        for start in range(0, flat.size, PORTION):
-            part = flat[start : start + PORTION]
-            floating = mx.issubdtype(part.dtype, mx.floating)
-            bits = part.astype(mx.float32).view(mx.uint32) if floating else part.astype(mx.uint32)
-            total += cast(int, bits.sum().item())
-        digest.update(f"{name} {tuple(weight.shape)} {total % 2**32}\n".encode())
-    return digest.hexdigest()[:12]
 
 
 def check_settings(folder: Path, plan: Plan, fingerprint: Fingerprint) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 import sys
+from collections.abc import Callable
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -31,6 +32,7 @@ from mlx_suite.modeling.local_models import (
     text_files,
     wanted_files,
 )
+from mlx_suite.modeling.run_folder import model_folder
 from mlx_suite.modeling.safetensors_header import shard_names
 from mlx_suite.runtime.errors import UserError
 
@@ -40,6 +42,7 @@ __all__ = [
     "cached_models",
     "pull",
     "resolve",
+    "resolve_texts",
     "shipped_models",
     "similar_names",
     "split_revision",
@@ -62,12 +65,31 @@ def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
     """Return the folder of the model that `name` stands for, fetched from the hub if need be.
 
     Tried in this order: a folder; a shipped checkpoint; a repository in the cache; a repository on
-    the hub. A cached model is used as it is, without asking the hub for news: `pull` does that.
+    the hub. The folder of a finetuning run that has trained the whole model stands for its best one.
+    A cached model is used as it is, without asking the hub for news: `pull` does that.
     `progress` shows a bar on stderr while fetching.
 
     Raises UserError when nothing matches, naming the nearest models, and for everything `pull`
     raises.
     """
+    return _resolved(name, partial(pull, progress=progress), is_complete)
+
+
+def resolve_texts(name: str | os.PathLike[str]) -> Path:
+    """`resolve`, but a repository that is not in the cache comes without its weights.
+
+    What tells a model's dimensions and writes its prompts is a few megabytes: config, tokenizer, chat template. A later
+    `resolve` completes the folder. Raises UserError as `resolve` does.
+    """
+    return _resolved(name, _pull_texts, lambda repo, folder: (folder / "config.json").is_file())
+
+
+def _resolved(
+    name: str | os.PathLike[str],
+    fetch: Callable[[str, str | None], Path],
+    suffices: Callable[[str, Path], bool],
+) -> Path:
+    """The folder of `name`: one that is here, a snapshot in the cache that suffices, or what `fetch` brings."""
     text = os.fspath(name)
     shipped = {model.name: model.path for model in shipped_models()}
     folder = Path(text).expanduser()
@@ -85,7 +107,7 @@ def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
         raise UserError(what="there is no such folder", where=text, fix="check the path; " + _known_models(text))
     repo, revision = split_revision(text)
     cached = find_snapshot(repo, revision) if _is_repository(repo) or "/" not in repo else None
-    if cached is not None and is_complete(repo, cached):
+    if cached is not None and suffices(repo, cached):
         return cached
     if not _is_repository(repo):
         raise UserError(
@@ -93,7 +115,7 @@ def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
             where="no folder, shipped model or cached model has this name",
             fix=_known_models(text),
         )
-    return pull(repo, revision, progress)
+    return fetch(repo, revision)
 
 
 def pull(repo: str, revision: str | None = None, progress: bool = True) -> Path:
@@ -138,6 +160,16 @@ def pull(repo: str, revision: str | None = None, progress: bool = True) -> Path:
         return _snapshot(repo, name, wanted, bars=left_to_client)
 
 
+def _pull_texts(repo: str, revision: str | None) -> Path:
+    """The small files of a repository, linked into the cache as `pull` links them."""
+    similar = partial(similar_names, repo)
+    with hub_errors(repo, revision, similar):
+        _, names = _listing(repo, revision)
+    _refuse_without_weights(repo, revision, names)
+    with hub_errors(repo, revision, similar, transferring=True):
+        return _snapshot(repo, revision or constants.DEFAULT_REVISION, text_files(names))
+
+
 def split_revision(name: str) -> tuple[str, str | None]:
     """Split `owner/repo@revision`; without a revision the second value is None."""
     repo, _, revision = name.partition("@")
@@ -159,6 +191,8 @@ def _is_repository(text: str) -> bool:
 
 
 def _checked_folder(folder: Path) -> Path:
+    """The folder, or the model in it where it is a finetuning run's."""
+    folder = model_folder(folder)
     if (folder / "config.json").is_file():
         return folder
     inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))[:3]

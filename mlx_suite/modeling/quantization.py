@@ -21,6 +21,9 @@ _AFFINE_BITS = (1, 2, 3, 4, 5, 6, 8)
 _AFFINE_GROUPS = (32, 64, 128)
 _OTHER_MODES = {(4, 32): "mxfp4", (8, 32): "mxfp8", (4, 16): "nvfp4"}
 
+BASE_GROUPS = (64, 32)
+"""Columns that share a scale in a packed base: the first of these that divides a matrix's columns."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerQuantization:
@@ -116,3 +119,28 @@ def to_config(layers: Mapping[str, LayerQuantization]) -> dict[str, Any]:
     [(common, _)] = Counter(layers.values()).most_common(1)
     others = {path: asdict(own) for path, own in sorted(layers.items()) if own != common}
     return asdict(common) | others
+
+
+def quantize_base(model: nn.Module, bits: int) -> list[str]:
+    """Pack the frozen model below an adapter (QLoRA, arXiv 2305.14314), before `add_adapters`; paths left dense.
+
+    Everything is packed that `mlx-suite quantize` and mlx-lm pack, embedding and head too, so that an adapter trained
+    here fits the packed checkpoint that it will be used with. Layers that are packed already stay as they are. Dense
+    stay those whose columns no group size divides.
+    """
+    assert not any("lora_a" in module for _, module in model.named_modules()), "pack the base before it is adapted"
+    packed, left = {}, []
+    for path, module in model.named_modules():
+        if not hasattr(module, "to_quantized"):
+            continue
+        columns = module.weight.shape[-1]
+        group = next((size for size in BASE_GROUPS if columns % size == 0), None)
+        if group is None:
+            left.append(path)
+        else:
+            packed[path] = LayerQuantization(group_size=group, bits=bits)
+    quantize_like(model, packed)
+    for path, module in model.named_modules():
+        if path in packed:
+            mx.eval(module.parameters())  # one by one, so that each dense matrix is gone before the next is packed
+    return left

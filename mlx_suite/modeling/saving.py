@@ -30,6 +30,9 @@ from mlx_suite.runtime.files import staged_folder
 
 GIGABYTE = 1_000_000_000
 
+TEMPLATE_FILE = "chat_template.jinja"
+"""A model's chat template; beside an adapter, the one it was trained with."""
+
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -38,7 +41,7 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
-    "chat_template.jinja",
+    TEMPLATE_FILE,
     "chat_template.json",
     "generation_config.json",
 )
@@ -56,6 +59,7 @@ def save_model(
     dtype: mx.Dtype | str | None = None,
     max_shard_bytes: int = 5 * GIGABYTE,
     tokenizer_from: Path | str | None = None,
+    chat_template: str | None = None,
 ) -> None:
     """Write `model` as `folder`, whole or not at all; a checkpoint that is there already is replaced.
 
@@ -66,6 +70,7 @@ def save_model(
         max_shard_bytes: Past this the weights are split into several files and an index. A tensor larger than that
             has a file of its own.
         tokenizer_from: A checkpoint folder whose tokenizer, chat template and generation settings are copied.
+        chat_template: A Jinja text in place of that folder's.
 
     Raises UserError when the model is not of the shape that `config` says (adapters not fused, for instance), when
     `folder` holds other things than a checkpoint, and for a full or read-only disk.
@@ -77,7 +82,7 @@ def save_model(
         raise UserError(what="this model does not carry its config", fix="give save_model the config to write")
     settings = config_to_dict(config) if isinstance(config, ModelConfig) else dict(config)
     _refuse_other_shape(model, settings, folder)
-    _refuse_other_folder(folder)
+    refuse_other_folder(folder)
 
     weights = named_parameters(model)
     if dtype is not None:
@@ -89,6 +94,8 @@ def save_model(
         _write_weights(staged, weights, max_shard_bytes)
         if tokenizer_from is not None:
             _copy_tokenizer(Path(tokenizer_from), staged)
+        if chat_template is not None:
+            (staged / TEMPLATE_FILE).write_text(chat_template, encoding="utf-8")
 
 
 def _refuse_other_shape(model: nn.Module, settings: Mapping[str, Any], where: Path) -> None:
@@ -106,10 +113,15 @@ def _refuse_other_shape(model: nn.Module, settings: Mapping[str, Any], where: Pa
         )
 
 
-def _refuse_other_folder(folder: Path) -> None:
+def refuse_other_folder(folder: Path) -> None:
+    """Raises UserError for a folder with anything in it that a checkpoint has not; an adapter is none."""
     if not folder.is_dir():
         return
-    strange = sorted(path.name for path in folder.iterdir() if path.is_dir() or not path.name.endswith(REPLACEABLE))
+    strange = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() or not path.name.endswith(REPLACEABLE) or path.name == "adapter_config.json"
+    )
     if strange:
         raise UserError(
             what="the folder holds other things than a checkpoint, which would be lost: "

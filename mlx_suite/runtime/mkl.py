@@ -59,13 +59,18 @@ def choose_layers(library: ctypes.CDLL, folder: Path) -> None:
 
     A layer without its library would end the process at the first product ("FATAL ERROR"), so each
     is opened here before it is chosen; MKL without threads is the last resort.
-    `MKL_THREADING_LAYER` is the user's and goes first.
+    `MKL_THREADING_LAYER` is the user's and goes first. Where the process exports GNU's OpenMP already (`import torch`
+    does that), Intel's layer would ask one library for its threads and the other for their numbers, and multiply
+    wrongly: GNU's layer is taken then.
     """
     library.MKL_Set_Interface_Layer(_LP64)
     wanted = os.environ.get("MKL_THREADING_LAYER", "").upper()
     if wanted == "SEQUENTIAL":
         return
-    for layer in dict.fromkeys((wanted, "INTEL", "GNU")):
+    process = ctypes.CDLL(None)
+    gnu_is_there = hasattr(process, "GOMP_parallel") and not hasattr(process, "__kmpc_fork_call")
+    usual = ("GNU", "INTEL") if gnu_is_there else ("INTEL", "GNU")
+    for layer in dict.fromkeys((wanted, *usual)):
         number, runtime = _LAYERS.get(layer, (None, ""))
         if number is not None and _loads(runtime, folder):
             library.MKL_Set_Threading_Layer(number)

@@ -95,16 +95,20 @@ class ChatTemplate:
             ) from error
 
 
-def load_chat_template(folder: str | Path, variables: Mapping[str, Any] | None = None) -> ChatTemplate:
+def load_chat_template(
+    folder: str | Path, variables: Mapping[str, Any] | None = None, *, adapter: str | Path | None = None
+) -> ChatTemplate:
     """Load the template of a folder: chat_template.jinja, else `chat_template` of
     tokenizer_config.json.
 
-    Of several named templates the one called `default` is taken. Raises UserError when there is
-    none.
+    The chat_template.jinja of an `adapter` (its folder) comes first: it was trained with that. Of
+    several named templates the one called `default` is taken. Raises UserError when there is none.
     """
     folder = Path(folder)
     settings = read_settings(folder)
     path = folder / TEMPLATE_FILE
+    if adapter is not None and (Path(adapter) / TEMPLATE_FILE).is_file():
+        path = Path(adapter) / TEMPLATE_FILE
     if path.is_file():
         source = path.read_text(encoding="utf-8")
     else:

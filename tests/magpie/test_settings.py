@@ -9,7 +9,7 @@ import mlx.core as mx
 import pytest
 
 from mlx_suite.magpie import MagpieSettings
-from mlx_suite.magpie.fingerprint import weights_digest
+from mlx_suite.modeling.digest import weights_digest
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.lock import folder_lock
 from tests.magpie.conftest import Loaded, load_checkpoint

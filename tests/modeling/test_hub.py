@@ -52,7 +52,7 @@ class TestResolve:
     def test_a_folder_without_a_config_is_refused_and_the_one_inside_is_named(
         self, tmp_path: Path, server: Hub
     ) -> None:
-        inside = tmp_path / "run" / "best"
+        inside = tmp_path / "run" / "step-100"
         inside.mkdir(parents=True)
         (inside / "config.json").write_text("{}")
         with pytest.raises(UserError) as caught:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,21 @@ def test_a_fast_blas_is_loaded_before_mlx_and_stays_quiet() -> None:
     assert json.loads(report)[2] is None
     assert product == "64.0"
     assert done.stderr == ""
+
+
+@needs_blas
+@pytest.mark.skipif(find_library("gomp") is None, reason="no GNU OpenMP here")
+def test_products_are_right_where_another_library_has_brought_gnu_s_threads() -> None:
+    """`import torch` before us does that; with Intel's threads beside them MKL multiplied wrongly."""
+    program = """
+import ctypes
+ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
+import mlx_suite, mlx.core as mx, numpy as np
+mx.set_default_device(mx.cpu)
+a = np.random.RandomState(0).randn(64, 128).astype(np.float32)
+print(np.abs(np.array(mx.array(a) @ mx.array(a).T) - a @ a.T).max() < 1e-3)
+"""
+    assert run(program).stdout == "True\n"
 
 
 @needs_blas

@@ -1,0 +1,137 @@
+"""What a low-rank adapter is, apart from any model: its settings and its arrays (arXiv 2106.09685).
+
+An adapted layer computes W·x + scale · B·A·x. The arrays are kept as mlx-lm names and shapes them: for a linear layer
+`lora_a` (inputs, rank) and `lora_b` (rank, outputs), for an embedding `lora_a` (vocabulary, rank) and `lora_b`
+(rank, dimensions); DoRA has a magnitude `m` (outputs,) besides. Of E experts they are (E, rank, inputs) and
+(E, outputs, rank).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from math import sqrt
+
+import mlx.core as mx
+
+from mlx_suite.runtime.errors import UserError
+
+METHODS = ("lora", "dora")
+
+LEAVES = ("lora_a", "lora_b", "m")
+"""The arrays of one adapted layer."""
+
+DEFAULT_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear layers of a block."""
+
+_BLOCK = re.compile(r"((?:.*\.)?layers)\.(\d+)\.(.+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """What is trained beside a frozen model."""
+
+    method: str = "lora"
+    """lora, or dora (arXiv 2402.09353), which learns each output's magnitude apart from its direction."""
+    rank: int = 16
+    """Of the small matrices. 16 is enough for most tasks of style and format."""
+    alpha: float = 32.0
+    """Their product counts alpha / rank; twice the rank is usual."""
+    rslora: bool = False
+    """Count it alpha / √rank instead, which keeps high ranks from learning too slowly (arXiv 2312.03732)."""
+    dropout: float = 0.0
+    """Share of a small matrix's inputs that is dropped while training."""
+    modules: tuple[str, ...] = DEFAULT_MODULES
+    """Names of the layers: the last part of a path (`q_proj`), a longer end of it (`self_attn.q_proj`), or
+    `all-linear` for every linear layer of the blocks. `embed_tokens` and `lm_head` stand outside the blocks."""
+    layers: tuple[int, ...] | None = None
+    """Numbers of the blocks, from 0. None for all."""
+
+    @property
+    def scale(self) -> float:
+        """What the product of the small matrices is multiplied by."""
+        return self.alpha / (sqrt(self.rank) if self.rslora else self.rank)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A trained adapter as a folder holds it."""
+
+    config: AdapterConfig
+    arrays: Mapping[str, mx.array]
+    """By path and leaf: `model.layers.0.self_attn.q_proj.lora_a`."""
+    base: str = ""
+    """The model it was trained on, as it was named."""
+    tied: bool | None = None
+    """Whether an adapted embedding is the model's head too. None where the files do not say."""
+    copies: Mapping[str, mx.array] = field(default_factory=dict)
+    """Weights of the base that lie in the file too; they must be those of the model."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Paths of the adapted layers."""
+        return tuple(dict.fromkeys(name.rpartition(".")[0] for name in self.arrays))
+
+    def on(self, tied: bool | None) -> "Adapter":
+        """This adapter, where the files did not say whether the head is tied and a model does."""
+        return replace(self, tied=tied) if self.tied is None else self
+
+    @property
+    def parameters(self) -> int:
+        return sum(array.size for array in self.arrays.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Targets told apart: those inside the blocks, by block and by name within it, and those outside."""
+
+    blocks: tuple[int, ...]
+    inside: tuple[str, ...]
+    """Paths within a block, `self_attn.q_proj`."""
+    outside: tuple[str, ...]
+    regular: bool
+    """Whether every one of these blocks has every one of these names."""
+
+
+def places(targets: Iterable[str]) -> Places:
+    """Sort the paths of adapted layers into blocks."""
+    blocks, inside, outside, prefixes, found = set(), [], [], set(), 0
+    for path in targets:
+        match = _BLOCK.fullmatch(path)
+        if match is None:
+            outside.append(path)
+            continue
+        found += 1
+        prefixes.add(match[1])
+        blocks.add(int(match[2]))
+        if match[3] not in inside:
+            inside.append(match[3])
+    regular = len(prefixes) <= 1 and found == len(blocks) * len(inside)
+    return Places(blocks=tuple(sorted(blocks)), inside=tuple(inside), outside=tuple(outside), regular=regular)
+
+
+def ranks(arrays: Mapping[str, mx.array]) -> dict[str, int]:
+    """The rank of each adapted layer, by its path."""
+    found = {}
+    for name, array in arrays.items():
+        path, _, leaf = name.rpartition(".")
+        if leaf == "lora_a":
+            found[path] = array.shape[-1] if array.ndim == 2 else array.shape[-2]
+    return found
+
+
+def last_part(path: str) -> str:
+    """`q_proj` of `model.layers.0.self_attn.q_proj`."""
+    return path.rpartition(".")[2]
+
+
+def check_config(config: AdapterConfig) -> None:
+    """Raises UserError that lists every setting out of its range."""
+    rules = [
+        (config.method in METHODS, f"method is {config.method!r}: one of {', '.join(METHODS)}"),
+        (config.rank >= 1, f"rank is {config.rank}: a whole number from 1 up"),
+        (config.alpha > 0, f"alpha is {config.alpha}: above 0"),
+        (0 <= config.dropout < 1, f"dropout is {config.dropout}: from 0 to below 1"),
+    ]
+    problems = [problem for good, problem in rules if not good]
+    if problems:
+        raise UserError("The adapter's settings are wrong", details=problems, fix="mend these settings")

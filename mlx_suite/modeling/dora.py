@@ -1,0 +1,98 @@
+"""DoRA: a weight's rows are given their direction by LoRA and their length by a vector (arXiv 2402.09353).
+
+    W' = m · (W + scale · BA) / ‖W + scale · BA‖        norms over each row
+
+Names, shapes and results are mlx-lm's (`mlx_lm.tuner.dora`), so that adapters go both ways. What differs is the cost:
+the norm comes from small products instead of a second dense matrix, and a packed weight stays packed (mlx-lm's layer
+expands it in every step, and takes no 3-, 5- or 6-bit one).
+
+Shapes: N inputs, O outputs, r rank.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+SMALLEST = 1e-30
+"""Below any squared norm: a row of zeros has the length 0, not 0 / 0."""
+
+
+class DoRALinear(nn.Module):
+    """A frozen linear layer with `lora_a` (N, r), `lora_b` (r, O) and the magnitudes `m` (O,)."""
+
+    def __init__(self, linear: nn.Module, rank: int, dropout: float, scale: float) -> None:
+        super().__init__()
+        weight = dense_weight(linear)  # (O, N)
+        outputs, inputs = weight.shape
+        self.linear = linear
+        self.dropout = nn.Dropout(p=dropout)
+        self.scale = scale
+        self.lora_a = mx.zeros((inputs, rank))
+        self.lora_b = mx.zeros((rank, outputs))
+        self._squares = weight.square().sum(axis=1)  # (O,)
+        self.m = mx.sqrt(self._squares)
+        mx.eval(self._squares, self.m)  # the expanded weight is not to wait for the first step
+
+    def __call__(self, x: mx.array) -> mx.array:
+        update = (self.dropout(x) @ self.lora_a) @ self.lora_b
+        y = multiply(self.linear, x) + (self.scale * update).astype(x.dtype)
+        y = y * (self.m * mx.rsqrt(mx.maximum(self.squared_norms(), SMALLEST))).astype(x.dtype)
+        return y + self.linear.bias if "bias" in self.linear else y
+
+    def squared_norms(self) -> mx.array:
+        """‖W + scale · BA‖² of each row (O,), a constant for the gradient (section 4.3).
+
+        ‖W‖² + 2 · scale · ⟨W, BA⟩ + scale² · ‖BA‖², each row's products through the rank.
+        """
+        a, b = mx.stop_gradient(self.lora_a), mx.stop_gradient(self.lora_b)
+        projected = multiply(self.linear, a.T.astype(_dtype(self.linear))).astype(mx.float32)  # (r, O), (W A)ᵀ
+        cross = (b * mx.stop_gradient(projected)).sum(axis=0)
+        square = (b * ((a.T @ a) @ b)).sum(axis=0)
+        return self._squares + 2 * self.scale * cross + self.scale**2 * square
+
+    def fused(self) -> mx.array:
+        """W' (O, N) in fp32."""
+        weight = dense_weight(self.linear) + self.scale * (self.lora_b.T @ self.lora_a.T)
+        norms = mx.sqrt(mx.maximum(weight.square().sum(axis=1, keepdims=True), SMALLEST))
+        return self.m[:, None] / norms * weight
+
+
+def dense_weight(layer: nn.Module) -> mx.array:
+    """The weight of a linear layer or an embedding in fp32, expanded where it is packed."""
+    if not isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding):
+        weight: mx.array = layer.weight
+        return weight.astype(mx.float32)
+    scales, biases = layer.scales, layer.get("biases")
+    if layer.mode == "affine":
+        assert biases is not None
+        scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
+    return mx.dequantize(
+        layer.weight,
+        scales,
+        biases,
+        group_size=layer.group_size,
+        bits=layer.bits,
+        mode=layer.mode,
+        dtype=mx.float32,
+    )
+
+
+def multiply(linear: nn.Module, x: mx.array) -> mx.array:
+    """x (…, N) times the layer's weight, without its bias: (…, O)."""
+    if not isinstance(linear, nn.QuantizedLinear):
+        return x @ linear.weight.T
+    return mx.quantized_matmul(
+        x,
+        linear.weight,
+        scales=linear.scales,
+        biases=linear.get("biases"),
+        transpose=True,
+        group_size=linear.group_size,
+        bits=linear.bits,
+        mode=linear.mode,
+    )
+
+
+def _dtype(linear: nn.Module) -> mx.Dtype:
+    """What a product with the weight is cheapest in."""
+    weight = linear.scales if isinstance(linear, nn.QuantizedLinear) else linear.weight
+    return weight.dtype if mx.issubdtype(weight.dtype, mx.floating) else mx.float32
