@@ -15,6 +15,11 @@ ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="A name from `models list`, a folder, or OWNER/REPO[@REVISION].")
 ]
 
+AdapterFolder = Annotated[
+    Path | None,
+    typer.Option("--adapter", metavar="DIR", help="An adapter for the model: its folder, or that of the run."),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -25,26 +30,39 @@ class Checkpoint:
     folder: Path
     model: Any
     tokenizer: "Tokenizer"
+    adapter: str | None = None
+    """The adapter on it, for records: its folder as the user calls it."""
+    adapter_folder: Path | None = None
+    """Where it lies, its chat template beside it."""
 
     @cached_property
     def template(self) -> "ChatTemplate":
-        """Raises UserError where the checkpoint has none."""
+        """The adapter's, or else the checkpoint's. Raises UserError where there is none."""
         from mlx_suite.text import load_chat_template
 
-        return load_chat_template(self.folder)
+        return load_chat_template(self.folder, adapter=self.adapter_folder)
 
 
-def open_checkpoint(name: str, quiet: bool = False) -> Checkpoint:
-    """Find the model, fetch it if need be, and load it."""
+def open_checkpoint(name: str, quiet: bool = False, adapter: Path | None = None) -> Checkpoint:
+    """Find the model, fetch it if need be, load it, and put the adapter on it if there is one."""
     # Imported here: MLX and the hub's client take a second that `--help` should not.
     from mlx_suite.loading import load
     from mlx_suite.modeling.hub import resolve
+    from mlx_suite.modeling.run_folder import adapter_folder
     from mlx_suite.runtime.device import device
     from mlx_suite.runtime.memory import set_limits
 
     folder = resolve(name, progress=not quiet)
-    called = folder.resolve().name if Path(name).expanduser() == folder else name
+    given = Path(name).expanduser()
+    called = given.resolve().name if given in (folder, folder.parent) else name
     set_limits(device())
     with Console(stderr=True, quiet=quiet).status(f"loading {called}"):
-        model, tokenizer = load(folder)
-    return Checkpoint(name=called, folder=folder, model=model, tokenizer=tokenizer)
+        model, tokenizer = load(folder, adapter=adapter)
+    return Checkpoint(
+        name=called,
+        folder=folder,
+        model=model,
+        tokenizer=tokenizer,
+        adapter=None if adapter is None else str(adapter),
+        adapter_folder=None if adapter is None else adapter_folder(adapter.expanduser()),
+    )

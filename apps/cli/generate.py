@@ -14,7 +14,7 @@ import typer
 
 from mlx_suite.runtime.errors import UserError
 
-from .checkpoint import Checkpoint, ModelName, open_checkpoint
+from .checkpoint import AdapterFolder, Checkpoint, ModelName, open_checkpoint
 
 if TYPE_CHECKING:
     from mlx_suite.engine import Program, Sample, Written
@@ -49,6 +49,7 @@ def generate(
     seed: Annotated[
         int | None, typer.Option(help="Repeats a sampled answer; --verbose and --json say which seed was used.")
     ] = None,
+    adapter: AdapterFolder = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="No chat template: the model continues the text as it stands.")
     ] = False,
@@ -65,7 +66,7 @@ def generate(
     """
     _check(max_tokens, temperature, top_p, min_p, raw, system)
     text = _read_prompt(prompt)
-    checkpoint = open_checkpoint(model)
+    checkpoint = open_checkpoint(model, adapter=adapter)
     turn = _raw_turn(checkpoint, text) if raw else _chat_turn(checkpoint, text, system)
     if temperature and seed is None:
         seed = secrets.randbelow(1 << 31)
@@ -166,6 +167,7 @@ class _Answer:
         spent = self.times[-1] - self.times[0] if self.times else 0.0
         return {
             "model": self.checkpoint.name,
+            "adapter": self.checkpoint.adapter,
             "text": "".join(self.pieces),
             "reason": written.reason,
             "stop": stop,

@@ -1,0 +1,165 @@
+"""A model as one GGUF file, which llama.cpp, Ollama and LM Studio run, and a Modelfile beside it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_suite.export.fuse import merged_weight
+from mlx_suite.export.gguf_file import FILE_TYPES, import_gguf, write_gguf
+from mlx_suite.export.gguf_tensors import misfits, usable_context
+from mlx_suite.export.gguf_vocabulary import GGUFVocabulary, has_template, read_vocabulary
+from mlx_suite.export.modelfile import modelfile
+from mlx_suite.modeling.adapter import apply_adapter, load_adapter
+from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.modeling.config_file import read_config
+from mlx_suite.modeling.loading import load_model
+from mlx_suite.modeling.lora import adapted_layers, base_layer
+from mlx_suite.modeling.quantization import expand, quantized_layers
+from mlx_suite.modeling.run_folder import adapter_folder
+from mlx_suite.modeling.weights import named_parameters
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import write_atomically
+from mlx_suite.text.template import TEMPLATE_FILE, ChatTemplate, load_chat_template
+from mlx_suite.text.tokenizer import load_tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class GGUFExport:
+    """What was written."""
+
+    path: Path
+    modelfile: Path
+    """For `ollama create`; beside the GGUF file."""
+    type: str
+    tensors: int
+    num_bytes: int
+    """Of the GGUF file."""
+    has_template: bool
+    """Whether the Modelfile writes conversations as the checkpoint's chat template does."""
+    notes: tuple[str, ...]
+    """What the user should know: where the file says less than the checkpoint."""
+
+
+def export_gguf(
+    folder: Path | str,
+    path: Path | str,
+    *,
+    type: str = "f16",
+    adapter: Path | str | None = None,
+    model: nn.Module | None = None,
+) -> GGUFExport:
+    """Write the checkpoint in `folder` as the GGUF file `path`, and a Modelfile beside it.
+
+    Args:
+        type: Of the matrices: f16, bf16, f32 or q8_0 (8 bits in blocks of 32). A checkpoint in bfloat16 keeps every
+            bit in bf16.
+        adapter: The folder of an adapter that is merged into the weights.
+        model: A loaded model of that folder whose weights are taken in place of the folder's, an adapter on it merged.
+            It is left as it is.
+
+    Raises UserError for a family or shape that llama.cpp would compute otherwise, a tokenizer it has no counterpart
+    of, weights that float16 cannot hold, and a disk that is full or read-only; then no file is left behind.
+    """
+    folder, path = Path(folder), Path(path)
+    _check_arguments(path, type)
+    import_gguf()
+    config = _config_of(folder, model)
+    vocabulary = read_vocabulary(folder, config.vocab_size)
+    template = find_template(folder, adapter)
+    weights = dense_weights(model or _open(folder, adapter))
+    tensors = write_gguf(
+        path,
+        weights,
+        config=config,
+        vocabulary=vocabulary,
+        chat_template=template.source if template else None,
+        type=type,
+        name=path.stem,
+    )
+
+    tokenizer = load_tokenizer(folder)
+    context = usable_context(config)
+    text, reason = modelfile(path, folder, tokenizer, template, context=context)
+    beside = path.with_suffix(".Modelfile")
+    write_atomically(beside, text)
+    return GGUFExport(
+        path=path,
+        modelfile=beside,
+        type=type,
+        tensors=tensors,
+        num_bytes=path.stat().st_size,
+        has_template=reason is None,
+        notes=tuple(_notes(config, vocabulary, context, reason)),
+    )
+
+
+def find_template(folder: Path, adapter: Path | str | None = None) -> ChatTemplate | None:
+    """The chat template that the adapter was trained with, or else the checkpoint's; None where there is none."""
+    beside = None if adapter is None else adapter_folder(Path(adapter).expanduser())
+    if has_template(folder) or (beside is not None and (beside / TEMPLATE_FILE).is_file()):
+        return load_chat_template(folder, adapter=beside)
+    return None
+
+
+def dense_weights(model: nn.Module) -> dict[str, mx.array]:
+    """The parameters by name, adapters merged and quantized layers expanded; nothing is computed yet."""
+    weights = named_parameters(model)
+    for path, layer in adapted_layers(model).items():
+        weights = {name: array for name, array in weights.items() if not name.startswith(f"{path}.")}
+        weights[f"{path}.weight"] = merged_weight(layer)
+        if "bias" in base_layer(layer):
+            weights[f"{path}.bias"] = base_layer(layer).bias
+    for path, settings in quantized_layers(model).items():
+        if f"{path}.scales" in weights:
+            expand(weights, path, settings, mx.float32)
+    return weights
+
+
+def _open(folder: Path, adapter: Path | str | None) -> nn.Module:
+    """The model with its weights still in the files; in fp32, in which a merge loses nothing."""
+    model = load_model(folder, dtype="float32", dequantize=True, lazy=True)
+    if adapter is not None:
+        apply_adapter(model, load_adapter(adapter), where=str(adapter))
+    return model
+
+
+def _check_arguments(path: Path, type: str) -> None:
+    if type not in FILE_TYPES:
+        raise UserError(
+            f"GGUF weights cannot be stored as {type!r} here", "type", f"choose one of {', '.join(FILE_TYPES)}"
+        )
+    if path.suffix != ".gguf":
+        raise UserError("the file's name must end in .gguf", str(path), f"name it {path.with_suffix('.gguf').name}")
+
+
+def _config_of(folder: Path, model: nn.Module | None) -> ModelConfig:
+    config = getattr(model, "config", None) if model is not None else None
+    if not isinstance(config, ModelConfig):
+        config = ModelConfig.from_dict(read_config(folder), where=str(folder / "config.json"))
+    problems = list(misfits(config))
+    if problems:
+        raise UserError(
+            "llama.cpp would compute something else than this model does",
+            where=str(folder),
+            fix="use the model with mlx-suite or mlx-lm",
+            details=problems,
+        )
+    return config
+
+
+def _notes(config: ModelConfig, vocabulary: GGUFVocabulary, context: int, reason: str | None) -> Iterator[str]:
+    if context < config.max_position_embeddings:
+        yield (
+            f"llama.cpp has no sliding window for this family: the file names a context of {context:,} tokens, up to "
+            f"which the answers are the model's, not {config.max_position_embeddings:,}"
+        )
+    if vocabulary.loses_first_space:
+        yield (
+            "the tokenizer puts a space before the first text only, which llama.cpp cannot: the file is made for "
+            "conversations; begin a prompt without the chat template with a space"
+        )
+    if reason is not None:
+        yield f"the Modelfile has no TEMPLATE: {reason}"

@@ -1,0 +1,62 @@
+"""The Modelfile beside a GGUF file: what `ollama create` needs to talk to the model as it was trained.
+
+Format: FROM, TEMPLATE and PARAMETER lines (docs.ollama.com/modelfile).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlx_suite.export.go_template import go_template, read_turns
+from mlx_suite.text.settings import read_json
+from mlx_suite.text.template import ChatTemplate
+from mlx_suite.text.tokenizer import Tokenizer
+
+MOST_CONTEXT = 8192
+"""Tokens of context that are asked for, at most: Ollama reserves the memory for all of them, and a 128k context takes
+more than the model."""
+
+SAMPLING = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k"}
+"""generation_config.json → Ollama's parameters."""
+
+NO_TEMPLATE = """\
+# No TEMPLATE: {reason}.
+# Ollama then takes one of its own, if it knows the chat template that the GGUF file holds."""
+
+
+def modelfile(
+    gguf: Path, folder: Path, tokenizer: Tokenizer, template: ChatTemplate | None, *, context: int
+) -> tuple[str, str | None]:
+    """The text of a Modelfile that lies beside `gguf`, and why it has no TEMPLATE, or None where it has one.
+
+    Args:
+        folder: The checkpoint, for the sampling of its generation_config.json.
+        context: Tokens for which the file computes what the model does.
+    """
+    lines = [f"FROM ./{gguf.name}", ""]
+    text, reason = _template(tokenizer, template)
+    lines += [NO_TEMPLATE.format(reason=reason) if text is None else f'TEMPLATE """{text}"""', ""]
+    stops = [tokenizer.token_of(index) for index in sorted(tokenizer.stop_ids)]
+    lines += [f'PARAMETER stop "{stop}"' for stop in stops if stop and '"' not in stop]
+    lines.append(f"PARAMETER num_ctx {min(context, MOST_CONTEXT)}")
+    lines += [f"PARAMETER {name} {value}" for name, value in _sampling(folder).items()]
+    return "\n".join(lines) + "\n", reason
+
+
+def _template(tokenizer: Tokenizer, template: ChatTemplate | None) -> tuple[str | None, str | None]:
+    if template is None:
+        return None, "the checkpoint has no chat template"
+    turns = read_turns(tokenizer, template)
+    if turns is None:
+        return None, "the chat template does more than put fixed text around messages"
+    # Ollama begins every prompt with BOS where the GGUF file says so.
+    bos = tokenizer.settings.roles.get("bos_token", "") if tokenizer.adds_bos else ""
+    text = go_template(turns, bos)
+    return (None, "the chat template holds three quotes in a row") if '"""' in text else (text, None)
+
+
+def _sampling(folder: Path) -> Mapping[str, Any]:
+    config = read_json(folder / "generation_config.json")
+    if config.get("do_sample") is False:
+        return {}
+    return {theirs: config[ours] for ours, theirs in SAMPLING.items() if isinstance(config.get(ours), int | float)}

@@ -1,0 +1,167 @@
+"""`mlx-suite fuse`, `quantize`, `export adapter`, and `generate --adapter`."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from typer.testing import CliRunner, Result
+
+from mlx_suite.modeling.adapter import AdapterConfig, load_adapter, save_adapter
+from mlx_suite.modeling.loading import load_model
+from mlx_suite.modeling.lora import add_adapters
+from mlx_suite.modeling.saving import save_model
+from mlx_suite.runtime.errors import UserError
+from mlx_suite_apps.cli.main import app
+from tests.export.adapted import shake
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+def refused(*arguments: str | Path) -> UserError:
+    with pytest.raises(UserError) as caught:
+        run(*arguments)
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def adapted_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with a random adapter for the random model, the best one and the last."""
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    model = load_model(random_model)
+    config = AdapterConfig(rank=2, alpha=2.0, modules=("q_proj", "down_proj"))
+    add_adapters(model, config)
+    shake(model, 0.3)
+    save_adapter(folder / "best", model, config, base="random")
+    shake(model, 0.1)
+    save_adapter(folder / "last", model, config, base="random")
+    return folder
+
+
+def test_fuse_writes_a_model_and_says_how_exact_it_is(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
+    said = run("fuse", random_model, adapted_run, "--out", tmp_path / "out").stdout.splitlines()
+    assert said[0] == "merged     4 layers, float32"
+    assert said[1].startswith("adapter    changes the logits by ")
+    assert said[2].startswith("merging    by ") and said[2].endswith("0.00% of it")
+    assert said[3] == f"model      {tmp_path / 'out'}"
+    assert run("generate", tmp_path / "out", "Why?", "--max-tokens", "5").exit_code == 0
+
+
+def test_fuse_tells_a_program_the_same(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
+    facts = json.loads(run("fuse", random_model, adapted_run / "last", "--out", tmp_path / "out", "--json").stdout)
+    assert (facts["layers"], facts["packed"], facts["dtype"]) == (4, 0, "float32")
+    assert facts["error"]["largest"] < 1e-3 < facts["effect"]["largest"]
+    assert facts["lost"] < 1e-3
+
+
+def test_a_fused_model_answers_as_the_model_with_its_adapter_does(
+    random_model: Path, adapted_run: Path, tmp_path: Path
+) -> None:
+    run("fuse", random_model, adapted_run, "--out", tmp_path / "out")
+
+    def answers(*model: str | Path) -> list[str]:
+        ask = ["Why?", "--max-tokens", "30", "--temperature", "1"]
+        return [run("generate", *model, *ask, "--seed", str(seed)).stdout for seed in range(5)]
+
+    adapted = answers(random_model, "--adapter", adapted_run)
+    assert adapted == answers(tmp_path / "out")
+    assert adapted != answers(random_model)
+
+
+def test_quantize_says_what_was_saved(random_model: Path, tmp_path: Path) -> None:
+    result = run("quantize", random_model, "--out", tmp_path / "out", "--bits", "8", "--group-size", "32")
+    said = result.stdout.splitlines()
+    # 8 bits, and a scale and a bias of 32 bits for 32 columns: 10, and the norms.
+    assert said[0].startswith("packed     16 layers, 10.")
+    assert " before, " in said[1] and said[1].endswith("(32%)")
+    assert said[2].startswith("logits     differ by ")
+    assert said[4] == f"model      {tmp_path / 'out'}"
+    assert run("generate", tmp_path / "out", "Why?", "--max-tokens", "5").exit_code == 0
+
+
+def test_quantize_prints_one_object_and_nothing_else_for_a_program(random_model: Path, tmp_path: Path) -> None:
+    result = run("quantize", random_model, "--out", tmp_path / "out", "--bits", "4", "--group-size", "32", "--json")
+    facts = json.loads(result.stdout)
+    assert facts["packed"] == 16
+    assert facts["bytes_after"] < facts["bytes_before"] / 4
+    assert facts["left"] == []
+
+
+def test_quantize_refuses_wrong_numbers_before_it_looks_for_the_model(tmp_path: Path) -> None:
+    error = refused("quantize", "no-such-model", "--out", tmp_path / "out", "--bits", "5")
+    assert error.details == ("--bits is 5: one of 2, 3, 4, 6, 8",)
+
+
+def test_an_adapter_goes_to_peft_and_back(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
+    said = run("export", "adapter", adapted_run, "--to", "peft", "--out", tmp_path / "peft").stdout.splitlines()
+    assert said == [
+        "adapter    lora of rank 2 on 4 layers",
+        "layout     PEFT",
+        f"folder     {tmp_path / 'peft'}",
+    ]
+    assert (tmp_path / "peft" / "adapter_model.safetensors").is_file()
+    arguments = ["--to", "mlx", "--out", tmp_path / "mlx", "--model", random_model, "--json"]
+    facts = json.loads(run("export", "adapter", tmp_path / "peft", *arguments).stdout)
+    assert (facts["layout"], facts["layers"], facts["rank"], facts["base"]) == ("mlx", 4, 2, "random")
+    settings = json.loads((tmp_path / "mlx" / "adapter_config.json").read_text())
+    assert sorted(settings["lora_parameters"]["keys"]) == ["mlp.down_proj", "self_attn.q_proj"]
+    first, again = load_adapter(adapted_run), load_adapter(tmp_path / "mlx")
+    assert first.arrays.keys() == again.arrays.keys()
+    assert all(mx.array_equal(first.arrays[name], again.arrays[name]).item() for name in first.arrays)
+
+
+def test_generate_takes_an_adapter_of_peft(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
+    run("export", "adapter", adapted_run, "--out", tmp_path / "peft")
+    ask = ["generate", random_model, "Why?", "--max-tokens", "20", "--temperature", "1", "--seed", "3", "--json"]
+    one, other = (json.loads(run(*ask, "--adapter", each).stdout) for each in (tmp_path / "peft", adapted_run))
+    assert one["text"] == other["text"]
+    assert (one["adapter"], json.loads(run(*ask).stdout)["adapter"]) == (str(tmp_path / "peft"), None)
+
+
+def test_an_adapter_of_another_model_is_refused(adapted_run: Path, tmp_path: Path) -> None:
+    error = refused("generate", "tiny-llama3", "Why?", "--adapter", adapted_run)
+    assert error.what == "The adapter does not fit this model"
+    assert error.where == str(adapted_run)
+    assert "model.layers.0.mlp.down_proj.lora_a is (64, 2), not " in " ".join(error.details)
+
+
+def test_a_run_that_trained_the_whole_model_is_named_like_a_model(random_model: Path, tmp_path: Path) -> None:
+    run_folder = tmp_path / "whole"
+    config = json.loads((random_model / "config.json").read_text())
+    save_model(run_folder / "best", load_model(random_model), config, tokenizer_from=random_model)
+    said = json.loads(run("generate", run_folder, "Why?", "--max-tokens", "5", "--json").stdout)
+    assert said["model"] == "whole"
+    error = refused("generate", random_model, "Why?", "--adapter", run_folder)
+    assert error.fix == f"use {run_folder / 'best'} as the model, without --adapter"
+
+
+def test_a_run_that_trained_an_adapter_is_no_model(adapted_run: Path) -> None:
+    error = refused("generate", adapted_run, "Why?")
+    assert error.what == "This folder holds an adapter, which needs the model it was trained on"
+    assert error.fix == f"name that model, and --adapter {adapted_run}"
+
+
+def test_a_folder_with_other_things_is_not_overwritten(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years")
+    assert "would be lost" in refused("fuse", random_model, adapted_run, "--out", tmp_path / "out").what
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years"
+    assert "would be lost" in refused("export", "adapter", adapted_run, "--out", tmp_path / "out").what
+
+
+def test_a_model_is_not_written_over_an_adapter_nor_an_adapter_over_a_model(
+    random_model: Path, adapted_run: Path, tmp_path: Path
+) -> None:
+    error = refused("fuse", random_model, adapted_run, "--out", adapted_run / "last")
+    assert error.what.endswith("which would be lost: adapter_config.json")
+    error = refused("export", "adapter", adapted_run, "--out", random_model)
+    assert "config.json, model.safetensors" in error.what
+    shutil.copytree(adapted_run / "last", tmp_path / "copy")
+    run("export", "adapter", adapted_run / "best", "--to", "peft", "--out", tmp_path / "copy")
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]

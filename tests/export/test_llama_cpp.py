@@ -1,0 +1,227 @@
+"""llama.cpp makes of our files what our models are: tokens, logits in fp32, greedy text."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mlx_suite.export.gguf import export_gguf, find_template
+from mlx_suite.export.gguf_check import check_gguf, llama_chat, llama_logits, open_llama
+from mlx_suite.modeling import gemma2
+from mlx_suite.modeling.adapter import AdapterConfig
+from mlx_suite.modeling.elementary import gelu_tanh
+from mlx_suite.modeling.loading import load_model
+from mlx_suite.text import Message, encode_chat, load_chat_template, load_tokenizer
+from tests.export.adapted import adapted_model
+from tests.export.checkpoints import (
+    FIRST,
+    PREPEND,
+    SCALED_ROPE,
+    TINY_GEMMA2,
+    TINY_LLAMA3,
+    VOCABULARY,
+    quantized_checkpoint,
+    random_checkpoint,
+    spaced_checkpoint,
+    without_template,
+)
+
+pytestmark = pytest.mark.exports
+pytest.importorskip("llama_cpp")
+pytest.importorskip("gguf")
+
+BOUND = 1e-3
+"""Largest difference of two logits in fp32; they are a few units large."""
+GEMMA_BOUND = 0.02
+"""llama.cpp takes GELU from a table in float16, by itself a difference of thousandths in each layer."""
+SHIPPED = {"tiny-llama3": TINY_LLAMA3, "tiny-gemma2": TINY_GEMMA2}
+
+
+def ids(length: int, seed: int = 0) -> list[int]:
+    return np.random.RandomState(seed).randint(110, VOCABULARY - 20, length).tolist()
+
+
+def ours(model: nn.Module, tokens: list[int]) -> np.ndarray:
+    return np.array(model(mx.array([tokens]))[0].astype(mx.float32))
+
+
+def theirs(path: Path, tokens: list[int]) -> np.ndarray:
+    with open_llama(path, context=max(len(tokens), 64)) as llama:
+        return llama_logits(llama, tokens)
+
+
+def in_half(x: mx.array) -> mx.array:
+    return x.astype(mx.float16).astype(mx.float32)
+
+
+def apart(folder: Path, model: nn.Module, tokens: list[int]) -> float:
+    """Largest difference between the model and its file, in fp32."""
+    export_gguf(folder, folder / "f32.gguf", type="f32")
+    return float(np.abs(ours(model, tokens) - theirs(folder / "f32.gguf", tokens)).max())
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"tie_word_embeddings": True, "num_key_value_heads": 4},
+        {"attention_bias": True, "mlp_bias": True},
+        {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+        SCALED_ROPE,
+    ],
+    ids=["plain", "tied", "biases", "linear RoPE", "llama3 RoPE"],
+)
+def test_a_llama(shape: dict[str, Any], tmp_path: Path) -> None:
+    model = random_checkpoint(tmp_path / "model", "llama", **shape)
+    assert apart(tmp_path / "model", model, ids(100)) < BOUND
+
+
+def test_llama3_rope_scaling_is_seen(tmp_path: Path) -> None:
+    """The same weights without it give other logits, so the test above could not pass without it."""
+    scaled = random_checkpoint(tmp_path / "model", "llama", **SCALED_ROPE)
+    plain = random_checkpoint(tmp_path / "plain", "llama", rope_theta=10000.0)
+    assert np.abs(ours(scaled, ids(100)) - ours(plain, ids(100))).max() > 100 * BOUND
+
+
+def test_a_mistral_within_its_window(tmp_path: Path) -> None:
+    model = random_checkpoint(tmp_path / "model", "mistral", sliding_window=64)
+    assert apart(tmp_path / "model", model, ids(64)) < BOUND
+
+
+@pytest.mark.parametrize("scalar", [16, 8])
+def test_a_gemma2_past_its_window_at_any_scale(scalar: int, tmp_path: Path) -> None:
+    shape = {"sliding_window": 32, "query_pre_attn_scalar": scalar}
+    model = random_checkpoint(tmp_path / "model", "gemma2", TINY_GEMMA2, **shape)
+    assert apart(tmp_path / "model", model, ids(100)) < GEMMA_BOUND
+
+
+def test_what_remains_of_a_gemma2_is_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With float16 around our GELU the two agree, but where a number falls on the other side of a rounding."""
+    export_gguf(TINY_GEMMA2, tmp_path / "tiny.gguf", type="f32")
+    tokens = [2, *ids(99)]
+    logits = theirs(tmp_path / "tiny.gguf", tokens)
+    model = load_model(TINY_GEMMA2, dtype="float32")
+    exact = np.abs(ours(model, tokens) - logits)
+    half, single = mx.float16, mx.float32
+    monkeypatch.setattr(
+        gemma2, "gelu_tanh", lambda x: gelu_tanh(x.astype(half).astype(single)).astype(half).astype(single)
+    )
+    rounded = np.abs(ours(model, tokens) - logits)
+    assert exact.max() < GEMMA_BOUND
+    assert rounded[0].max() < 1e-4 < exact[0].max()
+    assert np.median(rounded) < np.median(exact) / 2
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_has_the_same_tokens_and_logits(name: str, tmp_path: Path) -> None:
+    folder = SHIPPED[name]
+    export_gguf(folder, tmp_path / "tiny.gguf", type="f32")
+    model = load_model(folder, dtype="float32")
+    found = check_gguf(tmp_path / "tiny.gguf", model, load_tokenizer(folder), find_template(folder))
+    assert found.passed and found.agreement == 1.0 and found.texts == 7
+    assert found.largest_difference < (BOUND if name == "tiny-llama3" else GEMMA_BOUND)
+
+
+@pytest.mark.parametrize("type", ["f16", "bf16", "q8_0"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_narrow_file_keeps_the_next_token(name: str, type: str, tmp_path: Path) -> None:
+    folder = SHIPPED[name]
+    export_gguf(folder, tmp_path / "tiny.gguf", type=type)
+    found = check_gguf(tmp_path / "tiny.gguf", load_model(folder), load_tokenizer(folder), find_template(folder))
+    assert found.passed
+    assert found.largest_difference < found.typical_logit / (4 if type == "q8_0" else 20)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_greedy_answer_is_the_same_and_ends_the_same(name: str, tmp_path: Path) -> None:
+    folder = SHIPPED[name]
+    export_gguf(folder, tmp_path / "tiny.gguf", type="f32")
+    model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
+    asked = [Message("user", "What is the right thing to use when I cut bread?")]
+    template = load_chat_template(folder)
+    prompt = encode_chat(tokenizer, template, asked, add_generation_prompt=True).ids
+    written = list(prompt)
+    while written[-1] not in tokenizer.stop_ids and len(written) < 200:
+        written.append(int(ours(model, written)[-1].argmax()))
+    rendered = template.render(asked, add_generation_prompt=True)
+    limits = {"temperature": 0.0, "max_tokens": 200}
+    with open_llama(tmp_path / "tiny.gguf", context=256) as llama:
+        [answer] = llama.create_completion(llama_chat(llama, tokenizer, rendered), **limits)["choices"]
+        # By the chat template in the file.
+        [reply] = llama.create_chat_completion([{"role": "user", "content": asked[0].content}], **limits)["choices"]
+    assert written[-1] in tokenizer.stop_ids
+    mine = tokenizer.decode(written[len(prompt) : -1])
+    assert (answer["text"], answer["finish_reason"]) == (mine, "stop")
+    assert (reply["message"]["content"], reply["finish_reason"]) == (mine, "stop")
+
+
+@pytest.mark.parametrize(
+    ("spaces", "chat"),
+    [(PREPEND, True), (PREPEND, False), (FIRST, True)],
+    ids=["before every text", "before every text, no chat", "before the first text"],
+)
+def test_a_tokenizer_that_puts_a_space(spaces: dict[str, Any], chat: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    model = spaced_checkpoint(folder, spaces)
+    if not chat:
+        without_template(folder)
+    export_gguf(folder, tmp_path / "model.gguf", type="f32")
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.encode("the") == [tokenizer.id_of("▁the")]
+    found = check_gguf(tmp_path / "model.gguf", model, tokenizer, find_template(folder))
+    assert found.other_tokens == ()
+    assert found.largest_difference < BOUND
+
+
+def test_a_quantized_checkpoint(tmp_path: Path) -> None:
+    quantized_checkpoint(tmp_path / "model")
+    dense = load_model(tmp_path / "model", dequantize=True, dtype="float32")
+    assert apart(tmp_path / "model", dense, ids(64)) < BOUND
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_a_merged_adapter_is_in_the_file(method: str, tmp_path: Path) -> None:
+    config = AdapterConfig(rank=4, alpha=8.0, method=method)
+    model = adapted_model("llama", config, tmp_path, vocab_size=VOCABULARY)
+    base = tmp_path / "base"
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (base / file).write_bytes((TINY_LLAMA3 / file).read_bytes())
+    export_gguf(base, tmp_path / "merged.gguf", type="f32", adapter=tmp_path / "adapter")
+    logits = theirs(tmp_path / "merged.gguf", ids(64))
+    assert np.abs(ours(model, ids(64)) - logits).max() < BOUND
+    assert np.abs(ours(load_model(base), ids(64)) - logits).max() > 0.1  # a merged model that is the base: mlx-lm#1172
+
+
+def test_rows_beyond_the_tokenizer_are_loaded(tmp_path: Path) -> None:
+    model = random_checkpoint(tmp_path / "model", "llama", vocab_size=VOCABULARY + 64)
+    assert apart(tmp_path / "model", model, ids(40)) < BOUND
+
+
+def test_a_file_of_other_weights_fails_the_check(tmp_path: Path) -> None:
+    random_checkpoint(tmp_path / "one", "llama")
+    export_gguf(tmp_path / "one", tmp_path / "one.gguf")
+    other = random_checkpoint(tmp_path / "other", "llama", seed=1)
+    folder = tmp_path / "other"
+    found = check_gguf(tmp_path / "one.gguf", other, load_tokenizer(folder), find_template(folder))
+    assert not found.passed and found.other_tokens == ()
+
+
+def test_the_command_checks_its_file(tmp_path: Path) -> None:
+    import typer
+
+    from mlx_suite_apps.cli.export_gguf import export_gguf as command
+
+    app = typer.Typer()
+    app.command()(command)
+    arguments = [str(TINY_GEMMA2), "--out", str(tmp_path / "tiny.gguf"), "--type", "f32", "--check", "--json", "-q"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["check"]["passed"] is True
+    assert told["check"]["agreement"] == 1.0
+    assert told["modelfile"] == str(tmp_path / "tiny.Modelfile")

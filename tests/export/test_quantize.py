@@ -1,0 +1,88 @@
+"""Packed checkpoints are mlx-lm's, bit for bit, and say what packing has cost."""
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from mlx_lm.utils import load_model as load_model_by_mlx_lm
+from mlx_lm.utils import quantize_model
+
+from mlx_suite.export.quantize import quantize_checkpoint
+from mlx_suite.modeling.loading import load_model
+from mlx_suite.modeling.quantization import quantized_layers
+from mlx_suite.modeling.safetensors_header import read_headers
+from mlx_suite.modeling.saving import save_model
+from mlx_suite.modeling.weights import named_parameters
+from mlx_suite.runtime.errors import UserError
+from tests.magpie.random_checkpoint import write_checkpoint
+from tests.modeling.tiny import largest_difference, tokens
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 and 64 columns, in bfloat16."""
+    folder = tmp_path_factory.mktemp("models") / "base"
+    folder.mkdir()
+    write_checkpoint(folder)
+    config = json.loads((folder / "config.json").read_text())
+    save_model(folder, load_model(folder), config, dtype="bfloat16", tokenizer_from=folder)
+    return folder
+
+
+@pytest.mark.parametrize(("bits", "group_size"), [(2, 32), (3, 32), (4, 32), (6, 32), (8, 32), (4, 64)])
+def test_it_packs_what_mlx_lm_packs_to_the_same_bits(bits: int, group_size: int, base: Path, tmp_path: Path) -> None:
+    packed = quantize_checkpoint(base, tmp_path / "out", bits=bits, group_size=group_size)
+    theirs, _ = load_model_by_mlx_lm(base)
+    theirs, _ = quantize_model(theirs, {}, group_size, bits)
+    ours = load_model(tmp_path / "out", dtype="bfloat16", dequantize=False)
+    expected, found = named_parameters(theirs), named_parameters(ours)
+    assert found.keys() == expected.keys()
+    assert all(mx.array_equal(found[name], expected[name]).item() for name in expected)
+    assert packed.packed == len(quantized_layers(ours)) == (16 if group_size == 32 else 2)
+
+
+def test_mlx_lm_opens_what_comes_out(base: Path, tmp_path: Path) -> None:
+    quantize_checkpoint(base, tmp_path / "out", bits=4, group_size=64)
+    theirs, _ = load_model_by_mlx_lm(tmp_path / "out")
+    ours = load_model(tmp_path / "out", dtype="bfloat16", dequantize=False)
+    assert largest_difference(ours(tokens(9)), theirs(tokens(9))) <= 0.25  # bfloat16, logits of tens
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert settings["quantization"] == {"group_size": 64, "bits": 4, "mode": "affine"}
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_it_says_what_was_saved_what_was_left_and_what_it_cost(base: Path, tmp_path: Path) -> None:
+    four = quantize_checkpoint(base, tmp_path / "four", bits=4, group_size=32)
+    eight = quantize_checkpoint(base, tmp_path / "eight", bits=8, group_size=32)
+    weights = sum(header.size for header in read_headers(base).values())
+    assert four.bytes_before == eight.bytes_before == 2 * weights
+    # 4 bits, and a scale and a bias of 16 bits for 32 columns; the norms stay.
+    assert 5.0 < four.bits_per_weight < 5.2
+    assert four.bytes_after == sum(header.num_bytes for header in read_headers(tmp_path / "four").values())
+    assert 0 < eight.error.mean < four.error.mean / 4
+    assert eight.error.agreement >= four.error.agreement
+    assert four.left == ()
+
+
+def test_layers_that_no_group_divides_are_named(base: Path, tmp_path: Path) -> None:
+    packed = quantize_checkpoint(base, tmp_path / "out", bits=4, group_size=64)
+    assert len(packed.left) == 14
+    assert "model.layers.0.self_attn.q_proj" in packed.left
+    assert "model.layers.0.mlp.down_proj" not in packed.left
+    with pytest.raises(UserError, match="No layer can be packed: groups of 128") as caught:
+        quantize_checkpoint(base, tmp_path / "none", bits=4, group_size=128)
+    assert caught.value.fix == "choose a smaller group"
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_packed_model_is_not_packed_again(base: Path, tmp_path: Path) -> None:
+    quantize_checkpoint(base, tmp_path / "out", bits=8, group_size=32)
+    with pytest.raises(UserError, match="quantized already"):
+        quantize_checkpoint(tmp_path / "out", tmp_path / "again", bits=4, group_size=32)
+
+
+def test_every_number_that_is_no_choice_is_listed(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        quantize_checkpoint(base, tmp_path / "out", bits=5, group_size=16)
+    assert caught.value.details == ("--bits is 5: one of 2, 3, 4, 6, 8", "--group-size is 16: one of 32, 64, 128")
