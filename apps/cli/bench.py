@@ -1,11 +1,8 @@
 """`mlx-suite bench`: what our code is worth beside others', both sides measured in one run."""
 
 import json as json_format
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mlx_suite.runtime.errors import UserError
+
+from .bench_finetune import finetune
+from .random_models import RANDOM, checkpoint_folder
 
 if TYPE_CHECKING:
     from mlx_suite.evaluate.throughput import Comparison
@@ -24,32 +24,7 @@ bench_app = typer.Typer(
     add_completion=False,
 )
 
-_SHAPE = {
-    "vocab_size": 8192,
-    "hidden_size": 512,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "head_dim": 64,
-    "max_position_embeddings": 4096,
-    "tie_word_embeddings": True,
-}
-RANDOM: dict[str, dict[str, Any]] = {
-    "random-llama-40m": _SHAPE | {"model_type": "llama", "rms_norm_eps": 1e-5, "rope_theta": 500000.0},
-    "random-gemma2-40m": _SHAPE
-    | {
-        "model_type": "gemma2",
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
-        "hidden_activation": "gelu_pytorch_tanh",
-        "query_pre_attn_scalar": 64,
-        "sliding_window": 256,
-        "attn_logit_softcapping": 50.0,
-        "final_logit_softcapping": 30.0,
-    },
-}
-"""Shapes of 40 million random weights: between the shipped models and real ones."""
+bench_app.command()(finetune)
 
 DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
 
@@ -79,7 +54,7 @@ def generate(
     report: list[dict[str, Any]] = []
     console = Console()
     for name in models or DEFAULT:
-        with _folder(name) as folder:
+        with checkpoint_folder(name) as folder:
             ours, theirs = _ours(folder), _theirs(folder)
             vocabulary = ours.config.vocab_size
             comparisons, notes = [], []
@@ -120,32 +95,48 @@ def exponentials(json: Annotated[bool, typer.Option("--json", help="Print one JS
     Console().print(table)
 
 
+@bench_app.command()
+def head(
+    rows: Annotated[int, typer.Option(min=1, help="Trained tokens of a batch.")] = 1024,
+    hidden: Annotated[int, typer.Option(min=1, help="Hidden size.")] = 256,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """The loss at vocabularies of 128 and 256 thousand beside logits of all rows at once: memory, time, error.
+
+    Frozen as in LoRA, and trained as in full finetuning. The error is the distance from double precision. The plain
+    side takes 6 GB for 1024 rows.
+
+    Example: mlx-suite bench head --rows 512 --json
+    """
+    from mlx_suite.evaluate.head_memory import GEMMA2, LLAMA3, measure_head
+
+    results = []
+    for shape in (LLAMA3, GEMMA2):
+        for trained in (False, True):
+            results.append(measure_head(replace(shape, rows=rows, hidden=hidden, trained=trained)))
+    if json:
+        typer.echo(json_format.dumps([asdict(each) | {"ratio": round(each.ratio, 4)} for each in results], indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("vocabulary", "head", "side", "MB", "ms", "share", "loss off", "grad off"):
+        table.add_column(heading, justify="left" if heading in ("head", "side") else "right", no_wrap=True)
+    for each in results:
+        kind = ("trained" if each.shape.trained else "frozen") + (" capped" if each.shape.cap else "")
+        for side, cost, share in (("mlx-suite", each.ours, f"{each.ratio:.1%}"), ("plain", each.plain, "")):
+            first = side == "mlx-suite"
+            table.add_row(
+                *(f"{each.shape.vocabulary:,}" if first else "", kind if first else "", side),
+                *(f"{cost.peak_bytes / 1e6:,.0f}", f"{cost.milliseconds:,.0f}", share),
+                *(f"{cost.loss_error:.0e}", f"{cost.gradient_error:.0e}"),
+            )
+    Console().print(table)
+
+
 def _sizes(batch: str) -> list[int]:
     sizes = [int(part) if part.strip().isdecimal() else 0 for part in batch.split(",")]
     if not all(sizes):
         raise UserError(what=f"--batch is {batch!r}, not a list of positive numbers", fix="say --batch 1,8,32")
     return sizes
-
-
-@contextmanager
-def _folder(name: str) -> Iterator[Path]:
-    """The checkpoint to measure; random weights are written to a folder that goes away again."""
-    if name not in RANDOM:
-        from mlx_suite.modeling.hub import resolve
-
-        yield resolve(name)
-        return
-    import mlx.core as mx
-
-    from mlx_suite.modeling.config import ModelConfig
-    from mlx_suite.modeling.loading import build_model
-    from mlx_suite.modeling.saving import save_model
-
-    mx.random.seed(0)
-    with TemporaryDirectory() as parent:
-        folder = Path(parent) / name
-        save_model(folder, build_model(ModelConfig.from_dict(RANDOM[name])), dtype="bfloat16")
-        yield folder
 
 
 def _ours(folder: Path) -> Any:

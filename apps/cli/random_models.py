@@ -1,0 +1,74 @@
+"""Random weights of several shapes, for what no checkpoint on the machine can show."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+_LLAMA = {"model_type": "llama", "rms_norm_eps": 1e-5, "rope_theta": 500000.0}
+_GEMMA2 = {
+    "model_type": "gemma2",
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "query_pre_attn_scalar": 64,
+    "sliding_window": 256,
+    "attn_logit_softcapping": 50.0,
+    "final_logit_softcapping": 30.0,
+}
+
+
+def _shape(vocabulary: int, hidden: int, intermediate: int, layers: int, heads: int, key_heads: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
+        "head_dim": 64,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": True,
+    }
+
+
+RANDOM: dict[str, dict[str, Any]] = {
+    "random-llama-40m": _LLAMA | _shape(8192, 512, 1536, 12, 8, 4),
+    "random-gemma2-40m": _GEMMA2 | _shape(8192, 512, 1536, 12, 8, 4),
+}
+"""40 million weights: between the shipped models and real ones."""
+
+SMALL: dict[str, dict[str, Any]] = {"random-llama-7m": _LLAMA | _shape(8192, 256, 768, 6, 4, 2)}
+"""7 million weights: small enough to be trained on a CPU."""
+
+WIDE: dict[str, dict[str, Any]] = {
+    "wide-llama": _LLAMA | _shape(128256, 256, 512, 2, 4, 2),
+    "wide-gemma2": _GEMMA2 | _shape(256000, 256, 512, 2, 4, 2),
+}
+"""The vocabularies of Llama 3 and Gemma 2 on narrow layers, so that the head weighs most."""
+
+
+@contextmanager
+def checkpoint_folder(name: str) -> Iterator[Path]:
+    """The checkpoint of a name; random weights are written to a folder that goes away again.
+
+    Raises UserError for a name that nothing has.
+    """
+    shape = (RANDOM | SMALL | WIDE).get(name)
+    if shape is None:
+        from mlx_suite.modeling.hub import resolve
+
+        yield resolve(name)
+        return
+    import mlx.core as mx
+
+    from mlx_suite.modeling.config import ModelConfig
+    from mlx_suite.modeling.loading import build_model
+    from mlx_suite.modeling.saving import save_model
+
+    mx.random.seed(0)
+    with TemporaryDirectory() as parent:
+        folder = Path(parent) / name
+        save_model(folder, build_model(ModelConfig.from_dict(shape)), dtype="bfloat16")
+        yield folder

@@ -1,0 +1,147 @@
+"""Whether a judge can be believed: its scores and verdicts beside the truth, where the truth is known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from mlx_suite.evaluate.answered import Answered
+from mlx_suite.evaluate.pairwise import Judged, Pair
+from mlx_suite.evaluate.scoring import Scored
+from mlx_suite.evaluate.statistics import Interval, auc, auc_interval, share_interval
+from mlx_suite.microworld import Example, Verdict, World, check, heldout_examples, identify, make_world
+from mlx_suite.text import Message
+from mlx_suite.text.message import USER
+
+PASS = 50.0
+"""The score from which on an answer counts as called right."""
+BELIEVABLE = 0.8
+"""AUC below which a judge is not worth asking: one pair in five is taken the wrong way round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreAgreement:
+    """A judge's scores beside the microworld's checker."""
+
+    rows: int
+    """Scored rows whose truth is known."""
+    right: int
+    auc: float | None
+    """Probability that a right answer is scored above a wrong one; 0.5 is knowing nothing. None where all are right
+    or all are wrong."""
+    interval: Interval | None
+    accuracy: float
+    """Share of rows where score ≥ 50 says what the checker says."""
+
+    @property
+    def majority(self) -> float:
+        """The accuracy of saying the same of every answer."""
+        return max(self.right, self.rows - self.right) / max(self.rows, 1)
+
+    @property
+    def verdict(self) -> str:
+        """What that means for the judge's figures."""
+        if self.auc is None or self.interval is None:
+            return "cannot be told: the answers with known truth are all right or all wrong"
+        if self.interval[0] <= 0.5:
+            return "no better than chance: do not believe its scores"
+        if self.auc < BELIEVABLE:
+            return "weak: its scores tell right from wrong only on the average"
+        return "tells right from wrong"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairAgreement:
+    """A judge's verdicts on pairs of which one answer is right and one is wrong."""
+
+    pairs: int
+    agreed: int
+    """The right answer won from both places."""
+    inconsistent: int
+    """Ties among them."""
+
+    @property
+    def share(self) -> float:
+        return self.agreed / max(self.pairs, 1)
+
+    @property
+    def interval(self) -> Interval | None:
+        return share_interval(self.agreed, self.pairs)
+
+
+def score_agreement(rows: Sequence[Scored], seed: int = 0) -> ScoreAgreement | None:
+    """None where no scored row is one of the microworld's."""
+    world = make_world()
+    scores, right = [], []
+    for row in rows:
+        truth = check(row.row.instruction, row.row.answer, world)
+        if row.score is not None and truth is not Verdict.UNKNOWN:
+            scores.append(row.score)
+            right.append(truth is Verdict.RIGHT)
+    if not scores:
+        return None
+    agreed = sum((score >= PASS) == is_right for score, is_right in zip(scores, right, strict=True))
+    return ScoreAgreement(
+        rows=len(scores),
+        right=sum(right),
+        auc=auc(scores, right),
+        interval=auc_interval(scores, right, seed),
+        accuracy=agreed / len(scores),
+    )
+
+
+def pair_agreement(rows: Sequence[Judged]) -> PairAgreement | None:
+    """None where no pair has exactly one right answer."""
+    world = make_world()
+    wanted: Mapping[tuple[Verdict, Verdict], str] = {
+        (Verdict.RIGHT, Verdict.WRONG): "A",
+        (Verdict.WRONG, Verdict.RIGHT): "B",
+    }
+    outcomes = []
+    for row in rows:
+        truth = tuple(check(side.instruction, side.answer, world) for side in (row.pair.a, row.pair.b))
+        if truth in wanted and row.outcome != "unread":
+            outcomes.append((row.outcome, wanted[truth[0], truth[1]]))
+    if not outcomes:
+        return None
+    return PairAgreement(
+        pairs=len(outcomes),
+        agreed=sum(outcome == winner for outcome, winner in outcomes),
+        inconsistent=sum(outcome in ("inconsistent", "tie") for outcome, _ in outcomes),
+    )
+
+
+def known_pairs(count: int, seed: int = 0) -> tuple[Pair, ...]:
+    """Microworld questions with a right answer and a wrong one, the right one as A in every second pair.
+
+    A wrong answer is a right one to another question of the same task, so it differs in what it says and not in how.
+    The reference is right too, often in other words. A judge that has never seen the microworld can do this: it has to
+    compare.
+    """
+    world, rng = make_world(), Random(f"known pairs {seed}")
+    pool = heldout_examples(seed, 4 * count, world)
+    pairs: list[Pair] = []
+    for example in pool:
+        wrong = _wrong_answer(example, pool, rng, world)
+        if wrong is None or len(pairs) == count:
+            continue
+        question, reference = (Message(USER, example.instruction),), _another_answer(example, rng, world)
+        sides = [Answered(question=question, answer=answer, reference=reference) for answer in (example.answer, wrong)]
+        if len(pairs) % 2:
+            sides.reverse()
+        pairs.append(Pair(a=sides[0], b=sides[1]))
+    return tuple(pairs)
+
+
+def _wrong_answer(example: Example, pool: Sequence[Example], rng: Random, world: World) -> str | None:
+    others = [other.answer for other in pool if other.task == example.task]
+    rng.shuffle(others)
+    wrong = (answer for answer in others if check(example.instruction, answer, world) is Verdict.WRONG)
+    return next(wrong, None)
+
+
+def _another_answer(example: Example, rng: Random, world: World) -> str:
+    """A right answer, in other words where the task has any."""
+    found = identify(example.instruction)
+    assert found is not None, example.instruction
+    task, slots = found
+    return task.answer(slots, rng, world)

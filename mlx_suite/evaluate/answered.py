@@ -1,0 +1,190 @@
+"""Questions with a model's answers, as files hold them.
+
+`mlx-suite judge answer` writes
+
+    {"number": 0, "place": "test.jsonl:1", "messages": [{"role": "user", "content": "…"}],
+     "reference": "…", "answer": "…", "reason": "stop"}
+
+and what others write is read too: a question under `instruction` (with `input`), `prompt` or `question`; the model's
+answer under `answer`, `model_response`, `response` or `prediction`; the right one under `reference`, `output` or
+`expected`. Rows of a dataset, which hold one answer, are read as that answer without a reference.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_suite.data.conversation import OPENAI_ROLES, Spelling, read_turns
+from mlx_suite.data.dataset import read_dataset
+from mlx_suite.data.example import Example
+from mlx_suite.data.faults import Faults, optional_text, required_text
+from mlx_suite.data.formats import detect, read_example, unknown_format
+from mlx_suite.data.problems import SHOWN, Problem
+from mlx_suite.data.record import described
+from mlx_suite.data.records import read_records
+from mlx_suite.data.styles import BLANK_LINE
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.text import Message
+from mlx_suite.text.message import ASSISTANT, USER
+
+ANSWERS = ("answer", "model_response", "response", "prediction")
+REFERENCES = ("reference", "output", "expected")
+QUESTIONS = ("messages", "instruction", "prompt", "question")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A question, the answer of a model, and the right answer where one is known."""
+
+    question: tuple[Message, ...]
+    """The conversation up to where the model answers."""
+    answer: str
+    reference: str | None = None
+    reason: str = "stop"
+    """Why the answer ended; `limit` is a cut-off one."""
+    place: str = ""
+    """`file:line`."""
+
+    @property
+    def instruction(self) -> str:
+        """What was asked last."""
+        return next((turn.content for turn in reversed(self.question) if turn.role == USER), "")
+
+    @property
+    def key(self) -> str:
+        """Equal for equal questions."""
+        return json.dumps([[turn.role, turn.content] for turn in self.question])
+
+
+def read_answers(source: str | Path, limit: int | None = None) -> tuple[Answered, ...]:
+    """The answered questions of a file or a folder, in order; of a folder its test, else validation part, else all.
+
+    Raises UserError that lists every row that is no answered question.
+    """
+    path = Path(source).expanduser()
+    if not path.is_file():
+        dataset = read_dataset(source)
+        found: list[Answered | Problem] = [
+            _of_example(example) for example in dataset.test or dataset.valid or dataset.train
+        ]
+    else:
+        found = list(_rows(path))
+    problems = [each for each in found if isinstance(each, Problem)]
+    rows = [each for each in found if isinstance(each, Answered)]
+    if problems or not rows:
+        more = [f"and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
+        raise UserError(
+            "The file holds no rows" if not found else f"{len(problems):,} rows are no answered questions",
+            where=str(source),
+            fix='write {"instruction": …, "answer": …, "reference": …} a line, as mlx-suite judge answer does',
+            details=[str(problem) for problem in problems[:SHOWN]] + more,
+        )
+    return tuple(rows[:limit])
+
+
+def question_of(example: Example, *, joined: bool = True) -> tuple[Message, ...]:
+    """The turns before the last answer; `joined` puts the context behind the first question, a blank line between."""
+    turns = list(example.messages)
+    last = max((place for place, turn in enumerate(turns) if turn.role == ASSISTANT), default=len(turns))
+    asked = turns[:last]
+    first = next((place for place, turn in enumerate(asked) if turn.role == USER), None)
+    if joined and example.context and first is not None:
+        asked[first] = Message(USER, f"{asked[first].content}{BLANK_LINE}{example.context}")
+    return tuple(asked)
+
+
+def reference_of(example: Example) -> str | None:
+    """The last answer of an example."""
+    return next((turn.content for turn in reversed(example.messages) if turn.role == ASSISTANT), None)
+
+
+def _rows(path: Path) -> Iterator[Answered | Problem]:
+    records = list(read_records(path, path.name))
+    form = None
+    for record in records:
+        if isinstance(record, Problem):
+            yield record
+            continue
+        if isinstance(record.value, Mapping) and _is_answered(record.value):
+            yield _read(record.value, record.place)
+            continue
+        form = form or detect(records)
+        if form is None:
+            yield Problem(record.place, unknown_format([record]))
+            continue
+        example = read_example(record, form)
+        if isinstance(example, Example):
+            yield _of_example(example)
+        else:
+            yield from example
+
+
+def _is_answered(fields: Mapping[str, Any]) -> bool:
+    """Whether a model's answer stands beside the question, and not only what is to be learned."""
+    answer, question = _name(fields, ANSWERS), _name(fields, QUESTIONS)
+    if not answer or not question:
+        return False
+    # `response` and `prediction` are what to learn in many a dataset, unless there is something to compare them with.
+    return answer in ("answer", "model_response") or (question != "messages" and bool(_name(fields, REFERENCES)))
+
+
+def _read(fields: Mapping[str, Any], place: str) -> Answered | Problem:
+    faults: Faults = []
+    answer_key, reference_key = _name(fields, ANSWERS), _name(fields, REFERENCES)
+    answer = fields[answer_key]
+    reference = fields[reference_key] if reference_key else None
+    if not isinstance(answer, str):
+        faults.append(f'"{answer_key}" is {described(answer)}; expected text')
+    if reference is not None and not isinstance(reference, str):
+        faults.append(f'"{reference_key}" is {described(reference)}; expected text')
+    name = _name(fields, QUESTIONS)
+    if name == "messages":
+        question, told = _conversation(fields[name], faults)
+        reference = told if reference is None else reference
+    else:
+        question = _single(fields[name], name, fields.get("input"), faults)
+    if faults:
+        return Problem(place, "; ".join(faults))
+    reason = fields.get("reason")
+    return Answered(
+        question=question,
+        answer=answer,
+        reference=reference,
+        reason=reason if isinstance(reason, str) else "stop",
+        place=place,
+    )
+
+
+def _conversation(turns: Any, faults: Faults) -> tuple[tuple[Message, ...], str | None]:
+    """The turns of the question, and the answer behind them where there is one."""
+    asks = (
+        isinstance(turns, list) and turns and not (isinstance(turns[-1], dict) and turns[-1].get("role") == ASSISTANT)
+    )
+    # The reader wants an answer at the end; this one is taken off again.
+    read = read_turns(
+        [*turns, {"role": ASSISTANT, "content": "…"}] if asks else turns,
+        '"messages"',
+        Spelling(roles=OPENAI_ROLES),
+        faults,
+    )
+    return read[:-1], None if asks or not read else read[-1].content
+
+
+def _single(text: Any, name: str, about: Any, faults: Faults) -> tuple[Message, ...]:
+    asked = required_text(text, f'"{name}"', faults)
+    about = optional_text(about, '"input"', faults)
+    return (Message(USER, f"{asked}{BLANK_LINE}{about}" if about else asked),)
+
+
+def _of_example(example: Example) -> Answered | Problem:
+    question, answer = question_of(example), reference_of(example)
+    if answer is None or not question:
+        return Problem(example.place, "there is no question with an answer in it")
+    return Answered(question=question, answer=answer, place=example.place)
+
+
+def _name(fields: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The first of these that the row holds a value under, or nothing."""
+    return next((name for name in names if fields.get(name) is not None), "")

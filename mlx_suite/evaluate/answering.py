@@ -1,0 +1,201 @@
+"""A model's answers to the questions of a dataset, written to a file that survives kill -9.
+
+Beside `answers.jsonl` stands `answers.settings.json`, what the answers depend on: weights and adapter, how the model
+is spoken to, and the questions. A file that was begun with other settings is not continued.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_suite.data.dataset import read_dataset
+from mlx_suite.data.example import Example
+from mlx_suite.data.split import content
+from mlx_suite.evaluate.answered import question_of, reference_of
+from mlx_suite.evaluate.parts import chosen_part
+from mlx_suite.evaluate.respondent import Respondent
+from mlx_suite.modeling.digest import weights_digest
+from mlx_suite.modeling.lora import adapted_layers
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import write_atomically
+from mlx_suite.runtime.journal import Journal, read_journal
+from mlx_suite.text import Message
+from mlx_suite.text.message import ASSISTANT, SYSTEM
+
+KIND = "mlx-suite answers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What is asked."""
+
+    examples: tuple[Example, ...]
+    part: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerSettings:
+    """Everything about the answers that is not the model."""
+
+    max_tokens: int = 512
+    """Tokens an answer may have; a longer one is cut off and says so."""
+    system: str | None = None
+    """System text in front of every question that has none of its own."""
+    model: str = ""
+    """Name of the model, for the record."""
+    adapter: str | None = None
+    """Name of its adapter, for the record."""
+
+
+def read_questions(source: str | Path, part: str | None = None, format: str | None = None) -> Questions:
+    """The conversations of a dataset's `part`: by default test, else valid, else train.
+
+    Raises UserError for data that cannot be read, and where the part is empty or holds plain text.
+    """
+    chosen, examples = chosen_part(read_dataset(source, format=format), part, source)
+    texts = [example.place for example in examples if not any(turn.role == ASSISTANT for turn in example.messages)]
+    if texts:
+        raise UserError(
+            f"{len(texts):,} rows ask nothing: they are plain text",
+            where=texts[0],
+            fix="mlx-suite perplexity measures a model on plain text",
+        )
+    return Questions(examples=examples, part=chosen)
+
+
+def write_answers(
+    respondent: Respondent,
+    questions: Questions,
+    settings: AnswerSettings,
+    out: Path,
+    limit: int | None = None,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> int:
+    """Answer the first `limit` questions into `out`, or go on with them; returns how many are there.
+
+    The last answer of a conversation is asked for, with the turns before it as they stand in the data. A finished
+    file is in the order of the questions and the same bytes however often it was interrupted.
+
+    Raises UserError where the file was begun with another model, other settings or other questions.
+    """
+    examples = questions.examples[:limit]
+    asked = [_with_system(question_of(example), settings.system) for example in examples]
+    facts = _facts(respondent, questions, settings)
+    with Journal(out) as journal:
+        _check_facts(out, facts, fresh=journal.count == 0)
+        known = {record["number"] for record in journal.records()}
+        waiting = [number for number in range(len(examples)) if number not in known]
+        done = len(examples) - len(waiting)
+        tell(done, len(examples))
+        prompts = (_prompt(respondent, examples[number], settings) for number in waiting)
+        for place, reply in respondent.continuations(prompts, settings.max_tokens):
+            number = waiting[place]
+            example = examples[number]
+            journal.append(
+                {
+                    "number": number,
+                    "place": example.place,
+                    "messages": [{"role": turn.role, "content": turn.content} for turn in asked[number]],
+                    "reference": reference_of(example),
+                    "answer": reply.text,
+                    "reason": reply.reason,
+                }
+            )
+            done += 1
+            tell(done, len(examples))
+    _put_in_order(out)
+    return len(examples)
+
+
+def settings_file(out: Path) -> Path:
+    """`answers.settings.json` for `answers.jsonl`."""
+    return out.with_suffix(".settings.json")
+
+
+def _prompt(respondent: Respondent, example: Example, settings: AnswerSettings) -> tuple[int, ...]:
+    # The context apart: Alpaca's style writes it under a heading of its own.
+    turns = question_of(example, joined=False)
+    return respondent.prompt(_with_system(turns, settings.system), example.context)
+
+
+def _with_system(turns: tuple[Message, ...], system: str | None) -> tuple[Message, ...]:
+    if not system or any(turn.role == SYSTEM for turn in turns):
+        return turns
+    return (Message(SYSTEM, system), *turns)
+
+
+def _facts(respondent: Respondent, questions: Questions, settings: AnswerSettings) -> dict[str, Any]:
+    """What the answers depend on. How many are wanted is not part of it, so more can be asked for later."""
+    digest = hashlib.sha256()
+    for example in questions.examples:
+        digest.update(f"{content(example)}\n".encode())
+    scales = sorted({float(layer.scale) for layer in adapted_layers(respondent.model).values()})
+    return {
+        "weights": weights_digest(respondent.model),
+        "adapter_scale": scales,
+        "style": respondent.style,
+        "template": None if respondent.template is None else _short_digest(respondent.template.source),
+        "stop_ids": sorted(respondent.stop_ids),
+        "max_tokens": settings.max_tokens,
+        "system": settings.system,
+        "part": questions.part,
+        "questions": digest.hexdigest()[:12],
+        "names": {"model": settings.model, "adapter": settings.adapter},
+    }
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _check_facts(out: Path, facts: Mapping[str, Any], *, fresh: bool) -> None:
+    """Write the settings of a new file; refuse to go on with another's."""
+    path = settings_file(out)
+    text = json.dumps({"kind": KIND, **facts}, indent=2, ensure_ascii=False) + "\n"
+    if fresh:
+        write_atomically(path, text)
+        return
+    changed = _changes(path, facts)
+    if changed:
+        raise UserError(
+            "The file was begun with other settings",
+            where=str(out),
+            fix="name another file with --out, or go on with what it was begun with",
+            details=changed,
+        )
+
+
+def _changes(path: Path, facts: Mapping[str, Any]) -> list[str]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return [f"what it was begun with cannot be read: {error}"]
+    if not isinstance(stored, dict) or stored.get("kind") != KIND:
+        return [f"{path.name} is about something else"]
+    lines = []
+    for name, value in facts.items():
+        before = stored.get(name)
+        if name == "names" or before == value:
+            continue
+        if name == "weights":
+            was, now = (_called(each.get("names") or {}) for each in (stored, facts))
+            lines.append(f"weights: {was} ({before}) in the file, {now} ({value}) now")
+        else:
+            lines.append(f"{name}: {json.dumps(before)} in the file, {json.dumps(value)} now")
+    return lines
+
+
+def _called(names: Mapping[str, Any]) -> str:
+    model = str(names.get("model") or "a model")
+    return f"{model} with {names['adapter']}" if names.get("adapter") else model
+
+
+def _put_in_order(out: Path) -> None:
+    """Rows come as they end; a finished file has them as they were asked."""
+    records: Sequence[Mapping[str, Any]] = list(read_journal(out))
+    ordered = sorted(records, key=lambda record: record["number"])
+    if ordered != records:
+        write_atomically(out, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in ordered))

@@ -1,0 +1,145 @@
+"""What `training/cut_cross_entropy.py` is worth beside logits of all rows at once: memory, time and error.
+
+The plain side is what mlx-lm's trainer does: logits of all rows, MLX's own cross-entropy, differentiated by MLX.
+
+Shapes: M rows, d hidden size, V vocabulary.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import numpy.typing as npt
+
+from mlx_suite.training.cut_cross_entropy import head_loss
+from mlx_suite.training.head import Head, Matrix
+
+Numbers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadShape:
+    """A head and the rows that go through it."""
+
+    vocabulary: int
+    hidden: int = 256
+    """d. It decides about the time, and about the gradient of a trained head; not about the logits."""
+    rows: int = 1024
+    """M, trained tokens of a batch."""
+    cap: float | None = None
+    trained: bool = False
+    """Whether the head has a gradient, as in full finetuning, or only the hidden states, as in LoRA."""
+
+
+LLAMA3 = HeadShape(vocabulary=128256)
+GEMMA2 = HeadShape(vocabulary=256000, cap=30.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of one loss with its gradients."""
+
+    peak_bytes: int
+    """At the highest moment, beyond hidden states and head; the gradients are in it."""
+    milliseconds: float
+    loss_error: float
+    """How far the mean loss is from that of double precision, in nats."""
+    gradient_error: float
+    """How far an element of a gradient is at most, as a share of that gradient's largest element."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadMemory:
+    """Both sides on the same arrays."""
+
+    shape: HeadShape
+    ours: Cost
+    plain: Cost
+
+    @property
+    def ratio(self) -> float:
+        """Our memory as a share of the plain one's."""
+        return self.ours.peak_bytes / self.plain.peak_bytes
+
+
+def measure_head(shape: HeadShape, rounds: int = 2) -> HeadMemory:
+    """Run both sides on random arrays; the time is the best of `rounds` (the first one compiles)."""
+    mx.random.seed(0)
+    hidden = mx.random.normal((shape.rows, shape.hidden))
+    # Logits of about ±4, as a trained model has them.
+    weight = mx.random.normal((shape.vocabulary, shape.hidden)) * (2.0 / shape.hidden**0.5)
+    targets = mx.random.randint(0, shape.vocabulary, (shape.rows,))
+    weights = mx.full((shape.rows,), 1.0 / shape.rows)
+    mx.eval(hidden, weight, targets, weights)
+
+    def ours(hidden: mx.array, weight: mx.array) -> mx.array:
+        head = Head(matrices=(Matrix(weight=weight, trained=shape.trained),), cap=shape.cap)
+        return head_loss(hidden, targets, weights, head)
+
+    def plain(hidden: mx.array, weight: mx.array) -> mx.array:
+        logits = hidden @ weight.T
+        if shape.cap is not None:
+            logits = shape.cap * mx.tanh(logits / shape.cap)
+        return (nn.losses.cross_entropy(logits, targets) * weights).sum()
+
+    arguments, which = (hidden, weight), (0, 1) if shape.trained else (0,)
+    truth = _in_double_precision(shape, *(np.array(each) for each in (hidden, weight, targets)))
+    return HeadMemory(
+        shape=shape,
+        ours=_cost(mx.compile(mx.value_and_grad(ours, which)), arguments, rounds, truth),
+        plain=_cost(mx.compile(mx.value_and_grad(plain, which)), arguments, rounds, truth),
+    )
+
+
+def _cost(function: Callable[..., Any], arguments: tuple[mx.array, ...], rounds: int, truth: list[Numbers]) -> Cost:
+    best, peak, result = float("inf"), 0, None
+    for _ in range(rounds):
+        result = None
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        before, started = mx.get_active_memory(), time.perf_counter()
+        result = function(*arguments)
+        mx.eval(result)
+        best = min(best, time.perf_counter() - started)
+        peak = mx.get_peak_memory() - before
+    assert result is not None, "no rounds"
+    loss, gradients = result
+    gradients = gradients if isinstance(gradients, tuple) else (gradients,)  # one argument's stands alone
+    errors = [
+        float(np.abs(np.array(gradient) - true).max() / np.abs(true).max())
+        for gradient, true in zip(gradients, truth[1:], strict=True)
+    ]
+    return Cost(
+        peak_bytes=peak,
+        milliseconds=1e3 * best,
+        loss_error=abs(float(loss.item()) - float(truth[0])),
+        gradient_error=max(errors),
+    )
+
+
+def _in_double_precision(shape: HeadShape, hidden: Numbers, weight: Numbers, targets: Numbers) -> list[Numbers]:
+    """The mean loss and its gradients, in numpy, a few rows at a time."""
+    weight = weight.astype(np.float64)
+    loss, by_hidden, by_weight = np.zeros(()), np.zeros(hidden.shape), np.zeros(weight.shape if shape.trained else ())
+    for start in range(0, shape.rows, 64):
+        some = slice(start, start + 64)
+        x, right = hidden[some].astype(np.float64), targets[some]
+        row = np.arange(len(right))
+        logits = x @ weight.T
+        slope: Numbers | float = 1.0
+        if shape.cap is not None:
+            logits = shape.cap * np.tanh(logits / shape.cap)
+            slope = 1.0 - (logits / shape.cap) ** 2
+        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+        chances /= chances.sum(axis=1, keepdims=True)
+        loss -= np.log(chances[row, right]).sum() / shape.rows
+        chances[row, right] -= 1.0
+        gradient = chances * slope / shape.rows
+        by_hidden[some] = gradient @ weight
+        if shape.trained:
+            by_weight += gradient.T @ x
+    return [loss, by_hidden, by_weight] if shape.trained else [loss, by_hidden]

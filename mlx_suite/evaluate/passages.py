@@ -1,0 +1,91 @@
+"""Texts to be predicted, from any dataset: plain texts whole, of conversations the answers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlx_suite.data.dataset import read_dataset
+from mlx_suite.data.encoding import encode_all
+from mlx_suite.data.problems import refusal
+from mlx_suite.data.rows import Document
+from mlx_suite.data.styles import CHAT
+from mlx_suite.evaluate.parts import chosen_part
+from mlx_suite.text import ChatTemplate, Tokenizer
+
+TEXT, ANSWERS = "text", "answers"
+"""Every token of plain texts is scored; of conversations the answers, with the token that ends each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """One text to be predicted."""
+
+    tokens: tuple[int, ...]
+    """Without the BOS that stands in front of every window."""
+    scored: tuple[bool, ...]
+    """Which tokens count, one each."""
+    size: int = 0
+    """Bytes of the scored text in UTF-8; 0 where that means nothing."""
+    place: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passages:
+    """What a file holds."""
+
+    passages: tuple[Passage, ...]
+    kind: str
+    """TEXT or ANSWERS."""
+    part: str
+    """`test`, `valid` or `train`."""
+
+
+def read_passages(
+    source: str | Path,
+    tokenizer: Tokenizer,
+    template: ChatTemplate | None,
+    *,
+    style: str = CHAT,
+    part: str | None = None,
+    limit: int | None = None,
+) -> Passages:
+    """The first `limit` examples of a dataset's `part`: by default test, else valid, else train.
+
+    Raises UserError for data that cannot be read, an empty part, and conversations that cannot be written in `style`.
+    """
+    chosen, examples = chosen_part(read_dataset(source), part, source)
+    examples = examples[:limit]
+    texts = [text_passage(tokenizer, example.text, example.place) for example in examples if example.text is not None]
+    if len(texts) == len(examples):
+        return Passages(passages=tuple(texts), kind=TEXT, part=chosen)
+    encoded = encode_all(examples, style=style, tokenizer=tokenizer, template=template)
+    if encoded.problems:
+        raise refusal(encoded.problems, str(source))
+    passages = tuple(chat_passage(tokenizer, document) for document in encoded.documents)
+    return Passages(passages=passages, kind=ANSWERS, part=chosen)
+
+
+def text_passage(tokenizer: Tokenizer, text: str, place: str = "") -> Passage:
+    """A text whose every token is scored; its first only if the model puts BOS in front of it."""
+    tokens = tuple(tokenizer.encode(text))
+    first = 0 if tokenizer.adds_bos else 1
+    unscored = tokenizer.decode(tokens[:first]) if first else ""
+    return Passage(
+        tokens=tokens,
+        scored=tuple(number >= first for number in range(len(tokens))),
+        size=len(text.encode("utf-8", "replace")) - len(unscored.encode()),
+        place=place,
+    )
+
+
+def chat_passage(tokenizer: Tokenizer, document: Document) -> Passage:
+    """A conversation as it would be trained: the tokens that have a weight are scored."""
+    tokens, weights = tuple(document.tokens), tuple(document.weights)
+    prefix = len(prefix_of(tokenizer))
+    if tokens[:prefix] == prefix_of(tokenizer):
+        tokens, weights = tokens[prefix:], weights[prefix:]
+    return Passage(tokens=tokens, scored=tuple(weight > 0 for weight in weights), place=document.place)
+
+
+def prefix_of(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What stands in front of every window: BOS for a model that wants it."""
+    return (tokenizer.bos_id,) if tokenizer.adds_bos and tokenizer.bos_id is not None else ()

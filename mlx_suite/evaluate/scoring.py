@@ -1,0 +1,161 @@
+"""Scores from 0 to 100 that a judge gives to answers (Raschka, Build a Large Language Model, chapter 7).
+
+By text the judge writes a number, which is read strictly: what cannot be read is counted, never taken for 0 and never
+left out of the mean unsaid. By label nothing has to be read: the score is Σ p(s)·s over the labels 0, 10, … 100, where
+p is the judge's own probability of writing each (the expectation that G-Eval uses, arXiv 2303.16634, section 2).
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import exp
+from typing import Any
+
+from mlx_suite.evaluate.answered import Answered
+from mlx_suite.evaluate.prompts import SCORE_LABELS, SCORE_PROMPT, JudgePrompt, conversation_text
+from mlx_suite.evaluate.respondent import TOO_LONG, Respondent
+from mlx_suite.evaluate.statistics import Mean, mean_of
+
+MODES = ("text", "label")
+MOST_TOKENS = 64
+"""Tokens a judge may write: a number and a sentence too many."""
+
+_LABEL = r"(?:the |my |final |overall )*(?:score|grade|rating)(?:\s+is)?\s*[:=]?\s*"
+_NUMBER = r"(?P<number>[+-]?[0-9]+(?:\.[0-9]+)?)(?:\s*(?:/|out of)\s*100)?(?:\s*(?:%|points?))?\.?"
+_ALONE = re.compile(_NUMBER, re.IGNORECASE)
+_LABELLED = re.compile(_LABEL + _NUMBER, re.IGNORECASE)
+_MARKUP = str.maketrans("", "", "*_`#\"'[]()")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One answer and its score."""
+
+    row: Answered
+    score: float | None
+    """From 0 to 100; None where the judge's reply could not be read."""
+    problem: str = ""
+    """Why there is no score."""
+    reply: str = ""
+    """What the judge wrote; nothing by label."""
+    mass: float | None = None
+    """By label: the probability of all labels together. Near 0 the judge would have written something else."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a line of JSON."""
+        return {
+            "place": self.row.place,
+            "instruction": self.row.instruction,
+            "reference": self.row.reference,
+            "answer": self.row.answer,
+            "score": self.score,
+            "problem": self.problem,
+            "reply": self.reply,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreReport:
+    """The scores of one file."""
+
+    rows: tuple[Scored, ...]
+
+    @property
+    def scores(self) -> list[float]:
+        """Those that could be read."""
+        return [row.score for row in self.rows if row.score is not None]
+
+    @property
+    def failures(self) -> tuple[Scored, ...]:
+        return tuple(row for row in self.rows if row.score is None)
+
+    @property
+    def mean(self) -> Mean | None:
+        """Over the scores that could be read."""
+        return mean_of(self.scores)
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The mean over all rows if every failure were a 0, and if it were a 100."""
+        if not self.rows:
+            return None
+        total, count = sum(self.scores), len(self.rows)
+        return total / count, (total + 100.0 * len(self.failures)) / count
+
+    @property
+    def mass(self) -> float | None:
+        """By label: the mean probability of all labels together."""
+        found = mean_of([row.mass for row in self.rows if row.mass is not None])
+        return None if found is None else found.mean
+
+    def lowest(self, count: int) -> list[Scored]:
+        """Rows with the lowest scores, in the order of the file where equal."""
+        read = [row for row in self.rows if row.score is not None]
+        return sorted(read, key=lambda row: row.score if row.score is not None else 0.0)[:count]
+
+
+def score_answers(
+    judge: Respondent,
+    rows: Sequence[Answered],
+    *,
+    mode: str = "text",
+    prompt: JudgePrompt = SCORE_PROMPT,
+    max_tokens: int = MOST_TOKENS,
+    tell: Callable[[], None] = lambda: None,
+) -> ScoreReport:
+    """Ask `judge` for a score of each answer. `tell` is called once per score."""
+    assert mode in MODES, mode
+    questions = [prompt.fill(_fields(row)) for row in rows]
+    scored: dict[int, Scored] = {}
+    if mode == "label":
+        for number, preference in judge.preferences(questions, SCORE_LABELS):
+            scored[number] = _by_label(rows[number], None if preference is None else preference.log_probs)
+            tell()
+    else:
+        for number, reply in judge.answers(questions, max_tokens):
+            score, problem = parse_score(reply.text)
+            if score is None and reply.reason == TOO_LONG and not reply.text:
+                problem = "too long for the judge's context"
+            scored[number] = Scored(row=rows[number], score=score, problem=problem, reply=reply.text)
+            tell()
+    return ScoreReport(rows=tuple(scored[number] for number in range(len(rows))))
+
+
+def parse_score(text: str) -> tuple[float | None, str]:
+    """The score that a reply gives, or None and why it gives none.
+
+    A score is a whole number from 0 to 100, if wanted with `/100`, `out of 100`, `%` or `points` behind it. It counts
+    where it stands alone on the first line, or on any line behind `Score:`, `Grade:` or `Rating:`. All that count must
+    agree.
+    """
+    lines = [line.translate(_MARKUP).strip() for line in text.strip().splitlines()]
+    found = [match["number"] for line in lines if (match := _LABELLED.fullmatch(line))]
+    if lines and (match := _ALONE.fullmatch(lines[0])):
+        found.insert(0, match["number"])
+    if not found:
+        return None, "no score" if text.strip() else "an empty reply"
+    bad = [number for number in found if not re.fullmatch(r"100|[1-9]?[0-9]", number)]
+    if bad:
+        return None, f"{bad[0]} is not a whole number from 0 to 100"
+    if len(set(found)) > 1:
+        return None, f"several scores: {', '.join(dict.fromkeys(found))}"
+    return float(found[0]), ""
+
+
+def expected_score(log_probs: Sequence[float]) -> tuple[float, float]:
+    """Σ p(s)·s over the labels, p made to sum to 1; and what the probabilities summed to before."""
+    top = max(log_probs)
+    weights = [exp(each - top) for each in log_probs]
+    mean = sum(w * float(s) for w, s in zip(weights, SCORE_LABELS, strict=True)) / sum(weights)
+    return mean, sum(exp(each) for each in log_probs)
+
+
+def _fields(row: Answered) -> dict[str, str | None]:
+    return {"instruction": conversation_text(row.question), "reference": row.reference, "answer": row.answer}
+
+
+def _by_label(row: Answered, log_probs: Sequence[float] | None) -> Scored:
+    if log_probs is None:
+        return Scored(row=row, score=None, problem="too long for the judge's context")
+    score, mass = expected_score(log_probs)
+    return Scored(row=row, score=score, mass=mass)

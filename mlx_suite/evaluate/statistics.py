@@ -1,0 +1,109 @@
+"""How sure a figure is: means with intervals, resampling, and how well a score tells right from wrong."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+Z = 1.959964
+"""Standard errors on either side that hold 95 % of a normal distribution."""
+RESAMPLES = 1000
+BLOCK = 20
+
+Numbers = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean and how far it can be trusted."""
+
+    mean: float
+    sd: float | None
+    """Of the numbers, with n − 1; None for a single one."""
+    count: int
+
+    @property
+    def interval(self) -> Interval | None:
+        """95 %, by the normal approximation: rough below 30 numbers."""
+        if self.sd is None:
+            return None
+        half = Z * self.sd / sqrt(self.count)
+        return self.mean - half, self.mean + half
+
+
+def mean_of(numbers: Sequence[float]) -> Mean | None:
+    """None without numbers."""
+    if not numbers:
+        return None
+    array = np.asarray(numbers, dtype=np.float64)
+    sd = float(array.std(ddof=1)) if len(array) > 1 else None
+    return Mean(mean=float(array.mean()), sd=sd, count=len(array))
+
+
+def share_interval(part: int, whole: int) -> Interval | None:
+    """95 % interval of a share by Wilson's score method (1927), which stays within 0 and 1."""
+    if whole == 0:
+        return None
+    share, z2 = part / whole, Z * Z
+    middle = (share + z2 / (2 * whole)) / (1 + z2 / whole)
+    half = Z / (1 + z2 / whole) * sqrt(share * (1 - share) / whole + z2 / (4 * whole * whole))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def bootstrap(
+    figure: Callable[[npt.NDArray[np.intp]], Numbers], count: int, seed: int, resamples: int = RESAMPLES
+) -> Interval | None:
+    """95 % interval of a figure of `count` rows, by drawing rows with replacement (percentile method).
+
+    `figure` takes row numbers, (resamples, count), and gives the figure of each resample, (resamples,), NaN where it
+    has none. None for fewer than two rows.
+    """
+    if count < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    values = figure(rng.integers(0, count, size=(resamples, count)))
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return None
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def auc(scores: Sequence[float], right: Sequence[bool]) -> float | None:
+    """Probability that a right answer has a higher score than a wrong one, ties counting half (Mann and Whitney 1947).
+
+    0.5 is what a judge reaches who knows nothing. None where all are right or all are wrong.
+    """
+    values, labels = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=bool)
+    positive, negative = values[labels], values[~labels]
+    if not len(positive) or not len(negative):
+        return None
+    ordered = np.sort(negative)
+    below = np.searchsorted(ordered, positive, side="left")
+    upto = np.searchsorted(ordered, positive, side="right")
+    return float((below + upto).sum() / 2 / (len(positive) * len(negative)))
+
+
+def auc_interval(scores: Sequence[float], right: Sequence[bool], seed: int) -> Interval | None:
+    """95 % interval of `auc` by resampling rows."""
+    values, labels = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=bool)
+
+    def figure(rows: npt.NDArray[np.intp]) -> Numbers:
+        found = (auc(values[row].tolist(), labels[row].tolist()) for row in rows)
+        return np.array([np.nan if each is None else each for each in found])
+
+    return bootstrap(figure, len(values), seed)
+
+
+def histogram(scores: Sequence[float], low: float = 0.0, high: float = 100.0, bins: int = 10) -> list[str]:
+    """A line per bin: its range, a bar, its count. The last bin includes `high`."""
+    edges = np.linspace(low, high, bins + 1)
+    counts = np.histogram(np.asarray(scores, dtype=np.float64), bins=edges)[0].tolist()
+    most = max([*counts, 1])
+    return [
+        f"{start:>3.0f}–{end:<3.0f}  {'█' * max(round(BLOCK * count / most), count > 0):<{BLOCK}} {count}"
+        for start, end, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]

@@ -1,0 +1,157 @@
+"""Log-probabilities of given tokens, many texts at a time, with little more memory than their hidden states.
+
+Only the positions that predict a scored token go through the head, and no more of them at a time than a bound on the
+logits allows: Gemma's 256 k tokens would make 8 GB of a batch's.
+
+Shapes: B windows, L positions, M scored tokens, d hidden size, V vocabulary.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+
+from mlx_suite.engine.step import vocabulary_size
+from mlx_suite.modeling.elementary import logsumexp, softcap
+from mlx_suite.training.head import head_of
+
+BATCH = 8192
+"""Positions that are fed at a time."""
+LOGITS = 1 << 26
+"""Logits that are computed at a time: 256 MiB in fp32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A stretch of text that is fed at once, the last tokens of which are scored."""
+
+    fed: tuple[int, ...]
+    """What the model reads."""
+    targets: tuple[int, ...]
+    """What the last positions of it predict, at most as many as are fed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenScores:
+    """The scored tokens of one window."""
+
+    log_probs: npt.NDArray[np.float64]
+    """(M,) in nats."""
+    greedy: npt.NDArray[np.bool_]
+    """(M,) whether each was the most probable token."""
+
+    @property
+    def total(self) -> float:
+        return float(self.log_probs.sum())
+
+
+def cut_windows(
+    tokens: Sequence[int], *, prefix: Sequence[int], first: int, context: int, stride: int
+) -> Iterator[Window]:
+    """Windows in which every token from number `first` on is scored once.
+
+    Every window begins with `prefix`: a model that has learned texts with BOS in front does not know what to make of
+    one without. The first window holds what fits; each later one scores `stride` more tokens, with as many before them
+    as the context has room for. The last one has a full context too.
+
+    Args:
+        tokens: The text without the prefix.
+        prefix: BOS, or nothing; without it the first token of the text cannot be scored.
+        context: Tokens that are fed at most.
+    """
+    room = context - len(prefix) + 1  # the last token of a window is not fed
+    assert first >= 1 or prefix, "nothing predicts the first token"
+    assert 1 <= stride <= room - (not prefix), (stride, room)
+    begin, end = first, min(len(tokens), max(room, first + stride))
+    while begin < len(tokens):
+        start = max(0, end - room)
+        yield Window(fed=(*prefix, *tokens[start : end - 1]), targets=tuple(tokens[begin:end]))
+        begin, end = end, min(len(tokens), end + stride)
+
+
+def score_windows(
+    model: Any,
+    windows: Sequence[Window],
+    *,
+    batch: int = BATCH,
+    logits: int = LOGITS,
+    tell: Callable[[int], None] = lambda count: None,
+) -> list[TokenScores]:
+    """Score each window, in order. Windows of like length run together, padded behind, where nothing sees it.
+
+    Args:
+        batch: Positions that are fed at a time; a longer window runs alone.
+        logits: Numbers that the head gives at a time.
+        tell: Called with the number of windows that a batch has finished.
+    """
+    found: dict[int, TokenScores] = {}
+    for numbers in _batches(windows, batch):
+        scored = _score_batch(model, [windows[number] for number in numbers], logits)
+        found.update(zip(numbers, scored, strict=True))
+        tell(len(numbers))
+    return [found[number] for number in range(len(windows))]
+
+
+def _batches(windows: Sequence[Window], batch: int) -> Iterator[list[int]]:
+    """Numbers of windows, the longest first: if the memory does not suffice, it shows at once."""
+    waiting: list[int] = []
+    for number in sorted(range(len(windows)), key=lambda i: (-len(windows[i].fed), i)):
+        if waiting and (len(waiting) + 1) * len(windows[waiting[0]].fed) > batch:
+            yield waiting
+            waiting = []
+        waiting.append(number)
+    if waiting:
+        yield waiting
+
+
+def _score_batch(model: Any, windows: Sequence[Window], most: int) -> list[TokenScores]:
+    longest = max(len(window.fed) for window in windows)
+    fed = np.zeros((len(windows), longest), np.int32)
+    rows = []
+    for row, window in enumerate(windows):
+        fed[row, : len(window.fed)] = window.fed
+        last = row * longest + len(window.fed)
+        rows.append(np.arange(last - len(window.targets), last))
+    index = np.concatenate(rows)
+    targets = np.concatenate([np.array(window.targets, np.int32) for window in windows])
+    log_probs, greedy = _log_probs(model, mx.array(fed), index, targets, most)
+    cuts = np.cumsum([len(window.targets) for window in windows])[:-1]
+    return [
+        TokenScores(log_probs=some, greedy=most_probable)
+        for some, most_probable in zip(np.split(log_probs, cuts), np.split(greedy, cuts), strict=True)
+    ]
+
+
+def _log_probs(
+    model: Any, fed: mx.array, index: npt.NDArray[np.int64], targets: npt.NDArray[np.int32], most: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Of `targets` (M,) at the flat positions `index` (M,) of `fed` (B, L)."""
+    head = _head(model)
+    body = model(fed) if head is None else model.model(fed)  # (B, L, V) or (B, L, d)
+    states = body.reshape(-1, body.shape[-1])
+    step = max(1, most // vocabulary_size(model))
+    log_probs, greedy = [], []
+    for start in range(0, len(index), step):
+        picked = states[mx.array(index[start : start + step])]
+        logits = (picked if head is None else head(picked)).astype(mx.float32)
+        wanted = mx.array(targets[start : start + step])
+        chosen = mx.take_along_axis(logits, wanted[:, None], axis=-1).squeeze(-1)
+        parts = (chosen - logsumexp(logits), mx.argmax(logits, axis=-1) == wanted)
+        mx.eval(parts)
+        log_probs.append(np.array(parts[0], dtype=np.float64))
+        greedy.append(np.array(parts[1]))
+    return np.concatenate(log_probs), np.concatenate(greedy)
+
+
+def _head(model: Any) -> Callable[[mx.array], mx.array] | None:
+    """From hidden states to logits; None for a model whose parts are not known, which then gives all its logits."""
+    if callable(getattr(model, "head", None)):
+        return model.head
+    known = head_of(model)
+    if known is None:
+        return None
+    layer, cap = model.lm_head if "lm_head" in model else model.model.embed_tokens.as_linear, known.cap
+    return layer if cap is None else lambda hidden: softcap(layer(hidden), cap)

@@ -1,0 +1,42 @@
+"""Judges whose opinions are known by hand, and rows for them."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from mlx_suite.evaluate.answered import Answered
+from mlx_suite.evaluate.respondent import Preference, Reply
+from mlx_suite.text import Message
+
+
+def asked(question: str, answer: str, reference: str | None = None, place: str = "") -> Answered:
+    return Answered(question=(Message("user", question),), answer=answer, reference=reference, place=place)
+
+
+class WritingJudge:
+    """Replies with what `reply` makes of the text it is given, the last ones first, as slots may."""
+
+    def __init__(self, reply: Callable[[str], str], reason: str = "stop") -> None:
+        self.reply, self.reason = reply, reason
+        self.seen: list[str] = []
+
+    def answers(self, questions: Iterable[Sequence[Message]], limit: int) -> Iterator[tuple[int, Reply]]:
+        self.seen = [turns[-1].content for turns in questions]
+        for number in reversed(range(len(self.seen))):
+            yield number, Reply(text=self.reply(self.seen[number]), reason=self.reason)
+
+
+class WeighingJudge:
+    """Gives each label the log-probability that `weigh` makes of the two answers it is shown."""
+
+    def __init__(self, weigh: Callable[[str, str], tuple[float, float] | None]) -> None:
+        self.weigh = weigh
+
+    def preferences(self, questions: Iterable[Sequence[Message]], labels: Sequence[str]) -> Iterator[Any]:
+        assert tuple(labels) == ("A", "B")
+        for number, turns in enumerate(questions):
+            text = turns[-1].content
+            found = re.search(r"### Answer A\n(.*)\n\n### Answer B\n(.*)\n\nWhich", text, re.DOTALL)
+            assert found is not None, text
+            weights = self.weigh(found[1], found[2])
+            yield number, None if weights is None else Preference(log_probs=weights)
