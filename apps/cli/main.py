@@ -9,19 +9,27 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer.exceptions import TyperException
 
 from mlx_suite.runtime.backend import explain_import_error
 from mlx_suite.runtime.errors import UserError
 
 from .bench import bench_app
 from .doctor import doctor
+from .evaluate import evaluate
+from .export import export_app
+from .finetune import finetune
+from .fuse import fuse
 from .generate import generate
+from .judge import judge_app
 from .magpie import magpie
 from .models import models_app
+from .perplexity import perplexity
+from .quantize import quantize
 
 app = typer.Typer(
     name="mlx-suite",
-    help="Llama 3 and Gemma 2 on MLX: generate, make instruction data with Magpie, train.",
+    help="Llama 3 and Gemma 2 on MLX: generate, make instruction data with Magpie, finetune, judge.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,6 +38,13 @@ app = typer.Typer(
 app.command()(doctor)
 app.command()(generate)
 app.command()(magpie)
+app.command()(finetune)
+app.command()(fuse)
+app.command()(quantize)
+app.add_typer(export_app)
+app.add_typer(judge_app)
+app.command()(perplexity)
+app.command()(evaluate)
 app.add_typer(models_app)
 app.add_typer(bench_app)
 
@@ -42,9 +57,17 @@ def main() -> None:
 def run_app(program: typer.Typer) -> None:
     """Run a command line and leave with its exit code."""
     try:
-        program()
+        # Not standalone: errors in the flags are shown like all others, and exit codes come back.
+        code = program(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
         _leave(error)
+    except TyperException as error:
+        if not error.message:  # a group without a command: its help has been shown
+            sys.exit(2)
+        _leave(_explain_usage(error))
+    except typer.Abort:
+        sys.exit(130)
     except ImportError as error:
         explained = explain_import_error(error)
         if explained is None:
@@ -52,6 +75,17 @@ def run_app(program: typer.Typer) -> None:
         _leave(explained)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _explain_usage(error: TyperException) -> UserError:
+    """What is wrong with the command line, and the command that tells how it is right."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    where = " / ".join(parameter.opts) if parameter else ""
+    command = context.command_path if context else "mlx-suite"
+    what = getattr(error, "message", "") or str(error)
+    if isinstance(error, typer.BadParameter) and not what:
+        what = "Something is missing"
+    return UserError(what.rstrip("."), where=where, fix=f"{command} --help says what is right")
 
 
 def _leave(error: UserError) -> None:

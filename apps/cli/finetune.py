@@ -1,0 +1,275 @@
+"""`mlx-suite finetune`: from a file of examples to a model that answers."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlx_suite.finetune.settings import FinetuneSettings, check_settings, required, settings_from
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.progress import Progress
+
+from .labelled import show
+from .options import option, takes_settings
+
+if TYPE_CHECKING:
+    from mlx_suite.finetune.prepare import Prepared
+    from mlx_suite.finetune.run import Finished, Plan, Tell, Trainee
+    from mlx_suite.training.checkpoint import State
+    from mlx_suite.training.peers import Peers
+
+GROUPS = {
+    "Data": ("format", "skip_bad", "valid", "valid_share", "style", "train_on", "max_length", "too_long"),
+    "Rows": ("batching", "row_length", "batch", "accumulate"),
+    "What is trained": (
+        *("method", "rank", "alpha", "rslora", "dropout", "modules", "layers"),
+        *("quantize_base", "neftune", "recompute"),
+    ),
+    "Steps": (
+        *("epochs", "steps", "optimizer", "learning_rate", "schedule", "warmup", "floor"),
+        *("weight_decay", "clip", "seed"),
+    ),
+    "Watching": ("eval_every", "patience", "save_every", "log_every", "sample_tokens", "loggers"),
+}
+"""The flags of the settings, as the help shows them."""
+
+PARTS = {"train": "training", "valid": "validation", "test": "testing"}
+
+
+@takes_settings(FinetuneSettings, GROUPS)
+def finetune(
+    typed: Mapping[str, Any],
+    model: Annotated[str | None, option(FinetuneSettings, "model", argument="MODEL")] = None,
+    data: Annotated[str | None, option(FinetuneSettings, "data", argument="DATA")] = None,
+    out: Annotated[str | None, option(FinetuneSettings, "out", "--out", "-o", metavar="DIR")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A YAML file of settings; flags win over it.")
+    ] = None,
+    prompt: Annotated[list[str] | None, option(FinetuneSettings, "prompts", "--prompt", metavar="TEXT")] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show rows with the trained tokens marked, and train nothing.")
+    ] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what memory and time it takes and what would fit; train nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for a program to read.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+) -> None:
+    """Train a model on a file of examples.
+
+    The folder DIR gets the adapter (`best/`, `last/`), the settings with the origin of each (`config.yaml`), the log
+    (`metrics.jsonl`), a plot of the losses and answers to fixed prompts (`samples.md`).
+
+    Stop it whenever you like: the same command goes on where it was and ends with the same weights.
+
+    Example: `mlx-suite finetune tiny-llama3 demo/ --out runs/mine`
+
+    Example: `mlx-suite finetune tiny-llama3 rows.jsonl --preview`
+
+    Example: `mlx-suite finetune --config recipe.yaml --out runs/mine`
+    """
+    named = {"model": model, "data": data, "out": out, "prompts": prompt or None}
+    settings, origin = _settings(config, dict(typed) | {k: v for k, v in named.items() if v is not None})
+    if preview or estimate:
+        _look(settings, preview, estimate, as_json)
+        return
+    if not settings.out:
+        raise UserError("There is no folder for the run", where="--out", fix="name one: --out runs/mine")
+    _train(settings, origin, as_json, quiet)
+
+
+def _settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSettings, dict[str, str]]:
+    """The settings and where each came from: a flag, the file, or the default."""
+    from mlx_suite.finetune.config_file import read_config
+
+    filed = read_config(config) if config else {}
+    flags = settings_from({k: list(v) if isinstance(v, tuple) else v for k, v in typed.items()}, "command line")
+    values = {**filed, **flags}
+    missing = [name for name in required() if name not in values]
+    if missing:
+        raise UserError(
+            f"Nothing says which {' and which '.join(missing)}",
+            fix="mlx-suite finetune MODEL DATA --out DIR, or --config FILE",
+        )
+    origin = dict.fromkeys(filed, config.name if config else "") | dict.fromkeys(flags, "flag")
+    settings = FinetuneSettings(**values)
+    check_settings(settings, origin)
+    return settings, origin
+
+
+def _look(settings: FinetuneSettings, preview: bool, estimate: bool, as_json: bool) -> None:
+    """What would be trained, and whether it fits, before anything is."""
+    from rich.console import Console
+
+    from mlx_suite.finetune.outlook import outlook
+    from mlx_suite.finetune.prepare import prepare
+    from mlx_suite.finetune.preview import findings, lenient, summarise
+    from mlx_suite.finetune.preview import preview as show_rows
+    from mlx_suite.modeling.hub import resolve_texts
+
+    prepared = prepare(lenient(settings), folder=resolve_texts(settings.model))
+    found = findings(settings, prepared)
+    if as_json:
+        facts: dict[str, Any] = {}
+        if preview:
+            facts["preview"] = summarise(prepared.train, prepared.tokenizer).as_dict()
+            facts["problems"] = {heading: list(map(str, problems)) for heading, problems in found}
+        if estimate:
+            facts["estimate"] = outlook(settings, prepared).as_dict()
+        print(json.dumps(facts, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    if preview:
+        show_rows(
+            prepared.train, prepared.tokenizer, console=console, report=list(data_lines(prepared)), findings=found
+        )
+    if estimate:
+        console.print(outlook(settings, prepared).render())
+
+
+def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool, quiet: bool) -> None:
+    from mlx_suite.finetune.prepare import prepare
+    from mlx_suite.finetune.run import finetune as run
+    from mlx_suite.runtime.device import device
+    from mlx_suite.runtime.memory import set_limits
+    from mlx_suite.training.peers import join
+
+    peers = join()
+    set_limits(device())
+    prepared = prepare(settings)
+    with _told(settings, prepared, peers, quiet=quiet or as_json) as tell:
+        finished = run(settings, prepared, origin=origin, tell=tell, peers=peers)
+    if not peers.first:
+        return
+    if as_json:
+        print(json.dumps(_facts(finished)))
+    else:
+        show(_result_lines(settings, finished))
+    if finished.outcome.stopped:
+        sys.exit(130)
+
+
+def data_lines(prepared: "Prepared") -> Iterator[tuple[str, str]]:
+    """What was read and what of it is trained, a label and a line each."""
+    for file in prepared.dataset.files:
+        if file.part == "unused":
+            yield "not read", f"{file.name}: it lies beside the training file and does not say what it is for"
+            continue
+        bad = f", {file.bad:,} bad" if file.bad else ""
+        yield "read", f"{file.name}: {file.rows:,} rows of {file.format}{bad}, for {PARTS[file.part]}"
+    if prepared.problems:
+        yield "left out", f"{len(prepared.problems):,} rows with defects"
+    counts = prepared.counts
+    changes = {
+        "dropped": counts.dropped,
+        "truncated": counts.truncated,
+        f"split into {counts.pieces:,}": counts.split,
+    }
+    if any(changes.values()):
+        yield "too long", ", ".join(f"{count:,} {what}" for what, count in changes.items() if count)
+    share = prepared.trained_tokens / max(prepared.tokens, 1)
+    yield (
+        "examples",
+        f"{len(prepared.train):,} to train on, {len(prepared.valid):,} to validate; "
+        f"{prepared.trained_tokens:,} of {prepared.tokens:,} tokens are trained ({share:.0%})",
+    )
+
+
+@contextmanager
+def _told(settings: FinetuneSettings, prepared: "Prepared", peers: "Peers", quiet: bool) -> Iterator["Tell"]:
+    """What is said on stderr while it runs: the data, the model, a line at each evaluation, and progress."""
+    from mlx_suite.finetune.run import Tell
+
+    if quiet or not peers.first:
+        yield Tell()
+        return
+    bars: list[Progress] = []
+    facts: dict[str, str] = {}
+
+    def begin(trainee: "Trainee", plan: "Plan", state: "State") -> None:
+        show(data_lines(prepared), sys.stderr)
+        show(_model_lines(settings, prepared, trainee, plan, peers), sys.stderr)
+        if state.step:
+            show([("resumed", f"from step {state.step:,}")], sys.stderr)
+        bar = Progress("finetune", plan.settings.steps, unit="steps", done=state.step)
+        bars.append(bar.__enter__())
+
+    def step(number: int, loss: float, trained: int) -> None:
+        bars[0].update(number, loss=f"{loss:.3f}", **facts)
+
+    def line(entry: Mapping[str, Any]) -> None:
+        if entry["kind"] == "valid":
+            if bars:
+                best = "  the best so far" if entry["best"] and entry["step"] else ""
+                bars[0].note(f"{'step':<5}{entry['step']:>6,}  validation loss {entry['loss']:.4f}{best}")
+        else:
+            facts.update(tokens=f"{entry['tokens_per_second']:,}/s", peak=f"{entry['peak_bytes'] / 1e9:.2f} GB")
+
+    try:
+        yield Tell(begin=begin, step=step, line=line)
+    finally:
+        for bar in bars:
+            bar.__exit__(None, None, None)
+
+
+def _model_lines(
+    settings: FinetuneSettings, prepared: "Prepared", trainee: "Trainee", plan: "Plan", peers: "Peers"
+) -> Iterator[tuple[str, str]]:
+    share = trainee.trained / trainee.total
+    kind = settings.method if settings.method == "full" else f"{settings.method} of rank {settings.rank}"
+    yield "training", f"{trainee.trained:,} of {trainee.total:,} parameters ({share:.2%}), {kind}"
+    for note in trainee.notes:
+        yield "note", note
+    rows = f"rows of {prepared.row_length} tokens" if settings.batching == "pack" else "examples of one length"
+    step = f"{settings.batch} {rows}" + (f" x {settings.accumulate}" if settings.accumulate > 1 else "")
+    yield "steps", f"{plan.settings.steps:,} of {step}; {plan.per_epoch:,} an epoch, {plan.epochs:.3g} epochs"
+    if peers.size > 1:
+        yield "processes", f"{peers.size} share every batch"
+
+
+def _result_lines(settings: FinetuneSettings, finished: "Finished") -> Iterator[tuple[str, str]]:
+    state, folder = finished.state, finished.folder
+    if finished.outcome.stopped:
+        yield "stopped", f"after step {state.step:,} of {finished.plan.settings.steps:,}; the same command goes on"
+        return
+    if state.ended_early:
+        yield "ended", f"early, at step {state.step:,}: no better loss in {settings.patience} evaluations"
+    if state.best_loss is not None:
+        before = "" if finished.valid_before is None else f"{finished.valid_before:.4f} before, "
+        yield "validation", f"{before}{state.best_loss:.4f} at best (step {state.best_step:,}), nats per token"
+    yield "tokens", f"{state.tokens:,} trained"
+    what = "model" if settings.method == "full" else "adapter"
+    best = folder / "best"
+    yield what, f"{folder / 'last'}" + (f", the best one {best}" if best.exists() else "")
+    yield (
+        "watched",
+        ", ".join(
+            str(folder / name) for name in ("metrics.jsonl", "samples.md", "loss.png") if (folder / name).exists()
+        ),
+    )
+    if not finished.plotted:
+        yield "no plot", "pip install 'mlx-suite[plots]' draws one"
+    shown = best if best.exists() else folder / "last"
+    if settings.method == "full":
+        yield "try it", f'mlx-suite generate {shown} "…"'
+    else:
+        yield "try it", f'mlx-suite generate {settings.model} "…" --adapter {shown}'
+
+
+def _facts(finished: "Finished") -> dict[str, Any]:
+    """What `--json` prints."""
+    state = finished.state
+    return {
+        "folder": str(finished.folder),
+        "steps": state.step,
+        "stopped": finished.outcome.stopped,
+        "ended_early": state.ended_early,
+        "trained_tokens": state.tokens,
+        "valid_loss_before": finished.valid_before,
+        "best_valid_loss": state.best_loss,
+        "best_step": state.best_step,
+    }

@@ -1,0 +1,69 @@
+"""Finetuning in Python, from a file of examples to an answer: what `mlx-suite finetune` does, call by call.
+
+    python -m mlx_suite_apps.finetune.finetune_script rows.jsonl runs/mine
+
+The same command goes on where a stopped one was.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlx_suite.data.styles import Writer
+from mlx_suite.finetune.outlook import outlook
+from mlx_suite.finetune.prepare import Prepared, prepare
+from mlx_suite.finetune.run import Finished, Tell, finetune
+from mlx_suite.finetune.samples import greedy_answers
+from mlx_suite.finetune.settings import FinetuneSettings, check_settings
+from mlx_suite.modeling.adapter import apply_adapter, load_adapter
+from mlx_suite.modeling.loading import load_model
+from mlx_suite.runtime.device import device
+from mlx_suite.runtime.memory import human_bytes, set_limits
+from mlx_suite.text import Message
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    """Train, and return the answer of the best adapter."""
+    parser = argparse.ArgumentParser(description="Finetune a model on a file of examples.")
+    parser.add_argument("data", help="JSONL, JSON, CSV or Parquet; its format is told from its rows")
+    parser.add_argument("out", help="the folder of the run")
+    parser.add_argument("--model", default="tiny-llama3")
+    parser.add_argument("--steps", type=int, default=None, help="three passes over the examples if not given")
+    parser.add_argument("--question", default="What is 12 plus 30?")
+    given = parser.parse_args(arguments)
+
+    settings = FinetuneSettings(model=given.model, data=given.data, out=given.out, steps=given.steps, rank=8)
+    check_settings(settings)
+    set_limits(device())
+
+    prepared = prepare(settings)
+    print(f"{len(prepared.train)} examples, {prepared.trained_tokens} of {prepared.tokens} tokens are trained")
+    memory = outlook(settings, prepared).memory
+    print(f"a step takes about {human_bytes(memory.total)} of {human_bytes(memory.limit)}")
+
+    finished = finetune(settings, prepared, tell=Tell(line=show))
+    print(
+        f"{finished.state.step} steps; validation loss {finished.valid_before} before, {finished.state.best_loss} best"
+    )
+    answer = ask(settings, prepared, finished, given.question)
+    print(f"{given.question}\n{answer}")
+    return answer
+
+
+def show(line: Mapping[str, Any]) -> None:
+    """A line of the log, as it comes."""
+    print(f"step {line['step']:>5}  {line['kind']} loss {line['loss']:.4f}")
+
+
+def ask(settings: FinetuneSettings, prepared: Prepared, finished: Finished, question: str) -> str:
+    """The most probable answer of the model with its best adapter, or the last one where none was better."""
+    model = load_model(prepared.folder)
+    best = finished.folder / "best"
+    apply_adapter(model, load_adapter(best if best.exists() else finished.folder / "last"))
+    writer = Writer(style=settings.style, tokenizer=prepared.tokenizer, template=prepared.template)
+    [written] = greedy_answers(model, [writer.ask([Message("user", question)])], limit=96, stop=writer.stops)
+    return prepared.tokenizer.decode(written.tokens)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""From a file of examples to batches: read, set aside, write in the model's own format, cut to length, put together."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from mlx_suite.data.batches import BucketedBatches, PackedBatches
+from mlx_suite.data.dataset import Dataset, fingerprint, read_dataset
+from mlx_suite.data.encoding import encode_all
+from mlx_suite.data.example import Example
+from mlx_suite.data.lengths import ERROR, Counts, fit
+from mlx_suite.data.mixed_batches import MixedBatches, mixed_batches
+from mlx_suite.data.problems import Problem, refusal
+from mlx_suite.data.rows import Document, pack, usual_row_length
+from mlx_suite.data.split import split
+from mlx_suite.data.styles import CHAT
+from mlx_suite.finetune.settings import FinetuneSettings
+from mlx_suite.modeling.hub import resolve
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.text import ChatTemplate, Tokenizer, load_chat_template, load_tokenizer
+
+DAY = datetime(2024, 7, 26)
+"""Templates that state today's date (Llama 3.2) are given this one, their own default: a run that is taken up again
+tomorrow learns the same."""
+
+AnyBatches = PackedBatches | MixedBatches | BucketedBatches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything that is known about a run's data before the model is loaded."""
+
+    folder: Path
+    """Of the model."""
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    dataset: Dataset
+    train: tuple[Document, ...]
+    valid: tuple[Document, ...]
+    held_out: tuple[Example, ...]
+    """The validation examples as they were written."""
+    counts: Counts
+    """What the length limit did to the examples, those for validation too."""
+    problems: tuple[Problem, ...]
+    """What is wrong with the rows that were left out."""
+    too_long: tuple[Problem, ...]
+    """The examples beyond the length limit, with their lengths."""
+    row_length: int
+    """Positions of a row that are fed: of the longest packed rows, or the longest example with bucket."""
+    fingerprint: str
+    """Of the data and the template, to notice when they change between two starts."""
+
+    @property
+    def trained_tokens(self) -> int:
+        return sum(sum(weight > 0 for weight in document.weights[1:]) for document in self.train)
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.train))
+
+
+def prepare(settings: FinetuneSettings, folder: Path | None = None) -> Prepared:
+    """Read and encode the data of a run; the model's weights are not needed for it.
+
+    `folder` is the model's, which may be without its weights; None finds it, or fetches it whole.
+
+    Raises UserError for data that cannot be read, with every problem at once.
+    """
+    folder = folder or resolve(settings.model)
+    tokenizer = load_tokenizer(folder)
+    # Bad rows are left out for the moment, so that those which cannot be encoded are named together with them.
+    dataset = read_dataset(settings.data, format=settings.format, skip_bad=True, valid=settings.valid or None)
+    train, valid = dataset.train, dataset.valid
+    if not valid:
+        train, valid = split(train, settings.valid_share, settings.seed)
+    template = _template(settings, folder, [*train, *valid])
+    encoded = [
+        encode_all(examples, style=settings.style, tokenizer=tokenizer, template=template, train_on=settings.train_on)
+        for examples in (train, valid)
+    ]
+    problems = (*dataset.problems, *(problem for found in encoded for problem in found.problems))
+    if problems and not (settings.skip_bad and encoded[0].documents):
+        raise refusal(problems, settings.data, all_lost=not encoded[0].documents)
+    if settings.too_long == ERROR:  # those to train on and to validate at once
+        fit([*encoded[0].documents, *encoded[1].documents], settings.max_length, ERROR)
+    fitted, fitted_valid = (
+        fit(found.documents, settings.max_length, settings.too_long, tokenizer.bos_id) for found in encoded
+    )
+    if not fitted.documents:
+        raise UserError(
+            "No example is left to train on",
+            where=settings.data,
+            fix="raise --max-length, or choose another --too-long",
+            details=[f"{fitted.counts.dropped:,} are longer than {settings.max_length:,} tokens"],
+        )
+    return Prepared(
+        folder=folder,
+        tokenizer=tokenizer,
+        template=template,
+        dataset=dataset,
+        train=tuple(fitted.documents),
+        valid=tuple(fitted_valid.documents),
+        held_out=tuple(valid),
+        counts=fitted.counts + fitted_valid.counts,
+        problems=problems,
+        too_long=fitted.too_long + fitted_valid.too_long,
+        row_length=_row_length(settings, fitted.documents),
+        fingerprint=_fingerprint(dataset, template),
+    )
+
+
+def make_batches(prepared: Prepared, settings: FinetuneSettings) -> tuple[AnyBatches, AnyBatches | None]:
+    """Training and validation batches; None where nothing is set aside."""
+    return _batches(prepared.train, prepared, settings), (
+        _batches(prepared.valid, prepared, settings) if prepared.valid else None
+    )
+
+
+def _template(settings: FinetuneSettings, folder: Path, examples: Sequence[Example]) -> ChatTemplate | None:
+    """The model's chat template, on one fixed day; None where no conversation needs it."""
+    if settings.style != CHAT or not any(example.messages for example in examples):
+        return None
+    try:
+        return load_chat_template(folder, {"date_string": DAY.strftime("%d %b %Y"), "strftime_now": DAY.strftime})
+    except UserError as error:
+        raise UserError(error.what, error.where, f"give --style alpaca; or {error.fix}", error.details) from error
+
+
+def _fingerprint(dataset: Dataset, template: ChatTemplate | None) -> str:
+    """Of the examples, and of the template that writes them. What settings make of them is named by the settings."""
+    source = "" if template is None else template.source
+    return hashlib.sha256(f"{fingerprint(dataset)}\n{source}".encode()).hexdigest()
+
+
+def _batches(documents: Sequence[Document], prepared: Prepared, settings: FinetuneSettings) -> AnyBatches:
+    if settings.batching == "bucket":
+        return BucketedBatches(documents, settings.batch)
+    longest = max(map(len, documents)) - 1
+    if settings.row_length is None:
+        return mixed_batches(documents, max(prepared.row_length, longest), settings.batch)
+    return PackedBatches(pack(documents, max(prepared.row_length, longest)), settings.batch)
+
+
+def _row_length(settings: FinetuneSettings, documents: Sequence[Document]) -> int:
+    longest = max(map(len, documents)) - 1
+    if settings.batching == "bucket":
+        return longest
+    if settings.row_length is None:
+        return usual_row_length(documents)
+    if settings.row_length < longest:
+        raise UserError(
+            f"--row-length {settings.row_length} is shorter than the longest example, {longest + 1} tokens",
+            fix=f"leave it out, give {longest} or more, or cut examples with --max-length {settings.row_length + 1} "
+            "--too-long truncate",
+        )
+    return settings.row_length

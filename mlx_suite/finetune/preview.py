@@ -1,0 +1,279 @@
+"""What would be trained, before anything is: rows with their trained tokens marked, lengths, and what is wrong.
+
+Trained tokens are in colour; where there is none (a file, NO_COLOR), they stand between ⟦ and ⟧. Special tokens are
+shown by name, newlines as ↵.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mlx_suite.data.lengths import ERROR
+from mlx_suite.data.problems import Problem
+from mlx_suite.data.rows import Document
+from mlx_suite.finetune.prepare import Prepared
+from mlx_suite.finetune.settings import FinetuneSettings
+from mlx_suite.text import Tokenizer
+
+TRAINED, TRAINED_SPECIAL, SPECIAL, HEADING = "bold green", "bold green reverse", "cyan", "bold"
+"""Colours of tokens, and of headings; what is not trained has the terminal's own."""
+OPEN, CLOSE = "⟦", "⟧"
+SHOWN_TOKENS = 320
+"""Of a longer example only the beginning and the end are shown, half of this each."""
+MOST_BINS = 12
+MOST_PROBLEMS = 20
+LABEL = 11
+"""Columns of the labels on the left."""
+
+Lines = Sequence[tuple[str, str]]
+Findings = Sequence[tuple[str, Sequence[Problem]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How a number is spread over the examples."""
+
+    least: int
+    median: int
+    p90: int
+    """Nine in ten have at most this."""
+    p99: int
+    most: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Examples of about one length."""
+
+    first: int
+    """The fewest tokens."""
+    last: int
+    """The most."""
+    examples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Examples in numbers."""
+
+    examples: int
+    tokens: int
+    trained: int
+    """Tokens that are learned."""
+    lengths: Spread
+    """Tokens of an example."""
+    trained_lengths: Spread
+    """Trained tokens of an example."""
+    histogram: tuple[Bin, ...]
+    ends: Mapping[str, int]
+    """The last trained token by name, and of how many examples it is: the model learns to stop with it."""
+
+    @property
+    def trained_share(self) -> float:
+        return self.trained / self.tokens
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self) | {"trained_share": self.trained_share}
+
+
+def summarise(documents: Sequence[Document], tokenizer: Tokenizer) -> Summary:
+    """Count at least one document out."""
+    lengths = [len(document) for document in documents]
+    marks = [np.asarray(document.weights, np.float32) > 0 for document in documents]
+    trained = [int(mark[1:].sum()) for mark in marks]
+    ends: Counter[str] = Counter()
+    for document, mark in zip(documents, marks, strict=True):
+        last = document.tokens[int(np.flatnonzero(mark)[-1])]
+        ends[tokenizer.decode([last], skip_special=False)] += 1
+    return Summary(
+        examples=len(documents),
+        tokens=sum(lengths),
+        trained=sum(trained),
+        lengths=_spread(lengths),
+        trained_lengths=_spread(trained),
+        histogram=_histogram(lengths),
+        ends=dict(ends.most_common()),
+    )
+
+
+def preview(
+    documents: Sequence[Document],
+    tokenizer: Tokenizer,
+    *,
+    console: Console,
+    report: Lines = (),
+    findings: Findings = (),
+    rows: int = 5,
+) -> None:
+    """Print `rows` examples from all over the data, then the numbers, then what is wrong.
+
+    `report` are lines with their labels that stand first, `findings` problems under their headings.
+    """
+    coloured = console.color_system is not None and not console.no_color
+    summary = summarise(documents, tokenizer)
+    _print_lines(console, report)
+    legend = Text("Trained tokens are ")
+    legend.append("in this colour" if coloured else f"between {OPEN} and {CLOSE}", TRAINED if coloured else "")
+    legend.append("; ↵ is a newline.")
+    console.print()
+    console.print(legend)
+    for place in dict.fromkeys(np.linspace(0, len(documents) - 1, rows).round().astype(int).tolist()):
+        document = documents[place]
+        trained = sum(weight > 0 for weight in document.weights[1:])
+        console.print()
+        where = document.place or f"example {place + 1}"
+        console.print(Text(f"{where}  {len(document):,} tokens, {trained:,} trained", HEADING))
+        console.print(Padding(marked(document, tokenizer, coloured=coloured), (0, 0, 0, 2), expand=False))
+    console.print()
+    console.print(Text("Tokens of an example", HEADING))
+    console.print(_bars(summary.histogram, console.width))
+    console.print()
+    _print_lines(console, _numbers(summary))
+    for heading, problems in findings:
+        console.print()
+        console.print(Text(heading, HEADING))
+        for problem in problems[:MOST_PROBLEMS]:
+            console.print(Padding(Text(str(problem), overflow="fold"), (0, 0, 0, 2), expand=False))
+        if len(problems) > MOST_PROBLEMS:
+            console.print(f"  and {len(problems) - MOST_PROBLEMS:,} more")
+
+
+def findings(settings: FinetuneSettings, prepared: Prepared) -> list[tuple[str, Sequence[Problem]]]:
+    """What is wrong with the data of a run that was prepared leniently, and what `settings` will do about it."""
+    found: list[tuple[str, Sequence[Problem]]] = []
+    if prepared.problems:
+        act = "left out" if settings.skip_bad else "training refuses them without --skip-bad"
+        found.append((f"Rows with defects: {act}", prepared.problems))
+    if prepared.too_long:
+        acts = {"drop": "left out", "truncate": "cut", "split": "made into several"}
+        act = acts.get(settings.too_long, "training refuses them without --too-long or a larger --max-length")
+        found.append((f"Longer than {settings.max_length:,} tokens: {act}", prepared.too_long))
+    return found
+
+
+def lenient(settings: FinetuneSettings) -> FinetuneSettings:
+    """Settings with which data can be looked at that training would refuse."""
+    return replace(settings, skip_bad=True, too_long="drop" if settings.too_long == ERROR else settings.too_long)
+
+
+def marked(document: Document, tokenizer: Tokenizer, *, coloured: bool) -> Text:
+    """An example as text, its trained tokens in colour or between brackets."""
+    text = Text(overflow="fold")
+    for part, trained, special in _runs(document, tokenizer, by_kind=coloured):
+        if not coloured:
+            text.append(f"{OPEN}{part}{CLOSE}" if trained else part)
+        elif special:
+            text.append(part, TRAINED_SPECIAL if trained else SPECIAL)
+        else:
+            text.append(part, TRAINED if trained else "")
+    text.rstrip()
+    return text
+
+
+def _runs(document: Document, tokenizer: Tokenizer, *, by_kind: bool) -> Iterator[tuple[str, bool, bool]]:
+    """Neighbouring tokens of one kind as text, with whether they are trained and whether special."""
+    size, half = len(document), SHOWN_TOKENS // 2
+    hidden = range(half, size - half) if size > SHOWN_TOKENS else range(0)
+    special_ids = tokenizer.special_ids
+    kinds = [
+        (weight > 0 and place > 0, by_kind and token in special_ids, place in hidden)
+        for place, (token, weight) in enumerate(zip(document.tokens, document.weights, strict=True))
+    ]
+    ends = [0]
+    for _, members in groupby(kinds):
+        ends.append(ends[-1] + len(list(members)))
+    said = False
+    # The difference of two decoded beginnings: a token by itself may lose the space in front of it.
+    before = ""
+    for start, end in pairwise(ends):
+        trained, special, is_hidden = kinds[start]
+        until = tokenizer.decode(document.tokens[:end], skip_special=False)
+        if not is_hidden:
+            yield _visible(until[len(before) :]), trained, special
+        elif not said:
+            yield f" … {len(hidden):,} tokens more … ", False, False
+            said = True
+        before = until
+
+
+def _visible(text: str) -> str:
+    """With newlines shown and other control characters as pictures, so that no data can talk to the terminal."""
+    shown = "".join(chr(0x2400 + ord(letter)) if letter < " " and letter not in "\n\t" else letter for letter in text)
+    return shown.replace("\x7f", "␡").replace("\n", "↵\n")
+
+
+def _spread(numbers: Sequence[int]) -> Spread:
+    points = np.percentile(numbers, [0, 50, 90, 99, 100], method="inverted_cdf").astype(int).tolist()
+    return Spread(least=points[0], median=points[1], p90=points[2], p99=points[3], most=points[4])
+
+
+def _histogram(lengths: Sequence[int]) -> tuple[Bin, ...]:
+    """Bins that grow with the length, as lengths of texts are spread."""
+    least, most = min(lengths), max(lengths)
+    for edges in (_edges(halves=True), _edges(halves=False)):
+        first = max(edge for edge in edges if edge <= least)
+        last = next(edge for edge in edges if edge > most)
+        used = [edge for edge in edges if first <= edge <= last]
+        if len(used) <= MOST_BINS + 1:
+            break
+    counts, _ = np.histogram(lengths, [*used[:-1], used[-1] - 0.5])
+    return tuple(
+        Bin(first=low, last=high - 1, examples=int(count))
+        for (low, high), count in zip(pairwise(used), counts, strict=True)
+    )
+
+
+def _edges(*, halves: bool) -> list[int]:
+    """1, 2, 3, 4, 6, 8, 12, …, or powers of two only."""
+    powers = [2**power for power in range(40)]
+    return sorted({*powers, *(3 * power // 2 for power in powers[1:] if halves)})
+
+
+def _bars(histogram: Sequence[Bin], width: int) -> RenderableType:
+    """Bars as long as the terminal allows."""
+    largest = max(bin.examples for bin in histogram)
+    ranges = [f"{bin.first:,}-{bin.last:,}" for bin in histogram]
+    counts = [f"{bin.examples:,}" for bin in histogram]
+    room = min(60, width - 2 - max(map(len, ranges)) - max(map(len, counts)) - 5)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    table.add_column(no_wrap=True)
+    for bin, name, count in zip(histogram, ranges, counts, strict=True):
+        eighths = round(8 * room * bin.examples / largest)
+        bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+        table.add_row(name, count, bar or ("▏" if bin.examples else ""))
+    return Padding(table, (0, 0, 0, 2), expand=False)
+
+
+def _numbers(summary: Summary) -> Iterator[tuple[str, str]]:
+    for label, spread in (("lengths", summary.lengths), ("trained", summary.trained_lengths)):
+        yield (
+            label,
+            f"median {spread.median:,}, 90 % up to {spread.p90:,}, 99 % up to {spread.p99:,}; "
+            f"from {spread.least:,} to {spread.most:,} tokens of an example",
+        )
+    yield "share", f"{summary.trained_share:.0%} of all tokens are trained: {summary.trained:,} of {summary.tokens:,}"
+    ends = [f"{name} in {count:,}" for name, count in list(summary.ends.items())[:5]]
+    whole = len(summary.ends) == 1
+    yield "last token", f"{next(iter(summary.ends))} in every example" if whole else ", ".join(ends)
+
+
+def _print_lines(console: Console, lines: Lines | Iterator[tuple[str, str]]) -> None:
+    """Labels on the left, their texts beside them."""
+    table = Table.grid(padding=0)
+    table.add_column(width=LABEL)
+    table.add_column(overflow="fold")
+    for label, line in lines:
+        table.add_row(Text(label), Text(line, overflow="fold"))
+    if table.row_count:
+        console.print(table)

@@ -1,0 +1,323 @@
+"""One finetuning run in one folder.
+
+config.yaml         every setting and where it came from
+metrics.jsonl       lines of training and validation        loss.png    the same as a picture
+samples.jsonl, .md  fixed prompts answered at each evaluation
+checkpoint/         what a stopped run goes on from
+best/, last/        the adapter, or the whole model with method full
+bad_rows.jsonl      rows left out by skip_bad
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from mlx_suite.data.dataset import write_report
+from mlx_suite.data.styles import Writer
+from mlx_suite.finetune.config_file import NAME, write_config
+from mlx_suite.finetune.loggers import open_logger
+from mlx_suite.finetune.plot import plot_losses
+from mlx_suite.finetune.prepare import Prepared, make_batches
+from mlx_suite.finetune.samples import cut_samples, render_samples, write_samples
+from mlx_suite.finetune.settings import FREE, FinetuneSettings
+from mlx_suite.modeling.adapter import AdapterConfig, save_adapter
+from mlx_suite.modeling.config_file import read_config
+from mlx_suite.modeling.digest import weights_digest
+from mlx_suite.modeling.loading import load_model
+from mlx_suite.modeling.lora import add_adapters, unfreeze_all
+from mlx_suite.modeling.quantization import quantize_base
+from mlx_suite.modeling.saving import save_model
+from mlx_suite.modeling.weights import DTYPES
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import write_atomically
+from mlx_suite.runtime.lock import folder_lock
+from mlx_suite.text import Message
+from mlx_suite.training.checkpoint import State, read_state
+from mlx_suite.training.loop import LOG, Outcome, TrainSettings, Watch, steps_per_epoch, train
+from mlx_suite.training.neftune import add_noise
+from mlx_suite.training.peers import Peers
+from mlx_suite.training.recompute import recompute
+
+EVALUATIONS = 10
+"""Of a run, where their distance is not given."""
+LONGEST_UNSAVED = 200
+"""Steps between two checkpoints at most, where their distance is not given."""
+SAMPLES = 3
+"""Validation questions that are answered at each evaluation, where no prompt is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainee:
+    """A model made ready: what is trained in it, and what was left alone."""
+
+    model: nn.Module
+    adapter: AdapterConfig | None
+    """None for full finetuning."""
+    trained: int
+    """Parameters that are learned."""
+    total: int
+    base_digest: str
+    notes: tuple[str, ...]
+    """What a user should know: names that matched nothing, layers that could not be packed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run counted out."""
+
+    settings: TrainSettings
+    per_epoch: int
+    """Steps of one pass over the examples."""
+
+    @property
+    def epochs(self) -> float:
+        return self.settings.steps / self.per_epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a run has come to."""
+
+    outcome: Outcome
+    plan: Plan
+    folder: Path
+    valid_before: float | None
+    """Mean validation loss before the first step, nats per token."""
+    plotted: bool
+
+    @property
+    def state(self) -> State:
+        return self.outcome.state
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tell:
+    """What a caller hears while it runs."""
+
+    begin: Callable[[Trainee, Plan, State], None] = lambda trainee, plan, state: None
+    """The model is ready; the state is where an earlier start has come to."""
+    step: Callable[[int, float, int], None] = lambda step, loss, trained: None
+    line: Callable[[Mapping[str, Any]], None] = lambda line: None
+
+
+def make_trainee(settings: FinetuneSettings, folder: Path) -> Trainee:
+    """Load the model and make the parameters trainable that the method trains."""
+    model = load_model(folder)
+    notes: list[str] = []
+    digest = weights_digest(model)
+    if settings.quantize_base:
+        left = quantize_base(model, bits=settings.quantize_base)
+        if left:
+            notes.append(f"left as they are, no group size divides their columns: {', '.join(left)}")
+    adapter = None
+    if settings.method == "full":
+        unfreeze_all(model)
+    else:
+        adapter = AdapterConfig(
+            method=settings.method,
+            rank=settings.rank,
+            alpha=settings.alpha,
+            rslora=settings.rslora,
+            dropout=settings.dropout,
+            modules=settings.modules,
+            layers=settings.layers,
+        )
+        report = add_adapters(model, adapter, seed=settings.seed)
+        if not report.targets:
+            raise UserError(
+                "No layer of this model has one of the names that are to be trained",
+                where=f"--modules {','.join(settings.modules)}",
+                fix="mlx-suite models info MODEL names the layers",
+            )
+        if report.unmatched:
+            notes.append(f"matched nothing in this model: {', '.join(map(str, report.unmatched))}")
+    if settings.neftune:
+        add_noise(model.model.embed_tokens, settings.neftune)
+    if settings.recompute:
+        recompute(model.layers)
+    return Trainee(
+        model=model,
+        adapter=adapter,
+        trained=_count(model.trainable_parameters()),
+        total=_count(model.parameters()),
+        base_digest=digest,
+        notes=tuple(notes),
+    )
+
+
+def plan_run(settings: FinetuneSettings, per_epoch: int) -> Plan:
+    """How many steps, and how often the run is looked at and saved."""
+    steps = settings.steps or max(1, round(settings.epochs * per_epoch))
+    eval_every = settings.eval_every or max(1, -(-steps // EVALUATIONS))
+    return Plan(
+        per_epoch=per_epoch,
+        settings=TrainSettings(
+            steps=steps,
+            accumulate=settings.accumulate,
+            optimizer=settings.optimizer,
+            learning_rate=settings.peak,
+            schedule=settings.schedule,
+            warmup=round(settings.warmup * steps),
+            floor=settings.floor,
+            weight_decay=settings.weight_decay,
+            clip=settings.clip,
+            seed=settings.seed,
+            save_every=settings.save_every or min(eval_every, LONGEST_UNSAVED),
+            log_every=min(settings.log_every, max(1, steps // 5)),
+            eval_every=eval_every,
+            patience=settings.patience,
+        ),
+    )
+
+
+def finetune(
+    settings: FinetuneSettings,
+    prepared: Prepared,
+    *,
+    origin: Mapping[str, str] | None = None,
+    tell: Tell | None = None,
+    peers: Peers | None = None,
+) -> Finished:
+    """Train, from where the folder `settings.out` stands; it is whole at any moment.
+
+    Raises UserError for a folder that was begun with other data, another model or other settings, for a full disk, a
+    loss that is no number, and a lost process.
+    """
+    assert settings.out, "a run has a folder"
+    run, peers, tell = Path(settings.out), peers or Peers(), tell or Tell()
+    with folder_lock(run) if peers.first else nullcontext():
+        batches, valid = make_batches(prepared, settings)
+        plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate))
+        trainee = make_trainee(settings, prepared.folder)
+        identity = _identity(settings, prepared, trainee, peers)
+        state = (read_state(run) if peers.first else None) or State()
+        keeper = _Keeper(
+            run=run,
+            settings=settings,
+            prepared=prepared,
+            trainee=trainee,
+            writer=Writer(style=settings.style, tokenizer=prepared.tokenizer, template=prepared.template),
+        )
+        watch = Watch(step=tell.step)
+        if peers.first:
+            if state.step == 0:
+                _write_beginning(run, settings, prepared, origin or {})
+            cut_samples(run / "samples.jsonl", state.step)
+            tell.begin(trainee, plan, state)
+            logger = open_logger(settings.loggers, run, asdict(settings))
+
+            def line(entry: Mapping[str, Any]) -> None:
+                tell.line(entry)
+                logger.log(entry)
+
+            watch = replace(watch, line=line, evaluated=keeper.evaluated)
+        outcome = train(
+            trainee.model, batches, plan.settings, run, valid=valid, identity=identity, watch=watch, peers=peers
+        )
+        plotted = False
+        if peers.first:
+            logger.close()
+            if not outcome.stopped:
+                keeper.save("last")
+            plotted = plot_losses(_log(run), run / "loss.png")
+    return Finished(
+        outcome=outcome, plan=plan, folder=run, valid_before=_before(run) if peers.first else None, plotted=plotted
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Keeper:
+    """Writes models and samples into the run's folder."""
+
+    run: Path
+    settings: FinetuneSettings
+    prepared: Prepared
+    trainee: Trainee
+    writer: Writer
+    """Writes prompts the way the examples are written."""
+    prompts: list[tuple[str, list[int]]] = field(default_factory=list)
+
+    def evaluated(self, step: int, best: bool) -> None:
+        """After an evaluation: answers to the fixed prompts, and the best model so far."""
+        if best and step:
+            self.save("best")
+        if not self.prompts:
+            self.prompts.extend(_prompts(self.settings, self.prepared, self.writer))
+        if self.prompts:
+            write_samples(
+                self.trainee.model,
+                self.prepared.tokenizer,
+                [ids for _, ids in self.prompts],
+                [text for text, _ in self.prompts],
+                limit=self.settings.sample_tokens,
+                stop=self.writer.stops,
+                path=self.run / "samples.jsonl",
+                step=step,
+            )
+            write_atomically(self.run / "samples.md", render_samples(self.run / "samples.jsonl"))
+
+    def save(self, name: str) -> None:
+        """The adapter as `name`, or the whole model in the precision it came in."""
+        folder, model = self.run / name, self.trainee.model
+        if self.trainee.adapter is None:
+            config = read_config(self.prepared.folder)
+            dtype = config.get("dtype") or config.get("torch_dtype")
+            known = DTYPES.get(str(dtype).rpartition(".")[2])
+            save_model(folder, model, dtype=known, tokenizer_from=self.prepared.folder, chat_template=self._template)
+        else:
+            save_adapter(folder, model, self.trainee.adapter, self.settings.model, self._template)
+
+    @property
+    def _template(self) -> str:
+        """What the model was trained with goes where the model goes."""
+        return self.writer.program.source
+
+
+def _write_beginning(run: Path, settings: FinetuneSettings, prepared: Prepared, origin: Mapping[str, str]) -> None:
+    write_atomically(run / NAME, write_config(settings, origin))
+    if prepared.problems:
+        write_report(prepared.problems, run / "bad_rows.jsonl")
+
+
+def _identity(settings: FinetuneSettings, prepared: Prepared, trainee: Trainee, peers: Peers) -> dict[str, Any]:
+    """What decides the weights of a run: a folder is continued by the same only."""
+    decides = {name: value for name, value in asdict(settings).items() if name not in FREE}
+    names = {"model": Path(settings.model).name, "data": prepared.fingerprint, "weights": trainee.base_digest}
+    return decides | names | {"valid": None, "processes": peers.size}
+
+
+def _prompts(settings: FinetuneSettings, prepared: Prepared, writer: Writer) -> list[tuple[str, list[int]]]:
+    """What the model is asked at each evaluation: the given prompts, or the first validation questions."""
+    asked: list[tuple[tuple[Message, ...], str]] = [((Message("user", text),), "") for text in settings.prompts]
+    if not asked:
+        for example in prepared.held_out:
+            ends = [i for i, message in enumerate(example.messages) if message.role == "assistant"]
+            if ends and len(asked) < SAMPLES:
+                asked.append((tuple(example.messages[: ends[0]]), example.context))
+    found = []
+    for messages, context in asked:
+        ids = writer.ask(messages, context)
+        if len(ids) < settings.max_length:
+            found.append((messages[-1].content, ids))
+    return found
+
+
+def _count(tree: Any) -> int:
+    return sum(array.size for array in dict(tree_flatten(tree)).values())
+
+
+def _log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+
+
+def _before(run: Path) -> float | None:
+    for line in _log(run):
+        if line["kind"] == "valid":
+            return float(line["loss"]) if line["step"] == 0 else None
+    return None

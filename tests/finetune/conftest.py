@@ -1,0 +1,25 @@
+"""A model to finetune; gates for fp32 on a CPU."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mlx_suite  # noqa: F401  (a fast BLAS, before any test module imports MLX)
+from tests.magpie.random_checkpoint import write_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    import mlx.core as mx
+
+    usual = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(usual)
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers, single letters, Llama 3's template."""
+    return write_checkpoint(tmp_path_factory.mktemp("models") / "random", letters="0123456789 +")

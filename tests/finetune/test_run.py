@@ -1,0 +1,240 @@
+"""A run is a folder that is whole at any moment, and goes on as if nothing had happened."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from mlx_suite.finetune.run import Tell
+from mlx_suite.runtime.errors import UserError
+from tests.finetune.story import STEPS, bits, log, run_sums, write_sums
+
+REPOSITORY = Path(__file__).parents[2]
+
+CHILD = """
+import sys
+from pathlib import Path
+import mlx_suite
+import mlx.core as mx
+mx.set_default_device(mx.cpu)
+mx.disable_compile()
+from mlx_suite.finetune.run import Tell
+from tests.finetune.story import run_sums
+
+def step(number, loss, trained):
+    print(number, flush=True)
+
+def line(entry):
+    print(entry["kind"], flush=True)
+
+run_sums(Path(sys.argv[1]), Path(sys.argv[2]), Tell(step=step, line=line))
+"""
+
+
+@pytest.fixture(autouse=True)
+def uncompiled() -> Iterator[None]:
+    """Without `mx.compile`, which takes a second for each new kernel."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing has happened to."""
+    usual = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    mx.disable_compile()
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_sums(random_model, folder)
+    mx.set_default_device(usual)
+    return folder / "run"
+
+
+def same_as(run: Path, undisturbed: Path) -> bool:
+    """Whether adapters, losses and answers are the same, bit by bit."""
+    told = [
+        [(line["kind"], line["step"], line["loss"]) for kind in ("train", "valid") for line in log(each, kind)]
+        for each in (run, undisturbed)
+    ]
+    answers = [(each / "samples.jsonl").read_text() for each in (run, undisturbed)]
+    adapters = [bits(each / "last") | bits(each / "best") for each in (run, undisturbed)]
+    return adapters[0] == adapters[1] and told[0] == told[1] and answers[0] == answers[1]
+
+
+# ---- what a run leaves
+
+
+def test_a_run_is_a_folder_with_settings_log_samples_picture_and_adapters(undisturbed: Path) -> None:
+    assert {path.name for path in undisturbed.iterdir() if not path.name.startswith(".")} == {
+        "best",
+        "checkpoint",
+        "config.yaml",
+        "last",
+        "loss.png",
+        "metrics.jsonl",
+        "samples.jsonl",
+        "samples.md",
+    }
+    assert {path.name for path in (undisturbed / "last").iterdir()} >= {
+        "adapter_config.json",
+        "adapters.safetensors",
+        "chat_template.jinja",
+    }
+    assert [line["step"] for line in log(undisturbed, "train")] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in log(undisturbed, "valid")] == [0, 2, 4, 6, 8]
+
+
+def test_the_best_adapter_is_that_of_the_lowest_validation_loss(random_model: Path, tmp_path: Path) -> None:
+    # A rate that learns the few examples by heart.
+    learnt_by_heart = {"learning_rate": 0.03, "schedule": "constant", "warmup": 0.0, "dropout": 0.0}
+    finished = run_sums(random_model, tmp_path, steps=16, eval_every=4, **learnt_by_heart)
+    losses = {line["step"]: line["loss"] for line in log(tmp_path / "run", "valid")}
+    assert finished.state.best_step == min(losses, key=lambda step: losses[step])
+    assert finished.state.best_step < 16
+    assert bits(tmp_path / "run" / "best") != bits(tmp_path / "run" / "last")
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "full"])
+def test_every_method_brings_the_validation_loss_down(method: str, random_model: Path, tmp_path: Path) -> None:
+    finished = run_sums(random_model, tmp_path, method=method, dropout=0.0)
+    assert finished.valid_before is not None and finished.state.best_loss is not None
+    assert finished.state.best_loss < finished.valid_before - 0.05
+
+
+def test_method_full_changes_embeddings_norms_and_head_and_leaves_a_whole_model(
+    random_model: Path, tmp_path: Path
+) -> None:
+    from mlx_suite.loading import load
+    from mlx_suite.modeling.weights import named_parameters
+
+    run_sums(random_model, tmp_path, method="full")
+    before, after = (named_parameters(load(folder)[0]) for folder in (random_model, tmp_path / "run" / "last"))
+    changed = {name for name, array in after.items() if not mx.array_equal(array, before[name])}
+    assert changed == set(before)
+
+
+def test_bad_rows_that_were_left_out_are_listed(random_model: Path, tmp_path: Path) -> None:
+    data = write_sums(tmp_path / "sums.jsonl")
+    with data.open("a") as file:
+        file.write('{"instruction": "1 + 1"\n')
+    run_sums(random_model, tmp_path, skip_bad=True, steps=1)
+    [row] = [json.loads(line) for line in (tmp_path / "run" / "bad_rows.jsonl").read_text().splitlines()]
+    assert row["place"] == "sums.jsonl:25"
+
+
+# ---- interruptions
+
+
+def test_ctrl_c_keeps_the_step_at_work_and_the_same_call_goes_on(
+    random_model: Path, tmp_path: Path, undisturbed: Path
+) -> None:
+    pressed = Tell(step=lambda step, loss, trained: step == 5 and signal.raise_signal(signal.SIGINT))
+    stopped = run_sums(random_model, tmp_path, pressed)
+    assert (stopped.outcome.stopped, stopped.state.step) == (True, 5)
+    assert not (tmp_path / "run" / "last").exists()
+    run_sums(random_model, tmp_path)
+    assert same_as(tmp_path / "run", undisturbed)
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_bits(
+    random_model: Path, tmp_path: Path, undisturbed: Path
+) -> None:
+    chance = random.Random(3)
+    kills = 0
+    for _ in range(3):
+        arguments = [sys.executable, "-c", CHILD, str(random_model), str(tmp_path)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as child:
+            assert child.stdout is not None
+            for _ in range(chance.randint(3, 11)):
+                child.stdout.readline()
+            child.kill()
+            child.wait()
+            kills += child.returncode == -signal.SIGKILL
+    assert kills >= 2
+    run_sums(random_model, tmp_path)
+    assert same_as(tmp_path / "run", undisturbed)
+
+
+def test_a_finished_run_says_the_same_again(random_model: Path, tmp_path: Path, undisturbed: Path) -> None:
+    first = run_sums(random_model, tmp_path)
+    before = bits(tmp_path / "run" / "last")
+    again = run_sums(random_model, tmp_path)
+    assert again.state == first.state
+    assert bits(tmp_path / "run" / "last") == before
+    assert same_as(tmp_path / "run", undisturbed)
+
+
+# ---- what a user can mend
+
+
+def test_changed_data_are_noticed_and_named(random_model: Path, tmp_path: Path) -> None:
+    run_sums(random_model, tmp_path, steps=2)
+    write_sums(tmp_path / "sums.jsonl", count=25)
+    with pytest.raises(UserError) as raised:
+        run_sums(random_model, tmp_path, steps=2)
+    assert raised.value.what == "This folder was begun with something else; going on would train on a mixture of both"
+    [detail] = raised.value.details
+    assert detail.startswith("data was ")
+
+
+def test_every_changed_setting_is_named(random_model: Path, tmp_path: Path) -> None:
+    run_sums(random_model, tmp_path, steps=2)
+    with pytest.raises(UserError) as raised:
+        run_sums(random_model, tmp_path, steps=2, rank=8, seed=1)
+    assert raised.value.details == ("rank was 4, is 8", "seed was 0, is 1")
+
+
+def test_settings_that_only_watch_may_change(random_model: Path, tmp_path: Path) -> None:
+    run_sums(random_model, tmp_path, steps=2)
+    run_sums(random_model, tmp_path, steps=2, log_every=5, sample_tokens=2)
+
+
+def test_a_torn_checkpoint_is_not_trained_on(random_model: Path, tmp_path: Path) -> None:
+    run_sums(random_model, tmp_path, steps=2)
+    weights = tmp_path / "run" / "checkpoint" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(UserError, match="model.safetensors is torn or was changed"):
+        run_sums(random_model, tmp_path, steps=2)
+
+
+def test_names_that_match_nothing_are_told_and_none_at_all_is_refused(random_model: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    heard = Tell(begin=lambda trainee, plan, state: notes.extend(trainee.notes))
+    run_sums(random_model, tmp_path, heard, steps=1, modules=("q_proj", "qkv_proj"))
+    assert notes == ["matched nothing in this model: qkv_proj"]
+    with pytest.raises(UserError, match="No layer of this model has one of the names"):
+        run_sums(random_model, tmp_path, steps=1, modules=("qkv_proj",), out=str(tmp_path / "other"))
+
+
+# ---- the style goes where the model goes
+
+
+def test_a_model_trained_in_a_text_style_is_asked_in_it_ever_after(random_model: Path, tmp_path: Path) -> None:
+    from mlx_suite.export.fuse import fuse_checkpoint
+    from mlx_suite.text import Message, encode_chat, load_chat_template, load_tokenizer
+
+    run_sums(random_model, tmp_path, style="alpaca", steps=1, row_length=256, modules=("q_proj",))
+    tokenizer = load_tokenizer(random_model)
+    fuse_checkpoint(random_model, tmp_path / "run" / "last", tmp_path / "fused", dtype="float32")
+    for template in (
+        load_chat_template(random_model, adapter=tmp_path / "run" / "last"),
+        load_chat_template(tmp_path / "fused"),
+    ):
+        asked = encode_chat(tokenizer, template, [Message("user", "1 + 1")], add_generation_prompt=True)
+        assert tokenizer.decode(asked.ids, skip_special=False) == (
+            "<|begin_of_text|>Below is an instruction that describes a task. Write a response that appropriately "
+            "completes the request.\n\n### Instruction:\n1 + 1\n\n### Response:\n"
+        )
+
+
+def test_a_whole_model_trained_in_a_text_style_has_its_template(random_model: Path, tmp_path: Path) -> None:
+    run_sums(random_model, tmp_path, style="phi3", steps=1, method="full")
+    template = (tmp_path / "run" / "last" / "chat_template.jinja").read_text()
+    assert "<|assistant|>" in template and "<|start_header_id|>" not in template

@@ -1,0 +1,150 @@
+"""Answers while training: of the weights as they are, without noise, and readable afterwards."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+from mlx.utils import tree_map
+
+from mlx_suite.finetune.samples import cut_samples, greedy_answers, render_samples, write_samples
+from mlx_suite.modeling.lora import AdapterConfig, add_adapters
+from mlx_suite.training.neftune import add_noise
+from mlx_suite.training.recompute import recompute
+from tests.modeling.tiny import tiny_model
+
+PROMPTS = [[1, 2, 3], list(range(20, 42)), [7]]
+STOP = frozenset({49})
+
+
+class Letters:
+    """Token 0 is a, 1 is b and so on."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(chr(97 + index) for index in ids)
+
+
+def step_by_step(model: nn.Module, prompt: list[int], limit: int) -> tuple[int, ...]:
+    """The most probable answer, worked out with the whole text in every step."""
+    model.eval()
+    text = list(prompt)
+    while len(text) < len(prompt) + limit:
+        token = int(mx.argmax(model(mx.array([text]))[0, -1]).item())
+        if token in STOP:
+            break
+        text.append(token)
+    return tuple(text[len(prompt) :])
+
+
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """Without `mx.compile`, which takes a second for each new kernel."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
+def answers(model: nn.Module, limit: int = 12) -> list[tuple[int, ...]]:
+    return [written.tokens for written in greedy_answers(model, PROMPTS, limit=limit, stop=STOP)]
+
+
+def in_training(family: str = "llama", **changes: Any) -> nn.Module:
+    """A model with LoRA layers, dropout, noise and recomputed blocks; the matrices are no longer zero."""
+    model = tiny_model(family)
+    add_adapters(model, AdapterConfig(rank=4, alpha=8.0, dropout=0.5, modules=("q_proj", "down_proj")), seed=0)
+    mx.random.seed(3)
+    model.update(tree_map(lambda x: 0.3 * mx.random.normal(x.shape), model.trainable_parameters()))
+    add_noise(model.model.embed_tokens, 50.0)
+    recompute(model.layers)
+    return model
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_the_answers_are_the_most_probable_ones_of_the_trained_model(family: str) -> None:
+    model = in_training(family)
+    model.train()
+    found = answers(model)
+    assert model.training and model.layers[0].training
+    assert found == [step_by_step(model, prompt, 12) for prompt in PROMPTS]
+
+
+# Compiled: a compiled step holds the weights that it was traced with.
+def test_weights_changed_since_the_last_evaluation_are_seen() -> None:
+    model = in_training()
+    before = answers(model)
+    for scale in (-1.0, 0.5):
+        model.update(tree_map(lambda x, s=scale: s * x, model.trainable_parameters()))
+        assert answers(model) == [step_by_step(model, prompt, 12) for prompt in PROMPTS]
+    assert answers(model) != before
+
+
+def write(path: Path, step: int, texts: Sequence[str] = ("first", "second", "third")) -> None:
+    write_samples(tiny_model("llama"), Letters(), PROMPTS, texts, limit=4, stop=STOP, path=path, step=step)
+
+
+def test_each_evaluation_appends_a_line_for_each_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    write(path, 0)
+    write(path, 10)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["step"], line["prompt"]) for line in lines] == [
+        *((0, "first"), (0, "second"), (0, "third")),
+        *((10, "first"), (10, "second"), (10, "third")),
+    ]
+    assert lines[0]["answer"] == Letters().decode(step_by_step(tiny_model("llama"), PROMPTS[0], 4))
+    assert {line["reason"] for line in lines} <= {"stop", "limit"}
+
+
+def sample(step: int, prompt: str = "Name a fruit.", answer: str = "Fig.", reason: str = "stop") -> str:
+    return json.dumps({"step": step, "prompt": prompt, "answer": answer, "reason": reason}) + "\n"
+
+
+def test_the_page_goes_by_prompt_from_the_first_evaluation_to_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_text(
+        sample(0, "Name a fruit.", "a a a", "limit")
+        + sample(0, "2 + 2?", "5")
+        + sample(1500)
+        + sample(1500, "2 + 2?", "4")
+    )
+    assert render_samples(path) == (
+        "# Answers while training\n\n"
+        "## Name a fruit.\n\n"
+        "**Step 0** (cut off by the limit)\n\n```text\na a a\n```\n\n"
+        "**Step 1,500**\n\n```text\nFig.\n```\n\n"
+        "## 2 + 2?\n\n"
+        "**Step 0**\n\n```text\n5\n```\n\n"
+        "**Step 1,500**\n\n```text\n4\n```\n"
+    )
+
+
+def test_an_answer_with_fences_of_its_own_stays_in_its_fence(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_text(sample(1, answer="```python\nprint(1)\n```"))
+    assert "````text\n```python\nprint(1)\n```\n````\n" in render_samples(path)
+
+
+def test_a_prompt_of_several_lines_is_shown_whole_under_its_first_one(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_text(sample(1, prompt="Mend this:\nteh cat"))
+    assert "## Mend this:\n\n```text\nMend this:\nteh cat\n```\n\n**Step 1**" in render_samples(path)
+
+
+def test_answers_of_undone_steps_and_a_torn_line_are_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    # U+2028 ends a line for Python, not in JSON.
+    path.write_text(sample(0) + sample(10, answer="a\u2028b") + sample(20) + sample(30)[:25], encoding="utf-8")
+    cut_samples(path, 10)
+    assert [json.loads(line)["step"] for line in path.read_text("utf-8").split("\n")[:-1]] == [0, 10]
+    assert "a\u2028b" in render_samples(path)
+    cut_samples(path, 0)
+    assert path.read_text() == ""
+
+
+def test_a_run_without_samples_has_nothing_to_cut(tmp_path: Path) -> None:
+    cut_samples(tmp_path / "samples.jsonl", 3)
+    assert list(tmp_path.iterdir()) == []

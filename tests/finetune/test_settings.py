@@ -1,0 +1,179 @@
+"""Settings say what exists, and everything that is wrong with them is said at once."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from apps.cli.options import field_docs
+from mlx_suite.data import lengths, styles
+from mlx_suite.finetune.loggers import _LIBRARIES
+from mlx_suite.finetune.memory_model import OPTIMIZERS as ESTIMATED
+from mlx_suite.finetune.settings import (
+    BLOCK_MODULES,
+    CHOICES,
+    FREE,
+    LOGGERS,
+    FinetuneSettings,
+    check_settings,
+    required,
+    settings_from,
+)
+from mlx_suite.modeling.adapter_config import DEFAULT_MODULES, METHODS
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.training.optimizers import OPTIMIZERS
+from mlx_suite.training.schedule import SCHEDULES
+
+
+def settings(**changes: Any) -> FinetuneSettings:
+    return FinetuneSettings(**{"model": "tiny-llama3", "data": "rows.jsonl", **changes})
+
+
+def refusal(**changes: Any) -> UserError:
+    with pytest.raises(UserError) as caught:
+        check_settings(settings(**changes))
+    return caught.value
+
+
+# ---- choices are what exists
+
+
+def test_optimizers_and_schedules_are_those_that_exist() -> None:
+    assert set(CHOICES["optimizer"]) == set(OPTIMIZERS)
+    assert set(CHOICES["schedule"]) == set(SCHEDULES)
+    assert set(CHOICES["optimizer"]) <= set(ESTIMATED)
+
+
+def test_methods_and_modules_are_those_that_exist() -> None:
+    assert set(CHOICES["method"]) == {*METHODS, "full"}
+    assert BLOCK_MODULES == DEFAULT_MODULES
+
+
+def test_styles_and_policies_are_those_that_exist() -> None:
+    assert set(CHOICES["style"]) == set(styles.STYLES)
+    assert set(CHOICES["too_long"]) == set(lengths.POLICIES)
+
+
+def test_loggers_are_those_that_exist() -> None:
+    assert set(LOGGERS) == set(_LIBRARIES)
+
+
+# ---- every field is explained
+
+
+def test_every_setting_has_an_explanation_of_its_own() -> None:
+    docs = field_docs(FinetuneSettings)
+    names = [field.name for field in fields(FinetuneSettings)]
+    assert list(docs) == names
+    assert all(doc.endswith(".") and len(doc) > 10 for doc in docs.values())
+    assert len(set(docs.values())) == len(names)
+
+
+def test_every_choice_is_named_in_its_explanation() -> None:
+    docs = field_docs(FinetuneSettings)
+    for name, allowed in CHOICES.items():
+        assert [choice for choice in allowed if choice not in docs[name]] == [], name
+
+
+def test_free_settings_are_settings() -> None:
+    assert FREE <= {field.name for field in fields(FinetuneSettings)}
+    assert required() == ("model", "data")
+
+
+# ---- what is wrong is said
+
+
+def test_the_defaults_are_right() -> None:
+    check_settings(settings())
+    assert settings().peak == 2e-4 and settings(method="full").peak == 2e-5
+    assert settings(method="full", learning_rate=1e-3).peak == 1e-3
+
+
+def test_every_problem_is_named_at_once() -> None:
+    error = refusal(optimizer="adam", batch=0, epochs=0.0, warmup=2.0, loggers=("tensorbord",), neftune=-1.0)
+    assert error.what == "6 settings are wrong"
+    assert error.details == (
+        "optimizer is 'adam': did you mean adamw?",
+        "loggers is 'tensorbord': did you mean tensorboard?",
+        "batch is 0: a whole number from 1 up",
+        "neftune is -1.0: from 0 up",
+        "epochs is 0.0: above 0",
+        "warmup is 2.0: from 0 to 1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"method": "full", "quantize_base": 4}, "packed weights cannot be trained"),
+        ({"quantize_base": 3}, "quantize_base is 3: 0, 4 or 8"),
+        ({"batching": "bucket", "row_length": 512}, "row_length belongs to batching pack"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0: above 0"),
+        ({"max_length": 4}, "max_length is 4: at least 8 tokens"),
+        ({"dropout": 1.0}, "dropout is 1.0: from 0 to below 1"),
+        ({"steps": 0}, "steps is 0: a whole number from 1 up"),
+        ({"epochs": float("nan")}, "epochs is nan: above 0"),
+        ({"style": "chatml"}, "style is 'chatml': did you mean chat?"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes: dict[str, Any], said: str) -> None:
+    assert said in str(refusal(**changes))
+
+
+def test_where_a_wrong_value_came_from_is_said() -> None:
+    with pytest.raises(UserError) as caught:
+        check_settings(settings(batch=0, rank=0), {"batch": "flag", "rank": "recipe.yaml"})
+    assert caught.value.where == "flag, recipe.yaml"
+
+
+# ---- values of a file
+
+
+def test_unknown_keys_are_refused_with_the_nearest_one() -> None:
+    with pytest.raises(UserError) as caught:
+        settings_from({"learning-rat": 1, "bach": 4, "zzz": 0, "rank": "many"}, "recipe.yaml")
+    assert caught.value.details == (
+        "learning-rat: did you mean learning_rate?",
+        "bach: did you mean batch?",
+        "zzz: there is no such setting",
+        "rank is 'many': a whole number is wanted",
+    )
+    assert caught.value.where == "recipe.yaml"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("learning_rate", "2e-4", 2e-4),
+        ("learning-rate", 1, 1.0),
+        ("learning_rate", None, None),
+        ("steps", 1e3, 1000),
+        ("steps", None, None),
+        ("modules", "q_proj, v_proj", ("q_proj", "v_proj")),
+        ("modules", ["q_proj"], ("q_proj",)),
+        ("layers", "0,1", (0, 1)),
+        ("layers", None, None),
+        ("prompts", ["How are you, today?"], ("How are you, today?",)),
+        ("skip_bad", True, True),
+        ("model", 7, "7"),
+    ],
+)
+def test_values_are_read_as_their_field_wants_them(name: str, value: Any, read: Any) -> None:
+    assert settings_from({name: value}, "f") == {name.replace("-", "_"): read}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch", 1.5), ("batch", None), ("rslora", "yes"), ("batch", True), ("rank", [1]), ("seed", {})],
+)
+def test_values_of_a_wrong_type_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(UserError, match=name):
+        settings_from({name: value}, "f")
+
+
+def test_the_settings_are_there_without_mlx() -> None:
+    # `--help` shows them; what they import is what it waits for.
+    asked = "import sys, mlx_suite.finetune.settings; sys.exit('mlx.core' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked]).returncode == 0
