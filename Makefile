@@ -1,8 +1,9 @@
 # Everything runs from .venv, which is made and filled on need.
-#   make demo      Magpie on the shipped tiny-llama3: 200 rows into demo/
+#   make demo      Magpie on the shipped tiny-llama3, then finetuning on its rows, into demo/
 #   make test      lint, types, layers, tests
 #   make lint      the same without the tests
-#   make bench     generation speed beside mlx-lm's
+#   make bench     speed and memory beside mlx-lm's: generation, the head, finetuning
+#   make check-others  what transformers, peft, llama.cpp and lm-evaluation-harness make of our models and files
 #   make measure   what the shipped checkpoints can do, by the microworld's checker
 #   make models    train the shipped checkpoints again (hours)
 #   make lock      write requirements/constraints.txt from a fresh installation
@@ -13,7 +14,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench measure models lock clean venv
+.PHONY: help demo test lint bench check-others measure models lock clean venv
 
 # A Mac needs no extra backend.
 EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
@@ -22,6 +23,7 @@ BIN := .venv/bin
 CONSTRAINTS := requirements/constraints.txt
 # The name holds the extras, so that asking for others installs them.
 INSTALLED := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
+OTHERS := build/others
 PIP := -m pip --disable-pip-version-check
 
 help:
@@ -53,6 +55,7 @@ endef
 
 demo: $(INSTALLED)
 	$(BIN)/mlx-suite magpie tiny-llama3 --count 200 --out demo/
+	$(BIN)/python -m mlx_suite_apps.finetune.demo demo/
 
 test: lint
 	$(BIN)/python -m pytest -q -m "not slow"
@@ -65,6 +68,15 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/mlx-suite bench generate
+	$(BIN)/mlx-suite bench head
+	$(BIN)/mlx-suite bench finetune
+
+# They bring PyTorch, so they get an environment of their own.
+check-others: EXTRAS := $(EXTRAS),checks,harness
+check-others:
+	@$(FIND_PYTHON); test -x $(OTHERS)/bin/python || $$found -m venv $(OTHERS)
+	$(OTHERS)/bin/python $(PIP) install --quiet -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
+	$(OTHERS)/bin/python -m pytest -q -m "exports or harness or torch"
 
 models: $(INSTALLED)
 	$(BIN)/python -m mlx_suite_apps.recipes make

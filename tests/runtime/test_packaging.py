@@ -29,6 +29,8 @@ def test_every_dependency_has_a_floor_and_a_cap() -> None:
     extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
 
     for line in [*PROJECT["dependencies"], *extras]:
+        if line.startswith("mlx-suite["):  # an extra that takes in others of our own
+            continue
         assert ">=" in line and ",<" in line, line
 
 
