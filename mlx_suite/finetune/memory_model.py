@@ -61,8 +61,6 @@ class TrainShape:
     """Batches that make a step."""
     packed: bool = True
     """Several examples in a row, or one."""
-    packs: bool = False
-    """Whether the weights are dense when they are loaded, and packed then."""
 
     def of(self, rows: int, row_length: int) -> "TrainShape":
         """The same for batches of another form."""
@@ -94,7 +92,7 @@ class MemoryEstimate:
     head: int
     """The chunk of logits in work, and the hidden states in front of it."""
     moment: str
-    """When it is: "loss", "blocks", "gradients", "update", or "loading", before the first step."""
+    """When it is: "loss", "blocks", "gradients" or "update"."""
     parameters: int
     """How many are trained."""
     limit: int
@@ -133,11 +131,11 @@ def estimate_memory(config: ModelConfig, shape: TrainShape, limit: int) -> Memor
     }
     moment = max(moments, key=lambda name: sum(moments[name]))
     gradients, activations, head = moments[moment]
-    # Small matrices are fp32 in any model; of a 16-bit model's own weights an fp32 original is kept.
-    in_fp32 = shape.method != "full" or shape.element_bytes < FLOAT32
-    found = MemoryEstimate(
+    # Of what a 16-bit model learns an fp32 original is kept; small matrices are no part of its own weights.
+    originals = gradient if shape.element_bytes < FLOAT32 else 0
+    return MemoryEstimate(
         weights=model_bytes(config, shape),
-        trained=gradient if in_fp32 else 0,
+        trained=originals + (shape.element_bytes * count if shape.method != "full" else 0),
         gradients=gradients,
         optimizer=moment_bytes(shape.optimizer, trained, ends=2 if shape.method == "full" else 0),
         activations=activations,
@@ -146,11 +144,6 @@ def estimate_memory(config: ModelConfig, shape: TrainShape, limit: int) -> Memor
         parameters=count,
         limit=limit,
     )
-    dense = model_bytes(config, replace(shape, quantize_base=0)) if shape.packs else 0
-    if dense <= found.total:
-        return found
-    nothing = {"trained": 0, "gradients": 0, "optimizer": 0, "activations": 0, "head": 0}
-    return replace(found, weights=dense, moment="loading", **nothing)
 
 
 def matrix_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
@@ -248,10 +241,6 @@ def kept_bytes(config: ModelConfig, shape: TrainShape, layer: int) -> int:
     elements += d * norms * (in_fp32 + (full and shape.element_bytes == FLOAT32))
     if not full:
         elements += shape.rank * len(learns)
-        if shape.element_bytes < FLOAT32:  # inputs once more in fp32, the precision of the small matrices
-            inputs = d * bool(learns & {"q_proj", "k_proj", "v_proj"}) + q * ("o_proj" in learns)
-            inputs += d * bool(learns & {"gate_proj", "up_proj"}) + ff * ("down_proj" in learns)
-            elements += inputs * FLOAT32 // shape.element_bytes
     if shape.method == "dora":  # the output before it is scaled
         shapes = matrix_shapes(config)
         elements += sum(shapes[name][0] for name in learns)

@@ -203,7 +203,6 @@ def train_shape(
         modules=settings.modules,
         layers=layers,
         quantize_base=packed or settings.quantize_base,
-        packs=bool(settings.quantize_base) and not packed,
         optimizer=settings.optimizer,
         rows=settings.batch,
         row_length=prepared.row_length,
@@ -285,7 +284,6 @@ _MEANINGS = {
     "head": "logits of a chunk, and the hidden states in front of them",
 }
 _MOMENTS = {
-    "loading": "while the model is loaded and packed",
     "loss": "while the loss is worked out",
     "blocks": "at the start of the backward pass",
     "gradients": "at the end of the backward pass",

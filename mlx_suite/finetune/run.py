@@ -10,7 +10,7 @@ bad_rows.jsonl      rows left out by skip_bad
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mlx.utils import tree_flatten
 from mlx_suite.data.dataset import write_report
 from mlx_suite.data.styles import Writer
 from mlx_suite.finetune.config_file import NAME, write_config
-from mlx_suite.finetune.loggers import open_logger
+from mlx_suite.finetune.loggers import check_loggers, open_logger
 from mlx_suite.finetune.plot import plot_losses
 from mlx_suite.finetune.prepare import Prepared, make_batches
 from mlx_suite.finetune.samples import cut_samples, render_samples, write_samples
@@ -33,7 +33,7 @@ from mlx_suite.modeling.loading import load_model
 from mlx_suite.modeling.lora import add_adapters, unfreeze_all
 from mlx_suite.modeling.quantization import quantize_base
 from mlx_suite.modeling.saving import save_model
-from mlx_suite.modeling.weights import DTYPES
+from mlx_suite.modeling.weights import DTYPES, evaluate, named_parameters
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock
@@ -108,13 +108,15 @@ class Tell:
 
 def make_trainee(settings: FinetuneSettings, folder: Path) -> Trainee:
     """Load the model and make the parameters trainable that the method trains."""
-    model = load_model(folder)
+    # A model that is to be packed is read layer by layer: it may be too large to be held whole.
+    model = load_model(folder, lazy=settings.quantize_base > 0)
     notes: list[str] = []
-    digest = weights_digest(model)
     if settings.quantize_base:
         left = quantize_base(model, bits=settings.quantize_base)
+        evaluate(named_parameters(model).values())
         if left:
             notes.append(f"left as they are, no group size divides their columns: {', '.join(left)}")
+    digest = weights_digest(model)
     adapter = None
     if settings.method == "full":
         unfreeze_all(model)
@@ -191,7 +193,10 @@ def finetune(
     """
     assert settings.out, "a run has a folder"
     run, peers, tell = Path(settings.out), peers or Peers(), tell or Tell()
-    with folder_lock(run) if peers.first else nullcontext():
+    check_loggers(settings.loggers)
+    with ExitStack() as open_things:
+        if peers.first:
+            open_things.enter_context(folder_lock(run))
         batches, valid = make_batches(prepared, settings)
         plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate))
         trainee = make_trainee(settings, prepared.folder)
@@ -210,7 +215,7 @@ def finetune(
                 _write_beginning(run, settings, prepared, origin or {})
             cut_samples(run / "samples.jsonl", state.step)
             tell.begin(trainee, plan, state)
-            logger = open_logger(settings.loggers, run, asdict(settings))
+            logger = open_things.enter_context(closing(open_logger(settings.loggers, run, asdict(settings))))
 
             def line(entry: Mapping[str, Any]) -> None:
                 tell.line(entry)
@@ -222,7 +227,6 @@ def finetune(
         )
         plotted = False
         if peers.first:
-            logger.close()
             if not outcome.stopped:
                 keeper.save("last")
             plotted = plot_losses(_log(run), run / "loss.png")

@@ -126,14 +126,7 @@ def _changes(
             flags="--quantize-base 4",
             cost="a slightly coarser base",
             price=2.0,
-            shape={"quantize_base": 4, "packs": True},
-        )
-    if shape.packs and shape.element_bytes < 4:  # the CPU expands a packed checkpoint again
-        yield Change(
-            flags=f"mlx-suite quantize {settings.model} FOLDER first, and FOLDER in the place of {settings.model}",
-            cost="packed once, not at every start",
-            price=0.5,
-            shape={"packs": False},
+            shape={"quantize_base": 4},
         )
     if shape.optimizer in ("adamw", "muon"):
         yield Change(
@@ -162,7 +155,7 @@ def _changes(
             flags="--method lora --quantize-base 4",
             cost="only small matrices learn, beside a slightly coarser base",
             price=8.0,
-            shape=lora | {"quantize_base": 4, "packs": True},
+            shape=lora | {"quantize_base": 4},
         )
 
 

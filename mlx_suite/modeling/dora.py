@@ -43,8 +43,8 @@ class DoRALinear(nn.Module):
 
         ‖W‖² + 2 · scale · ⟨W, BA⟩ + scale² · ‖BA‖², each row's products through the rank.
         """
-        a, b = mx.stop_gradient(self.lora_a), mx.stop_gradient(self.lora_b)
-        projected = multiply(self.linear, a.T.astype(_dtype(self.linear))).astype(mx.float32)  # (r, O), (W A)ᵀ
+        a, b = (mx.stop_gradient(each).astype(mx.float32) for each in (self.lora_a, self.lora_b))
+        projected = multiply(self.linear, a.T.astype(dtype_of(self.linear))).astype(mx.float32)  # (r, O), (W A)ᵀ
         cross = (b * mx.stop_gradient(projected)).sum(axis=0)
         square = (b * ((a.T @ a) @ b)).sum(axis=0)
         return self._squares + 2 * self.scale * cross + self.scale**2 * square
@@ -92,7 +92,8 @@ def multiply(linear: nn.Module, x: mx.array) -> mx.array:
     )
 
 
-def _dtype(linear: nn.Module) -> mx.Dtype:
-    """What a product with the weight is cheapest in."""
-    weight = linear.scales if isinstance(linear, nn.QuantizedLinear) else linear.weight
+def dtype_of(layer: nn.Module) -> mx.Dtype:
+    """What a product with the layer's weight is cheapest in."""
+    packed = isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding)
+    weight = layer.scales if packed else layer.weight
     return weight.dtype if mx.issubdtype(weight.dtype, mx.floating) else mx.float32

@@ -15,7 +15,7 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from mlx_suite.modeling.adapter_config import DEFAULT_MODULES, LEAVES, AdapterConfig, check_config
-from mlx_suite.modeling.dora import DoRALinear
+from mlx_suite.modeling.dora import DoRALinear, dtype_of
 from mlx_suite.modeling.quantization import quantized_layers
 from mlx_suite.runtime.errors import UserError
 
@@ -195,4 +195,7 @@ def _draw(layer: nn.Module, path: str, seed: int) -> None:
     inputs = first.shape[0] if first.ndim == 2 else first.shape[-1]  # of experts: (E, r, inputs)
     digest = hashlib.sha256(f"{seed} {path}".encode()).digest()
     key = mx.random.key(int.from_bytes(digest[:8], "little"))
-    layer.lora_a = mx.random.uniform(-1 / sqrt(inputs), 1 / sqrt(inputs), first.shape, key=key)
+    drawn = mx.random.uniform(-1 / sqrt(inputs), 1 / sqrt(inputs), first.shape, key=key)
+    # In fp32 beside a 16-bit weight, each product and what it keeps for the backward pass would be fp32 too.
+    precision = dtype_of(base_layer(layer))
+    layer.lora_a, layer.lora_b = drawn.astype(precision), layer.lora_b.astype(precision)

@@ -1,9 +1,9 @@
 """Cross-entropy straight from hidden states, without the logits of all tokens at a time.
 
 After Cut Cross-Entropy (arXiv 2411.09009) in idea: logits are made for a few rows, used, and dropped. Here the loss and
-its gradients are made in the same pass: once a few rows of logits are there, what the backward pass wants of them costs
-two more products, while making them again would cost three. So the loss costs what it costs beside the plain one, and
-the backward pass only scales what lies there.
+its gradients are made in the same pass, and the backward pass only scales what lies there. Logits made a second time in
+the backward pass would need less code, but a third to all of that time again (measured on the CPU: a product and the
+exponentials; the more, the smaller the hidden size).
 
 Products with the vocabulary as their inner dimension are cut as well: Metal's matmul splits so long ones badly
 (mlx issue 1363).

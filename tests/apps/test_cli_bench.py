@@ -138,3 +138,21 @@ def test_a_model_that_is_mlx_lms_own_has_nothing_to_compare(
         f"where: {tmp_path}\n"
         "fix:   name a Llama, a Mistral or a Gemma 2\n"
     )
+
+
+def test_the_head_is_measured_frozen_and_trained_at_both_vocabularies() -> None:
+    arguments = ["bench", "head", "--rows", "2", "--hidden", "4"]
+    table = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert table.exit_code == 0 and "256,000" in table.stdout
+    result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+    measured = json.loads(result.stdout)
+    assert [(each["shape"]["vocabulary"], each["shape"]["trained"]) for each in measured] == [
+        (128256, False),
+        (128256, True),
+        (256000, False),
+        (256000, True),
+    ]
+    for each in measured:
+        assert set(each) == {"shape", "ours", "plain", "ratio"}
+        assert each["ours"]["loss_error"] < 1e-4
+        assert all(figure > 0 for side in ("ours", "plain") for figure in each[side].values())

@@ -147,16 +147,6 @@ def test_the_cheapest_change_that_is_enough_comes_first() -> None:
     assert proposal(9e9) == "--batch 1 --accumulate 8 --recompute"
 
 
-def test_a_dense_model_that_is_packed_at_the_start_has_to_fit_dense() -> None:
-    shape = TrainShape(rows=1, row_length=512, quantize_base=4, checkpointing=True, packs=True)
-    memory = estimate_memory(LLAMA, shape, 10**10)
-    assert memory.moment == "loading" and memory.total == memory.weights == pytest.approx(16.06e9, rel=0.01)
-    settings = FinetuneSettings(model="lab/llama", data="d", quantize_base=4)
-    savings = find_savings(settings, shape, 32, [], lambda shape: estimate_memory(LLAMA, shape, 10**10))
-    assert savings.together is not None and savings.together.memory.fits
-    assert savings.together.flags.startswith("mlx-suite quantize lab/llama FOLDER first")
-
-
 def test_bucketed_examples_take_the_memory_of_the_longest(rows: Path) -> None:
     settings = FinetuneSettings(model="tiny-llama3", data=str(rows), batching="bucket")
     found = look(settings, 10**9)

@@ -15,7 +15,7 @@ from mlx_suite.modeling.elementary import softcap
 from mlx_suite.modeling.lora import adapted_layers, add_adapters
 from mlx_suite.training import cut_cross_entropy
 from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, head_of
-from mlx_suite.training.head import Head, Matrix
+from mlx_suite.training.head import SAME_SHAPE, Head, Matrix
 from mlx_suite.training.learner import summed_loss
 from mlx_suite.training.loss import token_losses
 from tests.modeling.tiny import tiny_model, tokens
@@ -282,9 +282,7 @@ def of_the_zoo(name: str, **changes: Any) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize(
-    "name", ["llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "starcoder2"]
-)
+@pytest.mark.parametrize("name", SAME_SHAPE)
 def test_models_of_mlx_lm_whose_head_is_known_have_the_logits_that_it_makes(name: str) -> None:
     model = of_the_zoo(name)
     head = head_of(model)
