@@ -157,7 +157,7 @@ def data_lines(prepared: "Prepared") -> Iterator[tuple[str, str]]:
     """What was read and what of it is trained, a label and a line each."""
     for file in prepared.dataset.files:
         if file.part == "unused":
-            yield "not read", f"{file.name}: it lies beside the training file and does not say what it is for"
+            yield "not read", f"{file.name}, which lies beside the training file"
             continue
         bad = f", {file.bad:,} bad" if file.bad else ""
         yield "read", f"{file.name}: {file.rows:,} rows of {file.format}{bad}, for {PARTS[file.part]}"
@@ -219,11 +219,17 @@ def _told(settings: FinetuneSettings, prepared: "Prepared", peers: "Peers", quie
 def _model_lines(
     settings: FinetuneSettings, prepared: "Prepared", trainee: "Trainee", plan: "Plan", peers: "Peers"
 ) -> Iterator[tuple[str, str]]:
+    from mlx_suite.finetune.outlook import memory_outlook
+
     share = trainee.trained / trainee.total
     kind = settings.method if settings.method == "full" else f"{settings.method} of rank {settings.rank}"
     yield "training", f"{trainee.trained:,} of {trainee.total:,} parameters ({share:.2%}), {kind}"
     for note in trainee.notes:
         yield "note", note
+    foreseen = memory_outlook(settings, prepared)
+    yield "memory", foreseen.verdict
+    if foreseen.savings and foreseen.savings.together:
+        yield "to fit", f"{foreseen.savings.together.flags}; --estimate says more"
     rows = f"rows of {prepared.row_length} tokens" if settings.batching == "pack" else "examples of one length"
     step = f"{settings.batch} {rows}" + (f" x {settings.accumulate}" if settings.accumulate > 1 else "")
     yield "steps", f"{plan.settings.steps:,} of {step}; {plan.per_epoch:,} an epoch, {plan.epochs:.3g} epochs"

@@ -36,7 +36,8 @@ class Outlook:
     config: ModelConfig
     shape: TrainShape
     memory: MemoryEstimate
-    duration: Duration
+    duration: Duration | None
+    """None where nobody asked: measuring this machine takes a second."""
     savings: Savings | None
     """None where it fits as it is."""
     notes: tuple[str, ...]
@@ -52,7 +53,7 @@ class Outlook:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: bytes, seconds, operations."""
-        memory, time = self.memory, self.duration
+        memory = self.memory
         found: dict[str, Any] = {
             "fits": memory.fits,
             "limit_bytes": memory.limit,
@@ -63,15 +64,18 @@ class Outlook:
             "trained_parameters": memory.parameters,
             "rows": self.shape.rows,
             "row_length": self.shape.row_length,
-            "steps": time.steps,
-            "step_flops": time.step_flops,
-            "flops_per_second": time.speed,
-            "step_seconds": time.step_seconds,
-            "seconds": time.seconds,
-            "seconds_at_least": time.least,
-            "seconds_at_most": time.most,
             "notes": list(self.notes),
         }
+        if time := self.duration:
+            found |= {
+                "steps": time.steps,
+                "step_flops": time.step_flops,
+                "flops_per_second": time.speed,
+                "step_seconds": time.step_seconds,
+                "seconds": time.seconds,
+                "seconds_at_least": time.least,
+                "seconds_at_most": time.most,
+            }
         if self.savings:
             together = self.savings.together
             found["to_fit"] = _saving_as_dict(together) if together else None
@@ -87,7 +91,7 @@ class Outlook:
         yield "trained", f"{memory.parameters:,} of them ({memory.parameters / count:.2%}), {kind}", ""
         batches = f", {shape.accumulate} such batches a step" if shape.accumulate > 1 else ""
         yield "batch", f"{shape.rows} rows of {shape.row_length:,} tokens{batches}", ""
-        yield "memory", self._verdict(), "green" if memory.fits else "red"
+        yield "memory", self.verdict, "green" if memory.fits else "red"
         for name in PARTS:
             if getattr(memory, name):
                 yield "", f"{human_bytes(getattr(memory, name)):>8}  {_MEANINGS[name]}", ""
@@ -96,7 +100,9 @@ class Outlook:
         for note in self.notes:
             yield "note", note, ""
 
-    def _verdict(self) -> str:
+    @property
+    def verdict(self) -> str:
+        """Whether it fits, in a line."""
         memory = self.memory
         peak = f"about {human_bytes(memory.total)} {_MOMENTS[memory.moment]}"
         if memory.fits:
@@ -125,6 +131,8 @@ class Outlook:
 
     def _time_lines(self) -> Iterator[tuple[str, str, str]]:
         time = self.duration
+        if time is None:
+            return
         yield (
             "time",
             f"about {spoken(time.seconds)} for {time.steps:,} steps, within {spoken(time.least)} to "
@@ -140,6 +148,13 @@ def outlook(settings: FinetuneSettings, prepared: Prepared, machine: Device | No
 
     Raises UserError for a config.json that does not tell the model's dimensions.
     """
+    machine = machine or device()
+    found = memory_outlook(settings, prepared, machine)
+    return replace(found, duration=_duration(settings, prepared, found.config, found.shape, machine))
+
+
+def memory_outlook(settings: FinetuneSettings, prepared: Prepared, machine: Device | None = None) -> Outlook:
+    """The same without the time."""
     machine = machine or device()
     source = read_config(prepared.folder)
     config, notes = model_config(source, str(prepared.folder / "config.json"))
@@ -157,7 +172,7 @@ def outlook(settings: FinetuneSettings, prepared: Prepared, machine: Device | No
         config=config,
         shape=shape,
         memory=memory,
-        duration=_duration(settings, prepared, config, shape, machine),
+        duration=None,
         savings=savings,
         notes=notes,
     )

@@ -38,7 +38,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.text import Message
-from mlx_suite.training.checkpoint import State, read_state
+from mlx_suite.training.checkpoint import State, read_state, refuse_other_run
 from mlx_suite.training.loop import LOG, Outcome, TrainSettings, Watch, steps_per_epoch, train
 from mlx_suite.training.neftune import add_noise
 from mlx_suite.training.peers import Peers
@@ -201,7 +201,10 @@ def finetune(
         plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate))
         trainee = make_trainee(settings, prepared.folder)
         identity = _identity(settings, prepared, trainee, peers)
-        state = (read_state(run) if peers.first else None) or State()
+        begun = read_state(run) if peers.first else None
+        if begun is not None:
+            refuse_other_run(run, begun, identity)
+        state = begun or State()
         keeper = _Keeper(
             run=run,
             settings=settings,

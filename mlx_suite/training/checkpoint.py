@@ -82,7 +82,7 @@ def load_checkpoint(run: Path, learner: Learner, identity: Mapping[str, Any]) ->
     state = read_state(run)
     if state is None:
         return State(identity=dict(identity))
-    _refuse_other_run(run, state.identity, json.loads(json.dumps(dict(identity))))
+    refuse_other_run(run, state, identity)
     folder = run / NAME
     try:
         parameters = _load(folder / "model.safetensors")
@@ -99,7 +99,9 @@ def load_checkpoint(run: Path, learner: Learner, identity: Mapping[str, Any]) ->
     return replace(state, identity=dict(identity))
 
 
-def _refuse_other_run(run: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def refuse_other_run(run: Path, state: State, identity: Mapping[str, Any]) -> None:
+    """Raises UserError that names what differs where `run` was begun with another `identity`."""
+    begun, now = state.identity, json.loads(json.dumps(dict(identity)))
     different = [key for key in begun.keys() | now.keys() if begun.get(key) != now.get(key)]
     if different:
         raise UserError(

@@ -19,7 +19,7 @@ from mlx_suite_apps.recipes.__main__ import app as recipes
 from tests.magpie.random_checkpoint import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/how-it-works.md", "CHANGELOG.md"]
+PAGES = ["README.md", "docs/how-it-works.md", "docs/finetuning.md", "CHANGELOG.md"]
 PROGRAMS = {"mlx-suite": app, "mlx_suite_apps.recipes": recipes}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -87,7 +87,7 @@ def test_every_command_that_is_named_exists_with_its_flags() -> None:
 
 def test_every_make_target_that_is_named_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
     named = {word for words in of("make") for word in words[1:] if "=" not in word}
     assert {"demo", "test", "models"} <= named <= targets
     variables = {word.partition("=")[0] for words in of("make") for word in words[1:] if "=" in word}
