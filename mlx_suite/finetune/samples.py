@@ -6,6 +6,7 @@ samples.md      the same to read, by prompt
 
 import json
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,10 @@ def greedy_answers(
 
 
 def render_samples(path: Path) -> str:
-    """The answers in `path` as Markdown: by prompt, and of each prompt from the first evaluation to the last."""
+    """The answers in `path` as Markdown: by prompt, and of each prompt from the first evaluation to the last.
+
+    An answer that stays the same over several evaluations is shown once.
+    """
     by_prompt: dict[str, list[dict[str, Any]]] = {}
     for line in _whole_lines(path):
         by_prompt.setdefault(line["prompt"], []).append(line)
@@ -92,10 +96,12 @@ def render_samples(path: Path) -> str:
         parts.append(f"## {_title(prompt)}\n")
         if prompt.strip() != _title(prompt):
             parts.append(f"{_fenced(prompt)}\n")
-        for line in lines:
-            note = REASONS.get(line["reason"], line["reason"])
-            parts.append(f"**Step {line['step']:,}**" + (f" ({note})" if note else "") + "\n")
-            parts.append(f"{_fenced(line['answer'])}\n")
+        for (answer, reason), same in groupby(lines, key=lambda line: (line["answer"], line["reason"])):
+            steps = [f"{line['step']:,}" for line in same]
+            note = REASONS.get(reason, reason)
+            when = f"Step {steps[0]}" if len(steps) == 1 else f"Steps {steps[0]} to {steps[-1]}"
+            parts.append(f"**{when}**" + (f" ({note})" if note else "") + "\n")
+            parts.append(f"{_fenced(answer)}\n")
     return "\n".join(parts)
 
 

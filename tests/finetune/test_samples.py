@@ -148,3 +148,10 @@ def test_answers_of_undone_steps_and_a_torn_line_are_cut_off(tmp_path: Path) -> 
 def test_a_run_without_samples_has_nothing_to_cut(tmp_path: Path) -> None:
     cut_samples(tmp_path / "samples.jsonl", 3)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_stays_the_same_is_shown_once(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_text("".join(sample(step, answer=answer) for step, answer in ((0, "a"), (5, "a"), (10, "b"), (15, "b"))))
+    shown = render_samples(path)
+    assert "**Steps 0 to 5**\n\n```text\na\n```\n\n**Steps 10 to 15**\n\n```text\nb\n```\n" in shown
