@@ -9,14 +9,13 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlx_suite import load
 from mlx_suite.data.styles import Writer
 from mlx_suite.finetune.outlook import outlook
 from mlx_suite.finetune.prepare import Prepared, prepare
 from mlx_suite.finetune.run import Finished, Tell, finetune
 from mlx_suite.finetune.samples import greedy_answers
 from mlx_suite.finetune.settings import FinetuneSettings, check_settings
-from mlx_suite.modeling.adapter import apply_adapter, load_adapter
-from mlx_suite.modeling.loading import load_model
 from mlx_suite.runtime.device import device
 from mlx_suite.runtime.memory import human_bytes, set_limits
 from mlx_suite.text import Message
@@ -57,9 +56,7 @@ def show(line: Mapping[str, Any]) -> None:
 
 def ask(settings: FinetuneSettings, prepared: Prepared, finished: Finished, question: str) -> str:
     """The most probable answer of the model with its best adapter, or the last one where none was better."""
-    model = load_model(prepared.folder)
-    best = finished.folder / "best"
-    apply_adapter(model, load_adapter(best if best.exists() else finished.folder / "last"))
+    model, _ = load(settings.model, adapter=finished.folder)
     writer = Writer(style=settings.style, tokenizer=prepared.tokenizer, template=prepared.template)
     [written] = greedy_answers(model, [writer.ask([Message("user", question)])], limit=96, stop=writer.stops)
     return prepared.tokenizer.decode(written.tokens)

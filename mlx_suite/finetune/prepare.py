@@ -50,7 +50,7 @@ class Prepared:
     row_length: int
     """Positions of a row that are fed: of the longest packed rows, or the longest example with bucket."""
     fingerprint: str
-    """Of the data and the template, to notice when they change between two starts."""
+    """Of the data, the template and the tokenizer, to notice when they change between two starts."""
 
     @property
     def trained_tokens(self) -> int:
@@ -107,7 +107,7 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> Prepared:
         problems=problems,
         too_long=fitted.too_long + fitted_valid.too_long,
         row_length=_row_length(settings, fitted.documents),
-        fingerprint=_fingerprint(dataset, template),
+        fingerprint=_fingerprint(dataset, template, tokenizer, folder),
     )
 
 
@@ -128,10 +128,15 @@ def _template(settings: FinetuneSettings, folder: Path, examples: Sequence[Examp
         raise UserError(error.what, error.where, f"give --style alpaca; or {error.fix}", error.details) from error
 
 
-def _fingerprint(dataset: Dataset, template: ChatTemplate | None) -> str:
-    """Of the examples, and of the template that writes them. What settings make of them is named by the settings."""
+def _fingerprint(dataset: Dataset, template: ChatTemplate | None, tokenizer: Tokenizer, folder: Path) -> str:
+    """Of the examples, and of what writes them as tokens. What settings make of them is named by the settings."""
     source = "" if template is None else template.source
-    return hashlib.sha256(f"{fingerprint(dataset)}\n{source}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{fingerprint(dataset)}\n{source}\n".encode())
+    digest.update(f"{tokenizer.bos_id} {sorted(tokenizer.stop_ids)}\n".encode())
+    for name in ("tokenizer.json", "tokenizer.model"):
+        if (folder / name).is_file():
+            digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
 
 
 def _batches(documents: Sequence[Document], prepared: Prepared, settings: FinetuneSettings) -> AnyBatches:

@@ -9,6 +9,7 @@ bad_rows.jsonl      rows left out by skip_bad
 """
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
@@ -32,6 +33,7 @@ from mlx_suite.modeling.digest import weights_digest
 from mlx_suite.modeling.loading import load_model
 from mlx_suite.modeling.lora import add_adapters, unfreeze_all
 from mlx_suite.modeling.quantization import quantize_base
+from mlx_suite.modeling.run_folder import NAMES as RESULTS
 from mlx_suite.modeling.saving import save_model
 from mlx_suite.modeling.weights import DTYPES, evaluate, named_parameters
 from mlx_suite.runtime.errors import UserError
@@ -287,6 +289,10 @@ class _Keeper:
 
 
 def _write_beginning(run: Path, settings: FinetuneSettings, prepared: Prepared, origin: Mapping[str, str]) -> None:
+    """Settings and bad rows; what a run has left here that was begun before, and has no checkpoint now, is cleared."""
+    if (run / LOG).exists():
+        for name in RESULTS:
+            shutil.rmtree(run / name, ignore_errors=True)
     write_atomically(run / NAME, write_config(settings, origin))
     if prepared.problems:
         write_report(prepared.problems, run / "bad_rows.jsonl")
@@ -295,6 +301,8 @@ def _write_beginning(run: Path, settings: FinetuneSettings, prepared: Prepared, 
 def _identity(settings: FinetuneSettings, prepared: Prepared, trainee: Trainee, peers: Peers) -> dict[str, Any]:
     """What decides the weights of a run: a folder is continued by the same only."""
     decides = {name: value for name, value in asdict(settings).items() if name not in FREE}
+    if settings.dropout:
+        decides["recompute"] = settings.recompute  # it draws other values to drop
     names = {"model": Path(settings.model).name, "data": prepared.fingerprint, "weights": trainee.base_digest}
     return decides | names | {"valid": None, "processes": peers.size}
 

@@ -134,7 +134,8 @@ class FinetuneSettings:
 FREE = frozenset(
     "out eval_every patience save_every log_every prompts sample_tokens loggers recompute skip_bad".split()
 )
-"""Settings that may differ when a run is taken up again: they do not decide what is learned."""
+"""Settings that may differ when a run is taken up again: they do not decide what is learned. One does where values are
+dropped: a block that is computed again draws them in another order, so `recompute` is then kept."""
 
 
 def check_settings(settings: FinetuneSettings, origin: Mapping[str, str] | None = None) -> None:
@@ -177,6 +178,8 @@ def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:
     for name in ("epochs", "alpha", "peak"):
         if not getattr(s, name) > 0:
             yield name.replace("peak", "learning_rate"), f"is {getattr(s, name)}: above 0"
+    if s.seed < 0:
+        yield "seed", f"is {s.seed}: a whole number from 0 up"
     for name in ("dropout", "valid_share"):
         if not 0 <= getattr(s, name) < 1:
             yield name, f"is {getattr(s, name)}: from 0 to below 1"

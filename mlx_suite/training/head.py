@@ -149,7 +149,7 @@ def _cap(model: nn.Module) -> float | None:
 
 def _parts(layer: nn.Module) -> Head | None:
     """The head that one layer is; None for a kind of layer that is not known."""
-    if type(layer) in (nn.Linear, nn.QuantizedLinear, nn.Embedding, nn.QuantizedEmbedding):
+    if _kind(layer) in (nn.Linear, nn.QuantizedLinear, nn.Embedding, nn.QuantizedEmbedding):
         bias = layer.get("bias")
         trained = layer.trainable_parameters()
         return Head(matrices=(_matrix(layer),), bias=bias, bias_trained="bias" in trained)
@@ -158,8 +158,14 @@ def _parts(layer: nn.Module) -> Head | None:
     return _lora(layer)
 
 
+def _kind(layer: nn.Module) -> type:
+    """What a layer is, without the noise that `neftune` adds to an embedding, of which a head has none."""
+    kind: type = getattr(type(layer), "quiet", type(layer))
+    return kind
+
+
 def _matrix(layer: nn.Module) -> Matrix:
-    if type(layer) in (nn.Linear, nn.Embedding):
+    if _kind(layer) in (nn.Linear, nn.Embedding):
         return Matrix(weight=layer.weight, trained="weight" in layer.trainable_parameters())
     packing = {name: layer[name] for name in ("scales", "biases") if layer.get(name) is not None}
     how = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
@@ -168,7 +174,7 @@ def _matrix(layer: nn.Module) -> Matrix:
 
 def _lora(layer: nn.Module) -> Head | None:
     # mlx-lm takes two seconds to import; a model with its layers has done that.
-    kind = (type(layer).__module__, type(layer).__name__)
+    kind = (_kind(layer).__module__, _kind(layer).__name__)
     if kind == ("mlx_lm.tuner.lora", "LoRALinear"):
         base, first, second = layer.linear, layer.lora_a, layer.lora_b.T  # (d, r), (V, r)
     elif kind == ("mlx_lm.tuner.lora", "LoRAEmbedding"):

@@ -144,6 +144,7 @@ class _Loop:
     def run_to_the_end(self) -> Outcome:
         if self.peers.first:
             self._cut_log()
+        self._lose_patience()
         if self.state.step == 0 and self._evaluates:
             self._evaluate(0)
         with interruption() as asked:
@@ -212,18 +213,23 @@ class _Loop:
         assert self.valid is not None
         started = time.perf_counter()
         loss = self.learner.mean_loss(map(self._mine_of_valid, self.valid.order(0, 0)))
-        best = self.state.best_loss is None or loss < self.state.best_loss
+        # A loss that is no number is never the best: nothing would be better than it ever after.
+        best = math.isfinite(loss) and (self.state.best_loss is None or loss < self.state.best_loss)
         if best:
             self.state = replace(self.state, best_loss=loss, best_step=number, since_best=0)
         else:
             self.state = replace(self.state, since_best=self.state.since_best + 1)
-        if self.settings.patience and self.state.since_best >= self.settings.patience:
-            self.state = replace(self.state, ended_early=True)
+        self._lose_patience()
         self._log({"kind": "valid", "step": number, "loss": round(loss, 5), "best": best})
         if self.peers.first:
             self.watch.evaluated(number, best)
         # The speed of training is not that of looking at it.
         self.since += time.perf_counter() - started
+
+    def _lose_patience(self) -> None:
+        """Note whether it is time to end. Asked at the start too: a larger patience lets an ended run go on."""
+        patience = self.settings.patience
+        self.state = replace(self.state, ended_early=0 < patience <= self.state.since_best)
 
     @property
     def _evaluates(self) -> bool:

@@ -54,7 +54,6 @@ def test_a_recipe_takes_the_memory_that_it_says(recipe: Path) -> None:
         rank=settings.rank,
         modules=settings.modules,
         quantize_base=packed or settings.quantize_base,
-        packs=bool(settings.quantize_base),
         optimizer=settings.optimizer,
         rows=settings.batch,
         row_length=int(length.replace(",", "")),

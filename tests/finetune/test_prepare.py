@@ -56,6 +56,17 @@ def test_another_chat_template_is_other_data(random_model: Path, tmp_path: Path)
     assert prepare(settings(changed, data)).fingerprint != prepare(settings(random_model, data)).fingerprint
 
 
+def test_another_tokenizer_is_other_data(random_model: Path, tmp_path: Path) -> None:
+    data = write(tmp_path, *SUMS)
+    changed = tmp_path / "model"
+    shutil.copytree(random_model, changed)
+    tokenizer = json.loads((changed / "tokenizer.json").read_text())
+    letters = tokenizer["model"]["vocab"]
+    letters["1"], letters["2"] = letters["2"], letters["1"]
+    (changed / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert prepare(settings(changed, data)).fingerprint != prepare(settings(random_model, data)).fingerprint
+
+
 def test_a_template_that_states_the_date_writes_the_same_every_day(random_model: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(random_model, model)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,6 +195,32 @@ def test_every_changed_setting_is_named(random_model: Path, tmp_path: Path) -> N
 def test_settings_that_only_watch_may_change(random_model: Path, tmp_path: Path) -> None:
     run_sums(random_model, tmp_path, steps=2)
     run_sums(random_model, tmp_path, steps=2, log_every=5, sample_tokens=2)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_blocks_may_be_computed_again_from_now_on_unless_values_are_dropped(
+    dropout: float, random_model: Path, tmp_path: Path
+) -> None:
+    # Both ways end with the same bits, but a block that is computed again draws other values to drop.
+    run_sums(random_model, tmp_path / "kept", steps=4, dropout=dropout)
+    pressed = Tell(step=lambda step, loss, trained: step == 2 and signal.raise_signal(signal.SIGINT))
+    run_sums(random_model, tmp_path / "mixed", pressed, steps=4, dropout=dropout)
+    if dropout:
+        with pytest.raises(UserError) as raised:
+            run_sums(random_model, tmp_path / "mixed", steps=4, dropout=dropout, recompute=True)
+        assert raised.value.details == ("recompute was False, is True",)
+    else:
+        run_sums(random_model, tmp_path / "mixed", steps=4, dropout=dropout, recompute=True)
+        assert bits(tmp_path / "mixed" / "run" / "last") == bits(tmp_path / "kept" / "run" / "last")
+
+
+def test_a_run_begun_anew_keeps_nothing_of_the_one_before(random_model: Path, tmp_path: Path) -> None:
+    run_sums(random_model, tmp_path, steps=2)
+    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    finished = run_sums(random_model, tmp_path, steps=2, learning_rate=1e-30, rank=2)
+    assert finished.state.best_step == 0
+    assert not (tmp_path / "run" / "best").exists()
+    assert json.loads((tmp_path / "run" / "last" / "adapter_config.json").read_text())["lora_parameters"]["rank"] == 2
 
 
 def test_a_torn_checkpoint_is_not_trained_on(random_model: Path, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def test_every_problem_is_named_at_once() -> None:
         ({"max_length": 4}, "max_length is 4: at least 8 tokens"),
         ({"dropout": 1.0}, "dropout is 1.0: from 0 to below 1"),
         ({"steps": 0}, "steps is 0: a whole number from 1 up"),
+        ({"seed": -1}, "seed is -1: a whole number from 0 up"),
         ({"epochs": float("nan")}, "epochs is nan: above 0"),
         ({"style": "chatml"}, "style is 'chatml': did you mean chat?"),
     ],

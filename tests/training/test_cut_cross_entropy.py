@@ -18,6 +18,7 @@ from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, hea
 from mlx_suite.training.head import SAME_SHAPE, Head, Matrix
 from mlx_suite.training.learner import summed_loss
 from mlx_suite.training.loss import token_losses
+from mlx_suite.training.neftune import add_noise
 from tests.modeling.tiny import tiny_model, tokens
 
 V, D = 50, 32
@@ -115,6 +116,13 @@ def adapted(make: Callable[[], nn.Module], module: str, method: str = "lora") ->
     return model
 
 
+def noisy(make: Callable[[], nn.Module]) -> nn.Module:
+    """NEFTune's noise is on what the embedding gives out, not on the head that it is too."""
+    model = make()
+    add_noise(model.model.embed_tokens, 5.0)
+    return model
+
+
 def frozen() -> nn.Module:
     model = capped()
     model.freeze()
@@ -130,8 +138,10 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
     "packed": packed,
     "packed and tied": lambda: packed(tied),
     "packed in mxfp4": lambda: packed(mode="mxfp4"),
+    "tied, with noise on the embedding": lambda: noisy(tied),
     "LoRA": lambda: adapted(with_own_head, "lm_head"),
     "LoRA, tied and capped": lambda: adapted(capped, "embed_tokens"),
+    "LoRA, tied, with noise on the embedding": lambda: noisy(lambda: adapted(tied, "embed_tokens")),
     "LoRA on a packed one": lambda: adapted(packed, "lm_head"),
     "LoRA on a packed and tied one": lambda: adapted(lambda: packed(tied), "embed_tokens"),
     "DoRA": lambda: adapted(with_own_head, "lm_head", "dora"),

@@ -154,6 +154,23 @@ def test_a_run_that_gets_no_better_ends_early(tmp_path: Path) -> None:
     assert train_in(tmp_path, toy_model(), steps=40, learning_rate=1e-30, eval_every=2, patience=3) == outcome
 
 
+def test_a_larger_patience_lets_a_run_go_on_that_had_ended_early(tmp_path: Path) -> None:
+    how = {"steps": 12, "learning_rate": 1e-30, "eval_every": 2}
+    assert train_in(tmp_path, toy_model(), patience=2, **how).state.step == 4
+    assert train_in(tmp_path, toy_model(), patience=4, **how).state.step == 8
+    outcome = train_in(tmp_path, toy_model(), patience=0, **how)
+    assert (outcome.state.step, outcome.state.ended_early) == (12, False)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([math.nan, 3.0, math.inf, 2.0])
+    monkeypatch.setattr(loop.Learner, "mean_loss", lambda learner, batches: next(losses))
+    outcome = train_in(tmp_path, toy_model(), steps=3, eval_every=1)
+    assert (outcome.state.best_step, outcome.state.best_loss) == (3, 2.0)
+    assert [line["best"] for line in log(tmp_path, "valid")] == [False, True, False, True]
+
+
 # ---- interruptions
 
 
