@@ -41,6 +41,7 @@ from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.text import Message
 from mlx_suite.training.checkpoint import State, read_state, refuse_other_run
+from mlx_suite.training.documents import refuse_packing
 from mlx_suite.training.loop import LOG, Outcome, TrainSettings, Watch, steps_per_epoch, train
 from mlx_suite.training.neftune import add_noise
 from mlx_suite.training.peers import Peers
@@ -112,6 +113,8 @@ def make_trainee(settings: FinetuneSettings, folder: Path) -> Trainee:
     """Load the model and make the parameters trainable that the method trains."""
     # A model that is to be packed is read layer by layer: it may be too large to be held whole.
     model = load_model(folder, lazy=settings.quantize_base > 0)
+    if settings.batching == "pack":
+        refuse_packing(model)
     notes: list[str] = []
     if settings.quantize_base:
         left = quantize_base(model, bits=settings.quantize_base)

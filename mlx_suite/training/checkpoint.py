@@ -7,6 +7,7 @@ random numbers follow from the step. Each file's checksum is kept with it: a tor
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -79,6 +80,8 @@ def load_checkpoint(run: Path, learner: Learner, identity: Mapping[str, Any]) ->
     Raises UserError for a checkpoint that is damaged, of another model, or begun with another `identity`; what differs
     is named.
     """
+    # What a kill has left half written or half deleted; a run that has nothing left to save would keep it.
+    shutil.rmtree(run / f".{NAME}.partial", ignore_errors=True)
     state = read_state(run)
     if state is None:
         return State(identity=dict(identity))

@@ -110,6 +110,12 @@ def test_a_half_written_checkpoint_beside_it_is_not_looked_at_and_cleared_by_the
     assert not partial.exists()
 
 
+def test_what_a_kill_left_of_the_checkpoint_before_is_cleared_though_nothing_is_left_to_save(run: Path) -> None:
+    (run / ".checkpoint.partial").mkdir()
+    train_toy(run, steps=4)
+    assert {path.name for path in run.iterdir()} == {"checkpoint", "metrics.jsonl"}
+
+
 def test_a_kill_between_two_renames_leaves_the_checkpoint_before(run: Path) -> None:
     # Only where the system cannot swap two folders in one step.
     (run / "checkpoint").rename(run / ".checkpoint.old")

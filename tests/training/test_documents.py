@@ -10,9 +10,11 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_suite.data.rows import Document, Rows, pack
-from mlx_suite.training.documents import document_caches
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.training.documents import document_caches, refuse_packing
 from mlx_suite.training.loss import mean_loss, token_losses
 from tests.modeling.tiny import tiny_model
+from tests.training.test_cut_cross_entropy import of_the_zoo
 
 LENGTHS = (17, 14, 12, 9, 3)
 """The windows have 6 keys: most documents are longer than two of them."""
@@ -74,6 +76,52 @@ def test_packed_documents_have_the_loss_and_the_gradients_they_have_alone(
     for name, gradient in tree_flatten(gradients):
         scale = max(1.0, mx.abs(by_name[name]).max().item())
         assert mx.abs(gradient - by_name[name]).max().item() < 1e-5 * scale, name
+
+
+OF_MLX_LM = {
+    "llama": {},
+    "gemma3_text": {"sliding_window": 6, "sliding_window_pattern": 2, "query_pre_attn_scalar": 16},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "phi3": {},
+    "qwen3": {},
+    "olmo2": {},
+    "cohere2": {"sliding_window": 6, "sliding_window_pattern": 2, "logit_scale": 1.0, "layer_norm_bias": False},
+}
+
+
+@pytest.mark.parametrize("name", OF_MLX_LM)
+def test_packed_documents_have_the_logits_they_have_alone_in_models_of_mlx_lm(name: str, rows: Rows) -> None:
+    model = of_the_zoo(name, num_hidden_layers=2, **OF_MLX_LM[name])
+    refuse_packing(model)
+    logits = packed_logits(model, rows)
+    places = np.flatnonzero(rows.document[0] == 2)
+    places = places[places < logits.shape[1]]
+    alone = model(mx.array(rows.tokens[0][places])[None])[0]
+    assert mx.abs(logits[0][mx.array(places)] - alone).max().item() < 1e-5 * max(1.0, mx.abs(alone).max().item())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        (
+            "gpt2",
+            {"n_ctx": 64, "n_positions": 64, "n_embd": 32, "n_head": 2, "n_layer": 1},
+            "for positions, or the like",
+        ),
+        (
+            "mamba",
+            {"state_size": 8, "conv_kernel": 4, "use_bias": False, "use_conv_bias": True, "time_step_rank": 4},
+            "more than keys and",
+        ),
+    ],
+)
+def test_models_in_which_documents_would_not_stay_apart_are_refused(
+    name: str, changes: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(UserError, match="would not stay apart in this model") as raised:
+        refuse_packing(of_the_zoo(name, **changes))
+    assert raised.value.fix == "--batching bucket"
+    assert reason in raised.value.details[0]
 
 
 def test_the_mask_shows_each_position_its_own_document_up_to_the_window() -> None:
