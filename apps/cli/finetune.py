@@ -18,7 +18,8 @@ from .options import option, takes_settings
 
 if TYPE_CHECKING:
     from mlx_suite.finetune.prepare import Prepared
-    from mlx_suite.finetune.run import Finished, Plan, Tell, Trainee
+    from mlx_suite.finetune.run import Finished, Plan, Tell
+    from mlx_suite.finetune.trainee import Trainee
     from mlx_suite.training.checkpoint import State
     from mlx_suite.training.peers import Peers
 

@@ -12,62 +12,31 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 from mlx_suite.data.dataset import write_report
 from mlx_suite.data.styles import Writer
 from mlx_suite.finetune.config_file import NAME, write_config
+from mlx_suite.finetune.keeper import Keeper
 from mlx_suite.finetune.loggers import check_loggers, open_logger
 from mlx_suite.finetune.plot import plot_losses
 from mlx_suite.finetune.prepare import Prepared, make_batches
-from mlx_suite.finetune.samples import cut_samples, render_samples, write_samples
+from mlx_suite.finetune.samples import cut_samples
 from mlx_suite.finetune.settings import FREE, FinetuneSettings
-from mlx_suite.modeling.adapter import AdapterConfig, save_adapter
-from mlx_suite.modeling.config_file import read_config
-from mlx_suite.modeling.digest import weights_digest
-from mlx_suite.modeling.loading import load_model
-from mlx_suite.modeling.lora import add_adapters, unfreeze_all
-from mlx_suite.modeling.quantization import quantize_base
+from mlx_suite.finetune.trainee import Trainee, make_trainee
 from mlx_suite.modeling.run_folder import NAMES as RESULTS
-from mlx_suite.modeling.saving import save_model
-from mlx_suite.modeling.weights import DTYPES, evaluate, named_parameters
-from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock
-from mlx_suite.text import Message
 from mlx_suite.training.checkpoint import State, read_state, refuse_other_run
-from mlx_suite.training.documents import refuse_packing
 from mlx_suite.training.loop import LOG, Outcome, TrainSettings, Watch, steps_per_epoch, train
-from mlx_suite.training.neftune import add_noise
 from mlx_suite.training.peers import Peers
-from mlx_suite.training.recompute import recompute
 
 EVALUATIONS = 10
 """Of a run, where their distance is not given."""
 LONGEST_UNSAVED = 200
 """Steps between two checkpoints at most, where their distance is not given."""
-SAMPLES = 3
-"""Validation questions that are answered at each evaluation, where no prompt is given."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trainee:
-    """A model made ready: what is trained in it, and what was left alone."""
-
-    model: nn.Module
-    adapter: AdapterConfig | None
-    """None for full finetuning."""
-    trained: int
-    """Parameters that are learned."""
-    total: int
-    base_digest: str
-    notes: tuple[str, ...]
-    """What a user should know: names that matched nothing, layers that could not be packed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,55 +76,6 @@ class Tell:
     """The model is ready; the state is where an earlier start has come to."""
     step: Callable[[int, float, int], None] = lambda step, loss, trained: None
     line: Callable[[Mapping[str, Any]], None] = lambda line: None
-
-
-def make_trainee(settings: FinetuneSettings, folder: Path) -> Trainee:
-    """Load the model and make the parameters trainable that the method trains."""
-    # A model that is to be packed is read layer by layer: it may be too large to be held whole.
-    model = load_model(folder, lazy=settings.quantize_base > 0)
-    if settings.batching == "pack":
-        refuse_packing(model)
-    notes: list[str] = []
-    if settings.quantize_base:
-        left = quantize_base(model, bits=settings.quantize_base)
-        evaluate(named_parameters(model).values())
-        if left:
-            notes.append(f"left as they are, no group size divides their columns: {', '.join(left)}")
-    digest = weights_digest(model)
-    adapter = None
-    if settings.method == "full":
-        unfreeze_all(model)
-    else:
-        adapter = AdapterConfig(
-            method=settings.method,
-            rank=settings.rank,
-            alpha=settings.alpha,
-            rslora=settings.rslora,
-            dropout=settings.dropout,
-            modules=settings.modules,
-            layers=settings.layers,
-        )
-        report = add_adapters(model, adapter, seed=settings.seed)
-        if not report.targets:
-            raise UserError(
-                "No layer of this model has one of the names that are to be trained",
-                where=f"--modules {','.join(settings.modules)}",
-                fix="mlx-suite models info MODEL names the layers",
-            )
-        if report.unmatched:
-            notes.append(f"matched nothing in this model: {', '.join(map(str, report.unmatched))}")
-    if settings.neftune:
-        add_noise(model.model.embed_tokens, settings.neftune)
-    if settings.recompute:
-        recompute(model.layers)
-    return Trainee(
-        model=model,
-        adapter=adapter,
-        trained=_count(model.trainable_parameters()),
-        total=_count(model.parameters()),
-        base_digest=digest,
-        notes=tuple(notes),
-    )
 
 
 def plan_run(settings: FinetuneSettings, per_epoch: int) -> Plan:
@@ -210,7 +130,7 @@ def finetune(
         if begun is not None:
             refuse_other_run(run, begun, identity)
         state = begun or State()
-        keeper = _Keeper(
+        keeper = Keeper(
             run=run,
             settings=settings,
             prepared=prepared,
@@ -243,54 +163,6 @@ def finetune(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Keeper:
-    """Writes models and samples into the run's folder."""
-
-    run: Path
-    settings: FinetuneSettings
-    prepared: Prepared
-    trainee: Trainee
-    writer: Writer
-    """Writes prompts the way the examples are written."""
-    prompts: list[tuple[str, list[int]]] = field(default_factory=list)
-
-    def evaluated(self, step: int, best: bool) -> None:
-        """After an evaluation: answers to the fixed prompts, and the best model so far."""
-        if best and step:
-            self.save("best")
-        if not self.prompts:
-            self.prompts.extend(_prompts(self.settings, self.prepared, self.writer))
-        if self.prompts:
-            write_samples(
-                self.trainee.model,
-                self.prepared.tokenizer,
-                [ids for _, ids in self.prompts],
-                [text for text, _ in self.prompts],
-                limit=self.settings.sample_tokens,
-                stop=self.writer.stops,
-                path=self.run / "samples.jsonl",
-                step=step,
-            )
-            write_atomically(self.run / "samples.md", render_samples(self.run / "samples.jsonl"))
-
-    def save(self, name: str) -> None:
-        """The adapter as `name`, or the whole model in the precision it came in."""
-        folder, model = self.run / name, self.trainee.model
-        if self.trainee.adapter is None:
-            config = read_config(self.prepared.folder)
-            dtype = config.get("dtype") or config.get("torch_dtype")
-            known = DTYPES.get(str(dtype).rpartition(".")[2])
-            save_model(folder, model, dtype=known, tokenizer_from=self.prepared.folder, chat_template=self._template)
-        else:
-            save_adapter(folder, model, self.trainee.adapter, self.settings.model, self._template)
-
-    @property
-    def _template(self) -> str:
-        """What the model was trained with goes where the model goes."""
-        return self.writer.program.source
-
-
 def _write_beginning(run: Path, settings: FinetuneSettings, prepared: Prepared, origin: Mapping[str, str]) -> None:
     """Settings and bad rows; what a run has left here that was begun before, and has no checkpoint now, is cleared."""
     if (run / LOG).exists():
@@ -306,28 +178,9 @@ def _identity(settings: FinetuneSettings, prepared: Prepared, trainee: Trainee, 
     decides = {name: value for name, value in asdict(settings).items() if name not in FREE}
     if settings.dropout:
         decides["recompute"] = settings.recompute  # it draws other values to drop
-    names = {"model": Path(settings.model).name, "data": prepared.fingerprint, "weights": trainee.base_digest}
-    return decides | names | {"valid": None, "processes": peers.size}
-
-
-def _prompts(settings: FinetuneSettings, prepared: Prepared, writer: Writer) -> list[tuple[str, list[int]]]:
-    """What the model is asked at each evaluation: the given prompts, or the first validation questions."""
-    asked: list[tuple[tuple[Message, ...], str]] = [((Message("user", text),), "") for text in settings.prompts]
-    if not asked:
-        for example in prepared.held_out:
-            ends = [i for i, message in enumerate(example.messages) if message.role == "assistant"]
-            if ends and len(asked) < SAMPLES:
-                asked.append((tuple(example.messages[: ends[0]]), example.context))
-    found = []
-    for messages, context in asked:
-        ids = writer.ask(messages, context)
-        if len(ids) < settings.max_length:
-            found.append((messages[-1].content, ids))
-    return found
-
-
-def _count(tree: Any) -> int:
-    return sum(array.size for array in dict(tree_flatten(tree)).values())
+    # Names and places may change: what they stand for is told by its contents.
+    contents = {"model": trainee.base_digest, "data": prepared.fingerprint, "valid": None}
+    return decides | contents | {"processes": peers.size}
 
 
 def _log(run: Path) -> list[dict[str, Any]]:

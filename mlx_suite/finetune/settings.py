@@ -62,7 +62,8 @@ class FinetuneSettings:
     batch: int = 4
     """Rows that go through the model at a time: packed rows, or examples with bucket."""
     accumulate: int = 1
-    """Batches that make one step. 1 x 8 rows give the same step as 8 x 1, in an eighth of the memory."""
+    """Batches that make one step. Tokens are weighed, not batches: the same rows one by one make the step that they
+    make together, in a fraction of the memory."""
 
     method: str = "lora"
     """lora (arXiv 2106.09685) or dora (2402.09353) train small matrices beside the model's; full trains everything,
@@ -100,7 +101,7 @@ class FinetuneSettings:
     warmup: float = 0.03
     """Share of the steps in which the rate rises."""
     floor: float = 0.1
-    """The last step's rate as a share of the peak."""
+    """Where the rate ends, behind the last step, as a share of the peak."""
     weight_decay: float = 0.0
     """Decoupled, at the rate of the step."""
     clip: float = 1.0

@@ -14,8 +14,9 @@ PORTION = 1 << 26
 def weights_digest(model: Any) -> str:
     """12 hexadecimal digits from every weight's name, shape and bits.
 
-    Equal for a checkpoint in bfloat16 and the same one widened to float32, as a CPU holds it. Sums of bits do not
-    depend on the order of adding, so every device finds the same; each weight is read once.
+    Equal for a checkpoint in bfloat16 and the same one widened to float32, as a CPU holds it. Bits are weighed by their
+    place and added up modulo 2^32, which does not depend on the order of adding: every device finds the same. Each
+    weight is read once.
     """
     digest = hashlib.sha256()
     for name, weight in sorted(named_parameters(model).items()):
@@ -25,6 +26,7 @@ def weights_digest(model: Any) -> str:
             part = flat[start : start + PORTION]
             floating = mx.issubdtype(part.dtype, mx.floating)
             bits = part.astype(mx.float32).view(mx.uint32) if floating else part.astype(mx.uint32)
-            total += cast(int, bits.sum().item())
+            places = mx.arange(start, start + part.size, dtype=mx.uint32)
+            total += cast(int, (bits * (2 * places + 1)).sum().item())
         digest.update(f"{name} {tuple(weight.shape)} {total % 2**32}\n".encode())
     return digest.hexdigest()[:12]

@@ -16,6 +16,7 @@ from mlx_suite.data.batches import Batch
 from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, head_of
 from mlx_suite.training.documents import document_caches
 from mlx_suite.training.loss import token_losses
+from mlx_suite.training.neftune import document_lengths
 from mlx_suite.training.peers import Peers
 
 
@@ -33,10 +34,12 @@ def summed_loss(
     """
     caches = None if document is None else document_caches(document, len(model.layers))
     head = head_of(model)
-    if head is None:
-        logits = model(tokens, caches)
-        return (token_losses(logits.reshape(-1, logits.shape[-1])[index], targets) * weights).sum()
-    hidden = model.model(tokens, caches)  # (B, L, d)
+    embedding = getattr(getattr(model, "model", None), "embed_tokens", None)
+    with document_lengths(embedding, document):
+        if head is None:
+            logits = model(tokens, caches)
+            return (token_losses(logits.reshape(-1, logits.shape[-1])[index], targets) * weights).sum()
+        hidden = model.model(tokens, caches)  # (B, L, d)
     loss = head_loss if model.training else head_loss_alone
     return loss(hidden.reshape(-1, hidden.shape[-1])[index], targets, weights, head)
 
@@ -62,7 +65,7 @@ class Learner:
 
         Args:
             batches: Forward and backward passes run one after the other, so only one needs memory at a time.
-            total: The sum of all weights in the step, over all processes: 1 x 8 rows give the step of 8 x 1.
+            total: The sum of all weights in the step, over all processes: 8 rows one by one make the step of all 8.
             seed: Of dropout and noise. A function of the step, so a resumed run draws what an undisturbed one draws.
         """
         self.model.train()

@@ -46,7 +46,7 @@ class TrainSettings:
     schedule: str = "cosine"
     warmup: int = 200
     floor: float = 0.02
-    """The last step's learning rate as a share of the peak."""
+    """Where the learning rate ends, behind the last step, as a share of the peak."""
     weight_decay: float = 0.1
     clip: float = 1.0
     """Largest norm of the whole gradient; 0 for any."""

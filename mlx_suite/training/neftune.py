@@ -3,24 +3,46 @@
 Shapes: B rows, L positions, d hidden size.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import mlx.core as mx
 import mlx.nn as nn
 
 
 def add_noise(embedding: nn.Module, alpha: float) -> None:
-    """Let `embedding` add uniform noise of size `alpha` / √(L·d) to what it gives out, in training mode only."""
+    """Let `embedding` add uniform noise of size `alpha` / √(length · d) to what it gives out, in training mode only.
+
+    The length is that of the row, or within `document_lengths` that of each position's own document.
+    """
     kind = type(embedding)
+    lengths: list[mx.array] = []
 
     def call(module: nn.Module, tokens: mx.array) -> mx.array:
         x: mx.array = kind.__call__(module, tokens)
         if not module.training:
             return x
-        size = alpha / (x.shape[-2] * x.shape[-1]) ** 0.5
-        return x + mx.random.uniform(-size, size, x.shape).astype(x.dtype)  # (B, L, d)
+        length = lengths[-1][..., None] if lengths else mx.array(float(x.shape[-2]))
+        size = alpha * mx.rsqrt(length * x.shape[-1])
+        return x + (size * mx.random.uniform(-1.0, 1.0, x.shape)).astype(x.dtype)  # (B, L, d)
 
-    embedding.__class__ = type(kind.__name__, (kind,), {"__call__": call, "quiet": kind})
+    noisy = {"__call__": call, "quiet": kind, "lengths": lengths}
+    embedding.__class__ = type(kind.__name__, (kind,), noisy)
 
 
-def remove_noise(embedding: nn.Module) -> None:
-    """Undo `add_noise`."""
-    embedding.__class__ = getattr(type(embedding), "quiet", type(embedding))
+@contextmanager
+def document_lengths(embedding: nn.Module | None, document: mx.array | None) -> Iterator[None]:
+    """Within, noise is as large as each document would have it alone: a row that it shares with others is longer.
+
+    `document` (B, L) numbers the document of each position; None where every row is one.
+    """
+    lengths: list[mx.array] | None = getattr(type(embedding), "lengths", None)
+    if lengths is None or document is None:
+        yield
+        return
+    same = document[:, :, None] == document[:, None, :]  # (B, L, L)
+    lengths.append(same.sum(axis=-1).astype(mx.float32))
+    try:
+        yield
+    finally:
+        lengths.pop()

@@ -18,7 +18,7 @@ class Course:
     warmup: int
     """Steps until the peak."""
     floor: float = 0.0
-    """The learning rate of the last step."""
+    """The learning rate that is come to behind the last step."""
 
 
 Schedule = Callable[[mx.array], mx.array]

@@ -271,7 +271,7 @@ def test_a_whole_model_trained_in_a_text_style_has_its_template(random_model: Pa
 
 
 def test_a_base_that_is_packed_is_never_held_whole(random_model: Path, tmp_path: Path) -> None:
-    from mlx_suite.finetune.run import make_trainee
+    from mlx_suite.finetune.trainee import make_trainee
     from mlx_suite.modeling.config import ModelConfig
     from mlx_suite.modeling.loading import build_model
     from mlx_suite.modeling.saving import save_model

@@ -13,7 +13,7 @@ from mlx_suite.data.batches import Batch, BucketedBatches, PackedBatches
 from mlx_suite.data.rows import Document, pack
 from mlx_suite.training.learner import Learner
 from mlx_suite.training.loop import make_optimizer
-from mlx_suite.training.neftune import add_noise, remove_noise
+from mlx_suite.training.neftune import add_noise, document_lengths
 from mlx_suite.training.recompute import keep, recompute
 from tests.modeling.tiny import tiny_model
 from tests.training.toy import toy_settings
@@ -177,8 +177,19 @@ def test_noise_is_added_while_training_only_and_is_as_large_as_said() -> None:
     most = 5.0 / (5 * 32) ** 0.5
     assert 0.8 * most < noise.max() <= most * 1.0001
     assert dict(tree_flatten(model.parameters())).keys() == dict(tree_flatten(tiny_model("llama").parameters())).keys()
-    remove_noise(embedding)
-    assert mx.array_equal(embedding(tokens), quiet)
+
+
+def test_noise_in_a_packed_row_is_as_large_as_the_document_would_have_it_alone() -> None:
+    model = tiny_model("llama")
+    embedding, tokens = model.model.embed_tokens, mx.array([[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]])
+    quiet = embedding(tokens)
+    add_noise(embedding, alpha=5.0)
+    model.train()
+    with document_lengths(embedding, mx.array([[1, 1, 2, 2, 2, 2, 2, 2, 2, 2]])):
+        noise = np.abs(np.array(embedding(tokens) - quiet))[0]
+    for part, length in ((noise[:2], 2), (noise[2:], 8)):
+        most = 5.0 / (length * 32) ** 0.5
+        assert 0.8 * most < part.max() <= most * 1.0001
 
 
 @pytest.mark.usefixtures("uncompiled")
