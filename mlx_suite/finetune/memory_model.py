@@ -27,7 +27,7 @@ MLP = ("gate_proj", "up_proj", "down_proj")
 _HEAD_COPIES = 3.4
 # While an optimizer works, its new values lie beside the old ones for a moment: fp32 arrays of the trained parameters'
 # size beyond parameters, moments and gradient, and of the size of the largest one.
-_UPDATE_COPIES = {"adamw": (3.0, 0), "adafactor": (0.9, 3), "lion": (1.0, 3), "muon": (1.2, 3), "sgd": (1.0, 0)}
+_UPDATE_COPIES = {"adamw": (3.0, 0), "adafactor": (0.9, 3), "lion": (1.0, 3), "muon": (1.2, 3)}
 
 OPTIMIZERS = tuple(_UPDATE_COPIES)
 
@@ -46,7 +46,7 @@ class TrainShape:
     quantize_base: int = 0
     """Bits of the frozen weights, 4 or 8; 0 leaves them as they are."""
     optimizer: str = "adamw"
-    """adamw, adafactor, lion, muon or sgd."""
+    """adamw, adafactor, lion or muon."""
     rows: int = 4
     """Rows that go through the model at a time."""
     row_length: int = 512
@@ -59,8 +59,6 @@ class TrainShape:
     """Of a weight and an activation: 4 on the CPU, 2 on a GPU."""
     accumulate: int = 1
     """Batches that make a step."""
-    packed: bool = True
-    """Several examples in a row, or one."""
 
     def of(self, rows: int, row_length: int) -> "TrainShape":
         """The same for batches of another form."""
@@ -199,7 +197,7 @@ def moment_bytes(optimizer: str, trained: list[tuple[int, int]], ends: int = 0) 
     sizes = [rows * columns for rows, columns in trained]
     if optimizer == "adafactor":  # sums of rows and columns in place of a matrix
         return FLOAT32 * sum(rows + columns if columns > 1 else rows for rows, columns in trained)
-    moments = FLOAT32 * sum(sizes) * {"adamw": 2, "lion": 1, "muon": 1, "sgd": 0}[optimizer]
+    moments = FLOAT32 * sum(sizes) * {"adamw": 2, "lion": 1, "muon": 1}[optimizer]
     # Muon leaves embeddings and heads to AdamW.
     return moments + (FLOAT32 * sum(sizes[:ends]) if optimizer == "muon" else 0)
 

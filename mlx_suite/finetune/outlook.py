@@ -225,7 +225,6 @@ def train_shape(
         checkpointing=settings.recompute,
         element_bytes=4 if precision.dtype == "float32" else 2,
         accumulate=settings.accumulate,
-        packed=settings.batching == "pack",
     )
 
 

@@ -77,12 +77,13 @@ def make_trainee(settings: FinetuneSettings, folder: Path) -> Trainee:
     return Trainee(
         model=model,
         adapter=adapter,
-        trained=_count(model.trainable_parameters()),
-        total=_count(model.parameters()),
+        trained=parameter_count(model.trainable_parameters()),
+        total=parameter_count(model.parameters()),
         base_digest=digest,
         notes=tuple(notes),
     )
 
 
-def _count(tree: Any) -> int:
+def parameter_count(tree: Any) -> int:
+    """Numbers in a tree of arrays; a tied head stands in it once."""
     return sum(array.size for array in dict(tree_flatten(tree)).values())

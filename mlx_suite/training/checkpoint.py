@@ -54,8 +54,14 @@ def save_checkpoint(run: Path, state: State, learner: Learner) -> None:
 def read_state(run: Path) -> State | None:
     """The state of the last checkpoint in `run`; None where there is none.
 
-    Raises UserError for one that is damaged. A kill cannot damage one.
+    Raises UserError for one that cannot be read. Whether its arrays are whole is for `load_checkpoint` to say.
     """
+    found = _read(run)
+    return None if found is None else found[0]
+
+
+def _read(run: Path) -> tuple[State, dict[str, str]] | None:
+    """The state, and the checksum of each file of arrays."""
     folder = run / NAME
     if not folder.exists():
         moved = run / f".{NAME}.old"  # a kill between the two renames of a system that cannot swap folders
@@ -65,13 +71,19 @@ def read_state(run: Path) -> State | None:
     try:
         saved = json.loads((folder / "state.json").read_text())
         sums = saved.pop("sha256")
-        state = State(**saved | {"losses": tuple(saved["losses"])})
-        torn = [name for name, sum_ in sums.items() if _checksum(folder / name) != sum_]
+        return State(**saved | {"losses": tuple(saved["losses"])}), dict(sums)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unusable(folder, str(error)) from error
+
+
+def _refuse_torn(folder: Path, sums: Mapping[str, str]) -> None:
+    """A kill cannot damage a checkpoint; a disk, a copy or an editor can."""
+    try:
+        torn = [name for name, sum_ in sums.items() if _checksum(folder / name) != sum_]
+    except OSError as error:
         raise _unusable(folder, str(error)) from error
     if torn or len(sums) != 2:
         raise _unusable(folder, f"{' and '.join(torn) or 'a file'} is torn or was changed")
-    return state
 
 
 def load_checkpoint(run: Path, learner: Learner, identity: Mapping[str, Any]) -> State:
@@ -82,11 +94,13 @@ def load_checkpoint(run: Path, learner: Learner, identity: Mapping[str, Any]) ->
     """
     # What a kill has left half written or half deleted; a run that has nothing left to save would keep it.
     shutil.rmtree(run / f".{NAME}.partial", ignore_errors=True)
-    state = read_state(run)
-    if state is None:
+    found = _read(run)
+    if found is None:
         return State(identity=dict(identity))
-    refuse_other_run(run, state, identity)
+    state, sums = found
     folder = run / NAME
+    refuse_other_run(run, state, identity)
+    _refuse_torn(folder, sums)
     try:
         parameters = _load(folder / "model.safetensors")
         own = dict(tree_flatten(learner.master["parameters"]))

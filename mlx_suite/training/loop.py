@@ -16,7 +16,6 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
-from mlx.utils import tree_flatten
 
 from mlx_suite.data.batches import Batch, Batches, share
 from mlx_suite.runtime.errors import UserError
@@ -312,8 +311,3 @@ def _lines(log: Path) -> list[str]:
     if not log.exists():
         return []
     return [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Parameters, a tied head counted once."""
-    return sum(value.size for value in dict(tree_flatten(model.parameters())).values())

@@ -15,11 +15,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.modeling.llama import Llama
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training import loop
-from mlx_suite.training.loop import Watch, parameter_count, train
+from mlx_suite.training.loop import Watch, train
 from tests.modeling.tiny import tiny_model
 from tests.training.toy import STEPS, bits, toy_batches, toy_model, toy_settings, train_in, train_toy, weights
 
@@ -118,15 +116,6 @@ def test_the_gradient_is_clipped_as_a_whole(tmp_path: Path) -> None:
     assert isinstance(moments, dict)
     total = sum(float((value * value).sum().item()) for name, value in moments.items() if name.endswith(".m"))
     assert math.sqrt(total) == pytest.approx(0.1 * 1e-3, rel=1e-3)  # (1 − β₁) times the clipped gradient
-
-
-def test_a_tied_head_is_counted_once() -> None:
-    shape = {"vocab_size": 7, "hidden_size": 4, "intermediate_size": 6, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "head_dim": 2, "rms_norm_eps": 1e-5, "model_type": "llama"}
-    body = 7 * 4 + 4 * 4 * 4 + 3 * 4 * 6 + 3 * 4
-    for tied, expected in ((True, body), (False, body + 28)):
-        model = Llama(ModelConfig.from_dict({**shape, **heads, "tie_word_embeddings": tied}))
-        assert parameter_count(model) == expected
 
 
 # ---- evaluation
