@@ -11,16 +11,16 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from mlx_suite.finetune.dimensions import model_config
 from mlx_suite.finetune.duration import SHARE, Duration, forward_flops, measured_speed, step_flops
 from mlx_suite.finetune.memory_model import MemoryEstimate, TrainShape, estimate_memory
 from mlx_suite.finetune.prepare import Prepared, make_batches
 from mlx_suite.finetune.run import plan_run
 from mlx_suite.finetune.savings import Saving, Savings, find_savings
 from mlx_suite.finetune.settings import FinetuneSettings
-from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
+from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.config_file import read_config
 from mlx_suite.runtime.device import Device, device, weights_dtype
-from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.footprint import bits_per_weight, parameter_count
 from mlx_suite.runtime.memory import available_memory, human_bytes
 from mlx_suite.training.loop import steps_per_epoch
@@ -178,29 +178,6 @@ def memory_outlook(settings: FinetuneSettings, prepared: Prepared, machine: Devi
     )
 
 
-def model_config(source: Mapping[str, Any], where: str) -> tuple[ModelConfig, tuple[str, ...]]:
-    """The dimensions of a model, and what is uncertain about them.
-
-    Those of other architectures are taken as if the blocks were Llama's. Raises UserError where they are not told.
-    """
-    if source["model_type"] in OUR_TYPES:
-        return ModelConfig.from_dict(source, where), ()
-    flat = {**source, **(source.get("text_config") or {})}  # multimodal models nest the language model
-    kept = {"rms_norm_eps": 1e-6} | {name: flat[name] for name in _DIMENSIONS if flat.get(name) is not None}
-    kind = source["model_type"]
-    try:
-        config = replace(ModelConfig.from_dict(kept | {"model_type": "llama"}, where), model_type=kind)
-    except UserError as error:
-        raise UserError(
-            f"Nothing can be estimated for {kind}: its configuration does not tell its dimensions",
-            where=where,
-            details=[error.what],
-        ) from error
-    experts = flat.get("num_experts") or flat.get("num_local_experts") or flat.get("n_routed_experts")
-    note = f"a coarse estimate: {kind} is counted as if its blocks were Llama's"
-    return config, (f"{note} with one MLP; it has {experts} experts, so it takes far more" if experts else note,)
-
-
 def train_shape(
     settings: FinetuneSettings, prepared: Prepared, config: ModelConfig, source: Mapping[str, Any], machine: Device
 ) -> TrainShape:
@@ -303,14 +280,3 @@ _MOMENTS = {
     "gradients": "at the end of the backward pass",
     "update": "while the optimizer works",
 }
-_DIMENSIONS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "rms_norm_eps",
-    "tie_word_embeddings",
-)

@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from mlx_suite.finetune import outlook as outlooks
+from mlx_suite.finetune.dimensions import model_config
 from mlx_suite.finetune.duration import forward_flops, step_flops
 from mlx_suite.finetune.memory_model import TrainShape, estimate_memory
-from mlx_suite.finetune.outlook import Outlook, model_config, outlook, spoken
+from mlx_suite.finetune.outlook import Outlook, outlook, spoken
 from mlx_suite.finetune.prepare import prepare
 from mlx_suite.finetune.savings import find_savings
 from mlx_suite.finetune.settings import FinetuneSettings, settings_from
