@@ -1,6 +1,7 @@
 """Everything that decides a finetuning run, with units and defaults: the flags and the YAML keys are these fields."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_type_hints
@@ -139,6 +140,10 @@ FREE = frozenset(
 dropped: a block that is computed again draws them in another order, so `recompute` is then kept."""
 
 
+MOST_EPOCHS = 1_000_000
+"""More is a slip of the pen, and steps beyond what MLX counts."""
+
+
 def check_settings(settings: FinetuneSettings, origin: Mapping[str, str] | None = None) -> None:
     """Raises UserError that lists every setting that is wrong; `origin` tells where each came from."""
     problems = [f"{name} {problem}" for name, problem in _problems(settings)]
@@ -169,15 +174,17 @@ def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:
         value = getattr(s, name)
         if value is not None and value < 1:
             yield name, f"is {value}: a whole number from 1 up"
+    if MOST_EPOCHS < s.epochs < math.inf:
+        yield "epochs", f"is {s.epochs}: at most {MOST_EPOCHS:,}"
     for name in ("max_length", "row_length"):
         value = getattr(s, name)
         if value is not None and value < 8:
             yield name, f"is {value}: at least 8 tokens"
     for name in ("clip", "weight_decay", "neftune", "patience"):
-        if getattr(s, name) < 0:
+        if not 0 <= getattr(s, name) < math.inf:
             yield name, f"is {getattr(s, name)}: from 0 up"
     for name in ("epochs", "alpha", "peak"):
-        if not getattr(s, name) > 0:
+        if not 0 < getattr(s, name) < math.inf:
             yield name.replace("peak", "learning_rate"), f"is {getattr(s, name)}: above 0"
     if s.seed < 0:
         yield "seed", f"is {s.seed}: a whole number from 0 up"
@@ -209,7 +216,7 @@ def settings_from(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             continue
         try:
             found[name] = _converted(value, known[name])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             problems.append(f"{key} is {value!r}: {_expected(known[name])} is wanted")
     if problems:
         raise UserError("The configuration cannot be used", where=where, details=problems, fix="mend these lines")

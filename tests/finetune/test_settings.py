@@ -123,6 +123,26 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], said: str) -> None:
     assert said in str(refusal(**changes))
 
 
+def test_numbers_without_an_end_and_without_a_value_are_refused() -> None:
+    nan, inf = float("nan"), float("inf")
+
+    assert refusal(clip=nan, neftune=nan, weight_decay=inf, epochs=inf, alpha=nan, learning_rate=inf).details == (
+        "clip is nan: from 0 up",
+        "weight_decay is inf: from 0 up",
+        "neftune is nan: from 0 up",
+        "epochs is inf: above 0",
+        "alpha is nan: above 0",
+        "learning_rate is inf: above 0",
+    )
+    assert refusal(epochs=1e30).details == ("epochs is 1e+30: at most 1,000,000",)
+
+
+def test_a_whole_number_without_an_end_is_named() -> None:
+    with pytest.raises(UserError) as caught:
+        settings_from({"rank": float("inf")}, "recipe.yaml")
+    assert caught.value.details == ("rank is inf: a whole number is wanted",)
+
+
 def test_where_a_wrong_value_came_from_is_said() -> None:
     with pytest.raises(UserError) as caught:
         check_settings(settings(batch=0, rank=0), {"batch": "flag", "rank": "recipe.yaml"})
