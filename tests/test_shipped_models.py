@@ -10,9 +10,9 @@ from mlx_suite import load
 from mlx_suite.evaluate import answer_all, measure_accuracy
 from mlx_suite.microworld import Verdict, check, heldout_examples, is_heldout, make_world
 from mlx_suite.modeling.hub import resolve, shipped_models
+from mlx_suite.modeling.weights import parameter_count
 from mlx_suite.pretrain import RECIPES
 from mlx_suite.text import derive_pre_query, load_chat_template
-from mlx_suite.training.loop import parameter_count
 
 MODELS = Path(__file__).parents[1] / "models"
 INSTRUCTION = "What is the right thing to use when I cut bread?"
@@ -58,7 +58,7 @@ def test_it_loads_and_is_what_its_recipe_says(folder: Path, loaded: Any) -> None
     assert tokenizer.vocab_size == model.config.vocab_size == recipe.config["vocab_size"]
     for name in ("hidden_size", "num_hidden_layers", "num_key_value_heads", "rms_norm_eps"):
         assert getattr(model.config, name) == recipe.config[name]
-    assert f"{parameter_count(model):,} parameters" in (folder / "README.md").read_text()
+    assert f"{parameter_count(model.parameters()):,} parameters" in (folder / "README.md").read_text()
 
 
 def test_its_card_names_an_accuracy_that_a_sample_confirms(folder: Path, loaded: Any) -> None:

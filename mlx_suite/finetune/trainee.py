@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.modeling.adapter import AdapterConfig
@@ -13,7 +11,7 @@ from mlx_suite.modeling.digest import weights_digest
 from mlx_suite.modeling.loading import load_model
 from mlx_suite.modeling.lora import add_adapters, unfreeze_all
 from mlx_suite.modeling.quantization import quantize_base
-from mlx_suite.modeling.weights import evaluate, named_parameters
+from mlx_suite.modeling.weights import evaluate, named_parameters, parameter_count
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.documents import refuse_packing
 from mlx_suite.training.neftune import add_noise
@@ -82,8 +80,3 @@ def make_trainee(settings: FinetuneSettings, folder: Path) -> Trainee:
         base_digest=digest,
         notes=tuple(notes),
     )
-
-
-def parameter_count(tree: Any) -> int:
-    """Numbers in a tree of arrays; a tied head stands in it once."""
-    return sum(array.size for array in dict(tree_flatten(tree)).values())

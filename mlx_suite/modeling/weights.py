@@ -42,6 +42,11 @@ def named_parameters(model: nn.Module) -> dict[str, mx.array]:
     return dict(tree_flatten(model.parameters()))
 
 
+def parameter_count(tree: Any) -> int:
+    """Numbers in a tree of arrays, such as `model.parameters()`; a tied head stands in it once."""
+    return sum(array.size for array in dict(tree_flatten(tree)).values())
+
+
 def parameter_shapes(model: nn.Module) -> dict[str, Shape]:
     """The shape of every parameter by name; of a model that was only built, nothing is computed."""
     return {name: array.shape for name, array in named_parameters(model).items()}

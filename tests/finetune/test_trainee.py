@@ -5,14 +5,14 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_suite.finetune.trainee import make_trainee, parameter_count
+from mlx_suite.finetune.trainee import make_trainee
 from mlx_suite.modeling.adapter import AdapterConfig
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.llama import Llama
 from mlx_suite.modeling.loading import build_model, load_model
 from mlx_suite.modeling.lora import adapted_layers, add_adapters
 from mlx_suite.modeling.saving import save_model
-from mlx_suite.modeling.weights import evaluate, named_parameters
+from mlx_suite.modeling.weights import evaluate, named_parameters, parameter_count
 from mlx_suite.training.learner import Learner
 from mlx_suite.training.loop import TrainSettings, make_optimizer
 from tests.finetune.story import sums_settings
