@@ -46,7 +46,7 @@ def random_batch(config: ModelConfig, shape: TrainShape) -> Batch:
     document[:, shape.row_length // 2 :] = 2
     return Batch(
         tokens=random.integers(0, config.vocab_size, form).astype(np.uint32),
-        document=document if shape.packed else None,
+        document=document,
         index=np.sort(random.permutation(shape.positions)[: shape.targets]).astype(np.int32),
         targets=random.integers(0, config.vocab_size, shape.targets).astype(np.int32),
         weights=np.ones(shape.targets, np.float32),
