@@ -2,17 +2,32 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 
-from .checkpoint import AdapterFolder, ModelName, open_checkpoint
+from .checkpoint import AdapterFolder, ModelName
+from .judge_options import (
+    Answers,
+    AsJson,
+    Batch,
+    By,
+    Limit,
+    MaxTokens,
+    PromptFile,
+    Quiet,
+    Report,
+    Seed,
+    check_word,
+    progress_of,
+    prompt_of,
+    respondent_of,
+    write_rows,
+)
 from .judge_report import (
     exact_facts,
     exact_lines,
@@ -28,28 +43,9 @@ from .judge_report import (
 from .labelled import show
 
 if TYPE_CHECKING:
-    from mlx_suite.evaluate.prompts import JudgePrompt
-    from mlx_suite.evaluate.respondent import Respondent
+    pass
 
 judge_app = typer.Typer(name="judge", help="Grade a model's answers, or check them.", no_args_is_help=True)
-
-Answers = Annotated[
-    Path,
-    typer.Argument(
-        metavar="ANSWERS", help="What `judge answer` wrote, or any file or folder of questions and answers."
-    ),
-]
-By = Annotated[str, typer.Option("--by", metavar="MODEL", help="The judge: any model that `generate` takes.")]
-PromptFile = Annotated[
-    Path | None, typer.Option("--prompt", metavar="FILE", help="A prompt of your own, with the same fields in braces.")
-]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N rows.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, metavar="ROWS", help="Rows that run at a time.")]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, metavar="N", help="Tokens a text reply may have.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of the resampling behind the intervals.")]
-Report = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="A line of JSON for each row.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON for a program to read.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
 @judge_app.command("answer")
@@ -86,10 +82,10 @@ def answer(
     from mlx_suite.evaluate.answering import AnswerSettings, read_questions, write_answers
     from mlx_suite.evaluate.parts import PARTS
 
-    _check_word("--part", part, (None, *PARTS))
-    _check_word("--style", style, STYLES)
+    check_word("--part", part, (None, *PARTS))
+    check_word("--style", style, STYLES)
     questions = read_questions(data, part, format)
-    respondent, name, called = _respondent(model, quiet, batch, adapter=adapter, style=style)
+    respondent, name, called = respondent_of(model, quiet, batch, adapter=adapter, style=style)
     settings = AnswerSettings(max_tokens=max_tokens, system=system, model=name, adapter=called)
     bars: list[Progress] = []
 
@@ -144,9 +140,9 @@ def score(
     from mlx_suite.evaluate.scoring import score_answers
 
     rows = read_answers(answers, limit)
-    chosen = _prompt(prompt, SCORE_PROMPT, ("instruction", "answer"))
-    judge, name, _ = _respondent(by, quiet, batch)
-    with _progress("score", len(rows), quiet) as bar:
+    chosen = prompt_of(prompt, SCORE_PROMPT, ("instruction", "answer"))
+    judge, name, _ = respondent_of(by, quiet, batch)
+    with progress_of("score", len(rows), quiet) as bar:
         report = score_answers(
             judge,
             rows,
@@ -156,7 +152,7 @@ def score(
             tell=lambda: bar.advance() if bar else None,
         )
     agreement = score_agreement(report.rows, seed)
-    _write_rows(out, [row.as_dict() for row in report.rows])
+    write_rows(out, [row.as_dict() for row in report.rows])
     if as_json:
         print(json.dumps({"judge": name, **score_facts(report, agreement)}, ensure_ascii=False))
         return
@@ -201,9 +197,9 @@ def pair(
             fix="let both models answer the same data: mlx-suite judge answer MODEL DATA",
         )
     pairs = matched.pairs[:limit]
-    chosen = _prompt(prompt, PAIR_PROMPT, ("instruction", "first", "second"))
-    judge, name, _ = _respondent(by, quiet, batch)
-    with _progress("pair", 2 * len(pairs), quiet) as bar:
+    chosen = prompt_of(prompt, PAIR_PROMPT, ("instruction", "first", "second"))
+    judge, name, _ = respondent_of(by, quiet, batch)
+    with progress_of("pair", 2 * len(pairs), quiet) as bar:
         report = judge_pairs(
             judge,
             pairs,
@@ -214,7 +210,7 @@ def pair(
             tell=lambda: bar.advance() if bar else None,
         )
     agreement = pair_agreement(report.rows)
-    _write_rows(out, [row.as_dict() for row in report.rows])
+    write_rows(out, [row.as_dict() for row in report.rows])
     if as_json:
         print(json.dumps({"judge": name, **pair_facts(report, matched, agreement)}, ensure_ascii=False))
         return
@@ -242,9 +238,9 @@ def exact(
     from mlx_suite.evaluate.answered import read_answers
     from mlx_suite.evaluate.exact import TRUTHS, check_answers
 
-    _check_word("--against", against, TRUTHS)
+    check_word("--against", against, TRUTHS)
     report = check_answers(read_answers(answers, limit), against)
-    _write_rows(out, [row.as_dict() for row in report.rows])
+    write_rows(out, [row.as_dict() for row in report.rows])
     if as_json:
         print(json.dumps(exact_facts(report), ensure_ascii=False))
         return
@@ -275,10 +271,10 @@ def validate(
 
     mode = "text" if text else "label"
     pairs = known_pairs(count, seed)
-    judge, name, _ = _respondent(by, quiet, batch)
+    judge, name, _ = respondent_of(by, quiet, batch)
     # One side of each pair, right and wrong in turn.
     rows = [pair.a for pair in pairs]
-    with _progress("validate", 3 * len(pairs), quiet) as bar:
+    with progress_of("validate", 3 * len(pairs), quiet) as bar:
 
         def tell() -> None:
             if bar:
@@ -307,51 +303,3 @@ def validate(
     if scored.failures or judged.counts["unread"]:
         lines.append(("unread", f"{len(scored.failures):,} scores, {judged.counts['unread']:,} pairs"))
     show(lines)
-
-
-# ---- what they share
-
-
-def _respondent(
-    name: str, quiet: bool, slots: int, *, adapter: Path | None = None, style: str = "chat"
-) -> tuple["Respondent", str, str | None]:
-    """The model, ready to be asked; its name and its adapter's."""
-    from mlx_suite.evaluate.respondent import Respondent
-
-    checkpoint = open_checkpoint(name, quiet, adapter)
-    respondent = Respondent(
-        model=checkpoint.model,
-        tokenizer=checkpoint.tokenizer,
-        template=checkpoint.template if style == "chat" else None,
-        style=style,
-        slots=slots,
-    )
-    return respondent, checkpoint.name, checkpoint.adapter
-
-
-def _prompt(path: Path | None, default: "JudgePrompt", required: Sequence[str]) -> "JudgePrompt":
-    from mlx_suite.evaluate.prompts import read_prompt
-
-    return default if path is None else read_prompt(path, required)
-
-
-def _check_word(flag: str, value: str | None, known: Sequence[str | None]) -> None:
-    if value not in known:
-        words = ", ".join(word for word in known if word)
-        raise UserError(f"{flag} is {value!r}", where=flag, fix=f"use one of {words}")
-
-
-@contextmanager
-def _progress(label: str, total: int, quiet: bool) -> Iterator[Progress | None]:
-    if quiet:
-        yield None
-        return
-    with Progress(label, total, unit="replies") as progress:
-        yield progress
-
-
-def _write_rows(out: Path | None, rows: Sequence[dict[str, Any]]) -> None:
-    from mlx_suite.runtime.files import write_atomically
-
-    if out is not None:
-        write_atomically(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -1,0 +1,81 @@
+"""Flags that the `judge` commands share, and the model behind them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.progress import Progress
+
+from .checkpoint import open_checkpoint
+
+if TYPE_CHECKING:
+    from mlx_suite.evaluate.prompts import JudgePrompt
+    from mlx_suite.evaluate.respondent import Respondent
+
+Answers = Annotated[
+    Path,
+    typer.Argument(
+        metavar="ANSWERS", help="What `judge answer` wrote, or any file or folder of questions and answers."
+    ),
+]
+By = Annotated[str, typer.Option("--by", metavar="MODEL", help="The judge: any model that `generate` takes.")]
+PromptFile = Annotated[
+    Path | None, typer.Option("--prompt", metavar="FILE", help="A prompt of your own, with the same fields in braces.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N rows.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, metavar="ROWS", help="Rows that run at a time.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, metavar="N", help="Tokens a text reply may have.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of the resampling behind the intervals.")]
+Report = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="A line of JSON for each row.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON for a program to read.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+def respondent_of(
+    name: str, quiet: bool, slots: int, *, adapter: Path | None = None, style: str = "chat"
+) -> tuple["Respondent", str, str | None]:
+    """The model, ready to be asked; its name and its adapter's."""
+    from mlx_suite.evaluate.respondent import Respondent
+
+    checkpoint = open_checkpoint(name, quiet, adapter)
+    respondent = Respondent(
+        model=checkpoint.model,
+        tokenizer=checkpoint.tokenizer,
+        template=checkpoint.template if style == "chat" else None,
+        style=style,
+        slots=slots,
+    )
+    return respondent, checkpoint.name, checkpoint.adapter
+
+
+def prompt_of(path: Path | None, default: "JudgePrompt", required: Sequence[str]) -> "JudgePrompt":
+    from mlx_suite.evaluate.prompts import read_prompt
+
+    return default if path is None else read_prompt(path, required)
+
+
+def check_word(flag: str, value: str | None, known: Sequence[str | None]) -> None:
+    if value not in known:
+        words = ", ".join(word for word in known if word)
+        raise UserError(f"{flag} is {value!r}", where=flag, fix=f"use one of {words}")
+
+
+@contextmanager
+def progress_of(label: str, total: int, quiet: bool) -> Iterator[Progress | None]:
+    if quiet:
+        yield None
+        return
+    with Progress(label, total, unit="replies") as progress:
+        yield progress
+
+
+def write_rows(out: Path | None, rows: Sequence[dict[str, Any]]) -> None:
+    from mlx_suite.runtime.files import write_atomically
+
+    if out is not None:
+        write_atomically(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
