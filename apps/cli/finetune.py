@@ -161,9 +161,9 @@ def data_lines(prepared: "Prepared") -> Iterator[tuple[str, str]]:
             yield "not read", f"{file.name}, which lies beside the training file"
             continue
         bad = f", {file.bad:,} bad" if file.bad else ""
-        yield "read", f"{file.name}: {file.rows:,} rows of {file.format}{bad}, for {PARTS[file.part]}"
+        yield "read", f"{file.name}: {_rows(file.rows)} of {file.format}{bad}, for {PARTS[file.part]}"
     if prepared.problems:
-        yield "left out", f"{len(prepared.problems):,} rows with defects"
+        yield "left out", f"{_rows(len({problem.place for problem in prepared.problems}))} with defects"
     counts = prepared.counts
     changes = {
         "dropped": counts.dropped,
@@ -172,12 +172,23 @@ def data_lines(prepared: "Prepared") -> Iterator[tuple[str, str]]:
     }
     if any(changes.values()):
         yield "too long", ", ".join(f"{count:,} {what}" for what, count in changes.items() if count)
+    longest = max(map(len, prepared.train), default=0)
+    if prepared.context is not None and longest > prepared.context:
+        yield (
+            "note",
+            f"the longest example has {longest:,} tokens, and the model was made for {prepared.context:,}: "
+            f"--max-length {prepared.context} finds those beyond",
+        )
     share = prepared.trained_tokens / max(prepared.tokens, 1)
     yield (
         "examples",
         f"{len(prepared.train):,} to train on, {len(prepared.valid):,} to validate; "
         f"{prepared.trained_tokens:,} of {prepared.tokens:,} tokens are trained ({share:.0%})",
     )
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 @contextmanager
@@ -245,7 +256,9 @@ def _result_lines(settings: FinetuneSettings, finished: "Finished") -> Iterator[
         return
     if state.ended_early:
         yield "ended", f"early, at step {state.step:,}: no better loss in {settings.patience} evaluations"
-    if state.best_loss is not None:
+    if state.best_loss is not None and state.best_step == 0:
+        yield "validation", f"{state.best_loss:.4f} before, nats per token; no evaluation was better"
+    elif state.best_loss is not None:
         before = "" if finished.valid_before is None else f"{finished.valid_before:.4f} before, "
         yield "validation", f"{before}{state.best_loss:.4f} at best (step {state.best_step:,}), nats per token"
     yield "tokens", f"{state.tokens:,} trained"

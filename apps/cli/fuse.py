@@ -64,8 +64,12 @@ def _lines(fused: "Fused", out: Path) -> list[tuple[str, str]]:
     lines = [
         ("merged", f"{fused.layers} layers, {kind}"),
         ("adapter", f"changes the logits by {fused.effect.mean:.3g} on average, {fused.effect.largest:.3g} at most"),
-        ("merging", f"by {fused.error.mean:.3g} on average, {fused.error.largest:.3g} at most: {fused.lost:.2%} of it"),
+        (
+            "rounding",
+            f"changes them by {fused.error.mean:.3g} on average, {fused.error.largest:.3g} at most: {fused.lost:.2%} "
+            "of the adapter's effect",
+        ),
     ]
     if fused.lost > WORTH_A_WORD:
-        lines.append(("", f"rounding; {'--dequantize' if fused.packed else '--dtype float32'} loses less"))
+        lines.append(("", f"{'--dequantize' if fused.packed else '--dtype float32'} loses less"))
     return [*lines, ("model", str(out)), ("try it", f'mlx-suite generate {out} "…"')]

@@ -6,6 +6,8 @@ Ctrl-C, 141 nobody reads the output any more.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 import typer
@@ -59,6 +61,7 @@ def run_app(program: typer.Typer) -> None:
     try:
         # Not standalone: errors in the flags are shown like all others, and exit codes come back.
         code = program(standalone_mode=False)
+        sys.stdout.flush()  # here, where it can be explained when it fails
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
         _leave(error)
@@ -75,6 +78,25 @@ def run_app(program: typer.Typer) -> None:
         _leave(explained)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        _leave_without_reader()
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # Typer and Rich see it first and leave with 1
+            _leave_without_reader()
+        raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = str(error.filename or "standard output or a temporary file")
+        _leave(UserError("The disk is full", where=where, fix="free some space, then run the same command again"))
+
+
+def _leave_without_reader() -> None:
+    """What is still to be written goes nowhere: Python would complain about it on its way out."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    sys.exit(141)
 
 
 def _explain_usage(error: TyperException) -> UserError:

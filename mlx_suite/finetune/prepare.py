@@ -17,6 +17,7 @@ from mlx_suite.data.rows import Document, pack, usual_row_length
 from mlx_suite.data.split import split
 from mlx_suite.data.styles import CHAT
 from mlx_suite.finetune.settings import FinetuneSettings
+from mlx_suite.modeling.config_file import read_config
 from mlx_suite.modeling.hub import resolve
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Tokenizer, load_chat_template, load_tokenizer
@@ -49,6 +50,8 @@ class Prepared:
     """The examples beyond the length limit, with their lengths."""
     row_length: int
     """Positions of a row that are fed: of the longest packed rows, or the longest example with bucket."""
+    context: int | None
+    """Tokens the model was made for; None where its settings do not say."""
     fingerprint: str
     """Of the data, the template and the tokenizer, to notice when they change between two starts."""
 
@@ -95,6 +98,12 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> Prepared:
             fix="raise --max-length, or choose another --too-long",
             details=[f"{fitted.counts.dropped:,} are longer than {settings.max_length:,} tokens"],
         )
+    if settings.valid and not (dataset.valid and fitted_valid.documents):
+        raise UserError(
+            "No example of this file is left to validate on",
+            where=settings.valid,
+            fix="mend its rows, or leave --valid out: a share of the others is set aside then",
+        )
     return Prepared(
         folder=folder,
         tokenizer=tokenizer,
@@ -107,6 +116,7 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> Prepared:
         problems=problems,
         too_long=fitted.too_long + fitted_valid.too_long,
         row_length=_row_length(settings, fitted.documents),
+        context=read_config(folder).get("max_position_embeddings"),
         fingerprint=_fingerprint(dataset, template, tokenizer, folder),
     )
 

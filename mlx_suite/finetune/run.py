@@ -27,6 +27,7 @@ from mlx_suite.finetune.samples import cut_samples
 from mlx_suite.finetune.settings import FREE, FinetuneSettings
 from mlx_suite.finetune.trainee import Trainee, make_trainee
 from mlx_suite.modeling.run_folder import NAMES as RESULTS
+from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.training.checkpoint import State, read_state, refuse_other_run
@@ -119,10 +120,18 @@ def finetune(
     assert settings.out, "a run has a folder"
     run, peers, tell = Path(settings.out), peers or Peers(), tell or Tell()
     check_loggers(settings.loggers)
+    if run.resolve() == Path(settings.data).resolve():
+        raise UserError("A run cannot be written among its own data", where=settings.out, fix="name another folder")
     with ExitStack() as open_things:
         if peers.first:
             open_things.enter_context(folder_lock(run))
         batches, valid = make_batches(prepared, settings)
+        if settings.patience and valid is None:
+            raise UserError(
+                "Nothing is set aside for validation, so there is no loss that could stop getting better",
+                where=f"--patience {settings.patience}",
+                fix="give --valid or a larger --valid-share, or leave --patience out",
+            )
         plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate))
         trainee = make_trainee(settings, prepared.folder)
         identity = _identity(settings, prepared, trainee, peers)

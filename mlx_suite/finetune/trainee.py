@@ -61,9 +61,10 @@ def make_trainee(settings: FinetuneSettings, folder: Path) -> Trainee:
         )
         report = add_adapters(model, adapter, seed=settings.seed)
         if not report.targets:
+            layers = "" if settings.layers is None else f" --layers {','.join(map(str, settings.layers))}"
             raise UserError(
-                "No layer of this model has one of the names that are to be trained",
-                where=f"--modules {','.join(settings.modules)}",
+                "No layer of this model has one of the names and numbers that are to be trained",
+                where=f"--modules {','.join(settings.modules)}" + layers,
                 fix="mlx-suite models info MODEL names the layers",
             )
         if report.unmatched:
@@ -76,7 +77,17 @@ def make_trainee(settings: FinetuneSettings, folder: Path) -> Trainee:
         model=model,
         adapter=adapter,
         trained=parameter_count(model.trainable_parameters()),
-        total=parameter_count(model.parameters()),
+        total=parameter_count(model.parameters()) + _hidden_by_packing(model),
         base_digest=digest,
         notes=tuple(notes),
     )
+
+
+def _hidden_by_packing(model: nn.Module) -> int:
+    """Parameters that packed layers stand for beyond the numbers they hold: words of 32 bits, scales and biases."""
+    hidden = 0
+    for module in model.modules():
+        if isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
+            held = (module[name] for name in ("weight", "scales", "biases") if module.get(name) is not None)
+            hidden += module.weight.size * 32 // module.bits - sum(array.size for array in held)
+    return hidden

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import mkl
-from .container import usable_cores
+from .container import processes_here, usable_cores
 
 VARIABLE = "MLX_SUITE_BLAS"
 OPENBLAS_NAMES = ("libopenblas.so.0", "libopenblas.so", "libopenblasp.so.0", "libopenblaso.so.0")
@@ -156,11 +156,12 @@ def _describe(library: ctypes.CDLL) -> Blas:
             name = known
     if name not in _THREAD_FUNCTIONS:
         return Blas(name=name, path=path)
-    cores = usable_cores()
+    # Threads that wait for each other on cores that other processes hold make everything many times slower.
+    cores = max(1, usable_cores() // processes_here())
     get, set_ = (getattr(library, function) for function in _THREAD_FUNCTIONS[name])
     variable = next((v for v in _THREAD_VARIABLES[name] if os.environ.get(v)), None)
     if variable is None and get() > cores:
-        set_(cores)  # the library counts the machine's cores, not those of the container
+        set_(cores)  # the library counts the machine's cores, not those that are ours
     threads = int(get())
     return Blas(name=name, path=path, threads=threads, advice=_thread_advice(name, variable, threads, cores))
 

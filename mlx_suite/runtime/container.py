@@ -8,6 +8,7 @@ limit.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -26,6 +27,18 @@ def usable_cores() -> int:
     cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
     quota = cpu_quota()
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def processes_here() -> int:
+    """How many processes of one `mlx.launch` run on this machine, this one among them; 1 without the launcher.
+
+    It gives each process its number and the file of all addresses: a list of `host:port` for every process.
+    """
+    try:
+        hosts = [at[0].rpartition(":")[0] for at in json.loads(Path(os.environ["MLX_HOSTFILE"]).read_text())]
+        return max(1, hosts.count(hosts[int(os.environ["MLX_RANK"])]))
+    except (KeyError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return 1
 
 
 def cpu_quota() -> float | None:

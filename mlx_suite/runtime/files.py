@@ -39,6 +39,7 @@ _PROBLEMS = {
         "Writing here is not allowed",
         "choose another folder, or change its permissions",
     ),
+    errno.ENOENT: ("The folder is gone, or no file can be made in it", "choose another folder"),
     errno.ENOTDIR: (
         "A file is where a folder is needed",
         "choose another folder, or move that file away",

@@ -26,7 +26,7 @@ def folder_lock(folder: Path | str) -> Iterator[None]:
     different files.
 
     Raises:
-        UserError: Another run holds the folder; its process id is in the message.
+        UserError: Another run holds the folder, its process id is in the message; or the disk takes nothing more.
     """
     file = Path(folder) / LOCK_NAME
     with disk_errors(file.parent):
@@ -34,8 +34,9 @@ def folder_lock(folder: Path | str) -> Iterator[None]:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         take_lock(handle, file.parent)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with disk_errors(file.parent):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)

@@ -45,7 +45,7 @@ def test_fuse_writes_a_model_and_says_how_exact_it_is(random_model: Path, adapte
     said = run("fuse", random_model, adapted_run, "--out", tmp_path / "out").stdout.splitlines()
     assert said[0] == "merged     4 layers, float32"
     assert said[1].startswith("adapter    changes the logits by ")
-    assert said[2].startswith("merging    by ") and said[2].endswith("0.00% of it")
+    assert said[2].startswith("rounding   changes them by ") and said[2].endswith(": 0.00% of the adapter's effect")
     assert said[3] == f"model      {tmp_path / 'out'}"
     assert run("generate", tmp_path / "out", "Why?", "--max-tokens", "5").exit_code == 0
 

@@ -1,9 +1,12 @@
 """`mlx-suite finetune`, as a user sees it: what is said, what is refused, and how it is stopped."""
 
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -13,6 +16,7 @@ from mlx_suite_apps.cli.finetune import GROUPS
 from mlx_suite_apps.cli.main import app, main
 from mlx_suite_apps.cli.options import field_docs
 
+START = "from mlx_suite_apps.cli.main import main; main()"
 SMALL = ["--steps", "2", "--batch", "2", "--rank", "2", "--eval-every", "1", "--sample-tokens", "4"]
 
 
@@ -109,7 +113,51 @@ def test_preview_marks_the_trained_tokens(random_model: Path, data: Path) -> Non
     assert "⟦" in shown and "<|eot_id|>⟧" in shown
 
 
+def test_rows_are_counted_once_however_much_is_wrong_with_them(random_model: Path, data: Path) -> None:
+    with data.open("a") as file:
+        file.write('{"instruction": "", "output": ""}\n')
+    assert "left out   1 row with defects" in run(random_model, data, "--preview", "--skip-bad").stdout
+
+
+def test_examples_beyond_what_the_model_was_made_for_are_told(random_model: Path, data: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    shutil.copytree(random_model, short)
+    config = json.loads((short / "config.json").read_text()) | {"max_position_embeddings": 8}
+    (short / "config.json").write_text(json.dumps(config))
+    assert "the model was made for 8:" in " ".join(run(short, data, "--preview").stdout.split())
+    assert "the model was made for" not in " ".join(run(random_model, data, "--preview").stdout.split())
+
+
+def test_a_run_that_has_not_helped_says_so(random_model: Path, data: Path, tmp_path: Path) -> None:
+    result = run(random_model, data, "--out", tmp_path / "run", *SMALL, "--learning-rate", "3", "--warmup", "0")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[0].endswith(" before, nats per token; no evaluation was better")
+    assert not (tmp_path / "run" / "best").exists()
+
+
 # ---- what is refused
+
+
+def start(*arguments: str | Path, stdout: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", START, "finetune", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE)
+
+
+def test_a_reader_that_goes_away_is_no_error(random_model: Path, data: Path) -> None:
+    child = start(random_model, data, "--preview", "--json", stdout=subprocess.PIPE)
+    assert child.stdout is not None and child.stderr is not None
+    child.stdout.close()
+    assert child.stderr.read() == b""
+    assert child.wait() == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_an_output_on_a_full_disk_is_explained(random_model: Path, data: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        child = start(random_model, data, "--preview", "--json", stdout=full)
+    _, said = child.communicate()
+    assert said.decode().splitlines()[0] == "error: The disk is full"
+    assert child.returncode == 2
 
 
 def test_without_data_it_says_how_to_call_it(

@@ -144,6 +144,15 @@ class TestTooLong:
             prepare(settings(random_model, folder, max_length=8, too_long="drop"))
 
 
+def test_a_validation_file_with_nothing_left_is_not_replaced_by_a_share(random_model: Path, tmp_path: Path) -> None:
+    data, bad = write(tmp_path, *SUMS), tmp_path / "bad.jsonl"
+    bad.write_text('{"instruction": "1 + 1", "output": ""}\n')
+    with pytest.raises(UserError) as caught:
+        prepare(settings(random_model, data, valid=str(bad), skip_bad=True))
+    assert caught.value.what == "No example of this file is left to validate on"
+    assert caught.value.where == str(bad)
+
+
 class TestWithoutAChatTemplate:
     @pytest.fixture
     def base_model(self, random_model: Path, tmp_path: Path) -> Path:

@@ -240,6 +240,25 @@ def test_names_that_match_nothing_are_told_and_none_at_all_is_refused(random_mod
         run_sums(random_model, tmp_path, steps=1, modules=("qkv_proj",), out=str(tmp_path / "other"))
 
 
+def test_numbers_of_blocks_that_do_not_exist_are_named(random_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        run_sums(random_model, tmp_path, steps=1, modules=("q_proj",), layers=(7, 9))
+    assert caught.value.where == "--modules q_proj --layers 7,9"
+
+
+def test_patience_without_validation_is_refused(random_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        run_sums(random_model, tmp_path, valid_share=0.0, patience=2)
+    assert caught.value.where == "--patience 2"
+
+
+def test_a_run_among_its_own_data_is_refused(random_model: Path, tmp_path: Path) -> None:
+    write_sums(tmp_path / "train.jsonl")
+    with pytest.raises(UserError, match="cannot be written among its own data"):
+        run_sums(random_model, tmp_path, data=str(tmp_path), out=f"{tmp_path}/../{tmp_path.name}")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "sums.jsonl"] == ["train.jsonl"]
+
+
 # ---- the style goes where the model goes
 
 

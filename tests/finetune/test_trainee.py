@@ -27,6 +27,13 @@ def test_a_tied_head_is_counted_once() -> None:
         assert parameter_count(model.parameters()) == expected
 
 
+def test_a_packed_base_has_as_many_parameters_as_before(random_model: Path, tmp_path: Path) -> None:
+    for bits in (4, 8):
+        packed = make_trainee(sums_settings(random_model, tmp_path, quantize_base=bits), random_model)
+        dense = make_trainee(sums_settings(random_model, tmp_path), random_model)
+        assert (packed.trained, packed.total) == (dense.trained, dense.total)
+
+
 def test_a_base_that_is_packed_is_never_held_whole(random_model: Path, tmp_path: Path) -> None:
     source = json.loads((random_model / "config.json").read_text())
     wide = source | {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 8}

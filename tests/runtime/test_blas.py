@@ -175,6 +175,17 @@ def test_a_library_that_counts_the_whole_machine_is_cut_to_the_usable_cores(
 
 
 @needs_cores
+def test_processes_of_one_launcher_share_the_cores(fake_openblas: Path, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text('[["127.0.0.1:32323"], ["127.0.0.1:32324"]]')
+    first_two = sorted(os.sched_getaffinity(0))[:2]
+    program = f"import os; os.sched_setaffinity(0, {first_two})\n" + REPORT
+    launched = {"MLX_RANK": "1", "MLX_HOSTFILE": str(hosts)}
+
+    assert json.loads(run(program, MLX_SUITE_BLAS=str(fake_openblas), **launched).stdout) == ["OpenBLAS", 1, None]
+
+
+@needs_cores
 def test_a_lower_thread_count_of_the_user_is_kept_and_remarked(fake_openblas: Path) -> None:
     first_two = sorted(os.sched_getaffinity(0))[:2]
     program = f"import os; os.sched_setaffinity(0, {first_two})\n" + REPORT

@@ -64,3 +64,29 @@ def test_unreadable_numbers_count_as_no_limit(root: Path) -> None:
 
     assert container.memory_limit() is None
     assert container.cpu_quota() is None
+
+
+@pytest.mark.parametrize(
+    ("rank", "hosts", "here"),
+    [
+        ("0", '[["127.0.0.1:5000"], ["127.0.0.1:5001"]]', 2),
+        ("2", '[["10.0.0.1:5000", "10.0.0.1:5001"], ["10.0.0.1:5002"], ["10.0.0.2:5000"]]', 1),
+        ("1", '[["10.0.0.1:5000"], ["10.0.0.1:5002"], ["10.0.0.2:5000"]]', 2),
+        ("7", '[["127.0.0.1:5000"], ["127.0.0.1:5001"]]', 1),
+        ("0", "no list", 1),
+        ("0", "[[]]", 1),
+        ("0", '{"hosts": 2}', 1),
+    ],
+)
+def test_processes_of_one_launcher_are_counted_by_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, hosts: str, here: int
+) -> None:
+    (tmp_path / "hosts.json").write_text(hosts)
+    monkeypatch.setenv("MLX_HOSTFILE", str(tmp_path / "hosts.json"))
+    monkeypatch.setenv("MLX_RANK", rank)
+    assert container.processes_here() == here
+
+
+def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLX_HOSTFILE", raising=False)
+    assert container.processes_here() == 1

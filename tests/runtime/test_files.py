@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,10 +73,25 @@ def test_a_missing_permission_and_a_file_in_the_way_are_explained(tmp_path: Path
 
 
 def test_other_errors_pass_through() -> None:
-    with pytest.raises(FileNotFoundError), files.disk_errors(Path("x")):
-        raise FileNotFoundError(errno.ENOENT, "no such file")
+    with pytest.raises(ConnectionResetError), files.disk_errors(Path("x")):
+        raise ConnectionResetError(errno.ECONNRESET, "the other side is gone")
     with pytest.raises(RuntimeError, match="shape"), files.disk_errors(Path("x")):
         raise RuntimeError("shape mismatch")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that makes no files")
+@pytest.mark.parametrize(
+    "make", [lambda path: write_atomically(path, ""), lambda path: staged_folder(path).__enter__()]
+)
+def test_a_place_where_nothing_can_be_made_is_explained(make: Callable[[Path], object]) -> None:
+    with pytest.raises(UserError) as caught:
+        make(Path("/proc/run"))
+
+    assert str(caught.value) == (
+        "error: The folder is gone, or no file can be made in it. What was there before is untouched.\n"
+        "where: /proc/run\n"
+        "fix:   choose another folder"
+    )
 
 
 def test_mlx_reporting_a_full_disk_counts_as_one() -> None:

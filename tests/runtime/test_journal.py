@@ -1,5 +1,6 @@
 """The log that survives kill -9."""
 
+import errno
 import json
 import os
 import signal
@@ -257,3 +258,14 @@ with folder_lock({str(tmp_path / "run")!r}):
     )
     with folder_lock(tmp_path / "run"):
         pass
+
+
+def test_a_lock_on_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(UserError) as caught, folder_lock(tmp_path / "run"):
+        pass
+    assert caught.value.what == "The disk is full. What was there before is untouched."
+    assert caught.value.where == str(tmp_path / "run")
