@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from .labelled import show
 from .options import option, takes_settings
 
 if TYPE_CHECKING:
+    from mlx_suite.finetune.outlook import Outlook
     from mlx_suite.finetune.prepare import Prepared
     from mlx_suite.finetune.run import Finished, Plan, Tell
     from mlx_suite.finetune.trainee import Trainee
@@ -98,7 +100,7 @@ def _settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSe
         )
     origin = dict.fromkeys(filed, config.name if config else "") | dict.fromkeys(flags, "flag")
     settings = FinetuneSettings(**values)
-    check_settings(settings, origin)
+    check_settings(settings, {name: "command line" if it == "flag" else it for name, it in origin.items()})
     return settings, origin
 
 
@@ -133,6 +135,7 @@ def _look(settings: FinetuneSettings, preview: bool, estimate: bool, as_json: bo
 
 
 def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool, quiet: bool) -> None:
+    from mlx_suite.finetune.outlook import memory_outlook
     from mlx_suite.finetune.prepare import prepare
     from mlx_suite.finetune.run import finetune as run
     from mlx_suite.runtime.device import device
@@ -142,7 +145,10 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     peers = join()
     set_limits(device())
     prepared = prepare(settings)
-    with _told(settings, prepared, peers, quiet=quiet or as_json) as tell:
+    # Before the model takes its part of what is free.
+    foreseen = memory_outlook(replace(settings, batch=-(-settings.batch // peers.size)), prepared)
+    foreseen.refuse_if_hopeless()
+    with _told(settings, prepared, peers, foreseen, quiet=quiet or as_json) as tell:
         finished = run(settings, prepared, origin=origin, tell=tell, peers=peers)
     if not peers.first:
         return
@@ -192,7 +198,9 @@ def _rows(count: int) -> str:
 
 
 @contextmanager
-def _told(settings: FinetuneSettings, prepared: "Prepared", peers: "Peers", quiet: bool) -> Iterator["Tell"]:
+def _told(
+    settings: FinetuneSettings, prepared: "Prepared", peers: "Peers", foreseen: "Outlook", quiet: bool
+) -> Iterator["Tell"]:
     """What is said on stderr while it runs: the data, the model, a line at each evaluation, and progress."""
     from mlx_suite.finetune.run import Tell
 
@@ -204,7 +212,7 @@ def _told(settings: FinetuneSettings, prepared: "Prepared", peers: "Peers", quie
 
     def begin(trainee: "Trainee", plan: "Plan", state: "State") -> None:
         show(data_lines(prepared), sys.stderr)
-        show(_model_lines(settings, prepared, trainee, plan, peers), sys.stderr)
+        show(_model_lines(settings, prepared, trainee, plan, peers, foreseen), sys.stderr)
         if state.step:
             show([("resumed", f"from step {state.step:,}")], sys.stderr)
         bar = Progress("finetune", plan.settings.steps, unit="steps", done=state.step)
@@ -229,16 +237,18 @@ def _told(settings: FinetuneSettings, prepared: "Prepared", peers: "Peers", quie
 
 
 def _model_lines(
-    settings: FinetuneSettings, prepared: "Prepared", trainee: "Trainee", plan: "Plan", peers: "Peers"
+    settings: FinetuneSettings,
+    prepared: "Prepared",
+    trainee: "Trainee",
+    plan: "Plan",
+    peers: "Peers",
+    foreseen: "Outlook",
 ) -> Iterator[tuple[str, str]]:
-    from mlx_suite.finetune.outlook import memory_outlook
-
     share = trainee.trained / trainee.total
     kind = settings.method if settings.method == "full" else f"{settings.method} of rank {settings.rank}"
     yield "training", f"{trainee.trained:,} of {trainee.total:,} parameters ({share:.2%}), {kind}"
     for note in trainee.notes:
         yield "note", note
-    foreseen = memory_outlook(settings, prepared)
     yield "memory", foreseen.verdict
     if foreseen.savings and foreseen.savings.together:
         yield "to fit", f"{foreseen.savings.together.flags}; --estimate says more"

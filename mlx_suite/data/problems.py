@@ -30,9 +30,10 @@ def refusal(problems: Sequence[Problem], where: str, *, all_lost: bool = False) 
     count = len(problems)
     more = [f"and {count - SHOWN:,} more"] if count > SHOWN else []
     what = "There is a problem with the data" if count == 1 else f"There are {count:,} problems with the data"
+    it, rows = ("it", "this row") if count == 1 else ("them", "these rows")
     return UserError(
         what + (", and nothing is left to train on" if all_lost else ""),
         where=where,
-        fix="mend them" if all_lost else "mend them, or leave these rows out with --skip-bad",
+        fix=f"mend {it}" + ("" if all_lost else f", or leave {rows} out with --skip-bad"),
         details=[str(problem) for problem in problems[:SHOWN]] + more,
     )

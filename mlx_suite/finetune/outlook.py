@@ -21,10 +21,13 @@ from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.config_file import read_config
 from mlx_suite.runtime.device import Device, device, weights_dtype
+from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.footprint import bits_per_weight, parameter_count
 from mlx_suite.runtime.memory import available_memory, human_bytes
 from mlx_suite.training.loop import steps_per_epoch
 
+HOPELESS = 1.5
+"""How much more than there is a run may be estimated to take before it is refused: estimates are a fifth off."""
 PARTS = ("weights", "trained", "gradients", "optimizer", "activations", "head")
 """Of a memory estimate, in the order in which they are shown."""
 
@@ -82,13 +85,23 @@ class Outlook:
             found["changes"] = [_saving_as_dict(saving) for saving in self.savings.single]
         return found
 
+    def refuse_if_hopeless(self) -> None:
+        """Raises UserError for a run that would end the program, or make the machine swap for ever."""
+        if self.memory.total > HOPELESS * self.memory.limit:
+            together = self.savings.together if self.savings else None
+            raise UserError(
+                f"This run takes far more memory than there is: {self.verdict}",
+                fix=f"{together.flags}; --estimate says more" if together else "--estimate says what takes it",
+            )
+
     def _lines(self) -> Iterator[tuple[str, str, str]]:
         """(label, text, style)"""
         config, memory, shape = self.config, self.memory, self.shape
         count = parameter_count(vars(config))
         yield "model", f"{config.model_type}, {config.num_hidden_layers} blocks, {count:,} parameters", ""
         kind = shape.method if shape.method == "full" else f"{shape.method} of rank {shape.rank}"
-        yield "trained", f"{memory.parameters:,} of them ({memory.parameters / count:.2%}), {kind}", ""
+        total = count if shape.method == "full" else count + memory.parameters
+        yield "trained", f"{memory.parameters:,} of {total:,} parameters ({memory.parameters / total:.2%}), {kind}", ""
         batches = f", {shape.accumulate} such batches a step" if shape.accumulate > 1 else ""
         yield "batch", f"{shape.rows} rows of {shape.row_length:,} tokens{batches}", ""
         yield "memory", self.verdict, "green" if memory.fits else "red"

@@ -123,7 +123,16 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
     text = path.read_bytes().decode(errors="replace")
     whole = text[: text.rfind("\n") + 1]
     # Not splitlines(): an answer may hold other ends of lines, which JSON does not escape.
-    return [json.loads(line) for line in whole.split("\n") if line.strip("\0 \r")]
+    return [line for line in map(_parsed, whole.split("\n")) if line is not None]
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """A line, or None for what is none: somebody may have written into the file."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and {"step", "prompt", "answer", "reason"} <= line.keys() else None
 
 
 def _title(prompt: str) -> str:

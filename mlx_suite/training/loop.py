@@ -182,7 +182,7 @@ class _Loop:
         loss, norm = self.learner.learn(mine, sum(batch.total for batch in whole), seed % 2**63)
         value, length = (float(np.array(each)) for each in (loss, norm))
         if not (math.isfinite(value) and math.isfinite(length)):
-            raise self._diverged(value if math.isfinite(length) else length, number)
+            raise self._diverged("loss", value if math.isfinite(length) else length, number)
         trained = sum(batch.trained for batch in whole)
         self.trained_since += trained
         self.state = replace(
@@ -212,6 +212,8 @@ class _Loop:
         assert self.valid is not None
         started = time.perf_counter()
         loss = self.learner.mean_loss(map(self._mine_of_valid, self.valid.order(0, 0)))
+        if number and not math.isfinite(loss):
+            raise self._diverged("validation loss", loss, number)
         # A loss that is no number is never the best: nothing would be better than it ever after.
         best = math.isfinite(loss) and (self.state.best_loss is None or loss < self.state.best_loss)
         if best:
@@ -262,15 +264,15 @@ class _Loop:
     def _cut_log(self) -> None:
         """Take out the lines of steps that will be done again; without a checkpoint that is all of them."""
         log, begun = self.folder / LOG, self.state.step > 0
-        kept = [line for line in _lines(log) if begun and json.loads(line)["step"] <= self.state.step]
+        kept = [line for line in _lines(log) if begun and _step_of(line) <= self.state.step]
         write_atomically(log, "".join(kept))
 
-    def _diverged(self, value: float, number: int) -> UserError:
+    def _diverged(self, what: str, value: float, number: int) -> UserError:
         """What to do when a step has spoilt the weights; they were not saved."""
         state = read_state(self.folder)
         kept = "Nothing was saved." if state is None else f"The checkpoint of step {state.step} is kept."
         return UserError(
-            f"The loss became {value} at step {number}. {kept}",
+            f"The {what} became {value} at step {number}. {kept}",
             where=str(self.folder),
             fix="start again in a new folder with a lower learning rate or a longer warm-up",
         )
@@ -310,4 +312,13 @@ def _lines(log: Path) -> list[str]:
     """The whole lines of a log; a kill may have torn the last one."""
     if not log.exists():
         return []
-    return [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    text = log.read_bytes().decode(errors="replace")
+    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _step_of(line: str) -> float:
+    """Of a line of the log; infinite for one that is none, so that it is taken out."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -189,7 +189,7 @@ def test_all_wrong_settings_are_named_at_once(
         "       - optimizer is 'adam': did you mean adamw?",
         "       - rank is 0: a whole number from 1 up",
         "       - dropout is 2.0: from 0 to below 1",
-        "where: flag",
+        "where: command line",
         "fix:   mlx-suite finetune --help says what each one means",
     ]
 

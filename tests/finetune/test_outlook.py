@@ -210,3 +210,15 @@ def test_durations_are_spoken_in_two_figures() -> None:
     assert [spoken(s) for s in (0.25, 3.14, 59, 200, 5000, 40000, 200000)] == [
         *("0.25 s", "3.1 s", "59 s", "3.3 min", "83 min", "11 h", "2.3 days")
     ]
+
+
+def test_a_run_that_takes_far_more_than_there_is_is_refused_with_what_would_fit(rows: Path) -> None:
+    settings = FinetuneSettings(model="tiny-llama3", data=str(rows), batch=64)
+    found = look(settings, 10**10)
+    found.refuse_if_hopeless()
+    tight = look(settings, found.memory.total * 0.7)
+    assert not tight.memory.fits
+    tight.refuse_if_hopeless()  # an estimate may be off
+    with pytest.raises(UserError, match="far more memory than there is") as raised:
+        look(settings, found.memory.total * 0.3).refuse_if_hopeless()
+    assert raised.value.fix.startswith("--")

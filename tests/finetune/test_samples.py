@@ -145,6 +145,13 @@ def test_answers_of_undone_steps_and_a_torn_line_are_cut_off(tmp_path: Path) -> 
     assert path.read_text() == ""
 
 
+def test_a_line_that_is_no_sample_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_text(sample(1) + 'what is this\n["neither"]\n' + sample(2))
+    cut_samples(path, 2)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
 def test_a_run_without_samples_has_nothing_to_cut(tmp_path: Path) -> None:
     cut_samples(tmp_path / "samples.jsonl", 3)
     assert list(tmp_path.iterdir()) == []
