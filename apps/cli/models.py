@@ -4,17 +4,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlx_suite.modeling import hub
-from mlx_suite.modeling.description import ModelDescription, describe
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import human_bytes
+
+if TYPE_CHECKING:
+    from mlx_suite.modeling.description import ModelDescription
 
 models_app = typer.Typer(
     name="models",
@@ -36,6 +37,8 @@ def list_models(as_json: AS_JSON = False) -> None:
 
     Example: `mlx-suite models list --json`
     """
+    from mlx_suite.modeling import hub  # it brings the hub's client, which no other command's --help should wait for
+
     shipped, cached = hub.shipped_models(), hub.cached_models()
     if as_json:
         _print_json(
@@ -73,7 +76,10 @@ def show_info(
 
     Example: `mlx-suite models info tiny-llama3`
     """
-    description = describe(hub.resolve(model))
+    from mlx_suite.modeling.description import describe
+    from mlx_suite.modeling.hub import resolve
+
+    description = describe(resolve(model))
     if as_json:
         _print_json(asdict(description))
         return
@@ -105,6 +111,8 @@ def pull_model(
 
     Example: `mlx-suite models pull meta-llama/Llama-3.2-1B-Instruct`
     """
+    from mlx_suite.modeling import hub
+
     name, written = hub.split_revision(repo)
     if written and revision and written != revision:
         raise UserError(
@@ -133,7 +141,7 @@ def _print_rows(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
         console.print(line, soft_wrap=True)
 
 
-def _facts(model: ModelDescription) -> list[tuple[str, str]]:
+def _facts(model: "ModelDescription") -> list[tuple[str, str]]:
     """The rows of `info`; what the model's files do not say is left out."""
     facts = [("model type", model.model_type), ("architecture", model.architecture)]
     if model.parameters is not None:
@@ -156,18 +164,18 @@ def _facts(model: ModelDescription) -> list[tuple[str, str]]:
     return [(label, value) for label, value in facts if value]
 
 
-def _weights(model: ModelDescription) -> str:
+def _weights(model: "ModelDescription") -> str:
     return f"{model.quantization}, {model.dtype}" if model.quantization else model.dtype
 
 
-def _window(model: ModelDescription) -> str | None:
+def _window(model: "ModelDescription") -> str | None:
     if model.window is None:
         return None
     layers = f" in {model.window_layers} of {model.layers} layers" if model.window_layers else ""
     return f"{model.window:,} tokens{layers}"
 
 
-def _kv_cache(model: ModelDescription) -> str | None:
+def _kv_cache(model: "ModelDescription") -> str | None:
     if model.kv_bytes_per_token is None:
         return None
     text = f"{human_bytes(model.kv_bytes_per_token)} per token"
