@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_suite.evaluate.head_memory import HeadShape, measure_head
+from mlx_suite.bench.head_memory import HeadShape, measure_head
 from mlx_suite.modeling.adapter_config import AdapterConfig
 from mlx_suite.modeling.elementary import softcap
 from mlx_suite.modeling.lora import adapted_layers, add_adapters

@@ -16,9 +16,9 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlx_suite.bench.training_rows import TrainingRows, answer_tokens
+from mlx_suite.bench.turns import Turns
 from mlx_suite.data.rows import Document
-from mlx_suite.evaluate.training_rows import TrainingRows, answer_tokens
-from mlx_suite.evaluate.turns import Turns
 
 
 @dataclass(frozen=True, kw_only=True)

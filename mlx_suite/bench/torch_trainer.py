@@ -8,9 +8,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.evaluate.trainers import Job, Pass, resident_peak
-from mlx_suite.evaluate.training_rows import answer_tokens
-from mlx_suite.evaluate.turns import Turns
+from mlx_suite.bench.trainers import Job, Pass, resident_peak
+from mlx_suite.bench.training_rows import answer_tokens
+from mlx_suite.bench.turns import Turns
 
 
 def trl(job: Job, turns: Turns) -> None:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from mlx_suite.evaluate.turns import Turns
+from mlx_suite.bench.turns import Turns
 
 
 def diligent(job: tuple[str, str, int], turns: Turns) -> None:

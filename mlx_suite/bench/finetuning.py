@@ -16,11 +16,11 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_suite.bench.torch_trainer import trl
+from mlx_suite.bench.trainers import Job, Pass, mlx_lm, ours
+from mlx_suite.bench.training_rows import TrainingRows, answer_tokens, make_documents
+from mlx_suite.bench.turns import take_turns
 from mlx_suite.data.rows import Document
-from mlx_suite.evaluate.torch_trainer import trl
-from mlx_suite.evaluate.trainers import Job, Pass, mlx_lm, ours
-from mlx_suite.evaluate.training_rows import TrainingRows, answer_tokens, make_documents
-from mlx_suite.evaluate.turns import take_turns
 from mlx_suite.modeling.adapter import apply_adapter, load_adapter, save_adapter, write_adapter
 from mlx_suite.modeling.adapter_config import AdapterConfig
 from mlx_suite.modeling.config_file import read_config

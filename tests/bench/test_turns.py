@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from mlx_suite.evaluate.turns import take_turns
+from mlx_suite.bench.turns import take_turns
 from mlx_suite.runtime.errors import UserError
-from tests.evaluate.shifts import diligent, dying, failing
+from tests.bench.shifts import diligent, dying, failing
 
 
 def test_two_processes_take_turns_and_both_report_each(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlx_suite.evaluate.exponentials import PAIRS, Exponential, time_exponentials
+from mlx_suite.bench.exponentials import PAIRS, Exponential, time_exponentials
 
 
 def test_every_function_is_timed_on_both_sides() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from mlx_suite.bench.finetuning import Comparison, Figures, compare, exact_loss
+from mlx_suite.bench.trainers import Job, Pass, as_chat, mlx_lm, ours
+from mlx_suite.bench.training_rows import TrainingRows, answer_tokens, make_documents
 from mlx_suite.data.rows import Document
-from mlx_suite.evaluate.finetuning import Comparison, Figures, compare, exact_loss
-from mlx_suite.evaluate.trainers import Job, Pass, as_chat, mlx_lm, ours
-from mlx_suite.evaluate.training_rows import TrainingRows, answer_tokens, make_documents
 from mlx_suite.modeling.adapter import load_adapter, save_adapter
 from mlx_suite.modeling.adapter_config import AdapterConfig
 from mlx_suite.modeling.loading import load_model

@@ -1,0 +1,1 @@
+"""Our code beside others', both sides in one run: generation, the head, finetuning."""
