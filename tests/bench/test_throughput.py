@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mlx_suite.bench import throughput
 from mlx_suite.bench.throughput import (
     Comparison,
     Generate,
@@ -16,7 +17,6 @@ from mlx_suite.bench.throughput import (
     their_side,
     time_once,
 )
-from mlx_suite.bench import throughput
 from tests.modeling.tiny import tiny_model
 
 PROMPTS = [[5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16]]
