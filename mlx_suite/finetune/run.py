@@ -31,7 +31,8 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.training.checkpoint import State, read_state, refuse_other_run
-from mlx_suite.training.loop import LOG, Outcome, TrainSettings, Watch, steps_per_epoch, train
+from mlx_suite.training.log import LOG
+from mlx_suite.training.loop import Outcome, TrainSettings, Watch, steps_per_epoch, train
 from mlx_suite.training.peers import Peers
 
 EVALUATIONS = 10

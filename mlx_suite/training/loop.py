@@ -4,7 +4,6 @@ Everything a step depends on (its rows, its random numbers, its learning rate) i
 a run that was stopped goes on as if nothing had happened.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,15 +18,13 @@ import numpy as np
 
 from mlx_suite.data.batches import Batch, Batches, share
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.files import disk_errors, write_atomically
 from mlx_suite.training.checkpoint import State, load_checkpoint, read_state, save_checkpoint
 from mlx_suite.training.interrupt import interruption
 from mlx_suite.training.learner import Learner
+from mlx_suite.training.log import append_line, cut_log
 from mlx_suite.training.optimizers import OPTIMIZERS
 from mlx_suite.training.peers import Peers, lost_peer
 from mlx_suite.training.schedule import SCHEDULES, Course
-
-LOG = "metrics.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +139,7 @@ class _Loop:
 
     def run_to_the_end(self) -> Outcome:
         if self.peers.first:
-            self._cut_log()
+            cut_log(self.folder, self.state.step)
         self._lose_patience()
         if self.state.step == 0 and self._evaluates:
             self._evaluate(0)
@@ -254,18 +251,9 @@ class _Loop:
             save_checkpoint(self.folder, self.state, self.learner)
 
     def _log(self, line: Mapping[str, Any]) -> None:
-        if not self.peers.first:
-            return
-        log = self.folder / LOG
-        with disk_errors(log, kept="The last checkpoint is kept"), log.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        self.watch.line(line)
-
-    def _cut_log(self) -> None:
-        """Take out the lines of steps that will be done again; without a checkpoint that is all of them."""
-        log, begun = self.folder / LOG, self.state.step > 0
-        kept = [line for line in _lines(log) if begun and _step_of(line) <= self.state.step]
-        write_atomically(log, "".join(kept))
+        if self.peers.first:
+            append_line(self.folder, line)
+            self.watch.line(line)
 
     def _diverged(self, what: str, value: float, number: int) -> UserError:
         """What to do when a step has spoilt the weights; they were not saved."""
@@ -306,19 +294,3 @@ def _saved_step(run: Path) -> int | None:
     except UserError:
         return None
     return None if state is None else state.step
-
-
-def _lines(log: Path) -> list[str]:
-    """The whole lines of a log; a kill may have torn the last one."""
-    if not log.exists():
-        return []
-    text = log.read_bytes().decode(errors="replace")
-    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def _step_of(line: str) -> float:
-    """Of a line of the log; infinite for one that is none, so that it is taken out."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf

@@ -1,0 +1,121 @@
+"""What `finetune` says: of the data, of the model, and of what a run has come to."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mlx_suite.finetune.settings import FinetuneSettings
+
+if TYPE_CHECKING:
+    from mlx_suite.finetune.outlook import Outlook
+    from mlx_suite.finetune.prepare import Prepared
+    from mlx_suite.finetune.run import Finished, Plan
+    from mlx_suite.finetune.trainee import Trainee
+    from mlx_suite.training.peers import Peers
+
+PARTS = {"train": "training", "valid": "validation", "test": "testing"}
+
+
+def data_lines(prepared: "Prepared") -> Iterator[tuple[str, str]]:
+    """What was read and what of it is trained, a label and a line each."""
+    for file in prepared.dataset.files:
+        if file.part == "unused":
+            yield "not read", f"{file.name}, which lies beside the training file"
+            continue
+        bad = f", {file.bad:,} bad" if file.bad else ""
+        yield "read", f"{file.name}: {_rows(file.rows)} of {file.format}{bad}, for {PARTS[file.part]}"
+    if prepared.problems:
+        yield "left out", f"{_rows(len({problem.place for problem in prepared.problems}))} with defects"
+    counts = prepared.counts
+    changes = {
+        "dropped": counts.dropped,
+        "truncated": counts.truncated,
+        f"split into {counts.pieces:,}": counts.split,
+    }
+    if any(changes.values()):
+        yield "too long", ", ".join(f"{count:,} {what}" for what, count in changes.items() if count)
+    longest = max(map(len, prepared.train), default=0)
+    if prepared.context is not None and longest > prepared.context:
+        yield (
+            "note",
+            f"the longest example has {longest:,} tokens, and the model was made for {prepared.context:,}: "
+            f"--max-length {prepared.context} finds those beyond",
+        )
+    share = prepared.trained_tokens / max(prepared.tokens, 1)
+    yield (
+        "examples",
+        f"{len(prepared.train):,} to train on, {len(prepared.valid):,} to validate; "
+        f"{prepared.trained_tokens:,} of {prepared.tokens:,} tokens are trained ({share:.0%})",
+    )
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def model_lines(
+    settings: FinetuneSettings,
+    prepared: "Prepared",
+    trainee: "Trainee",
+    plan: "Plan",
+    peers: "Peers",
+    foreseen: "Outlook",
+) -> Iterator[tuple[str, str]]:
+    share = trainee.trained / trainee.total
+    kind = settings.method if settings.method == "full" else f"{settings.method} of rank {settings.rank}"
+    yield "training", f"{trainee.trained:,} of {trainee.total:,} parameters ({share:.2%}), {kind}"
+    for note in trainee.notes:
+        yield "note", note
+    yield "memory", foreseen.verdict
+    if foreseen.savings and foreseen.savings.together:
+        yield "to fit", f"{foreseen.savings.together.flags}; --estimate says more"
+    rows = f"rows of {prepared.row_length} tokens" if settings.batching == "pack" else "examples of one length"
+    step = f"{settings.batch} {rows}" + (f" x {settings.accumulate}" if settings.accumulate > 1 else "")
+    yield "steps", f"{plan.settings.steps:,} of {step}; {plan.per_epoch:,} an epoch, {plan.epochs:.3g} epochs"
+    if peers.size > 1:
+        yield "processes", f"{peers.size} share every batch"
+
+
+def result_lines(settings: FinetuneSettings, finished: "Finished") -> Iterator[tuple[str, str]]:
+    state, folder = finished.state, finished.folder
+    if finished.outcome.stopped:
+        yield "stopped", f"after step {state.step:,} of {finished.plan.settings.steps:,}; the same command goes on"
+        return
+    if state.ended_early:
+        yield "ended", f"early, at step {state.step:,}: no better loss in {settings.patience} evaluations"
+    if state.best_loss is not None and state.best_step == 0:
+        yield "validation", f"{state.best_loss:.4f} before, nats per token; no evaluation was better"
+    elif state.best_loss is not None:
+        before = "" if finished.valid_before is None else f"{finished.valid_before:.4f} before, "
+        yield "validation", f"{before}{state.best_loss:.4f} at best (step {state.best_step:,}), nats per token"
+    yield "tokens", f"{state.tokens:,} trained"
+    what = "model" if settings.method == "full" else "adapter"
+    best = folder / "best"
+    yield what, f"{folder / 'last'}" + (f", the best one {best}" if best.exists() else "")
+    yield (
+        "watched",
+        ", ".join(
+            str(folder / name) for name in ("metrics.jsonl", "samples.md", "loss.png") if (folder / name).exists()
+        ),
+    )
+    if not finished.plotted:
+        yield "no plot", "pip install 'mlx-suite[plots]' draws one"
+    shown = best if best.exists() else folder / "last"
+    if settings.method == "full":
+        yield "try it", f'mlx-suite generate {shown} "…"'
+    else:
+        yield "try it", f'mlx-suite generate {settings.model} "…" --adapter {shown}'
+
+
+def facts_of(finished: "Finished") -> dict[str, Any]:
+    """What `--json` prints."""
+    state = finished.state
+    return {
+        "folder": str(finished.folder),
+        "steps": state.step,
+        "stopped": finished.outcome.stopped,
+        "ended_early": state.ended_early,
+        "trained_tokens": state.tokens,
+        "valid_loss_before": finished.valid_before,
+        "best_valid_loss": state.best_loss,
+        "best_step": state.best_step,
+    }
