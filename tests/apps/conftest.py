@@ -1,5 +1,6 @@
 """What the commands are tried on."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,16 @@ def narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """60 columns, no colours."""
     for name, value in {"COLUMNS": "60", "TERM": "dumb", "NO_COLOR": "1"}.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """On the CPU, without `mx.compile`, which takes a second for each new kernel."""
+    import mlx.core as mx
+
+    usual = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+    mx.set_default_device(usual)

@@ -1,7 +1,6 @@
 """The second half of `make demo`: a family of tasks left out, put in, and counted."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -19,16 +18,7 @@ ROWS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def uncompiled() -> Iterator[None]:
-    import mlx.core as mx
-
-    usual = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
-    mx.set_default_device(usual)
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 @pytest.fixture
