@@ -11,6 +11,8 @@ from mlx.utils import tree_flatten
 
 from mlx_suite.data.batches import Batch, BucketedBatches, PackedBatches
 from mlx_suite.data.rows import Document, pack
+from mlx_suite.modeling.adapter_config import AdapterConfig
+from mlx_suite.modeling.lora import add_adapters
 from mlx_suite.training.learner import Learner
 from mlx_suite.training.loop import make_optimizer
 from mlx_suite.training.neftune import add_noise, document_lengths
@@ -115,6 +117,19 @@ def test_a_compiled_step_drops_other_values_for_another_seed_and_for_each_batch(
     assert losses(2, [first]) != pytest.approx(once, abs=1e-4)
     # The mean of the same batch twice is another number: the second time other values are dropped.
     assert losses(1, [first, first]) != pytest.approx(once, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_compiled_step_of_adapters_that_drop_values_in_blocks_computed_twice_is_the_plain_one(family: str) -> None:
+    steps = []
+    for compiled in (False, True):
+        (mx.enable_compile if compiled else mx.disable_compile)()
+        model = tiny_model(family)
+        add_adapters(model, AdapterConfig(rank=4, dropout=0.2))
+        recompute(model.layers)
+        steps.append(first_step(model, packed(4)))
+    same_step(*steps)
 
 
 # ---- less memory, the same step
