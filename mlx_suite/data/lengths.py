@@ -9,9 +9,9 @@ split      several documents, in which each trained token is trained once
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlx_suite.data.problems import SHOWN, Problem
+from mlx_suite.data.problems import Problem
 from mlx_suite.data.rows import Document
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, shortened
 
 ERROR, DROP, TRUNCATE, SPLIT = "error", "drop", "truncate", "split"
 POLICIES = (ERROR, DROP, TRUNCATE, SPLIT)
@@ -133,11 +133,10 @@ def _pieces(document: Document, length: int, bos_id: int | None) -> list[Documen
 
 def _refusal(named: Sequence[Problem], long: Sequence[Document], max_length: int) -> UserError:
     count, longest = len(long), max(map(len, long))
-    more = [f"and {count - SHOWN:,} more"] if count > SHOWN else []
     what = "One example is" if count == 1 else f"{count:,} examples are"
     return UserError(
         f"{what} longer than {max_length:,} tokens",
         where="--max-length",
         fix=f"give --max-length {longest}, or say what becomes of them: --too-long drop, truncate or split",
-        details=[str(problem) for problem in named[:SHOWN]] + more,
+        details=shortened(named),
     )

@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlx_suite.runtime.errors import UserError
-
-SHOWN = 20
-"""Problems in one error message; the rest are counted."""
+from mlx_suite.runtime.errors import UserError, shortened
 
 
 @dataclass(frozen=True)
@@ -23,17 +20,16 @@ class Problem:
 
 
 def refusal(problems: Sequence[Problem], where: str, *, all_lost: bool = False) -> UserError:
-    """All problems as one error: the first twenty by name, the others counted.
+    """All problems as one error.
 
     `all_lost` says that nothing remains without these rows, so that leaving them out is no way out.
     """
     count = len(problems)
-    more = [f"and {count - SHOWN:,} more"] if count > SHOWN else []
     what = "There is a problem with the data" if count == 1 else f"There are {count:,} problems with the data"
     it, rows = ("it", "this row") if count == 1 else ("them", "these rows")
     return UserError(
         what + (", and nothing is left to train on" if all_lost else ""),
         where=where,
         fix=f"mend {it}" + ("" if all_lost else f", or leave {rows} out with --skip-bad"),
-        details=[str(problem) for problem in problems[:SHOWN]] + more,
+        details=shortened(problems),
     )

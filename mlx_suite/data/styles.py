@@ -208,16 +208,6 @@ class Writer:
         return self.tokenizer.with_one_bos(self.tokenizer.encode_pieces(pieces))
 
 
-def prompt_ids(
-    messages: Sequence[Message], style: str, tokenizer: Tokenizer, template: ChatTemplate | None, context: str = ""
-) -> list[int]:
-    """What a model that was trained in `style` is asked with: the turns so far, and the header of its answer.
-
-    `context` is what the first question is about (Alpaca's `input`).
-    """
-    return Writer(style=style, tokenizer=tokenizer, template=template).ask(messages, context)
-
-
 def _check_whole(pieces: Sequence[Piece], turns: Sequence[Message], template: ChatTemplate) -> None:
     """Raise UserError if a turn that says something is not in the rendered text."""
     written = {piece.owner for piece in pieces if piece.text}

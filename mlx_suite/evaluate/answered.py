@@ -21,11 +21,11 @@ from mlx_suite.data.dataset import read_dataset
 from mlx_suite.data.example import Example
 from mlx_suite.data.faults import Faults, optional_text, required_text
 from mlx_suite.data.formats import detect, read_example, unknown_format
-from mlx_suite.data.problems import SHOWN, Problem
+from mlx_suite.data.problems import Problem
 from mlx_suite.data.record import described
 from mlx_suite.data.records import read_records
 from mlx_suite.data.styles import BLANK_LINE
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, USER
 
@@ -74,12 +74,11 @@ def read_answers(source: str | Path, limit: int | None = None) -> tuple[Answered
     problems = [each for each in found if isinstance(each, Problem)]
     rows = [each for each in found if isinstance(each, Answered)]
     if problems or not rows:
-        more = [f"and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
         raise UserError(
             "The file holds no rows" if not found else f"{len(problems):,} rows are no answered questions",
             where=str(source),
             fix='write {"instruction": …, "answer": …, "reference": …} a line, as mlx-suite judge answer does',
-            details=[str(problem) for problem in problems[:SHOWN]] + more,
+            details=shortened(problems),
         )
     return tuple(rows[:limit])
 

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_suite.engine.step import vocabulary_size
-from mlx_suite.modeling.elementary import logsumexp, softcap
+from mlx_suite.modeling.elementary import softcap
 from mlx_suite.training.head import head_of
+from mlx_suite.training.loss import token_losses
 
 BATCH = 8192
 """Positions that are fed at a time."""
@@ -138,8 +139,7 @@ def _log_probs(
         picked = states[mx.array(index[start : start + step])]
         logits = (picked if head is None else head(picked)).astype(mx.float32)
         wanted = mx.array(targets[start : start + step])
-        chosen = mx.take_along_axis(logits, wanted[:, None], axis=-1).squeeze(-1)
-        parts = (chosen - logsumexp(logits), mx.argmax(logits, axis=-1) == wanted)
+        parts = (-token_losses(logits, wanted), mx.argmax(logits, axis=-1) == wanted)
         mx.eval(parts)
         log_probs.append(np.array(parts[0], dtype=np.float64))
         greedy.append(np.array(parts[1]))

@@ -5,19 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
+from mlx_suite.modeling.config_file import SHARED_KEYS
 from mlx_suite.runtime.errors import UserError
-
-_DIMENSIONS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "rms_norm_eps",
-    "tie_word_embeddings",
-)
 
 
 def model_config(source: Mapping[str, Any], where: str) -> tuple[ModelConfig, tuple[str, ...]]:
@@ -28,7 +17,7 @@ def model_config(source: Mapping[str, Any], where: str) -> tuple[ModelConfig, tu
     if source["model_type"] in OUR_TYPES:
         return ModelConfig.from_dict(source, where), ()
     flat = {**source, **(source.get("text_config") or {})}  # multimodal models nest the language model
-    kept = {"rms_norm_eps": 1e-6} | {name: flat[name] for name in _DIMENSIONS if flat.get(name) is not None}
+    kept = {"rms_norm_eps": 1e-6} | {name: flat[name] for name in SHARED_KEYS if flat.get(name) is not None}
     kind = source["model_type"]
     try:
         config = replace(ModelConfig.from_dict(kept | {"model_type": "llama"}, where), model_type=kind)

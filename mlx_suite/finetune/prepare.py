@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from mlx_suite.data.batches import BucketedBatches, PackedBatches
@@ -55,11 +56,11 @@ class Prepared:
     fingerprint: str
     """Of the data, the template and the tokenizer, to notice when they change between two starts."""
 
-    @property
+    @cached_property
     def trained_tokens(self) -> int:
         return sum(sum(weight > 0 for weight in document.weights[1:]) for document in self.train)
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         return sum(map(len, self.train))
 

@@ -21,6 +21,7 @@ from mlx_suite.data.problems import Problem
 from mlx_suite.data.rows import Document
 from mlx_suite.finetune.prepare import Prepared
 from mlx_suite.finetune.settings import FinetuneSettings
+from mlx_suite.runtime.errors import shortened
 from mlx_suite.text import Tokenizer
 
 TRAINED, TRAINED_SPECIAL, SPECIAL, HEADING = "bold green", "bold green reverse", "cyan", "bold"
@@ -29,7 +30,6 @@ OPEN, CLOSE = "⟦", "⟧"
 SHOWN_TOKENS = 320
 """Of a longer example only the beginning and the end are shown, half of this each."""
 MOST_BINS = 12
-MOST_PROBLEMS = 20
 LABEL = 11
 """Columns of the labels on the left."""
 
@@ -141,10 +141,8 @@ def preview(
     for heading, problems in findings:
         console.print()
         console.print(Text(heading, HEADING))
-        for problem in problems[:MOST_PROBLEMS]:
-            console.print(Padding(Text(str(problem), overflow="fold"), (0, 0, 0, 2), expand=False))
-        if len(problems) > MOST_PROBLEMS:
-            console.print(f"  and {len(problems) - MOST_PROBLEMS:,} more")
+        for line in shortened(problems):
+            console.print(Padding(Text(line, overflow="fold"), (0, 0, 0, 2), expand=False))
 
 
 def findings(settings: FinetuneSettings, prepared: Prepared) -> list[tuple[str, Sequence[Problem]]]:

@@ -18,8 +18,7 @@ from mlx_suite.modeling.run_folder import adapter_folder
 from mlx_suite.modeling.safetensors_header import read_header
 from mlx_suite.modeling.saving import TEMPLATE_FILE
 from mlx_suite.modeling.tied_adapter import EMBEDDING, with_own_head
-from mlx_suite.modeling.weights import shortened
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import staged_folder
 
 __all__ = [

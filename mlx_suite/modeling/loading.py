@@ -14,7 +14,7 @@ from mlx_suite.modeling.llama import Llama
 from mlx_suite.modeling.safetensors_header import read_headers
 from mlx_suite.modeling.weights import DTYPES, as_dtype, evaluate, load_weights, named_parameters
 from mlx_suite.runtime.device import device, weights_dtype
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, shortened
 
 CLASSES: Mapping[str, type[Llama] | type[Gemma2]] = {"llama": Llama, "mistral": Llama, "gemma2": Gemma2}
 
@@ -91,7 +91,7 @@ def _load_by_mlx_lm(folder: Path, config: Mapping[str, Any]) -> nn.Module:
         first, *rest = str(error).splitlines() or [type(error).__name__]
         raise UserError(
             what=f"mlx-lm, which loads {model_type!r} models, cannot load this one: {first}",
-            details=rest[:20] + [f"and {len(rest) - 20} more"] * (len(rest) > 20),
+            details=shortened(rest),
             where=str(folder),
             fix="check that the folder holds a whole checkpoint in a format that mlx-lm reads",
         ) from error

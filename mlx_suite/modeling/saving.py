@@ -23,9 +23,8 @@ from mlx_suite.modeling.weights import (
     named_parameters,
     parameter_shapes,
     quantized_shapes,
-    shortened,
 )
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import staged_folder
 
 GIGABYTE = 1_000_000_000

@@ -22,16 +22,13 @@ from mlx_suite.modeling.quantization import (
 )
 from mlx_suite.modeling.safetensors_header import FETCH_AGAIN, TensorHeader, read_headers
 from mlx_suite.runtime.device import device, weights_dtype
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.memory import human_bytes
 
 FLOATS: Mapping[str, mx.Dtype] = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
 """safetensors' names of the dtypes that dense weights may have."""
 
 DTYPES: Mapping[str, mx.Dtype] = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
-
-MOST_PROBLEMS = 20
-"""How many bad tensors an error lists before it only counts."""
 
 CHUNK_BYTES = 1 << 28
 """Weights are brought into memory in portions of about this size, so that a cast never holds everything twice."""
@@ -163,12 +160,6 @@ def differences(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> li
     ]
     problems += [f"{name} {shape} is no part of the model" for name, shape in found.items() if name not in expected]
     return problems
-
-
-def shortened(problems: list[str]) -> list[str]:
-    """The first problems, and how many more there are."""
-    more = len(problems) - MOST_PROBLEMS
-    return problems if more <= 0 else [*problems[:MOST_PROBLEMS], f"and {more} more"]
 
 
 def _sanitize(model: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,10 @@ command line prints it as one block on stderr and leaves with exit code 2. Our o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+SHOWN = 20
+"""Details of one error that are shown; the rest are counted."""
 
 
 class UserError(Exception):
@@ -38,6 +41,12 @@ class UserError(Exception):
         if self.fix:
             lines.append(_labelled("fix:", self.fix))
         return "\n".join(lines)
+
+
+def shortened(details: Sequence[object]) -> list[str]:
+    """The first details, and how many more there are."""
+    more = len(details) - SHOWN
+    return [*map(str, details[:SHOWN]), *([f"and {more:,} more"] if more > 0 else [])]
 
 
 def _labelled(label: str, text: str) -> str:

@@ -9,7 +9,7 @@ from mlx_suite.modeling.elementary import logsumexp
 
 
 def token_losses(logits: mx.array, targets: mx.array) -> mx.array:
-    """−log p(target) in nats, fp32: logits (B, L, V), targets (B, L) → (B, L)."""
+    """−log p(target) in nats, fp32: logits (…, V), targets (…) → (…)."""
     picked = mx.take_along_axis(logits, targets[..., None], axis=-1).squeeze(-1)
     return logsumexp(logits) - picked.astype(mx.float32)
 

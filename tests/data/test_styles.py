@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_suite.data.styles import STYLES, prompt_ids
+from mlx_suite.data.styles import STYLES, Writer
 from mlx_suite.finetune.settings import CHOICES
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Message, load_chat_template, load_tokenizer
@@ -131,7 +131,7 @@ class TestChat:
         assert "Be brief." not in one.template.render(example.messages)
         made = document(one, example)
         assert one.tokenizer.decode(made.tokens).count("Be brief.") == 1
-        asked = prompt_ids(example.messages[:2], "chat", one.tokenizer, one.template)
+        asked = Writer(style="chat", tokenizer=one.tokenizer, template=one.template).ask(example.messages[:2])
         assert list(made.tokens[: len(asked)]) == asked
 
     def test_a_turn_that_the_template_leaves_out_is_named(self, letters: Family) -> None:
@@ -155,14 +155,15 @@ def test_a_model_is_asked_with_what_stood_before_its_answer_in_training(
     example = said("S: Be brief.", "U: What is it?", "A: The fox.", "U: And this?", "A: The dog.", context="A fox.")
     made = document(one, example, style)
     first = next(place for place, weight in enumerate(made.weights) if weight)
-    asked = prompt_ids(example.messages[:2], style, one.tokenizer, one.template, example.context)
+    writer = Writer(style=style, tokenizer=one.tokenizer, template=one.template)
+    asked = writer.ask(example.messages[:2], example.context)
     assert asked == list(made.tokens[:first])
-    later = prompt_ids(example.messages[:4], style, one.tokenizer, one.template, example.context)
+    later = writer.ask(example.messages[:4], example.context)
     assert later == list(made.tokens[: len(later)]) and made.weights[len(later)] == 1
 
 
 def test_a_model_of_plain_text_without_a_template_is_asked_with_the_text(letters: Family) -> None:
-    asked = prompt_ids([Message("user", "Once upon")], "chat", letters.tokenizer, None)
+    asked = Writer(style="chat", tokenizer=letters.tokenizer).ask([Message("user", "Once upon")])
     assert asked == letters.tokenizer.encode_prompt("Once upon")
 
 
