@@ -83,16 +83,11 @@ def export_gguf(
 def _compare(written: "GGUFExport", folder: Path, adapter: Path | None, quiet: bool) -> "GGUFCheck":
     from mlx_suite.export.gguf import find_template
     from mlx_suite.export.gguf_check import check_gguf
-    from mlx_suite.modeling.adapter import apply_adapter, load_adapter
-    from mlx_suite.modeling.loading import load_model
-    from mlx_suite.text.tokenizer import load_tokenizer
+    from mlx_suite.loading import load
 
     with Console(stderr=True, quiet=quiet).status("comparing with llama.cpp"):
-        model = load_model(folder)
-        if adapter is not None:
-            apply_adapter(model, load_adapter(adapter), where=str(adapter))
-            model.eval()
-        return check_gguf(written.path, model, load_tokenizer(folder), find_template(folder, adapter))
+        model, tokenizer = load(folder, adapter=adapter)
+        return check_gguf(written.path, model, tokenizer, find_template(folder, adapter))
 
 
 def _record(written: "GGUFExport", found: "GGUFCheck | None") -> dict[str, Any]:

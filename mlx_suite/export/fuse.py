@@ -21,11 +21,11 @@ from mlx_suite.export.probe import Distance, distance, logits_of, vocabulary_of
 from mlx_suite.modeling.adapter import apply_adapter, load_adapter, template_beside
 from mlx_suite.modeling.config_file import read_config
 from mlx_suite.modeling.dora import DoRALinear, dense_weight
-from mlx_suite.modeling.loading import load_model
+from mlx_suite.modeling.loading import load_model, stored_dtype
 from mlx_suite.modeling.lora import adapted_layers, base_layer
 from mlx_suite.modeling.quantization import LayerQuantization, quantized_layers
 from mlx_suite.modeling.saving import refuse_other_folder, save_model
-from mlx_suite.modeling.weights import DTYPES, as_dtype, cast, named_parameters
+from mlx_suite.modeling.weights import as_dtype, cast, named_parameters
 from mlx_suite.runtime.errors import UserError
 
 MOST_LOST = 0.9
@@ -75,7 +75,7 @@ def fuse_checkpoint(
     refuse_other_folder(out)
     model = load_model(model_folder, dequantize=dequantize)
     adapter = load_adapter(adapter_folder)
-    target = as_dtype(dtype) if dtype else stored_dtype(model_folder)
+    target = as_dtype(dtype) if dtype else stored_dtype(model_folder) or mx.float32
     config = read_config(model_folder)
     vocabulary = vocabulary_of(config)
     before = logits_of(model, vocabulary)
@@ -134,13 +134,6 @@ def merged_weight(layer: nn.Module) -> mx.array:
     weight = dense_weight(base_layer(layer))
     merged: mx.array = weight + (product if "embedding" in layer else product.T).astype(mx.float32)
     return merged
-
-
-def stored_dtype(folder: Path) -> mx.Dtype:
-    """The dtype of a checkpoint's dense weights, as its config says; float32 where it does not."""
-    config = read_config(folder)
-    name = str(config.get("dtype") or config.get("torch_dtype")).rpartition(".")[2]
-    return DTYPES.get(name, mx.float32)
 
 
 def _pack(base: nn.Module, weight: mx.array) -> None:

@@ -5,12 +5,12 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_suite.export.fuse import stored_dtype
 from mlx_suite.export.probe import Distance, distance, logits_of, vocabulary_of
 from mlx_suite.modeling.config_file import read_config
-from mlx_suite.modeling.loading import load_model
+from mlx_suite.modeling.loading import load_model, stored_dtype
 from mlx_suite.modeling.quantization import quantized_layers
 from mlx_suite.modeling.safetensors_header import read_headers
 from mlx_suite.modeling.saving import refuse_other_folder, save_model
@@ -59,7 +59,7 @@ def quantize_checkpoint(folder: Path, out: Path, *, bits: int = 4, group_size: i
             fix="name the model it was made from",
         )
     # In the dtype of the files also on a CPU, so that scales and biases are what mlx-lm's are.
-    model = load_model(folder, dtype=stored_dtype(folder), dequantize=False)
+    model = load_model(folder, dtype=stored_dtype(folder) or mx.float32, dequantize=False)
     vocabulary = vocabulary_of(config)
     dense = logits_of(model, vocabulary)
     left = _divides_nothing(model, group_size)

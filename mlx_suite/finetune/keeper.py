@@ -9,9 +9,8 @@ from mlx_suite.finetune.samples import render_samples, write_samples
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.finetune.trainee import Trainee
 from mlx_suite.modeling.adapter import save_adapter
-from mlx_suite.modeling.config_file import read_config
+from mlx_suite.modeling.loading import stored_dtype
 from mlx_suite.modeling.saving import save_model
-from mlx_suite.modeling.weights import DTYPES
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.text import Message
 
@@ -54,10 +53,8 @@ class Keeper:
         """The adapter as `name`, or the whole model in the precision it came in."""
         folder, model = self.run / name, self.trainee.model
         if self.trainee.adapter is None:
-            config = read_config(self.prepared.folder)
-            dtype = config.get("dtype") or config.get("torch_dtype")
-            known = DTYPES.get(str(dtype).rpartition(".")[2])
-            save_model(folder, model, dtype=known, tokenizer_from=self.prepared.folder, chat_template=self._template)
+            base = self.prepared.folder
+            save_model(folder, model, dtype=stored_dtype(base), tokenizer_from=base, chat_template=self._template)
         else:
             save_adapter(folder, model, self.trainee.adapter, self.settings.model, self._template)
 

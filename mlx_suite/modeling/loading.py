@@ -57,6 +57,13 @@ def load_model(
     return model
 
 
+def stored_dtype(folder: Path | str) -> mx.Dtype | None:
+    """The dtype of a checkpoint's dense weights, as its config says; None where it does not."""
+    config = read_config(Path(folder))
+    name = str(config.get("dtype") or config.get("torch_dtype")).rpartition(".")[2]
+    return DTYPES.get(name)
+
+
 def get_model_classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
     """For mlx-lm's loader: `mlx_lm.utils.load_model(path, get_model_classes=get_model_classes)`.
 
