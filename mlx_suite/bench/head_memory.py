@@ -15,8 +15,8 @@ import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 
+from mlx_suite.modeling.head import Head, Matrix
 from mlx_suite.training.cut_cross_entropy import head_loss
-from mlx_suite.training.head import Head, Matrix
 
 Numbers = npt.NDArray[Any]
 

@@ -24,9 +24,9 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from mlx_suite.engine import Engine, Program, Request, Sampling
 from mlx_suite.engine.context import context_length
+from mlx_suite.engine.token_scores import Window, cut_windows, score_windows
 from mlx_suite.evaluate.passages import prefix_of
 from mlx_suite.evaluate.text_stops import write_until
-from mlx_suite.evaluate.token_scores import Window, cut_windows, score_windows
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, fold_system

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlx_suite.engine.token_scores import Window, cut_windows, score_windows
 from mlx_suite.evaluate.passages import ANSWERS, TEXT, Passage, read_passages, text_passage
 from mlx_suite.evaluate.perplexity import PassageLoss, Perplexity, measure
-from mlx_suite.evaluate.token_scores import Window, cut_windows, score_windows
 from tests.evaluate.conftest import Loaded
 from tests.modeling.tiny import tiny_model
 

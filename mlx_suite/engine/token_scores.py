@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_suite.engine.step import vocabulary_size
-from mlx_suite.modeling.elementary import softcap
-from mlx_suite.training.head import head_of
-from mlx_suite.training.loss import token_losses
+from mlx_suite.modeling.elementary import logsumexp
+from mlx_suite.modeling.head import head_function
 
 BATCH = 8192
 """Positions that are fed at a time."""
@@ -130,7 +129,7 @@ def _log_probs(
     model: Any, fed: mx.array, index: npt.NDArray[np.int64], targets: npt.NDArray[np.int32], most: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Of `targets` (M,) at the flat positions `index` (M,) of `fed` (B, L)."""
-    head = _head(model)
+    head = head_function(model)
     body = model(fed) if head is None else model.model(fed)  # (B, L, V) or (B, L, d)
     states = body.reshape(-1, body.shape[-1])
     step = max(1, most // vocabulary_size(model))
@@ -139,19 +138,9 @@ def _log_probs(
         picked = states[mx.array(index[start : start + step])]
         logits = (picked if head is None else head(picked)).astype(mx.float32)
         wanted = mx.array(targets[start : start + step])
-        parts = (-token_losses(logits, wanted), mx.argmax(logits, axis=-1) == wanted)
+        log_prob = mx.take_along_axis(logits, wanted[:, None], axis=-1).squeeze(-1) - logsumexp(logits)
+        parts = (log_prob, mx.argmax(logits, axis=-1) == wanted)
         mx.eval(parts)
         log_probs.append(np.array(parts[0], dtype=np.float64))
         greedy.append(np.array(parts[1]))
     return np.concatenate(log_probs), np.concatenate(greedy)
-
-
-def _head(model: Any) -> Callable[[mx.array], mx.array] | None:
-    """From hidden states to logits; None for a model whose parts are not known, which then gives all its logits."""
-    if callable(getattr(model, "head", None)):
-        return model.head
-    known = head_of(model)
-    if known is None:
-        return None
-    layer, cap = model.lm_head if "lm_head" in model else model.model.embed_tokens.as_linear, known.cap
-    return layer if cap is None else lambda hidden: softcap(layer(hidden), cap)

@@ -18,6 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_suite.modeling.dora import SMALLEST, DoRALinear
+from mlx_suite.modeling.elementary import softcap
 
 Arrays = dict[str, mx.array]
 
@@ -130,6 +131,21 @@ def head_of(model: nn.Module) -> Head | None:
     layer = model.lm_head if "lm_head" in model else model.model.embed_tokens
     parts = _parts(layer)
     return None if parts is None else replace(parts, cap=_cap(model))
+
+
+def head_function(model: nn.Module) -> Callable[[mx.array], mx.array] | None:
+    """From hidden states `model.model(tokens, cache)` (…, d) to logits (…, V).
+
+    None for a model whose parts are not known; such a model gives all its logits or none.
+    """
+    if callable(getattr(model, "head", None)):
+        head: Callable[[mx.array], mx.array] = model.head
+        return head
+    known = head_of(model) if isinstance(model, nn.Module) else None
+    if known is None:
+        return None
+    layer, cap = model.lm_head if "lm_head" in model else model.model.embed_tokens.as_linear, known.cap
+    return layer if cap is None else lambda hidden: softcap(layer(hidden), cap)
 
 
 def _is_known(model: nn.Module) -> bool:
