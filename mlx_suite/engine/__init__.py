@@ -2,18 +2,23 @@
 
 from mlx_suite.engine.engine import Counts, Engine
 from mlx_suite.engine.program import (
+    Aside,
     Choose,
     Chosen,
     Done,
     Given,
     Program,
+    Query,
+    Reply,
     Request,
+    Rewind,
     Sample,
     Sampling,
     Written,
 )
 
 __all__ = [
+    "Aside",
     "Choose",
     "Chosen",
     "Counts",
@@ -21,7 +26,10 @@ __all__ = [
     "Engine",
     "Given",
     "Program",
+    "Query",
+    "Reply",
     "Request",
+    "Rewind",
     "Sample",
     "Sampling",
     "Written",

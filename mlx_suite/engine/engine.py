@@ -1,8 +1,8 @@
 """Generation: a fixed set of slots that decode in lock step, each walking its own program.
 
 When a program's sampled text ends, what it gives next is fed into the same slot, on the same keys and values:
-nothing is prefilled twice. The start that programs share (Magpie's header) is computed once and restored into every
-slot that takes a new program. A step is launched before the tokens of the one before are read, so the device does
+nothing is prefilled twice. The starts that programs share (Magpie's headers) are computed once and restored into
+every slot that takes a new program. A step is launched before the tokens of the one before are read, so the device does
 not wait for Python.
 
 Shapes: S slots, V vocabulary.
@@ -10,18 +10,21 @@ Shapes: S slots, V vocabulary.
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, cast
 
 import mlx.core as mx
 
-from mlx_suite.engine.program import Choose, Done, Request, Sample
-from mlx_suite.engine.scoring import label_log_probs
+from mlx_suite.engine.program import Aside, Choose, Done, Request, Sample
+from mlx_suite.engine.scoring import label_log_probs, replies
 from mlx_suite.engine.slots import Row, SlotCache, slot_caches
 from mlx_suite.engine.step import GREEDY, Feed, Stepper
 from mlx_suite.engine.walker import Walker
 
 RIDE = 16
 """Given text of up to this many tokens rides along, one token per step; longer text is prefilled in chunks."""
+PREFIX_TOKENS = 2048
+"""Given starts are kept up to this many tokens, the last one however long it is."""
 CHUNK = 512
 """Tokens of a prefill chunk: enough to keep a GPU busy, few enough to bound the attention scores."""
 
@@ -34,6 +37,8 @@ class Counts:
     """Tokens fed in chunks."""
     ridden: int = 0
     """Given tokens fed one per step."""
+    aside: int = 0
+    """Tokens of questions asked aside."""
     sampled: int = 0
     """Tokens the model wrote, stop tokens included."""
     steps: int = 0
@@ -72,12 +77,14 @@ class Engine:
     def __init__(self, model: Any, *, slots: int = 16, context: int = 8192) -> None:
         self.model, self.slots, self.context = model, slots, context
         self.counts = Counts()
-        self.prefix: Prefix | None = None
+        self.prefixes: list[Prefix] = []
+        """The latest used first."""
         self._open_slots()
 
     def _open_slots(self) -> None:
         self.caches: list[SlotCache] = slot_caches(self.model, self.slots)
         self.stepper = Stepper(self.model, self.caches)
+        self.window = min((cache.window for cache in self.caches if cache.window is not None), default=None)
         self.walkers: list[Walker | None] = [None] * self.slots
         self.held: list[list[int]] = [[] for _ in self.walkers]
         """Per free slot, the tokens whose keys and values it still holds."""
@@ -124,7 +131,7 @@ class Engine:
                 request = next(waiting, None)
                 if request is None:
                     return None
-                walker = Walker(request, self.context)
+                walker = Walker(request, self.context, self.window)
                 self.walkers[slot] = walker
                 if not walker.ended:
                     self._enter(slot, walker)
@@ -135,19 +142,32 @@ class Engine:
         """Rewind the slot to what it holds of the program's given start and compute the rest of it."""
         start = walker.pending[:-1]
         kept = self._shared(start, self.held[slot])
-        saved = self._shared(start, self.prefix.tokens) if self.prefix is not None else 0
-        if self.prefix is not None and saved > kept:
+        saved, prefix = self._nearest(start)
+        if prefix is not None and saved > kept:
             self._reserve(saved)
-            for cache, layer in zip(self.caches, self.prefix.layers, strict=True):
+            for cache, layer in zip(self.caches, prefix.layers, strict=True):
                 cache.restore(slot, saved, [each[:, :, :saved] for each in layer])
             kept = saved
+            self._keep(prefix)
         walker.fed = kept
         if kept < len(start):
             self._prefill(slot, walker)
             # Copies: a slice would keep the whole of the caches' memory.
             layers = [[mx.contiguous(each) for each in cache.held(slot, len(start))] for cache in self.caches]
             mx.eval(layers)
-            self.prefix = Prefix(tokens=start, layers=layers)
+            self._keep(Prefix(tokens=start, layers=layers))
+
+    def _nearest(self, start: list[int]) -> tuple[int, Prefix | None]:
+        """The kept start that shares most with `start`, and how many tokens it shares."""
+        found = [(self._shared(start, each.tokens), each) for each in self.prefixes]
+        return max(found, key=lambda pair: pair[0], default=(0, None))
+
+    def _keep(self, prefix: Prefix) -> None:
+        """Put a start in front of those that are kept, and let go of the last ones."""
+        others = [each for each in self.prefixes if each is not prefix]
+        sums = accumulate(len(each.tokens) for each in (prefix, *others))
+        room = sum(total <= PREFIX_TOKENS for total in sums)
+        self.prefixes = [prefix, *others][: max(1, room)]
 
     def _shared(self, start: list[int], held: list[int]) -> int:
         """How many tokens of `start` keys and values of `held` can serve; a ring that has turned cannot go back."""
@@ -173,18 +193,14 @@ class Engine:
             walker = self.walkers[slot]
             if walker is None:
                 continue
-            while isinstance(walker.active, Choose):
+            while isinstance(walker.active, Choose | Aside):
                 self._prefill(slot, walker)
-                walker.chose(
-                    label_log_probs(
-                        self.model,
-                        self.caches,
-                        slot,
-                        walker.fed,
-                        walker.pending[0],
-                        walker.active.labels,
-                    )
-                )
+                held = self.model, self.caches, slot, walker.fed, walker.pending[0]
+                if isinstance(walker.active, Choose):
+                    walker.chose(label_log_probs(*held, walker.active.labels))
+                else:
+                    self.counts.aside += sum(len(query.tokens) for query in walker.active.queries)
+                    walker.advance(replies(*held, walker.active.queries))
             if walker.ended:
                 self._leave(slot, walker)
                 yield walker.done()
@@ -234,7 +250,7 @@ class Engine:
                 Feed(
                     token=token,
                     position=position,
-                    seed=walker.request.seed,
+                    seed=walker.request.seed + (walker.active.salt << 48),
                     sampling=walker.active.sampling if draws else GREEDY,
                     first=walker.fed == walker.start,
                 )

@@ -17,6 +17,9 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 Reason = Literal["stop", "limit", "context"]
 """Why sampled text ended: a stop token, the segment's limit, or the end of the model's context."""
 
@@ -51,6 +54,8 @@ class Sample:
     limit: int
     stop: frozenset[int]
     sampling: Sampling = field(default_factory=Sampling)
+    salt: int = 0
+    """Another number gives another text at the same place: for trying again."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,35 @@ class Choose:
     """The label (a token sequence) with the highest log-probability. Its result is `Chosen`."""
 
     labels: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Something asked aside."""
+
+    tokens: tuple[int, ...]
+    """What is fed behind the sequence so far; at least one."""
+    labels: tuple[tuple[int, ...], ...] = ()
+    """What may follow; none where only the state is wanted."""
+    state: bool = False
+    """Whether the hidden state behind the last token is wanted, of models whose parts are known (`modeling.head`)."""
+
+
+@dataclass(frozen=True)
+class Aside:
+    """Questions to the sequence so far, all in one forward pass, which leaves it as it was.
+
+    Its result is a `Reply` for each; None where the context has no room for the longest.
+    """
+
+    queries: tuple[Query, ...]
+
+
+@dataclass(frozen=True)
+class Rewind:
+    """Forget all but the first `length` tokens of the sequence. Its result is None."""
+
+    length: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +113,19 @@ class Chosen:
     """Of each whole label behind the sequence so far, in nats."""
 
 
-Segment = Given | Sample | Choose
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a `Query` became."""
+
+    index: int | None
+    """Of the most probable label; None without labels."""
+    log_probs: tuple[float, ...]
+    """Of each whole label, in nats."""
+    state: npt.NDArray[np.float32] | None = None
+    """(d,), final norm applied."""
+
+
+Segment = Given | Sample | Choose | Aside | Rewind
 Program = Generator[Segment, Any, Any]
 
 

@@ -1,36 +1,115 @@
-"""Log-probabilities of labels behind a slot's text, all labels in one pass.
+"""Questions to what a slot holds: log-probabilities of labels and hidden states, all in one pass that leaves no trace.
 
-Shapes: N labels, T tokens of the longest, V vocabulary.
+Labels that begin alike share their rows, and only the positions that predict a label go through the head: five
+questions with single-token labels cost five rows and five lines of logits.
+
+Shapes: N rows, T tokens of the longest, M positions that are looked at, d hidden size, V vocabulary.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
+from mlx_suite.engine.program import Query, Reply
 from mlx_suite.engine.slots import Peek, SlotCache
 from mlx_suite.modeling.elementary import logsumexp
+from mlx_suite.modeling.head import head_function
+
+Place = tuple[int, int]
+"""Row and column of a position."""
 
 
 def label_log_probs(
-    model: Any,
-    caches: Sequence[SlotCache],
-    slot: int,
-    position: int,
-    last: int,
-    labels: Sequence[Sequence[int]],
-) -> list[float]:
-    """log p(label | text) in nats, summed over a label's tokens.
+    model: Any, caches: Sequence[SlotCache], slot: int, position: int, last: int, labels: Sequence[Sequence[int]]
+) -> tuple[float, ...]:
+    """log p(label | text) in nats, summed over a label's tokens; arguments as in `replies`."""
+    [reply] = replies(model, caches, slot, position, last, [Query(tokens=(), labels=tuple(map(tuple, labels)))])
+    return reply.log_probs
 
-    The slot holds `position` tokens; `last` is the one behind them, whose output predicts a label's first token.
+
+def replies(
+    model: Any, caches: Sequence[SlotCache], slot: int, position: int, last: int, queries: Sequence[Query]
+) -> tuple[Reply, ...]:
+    """What the model says to each query behind a slot's text.
+
+    The slot holds `position` tokens; `last` is the one behind them, whose output predicts what comes first.
     """
-    assert labels and all(labels), "a label has at least one token"
-    longest = max(map(len, labels))
+    rows: list[tuple[int, ...]] = []
+    wanted: list[list[list[tuple[Place, int]]]] = []  # per query and label: where each of its tokens is predicted
+    ends: list[Place] = []
+    for query in queries:
+        assert all(query.labels), "a label has at least one token"
+        assert query.labels or query.state, "a query wants labels or a state"
+        first = len(rows)
+        contexts = _contexts(query.labels)
+        rows += [(last, *query.tokens, *context) for context in contexts]
+        ends.append((first, len(query.tokens)))
+        wanted.append([_places(label, contexts, first, len(query.tokens)) for label in query.labels])
+    hidden, head = _forward(model, caches, slot, position, rows)
+    log_probs = _log_probs(hidden, head, [each for labels in wanted for places in labels for each in places])
+    states = _states(hidden, head, [end for query, end in zip(queries, ends, strict=True) if query.state])
+    found = []
+    for query, labels in zip(queries, wanted, strict=True):
+        sums = tuple(sum(next(log_probs) for _ in places) for places in labels)
+        best = max(range(len(sums)), key=sums.__getitem__) if sums else None
+        found.append(Reply(index=best, log_probs=sums, state=next(states) if query.state else None))
+    return tuple(found)
+
+
+def room(query: Query) -> int:
+    """Tokens for which the context must have room."""
+    return len(query.tokens) + max(map(len, query.labels), default=0)
+
+
+def _contexts(labels: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """What must be fed so that every label's last token is predicted: no context is the beginning of another."""
+    contexts = sorted({tuple(label[:-1]) for label in labels} or {()})
+    following = [*contexts[1:], ()]
+    return [each for each, after in zip(contexts, following, strict=True) if after[: len(each)] != each or not after]
+
+
+def _places(
+    label: Sequence[int], contexts: Sequence[tuple[int, ...]], first: int, start: int
+) -> list[tuple[Place, int]]:
+    """Where each token of a label is predicted, and the token."""
+    row = next(i for i, context in enumerate(contexts) if context[: len(label) - 1] == tuple(label[:-1]))
+    return [((first + row, start + i), token) for i, token in enumerate(label)]
+
+
+def _forward(
+    model: Any, caches: Sequence[SlotCache], slot: int, position: int, rows: Sequence[Sequence[int]]
+) -> tuple[mx.array, Any]:
+    """Hidden states (N, T, d) and the head for them; of a model whose parts are not known, logits and None."""
+    longest = max(map(len, rows))
     # Padding comes last, where causal attention hides it from all that counts.
-    padded = [list(label) + [0] * (longest - len(label)) for label in labels]
-    fed = mx.array([[last, *label[:-1]] for label in padded])  # (N, T)
-    logits = model(fed, cache=[Peek(cache, slot, position) for cache in caches])  # (N, T, V)
-    targets = mx.array(padded)[..., None]
-    log_probs = mx.take_along_axis(logits, targets, axis=-1).squeeze(-1).astype(mx.float32) - logsumexp(logits)
-    real = mx.array([[i < len(label) for i in range(longest)] for label in labels])
-    return cast(list[float], mx.where(real, log_probs, 0.0).sum(axis=-1).tolist())
+    fed = mx.array([[*row] + [0] * (longest - len(row)) for row in rows])  # (N, T)
+    peeks = [Peek(cache, slot, position) for cache in caches]
+    head = head_function(model)
+    return (model(fed, cache=peeks), None) if head is None else (model.model(fed, cache=peeks), head)
+
+
+def _log_probs(hidden: mx.array, head: Any, wanted: Sequence[tuple[Place, int]]) -> Any:
+    """The log-probability of each wanted token, in order."""
+    if not wanted:
+        return iter(())
+    columns = hidden.shape[1]
+    places = sorted({place for place, _ in wanted})
+    number = {place: i for i, place in enumerate(places)}
+    picked = hidden.reshape(-1, hidden.shape[-1])[mx.array([row * columns + column for row, column in places])]
+    logits = (picked if head is None else head(picked)).astype(mx.float32)  # (M, V)
+    lines = mx.array([number[place] for place, _ in wanted])
+    tokens = mx.array([token for _, token in wanted])
+    log_probs: Any = (logits[lines, tokens] - logsumexp(logits)[lines]).tolist()
+    return iter(log_probs)
+
+
+def _states(hidden: mx.array, head: Any, ends: Sequence[Place]) -> Any:
+    """The hidden states at `ends`, in order."""
+    if not ends:
+        return iter(())
+    assert head is not None, "the hidden states of this model are not known"
+    columns = hidden.shape[1]
+    flat = mx.array([row * columns + column for row, column in ends])
+    return iter(np.array(hidden.reshape(-1, hidden.shape[-1])[flat].astype(mx.float32)))

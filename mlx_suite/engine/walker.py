@@ -2,20 +2,33 @@
 
 from typing import Any
 
-from mlx_suite.engine.program import Choose, Chosen, Done, Given, Reason, Request, Sample, Written
+from mlx_suite.engine.program import (
+    Aside,
+    Choose,
+    Chosen,
+    Done,
+    Given,
+    Reason,
+    Reply,
+    Request,
+    Rewind,
+    Sample,
+    Written,
+)
+from mlx_suite.engine.scoring import room
 from mlx_suite.runtime.errors import UserError
 
 
 class Walker:
-    """Steps a program through its segments. It is always at a `Sample`, at a `Choose`, or at its end."""
+    """Steps a program through its segments. It always waits for the model, or is at its end."""
 
-    def __init__(self, request: Request, context: int) -> None:
-        self.request, self.context = request, context
+    def __init__(self, request: Request, context: int, window: int | None = None) -> None:
+        self.request, self.context, self.window = request, context, window
         self.sequence: list[int] = []
         """Every token so far, given and sampled, stop tokens included."""
         self.fed = 0
         """Tokens fed to the model. One more than are known while a sampled token is fed before it has been read."""
-        self.active: Sample | Choose | None = None
+        self.active: Sample | Choose | Aside | None = None
         self.segment = 0
         """Counts the segments, so that a token drawn for one is not taken for the next."""
         self.start = 0
@@ -32,7 +45,7 @@ class Walker:
         """Known tokens that have not been fed."""
         return self.sequence[self.fed :]
 
-    def advance(self, outcome: Written | Chosen | None) -> None:
+    def advance(self, outcome: Written | Chosen | tuple[Reply, ...] | None) -> None:
         """Hand the program what its last segment became and go on to the next that needs the model."""
         self.segment += 1
         self.active = None
@@ -45,6 +58,8 @@ class Walker:
             outcome = None
             if isinstance(segment, Given):
                 self.sequence += segment.tokens
+            elif isinstance(segment, Rewind):
+                self.rewind(segment.length)
             elif isinstance(segment, Sample) and segment.limit < 1:
                 outcome = Written(tokens=(), reason="limit")
             elif len(self.sequence) + _least_room(segment) > self.context:
@@ -56,9 +71,18 @@ class Walker:
         # What follows is decided by the output of the last token: if it was fed before, it is fed again.
         self.fed = min(self.fed, len(self.sequence) - 1)
 
-    def no_room(self, segment: Sample | Choose) -> Written:
+    def rewind(self, length: int) -> None:
+        """Forget what is behind the first `length` tokens; of a ring that has turned nothing can be kept."""
+        assert 0 < length <= len(self.sequence), "a rewind leaves a part of the sequence"
+        del self.sequence[length:]
+        turned = self.window is not None and self.fed >= self.window
+        self.fed = 0 if turned else min(self.fed, length)
+
+    def no_room(self, segment: Sample | Choose | Aside) -> Written | None:
         if isinstance(segment, Sample):
             return Written(tokens=(), reason="context")
+        if isinstance(segment, Aside):
+            return None
         raise UserError(
             what=f"no room to choose a label: the text has {len(self.sequence)} tokens",
             where=f"a context of {self.context} tokens",
@@ -79,17 +103,19 @@ class Walker:
             reason: Reason = "limit" if count == sample.limit else "context"
             self.advance(Written(tokens=tuple(self.sequence[self.start :]), reason=reason))
 
-    def chose(self, log_probs: list[float]) -> None:
+    def chose(self, log_probs: tuple[float, ...]) -> None:
         """Take the most probable label into the sequence."""
         choose = self.active
         assert isinstance(choose, Choose)
         index = max(range(len(log_probs)), key=log_probs.__getitem__)
         self.sequence += choose.labels[index]
-        self.advance(Chosen(index=index, log_probs=tuple(log_probs)))
+        self.advance(Chosen(index=index, log_probs=log_probs))
 
     def done(self) -> Done:
         return Done(request=self.request, result=self.result)
 
 
-def _least_room(segment: Sample | Choose) -> int:
-    return 1 if isinstance(segment, Sample) else max(len(label) for label in segment.labels)
+def _least_room(segment: Sample | Choose | Aside) -> int:
+    if isinstance(segment, Aside):
+        return max(map(room, segment.queries))
+    return 1 if isinstance(segment, Sample) else max(map(len, segment.labels))

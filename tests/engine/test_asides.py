@@ -1,0 +1,142 @@
+"""Questions asked aside leave no trace and answer as a whole pass would; a rewound row goes on as a fresh one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_suite.engine import Aside, Engine, Given, Program, Query, Request, Rewind, Sample, Sampling
+from mlx_suite.engine.engine import PREFIX_TOKENS
+from tests.engine.small_models import GREEDY, one_text, prompt_of, results, small_llama, written_by_mlx_lm
+from tests.engine.test_scoring import LABELS, MODELS, log_probs
+
+QUERIES = (
+    Query(tokens=(50, 51, 52), labels=LABELS),
+    Query(tokens=(53,), labels=((9,), (10,))),
+    Query(tokens=(54, 55), state=True),
+    Query(tokens=(50, 51), labels=((3, 4), (3, 5), (6,)), state=True),
+)
+
+
+def hidden_state(model: Any, text: Sequence[int]) -> Any:
+    """The last hidden state of a whole forward pass."""
+    return np.array(model.model(mx.array([list(text)]))[0, -1])
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_asides_are_those_of_a_whole_forward_pass_and_the_text_goes_on_as_if_nothing_had_been_asked(
+    kind: str, count: int
+) -> None:
+    model = MODELS[kind]()
+
+    def program(prompt: tuple[int, ...]) -> Program:
+        yield Given(prompt)
+        text = yield Sample(limit=count, stop=frozenset(), sampling=GREEDY)
+        replies = yield Aside(QUERIES)
+        rest = yield Sample(limit=12, stop=frozenset(), sampling=GREEDY)
+        return text.tokens, replies, rest.tokens
+
+    prompts = [prompt_of(6 + i, seed=i) for i in range(4)]
+    requests = [Request(program=program(prompt), seed=i) for i, prompt in enumerate(prompts)]
+    for done in Engine(model, slots=3).run(requests):
+        text, replies, rest = done.result
+        sequence = (*prompts[done.request.seed], *text)
+        for query, reply in zip(QUERIES, replies, strict=True):
+            asked = (*sequence, *query.tokens)
+            assert reply.log_probs == pytest.approx(log_probs(model, asked, query.labels), abs=1e-4)
+            if query.labels:
+                assert reply.index == max(range(len(query.labels)), key=reply.log_probs.__getitem__)
+            if query.state:
+                assert reply.state == pytest.approx(hidden_state(model, asked), abs=1e-4)
+        assert [reply.state is not None for reply in replies] == [False, False, True, True]
+        assert rest == written_by_mlx_lm(model, sequence, 12)
+
+
+def test_an_aside_without_room_is_answered_by_none() -> None:
+    def program() -> Program:
+        yield Given(prompt_of(14))
+        return (yield Aside(QUERIES[:2])), (yield Aside(QUERIES[1:2]))
+
+    (done,) = Engine(small_llama(), slots=1, context=16).run([Request(program=program())])
+    nothing, answered = done.result
+    assert nothing is None
+    assert len(answered) == 1
+
+
+def test_what_is_asked_aside_is_counted() -> None:
+    def program() -> Program:
+        yield Given((1, 2))
+        yield Aside(QUERIES)
+
+    engine = Engine(small_llama(), slots=1)
+    list(engine.run([Request(program=program()), Request(program=program())]))
+    assert engine.counts.aside == 2 * (3 + 1 + 2 + 2)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("count", [2, 30])
+@pytest.mark.parametrize("given", [2, 40])
+def test_behind_a_rewind_the_row_is_what_it_would_have_been_from_the_start(kind: str, count: int, given: int) -> None:
+    model = MODELS[kind]()
+    cleaned = prompt_of(given, seed=9)
+
+    def program(prompt: tuple[int, ...]) -> Program:
+        yield Given(prompt)
+        yield Sample(limit=count, stop=frozenset(), sampling=GREEDY)
+        yield Rewind(len(prompt))
+        yield Given(cleaned)
+        replies = yield Aside(QUERIES[:1])
+        rest = yield Sample(limit=12, stop=frozenset(), sampling=GREEDY)
+        return replies, rest.tokens
+
+    prompts = [prompt_of(6 + i, seed=i) for i in range(4)]
+    requests = [Request(program=program(prompt), seed=i) for i, prompt in enumerate(prompts)]
+    for done in Engine(model, slots=3).run(requests):
+        (reply,), rest = done.result
+        sequence = (*prompts[done.request.seed], *cleaned)
+        assert rest == written_by_mlx_lm(model, sequence, 12)
+        assert reply.log_probs == pytest.approx(log_probs(model, (*sequence, 50, 51, 52), LABELS), abs=1e-4)
+
+
+def test_another_salt_tries_the_same_place_again() -> None:
+    def program(*salts: int) -> Program:
+        texts = []
+        for salt in salts:
+            yield Given((5, 6))
+            written = yield Sample(limit=8, stop=frozenset(), sampling=Sampling(temperature=1.0), salt=salt)
+            texts.append(written.tokens)
+            yield Rewind(1)
+        return texts
+
+    def texts(*salts: int) -> list[tuple[int, ...]]:
+        (done,) = Engine(small_llama(), slots=1).run([Request(program=program(*salts), seed=3)])
+        found: list[tuple[int, ...]] = done.result
+        return found
+
+    first, *others = texts(0)
+    assert not others
+    assert texts(0, 1)[0] == first
+    again = texts(1)[0]
+    assert again != first
+    assert texts(1)[0] == again
+
+
+def test_several_headers_are_each_computed_once() -> None:
+    headers = [prompt_of(20, seed=seed) for seed in range(3)]
+    sample = Sample(limit=4, stop=frozenset())
+    engine = Engine(small_llama(), slots=2)
+    requests = [Request(program=one_text(headers[i % 3], sample), seed=i) for i in range(30)]
+    assert len(results(engine.run(requests))) == 30
+    assert engine.counts.prefilled == 3 * 19
+
+
+def test_old_headers_are_let_go_and_the_newest_is_kept_however_long() -> None:
+    engine = Engine(small_llama(), slots=1, context=3 * PREFIX_TOKENS)
+    sample = Sample(limit=1, stop=frozenset())
+    for length in (100, 200, PREFIX_TOKENS + 500):
+        list(engine.run([Request(program=one_text(prompt_of(length, seed=length), sample))]))
+        assert len(engine.prefixes[0].tokens) == length - 1
+    assert len(engine.prefixes) == 1
