@@ -1,0 +1,121 @@
+"""Questions about a conversation that are answered by a label: Magpie's tags (arXiv 2406.08464, section 3).
+
+They are asked as a user would ask them, behind the conversation:
+
+    user: What is 2 + 2?          user: What is 2 + 2?
+    assistant: Yes?               assistant: 4
+    user: Category?               user: Is this answer good?
+    assistant: Math               assistant: excellent
+
+`listening` is what the assistant says before its first answer, so that the roles alternate in every template. A
+checkpoint that was trained to tag carries its questions in `tag_questions.json`:
+
+    {"listening": "Yes?",
+     "questions": [{"name": "category", "about": "instruction", "text": "Category?", "labels": ["Math", …]}, …]}
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import write_atomically
+
+QUESTIONS_FILE = "tag_questions.json"
+About = Literal["instruction", "answer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question and the labels that may answer it."""
+
+    name: str
+    """Of the tag: `category`, `difficulty`, `input_quality`, …"""
+    about: About
+    """What must be there before it can be asked."""
+    text: str
+    labels: tuple[str, ...]
+    """For a scale, from the lowest to the highest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """All that is asked about a row."""
+
+    listening: str
+    """What the assistant says to an instruction before it is asked about it."""
+    questions: tuple[Question, ...]
+
+    def about(self, part: About) -> tuple[Question, ...]:
+        """The questions about the instruction, or about the answer."""
+        return tuple(question for question in self.questions if question.about == part)
+
+    def named(self, name: str) -> Question:
+        """KeyError where there is none of this name."""
+        for question in self.questions:
+            if question.name == name:
+                return question
+        raise KeyError(name)
+
+
+def read_questions(path: Path) -> Questions:
+    """Read a file of questions. Raises UserError that lists every defect."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"The questions cannot be read: {error}", where=str(path), fix="mend the file") from error
+    problems: list[str] = []
+    questions = _questions(value, problems)
+    if problems:
+        raise UserError(
+            "The file holds no questions that can be asked",
+            where=str(path),
+            fix='write {"listening": …, "questions": [{"name", "about", "text", "labels"}, …]}',
+            details=problems,
+        )
+    return Questions(listening=value["listening"], questions=questions)
+
+
+def write_questions(questions: Questions, path: Path) -> None:
+    """Write what `read_questions` reads."""
+    write_atomically(path, json.dumps(asdict(questions), indent=2, ensure_ascii=False) + "\n")
+
+
+def _questions(value: Any, problems: list[str]) -> tuple[Question, ...]:
+    if not isinstance(value, Mapping) or not isinstance(value.get("questions"), list):
+        problems.append('expected an object with "listening" and a list "questions"')
+        return ()
+    if not _is_text(value.get("listening")):
+        problems.append('"listening" must be some text')
+    found: list[Question] = []
+    for number, each in enumerate(value["questions"], start=1):
+        question = _question(each, f"question {number}", problems)
+        if question is not None and any(question.name == other.name for other in found):
+            problems.append(f"question {number}: {question.name!r} is asked twice")
+        elif question is not None:
+            found.append(question)
+    return tuple(found)
+
+
+def _question(value: Any, label: str, problems: list[str]) -> Question | None:
+    """One question; None and a problem or more where it cannot be asked."""
+    before = len(problems)
+    if not isinstance(value, Mapping):
+        problems.append(f"{label} is no object")
+        return None
+    problems += [f'{label}: "{key}" must be some text' for key in ("name", "text") if not _is_text(value.get(key))]
+    if value.get("about") not in get_args(About):
+        problems.append(f'{label}: "about" must be {" or ".join(get_args(About))}')
+    labels = value.get("labels")
+    if not isinstance(labels, list) or not all(map(_is_text, labels)) or not len(set(labels)) == len(labels) >= 2:
+        problems.append(f'{label}: "labels" must be two different texts or more')
+    if len(problems) > before:
+        return None
+    assert isinstance(labels, list)
+    return Question(name=value["name"], about=value["about"], text=value["text"], labels=tuple(labels))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
