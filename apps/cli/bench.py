@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mlx_suite.runtime.errors import UserError
 
+from .bench_duplicates import duplicates
 from .bench_finetune import finetune
 from .random_models import RANDOM, checkpoint_folder
 
@@ -25,6 +26,7 @@ bench_app = typer.Typer(
 )
 
 bench_app.command()(finetune)
+bench_app.command()(duplicates)
 
 DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
 

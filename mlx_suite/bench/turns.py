@@ -85,7 +85,7 @@ def _result(name: str, pipe: Connection) -> Any:
         result, trouble = None, "the process was ended, for want of memory perhaps"
     if trouble:
         raise UserError(
-            f"The trainer {name} has failed",
+            f"{name} has failed",
             details=trouble.strip().splitlines()[-8:],
             fix="leave it out, or take a smaller model or fewer rows",
         )

@@ -1,0 +1,129 @@
+"""`mlx-suite bench duplicates`: what telling duplicates costs while rows are made."""
+
+import json as json_format
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mlx_suite.bench.duplicates import Stage
+
+DIM = 256
+"""Values of a vector, as many as are kept of a longer one."""
+COSINE = 0.95
+LOOKS = 1000
+"""Vectors that are looked up: at 100,000 rows all of them would take minutes."""
+
+
+def duplicates(
+    rows: Annotated[int, typer.Option(min=2, help="Rows in all.")] = 100_000,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Telling duplicates beside comparing all pairs: rows per second, memory, and the ratio.
+
+    Exact by the text, lexical by MinHash and the words, cosine by vectors of 256 values; each row is looked up, and
+    added if it is new. The cosine stage is timed where half of the rows are in, the naive side on 1,000 rows and
+    carried forward.
+
+    Example: mlx-suite bench duplicates --rows 20000
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from mlx_suite.bench.duplicates import measure_stages
+    from mlx_suite.runtime.memory import human_bytes
+
+    costs = list(measure_stages({"exact": exact, "lexical": lexical, "cosine": cosine}, rows))
+    if json:
+        report = [asdict(each) | {"ratio": round(each.ratio, 1)} for each in costs]
+        typer.echo(json_format.dumps({"rows": rows, "stages": report}, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("stage", "rows/s", "resident", "grown by", "naive rows/s", "ratio"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
+    for each in costs:
+        table.add_row(
+            *(each.name, f"{each.rows_per_second:,.0f}", human_bytes(each.resident_bytes)),
+            *(human_bytes(each.grown_bytes), f"{each.naive_rows_per_second:,.2f}", f"{each.ratio:,.0f}x"),
+        )
+    Console().print(table)
+    typer.echo(f"{rows:,} rows; the naive side from all pairs of {costs[0].naive_rows:,}, carried forward")
+    timed = costs[-1].timed
+    if timed < rows:
+        typer.echo(f"cosine: {timed:,} rows looked up among {(rows - timed) // 2:,}, the mean of a whole run")
+
+
+def exact() -> "Stage":
+    """The same text."""
+    from mlx_suite.bench.duplicates import Stage, instructions
+    from mlx_suite.magpie.screen import key_of
+
+    known: set[Any] = set()
+
+    def is_duplicate(key: int, text: str) -> bool:
+        digest = key_of(text)
+        found = digest in known
+        known.add(digest)
+        return found
+
+    return Stage(
+        items=instructions,
+        is_duplicate=is_duplicate,
+        add=lambda key, text: known.add(key_of(text)),
+        prepared=key_of,
+        is_same=lambda one, other: bool(one == other),
+    )
+
+
+def lexical() -> "Stage":
+    """Nearly the same words."""
+    from mlx_suite.bench.duplicates import Stage, instructions
+    from mlx_suite.magpie.lexical import LexicalIndex, shingles
+    from mlx_suite.magpie.words import words
+
+    index = LexicalIndex()
+
+    def is_duplicate(key: int, text: str) -> bool:
+        taken_apart = index.signature(text)
+        found = index.find(taken_apart) is not None
+        if not found:
+            index.add(key, taken_apart)
+        return found
+
+    def is_same(one: set[str], other: set[str]) -> bool:
+        return len(one & other) >= index.threshold * len(one | other)
+
+    return Stage(
+        items=instructions,
+        is_duplicate=is_duplicate,
+        add=index.add,
+        prepared=lambda text: set(shingles(words(text))),
+        is_same=is_same,
+    )
+
+
+def cosine() -> "Stage":
+    """Nearly the same direction."""
+    import numpy as np
+
+    from mlx_suite.bench.duplicates import Stage, directions
+    from mlx_suite.magpie.neighbours import Neighbours
+
+    index = Neighbours(DIM)
+
+    def is_duplicate(key: int, vector: Any) -> bool:
+        nearest = index.nearest(vector)
+        found = nearest is not None and nearest[1] >= COSINE
+        if not found:
+            index.add(key, vector)
+        return found
+
+    return Stage(
+        items=lambda rows: directions(rows, DIM),
+        is_duplicate=is_duplicate,
+        add=index.add,
+        prepared=lambda vector: vector / np.linalg.norm(vector),
+        is_same=lambda one, other: bool(one @ other >= COSINE),
+        timed=LOOKS,
+    )
