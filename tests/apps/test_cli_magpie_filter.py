@@ -1,0 +1,97 @@
+"""`mlx-suite magpie filter` and `export`, as a user at a terminal of 60 columns sees them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from mlx_suite.runtime.errors import UserError
+from mlx_suite_apps.cli.magpie_export import magpie_export
+from mlx_suite_apps.cli.magpie_filter import magpie_filter
+from tests.magpie.rows import read_lines, row, talk, write_run
+
+program = typer.Typer(rich_markup_mode="markdown")
+program.command("filter")(magpie_filter)
+program.command("export")(magpie_export)
+
+
+def run(*arguments: str | Path) -> Result:
+    found = CliRunner().invoke(program, [*map(str, arguments)], catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    return found
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    qualities = ["poor", "good", "good", "excellent"]
+    rows = [row(f"q{n}", "yes " * n + "!", tags={"input_quality": each}) for n, each in enumerate(qualities)]
+    return write_run(tmp_path / "demo", [*rows, talk("1", "2", "3", "4")], model="tiny")
+
+
+def test_a_filter_prints_its_funnel(data: Path, tmp_path: Path) -> None:
+    found = run(
+        *("filter", data, "--where", "input_quality >= good", "--where", "answer_words > 2"),
+        *("--longest", "1", "--out", tmp_path / "kept"),
+    )
+    assert [line.rstrip() for line in found.stdout.splitlines()] == [
+        "5      rows of demo",
+        "3  -2  input_quality >= good; 1 have no input_quality",
+        "2  -1  answer_words > 2",
+        "1  -1  longest 1",
+        f"1 of 5 rows, 20%, kept in {tmp_path / 'kept'}",
+    ]
+    assert [each["messages"][0]["content"] for each in read_lines(tmp_path / "kept/accepted.jsonl")] == ["q3"]
+
+
+def test_a_program_reads_the_funnel_as_json(data: Path, tmp_path: Path) -> None:
+    found = json.loads(run("filter", data, "--sample", "2", "--out", tmp_path / "kept", "--json").stdout)
+    assert found == {
+        "folder": str(tmp_path / "kept"),
+        "source": "demo",
+        "read": 5,
+        "kept": 2,
+        "steps": [{"step": "sample of 2", "left": 2, "dropped": {"sample 2": 3}}],
+    }
+
+
+def test_an_export_says_what_it_has_written(data: Path, tmp_path: Path) -> None:
+    found = run("export", data, "--to", "alpaca", "--first-turn", "--out", tmp_path / "out")
+    assert found.stdout.splitlines() == [
+        f"5  {tmp_path / 'out/train.json'}",
+        "cut to the first question and answer: 1",
+    ]
+
+
+def test_a_program_reads_what_was_written_as_json(data: Path, tmp_path: Path) -> None:
+    found = json.loads(run("export", data, "--to", "messages", "--out", tmp_path / "out", "--json").stdout)
+    assert found == {
+        "folder": str(tmp_path / "out"),
+        "files": {"train.jsonl": 5},
+        "rows": 5,
+        "cut_to_first_turn": 0,
+        "steering_left_out": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("filter", "--where", "input_quality > gut"), "The rows cannot be filtered by this"),
+        (("filter", "--per", "category"), "A setting is wrong"),
+        (("export", "--to", "alpaka"), "there is no format 'alpaka'"),
+        (("export", "--to", "alpaca"), "1 of 5 rows do not fit the format alpaca"),
+    ],
+)
+def test_a_mistake_leaves_nothing_behind(data: Path, tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:
+    command, *rest = arguments
+    with pytest.raises(UserError) as caught:
+        run(command, data, *rest, "--out", tmp_path / "out")
+    assert caught.value.what == what
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
+
+
+@pytest.mark.parametrize("command", ["filter", "export"])
+def test_the_help_shows_an_example(command: str) -> None:
+    assert f"Example: mlx-suite magpie {command}" in " ".join(run(command, "--help").stdout.split())
