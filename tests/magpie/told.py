@@ -1,0 +1,84 @@
+"""A stand-in for an author whose texts are told by a function: programs run without a model, on letters for tokens."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from mlx_suite.engine import Aside, Given, Reply, Request, Rewind, Sample, Sampling, Written
+from mlx_suite.text import Message
+
+END = 0
+"""Ends every turn."""
+Says = Callable[[str, int], str]
+"""What is written behind a text so far, in which turns stand as `[user] …|`; the salt is told, too."""
+Prefers = Callable[[str], tuple[float, float]]
+"""Log-probabilities of two labels behind a text so far."""
+
+
+class Told:
+    """Obeys the interface of `author.Author`."""
+
+    def __init__(self, says: Says, prefers: Prefers = lambda text: (0.0, 0.0), name: str = "told") -> None:
+        self.says, self.prefers, self.name = says, prefers, name
+        self.speaker = SimpleNamespace(tokenizer=SimpleNamespace(encode=_ids), context=1 << 20)
+        self.own_end, self.answer_ends = END, frozenset({END})
+        self.folder = None
+        self.written = 0
+        """Texts written so far."""
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...] | None:
+        if any(message.content == "refuse this" for message in messages):
+            return None
+        turns = "".join(f"[{message.role}] {message.content}|" for message in messages)
+        return tuple(_ids(f"{turns}[assistant] "))
+
+    def behind_answer(self, text: str) -> tuple[int, ...]:
+        return tuple(_ids(f"[user] {text}|[assistant] "))
+
+    def answering(self, limit: int, sampling: Sampling, salt: int = 0) -> Sample:
+        return Sample(limit=limit, stop=frozenset({END}), sampling=sampling, salt=salt)
+
+    def text(self, written: Written) -> str:
+        return _text(written.tokens).strip()
+
+    def facts(self) -> dict[str, Any]:
+        return {"model": self.name, "weights": self.name}
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Any]:
+        for request in requests:
+            yield self._result(request)
+
+    def _result(self, request: Request) -> Any:
+        sequence: list[int] = []
+        outcome: Any = None
+        while True:
+            try:
+                segment = request.program.send(outcome)
+            except StopIteration as stop:
+                return stop.value
+            outcome = None
+            if isinstance(segment, Given):
+                sequence += segment.tokens
+            elif isinstance(segment, Rewind):
+                del sequence[segment.length :]
+            elif isinstance(segment, Sample):
+                outcome = self._written(segment, sequence)
+                sequence += [*outcome.tokens, *([END] if outcome.reason == "stop" else [])]
+            elif isinstance(segment, Aside):
+                asked = [_text([*sequence, *query.tokens]) for query in segment.queries]
+                outcome = tuple(Reply(index=None, log_probs=self.prefers(text)) for text in asked)
+
+    def _written(self, sample: Sample, sequence: Sequence[int]) -> Written:
+        self.written += 1
+        tokens = _ids(self.says(_text(sequence), sample.salt))
+        if len(tokens) >= sample.limit:
+            return Written(tokens=tuple(tokens[: sample.limit]), reason="limit")
+        return Written(tokens=tuple(tokens), reason="stop", stop_token=END)
+
+
+def _ids(text: str) -> list[int]:
+    return [END if letter == "|" else ord(letter) for letter in text]
+
+
+def _text(tokens: Sequence[int]) -> str:
+    return "".join("|" if token == END else chr(token) for token in tokens)
