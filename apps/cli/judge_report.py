@@ -56,7 +56,7 @@ def show_scores(report: "ScoreReport", name: str) -> None:
 
 
 def _show_histogram(report: "ScoreReport") -> None:
-    from mlx_suite.evaluate.statistics import histogram
+    from mlx_suite.data.statistics import histogram
 
     if report.scores:
         for line in histogram(report.scores):

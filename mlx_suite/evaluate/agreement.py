@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from mlx_suite.data.statistics import Interval, auc, auc_interval, share_interval
 from mlx_suite.evaluate.answered import Answered
 from mlx_suite.evaluate.pairwise import Judged, Pair
 from mlx_suite.evaluate.scoring import Scored
-from mlx_suite.evaluate.statistics import Interval, auc, auc_interval, share_interval
 from mlx_suite.microworld import Example, Verdict, World, check, heldout_examples, identify, make_world
 from mlx_suite.text import Message
 from mlx_suite.text.message import USER

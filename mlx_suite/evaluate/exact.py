@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_suite.data.statistics import Interval, share_interval
 from mlx_suite.evaluate.answered import Answered
-from mlx_suite.evaluate.statistics import Interval, share_interval
 from mlx_suite.microworld import Verdict, check, identify, make_world
 
 TRUTHS = ("world", "reference")

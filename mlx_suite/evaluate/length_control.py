@@ -15,7 +15,7 @@ Shapes: R resamples, N pairs.
 import numpy as np
 import numpy.typing as npt
 
-from mlx_suite.evaluate.statistics import Interval, Numbers, bootstrap
+from mlx_suite.data.statistics import Interval, Numbers, bootstrap
 
 PRIOR, SLOPE_PRIOR = 0.5, 0.02
 """Precisions of the priors on α and on β: standard deviations of 1.4 and of 7 log odds. The first pulls ten wins of

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from mlx_suite.data.statistics import Interval, bootstrap
 from mlx_suite.evaluate.answered import Answered
 from mlx_suite.evaluate.length_control import controlled_interval, controlled_win_rate
 from mlx_suite.evaluate.prompts import PAIR_LABELS, PAIR_PROMPT, JudgePrompt, conversation_text
 from mlx_suite.evaluate.respondent import Respondent
-from mlx_suite.evaluate.statistics import Interval, bootstrap
 
 FIRST, SECOND, NEITHER = "first", "second", "neither"
 """A verdict on what stood in the first and in the second place."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mlx_suite.data.statistics import Interval, Z
 from mlx_suite.engine.token_scores import Window, cut_windows, score_windows
 from mlx_suite.evaluate.passages import Passage, prefix_of
-from mlx_suite.evaluate.statistics import Interval, Z
 from mlx_suite.text import Tokenizer
 
 CONTEXT = 2048

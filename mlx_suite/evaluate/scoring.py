@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from math import exp
 from typing import Any
 
+from mlx_suite.data.statistics import Mean, mean_of
 from mlx_suite.evaluate.answered import Answered
 from mlx_suite.evaluate.prompts import SCORE_LABELS, SCORE_PROMPT, JudgePrompt, conversation_text
 from mlx_suite.evaluate.respondent import TOO_LONG, Respondent
-from mlx_suite.evaluate.statistics import Mean, mean_of
 
 MODES = ("text", "label")
 MOST_TOKENS = 64

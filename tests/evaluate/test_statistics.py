@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlx_suite.evaluate.statistics import auc, auc_interval, bootstrap, histogram, mean_of, share_interval
+from mlx_suite.data.statistics import auc, auc_interval, bootstrap, histogram, mean_of, share_interval
 
 
 def test_a_mean_has_a_spread_and_an_interval() -> None:
