@@ -1,0 +1,161 @@
+"""How far labels agree with the true ones: share, kappa, F1, confusion, and whether confidence means anything.
+
+Shapes: N rows, C labels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlx_suite.data.statistics import Interval, share_interval
+
+BINS = 10
+"""Of the calibration error: a tenth of the confidence each."""
+BELIEVABLE, USABLE = 0.8, 0.6
+"""Kappa from which on labels can be taken for the truth, and from which on they are good enough to filter by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """One row."""
+
+    truth: str
+    label: str | None
+    """What was told; None where a reply could not be read."""
+    confidence: float | None = None
+    """Of the label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelAgreement:
+    """Labels beside the true ones. A reply that could not be read counts as wrong, but not in kappa and F1."""
+
+    labels: tuple[str, ...]
+    rows: int
+    read: int
+    """Rows with a label."""
+    agreed: int
+    matrix: tuple[tuple[int, ...], ...]
+    """(C, C) rows by their true label (down) and the one told (across)."""
+    kappa: float | None
+    """Cohen's (1960): agreement beyond what the same labels dealt out blindly would reach. 1 is all, 0 none of it. None
+    where nothing but one label occurs."""
+    weighted_kappa: float | None
+    """With quadratic weights (1968), for scales: near misses count less. None for labels without an order."""
+    macro_f1: float | None
+    """Mean over the labels that occur in the truth."""
+    confidence_right: float | None
+    """Mean of the rows that agree."""
+    confidence_wrong: float | None
+    calibration_error: float | None
+    """How far confidence is from the share of right labels, on the average (arXiv 1706.04599, section 2)."""
+
+    @property
+    def share(self) -> float:
+        return self.agreed / max(self.rows, 1)
+
+    @property
+    def interval(self) -> Interval | None:
+        """95 %, of the share."""
+        return share_interval(self.agreed, self.rows)
+
+    @property
+    def parse_rate(self) -> float:
+        return self.read / max(self.rows, 1)
+
+    @property
+    def majority(self) -> float:
+        """The share that the most frequent true label alone would reach."""
+        return max((sum(line) for line in self.matrix), default=0) / max(self.read, 1)
+
+    @property
+    def verdict(self) -> str:
+        """What that means for the tags."""
+        kappa = self.kappa if self.weighted_kappa is None else self.weighted_kappa
+        if kappa is None:
+            return "cannot be told: one label is all there is"
+        if kappa >= BELIEVABLE:
+            return "can be believed"
+        if kappa >= USABLE:
+            return "good enough to filter by"
+        return "weak: right on the average only" if kappa > 0.2 else "no better than guessing"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "rows": self.rows,
+            "parse_rate": self.parse_rate,
+            "agreement": self.share,
+            "interval": self.interval,
+            "majority": self.majority,
+            "kappa": self.kappa,
+            "weighted_kappa": self.weighted_kappa,
+            "macro_f1": self.macro_f1,
+            "confidence_right": self.confidence_right,
+            "confidence_wrong": self.confidence_wrong,
+            "calibration_error": self.calibration_error,
+            "labels": self.labels,
+            "matrix": self.matrix,
+            "verdict": self.verdict,
+        }
+
+
+def label_agreement(labels: Sequence[str], rows: Sequence[Told], *, scale: bool) -> LabelAgreement:
+    """Compare what was told with the truth; `scale` says that the labels are in order, from the lowest up."""
+    number = {label: place for place, label in enumerate(labels)}
+    matrix = np.zeros((len(labels), len(labels)), np.int64)
+    for row in rows:
+        if row.label is not None:
+            matrix[number[row.truth], number[row.label]] += 1
+    sure = [(row.confidence, row.label == row.truth) for row in rows if row.confidence is not None]
+    plain = 1.0 - np.eye(len(labels))
+    steps = np.subtract.outer(np.arange(len(labels)), np.arange(len(labels))) ** 2.0
+    return LabelAgreement(
+        labels=tuple(labels),
+        rows=len(rows),
+        read=int(matrix.sum()),
+        agreed=int(matrix.trace()),
+        matrix=tuple(tuple(int(cell) for cell in line) for line in matrix),
+        kappa=_kappa(matrix, plain),
+        weighted_kappa=_kappa(matrix, steps) if scale else None,
+        macro_f1=_macro_f1(matrix),
+        confidence_right=_mean([confidence for confidence, right in sure if right]),
+        confidence_wrong=_mean([confidence for confidence, right in sure if not right]),
+        calibration_error=_calibration_error(sure),
+    )
+
+
+def same_labels(one: Sequence[str], other: Sequence[str]) -> float | None:
+    """Share of rows that are given the same label twice; None without rows."""
+    return _mean([float(a == b) for a, b in zip(one, other, strict=True)])
+
+
+def _kappa(matrix: npt.NDArray[np.int64], cost: npt.NDArray[np.float64]) -> float | None:
+    """1 less the cost of the disagreement, as a share of what chance would cost."""
+    total = matrix.sum()
+    if total == 0:
+        return None
+    chance = np.outer(matrix.sum(axis=1), matrix.sum(axis=0)) / total
+    expected = float((cost * chance).sum())
+    return None if expected == 0.0 else 1.0 - float((cost * matrix).sum()) / expected
+
+
+def _macro_f1(matrix: npt.NDArray[np.int64]) -> float | None:
+    true, told, right = matrix.sum(axis=1), matrix.sum(axis=0), np.diagonal(matrix)
+    occurring = true > 0
+    return _mean((2.0 * right / np.maximum(true + told, 1))[occurring].tolist())
+
+
+def _calibration_error(sure: Sequence[tuple[float, bool]]) -> float | None:
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for confidence, right in sure:
+        bins.setdefault(min(int(confidence * BINS), BINS - 1), []).append((confidence, right))
+    gaps = [abs(sum(confidence - right for confidence, right in each)) for each in bins.values()]
+    return sum(gaps) / len(sure) if sure else None
+
+
+def _mean(numbers: Sequence[float]) -> float | None:
+    return sum(numbers) / len(numbers) if numbers else None
