@@ -1,0 +1,112 @@
+"""`mlx-suite magpie report`: a page about a dataset, or about two side by side."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlx_suite.runtime.progress import Progress
+
+from .labelled import show
+
+if TYPE_CHECKING:
+    from mlx_suite.magpie.report import Report
+
+
+TITLE = 24
+"""Columns of a figure's name."""
+SHORT = 30
+"""Letters of an explanation that fits behind its figure; the page has them all."""
+
+
+def report(
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="The folder of a run, or a dataset in any format that `finetune` reads."),
+    ],
+    other: Annotated[
+        str | None, typer.Argument(metavar="[OTHER]", help="Another one, to be compared with it.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="The page; report.html in the folder of a run, else here. Of two datasets, comparison.html here.",
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option("--sample", min=0, metavar="N", help="Rows that the page shows whole.")] = 12,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is no report.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON for a program to read.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+) -> None:
+    """Write one page about a dataset: what was left out and why, lengths, tags, a map, how diverse it is, rows.
+
+    The page is a single HTML file without scripts that opens without a network. Of a dataset that is no run, it shows
+    what can be known from the rows. Two datasets are measured by samples of the same size and shown on the same axes,
+    with what they have in common.
+
+    Example: `mlx-suite magpie report demo/`
+    """
+    from mlx_suite.magpie.report import check_place, make_report, write_report
+
+    place = out or _usual_place(data, other)
+    check_place(place, force=force)
+    with ExitStack() as stack:
+        bars: list[Progress] = []
+
+        def tell(done: int, total: int) -> None:
+            if quiet:
+                return
+            if not bars:
+                bars.append(stack.enter_context(Progress("report", total, unit="samples")))
+            bars[0].update(done)
+
+        found = make_report(data, other, sample, tell)
+    write_report(found, place, force=force)
+    if as_json:
+        print(json.dumps({**found.as_dict(), "file": str(place)}, indent=2, ensure_ascii=False))
+        return
+    for note in (*found.frame.notes, *(note for each in found.figures for note in each.notes)):
+        print(note, file=sys.stderr)
+    show(report_lines(found, place))
+
+
+def report_lines(found: "Report", place: Path) -> Iterator[tuple[str, str]]:
+    """The page in short, a label and a line each."""
+    names = [each.name for each in found.figures]
+    yield "data", names[0] if len(names) == 1 else f"A {names[0]}, B {names[1]}"
+    for figures in found.figures:
+        if figures.funnel is not None:
+            lost = [(loss.rows, loss.reason) for stage in figures.funnel.stages for loss in stage.losses]
+            reasons = ", ".join(f"{rows:,} {reason}" for rows, reason in sorted(lost, reverse=True)[:5])
+            yield "left out", reasons or "none"
+    for line in found.glance:
+        values = "".join(f"{text:>10}" for text in line.texts)
+        meaning = f"  {line.meaning}" if 0 < len(line.meaning) <= SHORT else ""
+        yield "", f"{line.title:<{TITLE}}{values}{line.difference:>14}{meaning}".rstrip()
+    if found.overlap is not None:
+        exact, near = found.overlap.exact, found.overlap.near
+        yield (
+            "overlap",
+            f"{exact[0]:,} of A and {exact[1]:,} of B stand in both; nearly so {near[0]:,} of A and {near[1]:,} of B",
+        )
+    for figures in found.figures:
+        short = [quota for quota in figures.quotas if quota.met < quota.wanted]
+        for quota in short:
+            yield "quota", f"{quota.dimension} {quota.value}: {quota.met:,} of {quota.wanted:,}"
+    yield "page", str(place)
+
+
+def _usual_place(data: str, other: str | None) -> Path:
+    if other is not None:
+        return Path("comparison.html")
+    from mlx_suite.data.sources import ACCEPTED
+
+    folder = Path(data).expanduser()
+    return folder / "report.html" if (folder / ACCEPTED).is_file() else Path("report.html")

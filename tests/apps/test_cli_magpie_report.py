@@ -1,0 +1,97 @@
+"""`mlx-suite magpie report`: where the page goes, what is printed, what is refused."""
+
+import json
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from mlx_suite.magpie import MagpieSettings
+from mlx_suite.magpie.report.provenance import command_of
+from mlx_suite.runtime.errors import UserError
+from mlx_suite_apps.cli.magpie import magpie
+from mlx_suite_apps.cli.magpie_report import report
+from tests.magpie.report.rows import rejected, row, write_run
+
+app = typer.Typer()
+app.command()(report)
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = [row(f"Name river {number}.", instruction_tokens=4, answer_tokens=2, model="tiny") for number in range(4)]
+    lost = [rejected("Name river 1.", "duplicate", "screen", instruction_tokens=4)]
+    manifest = {"quotas": {"topic": {"rivers": 2}}}
+    return write_run(tmp_path / "run", rows, lost, manifest)
+
+
+def test_the_page_of_a_run_goes_into_its_folder(folder: Path) -> None:
+    result = invoke(folder)
+
+    assert result.exit_code == 0
+    assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert lines[:4] == ["data run", "left out 1 duplicate", "rows 4", "yield 80.0% accepted of all rows asked for"]
+    assert "quota topic rivers: 0 of 2" in lines
+    assert lines[-1] == f"page {folder / 'report.html'}"
+
+
+def test_figures_for_a_program(folder: Path, tmp_path: Path) -> None:
+    result = invoke(folder, "--json", "--quiet", "--out", tmp_path / "page.html")
+
+    facts = json.loads(result.stdout)
+    assert facts["file"] == str(tmp_path / "page.html")
+    assert facts["unit"] == "tokens"
+    [dataset] = facts["datasets"]
+    assert dataset["funnel"]["tokens_per_row"] == 7.0
+    assert dataset["lengths"]["instruction"]["median"] == 4.0
+    assert facts["overlap"] is None
+
+
+def test_two_datasets_are_compared(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps(row(f"Name river {number}.")) + "\n" for number in (0, 7, 8)))
+
+    result = invoke("run", "other.jsonl")
+
+    assert "1 of A and 1 of B stand in both" in result.stdout
+    assert Path("comparison.html").is_file()
+
+
+def test_a_file_that_is_no_report_stays(folder: Path, tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis.html"
+    thesis.write_text("mine")
+
+    with pytest.raises(UserError, match="no report"):
+        invoke(folder, "--out", thesis)
+    assert thesis.read_text() == "mine"
+    assert invoke(folder, "--out", thesis, "--force").exit_code == 0
+
+
+def test_rows_to_be_shown_can_be_chosen(folder: Path) -> None:
+    invoke(folder, "--sample", 1)
+    one = (folder / "report.html").read_text(encoding="utf-8")
+    invoke(folder, "--sample", 4)
+
+    assert (folder / "report.html").read_text(encoding="utf-8").count('class="row"') == one.count('class="row"') + 3
+
+
+def test_the_command_of_a_page_has_flags_that_there_are() -> None:
+    program = typer.Typer()
+    program.command()(magpie)
+    known = {flag for each in typer.main.get_command(program).params for flag in (*each.opts, *each.secondary_opts)}
+    changed = {bool: False, int: 7, float: 0.5, tuple: ["x"], type(None): "y", str: "z"}
+    settings = {field.name: changed[type(field.default)] for field in fields(MagpieSettings) if field.name != "count"}
+
+    command = command_of({"settings": {**settings, "count": 9, "model_name": "tiny"}}, "out")
+
+    assert command is not None
+    assert {word for word in shlex.split(command) if word.startswith("--")} <= known

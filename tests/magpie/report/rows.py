@@ -1,0 +1,73 @@
+"""Small rows and folders, as a run leaves them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+VOID = frozenset("br circle img input link meta path".split())
+"""Elements that have no end."""
+
+
+def row(instruction: str, answer: str = "Yes.", **fields: Any) -> Row:
+    """A row of one question and one answer."""
+    turns = [{"role": "user", "content": instruction}, {"role": "assistant", "content": answer}]
+    return {"messages": turns, **fields}
+
+
+def rejected(instruction: str, reason: str, stage: str, **fields: Any) -> Row:
+    """A row without an answer that was left out."""
+    turns = [{"role": "user", "content": instruction}]
+    return {"messages": turns, "rejection": reason, "stage": stage, **fields}
+
+
+def write_run(
+    folder: Path,
+    accepted: Sequence[Row],
+    lost: Sequence[Row] = (),
+    manifest: Mapping[str, Any] | None = None,
+    vectors: Any = None,
+) -> Path:
+    """The folder of a run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("accepted.jsonl", accepted), ("rejected.jsonl", lost)):
+        lines = [json.dumps(each, ensure_ascii=False) + "\n" for each in rows]
+        (folder / name).write_text("".join(lines), encoding="utf-8")
+    (folder / "manifest.json").write_text(json.dumps(manifest or {"kind": "mlx-suite magpie"}))
+    if vectors is not None:
+        np.save(folder / "embeddings.npy", np.asarray(vectors, np.float16))
+    return folder
+
+
+class Page(HTMLParser):
+    """A page taken apart; an element that is closed out of turn is an error."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == [], self.open
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open and self.open[-1] == tag, (tag, self.open, self.getpos())
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
