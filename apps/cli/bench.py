@@ -2,7 +2,6 @@
 
 import json as json_format
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,8 @@ from mlx_suite.runtime.errors import UserError
 
 from .bench_duplicates import duplicates
 from .bench_finetune import finetune
+from .bench_magpie import magpie
+from .both_sides import our_model, their_model
 from .random_models import RANDOM, checkpoint_folder
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ bench_app = typer.Typer(
 
 bench_app.command()(finetune)
 bench_app.command()(duplicates)
+bench_app.command()(magpie)
 
 DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
 
@@ -57,7 +59,7 @@ def generate(
     console = Console()
     for name in models or DEFAULT:
         with checkpoint_folder(name) as folder:
-            ours, theirs = _ours(folder), _theirs(folder)
+            ours, theirs = our_model(folder), their_model(folder)
             vocabulary = ours.config.vocab_size
             comparisons, notes = [], []
             for size in sizes:
@@ -139,33 +141,6 @@ def _sizes(batch: str) -> list[int]:
     if not all(sizes):
         raise UserError(what=f"--batch is {batch!r}, not a list of positive numbers", fix="say --batch 1,8,32")
     return sizes
-
-
-def _ours(folder: Path) -> Any:
-    from mlx_suite.modeling.loading import load_model
-
-    model = load_model(folder)
-    if not hasattr(model, "config"):
-        raise UserError(
-            what="this model is mlx-lm's own, so there is nothing to compare",
-            where=str(folder),
-            fix="name a Llama, a Mistral or a Gemma 2",
-        )
-    return model
-
-
-def _theirs(folder: Path) -> Any:
-    """mlx-lm's model in the precision of ours: float32 on a CPU."""
-    import mlx.core as mx
-    from mlx_lm.utils import load_model
-
-    from mlx_suite.runtime.device import device
-
-    model = load_model(folder)[0]
-    if device().kind == "cpu":
-        model.set_dtype(mx.float32)
-        mx.eval(model.parameters())
-    return model
 
 
 def _batches(model: Any, vocabulary: int) -> bool:

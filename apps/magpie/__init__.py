@@ -1,0 +1,1 @@
+"""Experiments on Magpie data: `python -m mlx_suite_apps.magpie.worth`."""
