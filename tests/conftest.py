@@ -2,9 +2,15 @@
 
 import signal
 
+from hypothesis import settings
+
 import mlx_suite
 
 assert mlx_suite.__version__
 
 # A run in the background inherits an ignored Ctrl-C; the tests of Ctrl-C, and the programs they start, need a live one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests never time anything: what an example takes depends on who else is using the machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
