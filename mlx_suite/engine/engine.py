@@ -8,8 +8,9 @@ not wait for Python.
 Shapes: S slots, V vocabulary.
 """
 
+import time
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, cast
 
@@ -39,6 +40,8 @@ class Counts:
     """Given tokens fed one per step."""
     aside: int = 0
     """Tokens of questions asked aside."""
+    aside_seconds: float = 0.0
+    """Spent on them."""
     sampled: int = 0
     """Tokens the model wrote, stop tokens included."""
     steps: int = 0
@@ -46,6 +49,8 @@ class Counts:
     """Steps times their slots."""
     idle: int = 0
     """Slot-steps that served no program: an empty slot, or one whose program had just ended."""
+    put_back: int = 0
+    """Programs begun again because memory was short."""
 
     @property
     def busy(self) -> float:
@@ -72,13 +77,21 @@ class Flight:
 
 
 class Engine:
-    """Runs programs on `model` in `slots` slots, each within `context` tokens. One run at a time."""
+    """Runs programs on `model` in `slots` slots, each within `context` tokens. One run at a time.
 
-    def __init__(self, model: Any, *, slots: int = 16, context: int = 8192) -> None:
-        self.model, self.slots, self.context = model, slots, context
+    Args:
+        limit: Bytes in use by MLX past which keys and values do not grow: the engine goes on with fewer slots, down to
+            one. Programs in slots that are given up begin again later, if their requests can renew them; else they
+            keep their slots. None never looks.
+    """
+
+    def __init__(self, model: Any, *, slots: int = 16, context: int = 8192, limit: int | None = None) -> None:
+        self.model, self.slots, self.context, self.limit = model, slots, context, limit
         self.counts = Counts()
         self.prefixes: list[Prefix] = []
         """The latest used first."""
+        self._put_back: list[Request] = []
+        """Begun and given up."""
         self._open_slots()
 
     def _open_slots(self) -> None:
@@ -88,13 +101,19 @@ class Engine:
         self.walkers: list[Walker | None] = [None] * self.slots
         self.held: list[list[int]] = [[] for _ in self.walkers]
         """Per free slot, the tokens whose keys and values it still holds."""
+        self._afforded = 0
+        """Positions per slot for which memory was found to be enough, or as many slots given up as could be."""
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Done]:
+    def run(self, requests: Iterable[Request | None]) -> Iterator[Done]:
         """Yield each program as it ends; requests are drawn from the iterable when a slot is free.
+
+        None says that there is no request just now: the iterable is asked again after the next step. It must not say
+        so while no program is running, which ends the run.
 
         What a program raises comes out here and ends the run. A run may also be closed before its end.
         """
         assert not any(self.walkers), "one run at a time"
+        self._put_back.clear()
         if len(self.walkers) < self.slots:
             self._open_slots()  # the last run ended on fewer
         try:
@@ -108,12 +127,13 @@ class Engine:
             self._open_slots()  # what failed may have left keys and values half written
             raise
 
-    def _turns(self, waiting: Iterator[Request] | None) -> Iterator[Done]:
+    def _turns(self, waiting: Iterator[Request | None] | None) -> Iterator[Done]:
         flight: Flight | None = None
         while True:
             waiting = yield from self._fill(waiting)
             if waiting is None:
                 flight = self._shrink(flight)
+            flight = self._within_limit(flight)
             launched = self._launch(flight) if any(self.walkers) else None
             if flight is not None:
                 self._read(flight)
@@ -124,13 +144,16 @@ class Engine:
 
     # ---- programs come and go
 
-    def _fill(self, waiting: Iterator[Request] | None) -> Generator[Done, None, Iterator[Request] | None]:
+    def _fill(self, waiting: Iterator[Request | None] | None) -> Generator[Done, None, Iterator[Request | None] | None]:
         """Give every free slot a program. Returns what is left of the requests, None at their end."""
         for slot in range(len(self.walkers)):
-            while waiting is not None and self.walkers[slot] is None:
-                request = next(waiting, None)
-                if request is None:
+            while self.walkers[slot] is None and (self._put_back or waiting is not None):
+                try:
+                    request = self._put_back.pop(0) if self._put_back else next(cast(Iterator[Request | None], waiting))
+                except StopIteration:
                     return None
+                if request is None:
+                    return waiting
                 walker = Walker(request, self.context, self.window)
                 self.walkers[slot] = walker
                 if not walker.ended:
@@ -199,8 +222,12 @@ class Engine:
                 if isinstance(walker.active, Choose):
                     walker.chose(label_log_probs(*held, walker.active.labels))
                 else:
+                    mx.synchronize()  # the step under way would be taken for a part of it
+                    began = time.perf_counter()
+                    found = replies(*held, walker.active.queries)
                     self.counts.aside += sum(len(query.tokens) for query in walker.active.queries)
-                    walker.advance(replies(*held, walker.active.queries))
+                    self.counts.aside_seconds += time.perf_counter() - began
+                    walker.advance(found)
             if walker.ended:
                 self._leave(slot, walker)
                 yield walker.done()
@@ -217,10 +244,15 @@ class Engine:
         keep = [slot for slot, walker in enumerate(self.walkers) if walker is not None]
         if not keep or len(keep) > len(self.walkers) // 2:
             return flight
+        return self._keep_slots(keep, flight)
+
+    def _keep_slots(self, keep: list[int], flight: Flight | None) -> Flight | None:
+        """Go on with these slots alone."""
         if flight is not None:
             self.counts.idle += len(self.walkers) - len(keep)
         for cache in self.caches:
             cache.keep_slots(keep)
+            self._bound(cache)
         self.walkers = [self.walkers[i] for i in keep]
         self.held = [self.held[i] for i in keep]
         return flight and Flight(
@@ -228,6 +260,50 @@ class Engine:
             walkers=[flight.walkers[i] for i in keep],
             segments=[flight.segments[i] for i in keep],
         )
+
+    # ---- memory
+
+    def _within_limit(self, flight: Flight | None) -> Flight | None:
+        """Before the caches grow past the limit, give up the slots whose programs have come least far."""
+        if self.limit is None or not any(self.walkers):
+            return flight
+        tokens = 1 + max(walker.fed for walker in self.walkers if walker is not None)
+        room = max(cache.room(tokens) for cache in self.caches)
+        if room <= self._afforded or not self.caches[0].state:
+            return flight
+        self._afforded = room
+        if flight is not None:
+            mx.eval(flight.tokens)
+        slots = self._affordable(tokens)
+        ranked = sorted(range(len(self.walkers)), key=self._worth, reverse=True)
+        fixed = sum(walker is not None and walker.request.renew is None for walker in self.walkers)
+        keep = sorted(ranked[: max(slots, fixed, 1)])
+        if len(keep) == len(self.walkers):
+            return flight
+        for slot in sorted(set(ranked) - set(keep)):
+            walker = self.walkers[slot]
+            if walker is not None and walker.request.renew is not None:
+                self._put_back.append(replace(walker.request, program=walker.request.renew()))
+                self.counts.put_back += 1
+        self.slots = len(keep)
+        return self._keep_slots(keep, flight)
+
+    def _affordable(self, tokens: int) -> int:
+        """Slots that may be kept when there must be room for `tokens`, and one layer more while it is moved."""
+        assert self.limit is not None
+        sizes = [cache.slot_bytes(tokens) for cache in self.caches]
+        others = mx.get_active_memory() - sum(cache.nbytes for cache in self.caches)
+        return max(0, self.limit - others) // max(sum(sizes) + max(sizes), 1)
+
+    def _worth(self, slot: int) -> tuple[bool, int]:
+        """How much is lost with a slot: what cannot be begun again, then the tokens of its program."""
+        walker = self.walkers[slot]
+        return (False, -1) if walker is None else (walker.request.renew is None, walker.fed)
+
+    def _bound(self, cache: SlotCache) -> None:
+        """Where memory is limited, move one layer after the other: all at once would take twice the memory."""
+        if self.limit is not None:
+            mx.eval(cache.state)
 
     # ---- steps
 
@@ -275,4 +351,5 @@ class Engine:
     def _reserve(self, tokens: int) -> None:
         """Room for `tokens` positions in every slot."""
         for cache in self.caches:
-            cache.reserve(tokens)
+            if cache.reserve(tokens):
+                self._bound(cache)

@@ -70,7 +70,7 @@ class Query:
     """Something asked aside."""
 
     tokens: tuple[int, ...]
-    """What is fed behind the sequence so far; at least one."""
+    """What is fed behind the sequence so far. None asks the sequence itself."""
     labels: tuple[tuple[int, ...], ...] = ()
     """What may follow; none where only the state is wanted."""
     state: bool = False
@@ -79,7 +79,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Aside:
-    """Questions to the sequence so far, all in one forward pass, which leaves it as it was.
+    """Questions to the sequence so far, side by side; they leave it as it was.
 
     Its result is a `Reply` for each; None where the context has no room for the longest.
     """
@@ -137,6 +137,8 @@ class Request:
     seed: int = 0
     on_token: Callable[[int], None] | None = None
     """Called with each sampled token, the stop token included, as it becomes known."""
+    renew: Callable[[], Program] | None = None
+    """Makes the same program anew. An engine that runs out of memory begins such a row again later."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,24 +35,34 @@ def replies(
     """What the model says to each query behind a slot's text.
 
     The slot holds `position` tokens; `last` is the one behind them, whose output predicts what comes first. Queries of
-    like length share a pass; one more costs less than padding short ones to twice their length.
+    like length share a pass; one more costs less than padding short ones to twice their length. A state on the way of
+    another query costs nothing.
     """
     found: dict[int, Reply] = {}
-    for numbers in _like_lengths(queries):
+    for numbers in _passes(queries):
         some = _replies(model, caches, slot, position, last, [queries[number] for number in numbers])
         found.update(zip(numbers, some, strict=True))
     return tuple(found[number] for number in range(len(queries)))
 
 
-def _like_lengths(queries: Sequence[Query]) -> list[list[int]]:
-    """Numbers of queries; in each list the longest is at most twice as long as the shortest."""
+def _passes(queries: Sequence[Query]) -> list[list[int]]:
+    """Numbers of queries that run together: those with labels by length, then those that want a state alone."""
     groups: list[list[int]] = []
-    for number in sorted(range(len(queries)), key=lambda number: -room(queries[number])):
-        if groups and 2 * room(queries[number]) >= room(queries[groups[-1][0]]):
+    for number in sorted(range(len(queries)), key=lambda number: (not queries[number].labels, -room(queries[number]))):
+        query = queries[number]
+        shared = [group for group in groups if not query.labels and any(_begins(queries[i], query) for i in group)]
+        if shared:
+            shared[0].append(number)
+        elif groups and 2 * room(query) >= room(queries[groups[-1][0]]):
             groups[-1].append(number)
         else:
             groups.append([number])
     return groups
+
+
+def _begins(query: Query, other: Query) -> bool:
+    """Whether a query begins with all that is fed for another one."""
+    return query.tokens[: len(other.tokens)] == other.tokens
 
 
 def _replies(
@@ -65,9 +75,15 @@ def _replies(
     for query in queries:
         assert all(query.labels), "a label has at least one token"
         assert query.labels or query.state, "a query wants labels or a state"
+        fed = (last, *query.tokens)
+        held = [number for number, row in enumerate(rows) if row[: len(fed)] == fed]
+        if held and not query.labels:
+            ends.append((held[0], len(query.tokens)))
+            wanted.append([])
+            continue
         first = len(rows)
         contexts = _contexts(query.labels)
-        rows += [(last, *query.tokens, *context) for context in contexts]
+        rows += [(*fed, *context) for context in contexts]
         ends.append((first, len(query.tokens)))
         wanted.append([_places(label, contexts, first, len(query.tokens)) for label in query.labels])
     hidden, head = _forward(model, caches, slot, position, rows)

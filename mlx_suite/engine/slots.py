@@ -31,12 +31,18 @@ class SlotCache:
         """(S,): the position at which each slot's next token is written."""
         self.capacity = 0
 
-    def reserve(self, tokens: int) -> None:
-        """Make room for `tokens` per slot; what is held stays."""
+    def room(self, tokens: int) -> int:
+        """The capacity with which there is room for `tokens` per slot."""
         room = -(-tokens // GROWTH) * GROWTH
-        self.capacity = max(self.capacity, room if self.window is None else min(room, self.window))
-        if self.state and self.state[0].shape[2] < self.capacity:
-            self.state[:] = [_lengthened(each, self.capacity) for each in self.state]
+        return max(self.capacity, room if self.window is None else min(room, self.window))
+
+    def reserve(self, tokens: int) -> bool:
+        """Make room for `tokens` per slot; what is held stays. Tells whether it had to be moved."""
+        self.capacity = self.room(tokens)
+        if not self.state or self.state[0].shape[2] >= self.capacity:
+            return False
+        self.state[:] = [_lengthened(each, self.capacity) for each in self.state]
+        return True
 
     def allocate(self, keys: mx.array, values: mx.array) -> None:
         """Take the number of heads and the precision from the first keys and values seen."""
@@ -106,6 +112,10 @@ class SlotCache:
     @property
     def nbytes(self) -> int:
         return sum(each.nbytes for each in self.state)
+
+    def slot_bytes(self, tokens: int) -> int:
+        """Memory of a slot when there is room for `tokens`; 0 while nobody knows the shapes."""
+        return sum(each.nbytes // each.shape[0] // each.shape[2] for each in self.state) * self.room(tokens)
 
 
 class Peek:

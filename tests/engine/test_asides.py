@@ -124,6 +124,30 @@ def test_another_salt_tries_the_same_place_again() -> None:
     assert texts(1)[0] == again
 
 
+def test_a_state_on_the_way_of_a_question_costs_no_row_of_its_own() -> None:
+    model = small_llama()
+    asked = Query(tokens=(50, 51, 52), labels=((9,), (10,)))
+    states = [Query(tokens=tokens, state=True) for tokens in ((), (50, 51), (50, 51, 52), (7,))]
+    rows: list[int] = []
+    body = model.model
+
+    def counted(tokens: mx.array, cache: Any = None) -> mx.array:
+        rows.append(tokens.shape[0])
+        return body(tokens, cache)
+
+    def program() -> Program:
+        yield Given((5,))
+        return (yield Aside((*states, asked)))
+
+    model.model = counted
+    (done,) = Engine(model, slots=1).run([Request(program=program())])
+    model.model = body
+    assert sum(rows) == 2
+    for query, reply in zip(states, done.result, strict=False):
+        assert reply.state == pytest.approx(hidden_state(model, (5, *query.tokens)), abs=1e-4)
+    assert done.result[-1].log_probs == pytest.approx(log_probs(model, (5, 50, 51, 52), asked.labels), abs=1e-4)
+
+
 def test_several_headers_are_each_computed_once() -> None:
     headers = [prompt_of(20, seed=seed) for seed in range(3)]
     sample = Sample(limit=4, stop=frozenset())

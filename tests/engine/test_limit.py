@@ -1,0 +1,83 @@
+"""A ceiling for memory: the engine goes on with fewer slots, and every text stays what it was."""
+
+from collections.abc import Iterator
+
+import mlx.core as mx
+import pytest
+
+from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling
+from mlx_suite.engine.slots import slot_caches
+from tests.engine.small_models import prompt_of, results, small_gemma, small_llama
+
+LONG = Sample(limit=280, stop=frozenset(), sampling=Sampling(temperature=1.0))
+SHORT = Sample(limit=20, stop=frozenset(), sampling=Sampling(temperature=1.0))
+LARGE = {"hidden_size": 64, "num_key_value_heads": 4, "head_dim": 256}
+"""So that keys and values, 16 KB a token, outweigh all else in memory."""
+
+
+def program(seed: int) -> Program:
+    """Every fourth text is long, and grows into a third stretch of 128 positions."""
+    yield Given(prompt_of(10, seed=seed % 2))
+    written = yield LONG if seed % 4 == 0 else SHORT
+    return written.tokens
+
+
+def requests(count: int, renewable: bool = True) -> Iterator[Request]:
+    for seed in range(count):
+        renew = (lambda seed=seed: program(seed)) if renewable else None
+        yield Request(program=program(seed), seed=seed, renew=renew)
+
+
+def room_for(model: object, slots: int, tokens: int) -> int:
+    """Bytes in use when so many slots hold so many tokens."""
+    caches = slot_caches(model, 1)
+    engine = Engine(model, slots=1)
+    list(engine.run(requests(1)))
+    del caches
+    per_token = sum(cache.slot_bytes(1) // cache.capacity for cache in engine.caches)
+    largest = max(cache.slot_bytes(1) // cache.capacity for cache in engine.caches)
+    used = mx.get_active_memory() - sum(cache.nbytes for cache in engine.caches)
+    return used + slots * tokens * (per_token + largest)
+
+
+@pytest.mark.parametrize("make", [small_llama, small_gemma])
+def test_fewer_slots_write_the_same_texts(make: type) -> None:
+    model = make(**LARGE)
+    free = Engine(model, slots=8)
+    expected = results(free.run(requests(24)))
+    limited = Engine(model, slots=8, limit=room_for(model, 5, 256) if make is small_llama else 1)
+
+    assert results(limited.run(requests(24))) == expected
+    assert limited.counts.put_back > 0
+    assert limited.slots < free.slots
+    assert free.counts.put_back == 0
+
+
+def test_the_limit_is_not_passed() -> None:
+    model = small_llama(**LARGE)
+    limit = room_for(model, 5, 256)
+    engine = Engine(model, slots=8, limit=limit)
+    mx.reset_peak_memory()
+    done = results(engine.run(requests(24)))
+
+    assert len(done) == 24
+    # Three stretches of 128 positions in as many slots as have room there, where eight had room for one.
+    assert engine.slots == 3
+    assert mx.get_peak_memory() <= 1.02 * limit
+
+
+def test_programs_that_cannot_be_renewed_keep_their_slots() -> None:
+    model = small_llama()
+    engine = Engine(model, slots=4, limit=1)
+
+    assert len(results(engine.run(requests(8, renewable=False)))) == 8
+    assert engine.slots == 4
+    assert engine.counts.put_back == 0
+
+
+def test_one_slot_is_kept_however_little_memory_there_is() -> None:
+    model = small_llama()
+    engine = Engine(model, slots=4, limit=1)
+
+    assert len(results(engine.run(requests(8)))) == 8
+    assert engine.slots == 1
