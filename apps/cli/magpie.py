@@ -1,38 +1,57 @@
-"""`mlx-suite magpie`: instruction data that a model writes by itself.
+"""`mlx-suite magpie MODEL`: instruction data that a model writes by itself.
 
-One command so far. Those that tag, filter and report on a folder of rows will stand beside it.
+The stages that work on what is there (tag, filter, report, …) stand beside it: see `magpie_group`.
 """
 
 import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from itertools import islice
+from dataclasses import fields, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from mlx_suite.magpie import MagpieSettings
-from mlx_suite.runtime.progress import Progress, duration
+from mlx_suite.magpie.settings import MagpieSettings
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.progress import Progress
 
 from .checkpoint import ModelName, open_checkpoint
 from .options import option
 
 if TYPE_CHECKING:
     from mlx_suite.magpie import Summary
-    from mlx_suite.magpie.summary import Work
-
-SAMPLES = 5
-LONGEST = 200
-"""Characters of a text that the table of samples shows."""
 
 _DEFAULT = MagpieSettings(count=1)
+_ASK, _STEER, _SCREEN, _ANSWER, _RUN = (
+    "What is asked",
+    "What it is about",
+    "What is kept",
+    "What is answered",
+    "How it runs",
+)
+
+
+class Unsafe(StrEnum):
+    """What becomes of unsafe rows."""
+
+    reject = "reject"
+    keep = "keep"
+
+
+def _flag(field: str, panel: str, *flags: str, metavar: str | None = None) -> Any:
+    found = option(MagpieSettings, field, *flags, metavar=metavar)
+    found.rich_help_panel = panel
+    return found
+
+
+def _lines(of_what: str) -> Any:
+    return typer.Option(
+        f"--{of_what}s", metavar="FILE", help=f"A file of {of_what}s, one a line.", rich_help_panel=_STEER
+    )
 
 
 def magpie(
@@ -43,45 +62,68 @@ def magpie(
         typer.Option("--out", "-o", metavar="DIR", help="The folder to fill; made if missing, continued if begun."),
     ],
     seed: Annotated[int, option(MagpieSettings, "seed")] = _DEFAULT.seed,
-    system: Annotated[str | None, option(MagpieSettings, "system", metavar="TEXT")] = _DEFAULT.system,
-    temperature: Annotated[float, option(MagpieSettings, "temperature")] = _DEFAULT.temperature,
-    top_p: Annotated[float, option(MagpieSettings, "top_p")] = _DEFAULT.top_p,
-    answer_temperature: Annotated[float, option(MagpieSettings, "answer_temperature")] = _DEFAULT.answer_temperature,
-    answer_top_p: Annotated[float, option(MagpieSettings, "answer_top_p")] = _DEFAULT.answer_top_p,
-    max_instruction: Annotated[
-        int, option(MagpieSettings, "max_instruction", metavar="TOKENS")
-    ] = _DEFAULT.max_instruction,
-    max_answer: Annotated[int, option(MagpieSettings, "max_answer", metavar="TOKENS")] = _DEFAULT.max_answer,
-    batch: Annotated[int, option(MagpieSettings, "batch", metavar="ROWS")] = _DEFAULT.batch,
-    patience: Annotated[int, option(MagpieSettings, "patience", metavar="ROWS")] = _DEFAULT.patience,
+    temperature: Annotated[float, _flag("temperature", _ASK)] = _DEFAULT.temperature,
+    top_p: Annotated[float, _flag("top_p", _ASK)] = _DEFAULT.top_p,
+    mix: Annotated[str | None, _flag("mix", _ASK, metavar="SETTINGS")] = _DEFAULT.mix,
+    ban_first: Annotated[list[str] | None, _flag("ban_first", _ASK, metavar="TEXT")] = None,
+    max_instruction: Annotated[int, _flag("max_instruction", _ASK, metavar="TOKENS")] = _DEFAULT.max_instruction,
+    sanitise: Annotated[bool, _flag("sanitise", _ASK, "--sanitise/--no-sanitise")] = _DEFAULT.sanitise,
+    system: Annotated[str | None, _flag("system", _STEER, metavar="TEXT")] = _DEFAULT.system,
+    topic: Annotated[list[str] | None, _flag("topics", _STEER, "--topic", metavar="TEXT")] = None,
+    topics: Annotated[Path | None, _lines("topic")] = None,
+    persona: Annotated[list[str] | None, _flag("personas", _STEER, "--persona", metavar="TEXT")] = None,
+    personas: Annotated[Path | None, _lines("persona")] = None,
+    quota: Annotated[list[str] | None, _flag("quotas", _STEER, "--quota", metavar="SHARES")] = None,
+    steer: Annotated[bool, _flag("steer", _STEER, "--steer/--no-steer")] = _DEFAULT.steer,
+    near_duplicate: Annotated[float | None, _flag("near_duplicate", _SCREEN)] = _DEFAULT.near_duplicate,
+    near_meaning: Annotated[float | None, _flag("near_meaning", _SCREEN)] = _DEFAULT.near_meaning,
+    decontaminate: Annotated[list[str] | None, _flag("decontaminate", _SCREEN, metavar="FILE")] = None,
+    min_input_quality: Annotated[
+        str | None, _flag("min_input_quality", _SCREEN, metavar="LABEL")
+    ] = _DEFAULT.min_input_quality,
+    min_answer_quality: Annotated[
+        str | None, _flag("min_answer_quality", _SCREEN, metavar="LABEL")
+    ] = _DEFAULT.min_answer_quality,
+    unsafe: Annotated[Unsafe, _flag("unsafe", _SCREEN)] = Unsafe.reject,
+    tags: Annotated[bool, _flag("tags", _SCREEN, "--tags/--no-tags")] = _DEFAULT.tags,
+    questions: Annotated[str | None, _flag("questions", _SCREEN, metavar="FILE")] = _DEFAULT.questions,
+    embeddings: Annotated[bool, _flag("embeddings", _SCREEN, "--embeddings/--no-embeddings")] = _DEFAULT.embeddings,
+    answer_temperature: Annotated[float, _flag("answer_temperature", _ANSWER)] = _DEFAULT.answer_temperature,
+    answer_top_p: Annotated[float, _flag("answer_top_p", _ANSWER)] = _DEFAULT.answer_top_p,
+    max_answer: Annotated[int, _flag("max_answer", _ANSWER, metavar="TOKENS")] = _DEFAULT.max_answer,
+    turns: Annotated[int, _flag("turns", _ANSWER)] = _DEFAULT.turns,
+    batch: Annotated[int, _flag("batch", _RUN, metavar="ROWS")] = _DEFAULT.batch,
+    patience: Annotated[int, _flag("patience", _RUN, metavar="ROWS")] = _DEFAULT.patience,
+    most_asked: Annotated[int | None, _flag("most_asked", _RUN, metavar="ROWS")] = _DEFAULT.most_asked,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON for a program to read.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Let a chat model write instructions and answer them.
 
     The model is given its own chat template up to the place where a user would begin to type, so it writes what a
-    user would ask; then it answers (Magpie, arXiv 2406.08464).
+    user would ask (Magpie, arXiv 2406.08464). What it asks is screened before it is answered: cut off, repeated, poor
+    or off quota, it costs no answer. Then it answers, and the answer is graded.
 
-    Into DIR go `accepted.jsonl`, rows with `messages` for finetuning; `rejected.jsonl`, what was cut off, empty or a
-    duplicate, with the reason; `settings.json`, what made them.
+    Into DIR go `accepted.jsonl`, rows with `messages` for finetuning; `rejected.jsonl`, the others with the reason;
+    `drafts.jsonl`, all that the model wrote; `manifest.json`, what made them and what they cost.
 
-    Stop it whenever you like: the same command goes on where it was and ends with the same rows.
+    Stop it whenever you like: the same command goes on where it was and ends with the same rows. Limits may be raised
+    and what is kept may be changed later: then only what is missing is made.
 
     Example: `mlx-suite magpie tiny-llama3 --count 200 --out demo/`
+
+    Example: `mlx-suite magpie tiny-llama3 -n 200 -o demo/ --quota "category:Math=0.5,Reasoning=0.5"`
     """
-    settings = MagpieSettings(
-        count=count,
-        seed=seed,
-        batch=batch,
-        system=system,
-        temperature=temperature,
-        top_p=top_p,
-        max_instruction=max_instruction,
-        answer_temperature=answer_temperature,
-        answer_top_p=answer_top_p,
-        max_answer=max_answer,
-        patience=patience,
-    )
+    given = {
+        "topics": (*(topic or ()), *_read_lines(topics, "--topics")),
+        "personas": (*(persona or ()), *_read_lines(personas, "--personas")),
+        "quotas": tuple(quota or ()),
+        "ban_first": tuple(ban_first or ()),
+        "decontaminate": tuple(decontaminate or ()),
+        "unsafe": unsafe.value,
+    }
+    typed = {**locals(), **given}
+    settings = MagpieSettings(**{each.name: typed[each.name] for each in fields(MagpieSettings) if each.name in typed})
     try:
         summary = _make(model, settings, out, quiet)
     except KeyboardInterrupt:
@@ -89,8 +131,21 @@ def magpie(
         raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False))
-    else:
-        _show(Console(highlight=False), summary)
+        return
+    from .magpie_summary import show_summary
+
+    show_summary(Console(highlight=False), summary)
+
+
+def _read_lines(path: Path | None, flag: str) -> Iterator[str]:
+    """The lines of a file that are not blank."""
+    if path is None:
+        return
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The file cannot be read: {error}", where=f"{flag} {path}", fix="check the path") from error
+    yield from filter(None, map(str.strip, text.splitlines()))
 
 
 def _make(model: str, settings: MagpieSettings, out: Path, quiet: bool) -> "Summary":
@@ -124,64 +179,3 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[int, int], None] | 
             shown.update(accepted, asked=asked)
 
         yield report
-
-
-def _show(console: Console, summary: "Summary") -> None:
-    """Samples first: whether the rows are any good is what everyone wants to know."""
-    console.print(_samples(summary))
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, style="dim", min_width=9)
-    table.add_column(overflow="fold")
-    for name, value in _figures(summary):
-        table.add_row(name, Text(value))
-    console.print(table)
-    console.print(
-        Text.assemble(("rows       ", "dim"), str(summary.accepted_file)), soft_wrap=True
-    )  # whole, to be copied
-
-
-def _samples(summary: "Summary") -> Table:
-    """Rows spread evenly over the folder."""
-    table = Table(box=box.HORIZONTALS, show_lines=True, pad_edge=False, expand=True, header_style="bold")
-    table.add_column("the model asks", ratio=1, overflow="fold")
-    table.add_column("and answers", ratio=1, overflow="fold")
-    stride = max(1, summary.accepted // SAMPLES)
-    for record in islice(summary.records(), 0, SAMPLES * stride, stride):
-        asked, answered = (message["content"] for message in record["messages"][-2:])
-        table.add_row(_shortened(asked), _shortened(answered))
-    return table
-
-
-def _shortened(text: str) -> Text:
-    shown = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
-    return Text(shown if len(shown) <= LONGEST else shown[:LONGEST].rstrip() + " …")
-
-
-def _figures(summary: "Summary") -> list[tuple[str, str]]:
-    from mlx_suite.magpie.screen import REASONS
-
-    figures = [("asked", f"{summary.asked:,} rows")]
-    for reason, number in summary.rejections.items():
-        figures.append(("rejected", f"{number:,}: {REASONS.get(reason, reason)}"))
-    figures.append(("accepted", f"{summary.accepted:,} rows, a yield of {_percent(summary.accepted, summary.asked)}"))
-    figures.append(("speed", _speed(summary.work)))
-    truth = summary.truth
-    if truth is not None:
-        share = _percent(truth.right, truth.rows)
-        figures.append(("confirmed", f"{truth.right:,} of {truth.rows:,} answers are right, {share}"))
-        if truth.recognised < truth.rows:
-            figures.append(("", f"{truth.recognised:,} of the instructions are the microworld's"))
-    return figures
-
-
-def _speed(work: "Work | None") -> str:
-    if work is None:
-        return "all rows were there already"
-    rate = work.rows_per_second
-    rows = f"{rate:.1f} rows/s" if rate >= 0.95 else f"{1 / max(rate, 1e-9):.1f} s per row"
-    tokens = f"{work.tokens_per_second:,.0f} tokens/s"
-    return f"{rows} in {duration(work.seconds)}; {tokens}, slots {work.counts.busy:.0%} busy"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{part / max(whole, 1):.0%}"

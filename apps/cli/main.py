@@ -24,7 +24,7 @@ from .finetune import finetune
 from .fuse import fuse
 from .generate import generate
 from .judge import judge_app
-from .magpie import magpie
+from .magpie_group import magpie_app
 from .models import models_app
 from .perplexity import perplexity
 from .quantize import quantize
@@ -39,7 +39,7 @@ app = typer.Typer(
 )
 app.command()(doctor)
 app.command()(generate)
-app.command()(magpie)
+app.add_typer(magpie_app)
 app.command()(finetune)
 app.command()(fuse)
 app.command()(quantize)

@@ -1,62 +1,61 @@
-"""Why a row is rejected.
-
-Duplicates are told by the text without regard to case and whitespace. A row is a duplicate if a row of lower number
-with the same instruction is accepted; so what is accepted does not depend on which row was finished first.
-"""
+"""What can be said of an instruction and of an answer without looking at other rows."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from mlx_suite.engine import Written
-from mlx_suite.magpie.row import Draft, Plan
+from mlx_suite.magpie.draft import Draft, Ending, Tags
+from mlx_suite.magpie.endings import flaw_of
+from mlx_suite.magpie.row import Plan
+from mlx_suite.magpie.settings import QUALITIES
+from mlx_suite.magpie.verdicts import lacks_payload, looks_like_answer
 
-DUPLICATE = "duplicate"
-
-REASONS: Mapping[str, str] = {
-    DUPLICATE: "the instruction of an earlier row",
-    "instruction_limit": "the instruction reached its limit of tokens",
-    "instruction_context": "the instruction reached the end of the model's context",
-    "instruction_stop": "the instruction ended with another token than the template's",
-    "instruction_empty": "the instruction is empty",
-    "instruction_garbled": "the instruction is not valid text",
-    "answer_limit": "the answer reached its limit of tokens",
-    "answer_context": "the answer reached the end of the model's context",
-    "answer_stop": "the answer ended with another token than the template's",
-    "answer_empty": "the answer is empty",
-    "answer_garbled": "the answer is not valid text",
-}
-"""Every reason, as it stands in `rejected.jsonl`, and what it says."""
-
-GARBLED = "\ufffd"
-"""What a decoder writes in place of bytes that are no character."""
+SAFETY, UNSAFE = "safety", "unsafe"
+ANSWER_SAFETY = "answer_safety"
 
 
 def instruction_problem(plan: Plan, draft: Draft) -> str | None:
-    """The reason to reject an instruction as it stands, or None."""
-    return _problem("instruction", draft.asked, draft.instruction, frozenset({plan.user_end}))
+    """What is wrong with an instruction as it stands, or None."""
+    return _problem("instruction", draft.asked, draft.instruction, {plan.user_end})
 
 
 def answer_problem(plan: Plan, draft: Draft) -> str | None:
-    """The reason to reject an answer as it stands, or None."""
+    """What is wrong with an answer as it stands, or None."""
     assert draft.answered is not None, "an instruction worth an answer has one"
     return _problem("answer", draft.answered, draft.answer, plan.answer_ends)
 
 
-def is_complete(plan: Plan, draft: Draft) -> bool:
-    """Whether only another row with the same instruction can be in the way of this one."""
-    return instruction_problem(plan, draft) is None and draft.answered is not None and not answer_problem(plan, draft)
+def wording_problem(draft: Draft) -> str | None:
+    """Whether an instruction's wording shows that nothing can be answered, or None."""
+    if lacks_payload(draft.instruction):
+        return "no_payload"
+    return "reply" if looks_like_answer(draft.instruction) else None
+
+
+def is_below(tags: Tags, name: str, minimum: str | None) -> bool:
+    """Whether a tag of quality is below a minimum; what was not asked is not."""
+    if minimum is None or name not in tags or tags[name].label not in QUALITIES:
+        return False
+    return QUALITIES.index(tags[name].label) < QUALITIES.index(minimum)
+
+
+def is_unsafe(tags: Tags, name: str) -> bool:
+    """Whether a row is tagged as unsafe; what was not asked is not."""
+    return name in tags and tags[name].label == UNSAFE
+
+
+def reached_a_lower_limit(plan: Plan, draft: Draft) -> bool:
+    """Whether a text was cut at a limit that has been raised since."""
+    limits = ((draft.asked, plan.settings.max_instruction), (draft.answered, plan.settings.max_answer))
+    return any(ending is not None and ending.reason == "limit" and ending.tokens < limit for ending, limit in limits)
 
 
 def key_of(instruction: str) -> bytes:
-    """Equal for instructions that count as the same. 16 bytes, however long the text."""
-    return hashlib.blake2b(" ".join(instruction.split()).casefold().encode(), digest_size=16).digest()
+    """Equal for instructions that count as the same, without regard to case and whitespace. 16 bytes."""
+    text = " ".join(instruction.split()).casefold()
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
-def _problem(part: str, written: Written, text: str, ends: frozenset[int]) -> str | None:
-    if written.reason != "stop":
-        return f"{part}_{written.reason}"
-    if written.stop_token not in ends:
-        return f"{part}_stop"
-    if not text:
-        return f"{part}_empty"
-    return f"{part}_garbled" if GARBLED in text else None
+def _problem(part: str, ending: Ending, text: str, ends: Collection[int]) -> str | None:
+    flaw = flaw_of(Written(tokens=(), reason=ending.reason, stop_token=ending.stop), text, ends)
+    return None if flaw is None else f"{part}_{flaw}"

@@ -6,9 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.engine import Counts
 from mlx_suite.magpie.dataset import ACCEPTED_FILE, REJECTED_FILE, Dataset
+from mlx_suite.magpie.reasons import Stage
 from mlx_suite.magpie.record import Record, answer_of, instruction_of
+from mlx_suite.magpie.tally import Session, Tally
 from mlx_suite.runtime.journal import read_journal
 
 FIRST_LOOK = 50
@@ -32,55 +33,33 @@ class Truth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """What this run did; a folder that was continued holds more."""
-
-    rows: int
-    """Rows accepted."""
-    seconds: float
-    """From the first token to the last decision, loading the model not included."""
-    counts: Counts
-    """What the engine did, rows that were begun and not needed included."""
-
-    @property
-    def rows_per_second(self) -> float:
-        """Accepted rows per second."""
-        return self.rows / max(self.seconds, 1e-9)
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens written per second."""
-        return self.counts.sampled / max(self.seconds, 1e-9)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "rows": self.rows,
-            "seconds": round(self.seconds, 3),
-            "rows_per_second": round(self.rows_per_second, 3),
-            "tokens_per_second": round(self.tokens_per_second, 1),
-            "slots_busy": round(self.counts.busy, 4),
-            "tokens": {"prefilled": self.counts.prefilled, "fed": self.counts.ridden, "sampled": self.counts.sampled},
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
 class Summary:
     """The state of a folder at the end of a run."""
 
     folder: Path
-    asked: int
-    """Rows decided."""
-    accepted: int
-    rejections: Mapping[str, int]
-    """Rejected rows by reason (`screen.REASONS`), the most frequent first."""
-    instruction_tokens: int
-    """Of all accepted rows, stop tokens not counted."""
-    answer_tokens: int
-    work: Work | None
-    """None where all rows had been there before."""
+    tally: Tally
+    """All rows that are decided."""
+    sessions: tuple[Session, ...]
+    """All work on the folder that is known of."""
+    work: Session | None
+    """What this run did. None where all rows had been there before."""
     truth: Truth | None
     """None for rows that are not about the microworld."""
+
+    @property
+    def asked(self) -> int:
+        """Rows decided."""
+        return self.tally.asked
+
+    @property
+    def accepted(self) -> int:
+        """Rows accepted."""
+        return self.tally.accepted
+
+    @property
+    def rejections(self) -> Mapping[str, int]:
+        """Rejected rows by reason (`reasons.REASONS`), the most frequent first."""
+        return dict(self.tally.rejections.most_common())
 
     @property
     def accepted_file(self) -> Path:
@@ -96,36 +75,69 @@ class Summary:
         """The accepted rows."""
         return read_journal(self.accepted_file)
 
+    @property
+    def seconds(self) -> Mapping[Stage, float]:
+        """Seconds by stage."""
+        return self.tally.seconds(self.sessions)
+
+    @property
+    def rows_per_hour(self) -> float:
+        """Accepted rows per hour of all work that is known of; 0 without any."""
+        seconds = sum(session.seconds for session in self.sessions)
+        rows = sum(session.rows for session in self.sessions)
+        return 3600 * rows / seconds if seconds else 0.0
+
+    @property
+    def tokens_per_row(self) -> Mapping[str, float]:
+        """Tokens of one accepted row: `sampled`, and `read` for those that were given, questions included."""
+        rows = max(sum(session.rows for session in self.sessions), 1)
+        sampled = sum(session.sampled for session in self.sessions)
+        read = sum(each.prefilled + each.fed + each.screening + each.grading for each in self.sessions)
+        return {"sampled": sampled / rows, "read": read / rows}
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        truth = self.truth
+        truth, tally = self.truth, self.tally.as_dict()
         return {
             "folder": str(self.folder),
             "accepted_file": str(self.accepted_file),
             "rejected_file": str(self.rejected_file),
-            "asked": self.asked,
-            "accepted": self.accepted,
+            **tally,
             "yield": round(self.accepted / max(self.asked, 1), 4),
-            "rejected": dict(self.rejections),
-            "instruction_tokens": self.instruction_tokens,
-            "answer_tokens": self.answer_tokens,
-            "run": None if self.work is None else self.work.as_dict(),
+            "seconds": self.seconds,
+            "accepted_rows_per_hour": round(self.rows_per_hour, 1),
+            "tokens_per_accepted_row": {name: round(each, 1) for name, each in self.tokens_per_row.items()},
+            "run": None if self.work is None else run_dict(self.work),
             "confirmed": None if truth is None else {**asdict(truth), "share": round(truth.share, 4)},
         }
 
 
-def summarise(folder: Path, dataset: Dataset, work: Work | None) -> Summary:
+def run_dict(work: Session) -> dict[str, Any]:
+    """One run, for JSON."""
+    seconds = max(work.seconds, 1e-9)
+    return {
+        "rows": work.rows,
+        "seconds": round(work.seconds, 3),
+        "rows_per_second": round(work.rows / seconds, 3),
+        "tokens_per_second": round(work.sampled / seconds, 1),
+        "slots_busy": round(work.busy, 4),
+        "tokens": {
+            "prefilled": work.prefilled,
+            "fed": work.fed,
+            "aside": work.screening + work.grading,
+            "sampled": work.sampled,
+        },
+    }
+
+
+def summarise(folder: Path, dataset: Dataset, work: Session | None) -> Summary:
     """Read the accepted rows once and count."""
-    records = list(read_journal(folder / ACCEPTED_FILE))
     return Summary(
         folder=folder,
-        asked=dataset.asked,
-        accepted=len(dataset.accepted),
-        rejections=dict(dataset.rejections.most_common()),
-        instruction_tokens=sum(record["instruction_tokens"] for record in records),
-        answer_tokens=sum(record["answer_tokens"] for record in records),
+        tally=dataset.tally,
+        sessions=tuple(dataset.sessions),
         work=work,
-        truth=examine_truth(records),
+        truth=examine_truth(read_journal(folder / ACCEPTED_FILE)),
     )
 
 

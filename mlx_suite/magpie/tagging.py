@@ -30,9 +30,6 @@ from mlx_suite.text import ChatTemplate, EncodedChat, Message, PreQuery, Templat
 from mlx_suite.text.chat import encode_chat
 from mlx_suite.text.message import ASSISTANT, USER
 
-EMBEDDING_QUESTION = "In one word, what is this message about?"
-"""The hidden state from which the one word would be written stands for the whole message (arXiv 2307.16645)."""
-
 Replies = Sequence[Reply] | None
 """What an aside became; None where the context had no room for it."""
 Tokens = tuple[int, ...]
@@ -86,7 +83,9 @@ class Tagger:
 def make_tagger(tokenizer: Tokenizer, template: ChatTemplate, questions: Questions, *, embed: bool) -> Tagger:
     """The questions as the checkpoint's own template would put them behind a conversation.
 
-    With `embed` the last query about the instruction asks for the hidden state behind `EMBEDDING_QUESTION`.
+    With `embed` the last query about the instruction asks for the hidden state from which the answer would begin. It
+    stands for the whole message, as the last state does that is to sum it up in a word (arXiv 2307.16645); here nothing
+    is asked for it, and it costs nothing: every question passes through it.
 
     Raises UserError where the template does not show where the turns begin and end, or shows another text than it was
     given, and where two labels are the same to the tokenizer.
@@ -94,7 +93,7 @@ def make_tagger(tokenizer: Tokenizer, template: ChatTemplate, questions: Questio
     asker = _Asker(tokenizer=tokenizer, template=template, turns=derive_pre_query(tokenizer, template))
     about_instruction = [asker.query(questions, question) for question in questions.about("instruction")]
     if embed:
-        about_instruction.append(Query(tokens=asker.behind_instruction(questions, EMBEDDING_QUESTION), state=True))
+        about_instruction.append(Query(tokens=asker.turns.to_assistant_ids, state=True))
     about_answer = tuple(asker.query(questions, question) for question in questions.about("answer"))
     return Tagger(
         questions=questions, embed=embed, instruction=Aside(tuple(about_instruction)), answer=Aside(about_answer)

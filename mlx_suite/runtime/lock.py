@@ -56,3 +56,25 @@ def take_lock(handle: int, where: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS_HERE:
             raise
+
+
+def is_held(file: Path | str) -> bool | None:
+    """Whether another process holds the lock on `file`; None where the file system cannot tell.
+
+    Looking takes a shared lock for a moment, so that several may look at the same time.
+    """
+    try:
+        handle = os.open(file, os.O_RDWR)  # locks of network file systems want a file that may be written
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise
+        return None
+    finally:
+        os.close(handle)
+    return False

@@ -9,17 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from mlx_suite.engine import Counts
+from mlx_suite.data.questions import write_questions
 from mlx_suite.magpie import MagpieSettings, Summary, Truth
-from mlx_suite.magpie.summary import Work
-from mlx_suite_apps.cli import magpie as command
+from mlx_suite.magpie.tally import Session, Steered, Tally
+from mlx_suite_apps.cli.magpie_summary import show_summary
 from mlx_suite_apps.cli.main import app, main
 from mlx_suite_apps.cli.options import field_docs
+from tests.magpie.conftest import QUESTIONS
+from tests.magpie.random_checkpoint import write_checkpoint
 
 SMALL = ["--max-instruction", "12", "--max-answer", "16", "--answer-temperature", "1"]
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has its own short questions: the built-in ones do not fit into its context."""
+    folder = write_checkpoint(tmp_path_factory.mktemp("models") / "random")
+    write_questions(QUESTIONS, folder / "tag_questions.json")
+    return folder
 
 
 def run(*arguments: str | Path) -> Result:
@@ -49,15 +60,15 @@ def summary(folder: Path, **changes: Any) -> Summary:
         for asked, answered in rows
     ]
     (folder / "accepted.jsonl").write_text("\n".join(lines) + "\n")
-    counts = Counts(sampled=126, slot_steps=100, idle=4, steps=50, prefilled=4, ridden=15)
+    tally = Tally(accepted=3)
+    tally.rejections.update({"duplicate": 1200, "unsafe": 3, "instruction_stop": 1})
+    session = Session(seconds=2.0, rows=3, sampled=126, busy=0.96, asking=90, answering=30, aside_seconds=0.4)
+    session.screening = 300
     facts: dict[str, Any] = {
         "folder": folder,
-        "asked": 1207,
-        "accepted": 3,
-        "rejections": Counter({"duplicate": 1203, "instruction_stop": 1}),
-        "instruction_tokens": 30,
-        "answer_tokens": 12,
-        "work": Work(rows=3, seconds=2.0, counts=counts),
+        "tally": tally,
+        "sessions": (session,),
+        "work": session,
         "truth": Truth(rows=3, recognised=2, right=2),
     }
     return Summary(**{**facts, **changes})
@@ -66,7 +77,7 @@ def summary(folder: Path, **changes: Any) -> Summary:
 def shown(found: Summary) -> list[str]:
     console = Console(width=60, highlight=False, color_system=None)
     with console.capture() as capture:
-        command._show(console, found)
+        show_summary(console, found)
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
@@ -91,12 +102,18 @@ def test_the_report_reads_well_at_60_columns(tmp_path: Path, monkeypatch: pytest
         line,
         " Who is Ben?                    Ben is a nurse.",
         line,
-        "asked      1,207 rows",
-        "rejected   1,203: the instruction of an earlier row",
-        "rejected   1: the instruction ended with another token than",
-        "           the template's",
+        "asked      1,207 rows in 0:01",
+        "           − 1: the instruction ended with another token",
+        "           than the template's",
+        "screened   1,206 rows",
+        "           − 1,200: the instruction of an earlier row",
+        "           − 3: the instruction is tagged as unsafe",
+        "answered   3 rows",
+        "graded     3 rows",
         "accepted   3 rows, a yield of 0%",
         "speed      1.5 rows/s in 0:02; 63 tokens/s, slots 96% busy",
+        "cost       5,400 accepted rows per hour; one takes 42 tokens",
+        "           written and 100 read",
         "confirmed  2 of 3 answers are right, 67%",
         "           2 of the instructions are the microworld's",
         "rows       demo/accepted.jsonl",
@@ -104,10 +121,18 @@ def test_the_report_reads_well_at_60_columns(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_slow_or_finished_run_says_so(tmp_path: Path) -> None:
-    slow = summary(tmp_path, work=Work(rows=2, seconds=61.0, counts=Counts(sampled=90)), truth=None)
+    slow = summary(tmp_path, work=Session(rows=2, seconds=61.0, sampled=90), truth=None)
     assert "speed      30.5 s per row in 1:01; 1 tokens/s, slots 100%" in shown(slow)
     assert "speed      all rows were there already" in shown(summary(tmp_path, work=None))
     assert not [line for line in shown(slow) if line.startswith("confirmed")]
+
+
+def test_what_steering_cost_is_listed(tmp_path: Path) -> None:
+    tally = Tally(accepted=3, steered={"category": {"Math": Steered(asked=9, accepted=2, tokens=300), "*": Steered()}})
+    lines = shown(summary(tmp_path, tally=tally))
+
+    assert "category   Math: 2 of 9 asked for, 150 tokens each" in lines
+    assert "category   anything else: 0 of 0 asked for, none" in lines
 
 
 def test_rows_are_made_counted_and_continued(random_model: Path, tmp_path: Path) -> None:
@@ -134,10 +159,11 @@ def test_help_lists_every_setting_in_the_words_of_its_docstring() -> None:
 
     assert set(docs) == set(MagpieSettings.__dataclass_fields__)
     flat = " ".join(text.replace("│", " ").split())
+    flags = {"topics": "--topic", "personas": "--persona", "quotas": "--quota"}
     for name, doc in docs.items():
         if name != "model_name":
-            assert f"--{name.replace('_', '-')}" in text
-            assert " ".join(doc.split()[:5]) in flat
+            assert flags.get(name, f"--{name.replace('_', '-')}") in text
+            assert " ".join(doc.replace("`", "").split()[:5]) in flat
     for flag in ("--out", "--json", "--quiet"):
         assert flag in text
     assert "mlx-suite magpie tiny-llama3 --count 200 --out demo/" in flat
@@ -192,7 +218,7 @@ def test_a_full_disk_is_one_block_and_loses_nothing(
     write, room = os.write, [5]
 
     def full(handle: int, data: bytes) -> int:
-        if data.startswith(b'{"id"'):
+        if data.startswith(b'{"index"'):
             room[0] -= 1
             if room[0] < 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -213,9 +239,59 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, random_model:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mlx_suite.magpie.run._check_dry_spell", interrupt)
+        patch.setattr("mlx_suite.magpie.run._decide", interrupt)
         stopped = run(random_model, "--count", "4", "--out", tmp_path, *SMALL)
     assert stopped.exit_code == 130
     last = stopped.stderr.splitlines()[-1]
     assert last == f"Stopped. What was made is in {tmp_path}; the same command goes on from there."
     assert run(random_model, "--count", "4", "--out", tmp_path, *SMALL).exit_code == 0
+
+
+def test_lists_come_from_flags_and_from_files(random_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "topics.txt").write_text("cats\n\n dogs \n")
+    arguments = [random_model, "-n", "6", "-o", tmp_path / "out", "--quiet", *SMALL]
+    done = run(*arguments, "--topics", tmp_path / "topics.txt", "--topic", "birds", "--quota", "category:v=0.5")
+    assert done.exit_code == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "accepted.jsonl").read_text().splitlines()]
+    assert Counter(row["steer"]["topic"] for row in rows) == {"birds": 2, "cats": 2, "dogs": 2}
+    assert sum(row["tags"]["category"] == "v" for row in rows) == 3
+    assert "topic      birds: 2 of " in done.stdout
+
+
+# ---- the group
+
+
+def group(*arguments: str | Path) -> Result:
+    """As the program runs it, the pipeline beside the stages."""
+    from mlx_suite_apps.cli.magpie_group import magpie_app
+
+    program = typer.Typer(rich_markup_mode="markdown")
+    program.add_typer(magpie_app)
+    program.command("other")(lambda: None)
+    return CliRunner().invoke(program, ["magpie", *map(str, arguments)], prog_name="mlx-suite")
+
+
+def test_a_first_word_that_is_no_stage_is_the_model(random_model: Path, tmp_path: Path) -> None:
+    made = group(random_model, "-n", "3", "-o", tmp_path, "--json", "--quiet", *SMALL)
+    assert json.loads(made.stdout)["accepted"] == 3
+    again = group("-n", "3", random_model, "-o", tmp_path, "--json", "--quiet", *SMALL)
+    assert json.loads(again.stdout)["run"] is None
+    kept = group("filter", tmp_path, "--out", tmp_path / "good", "--longest", "2", "--json")
+    assert json.loads(kept.stdout)["kept"] == 2
+
+
+def test_the_help_shows_the_pipeline_and_the_stages() -> None:
+    text = group("--help").stdout
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+
+    assert lines[0] == " Usage: mlx-suite magpie [OPTIONS] {MODEL}"
+    assert "--max-answer" in text
+    for stage in ("tag", "calibrate", "filter", "report", "export", "pairs", "reflect"):
+        assert any(line.startswith(f"│ {stage} ") for line in lines)
+        assert group(stage, "--help").stdout.split()[:4] == ["Usage:", "mlx-suite", "magpie", stage]
+
+
+def test_a_wrong_flag_names_the_command_as_it_was_written() -> None:
+    failed = group("tiny-llama3", "--coun", "3")
+    assert failed.exit_code == 2
+    assert "mlx-suite magpie --help" in failed.stderr

@@ -61,6 +61,7 @@ def check_flags(command: Any, words: list[str], said: list[str]) -> None:
     """Walk down the sub-commands, then look up every flag."""
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
+    command = getattr(command, "pipeline", command)  # of a group that has one for words that are no stage
     assert not hasattr(command, "commands") or not words or "|" in words[0], f"no such command: {shlex.join(said)}"
     known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
     for word in words:

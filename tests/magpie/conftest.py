@@ -5,15 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlx_suite import load
+from mlx_suite.data.questions import Question, Questions
 from mlx_suite.magpie import MagpieSettings, Summary, make_dataset
 from mlx_suite.text import ChatTemplate, Tokenizer, load_chat_template
 from tests.magpie.random_checkpoint import write_checkpoint
 
 SMALL = {"max_instruction": 12, "max_answer": 16, "answer_temperature": 1.0}
 """Settings under which the random model's rows come out as every kind there is."""
+QUESTIONS = Questions(
+    listening="?",
+    questions=(
+        Question(name="category", about="instruction", text="a?", labels=("v", "Q", "1")),
+        Question(name="input_quality", about="instruction", text="b?", labels=("poor", "good")),
+        Question(name="answer_quality", about="answer", text="a b?", labels=("poor", "good")),
+    ),
+)
+"""Short ones. The random model spreads its rows over the categories; of the qualities it says always the same."""
+FILES = ("manifest.json", "drafts.jsonl", "accepted.jsonl", "rejected.jsonl", "embeddings.npy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +39,7 @@ class Loaded:
 
     def make(self, out: Path, count: int = 30, on_progress: Any = None, **settings: Any) -> Summary:
         return make_dataset(
-            self.model, self.tokenizer, self.template, self.settings(count, **settings), out, on_progress
+            self.model, self.tokenizer, self.template, self.settings(count, **settings), out, on_progress, QUESTIONS
         )
 
     def settings(self, count: int = 30, **settings: Any) -> MagpieSettings:
@@ -54,10 +66,15 @@ def undisturbed(checkpoint: Loaded, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def same_rows(undisturbed: Path) -> Callable[[Path], None]:
-    """Asserts that a folder holds the rows of `undisturbed`, byte by byte."""
+    """Asserts that a folder holds the rows of `undisturbed`, byte by byte.
+
+    The vectors are the same but for what another number of slots rounds otherwise.
+    """
 
     def check(folder: Path) -> None:
         for name in ("accepted.jsonl", "rejected.jsonl"):
             assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
+        ours, theirs = (np.load(each / "embeddings.npy") for each in (folder, undisturbed))
+        np.testing.assert_allclose(ours, theirs, atol=2e-3)
 
     return check

@@ -1,6 +1,7 @@
 """Folders that a power failure, a full disk or a person has been at."""
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlx_suite.runtime.errors import UserError
-from tests.magpie.conftest import Loaded
+from tests.magpie.conftest import FILES, Loaded
 
 SameRows = Callable[[Path], None]
 
@@ -16,7 +17,7 @@ SameRows = Callable[[Path], None]
 @pytest.fixture
 def folder(undisturbed: Path, tmp_path: Path) -> Path:
     """A copy of 30 rows."""
-    for name in ("settings.json", "accepted.jsonl", "rejected.jsonl"):
+    for name in FILES:
         (tmp_path / name).write_bytes((undisturbed / name).read_bytes())
     return tmp_path
 
@@ -35,7 +36,21 @@ def test_rows_lost_in_a_power_failure_are_made_again_in_their_place(
     summary = checkpoint.make(folder)
 
     same_rows(folder)
-    assert summary.work is not None and summary.work.rows == 10
+    assert summary.work is None  # the drafts were all there
+
+
+def test_drafts_lost_in_a_power_failure_are_made_again(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
+    log = folder / "drafts.jsonl"
+    keep(log, lambda place: place not in (7, 8, 50))
+    kept = log.read_bytes()
+    summary = checkpoint.make(folder)
+
+    same_rows(folder)
+    assert summary.work is not None
+    assert log.read_bytes().startswith(kept)
+    # Beside the three, at most the rows of one batch, before it is known what they are duplicates of.
+    made = log.read_bytes().count(b"\n") - kept.count(b"\n")
+    assert 3 <= made <= 3 + 8
 
 
 def test_a_line_taken_out_comes_back(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
@@ -103,3 +118,39 @@ def test_a_full_disk_keeps_what_is_written_and_the_run_goes_on_later(
 
     checkpoint.make(tmp_path)
     same_rows(tmp_path)
+
+
+def test_an_edited_row_is_named(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
+    path = folder / "accepted.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    record = json.loads(lines[4])
+    record["messages"][1]["content"] = "A better answer."
+    path.write_bytes(b"".join([*lines[:4], json.dumps(record).encode() + b"\n", *lines[5:]]))
+    with pytest.raises(UserError) as caught:
+        checkpoint.make(folder)
+
+    assert caught.value.what == "Line 5 does not say what the model wrote"
+    assert caught.value.where == f"{path}:5"
+    assert caught.value.fix == "take that line out: it is made again from drafts.jsonl"
+    keep(path, lambda place: place != 4)
+    checkpoint.make(folder)
+    same_rows(folder)
+
+
+def test_fields_that_others_have_added_stay(checkpoint: Loaded, folder: Path) -> None:
+    path = folder / "accepted.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = json.dumps({**json.loads(lines[2]), "note": "mine"}).encode() + b"\n"
+    path.write_bytes(b"".join(lines))
+    checkpoint.make(folder, count=31)
+
+    assert path.read_bytes().splitlines(keepends=True)[:30] == lines
+
+
+def test_rows_without_the_log_they_were_made_of_are_left_alone(checkpoint: Loaded, folder: Path) -> None:
+    before = (folder / "accepted.jsonl").read_bytes()
+    (folder / "drafts.jsonl").unlink()
+    with pytest.raises(UserError, match="no drafts.jsonl that they were made of"):
+        checkpoint.make(folder)
+
+    assert (folder / "accepted.jsonl").read_bytes() == before

@@ -5,18 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from mlx_suite.magpie.row import AGREEMENT, Plan, plan_rows
+from mlx_suite.data.steering import AGREEMENT
+from mlx_suite.magpie.mix import Setting
+from mlx_suite.magpie.row import Plan, plan_rows
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Message, encode_chat
 from mlx_suite.text.training import GEMMA2_TEMPLATE
-from tests.magpie.conftest import Loaded
+from tests.magpie.conftest import QUESTIONS, Loaded
 
 TEMPLATES = Path(__file__).parents[1] / "text" / "templates"
 
 
 def plan_with(checkpoint: Loaded, source: str, **settings: str) -> Plan:
     template = replace(checkpoint.template, source=source)
-    return plan_rows(checkpoint.model, checkpoint.tokenizer, template, checkpoint.settings(**settings))
+    return plan_rows(checkpoint.model, checkpoint.tokenizer, template, checkpoint.settings(**settings), QUESTIONS)
 
 
 def header(plan: Plan) -> str:
@@ -26,7 +28,7 @@ def header(plan: Plan) -> str:
 def test_special_tokens_are_nobodys_text(checkpoint: Loaded) -> None:
     plan = plan_with(checkpoint, checkpoint.template.source)
 
-    for sample in (plan.asking, plan.answering):
+    for sample in (plan.asking(Setting(temperature=1.0)), plan.answering):
         assert sample.stop | set(sample.sampling.banned) == checkpoint.tokenizer.special_ids
         assert not sample.stop & set(sample.sampling.banned)
 
@@ -37,10 +39,10 @@ def test_rows_of_the_embedding_without_a_token_are_banned(checkpoint: Loaded) ->
 
         config = replace(checkpoint.model.config, vocab_size=checkpoint.tokenizer.vocab_size + 2)
 
-    plan = plan_rows(Padded(), checkpoint.tokenizer, checkpoint.template, checkpoint.settings())
+    plan = plan_rows(Padded(), checkpoint.tokenizer, checkpoint.template, checkpoint.settings(), QUESTIONS)
     size = checkpoint.tokenizer.vocab_size
 
-    assert {size, size + 1} <= set(plan.asking.sampling.banned)
+    assert {size, size + 1} <= set(plan.asking(Setting(temperature=1.0)).sampling.banned)
 
 
 def test_a_template_without_a_system_role_is_steered_by_a_first_exchange(checkpoint: Loaded) -> None:

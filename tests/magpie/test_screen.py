@@ -4,47 +4,45 @@ from dataclasses import replace
 
 import pytest
 
-from mlx_suite.engine import Written
 from mlx_suite.engine.program import Reason
-from mlx_suite.magpie.row import Draft, Plan, plan_rows, row_seed
-from mlx_suite.magpie.screen import answer_problem, instruction_problem, is_complete, key_of
-from tests.magpie.conftest import Loaded
+from mlx_suite.magpie.draft import Draft, Ending
+from mlx_suite.magpie.row import Plan, plan_rows, row_seed
+from mlx_suite.magpie.screen import answer_problem, instruction_problem, key_of
+from tests.magpie.conftest import QUESTIONS, Loaded
 
 
 @pytest.fixture(scope="module")
 def plan(checkpoint: Loaded) -> Plan:
-    return plan_rows(checkpoint.model, checkpoint.tokenizer, checkpoint.template, checkpoint.settings())
+    return plan_rows(checkpoint.model, checkpoint.tokenizer, checkpoint.template, checkpoint.settings(), QUESTIONS)
 
 
 def draft(plan: Plan, instruction: str = "Why?", answer: str = "So.") -> Draft:
-    ended = Written(tokens=(1,), reason="stop", stop_token=plan.user_end)
-    return Draft(index=0, instruction=instruction, asked=ended, answer=answer, answered=ended)
+    ended = Ending(reason="stop", stop=plan.user_end, tokens=1)
+    return Draft(index=0, raw=instruction, instruction=instruction, asked=ended, answer=answer, answered=ended)
 
 
 def test_a_whole_row_has_no_problem(plan: Plan) -> None:
     assert instruction_problem(plan, draft(plan)) is None
     assert answer_problem(plan, draft(plan)) is None
-    assert is_complete(plan, draft(plan))
 
 
 @pytest.mark.parametrize("reason", ["limit", "context"])
 def test_what_was_cut_off_is_rejected(plan: Plan, reason: Reason) -> None:
-    cut = Written(tokens=(1,), reason=reason)
+    cut = Ending(reason=reason, stop=None, tokens=1)
 
     assert instruction_problem(plan, replace(draft(plan), asked=cut)) == f"instruction_{reason}"
     assert answer_problem(plan, replace(draft(plan), answered=cut)) == f"answer_{reason}"
-    assert not is_complete(plan, replace(draft(plan), answered=cut))
 
 
 def test_an_instruction_must_end_as_the_template_ends_it(plan: Plan) -> None:
     end_of_text = plan.tokenizer.id_of("<|end_of_text|>")
     header = plan.tokenizer.id_of("<|start_header_id|>")
-    other = Written(tokens=(1,), reason="stop", stop_token=end_of_text)
+    other = Ending(reason="stop", stop=end_of_text, tokens=1)
 
     assert instruction_problem(plan, replace(draft(plan), asked=other)) == "instruction_stop"
     # An answer may end with the text as well, but not run into another turn.
     assert answer_problem(plan, replace(draft(plan), answered=other)) is None
-    running_on = replace(other, stop_token=header)
+    running_on = replace(other, stop=header)
     assert answer_problem(plan, replace(draft(plan), answered=running_on)) == "answer_stop"
 
 

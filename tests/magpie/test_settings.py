@@ -74,39 +74,42 @@ def test_the_digest_sees_weights_and_not_their_precision(checkpoint: Loaded, tmp
     assert weights_digest(halves) == rounded
 
 
-def test_batch_and_patience_may_change_and_settings_json_follows(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_batch_and_patience_may_change_and_the_manifest_follows(checkpoint: Loaded, tmp_path: Path) -> None:
     checkpoint.make(tmp_path, count=2)
-    first = json.loads((tmp_path / "settings.json").read_text())
+    first = json.loads((tmp_path / "manifest.json").read_text())
     checkpoint.make(tmp_path, count=3, batch=2, patience=99)
-    second = json.loads((tmp_path / "settings.json").read_text())
+    second = json.loads((tmp_path / "manifest.json").read_text())
 
     assert second["settings"] == {**first["settings"], "count": 3, "batch": 2, "patience": 99}
-    assert {**second, "settings": None} == {**first, "settings": None}
+    kept = ("kind", "fingerprint", "rows", "judged_by", "quotas", "versions", "created")
+    assert {name: second[name] for name in kept} == {name: first[name] for name in kept}
+    assert second["work"][0] == first["work"][0]
+    assert [work["rows"] for work in second["work"]] == [2, 1]
     assert set(first["versions"]) == {"mlx-suite", "mlx", "python", "machine"}
 
 
 def test_fewer_rows_than_there_are_is_said_so(checkpoint: Loaded, undisturbed: Path) -> None:
-    before = (undisturbed / "settings.json").read_bytes()
+    before = (undisturbed / "manifest.json").read_bytes()
     with pytest.raises(UserError) as caught:
         checkpoint.make(undisturbed, count=12)
 
     assert caught.value.what == "The folder holds 30 accepted rows already, more than the 12 asked for"
     assert "--count 30" in caught.value.fix
-    assert (undisturbed / "settings.json").read_bytes() == before
+    assert (undisturbed / "manifest.json").read_bytes() == before
 
 
 def test_a_folder_of_something_else_is_left_alone(checkpoint: Loaded, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
-    (foreign / "settings.json").write_text('{"editor": "dark"}')
-    with pytest.raises(UserError, match="settings.json of something else"):
+    (foreign / "manifest.json").write_text('{"editor": "dark"}')
+    with pytest.raises(UserError, match="manifest.json of something else"):
         checkpoint.make(foreign)
-    (foreign / "settings.json").write_text("{")
+    (foreign / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         checkpoint.make(foreign)
-    (foreign / "settings.json").unlink()
+    (foreign / "manifest.json").unlink()
     (foreign / "accepted.jsonl").write_text('{"text": "mine"}\n')
-    with pytest.raises(UserError, match="no settings.json that says how they were made"):
+    with pytest.raises(UserError, match="no manifest.json that says how they were made"):
         checkpoint.make(foreign)
     assert (foreign / "accepted.jsonl").read_text() == '{"text": "mine"}\n'
 

@@ -1,8 +1,11 @@
 """What a run says about itself."""
 
+import hashlib
 import json
 from pathlib import Path
 from random import Random
+
+import pytest
 
 from mlx_suite.magpie.record import Record
 from mlx_suite.magpie.summary import examine_truth
@@ -27,6 +30,18 @@ def test_the_funnel_adds_up(checkpoint: Loaded, tmp_path: Path) -> None:
     assert run["rows"] == 10
     assert run["rows_per_second"] > 0 and run["tokens_per_second"] > run["rows_per_second"]
     assert 0 < run["slots_busy"] <= 1
+    assert said["left"]["grade"] == 10
+    assert list(said["left"].values()) == sorted(said["left"].values(), reverse=True)
+    assert set(said["seconds"]) == {"ask", "screen", "answer", "grade"}
+    assert abs(sum(said["seconds"].values()) - run["seconds"]) < 0.05
+    assert said["accepted_rows_per_hour"] == pytest.approx(36000 / run["seconds"], rel=0.01)
+    sampled = said["instruction_tokens"] + said["answer_tokens"] + sum(said["lost_tokens"].values())
+    assert run["tokens"]["sampled"] >= sampled  # stop tokens, and rows that were not needed
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["counts"]["accepted"] == 10
+    assert manifest["seconds"] == said["seconds"]
+    digest = hashlib.sha256((tmp_path / "accepted.jsonl").read_bytes()).hexdigest()
+    assert manifest["files"]["accepted.jsonl"] == digest
     assert said["confirmed"] is None  # letters at random are not about the microworld
     records = list(summary.records())
     assert said["instruction_tokens"] == sum(record["instruction_tokens"] for record in records)

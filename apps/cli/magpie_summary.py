@@ -1,0 +1,115 @@
+"""What `mlx-suite magpie` says when it is done: samples, the funnel, what it cost."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mlx_suite.runtime.progress import duration
+
+if TYPE_CHECKING:
+    from mlx_suite.magpie import Summary
+    from mlx_suite.magpie.tally import Session
+
+SAMPLES = 5
+LONGEST = 200
+"""Characters of a text that the table of samples shows."""
+VALUES = 12
+"""Steered values that are listed; topics may be many."""
+_STAGES = {"ask": "asked", "screen": "screened", "answer": "answered", "grade": "graded"}
+
+
+def show_summary(console: Console, summary: "Summary") -> None:
+    """Samples first: whether the rows are any good is what everyone wants to know."""
+    console.print(_samples(summary))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="dim", min_width=9)
+    table.add_column(overflow="fold")
+    for name, value in _figures(summary):
+        table.add_row(name, Text(value))
+    console.print(table)
+    console.print(
+        Text.assemble(("rows       ", "dim"), str(summary.accepted_file)), soft_wrap=True
+    )  # whole, to be copied
+
+
+def _samples(summary: "Summary") -> Table:
+    """Rows spread evenly over the folder."""
+    table = Table(box=box.HORIZONTALS, show_lines=True, pad_edge=False, expand=True, header_style="bold")
+    table.add_column("the model asks", ratio=1, overflow="fold")
+    table.add_column("and answers", ratio=1, overflow="fold")
+    stride = max(1, summary.accepted // SAMPLES)
+    for record in islice(summary.records(), 0, SAMPLES * stride, stride):
+        asked, answered = (message["content"] for message in record["messages"][-2:])
+        table.add_row(_shortened(asked), _shortened(answered))
+    return table
+
+
+def _shortened(text: str) -> Text:
+    shown = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+    return Text(shown if len(shown) <= LONGEST else shown[:LONGEST].rstrip() + " …")
+
+
+def _figures(summary: "Summary") -> Iterator[tuple[str, str]]:
+    yield from _funnel(summary)
+    yield "accepted", f"{summary.accepted:,} rows, a yield of {_percent(summary.accepted, summary.asked)}"
+    yield from _steered(summary)
+    yield "speed", _speed(summary.work)
+    if summary.rows_per_hour:
+        tokens = summary.tokens_per_row
+        yield (
+            "cost",
+            f"{summary.rows_per_hour:,.0f} accepted rows per hour; one takes {tokens['sampled']:,.0f} tokens written "
+            f"and {tokens['read']:,.0f} read",
+        )
+    truth = summary.truth
+    if truth is not None:
+        share = _percent(truth.right, truth.rows)
+        yield "confirmed", f"{truth.right:,} of {truth.rows:,} answers are right, {share}"
+        if truth.recognised < truth.rows:
+            yield "", f"{truth.recognised:,} of the instructions are the microworld's"
+
+
+def _funnel(summary: "Summary") -> Iterator[tuple[str, str]]:
+    """One line for each stage, and one for each reason for which rows ended there."""
+    from mlx_suite.magpie.reasons import REASONS, STAGES, stage_of
+
+    reasons: dict[str, Counter[str]] = {stage: Counter() for stage in STAGES}
+    for reason, number in summary.rejections.items():
+        reasons[stage_of(reason)][reason] += number
+    seconds, rows = summary.seconds, summary.asked
+    for stage in STAGES:
+        spent = f" in {duration(seconds[stage])}" if seconds[stage] >= 0.5 else ""
+        yield _STAGES[stage], f"{rows:,} rows{spent}"
+        for reason, number in reasons[stage].most_common():
+            yield "", f"− {number:,}: {REASONS[reason]}"
+        rows -= reasons[stage].total()
+
+
+def _steered(summary: "Summary") -> Iterator[tuple[str, str]]:
+    """What each value has cost to which rows were steered."""
+    for dimension, values in summary.tally.steered.items():
+        for value, each in list(values.items())[:VALUES]:
+            rate = f"{each.tokens / each.accepted:,.0f} tokens each" if each.accepted else "none"
+            name = "anything else" if value == "*" else value
+            yield dimension, f"{name}: {each.accepted:,} of {each.asked:,} asked for, {rate}"
+        if len(values) > VALUES:
+            yield "", f"and {len(values) - VALUES:,} more: see manifest.json"
+
+
+def _speed(work: "Session | None") -> str:
+    if work is None:
+        return "all rows were there already"
+    seconds = max(work.seconds, 1e-9)
+    rate = work.rows / seconds
+    rows = f"{rate:.1f} rows/s" if rate >= 0.95 else f"{1 / max(rate, 1e-9):.1f} s per row"
+    return f"{rows} in {duration(work.seconds)}; {work.sampled / seconds:,.0f} tokens/s, slots {work.busy:.0%} busy"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / max(whole, 1):.0%}"

@@ -1,0 +1,100 @@
+"""Limits that are raised and policies that change: the folder ends as if it had been begun that way."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_suite.magpie import Summary
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.journal import read_journal
+from tests.magpie.conftest import Loaded
+
+ROWS = ("accepted.jsonl", "rejected.jsonl")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ROWS}
+
+
+def drafts(folder: Path) -> int:
+    return len(list(read_journal(folder / "drafts.jsonl")))
+
+
+def changed(checkpoint: Loaded, folder: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> Summary:
+    """Make 20 rows with settings, go on with others, and compare with a run that had those from the start."""
+    checkpoint.make(folder / "changed", **{"count": 20, **before})
+    summary = checkpoint.make(folder / "changed", **{"count": 20, **after})
+    checkpoint.make(folder / "plain", **{"count": 20, **after})
+    assert contents(folder / "changed") == contents(folder / "plain")
+    return summary
+
+
+def test_a_raised_limit_makes_only_the_rows_again_that_had_reached_it(checkpoint: Loaded, tmp_path: Path) -> None:
+    low, high = {"max_instruction": 6, "max_answer": 8}, {"max_instruction": 30, "max_answer": 40}
+    checkpoint.make(tmp_path / "changed", count=20, **low)
+    before, cut = drafts(tmp_path / "changed"), 0
+    for record in (record for name in ROWS for record in read_journal(tmp_path / "changed" / name)):
+        cut += "limit" in (record["instruction_reason"], record["answer_reason"])
+    summary = checkpoint.make(tmp_path / "changed", count=20, **high)
+    checkpoint.make(tmp_path / "plain", count=20, **high)
+
+    assert contents(tmp_path / "changed") == contents(tmp_path / "plain")
+    assert summary.work is not None
+    # Those that had been cut, and a few that were repeats and are none any more; far less than all.
+    assert 0 < drafts(tmp_path / "changed") - before <= cut + 8 < before
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"near_duplicate": None}),
+        ({"near_duplicate": None}, {"near_duplicate": 0.5}),
+        ({}, {"quotas": ("category:v=0.5,Q=0.2",)}),
+        ({"quotas": ("category:v=0.5,Q=0.2",)}, {}),
+        ({"quotas": ("category:v=0.5,Q=0.2",), "count": 10}, {"quotas": ("category:v=0.5,Q=0.2",)}),
+        ({"topics": ("a", "b"), "count": 10}, {"topics": ("a", "b")}),
+    ],
+    ids=["looser", "stricter", "quota", "no quota", "more of a quota", "more of topics"],
+)
+def test_another_policy_judges_what_is_there(
+    checkpoint: Loaded, tmp_path: Path, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> None:
+    changed(checkpoint, tmp_path, before, after)
+
+
+def test_a_stricter_policy_that_the_drafts_can_fill_needs_no_model(checkpoint: Loaded, tmp_path: Path) -> None:
+    checkpoint.make(tmp_path, count=20)
+    with pytest.raises(UserError, match="are made, and"):
+        checkpoint.make(tmp_path, count=20, min_input_quality="excellent", patience=20)
+    assert not list(read_journal(tmp_path / "accepted.jsonl"))  # the random model says "good" of everything
+    summary = checkpoint.make(tmp_path, count=20, min_input_quality="good")
+
+    assert summary.work is None
+    assert summary.accepted == 20
+
+
+def test_a_lowered_limit_is_refused(checkpoint: Loaded, undisturbed: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        checkpoint.make(undisturbed, max_instruction=10, max_answer=15, temperature=1.5)
+
+    assert caught.value.details == (
+        "temperature: 1.0 in the folder, 1.5 now",
+        "max_instruction: 12 in the folder, 10 now; it can be raised, not lowered",
+        "max_answer: 16 in the folder, 15 now; it can be raised, not lowered",
+    )
+
+
+def test_a_kill_while_the_files_are_rewritten_is_noticed(checkpoint: Loaded, tmp_path: Path) -> None:
+    checkpoint.make(tmp_path / "changed", count=20)
+    checkpoint.make(tmp_path / "plain", count=20, near_duplicate=None)
+    # What a kill leaves between the two files: one is new, and the manifest says that both are being written.
+    manifest = json.loads((tmp_path / "changed" / "manifest.json").read_text())
+    (tmp_path / "changed" / "manifest.json").write_text(json.dumps({**manifest, "judged_by": None}))
+    (tmp_path / "changed" / "accepted.jsonl").write_bytes((tmp_path / "plain" / "accepted.jsonl").read_bytes())
+    checkpoint.make(tmp_path / "changed", count=20)
+    checkpoint.make(tmp_path / "again", count=20)
+
+    assert contents(tmp_path / "changed") == contents(tmp_path / "again")
