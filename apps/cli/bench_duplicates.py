@@ -79,8 +79,8 @@ def exact() -> "Stage":
 def lexical() -> "Stage":
     """Nearly the same words."""
     from mlx_suite.bench.duplicates import Stage, instructions
-    from mlx_suite.magpie.lexical import LexicalIndex, shingles
-    from mlx_suite.magpie.words import words
+    from mlx_suite.magpie.duplicates.lexical import LexicalIndex, shingles
+    from mlx_suite.magpie.duplicates.words import words
 
     index = LexicalIndex()
 
@@ -108,7 +108,7 @@ def cosine() -> "Stage":
     import numpy as np
 
     from mlx_suite.bench.duplicates import Stage, directions
-    from mlx_suite.magpie.neighbours import Neighbours
+    from mlx_suite.magpie.duplicates.neighbours import Neighbours
 
     index = Neighbours(DIM)
 

@@ -20,10 +20,12 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 
 from .checkpoint import ModelName, open_checkpoint
+from .launched import launched
 from .options import option
 
 if TYPE_CHECKING:
     from mlx_suite.magpie import Summary
+    from mlx_suite.magpie.shards import Shards
 
 _DEFAULT = MagpieSettings(count=1)
 _ASK, _STEER, _SCREEN, _ANSWER, _RUN = (
@@ -93,6 +95,7 @@ def magpie(
     max_answer: Annotated[int, _flag("max_answer", _ANSWER, metavar="TOKENS")] = _DEFAULT.max_answer,
     turns: Annotated[int, _flag("turns", _ANSWER)] = _DEFAULT.turns,
     batch: Annotated[int, _flag("batch", _RUN, metavar="ROWS")] = _DEFAULT.batch,
+    memory: Annotated[str | None, _flag("memory", _RUN, metavar="SIZE")] = _DEFAULT.memory,
     patience: Annotated[int, _flag("patience", _RUN, metavar="ROWS")] = _DEFAULT.patience,
     most_asked: Annotated[int | None, _flag("most_asked", _RUN, metavar="ROWS")] = _DEFAULT.most_asked,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON for a program to read.")] = False,
@@ -113,22 +116,26 @@ def magpie(
     Example: `mlx-suite magpie tiny-llama3 --count 200 --out demo/`
 
     Example: `mlx-suite magpie tiny-llama3 -n 200 -o demo/ --quota "category:Math=0.5,Reasoning=0.5"`
+
+    Example: `mlx.launch -n 2 -- mlx-suite magpie tiny-llama3 -n 200 -o demo/`
     """
-    given = {
-        "topics": (*(topic or ()), *_read_lines(topics, "--topics")),
-        "personas": (*(persona or ()), *_read_lines(personas, "--personas")),
-        "quotas": tuple(quota or ()),
-        "ban_first": tuple(ban_first or ()),
-        "decontaminate": tuple(decontaminate or ()),
-        "unsafe": unsafe.value,
-    }
-    typed = {**locals(), **given}
-    settings = MagpieSettings(**{each.name: typed[each.name] for each in fields(MagpieSettings) if each.name in typed})
-    try:
-        summary = _make(model, settings, out, quiet)
-    except KeyboardInterrupt:
-        print(f"Stopped. What was made is in {out}; the same command goes on from there.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    typed = dict(locals())
+
+    def settings() -> MagpieSettings:
+        given = typed | {
+            "topics": (*(topic or ()), *_read_lines(topics, "--topics")),
+            "personas": (*(persona or ()), *_read_lines(personas, "--personas")),
+            "quotas": tuple(quota or ()),
+            "ban_first": tuple(ban_first or ()),
+            "decontaminate": tuple(decontaminate or ()),
+            "unsafe": unsafe.value,
+        }
+        return MagpieSettings(**{each.name: given[each.name] for each in fields(MagpieSettings) if each.name in given})
+
+    with launched(out) as shards:
+        summary = _make(model, settings, out, quiet or not shards.peers.first, shards)
+    if summary is None:
+        return
     if as_json:
         print(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False))
         return
@@ -148,17 +155,34 @@ def _read_lines(path: Path | None, flag: str) -> Iterator[str]:
     yield from filter(None, map(str.strip, text.splitlines()))
 
 
-def _make(model: str, settings: MagpieSettings, out: Path, quiet: bool) -> "Summary":
+def _make(
+    model: str, settings_given: Callable[[], MagpieSettings], out: Path, quiet: bool, shards: "Shards"
+) -> "Summary | None":
+    """The summary of the first process; None of another, which only helps."""
     from mlx_suite.magpie import make_dataset
+    from mlx_suite.magpie.followers import follow_dataset
 
-    checkpoint = open_checkpoint(model, quiet)
-    template = checkpoint.template
-    if settings.system and not template.takes_system and not quiet:
-        note = "The chat template knows no system role: the system text became a first exchange."
-        print(note, file=sys.stderr)
+    settings = shards.together(settings_given)
+    checkpoint = shards.together(lambda: open_checkpoint(model, quiet))
+    template = shards.together(lambda: checkpoint.template)
+    note = _unsaid if quiet else _say
+    if settings.system and not template.takes_system:
+        note("The chat template knows no system role: the system text became a first exchange.")
     settings = replace(settings, model_name=checkpoint.name)
+    made_of = checkpoint.model, checkpoint.tokenizer, template, settings, out
+    if not shards.peers.first:
+        follow_dataset(*made_of, peers=shards.peers, on_note=note)
+        return None
     with _progress(settings.count, quiet) as report:
-        return make_dataset(checkpoint.model, checkpoint.tokenizer, template, settings, out, report)
+        return make_dataset(*made_of, report, peers=shards.peers, on_note=note)
+
+
+def _say(note: str) -> None:
+    print(note, file=sys.stderr)
+
+
+def _unsaid(note: str) -> None:
+    """For --quiet, and for all processes but the first."""
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlx_suite.magpie.pair_settings import PairSettings
+from mlx_suite.magpie.pairs.pair_settings import PairSettings
 from mlx_suite.runtime.errors import UserError
 
 from .checkpoint import ModelName, open_checkpoint
@@ -27,8 +27,8 @@ from .options import option
 
 if TYPE_CHECKING:
     from mlx_suite.magpie.author import Author
-    from mlx_suite.magpie.pair_scores import Scorer
-    from mlx_suite.magpie.pairs import PairSummary
+    from mlx_suite.magpie.pairs.pair_scores import Scorer
+    from mlx_suite.magpie.pairs.pairs import PairSummary
 
 _DEFAULT = PairSettings()
 
@@ -79,8 +79,8 @@ def magpie_pairs(
         seed=seed,
         limit=limit,
     )
-    from mlx_suite.magpie.collection import read_collection
-    from mlx_suite.magpie.pairs import make_pairs
+    from mlx_suite.magpie.collection.collection import read_collection
+    from mlx_suite.magpie.pairs.pairs import make_pairs
 
     collection = read_collection(data)
     author = author_of(open_checkpoint(model, quiet), batch)
@@ -110,7 +110,7 @@ def _check_scorer(by: str, judge: str | None) -> None:
 
 
 def _scorer(author: "Author", by: str, judge: str | None, quiet: bool) -> "Scorer | None":
-    from mlx_suite.magpie.pair_scores import difference_scorer, likelihood_scorer, reward_scorer
+    from mlx_suite.magpie.pairs.pair_scores import difference_scorer, likelihood_scorer, reward_scorer
 
     if judge is None:
         return likelihood_scorer(author) if by == "likelihood" else None
@@ -121,8 +121,8 @@ def _scorer(author: "Author", by: str, judge: str | None, quiet: bool) -> "Score
 
 
 def _figures(summary: "PairSummary") -> list[tuple[str, str]]:
-    from mlx_suite.magpie.pair_scores import UNITS
-    from mlx_suite.magpie.pairing import REFUSALS
+    from mlx_suite.magpie.pairs.pair_scores import UNITS
+    from mlx_suite.magpie.pairs.pairing import REFUSALS
 
     whole = summary.answers - sum(summary.flaws.values())
     figures = [

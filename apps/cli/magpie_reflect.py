@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlx_suite.magpie.reflect_settings import ReflectSettings
+from mlx_suite.magpie.reflection.reflect_settings import ReflectSettings
 
 from .checkpoint import ModelName, open_checkpoint
 from .labelled import show
@@ -16,7 +16,7 @@ from .options import option
 
 if TYPE_CHECKING:
     from mlx_suite.magpie.author import Author
-    from mlx_suite.magpie.reflected import Outcome, Reflected
+    from mlx_suite.magpie.reflection.reflected import Outcome, Reflected
 
 _DEFAULT = ReflectSettings(what="both")
 
@@ -61,8 +61,8 @@ def magpie_reflect(
         seed=seed,
         limit=limit,
     )
-    from mlx_suite.magpie.collection import read_collection
-    from mlx_suite.magpie.reflection import reflect
+    from mlx_suite.magpie.collection.collection import read_collection
+    from mlx_suite.magpie.reflection.reflection import reflect
 
     def opener(name: str) -> "Callable[[], Author]":
         return lambda: author_of(open_checkpoint(name, quiet), batch)
@@ -91,8 +91,8 @@ def _figures(found: "Reflected") -> list[tuple[str, str]]:
 
 
 def _part_figures(part: "Outcome") -> list[tuple[str, str]]:
-    from mlx_suite.magpie.reflected import REASONS
-    from mlx_suite.magpie.trial import PASSED
+    from mlx_suite.magpie.reflection.reflected import REASONS
+    from mlx_suite.magpie.reflection.trial import PASSED
 
     label = {"instruction": "questions", "answer": "answers"}[part.part]
     figures = [(label, f"{part.kept:,} of {part.rows:,} kept, {part.judged:,} judged")]

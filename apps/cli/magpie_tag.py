@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlx_suite.magpie.tag_settings import TagSettings
+from mlx_suite.magpie.tags.tag_settings import TagSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 
@@ -22,7 +22,7 @@ from .options import option
 if TYPE_CHECKING:
     from mlx_suite.data.questions import Questions
     from mlx_suite.magpie.spoken import Speaker
-    from mlx_suite.magpie.tag_dataset import Models
+    from mlx_suite.magpie.tags.tag_dataset import Models
     from mlx_suite.modeling.reward_model import RewardModel
     from mlx_suite.text import Tokenizer
 
@@ -66,9 +66,9 @@ def magpie_tag(
 
     Example: `mlx-suite magpie tag demo/ tiny-llama3 --scores ifd --out tagged.jsonl`
     """
-    from mlx_suite.magpie.collection import read_collection
-    from mlx_suite.magpie.tag_dataset import tag_rows
-    from mlx_suite.magpie.tagging import questions_for
+    from mlx_suite.magpie.collection.collection import read_collection
+    from mlx_suite.magpie.tags.tag_dataset import tag_rows
+    from mlx_suite.magpie.tags.tagging import questions_for
     from mlx_suite.modeling.hub import resolve
 
     settings = TagSettings(only=_names(only), scores=_names(scores), base=base, reward_model=reward_model)
@@ -130,10 +130,10 @@ def magpie_calibrate(
 
     Example: `mlx-suite magpie calibrate tiny-llama3 --microworld 100`
     """
-    from mlx_suite.magpie.calibration import calibrate
-    from mlx_suite.magpie.labelled import microworld_rows, read_labelled
-    from mlx_suite.magpie.tagging import only as only_named
-    from mlx_suite.magpie.tagging import questions_for
+    from mlx_suite.magpie.tags.calibration import calibrate
+    from mlx_suite.magpie.tags.labelled import microworld_rows, read_labelled
+    from mlx_suite.magpie.tags.tagging import only as only_named
+    from mlx_suite.magpie.tags.tagging import questions_for
 
     labelled, model = _labelled_and_model(names, microworld)
     checkpoint = open_checkpoint(model, quiet, adapter)
@@ -178,7 +178,7 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 def _second_questions(name: str) -> "Questions":
     from mlx_suite.data.questions import read_questions
-    from mlx_suite.magpie.full_questions import TURNED_QUESTIONS
+    from mlx_suite.magpie.tags.full_questions import TURNED_QUESTIONS
 
     return TURNED_QUESTIONS if name == "turned" else read_questions(Path(name))
 
@@ -196,7 +196,7 @@ def _speaker(checkpoint: Checkpoint) -> "Speaker":
 
 
 def _models(name: str, adapter: Path | None, settings: TagSettings, quiet: bool) -> "Models":
-    from mlx_suite.magpie.tag_dataset import Models
+    from mlx_suite.magpie.tags.tag_dataset import Models
 
     def load_main() -> "tuple[Any, Speaker]":
         checkpoint = open_checkpoint(name, quiet, adapter)

@@ -13,9 +13,9 @@ from rich.text import Text
 from mlx_suite.runtime.progress import duration
 
 if TYPE_CHECKING:
-    from mlx_suite.magpie.calibration import CalibrationReport, QuestionReport
-    from mlx_suite.magpie.label_agreement import LabelAgreement
-    from mlx_suite.magpie.tag_dataset import TagRun
+    from mlx_suite.magpie.tags.calibration import CalibrationReport, QuestionReport
+    from mlx_suite.magpie.tags.label_agreement import LabelAgreement
+    from mlx_suite.magpie.tags.tag_dataset import TagRun
 
 SHOWN = 4
 """Labels of a question, and mix-ups, that a line shows."""

@@ -24,10 +24,10 @@ from mlx_suite.magpie.draft import Draft, Ending
 from mlx_suite.magpie.manifest import read_manifest
 from mlx_suite.magpie.row import Plan, plan_rows
 from mlx_suite.magpie.run import make_dataset
-from mlx_suite.magpie.sanitise import sanitise
+from mlx_suite.magpie.sanitiser.sanitise import sanitise
 from mlx_suite.magpie.screen import answer_problem, instruction_problem
 from mlx_suite.magpie.settings import MagpieSettings
-from mlx_suite.magpie.tagging import Tag, only, questions_for
+from mlx_suite.magpie.tags.tagging import Tag, only, questions_for
 from mlx_suite.text import ChatTemplate, Tokenizer
 
 ROUND = 128

@@ -9,7 +9,7 @@ from mlx_suite.engine.context import context_length
 from mlx_suite.engine.scoring import room
 from mlx_suite.magpie.settings import TAGGED, MagpieSettings
 from mlx_suite.magpie.shares import REST
-from mlx_suite.magpie.tagging import Tagger, make_tagger, questions_for
+from mlx_suite.magpie.tags.tagging import Tagger, make_tagger, questions_for
 from mlx_suite.modeling.head import head_function
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Tokenizer

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from mlx_suite.magpie.collection.embeddings import EMBEDDINGS_FILE
 from mlx_suite.magpie.decide import Judge, Verdict
 from mlx_suite.magpie.draft import Draft
 from mlx_suite.magpie.drafts import DRAFTS_FILE, draft_line, read_drafts
-from mlx_suite.magpie.embeddings import EMBEDDINGS_FILE
 from mlx_suite.magpie.fingerprint import Fingerprint
+from mlx_suite.magpie.gather import gather_drafts
 from mlx_suite.magpie.manifest import (
     MANIFEST_FILE,
     begun,
@@ -81,6 +82,11 @@ class Dataset:
         """Keep a decision that the judge has made."""
         record = self._noted(draft, verdict)
         self._journals[ACCEPTED_FILE if verdict.reason is None else REJECTED_FILE].append(record)
+
+    def flush(self) -> None:
+        """Put the lines on the disk, where other machines can see them."""
+        for journal in self._journals.values():
+            journal.sync()
 
     def _noted(self, draft: Draft, verdict: Verdict) -> Record:
         """Count a decision; returns its record."""
@@ -204,6 +210,7 @@ def open_dataset(folder: Path, plan: Plan, fingerprint: Fingerprint) -> Iterator
             )
         dataset = Dataset(folder, plan, fingerprint)
         dataset.sessions = [Session.of(each) for each in (stored or {}).get("work", ())]
+        gather_drafts(folder)
         drafts = read_drafts(folder)
         content = begun(plan, fingerprint, stored)
         if stored is not None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from mlx_suite.magpie.decontamination import Contamination
 from mlx_suite.magpie.draft import Draft
-from mlx_suite.magpie.lexical import LexicalIndex, Signature
-from mlx_suite.magpie.neighbours import Neighbours
+from mlx_suite.magpie.duplicates.decontamination import Contamination
+from mlx_suite.magpie.duplicates.lexical import LexicalIndex, Signature
+from mlx_suite.magpie.duplicates.neighbours import Neighbours
 from mlx_suite.magpie.quotas import Quotas, make_quotas
 from mlx_suite.magpie.reasons import DUPLICATE, NEAR_DUPLICATE, NEAR_MEANING, OFF_QUOTA
 from mlx_suite.magpie.row import Plan

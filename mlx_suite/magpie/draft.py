@@ -10,7 +10,7 @@ from mlx_suite.engine import Written
 from mlx_suite.engine.program import Reason
 from mlx_suite.magpie.mix import Setting
 from mlx_suite.magpie.steer import Steer
-from mlx_suite.magpie.tagging import Tag
+from mlx_suite.magpie.tags.tagging import Tag
 
 Tags = Mapping[str, Tag]
 

@@ -107,18 +107,18 @@ class Follower:
             for draft in tail.drafts():
                 if draft.index >= self.pool.following:
                     self.pool.take(draft)
-        while (record := self._decided.get(self.pool.following)) is not None and self._is_of(record):
+        while self._is_here(self.pool.following):
+            record = self._decided.pop(self.pool.following)
             self.pool.settle(Verdict(reason=record.get("rejection")))
-            del self._decided[record["index"]]
             self.shards.heard()
         if board.again is not None and board.again not in self._made_again:
             self._made_again.add(board.again)
             self.pool.make_again(board.again[0])
 
-    def _is_of(self, record: Record) -> bool:
-        """Whether the draft that is here is the one that was decided about: it may have been made again meanwhile."""
-        draft = self.pool.drafts.get(record["index"])
-        if draft is None:
+    def _is_here(self, index: int) -> bool:
+        """Whether a row is decided, and the draft here is the one that was: it may have been made again meanwhile."""
+        record, draft = self._decided.get(index), self.pool.drafts.get(index)
+        if record is None or draft is None:
             return False
         ours = self.recorder.record(draft, Verdict(reason=record.get("rejection")))
         return _part(ours) == _part(record)

@@ -23,16 +23,16 @@ from mlx_suite.data.steering import CATEGORY_TEXTS, LANGUAGE_TEXTS, lead, steeri
 from mlx_suite.engine import Given, Program, Request, Rewind, Sample, Sampling, Written
 from mlx_suite.engine.step import vocabulary_size
 from mlx_suite.magpie.asides import make_asides
+from mlx_suite.magpie.conversation.turns import Talk, Turn, further_turns
 from mlx_suite.magpie.draft import Draft, Exchange, ending_of
+from mlx_suite.magpie.duplicates.neighbours import Neighbours
 from mlx_suite.magpie.first_tokens import first_token_bans
 from mlx_suite.magpie.mix import Setting
-from mlx_suite.magpie.neighbours import Neighbours
-from mlx_suite.magpie.sanitise import Sanitised, sanitise
+from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
 from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.magpie.shares import REST
 from mlx_suite.magpie.steer import Steer
-from mlx_suite.magpie.tagging import Tagger
-from mlx_suite.magpie.turns import Talk, Turn, further_turns
+from mlx_suite.magpie.tags.tagging import Tagger
 from mlx_suite.text import ChatTemplate, Message, PreQuery, Tokenizer, derive_pre_query
 from mlx_suite.text.chat import encode_chat
 from mlx_suite.text.message import USER
@@ -114,7 +114,11 @@ class Plan:
 
     def request(self, index: int, steer: Steer, is_lost: IsLost) -> Request:
         """The row of this number, as the engine runs it. Its result is a `Draft`."""
-        return Request(program=self._program(index, steer, is_lost), seed=row_seed(self.settings.seed, index))
+
+        def program() -> Program:
+            return self._program(index, steer, is_lost)
+
+        return Request(program=program(), seed=row_seed(self.settings.seed, index), renew=program)
 
     def _program(self, index: int, steer: Steer, is_lost: IsLost) -> Program:
         setting, header = self.settings.setting_of(index), self.headers(steer)

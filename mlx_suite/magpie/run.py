@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ from mlx_suite.magpie.dataset import Dataset, open_dataset
 from mlx_suite.magpie.decide import Judge
 from mlx_suite.magpie.draft import Draft
 from mlx_suite.magpie.fingerprint import fingerprint_of
+from mlx_suite.magpie.first import First
 from mlx_suite.magpie.manifest import now
 from mlx_suite.magpie.pool import Pool
+from mlx_suite.magpie.prepare import OnNote, Prepared, prepare
 from mlx_suite.magpie.record import Record, Recorder
-from mlx_suite.magpie.row import Plan, plan_rows
+from mlx_suite.magpie.row import plan_rows
 from mlx_suite.magpie.settings import MagpieSettings
+from mlx_suite.magpie.shards import Over, Shards
 from mlx_suite.magpie.summary import Summary, summarise
 from mlx_suite.magpie.tally import Session
 from mlx_suite.text import ChatTemplate, Tokenizer
+from mlx_suite.training.peers import Peers
 
 OnProgress = Callable[[int, int], None]
 """Called with the rows accepted and the rows decided so far: once at the start, then after every decision."""
@@ -33,12 +38,15 @@ def make_dataset(
     folder: Path | str,
     on_progress: OnProgress | None = None,
     questions: Questions | None = None,
+    on_note: OnNote | None = None,
+    peers: Peers | None = None,
 ) -> Summary:
     """End with exactly `settings.count` accepted rows in `folder`.
 
     Which rows these are depends on model, template and settings alone: not on the batch, nor on how often the run was
-    stopped (in float32; in half precision rounding differs with the batch). A folder that is complete is only counted;
-    one whose limits were raised or whose policy has changed is judged again, and only what is missing is made.
+    stopped, nor on how many processes made them (in float32; in half precision rounding differs with the batch). A
+    folder that is complete is only counted; one whose limits were raised or whose policy has changed is judged again,
+    and only what is missing is made.
 
     Args:
         model: Ours or mlx-lm's, tokens (B, L) → logits (B, L, V).
@@ -48,16 +56,28 @@ def make_dataset(
         folder: Made if it is not there; continued if it was begun with the same settings.
         on_progress: Told of every decision.
         questions: What tags answer; by default those of the settings' file, of the checkpoint, or the built-in ones.
+        on_note: Told why there are fewer rows side by side than was asked for.
+        peers: This process among several, of which it is the first. The others call `followers.follow_dataset`.
 
     Raises UserError where the header cannot be derived, the questions cannot be asked, the folder cannot be used, the
-    disk is full, or the rows that are wanted will not come.
+    disk is full, the memory is not enough, another process is gone, or the rows that are wanted will not come;
+    ElsewhereError where another process says what is wrong.
     """
     folder = Path(folder)
-    plan = plan_rows(model, tokenizer, template, settings, questions)
-    with open_dataset(folder, plan, fingerprint_of(model, plan)) as dataset:
+    shards = Shards(peers or Peers(), folder)
+    with (
+        prepare(model, tokenizer, template, settings, shards, questions, on_note) as prepared,
+        ExitStack() as stack,
+    ):
+        opened = open_dataset(folder, prepared.plan, prepared.fingerprint)
+        dataset = shards.together(lambda: stack.enter_context(opened))
         report = on_progress or (lambda accepted, asked: None)
         report(dataset.accepted, dataset.asked)
-        session = None if dataset.is_full else _fill(model, plan, dataset, report)
+        session = None
+        if not shards.tell(int(dataset.is_full)):
+            first = First(shards)
+            with first.leading():
+                session = _fill(prepared, dataset, report, first)
     return summarise(folder, dataset, session)
 
 
@@ -85,32 +105,43 @@ def replay_row(
     return Recorder(plan=plan, fingerprint=fingerprint_of(model, plan).value).record(draft, verdict)
 
 
-def slots_for(settings: MagpieSettings) -> int:
-    """Rows to make side by side. The same whenever a folder is continued: last bits depend on it."""
-    # More slots than half as many again as there are rows to make would only make rows that nobody needs.
-    return min(settings.batch, settings.count + settings.count // 2 + 1)
-
-
-def _fill(model: Any, plan: Plan, dataset: Dataset, report: OnProgress) -> Session:
+def _fill(prepared: Prepared, dataset: Dataset, report: OnProgress, first: First) -> Session:
     """Run the engine until the wanted number of rows is accepted."""
-    pool = Pool(dataset.judge, dataset.waiting, following=dataset.asked)
-    session = Session(began=now(), slots=slots_for(plan.settings))
-    engine = Engine(model, slots=session.slots, context=context_length(model))
+    shards, plan = first.shards, prepared.plan
+    pool = Pool(dataset.judge, dataset.waiting, following=dataset.asked, mine=shards.mine)
+    session = Session(began=now(), slots=prepared.slots, processes=shards.peers.size)
+    engine = prepared.engine()
     dataset.forget_embeddings()
     dataset.sessions.append(session)
     started = time.perf_counter()
-    try:
+
+    def look() -> None:
+        """Take in what other processes have made. Raises Over when all rows are there."""
+        for draft in first.arrived():
+            session.finished(draft, plan)
+            pool.take(draft)
         _decide(pool, dataset, session, report)
+        first.ask_again(pool)
+        if dataset.is_full:
+            raise Over
+
+    try:
+        look()
         # A run ends when there are probably enough rows. The decisions may have found that there are not.
-        while not dataset.is_full:
-            for done in engine.run(pool.requests()):
+        while True:
+            requests = shards.requests(pool.requests(), lambda: pool.ahead, session.slots, look)
+            for done in engine.run(requests):
                 draft: Draft = done.result
                 session.finished(draft, plan)
                 dataset.log(draft)
                 pool.take(draft)
                 _decide(pool, dataset, session, report)
                 if dataset.is_full:
-                    break
+                    raise Over
+            dataset.flush()
+            shards.wait(look)
+    except Over:
+        first.complete = True
     finally:
         session.seconds = time.perf_counter() - started
         session.ended(engine.counts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlx_suite.magpie.mix import Setting, parse_mix, setting_of
 from mlx_suite.magpie.shares import Shares, equal_shares, parse_shares
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.size import parse_size
 
 if TYPE_CHECKING:
     from mlx_suite.engine import Sampling
@@ -42,7 +43,7 @@ POLICY = (
     "unsafe",
 )
 """Which rows are kept. When one of these changes, all rows are judged again, and only what is missing is made."""
-FREE = ("count", "batch", "patience", "most_asked", "questions", "model_name")
+FREE = ("count", "batch", "memory", "patience", "most_asked", "questions", "model_name")
 """Change nothing about a row. Of `questions` the contents count, as a part of what rows are made of."""
 
 QUALITIES = ("very poor", "poor", "average", "good", "excellent")
@@ -58,6 +59,9 @@ class MagpieSettings:
     """Any whole number; another one gives other rows."""
     batch: int = 16
     """Rows generated side by side: more is faster until memory is full. The rows stay the same."""
+    memory: str | None = None
+    """Memory that MLX may have in use, as in 8GB; of each process where there are several. The batch is made smaller
+    until it fits. By default what the machine has free."""
     system: str | None = None
     """System text that steers what is asked; a first exchange where the template knows no system role. None by
     default: in the paper a general one lowered quality."""
@@ -209,6 +213,10 @@ def _share(value: Any) -> bool:
     return isinstance(value, int | float) and 0 < value <= 1
 
 
+def _size(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and bool(parse_size(value)))
+
+
 def _threshold(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and 0 <= value <= 1)
 
@@ -224,6 +232,7 @@ def _texts(value: Any) -> bool:
 _RULES = (
     (("count", "batch", "max_instruction", "max_answer", "turns", "patience"), _counts, "a whole number from 1 up"),
     (("most_asked",), lambda value: value is None or _counts(value), "a whole number from 1 up, or leave it out"),
+    (("memory",), _size, "a size of memory as in 8GB, or leave it out"),
     (("seed",), _whole, "a whole number"),
     (("temperature", "answer_temperature"), _temperature, "a number from 0 up"),
     (("top_p", "answer_top_p"), _share, "above 0 and at most 1"),

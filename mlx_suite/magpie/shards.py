@@ -30,9 +30,9 @@ import mlx.core as mx
 from mlx_suite.engine import Request
 from mlx_suite.magpie.board import Board, read_board
 from mlx_suite.magpie.drafts import drafts_name
-from mlx_suite.training.peers import Peers, lost_peer
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.lock import LOCK_NAME, is_held
+from mlx_suite.training.peers import Peers, lost_peer
 
 Result = TypeVar("Result")
 LOOK = 0.2
@@ -188,7 +188,10 @@ class Shards:
             )
 
     def linger(self) -> None:
-        """A process is gone: wait a little for the first one, which says so. Raises ElsewhereError if it cannot be seen."""
+        """A process is gone: wait a little for the first one, which says so.
+
+        Raises ElsewhereError where it cannot be seen from here whether that still runs.
+        """
         if 0 not in self._locks:
             raise ElsewhereError
         time.sleep(LOOK)

@@ -23,6 +23,8 @@ class Session:
     seconds: float = 0.0
     """Loading the model not included."""
     slots: int = 0
+    processes: int = 1
+    """That worked side by side. Of the others the tokens of finished rows are known, not what their engines did."""
     rows: int = 0
     """Rows accepted."""
     decided: int = 0

@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mlx_suite.magpie.pair_settings import PairSettings
-from mlx_suite.magpie.reflect_settings import ReflectSettings
+from mlx_suite.magpie.pairs.pair_settings import PairSettings
+from mlx_suite.magpie.reflection.reflect_settings import ReflectSettings
 from mlx_suite_apps.cli.magpie_pairs import magpie_pairs
 from mlx_suite_apps.cli.magpie_reflect import magpie_reflect
 from mlx_suite_apps.cli.main import run_app
@@ -133,8 +133,8 @@ def test_ctrl_c_says_how_to_go_on(
         raise KeyboardInterrupt
 
     for name, arguments in {
-        "pairs.make_pairs": ("pairs", *SMALL),
-        "reflection.reflect": ("reflect", "--what", "answer"),
+        "pairs.pairs.make_pairs": ("pairs", *SMALL),
+        "reflection.reflection.reflect": ("reflect", "--what", "answer"),
     }.items():
         with monkeypatch.context() as patch:
             patch.setattr(f"mlx_suite.magpie.{name}", interrupt)

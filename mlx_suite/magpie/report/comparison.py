@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlx_suite.magpie.lexical import LexicalIndex
+from mlx_suite.magpie.duplicates.lexical import LexicalIndex
 from mlx_suite.magpie.report.source import Record, answer_of, instruction_of, key_of
 
 SHOWN = 5

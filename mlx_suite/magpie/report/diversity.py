@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlx_suite.magpie.lexical import NEAR_DUPLICATE, LexicalIndex
+from mlx_suite.magpie.duplicates.lexical import NEAR_DUPLICATE, LexicalIndex
+from mlx_suite.magpie.duplicates.words import words
 from mlx_suite.magpie.report.labels import label_of
 from mlx_suite.magpie.report.nearest import cosines, jaccards, nearest_distances
 from mlx_suite.magpie.report.source import Record, Vectors, instruction_of, key_of
-from mlx_suite.magpie.words import words
 
 SIZES = (100, 500, 2000)
 """Rows of a sample. Always the same, so that the figures of two reports can be compared."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlx_suite.magpie.full_questions import ANSWER_QUALITIES, CATEGORIES, DIFFICULTIES, INPUT_QUALITIES, SAFETY
 from mlx_suite.magpie.report.lengths import Spread, spread_of
 from mlx_suite.magpie.report.source import Record, number_in, object_in
+from mlx_suite.magpie.tags.full_questions import ANSWER_QUALITIES, CATEGORIES, DIFFICULTIES, INPUT_QUALITIES, SAFETY
 
 UNTAGGED = "no tag"
 SCALES: Mapping[str, tuple[str, ...]] = {

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlx_suite.magpie.duplicates.words import words
 from mlx_suite.magpie.report.source import Record, answer_of, instruction_of, number_in, turns_of
-from mlx_suite.magpie.words import words
 
 TOKENS, WORDS = "tokens", "words"
 PARTS = ("instruction", "answer")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mlx_suite.magpie.duplicates.words import words
 from mlx_suite.magpie.report.source import Vectors
-from mlx_suite.magpie.words import words
 
 Similarities = npt.NDArray[np.float32]
 COSINE, JACCARD = "cosine", "Jaccard"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_suite.data.sources import ACCEPTED
-from mlx_suite.magpie.collection import read_collection
+from mlx_suite.magpie.collection.collection import read_collection
 
 Record = Mapping[str, Any]
 Vectors = npt.NDArray[np.float32]

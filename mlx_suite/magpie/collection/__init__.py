@@ -1,0 +1,1 @@
+"""Datasets of instructions as all stages read them."""

@@ -1,0 +1,1 @@
+"""Further turns of a row, in which the user stays the user."""

@@ -1,0 +1,1 @@
+"""Datasets as other programs read them, with a card and checksums."""

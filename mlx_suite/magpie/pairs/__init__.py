@@ -1,0 +1,1 @@
+"""Preference pairs: several answers, the best and the worst, with a margin."""

@@ -1,0 +1,1 @@
+"""Better instructions and answers, kept only if preferred in both orders."""

@@ -1,0 +1,160 @@
+"""A model that looks again at an instruction or an answer and writes it anew.
+
+After Reflection-Tuning (arXiv 2310.11716), whose aspects these are. Each text is a turn of its own in one conversation:
+
+    user: the instruction             user: the instruction
+    assistant: (listens)              assistant: the old answer
+    user: what could be better?       user: what could be better?
+    assistant: criticism              assistant: criticism
+    user: write it anew               user: write it anew
+    assistant: the new instruction    assistant: the new answer
+
+What is kept is the whole of the last turn. Nothing is cut out of a longer text between marks, which is where the
+notebooks lose answers (a failed search saved one letter of them). A new instruction is answered in a conversation of
+its own, as any other.
+"""
+
+import difflib
+import re
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mlx_suite.engine import Given, Program, Request, Rewind, Sampling, Written
+from mlx_suite.engine.program import Segment
+from mlx_suite.magpie.author import Author
+from mlx_suite.magpie.conversation.drift import words_of
+from mlx_suite.magpie.conversation.endings import flaw_of
+from mlx_suite.magpie.row import row_seed
+from mlx_suite.magpie.sanitiser.verdicts import looks_like_answer
+from mlx_suite.text import Message
+from mlx_suite.text.message import ASSISTANT, USER
+
+Part = Literal["instruction", "answer"]
+
+LISTENING = "I have read your message. What do you want to know about it?"
+CRITICISE: Mapping[Part, str] = {
+    "instruction": "Do not do yet what my message asks for. Look at the message itself: how complex is it, how much "
+    "detail does it give, how much knowledge and reasoning does it take, and what in it can be understood in two ways? "
+    "Say briefly what would make it a better message.",
+    "answer": "Look at your answer again: does it help with what I asked, is everything in it to the point and right, "
+    "and does it go into enough detail? Say briefly what would make it better.",
+}
+REWRITE: Mapping[Part, str] = {
+    "instruction": "Now write the better message, as I would have sent it to you. Write the message and nothing else: "
+    "no heading, no comment, no answer.",
+    "answer": "Now write the better answer, as if it were the first one. Write the answer and nothing else: no "
+    "heading, no comment, no apology.",
+}
+ALIKE = 0.9
+"""Share of the words, in their order, from which a new instruction is the old one. An answer may change in one word
+that was wrong, so there all words must be the same."""
+_PREFACE = re.compile(
+    r"(?:(?:sure|certainly|of course|okay|ok|absolutely)\b[^\n]{0,40}?[!,.:]\s*)?"
+    r"(?:here(?:['’]s| is| are)\b|below is\b|this is\b)?\s*(?:(?:an?|the|my|your|one)\b)?\s*"
+    r"(?:better|improved|revised|new|rewritten|updated|refined|corrected)(?: and \w+)? "
+    r"(?:version|message|instruction|prompt|question|answer|response)\b[^\n]{0,60}:"
+    r"|you(?:['’]re| are) (?:absolutely |quite )?right\b|i apologi[sz]e\b|my apologies\b"
+    r"|thank you for (?:your|the) (?:feedback|message)\b",
+    re.IGNORECASE,
+)
+"""What speaks of the text that it should be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A row to be looked at again."""
+
+    row: int
+    question: tuple[Message, ...]
+    """Up to the question."""
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewrite:
+    """What became of it."""
+
+    row: int
+    text: str
+    """The new instruction or the new answer; what there is of it where something is wrong."""
+    answer: str
+    """To a new instruction; empty for a new answer."""
+    criticism: str
+    problem: str | None
+    """Why it cannot be used: `criticism_`, `text_` or `answer_` and a flaw, `unchanged`, `preface`, `template`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewriter:
+    """How texts are written anew."""
+
+    author: Author
+    part: Part
+    sampling: Sampling
+    limits: Mapping[str, int]
+    """Tokens of `criticism`, `instruction` and `answer`."""
+    seed: int
+
+    def rewrite(self, works: Iterable[Work]) -> Iterator[Rewrite]:
+        """Each row's new text, as they end."""
+        return self.author.run(
+            Request(program=self._program(work), seed=row_seed(self.seed, work.row)) for work in works
+        )
+
+    def _program(self, work: Work) -> Program:
+        answer = LISTENING if self.part == "instruction" else work.answer
+        said = (*work.question, Message(ASSISTANT, answer), Message(USER, CRITICISE[self.part]))
+        prompt = self.author.prompt(said)
+        if prompt is None:
+            return self._failed(work, "template")
+        yield Given(prompt)
+        criticism, flaw = yield from self._write("criticism", {self.author.own_end})
+        if flaw is not None:
+            return self._failed(work, f"criticism_{flaw}", criticism=criticism)
+        yield Given(self.author.behind_answer(REWRITE[self.part]))
+        text, flaw = yield from self._write(self.part, self.author.answer_ends)
+        if flaw is not None:
+            return self._failed(work, f"text_{flaw}", text, criticism)
+        old = work.answer if self.part == "answer" else work.question[-1].content
+        if is_unchanged(old, text, self.part):
+            return self._failed(work, "unchanged", text, criticism)
+        if _PREFACE.match(text) or (self.part == "instruction" and looks_like_answer(text)):
+            return self._failed(work, "preface", text, criticism)
+        if self.part == "answer":
+            return Rewrite(row=work.row, text=text, answer="", criticism=criticism, problem=None)
+        return (yield from self._answered(work, text, criticism))
+
+    def _answered(self, work: Work, text: str, criticism: str) -> Generator[Segment, Any, Rewrite]:
+        """A new instruction with its answer."""
+        prompt = self.author.prompt((*work.question[:-1], Message(USER, text)))
+        if prompt is None:
+            return self._failed(work, "template", text, criticism)
+        # The first token is the same in every conversation.
+        yield Rewind(1)
+        yield Given(prompt[1:])
+        answer, flaw = yield from self._write("answer", self.author.answer_ends)
+        problem = None if flaw is None else f"answer_{flaw}"
+        return Rewrite(row=work.row, text=text, answer=answer, criticism=criticism, problem=problem)
+
+    def _write(self, what: str, ends: Collection[int]) -> Generator[Segment, Any, tuple[str, str | None]]:
+        """A text of the model's and its flaw."""
+        written: Written = yield self.author.answering(self.limits[what], self.sampling)
+        text = self.author.text(written)
+        return text, flaw_of(written, text, ends)
+
+    def _failed(self, work: Work, problem: str, text: str = "", criticism: str = "") -> Rewrite:
+        return Rewrite(row=work.row, text=text, answer="", criticism=criticism, problem=problem)
+
+
+def is_unchanged(old: str, new: str, part: Part) -> bool:
+    """Whether a new text is the old one, whatever its punctuation, spaces and case."""
+    before, after = words_of(old), words_of(new)
+    if before == after or part == "answer":
+        return before == after
+    return _likeness(before, after) >= ALIKE
+
+
+def _likeness(one: Sequence[str], other: Sequence[str]) -> float:
+    """Share of the words that two texts have in common, in their order."""
+    return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio()

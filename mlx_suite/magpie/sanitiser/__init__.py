@@ -1,0 +1,1 @@
+"""What the sanitiser takes off an instruction, and what it leaves."""

@@ -1,0 +1,1 @@
+"""What a model says about a row: labels, scores, and how far they can be trusted."""

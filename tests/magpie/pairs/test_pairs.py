@@ -1,0 +1,281 @@
+"""Preference pairs of a random model: what is written, what is graded, and what a stopped run goes on from."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_suite.data.questions import QUESTIONS_FILE, write_questions
+from mlx_suite.engine import Engine
+from mlx_suite.magpie.author import Author, make_author
+from mlx_suite.magpie.collection.collection import Collection, read_collection
+from mlx_suite.magpie.pairs.answers import make_grader
+from mlx_suite.magpie.pairs.pair_scores import Scorer, difference_scorer, likelihood_scorer, reward_scorer
+from mlx_suite.magpie.pairs.pair_settings import PairSettings
+from mlx_suite.magpie.pairs.pairs import ANSWERS_FILE, PAIRS_FILE, REFUSED_FILE, make_pairs
+from mlx_suite.magpie.stage import question_of
+from mlx_suite.runtime.errors import UserError
+from tests.magpie.conftest import QUESTIONS, Loaded
+
+SMALL = PairSettings(answers=3, max_answer=16, margin=0.05)
+ROWS = (
+    {"id": "x-1", "messages": [{"role": "user", "content": "ab?"}, {"role": "assistant", "content": "a"}]},
+    {
+        "messages": [
+            {"role": "system", "content": "c"},
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c a?"},
+            {"role": "assistant", "content": "c"},
+        ],
+        "tags": {"category": "v", "answer_quality": "good"},
+    },
+    {"messages": [{"role": "user", "content": "cab"}]},
+    {"messages": [{"role": "user", "content": "b b b"}, {"role": "assistant", "content": ""}]},
+)
+MORE = tuple({"messages": [{"role": "user", "content": text}]} for text in ("a", "b", "c", "a b", "b c?", "c a"))
+DATA = Collection(name="data", rows=(*ROWS, *MORE))
+WRITTEN = 3 * len(DATA.rows)
+
+
+def lengthy(conversations: Sequence[Any]) -> list[float | None]:
+    return [float(len(each[-1]["content"].strip("?"))) for each in conversations]
+
+
+def letters(conversations: Sequence[Any]) -> list[float | None]:
+    """Answers that begin with a or b are better."""
+    return [float(each[-1]["content"][0] in "ab") for each in conversations]
+
+
+LETTERS = Scorer(kind="reward", name="letters", score=letters)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def author(checkpoint: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Author:
+    folder = tmp_path_factory.mktemp("asked")
+    write_questions(QUESTIONS, folder / QUESTIONS_FILE)
+    return make_author(
+        checkpoint.model, checkpoint.tokenizer, checkpoint.template, name="random", folder=folder, slots=4
+    )
+
+
+@pytest.fixture(autouse=True)
+def plain(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Steps are not compiled: a new kernel takes a second."""
+    import mlx.core as mx
+
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(author: Author, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed") / "out"
+    make_pairs(DATA, author, SMALL, folder, LETTERS)
+    return folder
+
+
+def same(one: Path, other: Path) -> bool:
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in (PAIRS_FILE, REFUSED_FILE))
+
+
+def test_a_pair_is_a_question_and_two_of_its_answers(undisturbed: Path) -> None:
+    pairs, refused = lines(undisturbed / PAIRS_FILE), lines(undisturbed / REFUSED_FILE)
+    answers = {(each["row"], each["number"]): each["text"] for each in lines(undisturbed / ANSWERS_FILE)}
+    assert len(answers) == WRITTEN
+    assert sorted(each["row"] for each in [*pairs, *refused]) == list(range(len(DATA.rows)))
+    assert pairs
+    for pair in pairs:
+        own = {answers[pair["row"], number] for number in range(3)}
+        assert {pair["chosen"], pair["rejected"]} <= own
+        assert (pair["chosen"][0] in "ab", pair["rejected"][0] in "ab") == (True, False)
+        assert (pair["chosen_score"], pair["rejected_score"], pair["scored_by"]) == (1.0, 0.0, "reward letters")
+        assert len(pair["answer_scores"]) == 3
+        assert pair["messages"] == [
+            {"role": turn.role, "content": turn.content} for turn in question_of(DATA.rows[pair["row"]])
+        ]
+        assert pair["id"] == DATA.rows[pair["row"]].get("id", str(pair["row"]))
+        assert "answer_quality" not in pair.get("tags", {})
+
+
+def test_pairs_can_be_read_as_a_dataset(undisturbed: Path) -> None:
+    read = read_collection(undisturbed)
+    pairs = lines(undisturbed / PAIRS_FILE)
+    assert [row["chosen"] for row in read.rows] == [pair["chosen"] for pair in pairs]
+    assert [row["messages"][-1]["content"] for row in read.rows] == [pair["chosen"] for pair in pairs]
+
+
+def test_the_answers_do_not_depend_on_the_slots(author: Author, undisturbed: Path, tmp_path: Path) -> None:
+    make_pairs(DATA, replace(author, slots=1), SMALL, tmp_path / "one", LETTERS)
+    assert same(tmp_path / "one", undisturbed)
+
+
+def test_a_run_stopped_anywhere_goes_on_and_ends_with_the_same_pairs(
+    author: Author, undisturbed: Path, tmp_path: Path
+) -> None:
+    for count in (0, 1, 5):
+        folder = tmp_path / str(count)
+
+        def stop(done: int, total: int, count: int = count) -> None:
+            if done > count:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            make_pairs(DATA, author, SMALL, folder, LETTERS, stop)
+        assert not (folder / PAIRS_FILE).exists()
+        with (folder / ANSWERS_FILE).open("a") as file:
+            file.write('{"row": 3, "numb')  # torn by a kill
+        told: list[tuple[int, int]] = []
+        make_pairs(DATA, author, SMALL, folder, LETTERS, lambda done, total: told.append((done, total)))  # noqa: B023
+        assert same(folder, undisturbed)
+        assert (told[0], told[-1]) == ((count + 1, WRITTEN), (WRITTEN, WRITTEN))
+
+
+def test_more_answers_more_rows_and_another_margin_cost_only_what_is_new(
+    author: Author, undisturbed: Path, tmp_path: Path
+) -> None:
+    make_pairs(DATA, author, replace(SMALL, answers=2, limit=2), tmp_path, LETTERS)
+    assert len(lines(tmp_path / ANSWERS_FILE)) == 4
+    make_pairs(DATA, author, replace(SMALL, margin=2.0), tmp_path, LETTERS)
+    assert lines(tmp_path / PAIRS_FILE) == []
+    written = lines(tmp_path / ANSWERS_FILE)
+    assert len(written) == WRITTEN
+    summary = make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
+    assert lines(tmp_path / ANSWERS_FILE) == written
+    assert same(tmp_path, undisturbed)
+    assert (summary.pairs, summary.rows, summary.answers) == (
+        len(lines(undisturbed / PAIRS_FILE)),
+        len(DATA.rows),
+        WRITTEN,
+    )
+
+
+def test_a_higher_limit_writes_only_those_answers_anew_that_were_cut_off(
+    author: Author, undisturbed: Path, tmp_path: Path
+) -> None:
+    make_pairs(DATA, author, replace(SMALL, max_answer=3), tmp_path, LETTERS)
+    cut = sum(each["flaw"] == "limit" for each in lines(tmp_path / ANSWERS_FILE))
+    assert 0 < cut < WRITTEN
+    make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
+    assert len(lines(tmp_path / ANSWERS_FILE)) == WRITTEN + cut
+    assert same(tmp_path, undisturbed)
+    make_pairs(DATA, author, replace(SMALL, max_answer=3), tmp_path, LETTERS)
+    assert len(lines(tmp_path / ANSWERS_FILE)) == WRITTEN + cut
+
+
+def test_a_scorer_that_goes_by_length_finds_next_to_nothing(author: Author, tmp_path: Path) -> None:
+    rows = tuple({"messages": [{"role": "user", "content": f"{'abc'[i % 3] * (i // 3 + 1)}?"}]} for i in range(20))
+    scorer = Scorer(kind="reward", name="length", score=lengthy)
+    summary = make_pairs(Collection(name="many", rows=rows), author, SMALL, tmp_path, scorer)
+    assert summary.pairs <= 1
+    assert summary.explained is not None
+    assert summary.explained > 0.9
+
+
+def test_own_grades_are_read_off_the_labels(author: Author, tmp_path: Path) -> None:
+    grader = make_grader(author)
+    assert grader is not None
+    summary = make_pairs(DATA, author, replace(SMALL, margin=0.001), tmp_path)
+    assert (summary.scored_by, summary.kind) == ("grade random", "grade")
+    for answer in lines(tmp_path / ANSWERS_FILE):
+        assert (answer["grade"] is None) == (answer["flaw"] is not None)
+        assert answer["grade"] is None or 0 < answer["grade"] < 1
+    # Graded answers serve other scorers; what was not graded is written anew where grades are wanted.
+    make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
+    assert len(lines(tmp_path / ANSWERS_FILE)) == WRITTEN
+    make_pairs(DATA, author, SMALL, tmp_path / "other", LETTERS)
+    assert {answer["graded"] for answer in lines(tmp_path / "other" / ANSWERS_FILE)} == {False}
+    make_pairs(DATA, author, replace(SMALL, margin=0.001), tmp_path / "other")
+    assert len(lines(tmp_path / "other" / ANSWERS_FILE)) == 2 * WRITTEN
+
+
+def test_log_probabilities_compare_what_is_there(author: Author) -> None:
+    conversations = [
+        [{"role": "user", "content": "ab?"}, {"role": "assistant", "content": text}] for text in ("a", "?")
+    ]
+    likely = likelihood_scorer(author).score(conversations)
+    assert all(score is not None and score < 0 for score in likely)
+    assert likely[0] != likely[1]
+    assert difference_scorer(author, author.model).score(conversations) == pytest.approx([0.0, 0.0], abs=1e-5)
+    unanswered = [[{"role": "user", "content": "ab?"}]]
+    assert likelihood_scorer(author).score(unanswered) == [None]
+
+
+def test_a_reward_model_scores_what_its_template_takes(author: Author) -> None:
+    def judge(tokens: Any, lengths: Any) -> Any:
+        return lengths
+
+    conversations = [
+        [{"role": "user", "content": "ab?"}, {"role": "assistant", "content": text}] for text in ("a", "a b")
+    ]
+    conversations.append([{"role": "user", "content": "ab?"}, {"role": "assistant", "content": "a" * 300}])
+    found = reward_scorer(judge, author.speaker).score(conversations)  # type: ignore[arg-type]
+    assert found[0] is not None
+    assert found[1] == found[0] + 2
+    assert found[2] is None
+
+
+def test_a_conversation_that_the_template_refuses_is_refused_by_name(
+    author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Author, "prompt", lambda self, turns: None if len(turns) > 1 else (1, 2))
+    summary = make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
+    assert [each["reason"] for each in lines(tmp_path / REFUSED_FILE) if each["row"] == 1] == ["template"]
+    assert summary.answers == WRITTEN - 3
+
+
+def test_other_settings_and_other_folders_are_refused(author: Author, tmp_path: Path) -> None:
+    make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path / "out", LETTERS)
+    with pytest.raises(UserError) as caught:
+        make_pairs(DATA, author, replace(SMALL, seed=1, temperature=0.5), tmp_path / "out", LETTERS)
+    assert caught.value.details == (
+        "sampling temperature: 0.8 in the folder, 0.5 now",
+        "seed: 0 in the folder, 1 now",
+    )
+    other = Collection(name="other", rows=ROWS[:2])
+    with pytest.raises(UserError) as caught:
+        make_pairs(other, author, SMALL, tmp_path / "out", LETTERS)
+    assert [detail.partition(":")[0] for detail in caught.value.details] == ["data"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "accepted.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match=r"The folder holds 'accepted.jsonl' and no settings.json"):
+        make_pairs(DATA, author, SMALL, tmp_path / "mine", LETTERS)
+    assert (tmp_path / "mine" / "accepted.jsonl").read_text() == "{}\n"
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["accepted.jsonl"]
+
+
+def test_all_wrong_settings_are_named_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        PairSettings(answers=1, temperature=0.0, top_p=0.0, max_answer=0, margin=0.0, limit=0)
+    assert [detail.partition(" ")[0] for detail in caught.value.details] == [
+        "answers",
+        "temperature",
+        "top_p",
+        "max_answer",
+        "margin",
+        "limit",
+    ]
+
+
+def test_questions_are_prefilled_once_however_many_answers_they_get(
+    author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines: list[Engine] = []
+    begin = Engine.__init__
+
+    def noted(self: Engine, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
+        engines.append(self)
+
+    monkeypatch.setattr(Engine, "__init__", noted)
+    make_pairs(DATA, author, replace(SMALL, answers=6), tmp_path, LETTERS)
+    prompts = [author.prompt(question_of(row)) for row in DATA.rows]
+    assert engines[0].counts.prefilled <= sum(len(prompt) - 1 for prompt in prompts if prompt is not None)
