@@ -1,8 +1,9 @@
 # Everything runs from .venv, which is made and filled on need.
-#   make demo      Magpie on the shipped tiny-llama3, then finetuning on its rows, into demo/
+#   make demo      Magpie on the shipped tiny-llama3, a report, then finetuning on its rows, into demo/
 #   make test      lint, types, layers, tests
 #   make lint      the same without the tests
-#   make bench     speed and memory beside mlx-lm's: generation, the head, finetuning
+#   make bench     speed and memory beside mlx-lm's: generation, Magpie, the head, finetuning; duplicates
+#   make worth     what Magpie's filters are worth: students finetuned on rows chosen in several ways (minutes)
 #   make check-others  what transformers, peft, llama.cpp and lm-evaluation-harness make of our models and files
 #   make measure   what the shipped checkpoints can do, by the microworld's checker
 #   make models    train the shipped checkpoints again (hours)
@@ -14,7 +15,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench check-others measure models lock clean venv
+.PHONY: help demo test lint bench worth check-others measure models lock clean venv
 
 # A Mac needs no extra backend.
 EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
@@ -55,6 +56,7 @@ endef
 
 demo: $(INSTALLED)
 	$(BIN)/mlx-suite magpie tiny-llama3 --count 200 --out demo/
+	$(BIN)/mlx-suite magpie report demo/
 	$(BIN)/python -m mlx_suite_apps.finetune.demo demo/
 
 test: lint
@@ -68,8 +70,13 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/mlx-suite bench generate
+	$(BIN)/mlx-suite bench magpie
+	$(BIN)/mlx-suite bench duplicates
 	$(BIN)/mlx-suite bench head
 	$(BIN)/mlx-suite bench finetune
+
+worth: $(INSTALLED)
+	$(BIN)/python -m mlx_suite_apps.magpie.worth runs/worth
 
 # They bring PyTorch, so they get an environment of their own.
 check-others: EXTRAS := $(EXTRAS),checks,harness

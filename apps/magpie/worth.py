@@ -7,7 +7,7 @@ on each with several seeds, and answers instructions that no training has seen.
 
     python -m mlx_suite_apps.magpie.worth runs/worth
 
-A stopped run goes on where it was: the pool and every result are kept.
+A stopped run goes on where it was: the pool and every result are kept. Other settings want another folder.
 """
 
 import json
@@ -33,6 +33,8 @@ CONDITIONS = ("input_quality >= good", "answer_quality >= good")
 ASKED = 600
 """Unseen instructions that every student answers."""
 HELDOUT_SEED = 11
+KIND = "mlx-suite worth of filters"
+RAW, TAGGED = "raw, the first ones", "filtered by tags"
 
 Row = dict[str, Any]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -42,23 +44,31 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def worth(
     folder: Annotated[Path, typer.Argument(help="Where the pool, the sets and the results are kept.")],
     pool: Annotated[int, typer.Option(min=10, help="Rows that the teacher writes.")] = 2000,
-    size: Annotated[int, typer.Option(min=5, help="Rows of each set, at most as many as pass the filter.")] = 500,
+    size: Annotated[int, typer.Option(min=5, help="Rows of each set, at most as many as the smallest pool has.")] = 500,
     seeds: Annotated[int, typer.Option(min=2, help="Trainings on each set.")] = 3,
     teacher: Annotated[str, typer.Option(help="Writes the rows.")] = TEACHER,
     student: Annotated[str, typer.Option(help="Is finetuned on them.")] = STUDENT,
 ) -> None:
     """Finetune on raw, random, filtered, longest and confirmed rows of one size, and print mean and deviation."""
+    from mlx_suite.magpie.stage import open_stage
+
     console = Console(highlight=False)
-    rows = make_pool(teacher, folder / "pool", pool)
-    chosen = filtered(folder / "pool")
-    size = min(size, len(chosen))
-    if size < 5:
-        raise UserError("Hardly a row passes the filter", where=str(folder), fix="write a larger pool with --pool")
-    draws = sets(rows, chosen, size)
-    console.print(f"pool       {len(rows):,} rows of {teacher} at temperature {TEMPERATURE}")
-    console.print(f"filter     {' and '.join(CONDITIONS)}: {len(chosen):,} pass; every set has {size:,} rows")
-    results = measure(folder, draws, seeds, student, console)
-    show(console, results, student, draws)
+    facts = {"teacher": teacher, "student": student, "pool": pool, "size": size, "temperature": TEMPERATURE}
+    with open_stage(folder, KIND, facts):
+        rows = make_pool(teacher, folder / "pool", pool)
+        pools = pools_of(rows, filtered(folder / "pool"))
+        size = min(size, *map(len, pools.values()))
+        if size < 5:
+            raise UserError(
+                "Hardly a row passes the filter, or is right",
+                where=str(folder),
+                fix="write a larger pool with --pool, in another folder",
+            )
+        draws = sets(rows, pools, size)
+        console.print(f"pool       {len(rows):,} rows of {teacher} at temperature {TEMPERATURE}")
+        console.print(f"filter     {' and '.join(CONDITIONS)}: {len(pools[TAGGED]):,} pass")
+        console.print(f"sets       {size:,} rows each")
+        show(console, measure(folder, draws, seeds, student, console), student, draws)
 
 
 def make_pool(teacher: str, folder: Path, count: int) -> list[Row]:
@@ -87,34 +97,41 @@ def make_pool(teacher: str, folder: Path, count: int) -> list[Row]:
 
 def filtered(pool: Path) -> list[str]:
     """The ids of the rows that the tags call good, like rows left out."""
-    from mlx_suite.magpie.collection import read_collection
-    from mlx_suite.magpie.filter import choose
-    from mlx_suite.magpie.filter_settings import FilterSettings
+    from mlx_suite.magpie.collection.collection import read_collection
+    from mlx_suite.magpie.selection.filter import choose
+    from mlx_suite.magpie.selection.filter_settings import FilterSettings
 
     collection = read_collection(pool)
     found = choose(collection, FilterSettings(where=CONDITIONS, keep_first="lexical", threshold=0.9))
     return [collection.rows[number]["id"] for number in found.kept]
 
 
-def sets(rows: Sequence[Row], chosen: Sequence[str], size: int) -> dict[str, Callable[[int], list[Row]]]:
-    """Each way to choose, as a function of the seed."""
+def pools_of(rows: Sequence[Row], chosen: Sequence[str]) -> dict[str, list[Row]]:
+    """What a set may be drawn from, by the name of the way to choose."""
     from mlx_suite.magpie.record import answer_of, instruction_of
     from mlx_suite.microworld import Verdict, check, make_world
 
     world, good = make_world(), set(chosen)
-    passing = [row for row in rows if row["id"] in good]
-    right = [row for row in rows if check(instruction_of(row), answer_of(row), world) is Verdict.RIGHT]
+    return {
+        "random": list(rows),
+        TAGGED: [row for row in rows if row["id"] in good],
+        "right by the checker": [
+            row for row in rows if check(instruction_of(row), answer_of(row), world) is Verdict.RIGHT
+        ],
+    }
+
+
+def sets(rows: Sequence[Row], pools: Mapping[str, Sequence[Row]], size: int) -> dict[str, Callable[[int], list[Row]]]:
+    """Each way to choose `size` rows, as a function of the seed."""
     longest = sorted(rows, key=lambda row: -row["answer_tokens"])
 
-    def drawn(pool: Sequence[Row], seed: int) -> list[Row]:
-        return Random(f"worth {seed}").sample(list(pool), min(size, len(pool)))
+    def drawn_from(pool: Sequence[Row]) -> Callable[[int], list[Row]]:
+        return lambda seed: Random(f"worth {seed}").sample(list(pool), size)
 
     return {
-        "raw, the first ones": lambda seed: list(rows[:size]),
-        "random": lambda seed: drawn(rows, seed),
-        "filtered by tags": lambda seed: drawn(passing, seed),
+        RAW: lambda seed: list(rows[:size]),
         "longest answers": lambda seed: longest[:size],
-        "right by the checker": lambda seed: drawn(right, seed),
+        **{name: drawn_from(pool) for name, pool in pools.items()},
     }
 
 
@@ -198,7 +215,7 @@ def show(
         deviation = f"{statistics.stdev(shares):.1%}" if len(shares) > 1 else ""
         table.add_row(name, f"{truth.share:.0%}" if truth else "", f"{statistics.mean(shares):.1%}", deviation)
     console.print(table)
-    raw, good = (statistics.mean(results[name]) for name in ("raw, the first ones", "filtered by tags"))
+    raw, good = (statistics.mean(results[name]) for name in (RAW, TAGGED))
     console.print(f"the filter is worth {100 * (good - raw):+.1f} points beside raw rows of the same number")
 
 
