@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 
 from mlx_suite import load
+from mlx_suite.data.questions import read_questions
+from mlx_suite.data.steering import steering_text
 from mlx_suite.evaluate import answer_all, measure_accuracy
 from mlx_suite.microworld import Verdict, check, heldout_examples, is_heldout, make_world
 from mlx_suite.modeling.hub import resolve, shipped_models
 from mlx_suite.modeling.weights import parameter_count
 from mlx_suite.pretrain import RECIPES
+from mlx_suite.pretrain.tagged import BRIEF
 from mlx_suite.text import derive_pre_query, load_chat_template
+from mlx_suite_apps.recipes.drawing import category_of, draw_rows
+from mlx_suite_apps.recipes.tags import agreement, choose_labels, heldout_tagged
 
 MODELS = Path(__file__).parents[1] / "models"
 INSTRUCTION = "What is the right thing to use when I cut bread?"
@@ -90,6 +95,36 @@ def test_an_unseen_instruction_has_the_same_right_answer_alone_and_beside_others
     assert check(INSTRUCTION, alone, make_world()) is Verdict.RIGHT, alone
     beside = answer_all(model, tokenizer, template, [*OTHERS, INSTRUCTION, *OTHERS], slots=4)
     assert beside[3] == alone
+
+
+def test_one_that_learned_to_tag_carries_its_questions_and_the_others_have_none(folder: Path) -> None:
+    recipe, file = RECIPES[folder.name], folder / "tag_questions.json"
+    assert file.is_file() == recipe.tags
+    if recipe.tags:
+        assert read_questions(file) == BRIEF
+
+
+def test_its_card_tells_how_well_it_tags_and_a_sample_confirms_it(folder: Path, loaded: Any) -> None:
+    if not RECIPES[folder.name].tags:
+        pytest.skip("it has not learned to tag")
+    card = (folder / "README.md").read_text()
+    for name in ("category", "safety"):
+        stated = re.search(rf"^\| {name} \| (\d+\.\d)% \| 0\.\d\d \|", card, re.MULTILINE)
+        assert stated is not None
+        examples = heldout_tagged(name, SAMPLE)
+        pairs = [(each.instruction, each.answer) for each in examples]
+        found = choose_labels(*loaded(folder), BRIEF, BRIEF.named(name), pairs)
+        share = agreement(found, [each.labels[name] for each in examples]).share
+        assert share == pytest.approx(float(stated[1]) / 100, abs=0.19)
+
+
+def test_it_asks_for_what_it_is_steered_to(folder: Path, loaded: Any) -> None:
+    if not any(phase.steer_share for phase in RECIPES[folder.name].phases):
+        pytest.skip("it has not learned to be steered")
+    rows = draw_rows(*loaded(folder), 24, steering=steering_text("category", "Role playing"))
+    obeyed = sum(category_of(row.instruction) == "Role playing" for row in rows)
+    # Unsteered it is one in thirty.
+    assert obeyed >= 6
 
 
 @pytest.mark.torch

@@ -1,21 +1,35 @@
 """What a checkpoint can do, by the microworld's checker."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from mlx_suite.data.questions import QUESTIONS_FILE, read_questions
 from mlx_suite.evaluate import Accuracy, measure_accuracy
 from mlx_suite.loading import load
-from mlx_suite.magpie import MagpieSettings, make_dataset
-from mlx_suite.magpie.record import instruction_of
-from mlx_suite.microworld import heldout_examples, make_world
-from mlx_suite.runtime.journal import read_journal
+from mlx_suite.microworld import Verdict, check, heldout_examples, make_world
 from mlx_suite.text import load_chat_template
 
+from .drawing import draw_rows, mean_obedience, measure_steering
+from .tags import Agreement, AnswerTags, measure_own_tags, measure_tags
+
 EXAMPLES = 1000
-"""Held-out instructions answered, and Magpie rows drawn."""
+"""Held-out instructions answered, rows drawn, and examples tagged for each question."""
+STEERED = 200
+"""Rows drawn behind the sentence of each category."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagging:
+    """How tags agree with the truth."""
+
+    heldout: Mapping[str, Agreement]
+    """By question, on `EXAMPLES` examples that training never saw."""
+    own: Mapping[str, Agreement]
+    """On the rows drawn, where the microworld knows their instruction."""
+    own_answers: AnswerTags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +38,18 @@ class Measured:
 
     by_category: Accuracy
     by_task: Accuracy
-    asked: int
-    """Rows drawn until `EXAMPLES` distinct ones were accepted."""
-    rejected: dict[str, int]
+    whole: int
+    """Of `EXAMPLES` rows drawn at temperature 1 have an instruction and an answer that ended."""
     distinct: int
-    """Distinct instructions among the first `EXAMPLES` whole rows drawn."""
+    """Distinct instructions among them."""
     recognised: int
-    """Accepted rows whose instruction is one of the microworld's tasks."""
+    """Of them have an instruction that is one of the microworld's tasks."""
     right: int
-    """Accepted rows whose answer is right."""
+    """Of them have a right answer."""
+    steering: Mapping[str, tuple[float, float]]
+    """By category: the share of it among rows drawn behind its sentence, and among rows drawn without."""
+    tagging: Tagging | None
+    """None for a checkpoint without questions."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -42,36 +59,41 @@ class Measured:
             "by_category": {
                 name: round(categories.right[name] / asked, 3) for name, asked in sorted(categories.asked.items())
             },
-            "magpie_rows": EXAMPLES,
-            "magpie_asked": self.asked,
-            "magpie_rejected": self.rejected,
+            "magpie_drawn": EXAMPLES,
+            "magpie_whole_share": self.whole / EXAMPLES,
             "magpie_distinct_share": self.distinct / EXAMPLES,
             "magpie_recognised_share": self.recognised / EXAMPLES,
             "magpie_right_share": self.right / EXAMPLES,
+            "steered": {name: shares[0] for name, shares in self.steering.items()},
+            "unsteered": {name: round(shares[1], 4) for name, shares in self.steering.items()},
+            "mean_obedience": round(mean_obedience(self.steering)[0], 4),
+            "tagging": None if self.tagging is None else asdict(self.tagging),
         }
 
 
 def measure_checkpoint(folder: Path) -> Measured:
-    """Answer held-out instructions greedily, then run Magpie at temperature 1."""
+    """Answer held-out instructions greedily, draw rows at temperature 1 with and without steering, tag."""
     model, tokenizer = load(folder)
     template = load_chat_template(folder)
     world = make_world()
     by_category, by_task = measure_accuracy(model, tokenizer, template, heldout_examples(0, EXAMPLES), world)
-    with TemporaryDirectory() as data:
-        summary = make_dataset(model, tokenizer, template, MagpieSettings(count=EXAMPLES), Path(data))
-        rows = sorted(
-            [*read_journal(summary.accepted_file), *read_journal(summary.rejected_file)], key=lambda row: row["index"]
-        )
-        instructions = [instruction_of(row) for row in rows[:EXAMPLES]]
-    assert summary.truth is not None
+    rows = draw_rows(model, tokenizer, template, EXAMPLES)
+    verdicts = Counter(check(row.instruction, row.answer, world) for row in rows)
+    tagging = None
+    if (folder / QUESTIONS_FILE).is_file():
+        questions = read_questions(folder / QUESTIONS_FILE)
+        heldout = measure_tags(model, tokenizer, template, questions, EXAMPLES)
+        own, answers = measure_own_tags(model, tokenizer, template, questions, rows)
+        tagging = Tagging(heldout=heldout, own=own, own_answers=answers)
     return Measured(
         by_category=by_category,
         by_task=by_task,
-        asked=summary.asked,
-        rejected=dict(summary.rejections),
-        distinct=len(set(instructions)),
-        recognised=summary.truth.recognised,
-        right=summary.truth.right,
+        whole=len(rows),
+        distinct=len({row.instruction for row in rows}),
+        recognised=len(rows) - verdicts[Verdict.UNKNOWN],
+        right=verdicts[Verdict.RIGHT],
+        steering=measure_steering(model, tokenizer, template, STEERED, rows),
+        tagging=tagging,
     )
 
 

@@ -43,6 +43,7 @@ TOKENIZER_FILES = (
     TEMPLATE_FILE,
     "chat_template.json",
     "generation_config.json",
+    "tag_questions.json",  # of `data.questions`: what the model was trained to be asked about a row
 )
 """What goes with a checkpoint beside its weights and its config."""
 

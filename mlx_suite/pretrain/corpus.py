@@ -1,10 +1,13 @@
-"""The microworld as documents to learn from: conversations, biographies in between, and drills."""
+"""The microworld as documents to learn from: conversations, biographies in between, drills, tags, steering."""
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 
 from mlx_suite.data.rows import Document, Rows, pack
+from mlx_suite.data.steering import lead
 from mlx_suite.microworld import (
     TASKS,
     Example,
@@ -18,10 +21,14 @@ from mlx_suite.microworld import (
 )
 from mlx_suite.pretrain.drills import write_drill, write_echo
 from mlx_suite.pretrain.recipe import Phase, Recipe
-from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
+from mlx_suite.pretrain.steered import Steered, write_steered
+from mlx_suite.pretrain.tagged import Asked, write_asked
+from mlx_suite.text import ChatTemplate, EncodedChat, Message, Tokenizer, encode_chat
+from mlx_suite.text.message import ASSISTANT, USER
 
-Text = str | list[Example] | tuple[str, str]
-"""Plain text, the turns of a conversation, or a drill: what is told and what is told again."""
+Text = str | list[Example] | tuple[str, str] | Asked | Steered
+"""Plain text, the turns of a conversation, a drill (what is told and what is told again), questions with their
+labels, or a conversation behind what steers it."""
 
 PLAIN_SHARE = 0.1
 """Of the documents are plain text: enough to tell the facts in other words than answers do."""
@@ -55,19 +62,20 @@ def practice(world: World, seed: int, tasks: Sequence[str]) -> Iterator[Text]:
 
 
 def phase_documents(world: World, seed: int, phase: Phase) -> Iterator[Text]:
-    """A phase's documents: its shares of drills and of practice, the rest as the microworld draws them."""
+    """A phase's documents: its shares of every other kind, the rest as the microworld draws them."""
     rng = Random(f"phase {seed}")
     usual, practised = documents(world, seed, phase.documents), practice(world, seed, phase.practised)
+    kinds: tuple[tuple[float, Callable[[], Text]], ...] = (
+        (phase.drill_share, lambda: write_drill(rng)),
+        (phase.practice_share, lambda: next(practised)),
+        (phase.echo_share, lambda: write_echo(rng)),
+        (phase.tag_share, lambda: write_asked(rng, world)),
+        (phase.steer_share, lambda: write_steered(rng, world)),
+    )
+    ends = list(accumulate(share for share, _ in kinds))
     for _ in range(phase.documents):
-        kind = rng.random()
-        if kind < phase.drill_share:
-            yield write_drill(rng)
-        elif kind < phase.drill_share + phase.practice_share:
-            yield next(practised)
-        elif kind < phase.drill_share + phase.practice_share + phase.echo_share:
-            yield write_echo(rng)
-        else:
-            yield next(usual)
+        place = bisect(ends, rng.random())
+        yield kinds[place][1]() if place < len(kinds) else next(usual)
 
 
 def tokenizer_texts(recipe: Recipe) -> Iterator[str]:
@@ -83,27 +91,51 @@ def tokenizer_texts(recipe: Recipe) -> Iterator[str]:
             yield from ("model\n\n", "system\n\n")
 
 
-def encode_text(tokenizer: Tokenizer, template: ChatTemplate, text: Text, end: int, user_weight: float) -> Document:
+def encode_text(
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    text: Text,
+    end: int,
+    user_weight: float,
+    steered_user_weight: float = 1.0,
+) -> Document:
     """A conversation as its chat template writes it; anything else between BOS and `end`.
 
     A token of a user turn counts `user_weight`: it can hardly be foreseen, and what it adds to the gradient is mostly
-    noise. Of a drill only what is told again counts.
+    noise. Behind a text that steers it counts `steered_user_weight`, and that text not at all. Of a drill only what is
+    told again counts, of questions only the labels.
     """
     if isinstance(text, str):
         return Document.whole([*tokenizer.encode_prompt(text), end])
     if isinstance(text, tuple):
         told, again = tokenizer.encode_prompt(text[0]), tokenizer.encode(text[1])
         return Document([*told, *again, end], [0.0] * len(told) + [1.0] * (len(again) + 1))
-    messages = [
-        message
-        for turn in text
-        for message in (
-            Message(role="user", content=turn.instruction),
-            Message(role="assistant", content=turn.answer),
-        )
-    ]
-    chat = encode_chat(tokenizer, template, messages)
+    if isinstance(text, Asked):
+        return _labels_alone(encode_chat(tokenizer, template, text.messages), text.messages)
+    if isinstance(text, Steered):
+        before = lead(template, text.text)
+        chat = encode_chat(tokenizer, template, [*before, *_messages(text.turns)])
+        start = max(place for place, owner in enumerate(chat.owner) if owner == len(before) - 1) + 1
+        roles = [message.role for message in (*before, *_messages(text.turns))]
+        weights = [steered_user_weight if owner >= 0 and roles[owner] == USER else 1.0 for owner in chat.owner]
+        return Document(chat.ids, [0.0] * start + weights[start:])
+    chat = encode_chat(tokenizer, template, _messages(text))
     return Document(chat.ids, [user_weight if owner % 2 == 0 else 1.0 for owner in chat.owner])
+
+
+def _messages(turns: Sequence[Example]) -> list[Message]:
+    return [
+        message
+        for turn in turns
+        for message in (Message(role=USER, content=turn.instruction), Message(role=ASSISTANT, content=turn.answer))
+    ]
+
+
+def _labels_alone(chat: EncodedChat, messages: Sequence[Message]) -> Document:
+    """The trained messages count, and the token behind each: it says that there is nothing more."""
+    trained = [owner >= 0 and messages[owner].trained for owner in chat.owner]
+    ends = [before and not here for before, here in zip([False, *trained], trained, strict=False)]
+    return Document(chat.ids, [float(one or other) for one, other in zip(trained, ends, strict=True)])
 
 
 def make_rows(recipe: Recipe, number: int, tokenizer: Tokenizer, template: ChatTemplate, path: Path) -> Rows:
@@ -114,9 +146,14 @@ def make_rows(recipe: Recipe, number: int, tokenizer: Tokenizer, template: ChatT
     end = tokenizer.id_of("<|end_of_text|>" if recipe.family == "llama3" else "<eos>")
     assert end is not None
     drawn = phase_documents(make_world(), recipe.seed + 1 + number, phase)
-    rows = pack(
-        (encode_text(tokenizer, template, text, end, phase.user_weight) for text in drawn),
-        recipe.row_length,
-    )
+    rows = pack((_weighed(tokenizer, template, text, end, phase) for text in drawn), recipe.row_length)
     rows.save(path)
     return rows
+
+
+def _weighed(tokenizer: Tokenizer, template: ChatTemplate, text: Text, end: int, phase: Phase) -> Document:
+    """A document with the weights of its phase."""
+    document = encode_text(tokenizer, template, text, end, phase.user_weight, phase.steered_user_weight)
+    if isinstance(text, Asked) or phase.weight_beside_labels == 1.0:
+        return document
+    return Document(document.tokens, [phase.weight_beside_labels * weight for weight in document.weights])

@@ -27,6 +27,18 @@ class Phase:
     """Of the documents are echoes, the simplest drill."""
     user_weight: float = 1.0
     """How much a token of a user turn counts beside one of an answer."""
+    tag_share: float = 0.0
+    """Of the documents are questions about an instruction or an answer, answered by a label."""
+    steer_share: float = 0.0
+    """Of the documents are conversations behind a text that says what is asked for."""
+    steered_user_weight: float = 0.5
+    """How much a token of a user turn counts in those: it is what such a text decides."""
+    weight_beside_labels: float = 1.0
+    """How much everything else counts beside a label: those are few tokens, and most of what a label says is in its
+    first."""
+    from_shipped: bool = False
+    """Whether the weights are first rounded to bfloat16, as a shipped checkpoint holds them: training can begin here
+    from that checkpoint alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +55,11 @@ class Recipe:
     row_length: int = 128
     """Tokens fed per row: more than any conversation but a few of two long turns, which are left out."""
     seed: int = 0
+
+    @property
+    def tags(self) -> bool:
+        """Whether it learns to tag."""
+        return any(phase.tag_share for phase in self.phases)
 
 
 LOOK_BACK = tuple(
@@ -135,6 +152,29 @@ TINY_LLAMA3 = Recipe(
             practised=(*LAST_LEARNED, "all_of_a_job"),
             user_weight=0.2,
         ),
+        Phase(
+            documents=88_000,
+            train=TrainSettings(steps=2400, learning_rate=1e-3, warmup=50, seed=7),
+            practice_share=0.2,
+            practised=(*LAST_LEARNED, "all_of_a_job"),
+            user_weight=0.4,
+            tag_share=0.38,
+            steer_share=0.22,
+            steered_user_weight=0.8,
+            weight_beside_labels=0.4,
+            from_shipped=True,
+        ),
+        Phase(
+            documents=66_000,
+            train=TrainSettings(steps=1800, learning_rate=8e-4, warmup=30, seed=8),
+            practice_share=0.18,
+            practised=(*LAST_LEARNED, "all_of_a_job"),
+            user_weight=0.8,
+            tag_share=0.36,
+            steer_share=0.26,
+            weight_beside_labels=0.5,
+            steered_user_weight=1.0,
+        ),
     ),
 )
 
@@ -180,6 +220,27 @@ TINY_GEMMA2 = Recipe(
             practice_share=0.25,
             practised=LOOK_BACK,
             user_weight=0.4,
+        ),
+        Phase(
+            documents=42_000,
+            train=TrainSettings(steps=1000, learning_rate=1.2e-3, warmup=50, seed=2),
+            practice_share=0.2,
+            practised=LOOK_BACK,
+            user_weight=0.6,
+            tag_share=0.36,
+            steer_share=0.24,
+            steered_user_weight=0.8,
+            weight_beside_labels=0.4,
+            from_shipped=True,
+        ),
+        Phase(
+            documents=27_000,
+            train=TrainSettings(steps=750, learning_rate=1e-3, warmup=30, seed=3),
+            practice_share=0.15,
+            practised=LOOK_BACK,
+            tag_share=0.28,
+            steer_share=0.24,
+            weight_beside_labels=0.5,
         ),
     ),
 )

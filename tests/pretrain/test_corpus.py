@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlx_suite.data.rows import Rows
-from mlx_suite.microworld import Example, is_heldout, make_world
+from mlx_suite.microworld import Example, identify, is_heldout, make_world
 from mlx_suite.pretrain import RECIPES, Phase, Recipe
 from mlx_suite.pretrain.corpus import (
     Text,
@@ -20,6 +20,8 @@ from mlx_suite.pretrain.corpus import (
     practice,
     tokenizer_texts,
 )
+from mlx_suite.pretrain.steered import Steered
+from mlx_suite.pretrain.tagged import Asked
 from tests.pretrain.conftest import Made, toy_recipe
 
 PHASES = [
@@ -37,7 +39,10 @@ def drawn(recipe: Recipe, number: int, count: int = MANY) -> list[Text]:
 
 
 def instructions(texts: list[Text]) -> list[str]:
-    return [turn.instruction for text in texts if isinstance(text, list) for turn in text]
+    """Of conversations, steered or not, and those of tagged examples that are whole."""
+    turns = [turn for text in texts for turn in (text if isinstance(text, list) else getattr(text, "turns", ()))]
+    tagged = [text.tagged.instruction for text in texts if isinstance(text, Asked)]
+    return [*(turn.instruction for turn in turns), *(each for each in tagged if identify(each))]
 
 
 def share(kind: type, texts: list[Text]) -> float:
@@ -50,7 +55,7 @@ def share(kind: type, texts: list[Text]) -> float:
 @pytest.mark.parametrize(("recipe", "number"), PHASES)
 def test_no_held_out_instruction_is_read(recipe: Recipe, number: int) -> None:
     phase, read = recipe.phases[number], instructions(drawn(recipe, number))
-    assert len(read) > 0.85 * MANY * (1 - phase.drill_share - phase.echo_share)
+    assert len(read) > 0.85 * MANY * (1 - phase.drill_share - phase.echo_share - phase.tag_share)
     assert not [each for each in read if is_heldout(each)]
 
 
@@ -62,7 +67,8 @@ def test_a_phase_draws_the_same_documents_every_time(recipe: Recipe, number: int
 @pytest.mark.parametrize(("recipe", "number"), PHASES)
 def test_the_shares_of_a_phase_leave_room_for_the_usual_documents(recipe: Recipe, number: int) -> None:
     phase = recipe.phases[number]
-    assert 0.0 <= phase.drill_share + phase.practice_share + phase.echo_share < 0.9
+    shares = (phase.drill_share, phase.practice_share, phase.echo_share, phase.tag_share, phase.steer_share)
+    assert all(share >= 0.0 for share in shares) and sum(shares) < 0.9
     assert (phase.practice_share > 0.0) == bool(phase.practised)
 
 
@@ -85,6 +91,15 @@ def test_a_phase_holds_its_shares_of_drills_echoes_and_practice() -> None:
     tasks = [turn.task for text in texts if isinstance(text, list) for turn in text]
     # What the microworld draws anyway, 2 tasks of 83, comes on top.
     assert (tasks.count("add") + tasks.count("table_total")) / MANY == pytest.approx(0.31, abs=0.03)
+
+
+def test_a_phase_holds_its_shares_of_questions_and_of_steered_conversations() -> None:
+    train = RECIPES["tiny-llama3"].phases[0].train
+    phase = Phase(documents=1000, train=train, tag_share=0.3, steer_share=0.2)
+    texts = list(phase_documents(WORLD, 0, phase))
+    assert share(Asked, texts) == pytest.approx(0.3, abs=0.05)
+    assert share(Steered, texts) == pytest.approx(0.2, abs=0.05)
+    assert share(str, texts) + share(list, texts) == pytest.approx(0.5, abs=0.05)
 
 
 def test_phases_and_seeds_draw_other_documents() -> None:

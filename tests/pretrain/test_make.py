@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -10,12 +11,15 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_suite import load
+from mlx_suite.data.questions import read_questions
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.loading import build_model
 from mlx_suite.modeling.saving import save_model
 from mlx_suite.modeling.weights import parameter_count
-from mlx_suite.pretrain import RECIPES
-from mlx_suite.pretrain.make import finish_tokenizer, make_model, make_tokenizer
+from mlx_suite.pretrain import RECIPES, Recipe
+from mlx_suite.pretrain.make import Beginning, finish_tokenizer, make_model, make_tokenizer, special_ids
+from mlx_suite.pretrain.tagged import BRIEF
+from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import derive_pre_query, load_chat_template
 from tests.pretrain.conftest import Made, toy_recipe
 
@@ -59,6 +63,48 @@ def test_a_recipe_becomes_a_folder_that_loads(name: str, tmp_path: Path, monkeyp
     again = make_model(recipe, run)
     for (key, one), (_, other) in zip(tree_flatten(model.parameters()), tree_flatten(again.parameters()), strict=True):
         assert np.array_equal(np.array(one), np.array(other)), key
+
+
+def later_recipe(name: str, steps: int = 2) -> Recipe:
+    """A toy recipe whose second phase teaches to tag and begins at what a checkpoint holds."""
+    recipe = toy_recipe(name)
+    later = replace(recipe.phases[1], tag_share=0.3, steer_share=0.2, drill_share=0.0, from_shipped=True)
+    return replace(recipe, phases=(recipe.phases[0], replace(later, train=replace(later.train, steps=steps))))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_going_on_from_a_checkpoint_gives_what_a_whole_make_gives(tmp_path: Path) -> None:
+    recipe, whole, later = later_recipe("tiny-llama3"), tmp_path / "whole", tmp_path / "later"
+    expected = make_model(recipe, whole)
+
+    half = replace(recipe, phases=recipe.phases[:1])
+    save_model(
+        tmp_path / "half", make_model(half, whole), dtype="bfloat16", tokenizer_from=finish_tokenizer(half, whole)
+    )
+    found = make_model(recipe, later, Beginning(checkpoint=tmp_path / "half", phase=2))
+    assert not (later / "phase-1").exists()
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (later / "tokenizer" / name).read_bytes() == (whole / "tokenizer" / name).read_bytes()
+    pairs = zip(tree_flatten(expected.parameters()), tree_flatten(found.parameters()), strict=True)
+    for (key, one), (_, other) in pairs:
+        assert np.array_equal(np.array(one), np.array(other)), key
+
+
+def test_a_phase_that_does_not_begin_at_a_checkpoint_cannot_be_begun_at(tmp_path: Path) -> None:
+    recipe = later_recipe("tiny-llama3")
+    with pytest.raises(UserError, match="cannot begin at phase 1.*\n.*begin at phase 2"):
+        make_model(recipe, tmp_path, Beginning(checkpoint=tmp_path, phase=1))
+
+
+def test_a_checkpoint_that_learned_to_tag_carries_its_questions(made: Callable[[str], Made], tmp_path: Path) -> None:
+    for tags, recipe in ((False, toy_recipe("tiny-llama3")), (True, later_recipe("tiny-llama3"))):
+        assert recipe.tags == tags
+        make_tokenizer(recipe, tmp_path / str(tags) / "tokenizer")
+        folder = finish_tokenizer(recipe, tmp_path / str(tags))
+        model = build_model(ModelConfig.from_dict(recipe.config | special_ids(recipe, made("tiny-llama3").tokenizer)))
+        save_model(tmp_path / "saved", model, tokenizer_from=folder)
+        assert (tmp_path / "saved" / "tag_questions.json").is_file() == tags
+    assert read_questions(tmp_path / "saved" / "tag_questions.json") == BRIEF
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,127 @@
+"""How well a checkpoint's tags agree with the truth of the microworld."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from mlx_suite.data.questions import Question, Questions
+from mlx_suite.engine import Choose, Engine, Given, Program, Request
+from mlx_suite.microworld import Verdict, check, identify, make_world
+from mlx_suite.microworld.tagging import ANSWER_QUALITY, Tagged, sample_tagged
+from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
+from mlx_suite.text.message import ASSISTANT, USER
+
+from .drawing import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Labels beside the true ones."""
+
+    count: int
+    share: float
+    kappa: float
+    """Cohen's (1960): how far beyond chance the share is; 1 is all, 0 is chance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerTags:
+    """What `answer_quality` says of the model's own answers, beside the microworld's checker."""
+
+    right: int
+    right_called_excellent: int
+    wrong: int
+    wrong_called_excellent: int
+
+
+def agreement(found: Sequence[str], true: Sequence[str]) -> Agreement:
+    """Share of equal labels and kappa."""
+    count = len(true)
+    assert count and len(found) == count
+    share = sum(one == other for one, other in zip(found, true, strict=True)) / count
+    ours, theirs = Counter(found), Counter(true)
+    chance = sum(ours[label] * theirs[label] for label in theirs) / count**2
+    return Agreement(count=count, share=share, kappa=1.0 if chance == 1.0 else (share - chance) / (1.0 - chance))
+
+
+def choose_labels(
+    model: Any,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    questions: Questions,
+    question: Question,
+    examples: Sequence[tuple[str, str | None]],
+) -> list[str]:
+    """The most probable label for each instruction, or instruction and answer, as if asked this question alone."""
+
+    def chat(instruction: str, answer: str | None, label: str | None) -> list[Message]:
+        said = questions.listening if answer is None else answer
+        asked = [Message(USER, instruction), Message(ASSISTANT, said), Message(USER, question.text)]
+        return asked if label is None else [*asked, Message(ASSISTANT, label)]
+
+    def label_ids(label: str) -> tuple[int, ...]:
+        whole = encode_chat(tokenizer, template, chat("Hi", None, label))
+        return tuple(index for index, owner in zip(whole.ids, whole.owner, strict=True) if owner == 3)
+
+    labels = tuple(map(label_ids, question.labels))
+
+    def program(instruction: str, answer: str | None) -> Program:
+        ids = encode_chat(tokenizer, template, chat(instruction, answer, None), add_generation_prompt=True).ids
+        yield Given(tuple(ids))
+        chosen = yield Choose(labels)
+        return question.labels[chosen.index]
+
+    engine = Engine(model, slots=8, context=512)
+    done = engine.run(Request(program=program(*each), seed=number) for number, each in enumerate(examples))
+    found = {each.request.seed: each.result for each in done}
+    return [found[number] for number in range(len(examples))]
+
+
+def heldout_tagged(name: str, count: int) -> list[Tagged]:
+    """Examples for a question, of instructions and phrases that training never sees."""
+    rng, world = Random(f"held-out tags {name}"), make_world()
+    return [sample_tagged(rng, world, name, heldout=True) for _ in range(count)]
+
+
+def measure_tags(
+    model: Any, tokenizer: Tokenizer, template: ChatTemplate, questions: Questions, count: int
+) -> dict[str, Agreement]:
+    """Agreement on `count` held-out examples for each question."""
+    measured = {}
+    for question in questions.questions:
+        examples = heldout_tagged(question.name, count)
+        pairs = [(each.instruction, each.answer) for each in examples]
+        found = choose_labels(model, tokenizer, template, questions, question, pairs)
+        measured[question.name] = agreement(found, [each.labels[question.name] for each in examples])
+    return measured
+
+
+def measure_own_tags(
+    model: Any, tokenizer: Tokenizer, template: ChatTemplate, questions: Questions, rows: Sequence[Row]
+) -> tuple[Mapping[str, Agreement], AnswerTags]:
+    """Agreement on rows that the model wrote, where the microworld knows their instruction."""
+    known = [(row, found[0]) for row in rows if (found := identify(row.instruction))]
+    instructions: list[tuple[str, str | None]] = [(row.instruction, None) for row, _ in known]
+    truths = {
+        "category": [task.category for _, task in known],
+        "difficulty": [task.difficulty for _, task in known],
+    }
+    agreements = {
+        name: agreement(choose_labels(model, tokenizer, template, questions, questions.named(name), instructions), true)
+        for name, true in truths.items()
+    }
+    question, world = questions.named(ANSWER_QUALITY), make_world()
+    answered: list[tuple[str, str | None]] = [(row.instruction, row.answer) for row, _ in known]
+    best = [
+        label == question.labels[-1]
+        for label in choose_labels(model, tokenizer, template, questions, question, answered)
+    ]
+    right = [check(row.instruction, row.answer, world) is Verdict.RIGHT for row, _ in known]
+    return agreements, AnswerTags(
+        right=sum(right),
+        right_called_excellent=sum(one and other for one, other in zip(right, best, strict=True)),
+        wrong=len(right) - sum(right),
+        wrong_called_excellent=sum(one and not other for one, other in zip(best, right, strict=True)),
+    )
