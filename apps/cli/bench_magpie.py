@@ -56,13 +56,16 @@ def measure(checkpoint: "Checkpoint", target: "Target", count: int, batch: int, 
 
     settings = target.settings_for(count, batch, steer=False)
     steered = target.settings_for(count, batch, steer=True)
-    # Kernels are compiled and files are read before anything is timed.
+    stops = frozenset(checkpoint.tokenizer.stop_ids)
+    # Kernels are compiled and files are read before anything is timed, on either side.
     our_pace(checkpoint, target, target.settings_for(3, batch, steer=True), "")
+    staged_pace(
+        checkpoint, target, target.settings_for(3, batch, steer=False), batched(checkpoint.theirs, stops, batch)
+    )
     paces = []
     if steered.steered:
         paces.append(our_pace(checkpoint, target, steered, "mlx-suite, steered"))
     paces.append(our_pace(checkpoint, target, settings, "mlx-suite"))
-    stops = frozenset(checkpoint.tokenizer.stop_ids)
     staged = staged_pace(checkpoint, target, settings, batched(checkpoint.theirs, stops, batch))
     paces.append(staged)
     paces.append(serial_pace(checkpoint, target, settings, serial(checkpoint.theirs, stops), serial_rows, staged))
@@ -80,6 +83,7 @@ def measure_shape(name: str, rows: int, batch: int, serial: int) -> list[dict[st
     shape = Shape(rows=rows, slots=batch)
     fates = draw_fates(shape, 0)
     our_cost(ours, shape, fates[:2])
+    their_cost(batched(theirs, frozenset(), batch), shape, fates[:2])
     mine = our_cost(ours, shape, fates)
     staged = their_cost(batched(theirs, frozenset(), batch), shape, fates)
     few = their_cost(one_by_one(theirs, frozenset()), shape, fates[:serial])

@@ -120,9 +120,5 @@ def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.2f}"
 
 
-def _mean_of(values: list[float]) -> dict[str, float]:
-    return {"mean": fmean(values), "rows": len(values)}
-
-
 def _values(run: "TagRun", field: str, name: str) -> list[Any]:
     return [row[field][name] for row in run.rows if name in (row.get(field) or {})]

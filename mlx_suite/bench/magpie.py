@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlx_suite.bench.writers import Text, Writer
+from mlx_suite.bench.writers import ROWS, Text, Writer
 from mlx_suite.data.questions import Questions
 from mlx_suite.magpie.decide import Judge
 from mlx_suite.magpie.draft import Draft, Ending
@@ -31,7 +31,7 @@ from mlx_suite.magpie.tags.tagging import Tag, only, questions_for
 from mlx_suite.text import ChatTemplate, Tokenizer
 
 ROUND = 128
-"""Rows that the stages take at a time."""
+"""Rows that the stages take at a time, at most."""
 MOST = 60
 """Rounds after which a side is given up."""
 
@@ -132,7 +132,8 @@ def staged_pace(checkpoint: Checkpoint, target: Target, settings: MagpieSettings
     began = time.perf_counter()
     asked = 0
     for _ in range(MOST):
-        for draft in write_round(writer, plan, range(asked, asked + ROUND)):
+        size = round_size(settings.count - len(judge.keys), len(judge.keys), asked)
+        for draft in write_round(writer, plan, range(asked, asked + size)):
             judge.decide(draft)
             asked += 1
             if len(judge.keys) == settings.count:
@@ -147,6 +148,13 @@ def staged_pace(checkpoint: Checkpoint, target: Target, settings: MagpieSettings
         prefilled=writer.prefilled,
         decoded=writer.decoded,
     )
+
+
+def round_size(missing: int, accepted: int, asked: int) -> int:
+    """Rows that will do at the yield so far, at first as if all were kept: none shall be written that nobody needs."""
+    if not asked:
+        return min(ROUND, missing)
+    return min(ROUND, max(ROWS, -(-missing * asked // accepted))) if accepted else ROUND
 
 
 def serial_pace(

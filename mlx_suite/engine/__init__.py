@@ -1,6 +1,7 @@
 """Generation as programs: see `program` for what a row is made of and `engine` for how rows run."""
 
-from mlx_suite.engine.engine import Counts, Engine
+from mlx_suite.engine.counts import Counts
+from mlx_suite.engine.engine import Engine
 from mlx_suite.engine.program import (
     Aside,
     Choose,

@@ -9,14 +9,15 @@ Shapes: S slots, V vocabulary.
 """
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, cast
 
 import mlx.core as mx
 
-from mlx_suite.engine.program import Aside, Choose, Done, Request, Sample
+from mlx_suite.engine.counts import Counts
+from mlx_suite.engine.program import Aside, Choose, Done, Query, Reply, Request, Sample
 from mlx_suite.engine.scoring import label_log_probs, replies
 from mlx_suite.engine.slots import Row, SlotCache, slot_caches
 from mlx_suite.engine.step import GREEDY, Feed, Stepper
@@ -28,34 +29,9 @@ PREFIX_TOKENS = 2048
 """Given starts are kept up to this many tokens, the last one however long it is."""
 CHUNK = 512
 """Tokens of a prefill chunk: enough to keep a GPU busy, few enough to bound the attention scores."""
-
-
-@dataclass(kw_only=True)
-class Counts:
-    """What a run has cost."""
-
-    prefilled: int = 0
-    """Tokens fed in chunks."""
-    ridden: int = 0
-    """Given tokens fed one per step."""
-    aside: int = 0
-    """Tokens of questions asked aside."""
-    aside_seconds: float = 0.0
-    """Spent on them."""
-    sampled: int = 0
-    """Tokens the model wrote, stop tokens included."""
-    steps: int = 0
-    slot_steps: int = 0
-    """Steps times their slots."""
-    idle: int = 0
-    """Slot-steps that served no program: an empty slot, or one whose program had just ended."""
-    put_back: int = 0
-    """Programs begun again because memory was short."""
-
-    @property
-    def busy(self) -> float:
-        """Share of the slot-steps that served a program."""
-        return 1.0 - self.idle / max(self.slot_steps, 1)
+TIMED = 17
+"""One aside in so many is timed, since the device must be idle for that. The first is not: it compiles. A prime, so
+that rows which ask the same number of times have each of their asides timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +68,8 @@ class Engine:
         """The latest used first."""
         self._put_back: list[Request] = []
         """Begun and given up."""
+        self._asides = 0
+        """That were asked so far."""
         self._open_slots()
 
     def _open_slots(self) -> None:
@@ -218,21 +196,31 @@ class Engine:
                 continue
             while isinstance(walker.active, Choose | Aside):
                 self._prefill(slot, walker)
-                held = self.model, self.caches, slot, walker.fed, walker.pending[0]
                 if isinstance(walker.active, Choose):
+                    held = self.model, self.caches, slot, walker.fed, walker.pending[0]
                     walker.chose(label_log_probs(*held, walker.active.labels))
                 else:
-                    mx.synchronize()  # the step under way would be taken for a part of it
-                    began = time.perf_counter()
-                    found = replies(*held, walker.active.queries)
-                    self.counts.aside += sum(len(query.tokens) for query in walker.active.queries)
-                    self.counts.aside_seconds += time.perf_counter() - began
-                    walker.advance(found)
+                    walker.advance(self._asked(slot, walker, walker.active.queries))
             if walker.ended:
                 self._leave(slot, walker)
                 yield walker.done()
             elif len(walker.pending) > RIDE:
                 self._prefill(slot, walker)
+
+    def _asked(self, slot: int, walker: Walker, queries: Sequence[Query]) -> tuple[Reply, ...]:
+        """What the model says aside."""
+        tokens = sum(len(query.tokens) for query in queries)
+        is_timed = self._asides % TIMED == 1
+        self._asides += 1
+        self.counts.aside += tokens
+        if is_timed:
+            mx.synchronize()  # the step under way would be taken for a part of it
+        began = time.perf_counter()
+        found = replies(self.model, self.caches, slot, walker.fed, walker.pending[0], queries)
+        if is_timed:
+            self.counts.timed += tokens
+            self.counts.timed_seconds += time.perf_counter() - began
+        return found
 
     def _leave(self, slot: int, walker: Walker) -> None:
         """Free a slot; it keeps what it holds, and room behind it for what a free slot writes."""

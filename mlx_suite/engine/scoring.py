@@ -15,6 +15,7 @@ import numpy as np
 from mlx_suite.engine.program import Query, Reply
 from mlx_suite.engine.slots import Peek, SlotCache
 from mlx_suite.modeling.elementary import logsumexp
+from mlx_suite.modeling.finite import check_finite
 from mlx_suite.modeling.head import head_function
 
 Place = tuple[int, int]
@@ -130,7 +131,7 @@ def _forward(
 
 
 def _log_probs(hidden: mx.array, head: Any, wanted: Sequence[tuple[Place, int]]) -> Any:
-    """The log-probability of each wanted token, in order."""
+    """The log-probability of each wanted token, in order. Raises UserError where one is no number."""
     if not wanted:
         return iter(())
     columns = hidden.shape[1]
@@ -141,6 +142,7 @@ def _log_probs(hidden: mx.array, head: Any, wanted: Sequence[tuple[Place, int]])
     lines = mx.array([number[place] for place, _ in wanted])
     tokens = mx.array([token for _, token in wanted])
     log_probs: Any = (logits[lines, tokens] - logsumexp(logits)[lines]).tolist()
+    check_finite(log_probs, "log-probabilities")
     return iter(log_probs)
 
 

@@ -50,6 +50,8 @@ class Stepper:
         self.model, self.caches = model, caches
         self.compiled: dict[tuple[Kind, bool], Callable[..., mx.array]] = {}
         self.bans: dict[tuple[int, ...], mx.array] = {}
+        self.stacked: tuple[tuple[tuple[int, ...], ...], mx.array] | None = None
+        """What the slots banned last, and the rows of that: the next step mostly bans the same."""
 
     def step(self, feeds: Sequence[Feed], drawn: mx.array | None) -> mx.array:
         """Feed every slot and start drawing its next token, (S,); `drawn` is what the step before drew."""
@@ -111,9 +113,12 @@ class Stepper:
 
     def ban_rows(self, feeds: Sequence[Feed]) -> mx.array | None:
         """(S, V) true where a slot must not draw a token; None where nobody bans anything."""
-        if not any(feed.banned for feed in feeds):
+        banned = tuple(feed.banned for feed in feeds)
+        if not any(banned):
             return None
-        return mx.stack([self.ban_row(feed.banned) for feed in feeds])
+        if self.stacked is None or self.stacked[0] != banned:
+            self.stacked = banned, mx.stack([self.ban_row(each) for each in banned])
+        return self.stacked[1]
 
     def ban_row(self, banned: tuple[int, ...]) -> mx.array:
         if banned not in self.bans:

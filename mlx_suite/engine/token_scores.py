@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mlx_suite.engine.step import vocabulary_size
 from mlx_suite.modeling.elementary import logsumexp
+from mlx_suite.modeling.finite import check_finite
 from mlx_suite.modeling.head import head_function
 
 BATCH = 8192
@@ -86,6 +87,8 @@ def score_windows(
         batch: Positions that are fed at a time; a longer window runs alone.
         logits: Numbers that the head gives at a time.
         tell: Called with the number of windows that a batch has finished.
+
+    Raises UserError where the model gives something that is no number.
     """
     found: dict[int, TokenScores] = {}
     for numbers in _batches(windows, batch):
@@ -142,5 +145,6 @@ def _log_probs(
         parts = (log_prob, mx.argmax(logits, axis=-1) == wanted)
         mx.eval(parts)
         log_probs.append(np.array(parts[0], dtype=np.float64))
+        check_finite(log_probs[-1], "log-probabilities")
         greedy.append(np.array(parts[1]))
     return np.concatenate(log_probs), np.concatenate(greedy)

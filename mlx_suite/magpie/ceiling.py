@@ -5,16 +5,17 @@
 Rows are the same whatever the batch, so a smaller one costs time and nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 
 from mlx_suite.engine.context import context_length
-from mlx_suite.engine.engine import PREFIX_TOKENS
-from mlx_suite.engine.program import Aside
+from mlx_suite.engine.engine import CHUNK, PREFIX_TOKENS
+from mlx_suite.engine.scoring import replies, room
 from mlx_suite.engine.slots import Row, slot_caches
 from mlx_suite.engine.step import IN_PLACE, vocabulary_size
 from mlx_suite.magpie.row import Plan
@@ -120,26 +121,50 @@ def within(room: Room, settings: MagpieSettings) -> Iterator[None]:
 
 
 def footprint_of(model: Any, plan: Plan) -> Footprint:
-    """The footprint of a run, measured on one token of `model`, which may be any that the engine runs."""
+    """The footprint of a run, measured on `model`, which may be any that the engine runs.
+
+    It reads a header and asks the questions once, behind as many tokens as they may have before them.
+    """
+    context = context_length(model)
+    longest = longest_row(plan, context)
+    header = list(plan.pre_query.header_ids)[-min(CHUNK, longest) :]
     caches = slot_caches(model, 1)
+
+    def read() -> None:
+        for cache in caches:
+            cache.reserve(len(header))
+        mx.eval(model(mx.array([header]), cache=[Row(cache, 0, 0) for cache in caches]))
+
+    passes = [_passing(read)]
     for cache in caches:
-        cache.reserve(1)
-    mx.eval(model(mx.array([[0]]), cache=[Row(cache, 0, 0) for cache in caches]))
-    longest = longest_row(plan, context_length(model))
+        cache.reserve(longest)
+        mx.eval(cache.state)
+    asides = []
+    if plan.tagger is not None:
+        asked = min(longest, len(header) + plan.settings.max_instruction + TURN)
+        asides += [(plan.tagger.instruction, asked), (plan.tagger.answer, longest)]
+    for aside, length in asides:
+        position = min(length, context - max(map(room, aside.queries), default=0)) - 1
+        if aside.queries and position > 0:
+            ask = partial(replies, model, caches, 0, position, header[-1], aside.queries)
+            passes.append(_passing(ask))
     layers = [cache.slot_bytes(longest) for cache in caches]
-    sampled = plan.settings.mix is not None or plan.settings.top_p < 1 or plan.settings.answer_top_p < 1
-    vocabulary = 4 * vocabulary_size(model)
-    steered = bool(plan.settings.steered)
-    header = PREFIX_TOKENS if steered else len(plan.pre_query.header_ids)
-    asides = [] if plan.tagger is None else [plan.tagger.instruction, plan.tagger.answer]
+    limited = plan.settings.mix is not None or min(plan.settings.top_p, plan.settings.answer_top_p) < 1
+    kept = PREFIX_TOKENS if plan.settings.steered else len(header)
     return Footprint(
-        there=mx.get_active_memory() - sum(cache.nbytes for cache in caches),
+        there=mx.get_active_memory() - sum(layers),
         row=sum(layers),
         # A layer's keys and values are there twice while it grows.
-        step=max(layers) + vocabulary * (DRAW + (SORT if sampled else 0)),
-        fixed=sum(cache.slot_bytes(header) for cache in caches)
-        + max((_aside(each, max(layers), vocabulary) for each in asides), default=0),
+        step=max(layers) + 4 * vocabulary_size(model) * (DRAW + (SORT if limited else 0)),
+        fixed=sum(layers) * kept // longest + max(passes),
     )
+
+
+def _passing(act: Callable[[], object]) -> int:
+    """Bytes that are in use meanwhile and not behind it."""
+    mx.reset_peak_memory()
+    act()
+    return mx.get_peak_memory() - mx.get_active_memory()
 
 
 def longest_row(plan: Plan, context: int) -> int:
@@ -147,12 +172,6 @@ def longest_row(plan: Plan, context: int) -> int:
     settings = plan.settings
     turn = settings.max_instruction + settings.max_answer + TURN
     return min(context, len(plan.pre_query.header_ids) + TURN + settings.turns * turn)
-
-
-def _aside(aside: Aside, layer: int, vocabulary: int) -> int:
-    """Bytes for questions to the longest row: a layer's keys and values for each, and the logits at their ends."""
-    rows = sum(1 + len({label[:-1] for label in query.labels}) for query in aside.queries)
-    return rows * (2 * layer + 2 * vocabulary)
 
 
 def _too_little(footprint: Footprint, ceiling: int) -> UserError:

@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.data.sources import find_files
 from mlx_suite.magpie.fingerprint import Fingerprint, short
 from mlx_suite.magpie.quotas import make_quotas
 from mlx_suite.magpie.row import Plan
@@ -73,7 +74,7 @@ def judged_by(plan: Plan) -> dict[str, Any]:
     kept = {name: settings[name] for name in (*LIMITS, *POLICY)}
     # Shares are of the rows wanted; of the evaluation data the contents count, not the names.
     kept |= {"count": plan.settings.count if plan.settings.shares else None}
-    kept |= {"evaluation": [file_digest(Path(name)) for name in plan.settings.decontaminate]}
+    kept |= {"evaluation": [_evaluation_digest(source) for source in plan.settings.decontaminate]}
     return json.loads(json.dumps(kept))
 
 
@@ -108,6 +109,17 @@ def file_digest(path: Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
+
+
+def _evaluation_digest(source: str) -> str | None:
+    """SHA-256 of a file's content; of a folder or a dataset of the hub, of the digests of all its files."""
+    if Path(source).expanduser().is_file():
+        return file_digest(Path(source).expanduser())
+    try:
+        digests = [f"{file.name} {file_digest(file.path)}\n" for file in find_files(source)]
+    except UserError:
+        return None  # who reads the data says what is wrong
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def now() -> str:

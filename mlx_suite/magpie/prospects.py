@@ -5,11 +5,11 @@ foretells more rows than may be asked, or when they have been asked.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 
 from mlx_suite.magpie.decide import Judge, Verdict
 from mlx_suite.magpie.draft import Draft
 from mlx_suite.magpie.reasons import DUPLICATE, NEAR_DUPLICATE, NEAR_MEANING, OFF_QUOTA, REASONS
-from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.magpie.shares import REST
 from mlx_suite.runtime.errors import UserError
 
@@ -56,9 +56,11 @@ class Prospects:
         if accepted >= settings.count:
             return
         if self.dry_spell.total() >= settings.patience:
-            raise self._failure(f"and the last {self.dry_spell.total()} were all rejected", self.dry_spell)
+            more = f"--patience above {settings.patience:,}"
+            raise self._failure(f"and the last {self.dry_spell.total()} were all rejected", self.dry_spell, more)
+        more = f"--most-asked above {settings.asked_at_most:,}"
         if self.asked >= settings.asked_at_most:
-            raise self._failure(f"and {self.asked:,} have been asked, which is the most", self.rejections)
+            raise self._failure(f"and {self.asked:,} have been asked, which is the most", self.rejections, more)
         if self.asked < FIRST_LOOK:
             return
         for dimension, missing in self.judge.quotas.missing().items():
@@ -67,7 +69,7 @@ class Prospects:
         foretold = round(self.asked * settings.count / max(accepted, 1))
         if accepted and foretold > settings.asked_at_most:
             share = f"one in {self.asked / accepted:,.0f}"
-            raise self._failure(f"{share} asked: all of them would take {foretold:,}", self.rejections)
+            raise self._failure(f"{share} asked: all of them would take {foretold:,}", self.rejections, more)
 
     def _check_value(self, dimension: str, value: str, missing: int) -> None:
         """Look at what one quota still wants."""
@@ -97,13 +99,13 @@ class Prospects:
         steer = "" if dimension in settings.steered else "leave --no-steer out (in another folder), "
         return f"{lower}, {steer}use a model that obeys, or go on with --most-asked above {settings.asked_at_most:,}"
 
-    def _failure(self, and_what: str, reasons: Counter[str]) -> UserError:
+    def _failure(self, and_what: str, reasons: Counter[str], more: str) -> UserError:
+        """What to say; `more` is the flag with which the run would go on."""
         settings, accepted = self.judge.plan.settings, len(self.judge.keys)
-        worst = reasons.most_common(1)[0][0]
         return UserError(
             f"{accepted} of {settings.count} rows are made, {and_what}",
             where=KEPT,
-            fix=_remedy(worst, accepted, settings),
+            fix="; or ".join([*_remedies(reasons, accepted), f"go on trying with {more}"]),
             details=_counted(reasons),
         )
 
@@ -112,18 +114,22 @@ def _counted(reasons: Counter[str]) -> list[str]:
     return [f"{number} times: {REASONS.get(reason, reason)}" for reason, number in reasons.most_common()]
 
 
-def _remedy(reason: str, accepted: int, settings: MagpieSettings) -> str:
-    """What to do about the most frequent reason."""
-    part, _, what = reason.partition("_")
-    if reason == DUPLICATE:
-        change = "the model repeats itself: raise --temperature (in another folder)"
-    elif reason in (NEAR_DUPLICATE, NEAR_MEANING):
-        change = f"the model repeats itself: raise --temperature (in another folder), or --{reason.replace('_', '-')}"
-    elif what == "limit":
-        change = f"raise --max-{part}"
-    elif reason in ("low_quality", "answer_quality"):
-        change = f"lower --min-{'input' if reason == 'low_quality' else 'answer'}-quality"
-    else:
-        change = "see what the model writes in rejected.jsonl; it may not be an instruction-tuned checkpoint"
-    settle = f"settle for --count {accepted}; or " if accepted else ""
-    return f"{settle}{change}; or go on trying with --patience above {settings.patience}"
+def _remedies(reasons: Counter[str], accepted: int) -> Iterator[str]:
+    """What to do about the most frequent reason; there is none where all rows were accepted."""
+    if accepted:
+        yield f"settle for --count {accepted}"
+    for reason, _ in reasons.most_common(1):
+        part, _, what = reason.partition("_")
+        if reason == DUPLICATE:
+            yield "the model repeats itself: raise --temperature (in another folder)"
+        elif reason in (NEAR_DUPLICATE, NEAR_MEANING):
+            raised = f"raise --temperature (in another folder), or --{reason.replace('_', '-')}"
+            yield f"the model repeats itself: {raised}"
+        elif what == "limit":
+            yield f"raise --max-{part}"
+        elif reason in ("low_quality", "answer_quality"):
+            yield f"lower --min-{'input' if reason == 'low_quality' else 'answer'}-quality"
+        elif reason.startswith(OFF_QUOTA):
+            yield "lower the shares of what is still missing (--quota; the rows stay)"
+        else:
+            yield "see what the model writes in rejected.jsonl; it may not be an instruction-tuned checkpoint"

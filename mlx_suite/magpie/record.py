@@ -117,8 +117,8 @@ def instruction_of(record: Record) -> str:
 
 
 def answer_of(record: Record) -> str:
-    """The last assistant's turn of an accepted record."""
-    return str(record["messages"][-1]["content"])
+    """The assistant's turn of an accepted record that answers `instruction_of` it: the first."""
+    return next(str(message["content"]) for message in record["messages"] if message["role"] == "assistant")
 
 
 def _tags(tags: Tags) -> Record:

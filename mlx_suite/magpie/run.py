@@ -143,7 +143,7 @@ def _fill(prepared: Prepared, dataset: Dataset, report: OnProgress, first: First
     except Over:
         first.complete = True
     finally:
-        session.seconds = time.perf_counter() - started
+        session.seconds = round(time.perf_counter() - started, 3)  # as it will be read again
         session.ended(engine.counts)
     return session
 

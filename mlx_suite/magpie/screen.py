@@ -6,6 +6,7 @@ from collections.abc import Collection
 from mlx_suite.engine import Written
 from mlx_suite.magpie.conversation.endings import flaw_of
 from mlx_suite.magpie.draft import Draft, Ending, Tags
+from mlx_suite.magpie.duplicates.words import folded
 from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.sanitiser.verdicts import lacks_payload, looks_like_answer
 from mlx_suite.magpie.settings import QUALITIES
@@ -52,8 +53,7 @@ def reached_a_lower_limit(plan: Plan, draft: Draft) -> bool:
 
 def key_of(instruction: str) -> bytes:
     """Equal for instructions that count as the same, without regard to case and whitespace. 16 bytes."""
-    text = " ".join(instruction.split()).casefold()
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(folded(instruction).encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def _problem(part: str, ending: Ending, text: str, ends: Collection[int]) -> str | None:

@@ -84,6 +84,11 @@ def parse_shares(texts: Sequence[str]) -> tuple[Shares, ...]:
                 parts[value] = float(number)
         if not parts:
             problems.append(f"{text!r} names no value")
+    for dimension, parts in found.items():
+        fraction = next((f"{value}={part:g}" for value, part in parts.items() if part < 1), None)
+        rows = next((f"{value}={part:g}" for value, part in parts.items() if part > 1), None)
+        if fraction and rows:
+            problems.append(f"{dimension}: {fraction} is a share and {rows} a number of rows; write one or the other")
     if problems:
         raise UserError(
             "The quotas cannot be read",

@@ -75,7 +75,9 @@ def data_digest(rows: Sequence[Record]) -> str:
 
 
 def _check_empty(folder: Path) -> None:
-    held = sorted(each.name for each in folder.iterdir() if each.name != LOCK_NAME)
+    # A kill while the settings are written leaves a part of them.
+    ours = (LOCK_NAME, f".{SETTINGS_FILE}.partial")
+    held = sorted(each.name for each in folder.iterdir() if not each.name.startswith(ours))
     if held:
         raise UserError(
             f"The folder holds {held[0]!r} and no {SETTINGS_FILE} that says how it was made",

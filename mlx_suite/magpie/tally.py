@@ -37,7 +37,7 @@ class Session:
     grading: int = 0
     """Tokens of questions about answers."""
     aside_seconds: float = 0.0
-    """Spent on questions."""
+    """Spent on questions, as those took that were timed."""
     prefilled: int = 0
     """These and the next are what the engine did, rows that were begun and not needed included."""
     fed: int = 0
@@ -68,11 +68,12 @@ class Session:
 
     def ended(self, counts: Counts) -> None:
         """Add what an engine has done."""
-        self.aside_seconds += counts.aside_seconds
+        # Rounded as it will be read again: a folder that is only counted keeps its manifest.
+        self.aside_seconds = round(self.aside_seconds + counts.aside_seconds, 3)
         self.prefilled += counts.prefilled
         self.fed += counts.ridden
         self.sampled += counts.sampled
-        self.busy = counts.busy
+        self.busy = round(counts.busy, 3)
 
 
 @dataclass(kw_only=True)
@@ -138,7 +139,10 @@ class Tally:
         return rows
 
     def seconds(self, sessions: Sequence[Session]) -> dict[Stage, float]:
-        """Seconds by stage: those of the questions are measured, the others go by the tokens of the steps."""
+        """Seconds by stage: those of the questions are measured on a part of them, the others go by the steps' tokens.
+
+        Within the questions, and within the steps, seconds are dealt by tokens.
+        """
         asking, answering, screening, grading = (
             sum(getattr(session, name) for session in sessions)
             for name in ("asking", "answering", "screening", "grading")

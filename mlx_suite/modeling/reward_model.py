@@ -17,6 +17,7 @@ import mlx.nn as nn
 from mlx_suite.modeling import gemma2, llama
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.modeling.config_file import NAME, read_config
+from mlx_suite.modeling.finite import check_finite
 from mlx_suite.modeling.safetensors_header import read_headers
 from mlx_suite.modeling.weights import load_weights
 from mlx_suite.runtime.errors import UserError
@@ -39,7 +40,8 @@ class RewardModel(nn.Module):
     def __call__(self, tokens: mx.array, lengths: mx.array) -> mx.array:
         hidden = self.model(tokens)  # (B, L, d)
         last = mx.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)  # (B, 1, d)
-        return self.score(last).astype(mx.float32)[:, 0, 0]
+        # In bf16 two rewards around 3 would differ by a 64th or not at all.
+        return self.score(last.astype(mx.float32))[:, 0, 0]
 
     @property
     def config(self) -> ModelConfig:
@@ -75,6 +77,8 @@ def rewards(model: RewardModel, texts: Sequence[Sequence[int]], batch: int = 819
 
     Args:
         batch: Positions that are fed at a time; a longer text runs alone.
+
+    Raises UserError where a reward is no number.
     """
     found: dict[int, float] = {}
     waiting = sorted(range(len(texts)), key=lambda number: len(texts[number]))
@@ -84,6 +88,7 @@ def rewards(model: RewardModel, texts: Sequence[Sequence[int]], batch: int = 819
         del waiting[-len(numbers) :]
         fed = mx.array([[*texts[number], *[0] * (longest - len(texts[number]))] for number in numbers])
         values: Any = model(fed, mx.array([len(texts[number]) for number in numbers])).tolist()
+        check_finite(values, "rewards")
         found.update(zip(numbers, values, strict=True))
     return [found[number] for number in range(len(texts))]
 

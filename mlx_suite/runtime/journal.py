@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import UserError
 from .files import disk_errors
 from .lock import take_lock
+
+T = TypeVar("T")
 
 
 class Journal:
@@ -124,6 +126,27 @@ def read_journal(path: Path | str) -> Iterator[dict[str, Any]]:
     for line in _lines(Path(path)):
         if line.record is not None:
             yield line.record
+
+
+def read_lines(path: Path | str, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+    """What `read` makes of each record of a journal.
+
+    Raises:
+        UserError: `read` finds that a record is none of its own (KeyError, TypeError, ValueError or AttributeError),
+            with `file:line`.
+    """
+    for number, line in enumerate(_lines(Path(path)), start=1):
+        if line.record is None:
+            continue
+        try:
+            found = read(line.record)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"Line {number} is not as this program writes them",
+                where=f"{path}:{number}",
+                fix="take that line out; what it said is made again",
+            ) from error
+        yield found
 
 
 class _Line:

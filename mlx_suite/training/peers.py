@@ -114,6 +114,7 @@ def join() -> Peers:
 
     Raises UserError where they cannot reach each other.
     """
+    _leave_out_ring_of_one()
     try:
         group = mx.distributed.init()
     except (RuntimeError, ValueError) as error:
@@ -122,6 +123,15 @@ def join() -> Peers:
             fix="look at the hosts, the backend and the ports given to mlx.launch",
         ) from error
     return Peers(rank=group.rank(), size=group.size(), group=group)
+
+
+def _leave_out_ring_of_one() -> None:
+    """`mlx.launch -n 1` names a file of addresses without any, which MLX cannot read."""
+    try:
+        if not Path(os.environ["MLX_HOSTFILE"]).read_text().strip():
+            del os.environ["MLX_HOSTFILE"]
+    except (KeyError, OSError):
+        return
 
 
 @contextmanager

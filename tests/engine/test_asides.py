@@ -9,6 +9,7 @@ import pytest
 
 from mlx_suite.engine import Aside, Engine, Given, Program, Query, Request, Rewind, Sample, Sampling
 from mlx_suite.engine.engine import PREFIX_TOKENS
+from mlx_suite.runtime.errors import UserError
 from tests.engine.small_models import GREEDY, one_text, prompt_of, results, small_llama, written_by_mlx_lm
 from tests.engine.test_scoring import LABELS, MODELS, log_probs
 
@@ -164,3 +165,30 @@ def test_old_headers_are_let_go_and_the_newest_is_kept_however_long() -> None:
         list(engine.run([Request(program=one_text(prompt_of(length, seed=length), sample))]))
         assert len(engine.prefixes[0].tokens) == length - 1
     assert len(engine.prefixes) == 1
+
+
+def test_most_asides_do_not_wait_for_an_idle_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def program() -> Program:
+        yield Given(prompt_of(6))
+        for _ in range(20):
+            yield Aside((Query(tokens=(50, 51, 52), labels=((9,), (10,))),))
+
+    waits: list[None] = []
+    monkeypatch.setattr(mx, "synchronize", lambda: waits.append(None))
+    engine = Engine(small_llama(), slots=1)
+    list(engine.run([Request(program=program())]))
+
+    assert len(waits) == 2  # the second and the nineteenth
+    assert (engine.counts.aside, engine.counts.timed) == (60, 6)
+    assert engine.counts.aside_seconds == pytest.approx(10 * engine.counts.timed_seconds)
+
+
+def test_a_model_that_gives_no_numbers_is_told() -> None:
+    def program() -> Program:
+        yield Given(prompt_of(6))
+        yield Aside((Query(tokens=(50,), labels=((9,), (10,))),))
+
+    model = small_llama()
+    model.model.norm.weight = model.model.norm.weight * float("nan")
+    with pytest.raises(UserError, match="no numbers"):
+        list(Engine(model, slots=1).run([Request(program=program())]))

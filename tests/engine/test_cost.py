@@ -231,3 +231,17 @@ def test_memory_does_not_grow_with_the_rows_that_are_run() -> None:
     for _ in engine.run(Request(program=one_text(HEADER, sample), seed=seed) for seed in range(40)):
         sizes.append(mx.get_active_memory())
     assert max(sizes[8:]) - min(sizes[4:12]) < 2**16
+
+
+def test_rows_of_bans_are_put_together_once_while_slots_ban_the_same() -> None:
+    def feeds(*bans: tuple[int, ...]) -> list[Feed]:
+        samplings = [Sampling(banned=banned) for banned in bans]
+        return [Feed(token=1, position=0, seed=0, sampling=each, first=False) for each in samplings]
+
+    stepper = Stepper(small_llama(), [])
+    rows = stepper.ban_rows(feeds((3,), (4,)))
+    assert rows is not None and rows.shape == (2, 64)
+    assert stepper.ban_rows(feeds((3,), (4,))) is rows
+    assert stepper.ban_rows(feeds((), ())) is None
+    other = stepper.ban_rows(feeds((4,), (3,)))
+    assert other is not None and other[:, 3].tolist() == [False, True]

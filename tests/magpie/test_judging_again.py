@@ -76,6 +76,19 @@ def test_a_stricter_policy_that_the_drafts_can_fill_needs_no_model(checkpoint: L
     assert summary.accepted == 20
 
 
+def test_a_file_that_is_added_to_a_folder_of_evaluation_data_counts(checkpoint: Loaded, tmp_path: Path) -> None:
+    evaluation = tmp_path / "evaluation"
+    evaluation.mkdir()
+    (evaluation / "one.txt").write_text("Nobody has ever asked this?\n")
+    checkpoint.make(tmp_path / "rows", count=10, decontaminate=(str(evaluation),))
+    [first, *_] = read_journal(tmp_path / "rows" / "accepted.jsonl")
+    asked = first["messages"][0]["content"]
+    (evaluation / "two.txt").write_text(f"{asked}\n")
+    checkpoint.make(tmp_path / "rows", count=10, decontaminate=(str(evaluation),))
+
+    assert asked not in [row["messages"][0]["content"] for row in read_journal(tmp_path / "rows" / "accepted.jsonl")]
+
+
 def test_a_lowered_limit_is_refused(checkpoint: Loaded, undisturbed: Path) -> None:
     with pytest.raises(UserError) as caught:
         checkpoint.make(undisturbed, max_instruction=10, max_answer=15, temperature=1.5)

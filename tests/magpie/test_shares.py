@@ -58,6 +58,15 @@ def test_everything_that_cannot_be_read_is_named() -> None:
     )
 
 
+def test_a_share_beside_a_number_of_rows_is_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        parse_shares(["category:Math=0.5,Reasoning=30", "topic:boats=60,birds=1", "language:English=1"])
+
+    assert caught.value.details == (
+        "category: Math=0.5 is a share and Reasoning=30 a number of rows; write one or the other",
+    )
+
+
 def test_more_than_there_is_cannot_be_had() -> None:
     with pytest.raises(UserError) as caught:
         MagpieSettings(

@@ -166,6 +166,17 @@ def test_a_value_that_never_comes_is_named(checkpoint: Loaded, tmp_path: Path) -
     assert error.fix.endswith("or go on with --most-asked above 6,000")
 
 
+def test_a_run_that_may_not_ask_enough_rows_says_so_though_none_was_rejected(
+    checkpoint: Loaded, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        checkpoint.make(tmp_path, count=10, most_asked=1, seed=4)
+
+    assert (len(rows(tmp_path)), rows(tmp_path, "rejected")) == (1, [])
+    assert caught.value.what == "1 of 10 rows are made, and 1 have been asked, which is the most"
+    assert caught.value.fix == "settle for --count 1; or go on trying with --most-asked above 1"
+
+
 def test_a_yield_that_foretells_too_many_rows_ends_the_run(checkpoint: Loaded, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         checkpoint.make(tmp_path, count=400, most_asked=800)

@@ -61,3 +61,12 @@ def test_the_microworld_confirms_what_is_right_and_admits_what_it_does_not_know(
     assert truth.share == 60 / 70
     assert examine_truth([row("Who painted the Mona Lisa?", "Leonardo da Vinci.")]) is None
     assert examine_truth([]) is None
+
+
+def test_of_a_conversation_the_first_answer_is_held_against_the_first_question() -> None:
+    example = sample_example(Random(1), make_world())
+    talk = row(example.instruction, example.answer)["messages"] + row("And then?", "Then it rained.")["messages"]
+    truth = examine_truth([{"messages": talk}])
+
+    assert truth is not None
+    assert (truth.recognised, truth.right) == (1, 1)

@@ -47,6 +47,19 @@ def test_a_text_has_its_reward_whatever_runs_beside_it() -> None:
     assert rewards(model, []) == []
 
 
+def test_a_reward_is_as_fine_as_a_number_in_fp32_whatever_the_weights_are() -> None:
+    texts, _ = golden("llama")
+    found = rewards(load_reward_model(GOLDEN / "llama", dtype="bfloat16"), texts)
+    assert any(value != float(mx.array(value).astype(mx.bfloat16)) for value in found)
+
+
+def test_a_reward_that_is_no_number_is_told() -> None:
+    model = load_reward_model(GOLDEN / "llama")
+    model.score.weight = model.score.weight * float("nan")
+    with pytest.raises(UserError, match="rewards that are no numbers"):
+        rewards(model, [[1, 2]])
+
+
 def test_a_quantized_reward_model_is_near_the_dense_one(tmp_path: Path) -> None:
     texts, _ = golden("llama")
     dense = load_reward_model(GOLDEN / "llama")

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.journal import Journal, read_journal
+from mlx_suite.runtime.journal import Journal, read_journal, read_lines
 from mlx_suite.runtime.lock import folder_lock
 
 ROWS = [{"id": 0, "text": "a\nb"}, {"id": 1, "text": "\u00e9\u4e16\U0001f30d"}, {"id": 2}]
@@ -269,3 +269,13 @@ def test_a_lock_on_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.
         pass
     assert caught.value.what == "The disk is full. What was there before is untouched."
     assert caught.value.where == str(tmp_path / "run")
+
+
+def test_a_line_of_another_program_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"number": 1}\n\n{"numbre": 2}\n')
+    found = read_lines(path, lambda record: record["number"])
+    assert next(found) == 1
+    with pytest.raises(UserError) as caught:
+        next(found)
+    assert caught.value.where == f"{path}:3"

@@ -21,8 +21,8 @@ from mlx_suite.magpie.duplicates.words import words
 
 NEAR_DUPLICATE = 0.8
 """The default threshold. Of 25 pairs written by hand that say the same it finds 23; of 49 that ask for something else
-in much the same words it takes 3 for the same, the shortest "in C" and "in C++" (`tests/magpie/pairs.py`). At 0.7 it
-finds all 25, and takes 10 of the others."""
+in much the same words it takes 3 for the same, the shortest "in C" and "in C++" (`tests/magpie/similar_texts.py`). At
+0.7 it finds all 25, and takes 10 of the others."""
 PERMUTATIONS = 120
 """Values of a signature. Many numbers divide it, and so many widths of a band can be chosen."""
 MISSED = 0.005

@@ -42,6 +42,11 @@ def words(text: str) -> list[str]:
     return text.casefold().translate(_SPACING).split()
 
 
+def folded(text: str) -> str:
+    """Equal for texts that are the same but for case and whitespace."""
+    return " ".join(text.split()).casefold()
+
+
 def is_symbol(word: str) -> bool:
     """Whether a word is a single character that is neither letter nor digit."""
     return len(word) == 1 and not word.isalnum()

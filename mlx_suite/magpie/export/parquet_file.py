@@ -26,7 +26,15 @@ def write_parquet(path: Path, rows: Sequence[Record]) -> None:
         values = [row.get(key) for row in rows]
         try:
             columns[key] = pyarrow.array(values)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
-            texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+            if _has_empty_struct(columns[key].type):
+                raise pyarrow.ArrowTypeError("Parquet has no object without keys")
+        except (pyarrow.ArrowException, OverflowError, UnicodeEncodeError):
+            texts = [None if value is None else json.dumps(value, default=str) for value in values]
             columns[key] = pyarrow.array(texts, type=pyarrow.string())
     parquet.write_table(pyarrow.table(columns), path, compression="zstd")
+
+
+def _has_empty_struct(kind: Any) -> bool:
+    """Whether a type of pyarrow holds an object of which no row has a key."""
+    inner = [kind.field(number) for number in range(kind.num_fields)]
+    return (str(kind) == "struct<>") or any(_has_empty_struct(field.type) for field in inner)

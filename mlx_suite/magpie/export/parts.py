@@ -1,11 +1,10 @@
 """Rows to train, to validate and to test on, so that no row has a near-duplicate in another part."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 
 from mlx_suite.data.sources import TEST, TRAIN, VALID
 from mlx_suite.magpie.selection.fields import Record
+from mlx_suite.magpie.selection.selection import lot
 from mlx_suite.runtime.errors import UserError
 
 
@@ -46,7 +45,7 @@ def _dealt(rows: Sequence[Record], cluster_of: Sequence[int], seed: int) -> list
     groups: dict[int, list[int]] = {}
     for number, cluster in enumerate(cluster_of):
         groups.setdefault(cluster, []).append(number)
-    lots = [_lot(row, seed) for row in rows]
+    lots = [lot(row, seed) for row in rows]
     return sorted(groups.values(), key=lambda group: (-len(group), min(lots[number] for number in group)))
 
 
@@ -56,8 +55,3 @@ def _fill_empty(dealt: dict[str, list[list[int]]]) -> None:
         if not groups:
             giver = max(dealt.values(), key=len)
             groups.append(giver.pop())  # the last was dealt last: it is the smallest
-
-
-def _lot(row: Record, seed: int) -> bytes:
-    turns = [[message["role"], message["content"]] for message in row["messages"]]
-    return hashlib.sha256(f"{seed} {json.dumps(turns)}".encode()).digest()

@@ -5,9 +5,9 @@ answer depends on the seed, the number of its row and its own number: what a kil
 same the next time, and more answers can be asked for later.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 
 from mlx_suite.data.questions import Question
 from mlx_suite.engine import Aside, Given, Program, Reply, Request, Rewind, Sample, Sampling, Written
@@ -15,7 +15,7 @@ from mlx_suite.magpie.author import Author
 from mlx_suite.magpie.conversation.endings import flaw_of
 from mlx_suite.magpie.row import row_seed
 from mlx_suite.magpie.tags.tagging import make_tagger, only, probabilities, questions_for
-from mlx_suite.runtime.journal import Journal
+from mlx_suite.runtime.journal import Journal, read_lines
 from mlx_suite.text import Message
 
 GRADE_QUESTION = "answer_quality"
@@ -110,7 +110,7 @@ def write_answers(
 
     Questions that the template refuses get none.
     """
-    known = read_answers(journal.records(), answering)
+    known = read_answers(journal.path, answering)
     for answer in answering.author.run(_requests(answering, questions, count, known)):
         journal.append(asdict(answer))
         yield answer
@@ -127,13 +127,15 @@ def _requests(
             yield from (answering.request(prompt, row, number) for number in missing)
 
 
-def read_answers(records: Iterable[Mapping[str, Any]], answering: Answering) -> dict[tuple[int, int], Answer]:
+def read_answers(path: Path, answering: Answering) -> dict[tuple[int, int], Answer]:
     """The answers that a journal holds, by row and number, so far as they are what `answering` would give.
 
     A whole answer stays what it is when more tokens are allowed: only one that was cut off is written anew, and one
     that nobody has graded where grades are wanted.
+
+    Raises UserError with `file:line` for a line that is no answer.
     """
-    answers = (Answer(**record) for record in records)
+    answers = read_lines(path, lambda record: Answer(**record))
     return {(answer.row, answer.number): answer for answer in answers if _fits(answer, answering)}
 
 

@@ -35,6 +35,8 @@ from mlx_suite.text import Message
 KIND = "mlx-suite magpie pairs"
 PAIRS_FILE, REFUSED_FILE, ANSWERS_FILE = "accepted.jsonl", "refused.jsonl", "answers.jsonl"
 
+SCORED = 1024
+"""Answers that are scored at a time: the tokens of a whole dataset need not be held."""
 Tell = Callable[[int, int], None]
 """Called with the texts that are written and those that are wanted."""
 
@@ -114,7 +116,7 @@ def make_pairs(
         questions = [question_of(row) for row in rows]
         with Journal(folder / ANSWERS_FILE) as journal:
             _write(answering, questions, settings.answers, journal, tell)
-            answers = read_answers(journal.records(), answering)
+            answers = read_answers(journal.path, answering)
         asked = [row for row in range(len(rows)) if (row, 0) in answers]
         written = {row: [answers[row, number] for number in range(settings.answers)] for row in asked}
         scores = _grades(written) if scorer is None else _scores(scorer, questions, written)
@@ -141,7 +143,7 @@ def _write(
     answering: Answering, questions: Sequence[Sequence[Message]], count: int, journal: Journal, tell: Tell
 ) -> None:
     total = count * len(questions)
-    known = read_answers(journal.records(), answering)
+    known = read_answers(journal.path, answering)
     done = sum((row, number) in known for row in range(len(questions)) for number in range(count))
     tell(done, total)
     for _ in write_answers(answering, questions, count, journal):
@@ -157,11 +159,14 @@ def _scores(
     scorer: Scorer, questions: Sequence[Sequence[Message]], written: Mapping[int, Sequence[Answer]]
 ) -> dict[tuple[int, int], float | None]:
     whole = [answer for each in written.values() for answer in each if answer.flaw is None]
-    conversations = [
-        [*_turns(questions[answer.row]), {"role": "assistant", "content": answer.text}] for answer in whole
-    ]
-    scores = scorer.score(conversations)
-    return {(answer.row, answer.number): score for answer, score in zip(whole, scores, strict=True)}
+    scores: dict[tuple[int, int], float | None] = {}
+    for start in range(0, len(whole), SCORED):
+        some = whole[start : start + SCORED]
+        found = scorer.score(
+            [[*_turns(questions[answer.row]), {"role": "assistant", "content": answer.text}] for answer in some]
+        )
+        scores.update(zip(((answer.row, answer.number) for answer in some), found, strict=True))
+    return scores
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:

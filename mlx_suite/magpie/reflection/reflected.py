@@ -17,7 +17,7 @@ from mlx_suite.text.message import ASSISTANT, USER
 KEPT = "both"
 REASONS: Mapping[str, str] = {
     KEPT: "preferred in both orders, and kept",
-    "untrusted": "preferred in both orders, by a judge that failed its trial",
+    "untrusted": "preferred in both orders, by a judge that has not passed its trial",
     "one": "preferred from one place only: the judge goes by the place",
     "old": "the old one was preferred in both orders",
     "unasked": "too long for the judge",

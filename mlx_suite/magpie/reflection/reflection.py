@@ -21,9 +21,9 @@ Writer and judge are opened one after the other, so that two models need not fit
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlx_suite.engine import Sampling
 from mlx_suite.magpie.author import Author
@@ -45,7 +45,7 @@ from mlx_suite.magpie.reflection.reflected import (
 from mlx_suite.magpie.reflection.rewriting import Part, Rewrite, Rewriter, Work
 from mlx_suite.magpie.reflection.trial import PASSED, answer_trial, instruction_trial, passed_share
 from mlx_suite.magpie.stage import data_digest, open_stage
-from mlx_suite.runtime.journal import Journal, read_journal
+from mlx_suite.runtime.journal import Journal, read_lines
 from mlx_suite.text import Message
 
 KIND = "mlx-suite magpie reflect"
@@ -61,6 +61,7 @@ PARTS: Mapping[str, tuple[Part, ...]] = {
 Tell = Callable[[str, int, int], None]
 """Called with what is done (`write instruction`, `judge answer`, …), how many are, and of how many."""
 Opener = Callable[[], Author]
+T = TypeVar("T", Rewrite, Verdict)
 
 
 def reflect(
@@ -160,16 +161,16 @@ def _rewrite(
     path = folder / REWRITES_FILE
     keys = {number: _key(part, number, work.question, work.answer) for number, work in works.items()}
     with Journal(path) as journal:
-        known = {record["key"] for record in journal.records()}
+        known = _known(path, Rewrite)
         waiting = [works[number] for number, key in keys.items() if key not in known]
         done, what = len(works) - len(waiting), f"write {part}"
         tell(what, done, len(works))
         for rewrite in rewriter.rewrite(waiting):
             done += 1
             journal.append({"key": keys[rewrite.row], "part": part, **asdict(rewrite)})
+            known[keys[rewrite.row]] = rewrite
             tell(what, done, len(works))
-    found = {record["key"]: record for record in read_journal(path)}
-    return {number: _read(Rewrite, found[key]) for number, key in keys.items()}
+    return {number: known[key] for number, key in keys.items()}
 
 
 def _contests(part: Part, rows: Sequence[Current], rewrites: Mapping[int, Rewrite]) -> list[Contest]:
@@ -190,21 +191,26 @@ def _judge(folder: Path, judge: Author, what: str, contests: Sequence[Contest], 
     keys = {each.row: _key(digest, each.row, each.question, each.old, each.new) for each in contests}
     path = folder / VERDICTS_FILE
     with Journal(path) as journal:
-        known = {record["key"] for record in journal.records()}
+        known = _known(path, Verdict)
         waiting = [each for each in contests if keys[each.row] not in known]
         done = len(contests) - len(waiting)
         tell(what, done, len(contests))
         for verdict in judge_contests(judge, waiting):
             done += 1
             journal.append({"key": keys[verdict.row], "what": what, "judge": judge.name, **asdict(verdict)})
+            known[keys[verdict.row]] = verdict
             tell(what, done, len(contests))
-    found = {record["key"]: record for record in read_journal(path)}
-    return {row: _read(Verdict, found[key]) for row, key in keys.items()}
+    return {row: known[key] for row, key in keys.items()}
 
 
-def _read(kind: Any, record: Mapping[str, Any]) -> Any:
-    """What a journal's line says."""
-    return kind(**{name: record[name] for name in kind.__dataclass_fields__})
+def _known(path: Path, kind: type[T]) -> dict[str, T]:
+    """What a journal holds, by its keys. Raises UserError with `file:line` for a line that is none of ours."""
+    names = [field.name for field in fields(kind)]
+
+    def read(record: Mapping[str, Any]) -> tuple[str, T]:
+        return record["key"], kind(**{name: record[name] for name in names})
+
+    return dict(read_lines(path, read))
 
 
 def _contest(part: Part, row: Current, rewrite: Rewrite) -> Contest:

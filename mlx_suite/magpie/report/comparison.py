@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlx_suite.magpie.duplicates.lexical import LexicalIndex
-from mlx_suite.magpie.report.source import Record, answer_of, instruction_of, key_of
+from mlx_suite.magpie.duplicates.words import folded
+from mlx_suite.magpie.report.source import Record, answer_of, instruction_of
 
 SHOWN = 5
 """Pairs of nearly the same instructions that are shown."""
@@ -37,10 +38,10 @@ class Overlap:
 def overlap_of(first: Sequence[Record], second: Sequence[Record], tell: Callable[[], None] = lambda: None) -> Overlap:
     """Compare every row with all of the other dataset; `tell` is called a few times along the way."""
     texts = ([instruction_of(row) for row in first], [instruction_of(row) for row in second])
-    keys = tuple([key_of(text) for text in each] for each in texts)
+    keys = tuple([folded(text) for text in each] for each in texts)
     exact = tuple(_inside(keys[side], set(keys[1 - side])) for side in (0, 1))
     wholes = tuple(
-        [(key, key_of(answer_of(row))) for key, row in zip(keys[side], rows, strict=True)]
+        [(key, folded(answer_of(row))) for key, row in zip(keys[side], rows, strict=True)]
         for side, rows in enumerate((first, second))
     )
     near: list[int] = []

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from mlx_suite.magpie.report.diversity import Diversity, diversity_of, sample_rows, sizes_for
 from mlx_suite.magpie.report.embedding_map import EmbeddingMap, map_of
@@ -20,7 +21,7 @@ from mlx_suite.magpie.report.lengths import WORDS, Shape, Spread, common_unit, l
 from mlx_suite.magpie.report.neighbourhood import Neighbourhood, neighbourhoods_of
 from mlx_suite.magpie.report.provenance import Provenance, provenance_of
 from mlx_suite.magpie.report.quotas import Quota, quotas_of
-from mlx_suite.magpie.report.source import Source
+from mlx_suite.magpie.report.source import Source, object_in
 
 Tell = Callable[[int, int], None]
 """Is told how much of all work is done, and how much there is."""
@@ -113,7 +114,7 @@ def figures_of(sources: Sequence[Source], frame: Frame, tell: Tell = lambda done
                 name=source.name,
                 rows=len(rows),
                 funnel=None if source.rejected is None else funnel_of(rows, rejected, source.manifest),
-                steered=costs_of(rows, rejected, steered_to),
+                steered=costs_of(rows, rejected, partial(steered_to, object_in(source.manifest, "quotas"))),
                 drawn=drawn if len(drawn) > 1 else (),
                 lengths=lengths_of(rows, frame.unit),
                 shape=shape_of(rows),

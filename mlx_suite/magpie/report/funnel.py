@@ -9,6 +9,7 @@ from mlx_suite.magpie.reasons import REASONS
 from mlx_suite.magpie.reasons import stage_of as reason_stage
 from mlx_suite.magpie.report.source import Record, number_in, object_in
 from mlx_suite.magpie.settings import TAGGED
+from mlx_suite.magpie.shares import REST
 
 DONE: Mapping[str, str] = {"ask": "asked", "screen": "screened", "answer": "answered", "grade": "graded"}
 """By the stages of a run, what was done with the rows that came there."""
@@ -170,11 +171,19 @@ def costs_of(
     return tuple(Cost(kind=kind, asked=asked[kind], accepted=kept[kind], tokens=tokens[kind]) for kind in sorted(asked))
 
 
-def steered_to(row: Record) -> Mapping[str, bool]:
-    """What a row was steered to, `category: Math`, and whether it is tagged as that."""
-    tags = object_in(row, "tags")
-    steer = object_in(row, "steer")
-    return {f"{name}: {value}": name not in TAGGED or tags.get(name) == value for name, value in steer.items()}
+def steered_to(quotas: Mapping[str, Any], row: Record) -> Mapping[str, bool]:
+    """What a row was steered to, `category: Math`, and whether it is tagged as that.
+
+    Args:
+        quotas: Of the manifest. A row that was steered to the rest is what none of them names.
+    """
+    tags, steer = object_in(row, "tags"), object_in(row, "steer")
+
+    def is_it(name: str, value: Any) -> bool:
+        label = tags.get(name)
+        return label not in object_in(quotas, name) if value == REST else label == value
+
+    return {f"{name}: {value}": name not in TAGGED or is_it(name, value) for name, value in steer.items()}
 
 
 def drawn_with(row: Record) -> Mapping[str, bool]:

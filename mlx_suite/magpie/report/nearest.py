@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mlx_suite.magpie.duplicates.lexical import shingles
 from mlx_suite.magpie.duplicates.words import words
 from mlx_suite.magpie.report.source import Vectors
 
@@ -24,18 +25,13 @@ def cosines(vectors: Vectors) -> Similarities:
     return found
 
 
-def shingles(text: str) -> frozenset[str]:
-    """What two texts are compared by: words, and pairs of words. What has no words is still equal to itself."""
-    found = words(text) or [" ".join(text.split())]
-    return frozenset([*found, *map(" ".join, zip(found, found[1:], strict=False))])
-
-
 def jaccards(texts: Sequence[str]) -> Similarities:
     """(N, N): of each two texts, the shingles that both have among those that either has."""
     holders: dict[str, list[int]] = defaultdict(list)
     sizes = np.zeros(len(texts), np.float32)
     for number, text in enumerate(texts):
-        found = shingles(text)
+        # What has no words is still equal to itself.
+        found = frozenset(shingles(words(text) or [" ".join(text.split())]))
         sizes[number] = len(found)
         for shingle in found:
             holders[shingle].append(number)

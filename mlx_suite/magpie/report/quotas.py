@@ -29,7 +29,8 @@ def quotas_of(rows: Sequence[Record], manifest: Mapping[str, Any]) -> tuple[Quot
         values = [_value(row, dimension) for row in rows]
         for value, number in wanted.items():
             if isinstance(number, int):
-                met = sum(each not in wanted for each in values) if value == REST else values.count(value)
+                others = sum(each not in wanted for each in values)
+                met = values.count(value) + (others if value == REST else 0)
                 found.append(Quota(dimension=str(dimension), value=str(value), wanted=number, met=met))
     return tuple(found)
 

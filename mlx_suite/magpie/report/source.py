@@ -97,11 +97,6 @@ def answer_of(record: Record) -> str:
     return next(iter(turns_of(record, "assistant")[::-1]), "")
 
 
-def key_of(text: str) -> str:
-    """Equal for texts that count as the same: case and whitespace aside."""
-    return " ".join(text.split()).casefold()
-
-
 def _read_rejected(path: Path, notes: list[str]) -> tuple[Record, ...] | None:
     if not path.is_file():
         notes.append(f"There is no {REJECTED}: what was left out, and what it cost, is not known.")

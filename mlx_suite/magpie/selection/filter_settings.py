@@ -47,8 +47,8 @@ class FilterSettings:
             "sample": (_counts(self.sample), count),
             "confidence": (_is_share(self.confidence), share),
             "threshold": (
-                _is_share(self.threshold) and not (self.keep_first == "cosine" and self.threshold is None),
-                f"{share}; cosine has no default",
+                self._threshold_fits,
+                f"{share}; cosine has no default, and without lexical or cosine nothing has one",
             ),
             "tau1": (math.isfinite(self.tau1), "a number"),
             "tau2": (math.isfinite(self.tau2), "a number"),
@@ -56,6 +56,12 @@ class FilterSettings:
             "keep_first": (self.keep_first in ("", *KEEP_FIRST), f"one of {', '.join(KEEP_FIRST)}"),
         }
         check_rules(self, rules, "the settings of the filter", "mlx-suite magpie filter --help")
+
+    @property
+    def _threshold_fits(self) -> bool:
+        if self.threshold is None:
+            return self.keep_first != "cosine"
+        return _is_share(self.threshold) and self.keep_first in ("lexical", "cosine")
 
     @property
     def quotas(self) -> tuple[tuple[str, int], ...]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mlx_suite.magpie.duplicates.words import folded
 from mlx_suite.magpie.selection.conditions import RowTest
 from mlx_suite.magpie.selection.fields import Field, Record, length_of, text_of
 from mlx_suite.text.message import USER
@@ -101,7 +102,7 @@ def keep_confident(least: float, tags: Sequence[str], rows: Rows) -> Step:
 
 def keep_first_of_copies(rows: Rows) -> Step:
     """The first of rows whose instructions are the same but for case and whitespace."""
-    keys = [" ".join(text_of(row, USER).split()).casefold() for row in rows]
+    keys = [folded(text_of(row, USER)) for row in rows]
 
     def drop(left: Sequence[int]) -> Drops:
         first: dict[str, int] = {}
@@ -185,7 +186,7 @@ def keep_sample(count: int, seed: int, rows: Rows) -> Step:
     """Rows drawn by their text and the seed: of more rows most of the same ones are drawn."""
 
     def drop(left: Sequence[int]) -> Drops:
-        kept = set(sorted(left, key=lambda number: (_lot(rows[number], seed), number))[:count])
+        kept = set(sorted(left, key=lambda number: (lot(rows[number], seed), number))[:count])
         return {number: Dropped(reason=f"sample {count}") for number in left if number not in kept}
 
     return Step(name=f"sample of {count:,}", drop=drop)
@@ -198,7 +199,7 @@ def keep_per_label(field: Field, count: int, seed: int, rows: Rows) -> Step:
     def drop(left: Sequence[int]) -> Drops:
         taken: Counter[Hashable] = Counter()
         drops = {}
-        for number in sorted(left, key=lambda number: (_lot(rows[number], seed), number)):
+        for number in sorted(left, key=lambda number: (lot(rows[number], seed), number)):
             label = field.get(rows[number])
             if label is None:
                 drops[number] = Dropped(reason=f"no {field.name}")
@@ -217,7 +218,7 @@ def _lengths(rows: Rows) -> list[int]:
     return counted if len(counted) == len(rows) else [length_of(row) for row in rows]
 
 
-def _lot(row: Record, seed: int) -> bytes:
+def lot(row: Record, seed: int) -> bytes:
     """Random, and the same for the same conversation."""
     turns = [[message["role"], message["content"]] for message in row["messages"]]
     return hashlib.sha256(f"{seed} {json.dumps(turns)}".encode()).digest()

@@ -36,16 +36,15 @@ class Findings:
     """Of the questions that are asked."""
     found: dict[str, Found] = field(default_factory=dict)
 
-    def recall(self, rows: Iterable[Record]) -> None:
-        """Take in rows that an earlier run has finished."""
-        for row in rows:
-            self.found[key_of(row)] = Found(
-                tags=_chosen(row, "tags", self.names),
-                confidence=_chosen(row, "confidence", self.names),
-                scores=_chosen(row, "scores", self.settings.scores),
-                untagged=row.get("untagged"),
-                parts=set(self.settings.parts),
-            )
+    def recall(self, row: Record) -> None:
+        """Take in a row that an earlier run has finished."""
+        self.found[key_of(row)] = Found(
+            tags=_chosen(row, "tags", self.names),
+            confidence=_chosen(row, "confidence", self.names),
+            scores=_chosen(row, "scores", self.settings.scores),
+            untagged=row.get("untagged"),
+            parts=set(self.settings.parts),
+        )
 
     def take(self, line: Record) -> None:
         """Take in a line of the journal: `key`, `part`, and what was found."""

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from mlx_suite.modeling.digest import weights_digest
 from mlx_suite.modeling.lora import adapted_layers
 from mlx_suite.modeling.reward_model import RewardModel
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.journal import Journal
+from mlx_suite.runtime.journal import Journal, read_lines
 from mlx_suite.text import Tokenizer
 
 CHUNK = 32
@@ -93,9 +94,8 @@ def tag_rows(
     row_of = {key_of(row): row for row in rows}
     with Journal(file.unfinished) as journal:
         file.begin()
-        findings.recall(file.finished_rows())
-        for line in journal.records():
-            findings.take(line)
+        for _ in chain(file.finished_rows(findings.recall), read_lines(file.unfinished, findings.take)):
+            pass
         reused = findings.complete(map(key_of, rows))
         for part in settings.parts:
             waiting = findings.lacking(part, row_of)

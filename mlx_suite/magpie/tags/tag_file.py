@@ -5,16 +5,17 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
-from mlx_suite.runtime.journal import read_journal
+from mlx_suite.runtime.journal import read_lines
 
 KIND = "mlx-suite tags"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,8 @@ class TagFile:
 
     def check(self) -> None:
         """Raises UserError where the file was begun with something else, or is not ours at all."""
-        begun = self.out.exists() or self.unfinished.exists()
+        # A run that was killed before it had written its settings leaves an empty file.
+        begun = self.out.exists() or (self.unfinished.exists() and self.unfinished.stat().st_size > 0)
         if changed := self._changes(begun):
             raise UserError(
                 "The file was begun with something else",
@@ -49,9 +51,9 @@ class TagFile:
         text = json.dumps({"kind": KIND, **self.facts}, indent=2, ensure_ascii=False) + "\n"
         write_atomically(self.settings, text)
 
-    def finished_rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of a file that an earlier run has finished."""
-        return read_journal(self.out) if self.out.exists() else iter(())
+    def finished_rows(self, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+        """What `read` makes of each row that an earlier run has finished."""
+        return read_lines(self.out, read) if self.out.exists() else iter(())
 
     def _changes(self, begun: bool) -> list[str]:
         try:

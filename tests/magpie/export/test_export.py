@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mlx_lm.tuner.datasets import load_dataset
+from pyarrow import parquet
 
 from mlx_suite.data.dataset import read_dataset
 from mlx_suite.data.steering import AGREEMENT, CATEGORY_TEXTS
@@ -109,6 +110,12 @@ class TestFormats:
         export(tmp_path, [row("a", note=1), row("b", note="x"), row("c", note=[{}]), row("d")], "parquet")
         notes = [each.get("note") for each in read_collection(tmp_path / "out").rows]
         assert notes == ["1", '"x"', "[{}]", None]
+
+    def test_what_parquet_has_no_type_for_is_written_as_json(self, tmp_path: Path) -> None:
+        rows = [row("a", meta={}, big=2**70, half="\ud800"), row("b", meta={}, big=2**70, half="b")]
+        export(tmp_path, rows, "parquet")
+        found = [each["meta"] for each in parquet.read_table(tmp_path / "out/train.parquet").to_pylist()]
+        assert found == ["{}", "{}"]
 
     def test_without_pyarrow_there_is_no_parquet(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow", None)

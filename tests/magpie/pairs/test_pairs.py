@@ -12,6 +12,7 @@ from mlx_suite.data.questions import QUESTIONS_FILE, write_questions
 from mlx_suite.engine import Engine
 from mlx_suite.magpie.author import Author, make_author
 from mlx_suite.magpie.collection.collection import Collection, read_collection
+from mlx_suite.magpie.pairs import pairs
 from mlx_suite.magpie.pairs.answers import make_grader
 from mlx_suite.magpie.pairs.pair_scores import Scorer, difference_scorer, likelihood_scorer, reward_scorer
 from mlx_suite.magpie.pairs.pair_settings import PairSettings
@@ -232,6 +233,30 @@ def test_a_conversation_that_the_template_refuses_is_refused_by_name(
     assert summary.answers == WRITTEN - 3
 
 
+def test_an_edited_answer_is_named_by_its_line(author: Author, tmp_path: Path) -> None:
+    make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path, LETTERS)
+    with (tmp_path / ANSWERS_FILE).open("a") as file:
+        file.write('{"row": 0, "number": 0}\n')
+    with pytest.raises(UserError) as caught:
+        make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
+    assert caught.value.where.endswith(f"{ANSWERS_FILE}:4")
+
+
+def test_answers_are_scored_a_part_at_a_time(
+    author: Author, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "SCORED", 2)
+    sizes: list[int] = []
+
+    def score(conversations: Sequence[Any]) -> list[float | None]:
+        sizes.append(len(conversations))
+        return letters(conversations)
+
+    make_pairs(DATA, author, SMALL, tmp_path, replace(LETTERS, score=score))
+    assert max(sizes) == 2
+    assert same(tmp_path, undisturbed)
+
+
 def test_other_settings_and_other_folders_are_refused(author: Author, tmp_path: Path) -> None:
     make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path / "out", LETTERS)
     with pytest.raises(UserError) as caught:
@@ -250,6 +275,12 @@ def test_other_settings_and_other_folders_are_refused(author: Author, tmp_path: 
         make_pairs(DATA, author, SMALL, tmp_path / "mine", LETTERS)
     assert (tmp_path / "mine" / "accepted.jsonl").read_text() == "{}\n"
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["accepted.jsonl"]
+
+
+def test_a_folder_left_while_its_settings_were_written_can_be_filled(author: Author, tmp_path: Path) -> None:
+    (tmp_path / ".settings.json.partial-1234").write_text('{"kind": "mlx-s')
+    make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path, LETTERS)
+    assert (tmp_path / PAIRS_FILE).exists()
 
 
 def test_all_wrong_settings_are_named_at_once() -> None:

@@ -250,6 +250,17 @@ def test_another_judge_judges_anew_and_only_one_model_is_held(tmp_path: Path) ->
     assert opened == ["writer", "judge", "writer", "judge"]
 
 
+@pytest.mark.parametrize("name", [REWRITES_FILE, VERDICTS_FILE])
+def test_an_edited_journal_is_named_by_its_line(tmp_path: Path, name: str) -> None:
+    run(tmp_path)
+    count = len(lines(tmp_path / name))
+    with (tmp_path / name).open("a") as file:
+        file.write('{"key": "0"}\n')
+    with pytest.raises(UserError) as caught:
+        run(tmp_path)
+    assert caught.value.where == f"{tmp_path / name}:{count + 1}"
+
+
 def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(UserError) as caught:

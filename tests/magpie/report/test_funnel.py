@@ -1,5 +1,6 @@
 """The funnel: rows, tokens and seconds of each stage, and what is wanted of what."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -85,7 +86,16 @@ def test_a_filtered_folder_has_one_stage() -> None:
 
 
 def test_a_row_counts_for_what_it_was_steered_to_only_if_it_is_that() -> None:
-    assert costs_of(ACCEPTED, REJECTED, steered_to) == (Cost(kind="category: Math", asked=3, accepted=1, tokens=185),)
+    kinds_of = partial(steered_to, MANIFEST["quotas"])
+    assert costs_of(ACCEPTED, REJECTED, kinds_of) == (Cost(kind="category: Math", asked=3, accepted=1, tokens=185),)
+
+
+def test_a_row_that_was_steered_to_the_rest_is_what_no_quota_names() -> None:
+    rows = [row("A?", steer={"category": "*"}, tags={"category": name}) for name in ("Math", "Editing")]
+
+    [cost] = costs_of(rows, [], partial(steered_to, MANIFEST["quotas"]))
+
+    assert (cost.kind, cost.asked, cost.accepted) == ("category: *", 2, 1)
 
 
 def test_settings_in_turn_have_a_price_each() -> None:
@@ -98,12 +108,13 @@ def test_settings_in_turn_have_a_price_each() -> None:
 
 
 def test_quotas_are_held_against_tags_and_against_what_was_steered_to() -> None:
-    manifest = {"quotas": {**MANIFEST["quotas"], "topic": {"boats": 1}, "odd": "text"}}
-    rows = [*ACCEPTED, row("Is it afloat?", steer={"topic": "boats"})]
+    manifest = {"quotas": {**MANIFEST["quotas"], "topic": {"boats": 1, "*": 3}, "odd": "text"}}
+    rows = [*ACCEPTED, row("Is it afloat?", steer={"topic": "boats"}), row("Is it late?", steer={"topic": "*"})]
 
     assert quotas_of(rows, manifest) == (
         Quota(dimension="category", value="Math", wanted=2, met=1),
-        Quota(dimension="category", value="*", wanted=1, met=2),
+        Quota(dimension="category", value="*", wanted=1, met=3),
         Quota(dimension="topic", value="boats", wanted=1, met=1),
+        Quota(dimension="topic", value="*", wanted=3, met=3),
     )
     assert quotas_of(rows, {}) == ()

@@ -204,3 +204,9 @@ def test_all_wrong_settings_are_named() -> None:
         "tau1",
         "per",
     ]
+
+
+def test_a_threshold_that_nothing_uses_is_refused() -> None:
+    with pytest.raises(UserError, match="threshold"):
+        FilterSettings(keep_first="exact", threshold=0.9)
+    assert FilterSettings(keep_first="lexical", threshold=0.9).threshold == 0.9

@@ -127,6 +127,21 @@ def test_a_run_that_is_cut_short_goes_on_and_ends_with_the_same_bytes(
     assert not (tmp_path / "tagged.unfinished.jsonl").exists()
 
 
+def test_a_run_killed_before_its_first_line_goes_on(tag: Callable[..., TagRun], tmp_path: Path) -> None:
+    (tmp_path / "tagged.unfinished.jsonl").touch()  # made and locked before the settings are written
+    assert len(tag(ROWS[:1]).rows) == 1
+
+
+@pytest.mark.parametrize("name", ["tagged.jsonl", "tagged.unfinished.jsonl"])
+def test_an_edited_line_is_named(name: str, tag: Callable[..., TagRun], tmp_path: Path) -> None:
+    tag(ROWS[:1])
+    with (tmp_path / name).open("a") as file:
+        file.write('{"part": "tags"}\n')
+    with pytest.raises(UserError) as caught:
+        tag(ROWS[:1])
+    assert caught.value.where == f"{tmp_path / name}:{2 if name == 'tagged.jsonl' else 1}"
+
+
 def test_rows_that_are_added_or_moved_cost_only_the_new_ones(tag: Callable[..., TagRun], tmp_path: Path) -> None:
     tag(ROWS[:4])
     first = lines(tmp_path)

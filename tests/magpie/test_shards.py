@@ -1,0 +1,187 @@
+"""Several processes fill one folder with the rows that one alone makes, also when they die."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.magpie.conftest import Loaded
+from tests.magpie.processes import REPOSITORY, Run, complete
+
+SameRows = Callable[[Path], None]
+STEERED = {"count": 60, "topics": ["cats", "dogs"], "quotas": ["category:v=0.4,Q=0.3"], "turns": 2}
+"""Everything that depends on earlier decisions."""
+GONE = """\
+error: Process {rank} of this run's {size} is gone
+       - every row that was finished is kept
+where: {folder}
+fix:   look for its own message, or whether its machine still runs. The same command goes on, with as many processes \
+as there are then
+"""
+
+
+def steered(checkpoint: Loaded, folder: Path) -> dict[str, bytes]:
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in STEERED.items()}
+    checkpoint.make(folder, **settings)
+    return rows(folder)
+
+
+def rows(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("accepted.jsonl", "rejected.jsonl")}
+
+
+def numbers(path: Path) -> list[int]:
+    """The rows of a log."""
+    return [json.loads(line)["index"] for line in path.read_text().splitlines()]
+
+
+def test_two_processes_make_the_rows_of_one(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows) -> None:
+    complete(checkpoint.folder, tmp_path / "rows", 2)
+
+    same_rows(tmp_path / "rows")
+    even, odd = (numbers(tmp_path / "rows" / name) for name in ("drafts.jsonl", "drafts-1.jsonl"))
+    assert {index % 2 for index in even} == {0}
+    assert {index % 2 for index in odd} == {1}
+
+
+def test_a_mistake_of_all_is_told_once(checkpoint: Loaded, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "manifest.json").write_text("{}")
+    (first, said), second = Run(checkpoint.folder, tmp_path / "rows", 2).ended()
+
+    assert (first, said.splitlines()[0]) == (2, "error: The folder holds a manifest.json of something else")
+    assert second == (2, "")
+
+
+@pytest.mark.slow
+def test_a_mistake_of_one_is_told_by_that_one(checkpoint: Loaded, tmp_path: Path) -> None:
+    first, (second, said) = Run(checkpoint.folder, tmp_path / "rows", 2, {}, {"memory": "1KB"}).ended()
+
+    assert first == (2, "")
+    assert (second, said.splitlines()[0][:32]) == (2, "error: 1.00 KB are not enough: t")
+
+
+@pytest.mark.slow
+def test_processes_with_other_settings_are_refused(checkpoint: Loaded, tmp_path: Path) -> None:
+    (first, said), *others = Run(checkpoint.folder, tmp_path / "rows", 3, {}, {}, {"seed": 1}).ended()
+
+    assert (first, said.splitlines()[0]) == (2, "error: Process 2 would write other rows than the first process")
+    assert others == [(2, "")] * 2
+
+
+@pytest.mark.slow
+def test_a_lost_process_costs_its_unfinished_rows_and_any_number_goes_on(checkpoint: Loaded, tmp_path: Path) -> None:
+    expected, folder = steered(checkpoint, tmp_path / "alone"), tmp_path / "rows"
+    for size in (2, 3):
+        run = Run(checkpoint.folder, folder, size, **STEERED)
+        run.when("drafts-1.jsonl", 9, run.children[1].kill)
+        first, second, *third = run.ended()
+        assert first == (2, GONE.format(rank=1, size=size, folder=folder))
+        assert second == (-signal.SIGKILL, "")
+        assert third == [(2, "")] * (size - 2)
+    kept = {json.loads(line)["sum"] for path in folder.glob("drafts*") for line in path.read_text().splitlines()}
+    complete(checkpoint.folder, folder, 2, **STEERED)
+
+    assert rows(folder) == expected
+    drafts = [json.loads(line) for path in folder.glob("drafts*") for line in path.read_text().splitlines()]
+    assert kept <= {draft["sum"] for draft in drafts}
+
+
+@pytest.mark.slow
+def test_a_lost_first_process_ends_all_and_one_goes_on_alone(checkpoint: Loaded, tmp_path: Path) -> None:
+    expected, folder = steered(checkpoint, tmp_path / "alone"), tmp_path / "rows"
+    run = Run(checkpoint.folder, folder, 3, **STEERED)
+    run.when("accepted.jsonl", 12, run.children[0].kill)
+    assert run.ended() == [(-signal.SIGKILL, ""), (2, GONE.format(rank=0, size=3, folder=folder)), (2, "")]
+    complete(checkpoint.folder, folder, 1, **STEERED)
+
+    assert rows(folder) == expected
+    assert [path.name for path in folder.glob("drafts*")] == ["drafts.jsonl"]
+
+
+@pytest.mark.slow
+def test_ten_kills_of_one_or_the_other(checkpoint: Loaded, tmp_path: Path) -> None:
+    expected, folder = steered(checkpoint, tmp_path / "alone"), tmp_path / "rows"
+    for round_ in range(10):
+        victim = round_ % 2
+        run = Run(checkpoint.folder, folder, 2, **STEERED)
+        name = ("drafts.jsonl", "drafts-1.jsonl")[victim]
+        before = len(numbers(folder / name)) if victim == 0 and (folder / name).exists() else 0
+        run.when(name, before + 3, run.children[victim].kill)
+        assert run.ended()[victim][0] == -signal.SIGKILL
+    complete(checkpoint.folder, folder, 2, **STEERED)
+
+    assert rows(folder) == expected
+
+
+@pytest.mark.slow
+def test_a_larger_count_and_a_raised_limit_go_on_in_any_number(checkpoint: Loaded, tmp_path: Path) -> None:
+    checkpoint.make(tmp_path / "alone", count=50, max_answer=24)
+    folder = tmp_path / "rows"
+    complete(checkpoint.folder, folder, 3, count=20)
+    complete(checkpoint.folder, folder, 2, count=20, max_answer=24)
+    complete(checkpoint.folder, folder, 3, count=50, max_answer=24)
+
+    assert rows(folder) == rows(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_the_signal_to_end_is_like_ctrl_c_when_nobody_is_lost(checkpoint: Loaded, tmp_path: Path) -> None:
+    run = Run(checkpoint.folder, tmp_path / "rows", 2, count=200)
+    run.when("accepted.jsonl", 5, run.children[0].terminate)
+
+    assert run.ended() == [(130, ""), (2, "")]
+
+
+@pytest.mark.slow
+def test_the_command_under_mlx_launch(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", "from apps.cli.main import main; main()"]
+    command = [*program, "magpie", "tiny-llama3", "--count", "40", "--out"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    launcher = "from mlx._distributed_utils.launch import main; main()"
+
+    def launch(*arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                launcher,
+                "-n",
+                "2",
+                "-p",
+                "32711",
+                "--",
+                *command,
+                str(tmp_path / "two"),
+                *arguments,
+            ],
+            env=environment,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    with launch() as killed:
+        drafts = tmp_path / "two" / "drafts-1.jsonl"
+        while killed.poll() is None and (not drafts.exists() or drafts.read_bytes().count(b"\n") < 3):
+            time.sleep(0.01)
+        found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(killed.pid)], capture_output=True, text=True)
+        second = sorted(int(line.split()[0]) for line in found.stdout.splitlines())[1]
+        os.kill(second, signal.SIGKILL)
+        _, said = killed.communicate(timeout=120)
+    assert said.count("error: Process 1 of this run's 2 is gone") == 1
+    assert "Traceback" not in said
+    with launch("--quiet") as whole:
+        out, said = whole.communicate(timeout=120)
+    assert (whole.returncode, said) == (0, "")
+    assert out.count("tiny-llama3") <= 3
+    subprocess.run([*command, str(tmp_path / "one"), "-q"], env=environment, check=True, capture_output=True)
+    assert rows(tmp_path / "two") == rows(tmp_path / "one")
