@@ -20,9 +20,10 @@ import numpy as np
 
 from mlx_suite.data.questions import Questions
 from mlx_suite.data.steering import CATEGORY_TEXTS, LANGUAGE_TEXTS, lead, steering_text
-from mlx_suite.engine import Given, Program, Request, Rewind, Sample, Sampling, Written
+from mlx_suite.engine import Aside, Given, Program, Request, Rewind, Sample, Sampling, Written
 from mlx_suite.engine.step import vocabulary_size
 from mlx_suite.magpie.asides import make_asides
+from mlx_suite.magpie.conversation.drift import ROLE_QUESTIONS
 from mlx_suite.magpie.conversation.turns import Talk, Turn, further_turns
 from mlx_suite.magpie.draft import Draft, Exchange, ending_of
 from mlx_suite.magpie.duplicates.neighbours import Neighbours
@@ -32,7 +33,8 @@ from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
 from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.magpie.shares import REST
 from mlx_suite.magpie.steer import Steer
-from mlx_suite.magpie.tags.tagging import Tagger
+from mlx_suite.magpie.tags.full_questions import FULL_QUESTIONS
+from mlx_suite.magpie.tags.tagging import Tagger, make_tagger
 from mlx_suite.text import ChatTemplate, Message, PreQuery, Tokenizer, derive_pre_query
 from mlx_suite.text.chat import encode_chat
 from mlx_suite.text.message import USER
@@ -60,6 +62,8 @@ class Plan:
     """Ids that no instruction begins with."""
     tagger: Tagger | None = None
     """Asks about instructions and answers; None where nothing is asked."""
+    role: Aside | None = None
+    """Asks who speaks in a further turn; None for checkpoints that were trained on questions of their own."""
 
     @property
     def name(self) -> str:
@@ -185,6 +189,7 @@ class Plan:
             answer_ends=self.answer_ends,
             clean=(lambda text: sanitise(text).text) if self.settings.sanitise else (lambda text: text),
             encode=lambda text: self._turn(text)[:-1],
+            role=self.role,
         )
 
     def _turn(self, text: str) -> tuple[int, ...]:
@@ -215,6 +220,8 @@ def plan_rows(
     """
     template = replace(template, variables={"date_string": TEMPLATE_DATE, **template.variables})
     without_token = range(tokenizer.vocab_size, vocabulary_size(model))
+    tagger = make_asides(model, tokenizer, template, settings, questions)
+    asks_role = settings.turns > 1 and tagger is not None and tagger.questions == FULL_QUESTIONS
     return Plan(
         settings=settings,
         tokenizer=tokenizer,
@@ -222,7 +229,8 @@ def plan_rows(
         pre_query=_derive(tokenizer, template, settings.system),
         unspoken=tokenizer.special_ids | frozenset(without_token),
         banned_first=first_token_bans(tokenizer, settings.ban_first) if settings.ban_first else (),
-        tagger=make_asides(model, tokenizer, template, settings, questions),
+        tagger=tagger,
+        role=make_tagger(tokenizer, template, ROLE_QUESTIONS, embed=False).instruction if asks_role else None,
     )
 
 

@@ -225,7 +225,7 @@ class Shards:
             free = tuple(rank for rank, path in self._locks.items() if is_held(path) is False)
             # Read behind the locks: whoever ends in good order lets go after that is said.
             if free and self.board.ended is None:
-                self.lost = free
+                self.lost = (0,) if 0 in free else free  # without the first all others end
         return bool(self.lost)
 
     @contextmanager

@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mlx_suite import load
+from mlx_suite.data.questions import Questions
 from mlx_suite.data.steering import AGREEMENT
+from mlx_suite.magpie import MagpieSettings
 from mlx_suite.magpie.mix import Setting
 from mlx_suite.magpie.row import Plan, plan_rows
+from mlx_suite.magpie.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text import Message, encode_chat
+from mlx_suite.text import Message, encode_chat, load_chat_template
 from mlx_suite.text.training import GEMMA2_TEMPLATE
 from tests.magpie.conftest import QUESTIONS, Loaded
 
@@ -67,3 +72,17 @@ def test_a_header_with_a_date_is_the_same_tomorrow(checkpoint: Loaded) -> None:
 def test_a_template_that_shows_no_user_turn_is_refused(checkpoint: Loaded) -> None:
     with pytest.raises(UserError, match="the pre-query header cannot be derived"):
         plan_with(checkpoint, "{% for message in messages %}{{ message['content'] }}{% endfor %}")
+
+
+def test_who_speaks_is_asked_of_checkpoints_that_are_asked_the_general_questions() -> None:
+    folder = Path(__file__).parents[2] / "models" / "tiny-llama3"
+    model, tokenizer = load(folder)
+    template = load_chat_template(folder)
+
+    def asks(questions: Questions | None, **settings: Any) -> bool:
+        return plan_rows(model, tokenizer, template, MagpieSettings(count=1, **settings), questions).role is not None
+
+    assert asks(FULL_QUESTIONS, turns=2)
+    assert not asks(FULL_QUESTIONS, turns=1)
+    assert not asks(FULL_QUESTIONS, turns=2, tags=False)
+    assert not asks(None, turns=2)  # its own

@@ -174,7 +174,8 @@ def test_the_command_under_mlx_launch(tmp_path: Path) -> None:
         while killed.poll() is None and (not drafts.exists() or drafts.read_bytes().count(b"\n") < 3):
             time.sleep(0.01)
         found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(killed.pid)], capture_output=True, text=True)
-        second = sorted(int(line.split()[0]) for line in found.stdout.splitlines())[1]
+        first = int((tmp_path / "two" / ".lock").read_text())
+        [second] = {int(line.split()[0]) for line in found.stdout.splitlines()} - {first}
         os.kill(second, signal.SIGKILL)
         _, said = killed.communicate(timeout=120)
     assert said.count("error: Process 1 of this run's 2 is gone") == 1

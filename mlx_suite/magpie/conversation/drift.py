@@ -38,7 +38,7 @@ ROLE_QUESTIONS = Questions(
         ),
     ),
 )
-"""Who speaks, asked aside behind a user's turn."""
+"""Who speaks, asked aside behind a user's turn of checkpoints that are asked the general questions about rows."""
 REPLY = 1
 """Place of the label that means drift."""
 
