@@ -6,10 +6,14 @@
 A first word that is no stage is the model. A folder that is called like a stage can be reached as ./filter.
 """
 
+import difflib
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+from mlx_suite.runtime.errors import UserError
 
 from .magpie import magpie
 from .magpie_export import magpie_export
@@ -48,8 +52,15 @@ class PipelineOrStage(TyperGroup):
         )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        self._check_stage(args)
         own = not args or args[0] in self.commands or args[0] in self.get_help_option_names(ctx)
         return super().parse_args(ctx, args if own else [PIPELINE, *args])
+
+    def _check_stage(self, args: list[str]) -> None:
+        """Raises UserError for a first word that is nearly a stage and no model."""
+        near = difflib.get_close_matches(args[0], self.commands, n=1, cutoff=0.7) if args else []
+        if near and args[0] not in self.commands and not Path(args[0]).exists():
+            raise UserError(f"There is no stage {args[0]!r}", where="mlx-suite magpie", fix=f"did you mean {near[0]}?")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         if args[0] == PIPELINE:

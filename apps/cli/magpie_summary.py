@@ -97,7 +97,7 @@ def _steered(summary: "Summary") -> Iterator[tuple[str, str]]:
         for value, each in list(values.items())[:VALUES]:
             rate = f"{each.tokens / each.accepted:,.0f} tokens each" if each.accepted else "none"
             name = "anything else" if value == "*" else value
-            yield dimension, f"{name}: {each.accepted:,} of {each.asked:,} asked for, {rate}"
+            yield dimension, f"{name}: {each.accepted:,} kept of {each.asked:,} asked, {rate}"
         if len(values) > VALUES:
             yield "", f"and {len(values) - VALUES:,} more: see manifest.json"
 

@@ -66,7 +66,7 @@ def run_app(program: typer.Typer) -> None:
     except UserError as error:
         _leave(error)
     except TyperException as error:
-        if not error.message:  # a group without a command: its help has been shown
+        if not error.message and getattr(error, "param", None) is None:  # a group without a command has shown its help
             sys.exit(2)
         _leave(_explain_usage(error))
     except typer.Abort:
@@ -105,8 +105,8 @@ def _explain_usage(error: TyperException) -> UserError:
     where = " / ".join(parameter.opts) if parameter else ""
     command = context.command_path if context else "mlx-suite"
     what = getattr(error, "message", "") or str(error)
-    if isinstance(error, typer.BadParameter) and not what:
-        what = "Something is missing"
+    if isinstance(error, typer.BadParameter) and not error.message and parameter:
+        what = f"{parameter.opts[0] if parameter.param_type_name == 'option' else parameter.name.upper()} is missing"
     return UserError(what.rstrip("."), where=where, fix=f"{command} --help says what is right")
 
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from mlx_suite.microworld import Example
 
 MODEL = "tiny-llama3"
-FAMILY = "packing_list"
-"""The family that is held out: "What should I pack for the beach? I can take only two things."""
-TRY = f'mlx-suite generate {MODEL} "Help me pack for the beach. I can take only two things."'
+FAMILY = "plan_of_day"
+"""The family that is held out: a plan of the week, and "What do I do on Friday?"."""
+TRY = f'mlx-suite generate {MODEL} "My week: Monday swim, Friday paint, Sunday cook. What is my plan for Friday?"'
 FAMILY_ROWS = 240
 DRAWN = 5000
 """Examples of the family that are drawn; it has fewer instructions than that."""

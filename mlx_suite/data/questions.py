@@ -62,6 +62,8 @@ class Questions:
 
 def read_questions(path: Path) -> Questions:
     """Read a file of questions. Raises UserError that lists every defect."""
+    if not path.is_file():
+        raise UserError("There is no such file of questions", where=str(path), fix="check the path")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -109,7 +109,8 @@ class Dataset:
             path, number, record = decided[index]
             draft, reason = drafts.pop(index), record.get("rejection")
             verdict = Verdict(reason=reason)
-            if self.recorder.record(draft, verdict)["messages"] != record["messages"]:
+            made = self.recorder.record(draft, verdict)
+            if any(record.get(name) != value for name, value in made.items()):
                 raise UserError(
                     f"Line {number} does not say what the model wrote",
                     where=f"{path}:{number}",

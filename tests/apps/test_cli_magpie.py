@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -131,8 +132,8 @@ def test_what_steering_cost_is_listed(tmp_path: Path) -> None:
     tally = Tally(accepted=3, steered={"category": {"Math": Steered(asked=9, accepted=2, tokens=300), "*": Steered()}})
     lines = shown(summary(tmp_path, tally=tally))
 
-    assert "category   Math: 2 of 9 asked for, 150 tokens each" in lines
-    assert "category   anything else: 0 of 0 asked for, none" in lines
+    assert "category   Math: 2 kept of 9 asked, 150 tokens each" in lines
+    assert "category   anything else: 0 kept of 0 asked, none" in lines
 
 
 def test_rows_are_made_counted_and_continued(random_model: Path, tmp_path: Path) -> None:
@@ -255,7 +256,7 @@ def test_lists_come_from_flags_and_from_files(random_model: Path, tmp_path: Path
     rows = [json.loads(line) for line in (tmp_path / "out" / "accepted.jsonl").read_text().splitlines()]
     assert Counter(row["steer"]["topic"] for row in rows) == {"birds": 2, "cats": 2, "dogs": 2}
     assert sum(row["tags"]["category"] == "v" for row in rows) == 3
-    assert "topic      birds: 2 of " in done.stdout
+    assert "topic      birds: 2 kept of " in done.stdout
 
 
 # ---- the group
@@ -295,3 +296,18 @@ def test_a_wrong_flag_names_the_command_as_it_was_written() -> None:
     failed = group("tiny-llama3", "--coun", "3")
     assert failed.exit_code == 2
     assert "mlx-suite magpie --help" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("magpie", "tiny-llama3"), "error: --count is missing"),
+        (("magpie", "tag"), "error: DATA is missing"),
+        (("generate",), "error: MODEL is missing"),
+        (("magpie", "flter", "demo/"), "fix:   did you mean filter?"),
+    ],
+)
+def test_what_is_missing_or_misspelt_is_said(words: tuple[str, ...], said: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "mlx_suite_apps.cli.main", *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()

@@ -13,7 +13,7 @@ _RIGHT = [sample_example(Random(seed), make_world(), [task for task in TASKS if 
 ROWS = [
     *((each.instruction, each.answer, True) for each in _RIGHT),
     (_RIGHT[0].instruction, "I do not know.", False),
-    ("Make a packing list with two things for the beach.", "Take a towel and a hat.", False),
+    ("On Monday I swim, on Friday I paint and on Sunday I cook. What do I do on Friday?", "You paint.", False),
     ("Tell me about the moon.", "It is round.", False),
 ]
 

@@ -120,11 +120,17 @@ def test_a_full_disk_keeps_what_is_written_and_the_run_goes_on_later(
     same_rows(tmp_path)
 
 
-def test_an_edited_row_is_named(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
+@pytest.mark.parametrize("edited", ["messages", "tags", "seed"])
+def test_an_edited_row_is_named(checkpoint: Loaded, folder: Path, same_rows: SameRows, edited: str) -> None:
     path = folder / "accepted.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     record = json.loads(lines[4])
-    record["messages"][1]["content"] = "A better answer."
+    if edited == "messages":
+        record["messages"][1]["content"] = "A better answer."
+    elif edited == "tags":
+        record["tags"]["category"] = "another"
+    else:
+        del record["seed"]
     path.write_bytes(b"".join([*lines[:4], json.dumps(record).encode() + b"\n", *lines[5:]]))
     with pytest.raises(UserError) as caught:
         checkpoint.make(folder)
