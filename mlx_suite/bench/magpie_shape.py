@@ -11,7 +11,6 @@ other side is mlx-lm's batch generation: all instructions, all answers, all tags
 
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +39,6 @@ class Shape:
     """Share of the instructions that are not worth an answer."""
     graded_out: float = 0.25
     """Share of the answered rows that are not kept: with the one above 34 % of all rows are."""
-    vocabulary: int = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +64,6 @@ class Cost:
     prefilled: int
     """Tokens fed, questions included."""
     decoded: int
-
-    @property
-    def kept_per_hour(self) -> float:
-        return self.kept / self.seconds * 3600
 
 
 def draw_fates(shape: Shape, seed: int) -> list[Fate]:
@@ -146,8 +140,3 @@ def _row(shape: Shape, fate: Fate) -> Program:
 def _aside(shape: Shape, questions: int) -> Aside:
     labels = tuple((label,) for label in range(10, 22))
     return Aside(tuple(Query(tokens=tuple(range(shape.question)), labels=labels) for _ in range(questions)))
-
-
-def repeated(shape: Shape, seeds: int) -> Iterator[list[Fate]]:
-    """Other rows in each round."""
-    return (draw_fates(shape, seed) for seed in range(seeds))

@@ -1,6 +1,5 @@
 """A dataset read whole: examples to train, validate and test on, what each file was taken for, and what is wrong."""
 
-import difflib
 import hashlib
 import json
 from collections import deque
@@ -14,7 +13,7 @@ from mlx_suite.data.problems import Problem, refusal
 from mlx_suite.data.records import Record, read_records
 from mlx_suite.data.sources import TEST, TRAIN, UNUSED, VALID, DataFile, find_files
 from mlx_suite.data.split import content
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.runtime.files import write_atomically
 
 NOT_READ = "not read"
@@ -112,12 +111,7 @@ def fingerprint(dataset: Dataset) -> str:
 def _named_format(name: str) -> Format:
     if name in FORMATS:
         return FORMATS[name]
-    near = difflib.get_close_matches(name, FORMATS, n=1)
-    raise UserError(
-        f"there is no format {name!r}",
-        where="--format",
-        fix=f"did you mean {near[0]}?" if near else f"use one of {', '.join(FORMATS)}",
-    )
+    raise UserError(f"there is no format {name!r}", where="--format", fix=nearest_name(name, FORMATS))
 
 
 def _as_validation(files: Sequence[DataFile]) -> list[DataFile]:

@@ -7,6 +7,7 @@ command line prints it as one block on stderr and leaves with exit code 2. Our o
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 
 SHOWN = 20
@@ -47,6 +48,13 @@ def shortened(details: Sequence[object]) -> list[str]:
     """The first details, and how many more there are."""
     more = len(details) - SHOWN
     return [*map(str, details[:SHOWN]), *([f"and {more:,} more"] if more > 0 else [])]
+
+
+def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """What to do about an unknown name: take the nearest, or one of all where none is at least `cutoff` like it."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}?" if near else f"use one of {', '.join(names)}"
 
 
 def _labelled(label: str, text: str) -> str:

@@ -9,7 +9,6 @@ pairs-text   {"system": …, "prompt": …, "chosen": …, "rejected": …}     
 parquet      every field of the rows
 """
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 from mlx_suite.magpie.collection.collection import json_line
 from mlx_suite.magpie.export.parquet_file import write_parquet
 from mlx_suite.magpie.selection.fields import Record
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
 SHAREGPT = {SYSTEM: "system", USER: "human", ASSISTANT: "gpt", "tool": "tool"}
@@ -55,12 +54,8 @@ def format_named(name: str) -> ExportFormat:
     """Raises UserError with the nearest name where there is none."""
     if name in EXPORT_FORMATS:
         return EXPORT_FORMATS[name]
-    near = difflib.get_close_matches(name, EXPORT_FORMATS, n=1, cutoff=0.5)
-    raise UserError(
-        f"there is no format {name!r}",
-        where="--to",
-        fix=f"did you mean {near[0]}?" if near else f"use one of {', '.join(EXPORT_FORMATS)}",
-    )
+    fix = nearest_name(name, EXPORT_FORMATS, cutoff=0.5)
+    raise UserError(f"there is no format {name!r}", where="--to", fix=fix)
 
 
 def turns_of(row: Record) -> list[Record]:

@@ -13,11 +13,10 @@ All of them ask for a distance to the nearest other row above 0: that is, for no
 of a million or three; of a smaller set `longest` takes its own.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, nearest_name
 
 TAU1, TAU2 = -12.0, 0.0
 """The paper's thresholds, of FsfairX-LLaMA3-RM-v0.1; another reward model has another scale."""
@@ -54,9 +53,5 @@ def preset_named(name: str) -> Preset:
     """Raises UserError with the nearest name where there is none."""
     if name in PRESETS:
         return PRESETS[name]
-    near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
-    raise UserError(
-        f"there is no preset {name!r}",
-        where="--preset",
-        fix=f"did you mean {near[0]}?" if near else f"use one of {', '.join(PRESETS)}",
-    )
+    fix = nearest_name(name, PRESETS, cutoff=0.4)
+    raise UserError(f"there is no preset {name!r}", where="--preset", fix=fix)
