@@ -76,7 +76,7 @@ bench: $(INSTALLED)
 	$(BIN)/mlx-suite bench finetune
 
 worth: $(INSTALLED)
-	$(BIN)/python -m mlx_suite_apps.magpie.worth runs/worth
+	$(BIN)/python -m mlx_suite_apps.lab.filter_ablation runs/worth
 
 # They bring PyTorch, so they get an environment of their own.
 check-others: EXTRAS := $(EXTRAS),checks,harness
@@ -86,10 +86,10 @@ check-others:
 	$(OTHERS)/bin/python -m pytest -q -m "exports or harness or torch"
 
 models: $(INSTALLED)
-	$(BIN)/python -m mlx_suite_apps.recipes make
+	$(BIN)/python -m mlx_suite_apps.shipped make
 
 measure: $(INSTALLED)
-	$(BIN)/python -m mlx_suite_apps.recipes measure
+	$(BIN)/python -m mlx_suite_apps.shipped measure
 
 lock:
 	@rm -rf build/lock; $(FIND_PYTHON); $$found -m venv build/lock

@@ -17,10 +17,10 @@ import typer  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from mlx_suite_apps.cli.main import app  # noqa: E402
-from mlx_suite_apps.recipes.__main__ import app as recipes  # noqa: E402
+from mlx_suite_apps.shipped.__main__ import app as recipes  # noqa: E402
 
 PAGE = Path(__file__).with_name("commands.md")
-PROGRAMS = {"mlx-suite": app, "python -m mlx_suite_apps.recipes": recipes}
+PROGRAMS = {"mlx-suite": app, "python -m mlx_suite_apps.shipped": recipes}
 HEAD = """# Commands
 
 What every command says to `--help`. Written by `python docs/make_commands.py`; a test fails when the two differ.

@@ -3,9 +3,9 @@
 import os
 from typing import TYPE_CHECKING
 
-from mlx_suite.modeling.adapter import apply_adapter, load_adapter
-from mlx_suite.modeling.hub import resolve
-from mlx_suite.modeling.loading import load_model
+from mlx_suite.adapters.attach import apply_adapter, load_adapter
+from mlx_suite.checkpoints.load import load_model
+from mlx_suite.hub.resolve import resolve
 from mlx_suite.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import pytest
 
 import mlx_suite
 from mlx_suite import load
+from mlx_suite.checkpoints.save import save_model
 from mlx_suite.modeling.llama import Llama
-from mlx_suite.modeling.saving import save_model
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Tokenizer
 from mlx_suite.text.training import train_llama3_tokenizer

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from mlx_suite import load
+from mlx_suite.checkpoints.weights import parameter_count
 from mlx_suite.data.questions import read_questions
 from mlx_suite.data.steering import steering_text
 from mlx_suite.evaluate import answer_all, measure_accuracy
+from mlx_suite.hub.resolve import resolve, shipped_models
 from mlx_suite.microworld import Verdict, check, heldout_examples, is_heldout, make_world
-from mlx_suite.modeling.hub import resolve, shipped_models
-from mlx_suite.modeling.weights import parameter_count
 from mlx_suite.pretrain import RECIPES
 from mlx_suite.pretrain.tagged import BRIEF
 from mlx_suite.text import derive_pre_query, load_chat_template
-from mlx_suite_apps.recipes.drawing import category_of, draw_rows
-from mlx_suite_apps.recipes.tags import agreement, choose_labels, heldout_tagged
+from mlx_suite_apps.shipped.drawing import category_of, draw_rows
+from mlx_suite_apps.shipped.tags import agreement, choose_labels, heldout_tagged
 
 MODELS = Path(__file__).parents[1] / "models"
 INSTRUCTION = "What is the right thing to use when I cut bread?"
@@ -70,7 +70,7 @@ def test_its_card_names_an_accuracy_that_a_sample_confirms(folder: Path, loaded:
     card = (folder / "README.md").read_text()
     stated = re.search(r"\*\*(\d+\.\d)%\*\* of 1,000 greedy answers to unseen instructions are right", card)
     assert stated is not None
-    assert f"python -m mlx_suite_apps.recipes make {folder.name}" in card
+    assert f"python -m mlx_suite_apps.shipped make {folder.name}" in card
     by_category, _ = measure_accuracy(*loaded(folder), heldout_examples(0, SAMPLE), make_world())
     # Three standard deviations of the share of so few.
     assert by_category.share == pytest.approx(float(stated[1]) / 100, abs=0.19)

@@ -17,7 +17,7 @@ from .both_sides import our_model, their_model
 from .random_models import RANDOM, checkpoint_folder
 
 if TYPE_CHECKING:
-    from mlx_suite.bench.throughput import Comparison
+    from ..bench.throughput import Comparison
 
 bench_app = typer.Typer(
     name="bench",
@@ -52,7 +52,7 @@ def generate(
 
     Example: mlx-suite bench generate tiny-llama3 --batch 1,8
     """
-    from mlx_suite.bench.throughput import Workload, compare
+    from ..bench.throughput import Workload, compare
 
     sizes = _sizes(batch)
     report: list[dict[str, Any]] = []
@@ -85,7 +85,7 @@ def exponentials(json: Annotated[bool, typer.Option("--json", help="Print one JS
 
     On a CPU ours are polynomials that the compiler vectorises; on a GPU they are MLX's own.
     """
-    from mlx_suite.bench.exponentials import time_exponentials
+    from ..bench.exponentials import time_exponentials
 
     results = time_exponentials()
     if json:
@@ -112,7 +112,7 @@ def head(
 
     Example: mlx-suite bench head --rows 512 --json
     """
-    from mlx_suite.bench.head_memory import GEMMA2, LLAMA3, measure_head
+    from ..bench.head_memory import GEMMA2, LLAMA3, measure_head
 
     results = []
     for shape in (LLAMA3, GEMMA2):
@@ -145,7 +145,7 @@ def _sizes(batch: str) -> list[int]:
 
 def _batches(model: Any, vocabulary: int) -> bool:
     """Whether mlx-lm's batch generator can run mlx-lm's model at all."""
-    from mlx_suite.bench.throughput import their_side
+    from ..bench.throughput import their_side
 
     # Its Gemma 2 takes the mask of a row for that of a key head: with as many rows as key heads nobody notices.
     rows = 1 + getattr(model.args, "num_key_value_heads", 1)
@@ -159,7 +159,7 @@ def _batches(model: Any, vocabulary: int) -> bool:
 
 def _cache_at_twice_the_window(ours: Any, theirs: Any, vocabulary: int) -> tuple[int, int, int] | None:
     """(tokens, our bytes, their bytes) for one row, None for a model without a window."""
-    from mlx_suite.bench.throughput import cache_bytes
+    from ..bench.throughput import cache_bytes
 
     windows = [window for window in ours.config.windows if window is not None]
     if not windows:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mlx_suite.bench.duplicates import Stage
+    from ..bench.duplicates import Stage
 
 DIM = 256
 """Values of a vector, as many as are kept of a longer one."""
@@ -31,8 +31,9 @@ def duplicates(
     from rich.console import Console
     from rich.table import Table
 
-    from mlx_suite.bench.duplicates import measure_stages
     from mlx_suite.runtime.memory import human_bytes
+
+    from ..bench.duplicates import measure_stages
 
     costs = list(measure_stages({"exact": exact, "lexical": lexical, "cosine": cosine}, rows))
     if json:
@@ -56,8 +57,9 @@ def duplicates(
 
 def exact() -> "Stage":
     """The same text."""
-    from mlx_suite.bench.duplicates import Stage, instructions
     from mlx_suite.magpie.screen import key_of
+
+    from ..bench.duplicates import Stage, instructions
 
     known: set[Any] = set()
 
@@ -78,9 +80,10 @@ def exact() -> "Stage":
 
 def lexical() -> "Stage":
     """Nearly the same words."""
-    from mlx_suite.bench.duplicates import Stage, instructions
-    from mlx_suite.magpie.duplicates.lexical import LexicalIndex, shingles
-    from mlx_suite.magpie.duplicates.words import words
+    from mlx_suite.curation.duplicates.lexical import LexicalIndex, shingles
+    from mlx_suite.curation.duplicates.words import words
+
+    from ..bench.duplicates import Stage, instructions
 
     index = LexicalIndex()
 
@@ -107,8 +110,9 @@ def cosine() -> "Stage":
     """Nearly the same direction."""
     import numpy as np
 
-    from mlx_suite.bench.duplicates import Stage, directions
-    from mlx_suite.magpie.duplicates.neighbours import Neighbours
+    from mlx_suite.curation.duplicates.neighbours import Neighbours
+
+    from ..bench.duplicates import Stage, directions
 
     index = Neighbours(DIM)
 

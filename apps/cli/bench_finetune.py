@@ -11,8 +11,8 @@ from rich.table import Table
 from .random_models import RANDOM, SMALL, WIDE, checkpoint_folder
 
 if TYPE_CHECKING:
-    from mlx_suite.bench.finetuning import Comparison, Figures
-    from mlx_suite.bench.training_rows import TrainingRows
+    from ..bench.finetuning import Comparison, Figures
+    from ..bench.training_rows import TrainingRows
 
 DEFAULT = ["tiny-llama3", *SMALL, "wide-llama"]
 NAMES = ", ".join([*SMALL, *RANDOM, *WIDE])
@@ -36,7 +36,7 @@ def finetune(
 
     Example: mlx-suite bench finetune tiny-llama3
     """
-    from mlx_suite.bench.finetuning import compare, present_trainers
+    from ..bench.finetuning import compare, present_trainers
 
     trainers = present_trainers()
     console = Console()
@@ -57,7 +57,7 @@ def finetune(
 
 def _rows(name: str, batches: int | None, repeats: int | None) -> "TrainingRows":
     """What a model is trained on: fewer and longer documents where memory is in question."""
-    from mlx_suite.bench.training_rows import TrainingRows
+    from ..bench.training_rows import TrainingRows
 
     rows = TrainingRows()
     if name in WIDE:

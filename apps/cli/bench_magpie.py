@@ -12,7 +12,7 @@ from .both_sides import our_model, their_model
 from .random_models import checkpoint_folder
 
 if TYPE_CHECKING:
-    from mlx_suite.bench.magpie import Checkpoint, Pace, Target
+    from ..bench.magpie import Checkpoint, Pace, Target
 
 
 def magpie(
@@ -32,7 +32,7 @@ def magpie(
 
     Example: mlx-suite bench magpie --count 60
     """
-    from mlx_suite.bench.magpie import TARGETS
+    from ..bench.magpie import TARGETS
 
     report: dict[str, Any] = {"model": model, "count": count, "batch": batch, "targets": []}
     with _checkpoint(model) as checkpoint:
@@ -51,8 +51,8 @@ def magpie(
 
 def measure(checkpoint: "Checkpoint", target: "Target", count: int, batch: int, serial_rows: int) -> "list[Pace]":
     """Every side on one target, ours first; with quotas, ours comes a second time without steering."""
-    from mlx_suite.bench.magpie import our_pace, serial_pace, staged_pace
-    from mlx_suite.bench.writers import batched, serial
+    from ..bench.magpie import our_pace, serial_pace, staged_pace
+    from ..bench.writers import batched, serial
 
     settings = target.settings_for(count, batch, steer=False)
     steered = target.settings_for(count, batch, steer=True)
@@ -74,9 +74,9 @@ def measure(checkpoint: "Checkpoint", target: "Target", count: int, batch: int, 
 
 def measure_shape(name: str, rows: int, batch: int, serial: int) -> list[dict[str, Any]]:
     """Rows of real lengths on random weights; the serial side is timed on the first few."""
-    from mlx_suite.bench.magpie_shape import Shape, draw_fates, our_cost, their_cost
-    from mlx_suite.bench.writers import batched
-    from mlx_suite.bench.writers import serial as one_by_one
+    from ..bench.magpie_shape import Shape, draw_fates, our_cost, their_cost
+    from ..bench.writers import batched
+    from ..bench.writers import serial as one_by_one
 
     with checkpoint_folder(name) as folder:
         ours, theirs = _both(folder)
@@ -110,8 +110,9 @@ def measure_shape(name: str, rows: int, batch: int, serial: int) -> list[dict[st
 
 @contextmanager
 def _checkpoint(model: str) -> "Iterator[Checkpoint]":
-    from mlx_suite.bench.magpie import Checkpoint
     from mlx_suite.text import load_chat_template, load_tokenizer
+
+    from ..bench.magpie import Checkpoint
 
     with checkpoint_folder(model) as folder:
         ours, theirs = _both(folder)

@@ -8,7 +8,7 @@ from mlx_suite.runtime.errors import UserError
 
 def our_model(folder: Path) -> Any:
     """Our model of a checkpoint. Raises UserError where it is none of ours."""
-    from mlx_suite.modeling.loading import load_model
+    from mlx_suite.checkpoints.load import load_model
 
     model = load_model(folder)
     if not hasattr(model, "config"):

@@ -46,9 +46,9 @@ class Checkpoint:
 def open_checkpoint(name: str, quiet: bool = False, adapter: Path | None = None) -> Checkpoint:
     """Find the model, fetch it if need be, load it, and put the adapter on it if there is one."""
     # Imported here: MLX and the hub's client take a second that `--help` should not.
+    from mlx_suite.checkpoints.trained_run import adapter_folder
+    from mlx_suite.hub.resolve import resolve
     from mlx_suite.loading import load
-    from mlx_suite.modeling.hub import resolve
-    from mlx_suite.modeling.run_folder import adapter_folder
     from mlx_suite.runtime.device import device
     from mlx_suite.runtime.memory import set_limits
 

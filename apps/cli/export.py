@@ -46,14 +46,14 @@ def adapter(
 
     Example: `mlx-suite export adapter FOLDER-FROM-PEFT --to mlx --out mine/`
     """
-    from mlx_suite.modeling.adapter import load_adapter, template_beside, write_adapter
+    from mlx_suite.adapters.attach import load_adapter, template_beside, write_adapter
 
     found = load_adapter(adapter)
     blocks = None
     if model is not None:
-        from mlx_suite.modeling.adapter import apply_adapter, is_tied
-        from mlx_suite.modeling.hub import resolve
-        from mlx_suite.modeling.loading import load_model
+        from mlx_suite.adapters.attach import apply_adapter, is_tied
+        from mlx_suite.checkpoints.load import load_model
+        from mlx_suite.hub.resolve import resolve
 
         loaded = load_model(resolve(model, progress=not as_json), lazy=True)
         apply_adapter(loaded, found, where=str(adapter))

@@ -59,7 +59,7 @@ def export_gguf(
     # Imported here: MLX and the hub's client take a second that `--help` should not.
     from mlx_suite.export.gguf import export_gguf as write
     from mlx_suite.export.gguf_check import import_llama_cpp
-    from mlx_suite.modeling.hub import resolve
+    from mlx_suite.hub.resolve import resolve
 
     folder = resolve(model, progress=not quiet)
     if check:

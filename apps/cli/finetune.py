@@ -19,10 +19,10 @@ from .labelled import show
 from .options import option, takes_settings
 
 if TYPE_CHECKING:
-    from mlx_suite.finetune.outlook import Outlook
+    from mlx_suite.finetune.estimate.estimate import Outlook
+    from mlx_suite.finetune.model import Trainee
     from mlx_suite.finetune.prepare import Prepared
     from mlx_suite.finetune.run import Plan, Tell
-    from mlx_suite.finetune.trainee import Trainee
     from mlx_suite.training.checkpoint import State
     from mlx_suite.training.peers import Peers
 
@@ -107,11 +107,11 @@ def _look(settings: FinetuneSettings, preview: bool, estimate: bool, as_json: bo
     """What would be trained, and whether it fits, before anything is."""
     from rich.console import Console
 
-    from mlx_suite.finetune.outlook import outlook
+    from mlx_suite.finetune.estimate.estimate import outlook
     from mlx_suite.finetune.prepare import prepare
     from mlx_suite.finetune.preview import findings, lenient, summarise
     from mlx_suite.finetune.preview import preview as show_rows
-    from mlx_suite.modeling.hub import resolve_texts
+    from mlx_suite.hub.resolve import resolve_texts
 
     prepared = prepare(lenient(settings), folder=resolve_texts(settings.model))
     found = findings(settings, prepared)
@@ -134,7 +134,7 @@ def _look(settings: FinetuneSettings, preview: bool, estimate: bool, as_json: bo
 
 
 def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool, quiet: bool) -> None:
-    from mlx_suite.finetune.outlook import memory_outlook
+    from mlx_suite.finetune.estimate.estimate import memory_outlook
     from mlx_suite.finetune.prepare import prepare
     from mlx_suite.finetune.run import finetune as run
     from mlx_suite.runtime.device import device

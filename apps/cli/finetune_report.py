@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from mlx_suite.finetune.settings import FinetuneSettings
 
 if TYPE_CHECKING:
-    from mlx_suite.finetune.outlook import Outlook
+    from mlx_suite.finetune.estimate.estimate import Outlook
+    from mlx_suite.finetune.model import Trainee
     from mlx_suite.finetune.prepare import Prepared
     from mlx_suite.finetune.run import Finished, Plan
-    from mlx_suite.finetune.trainee import Trainee
     from mlx_suite.training.peers import Peers
 
 PARTS = {"train": "training", "valid": "validation", "test": "testing"}

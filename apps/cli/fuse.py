@@ -43,7 +43,7 @@ def fuse(
     Example: `mlx-suite fuse tiny-llama3 runs/mine --out mine/`
     """
     from mlx_suite.export.fuse import fuse_checkpoint
-    from mlx_suite.modeling.hub import resolve
+    from mlx_suite.hub.resolve import resolve
     from mlx_suite.runtime.device import device
     from mlx_suite.runtime.memory import set_limits
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mlx_suite.magpie.export.export_settings import ExportSettings
+from mlx_suite.curation.export.settings import ExportSettings
 
 from .magpie_stage import DataName
 from .options import option
 
 if TYPE_CHECKING:
-    from mlx_suite.magpie.export.export import Exported
+    from mlx_suite.curation.export.export import Exported
 
 _DEFAULT = ExportSettings(to="messages")
 
@@ -48,7 +48,7 @@ def magpie_export(
 
     Example: `mlx-suite magpie export kept/ --to mlx-lm --out for-mlx-lm/`
     """
-    from mlx_suite.magpie.export.export import export_dataset
+    from mlx_suite.curation.export.export import export_dataset
 
     settings = ExportSettings(
         to=to,

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlx_suite.magpie.selection.filter_settings import FilterSettings
+from mlx_suite.curation.filter.settings import FilterSettings
 
 from .magpie_stage import DataName
 from .options import option
 
 if TYPE_CHECKING:
-    from mlx_suite.magpie.selection.filter import Filtered
+    from mlx_suite.curation.filter.filter import Filtered
 
 _DEFAULT = FilterSettings()
 _PRESET = "The paper's filters"
@@ -62,7 +62,7 @@ def magpie_filter(
 
     Example: `mlx-suite magpie filter demo/ --where 'input_quality >= good' --where 'answer_words >= 5' --out kept/`
     """
-    from mlx_suite.magpie.selection.filter import filter_dataset
+    from mlx_suite.curation.filter.filter import filter_dataset
 
     settings = FilterSettings(
         where=tuple(where or ()),

@@ -14,7 +14,7 @@ from mlx_suite.runtime.progress import Progress
 from .labelled import show
 
 if TYPE_CHECKING:
-    from mlx_suite.magpie.report import Report
+    from mlx_suite.curation.report import Report
 
 
 TITLE = 24
@@ -53,7 +53,7 @@ def report(
 
     Example: `mlx-suite magpie report demo/`
     """
-    from mlx_suite.magpie.report import check_place, make_report, write_report
+    from mlx_suite.curation.report import check_place, make_report, write_report
 
     place = out or _usual_place(data, other)
     check_place(place, force=force)
@@ -106,7 +106,7 @@ def report_lines(found: "Report", place: Path) -> Iterator[tuple[str, str]]:
 def _usual_place(data: str, other: str | None) -> Path:
     if other is not None:
         return Path("comparison.html")
-    from mlx_suite.data.sources import ACCEPTED
+    from mlx_suite.data.read.sources import ACCEPTED
 
     folder = Path(data).expanduser()
     return folder / "report.html" if (folder / ACCEPTED).is_file() else Path("report.html")

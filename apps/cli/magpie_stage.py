@@ -12,10 +12,10 @@ from mlx_suite.runtime.progress import Progress
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
+    from mlx_suite.checkpoints.reward_model import RewardModel
+    from mlx_suite.engine.chat_model import Speaker
     from mlx_suite.magpie.author import Author
-    from mlx_suite.magpie.spoken import Speaker
     from mlx_suite.magpie.truth import Verdicts
-    from mlx_suite.modeling.reward_model import RewardModel
 
 DataName = Annotated[
     str,
@@ -51,10 +51,10 @@ def author_of(checkpoint: Checkpoint, batch: int) -> "Author":
 
 def open_reward_model(name: str, quiet: bool) -> "tuple[RewardModel, Speaker]":
     """A reward model and how it is spoken to."""
+    from mlx_suite.checkpoints.reward_model import load_reward_model
+    from mlx_suite.engine.chat_model import Speaker
     from mlx_suite.engine.context import context_length
-    from mlx_suite.magpie.spoken import Speaker
-    from mlx_suite.modeling.hub import resolve
-    from mlx_suite.modeling.reward_model import load_reward_model
+    from mlx_suite.hub.resolve import resolve
     from mlx_suite.text import load_chat_template, load_tokenizer
 
     folder = resolve(name, progress=not quiet)

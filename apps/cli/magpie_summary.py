@@ -77,7 +77,7 @@ def _figures(summary: "Summary") -> Iterator[tuple[str, str]]:
 
 def _funnel(summary: "Summary") -> Iterator[tuple[str, str]]:
     """One line for each stage, and one for each reason for which rows ended there."""
-    from mlx_suite.magpie.reasons import REASONS, STAGES, stage_of
+    from mlx_suite.curation.reasons import REASONS, STAGES, stage_of
 
     reasons: dict[str, Counter[str]] = {stage: Counter() for stage in STAGES}
     for reason, number in summary.rejections.items():

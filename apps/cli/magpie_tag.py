@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlx_suite.magpie.tags.tag_settings import TagSettings
+from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 
@@ -20,10 +20,10 @@ from .magpie_tag_report import show_calibration, tag_facts, tag_lines
 from .options import option
 
 if TYPE_CHECKING:
+    from mlx_suite.checkpoints.reward_model import RewardModel
+    from mlx_suite.curation.tags.tag_dataset import Models
     from mlx_suite.data.questions import Questions
-    from mlx_suite.magpie.spoken import Speaker
-    from mlx_suite.magpie.tags.tag_dataset import Models
-    from mlx_suite.modeling.reward_model import RewardModel
+    from mlx_suite.engine.chat_model import Speaker
     from mlx_suite.text import Tokenizer
 
 PARTS = {"tags": "tags", "own": "scores", "base": "base model", "reward": "reward model"}
@@ -66,10 +66,10 @@ def magpie_tag(
 
     Example: `mlx-suite magpie tag demo/ tiny-llama3 --scores ifd --out tagged.jsonl`
     """
-    from mlx_suite.magpie.collection.collection import read_collection
-    from mlx_suite.magpie.tags.tag_dataset import tag_rows
-    from mlx_suite.magpie.tags.tagging import questions_for
-    from mlx_suite.modeling.hub import resolve
+    from mlx_suite.curation.collection import read_collection
+    from mlx_suite.curation.tags.tag_dataset import tag_rows
+    from mlx_suite.curation.tags.tagging import questions_for
+    from mlx_suite.hub.resolve import resolve
 
     settings = TagSettings(only=_names(only), scores=_names(scores), base=base, reward_model=reward_model)
     rows = read_collection(data).rows[:limit]
@@ -130,10 +130,10 @@ def magpie_calibrate(
 
     Example: `mlx-suite magpie calibrate tiny-llama3 --microworld 100`
     """
-    from mlx_suite.magpie.tags.calibration import calibrate
-    from mlx_suite.magpie.tags.labelled import microworld_rows, read_labelled
-    from mlx_suite.magpie.tags.tagging import only as only_named
-    from mlx_suite.magpie.tags.tagging import questions_for
+    from mlx_suite.curation.tags.calibration import calibrate
+    from mlx_suite.curation.tags.labelled import microworld_rows, read_labelled
+    from mlx_suite.curation.tags.tagging import only as only_named
+    from mlx_suite.curation.tags.tagging import questions_for
 
     labelled, model = _labelled_and_model(names, microworld)
     checkpoint = open_checkpoint(model, quiet, adapter)
@@ -177,15 +177,15 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 
 def _second_questions(name: str) -> "Questions":
+    from mlx_suite.curation.tags.full_questions import TURNED_QUESTIONS
     from mlx_suite.data.questions import read_questions
-    from mlx_suite.magpie.tags.full_questions import TURNED_QUESTIONS
 
     return TURNED_QUESTIONS if name == "turned" else read_questions(Path(name))
 
 
 def _speaker(checkpoint: Checkpoint) -> "Speaker":
+    from mlx_suite.engine.chat_model import Speaker
     from mlx_suite.engine.context import context_length
-    from mlx_suite.magpie.spoken import Speaker
 
     return Speaker(
         tokenizer=checkpoint.tokenizer,
@@ -196,7 +196,7 @@ def _speaker(checkpoint: Checkpoint) -> "Speaker":
 
 
 def _models(name: str, adapter: Path | None, settings: TagSettings, quiet: bool) -> "Models":
-    from mlx_suite.magpie.tags.tag_dataset import Models
+    from mlx_suite.curation.tags.tag_dataset import Models
 
     def load_main() -> "tuple[Any, Speaker]":
         checkpoint = open_checkpoint(name, quiet, adapter)

@@ -13,9 +13,9 @@ from rich.text import Text
 from mlx_suite.runtime.progress import duration
 
 if TYPE_CHECKING:
-    from mlx_suite.magpie.tags.calibration import CalibrationReport, QuestionReport
-    from mlx_suite.magpie.tags.label_agreement import LabelAgreement
-    from mlx_suite.magpie.tags.tag_dataset import TagRun
+    from mlx_suite.curation.tags.calibration import CalibrationReport, QuestionReport
+    from mlx_suite.curation.tags.label_agreement import LabelAgreement
+    from mlx_suite.curation.tags.tag_dataset import TagRun
 
 SHOWN = 4
 """Labels of a question, and mix-ups, that a line shows."""
@@ -43,7 +43,7 @@ def tag_facts(run: "TagRun", out: Path) -> dict[str, Any]:
 
 
 def tag_lines(run: "TagRun", out: Path) -> Iterator[tuple[str, str]]:
-    from mlx_suite.magpie.spoken import UNSPOKEN
+    from mlx_suite.engine.chat_model import UNSPOKEN
 
     facts = tag_facts(run, out)
     for number, (name, counts) in enumerate(facts["tags"].items()):

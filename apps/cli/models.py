@@ -15,7 +15,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import human_bytes
 
 if TYPE_CHECKING:
-    from mlx_suite.modeling.description import ModelDescription
+    from mlx_suite.checkpoints.description import ModelDescription
 
 models_app = typer.Typer(
     name="models",
@@ -37,7 +37,9 @@ def list_models(as_json: AS_JSON = False) -> None:
 
     Example: `mlx-suite models list --json`
     """
-    from mlx_suite.modeling import hub  # it brings the hub's client, which no other command's --help should wait for
+    from mlx_suite.hub import (
+        resolve as hub,  # it brings the hub's client, which no other command's --help should wait for
+    )
 
     shipped, cached = hub.shipped_models(), hub.cached_models()
     if as_json:
@@ -76,8 +78,8 @@ def show_info(
 
     Example: `mlx-suite models info tiny-llama3`
     """
-    from mlx_suite.modeling.description import describe
-    from mlx_suite.modeling.hub import resolve
+    from mlx_suite.checkpoints.description import describe
+    from mlx_suite.hub.resolve import resolve
 
     description = describe(resolve(model))
     if as_json:
@@ -111,7 +113,7 @@ def pull_model(
 
     Example: `mlx-suite models pull meta-llama/Llama-3.2-1B-Instruct`
     """
-    from mlx_suite.modeling import hub
+    from mlx_suite.hub import resolve as hub
 
     name, written = hub.split_revision(repo)
     if written and revision and written != revision:

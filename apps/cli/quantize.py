@@ -30,7 +30,7 @@ def quantize(
     Example: `mlx-suite quantize runs/mine --out mine-4bit/ --bits 4`
     """
     from mlx_suite.export.quantize import check, quantize_checkpoint
-    from mlx_suite.modeling.hub import resolve
+    from mlx_suite.hub.resolve import resolve
     from mlx_suite.runtime.device import device
     from mlx_suite.runtime.memory import set_limits
 

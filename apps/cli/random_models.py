@@ -57,15 +57,15 @@ def checkpoint_folder(name: str) -> Iterator[Path]:
     """
     shape = (RANDOM | SMALL | WIDE).get(name)
     if shape is None:
-        from mlx_suite.modeling.hub import resolve
+        from mlx_suite.hub.resolve import resolve
 
         yield resolve(name)
         return
     import mlx.core as mx
 
+    from mlx_suite.checkpoints.load import build_model
+    from mlx_suite.checkpoints.save import save_model
     from mlx_suite.modeling.config import ModelConfig
-    from mlx_suite.modeling.loading import build_model
-    from mlx_suite.modeling.saving import save_model
 
     mx.random.seed(0)
     with TemporaryDirectory() as parent:

@@ -120,8 +120,8 @@ def accuracy(adapter: Path | None) -> list[tuple[int, int]]:
     """(right, asked) of the family and of all other families."""
     from mlx_suite import load
     from mlx_suite.evaluate import measure_accuracy
+    from mlx_suite.hub.resolve import resolve
     from mlx_suite.microworld import heldout_examples, make_world
-    from mlx_suite.modeling.hub import resolve
     from mlx_suite.text import load_chat_template
 
     world = make_world()

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlx_suite import load
-from mlx_suite.data.styles import Writer
-from mlx_suite.finetune.outlook import outlook
+from mlx_suite.data.encode.styles import Writer
+from mlx_suite.finetune.estimate.estimate import outlook
 from mlx_suite.finetune.prepare import Prepared, prepare
 from mlx_suite.finetune.run import Finished, Tell, finetune
 from mlx_suite.finetune.samples import greedy_answers

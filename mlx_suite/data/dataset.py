@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_suite.data.example import Example
-from mlx_suite.data.formats import FORMATS, Format, detect, read_example, unknown_format
-from mlx_suite.data.problems import Problem, refusal
-from mlx_suite.data.records import Record, read_records
-from mlx_suite.data.sources import TEST, TRAIN, UNUSED, VALID, DataFile, find_files
+from mlx_suite.data.read.formats import FORMATS, Format, detect, read_example, unknown_format
+from mlx_suite.data.read.problems import Problem, refusal
+from mlx_suite.data.read.records import Record, read_records
+from mlx_suite.data.read.sources import TEST, TRAIN, UNUSED, VALID, DataFile, find_files
 from mlx_suite.data.split import content
 from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.runtime.files import write_atomically

@@ -24,6 +24,10 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 
 QUESTIONS_FILE = "tag_questions.json"
+QUALITIES = ("very poor", "poor", "average", "good", "excellent")
+"""Labels of the two quality questions, from the lowest to the highest."""
+TAGGED = ("category", "difficulty", "language")
+"""Dimensions of quotas whose value is a tag; the value of any other dimension is what the row was steered to."""
 About = Literal["instruction", "answer"]
 
 

@@ -12,6 +12,8 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
+REST = "*"
+"""In quotas and steering: every value that is not named."""
 AGREEMENT = "Understood."
 """The answer in the first exchange that stands in for a system turn."""
 

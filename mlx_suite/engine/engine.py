@@ -19,9 +19,9 @@ import mlx.core as mx
 from mlx_suite.engine.counts import Counts
 from mlx_suite.engine.program import Aside, Choose, Done, Query, Reply, Request, Sample
 from mlx_suite.engine.scoring import label_log_probs, replies
+from mlx_suite.engine.sequence import Walker
 from mlx_suite.engine.slots import Row, SlotCache, slot_caches
 from mlx_suite.engine.step import GREEDY, Feed, Stepper
-from mlx_suite.engine.walker import Walker
 
 RIDE = 16
 """Given text of up to this many tokens rides along, one token per step; longer text is prefilled in chunks."""

@@ -5,7 +5,7 @@ Shapes: S rows, V vocabulary.
 
 import mlx.core as mx
 
-from mlx_suite.modeling.elementary import softmax
+from mlx_suite.modeling.fast_math import softmax
 
 _MASK64 = (1 << 64) - 1
 

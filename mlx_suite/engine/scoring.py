@@ -14,7 +14,7 @@ import numpy as np
 
 from mlx_suite.engine.program import Query, Reply
 from mlx_suite.engine.slots import Peek, SlotCache
-from mlx_suite.modeling.elementary import logsumexp
+from mlx_suite.modeling.fast_math import logsumexp
 from mlx_suite.modeling.finite import check_finite
 from mlx_suite.modeling.head import head_function
 

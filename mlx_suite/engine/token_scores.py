@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_suite.engine.step import vocabulary_size
-from mlx_suite.modeling.elementary import logsumexp
+from mlx_suite.modeling.fast_math import logsumexp
 from mlx_suite.modeling.finite import check_finite
 from mlx_suite.modeling.head import head_function
 

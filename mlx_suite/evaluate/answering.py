@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.adapters.lora import adapted_layers
+from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.data.dataset import read_dataset
 from mlx_suite.data.example import Example
 from mlx_suite.data.split import content
 from mlx_suite.evaluate.answered import question_of, reference_of
 from mlx_suite.evaluate.parts import chosen_part
 from mlx_suite.evaluate.respondent import Respondent
-from mlx_suite.modeling.digest import weights_digest
-from mlx_suite.modeling.lora import adapted_layers
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import Journal, read_journal

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from mlx_suite.data.styles import CHAT, Writer
+from mlx_suite.data.encode.styles import CHAT, Writer
 from mlx_suite.engine import Choose, Engine, Given, Program, Request, Sample, Sampling
 from mlx_suite.engine.context import context_length
 from mlx_suite.runtime.errors import UserError

@@ -17,15 +17,15 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
+from mlx_suite.adapters.attach import apply_adapter, load_adapter, template_beside
+from mlx_suite.adapters.lora import adapted_layers, base_layer
+from mlx_suite.checkpoints.config_file import read_config
+from mlx_suite.checkpoints.load import load_model, stored_dtype
+from mlx_suite.checkpoints.quantization import LayerQuantization, quantized_layers
+from mlx_suite.checkpoints.save import refuse_other_folder, save_model
+from mlx_suite.checkpoints.weights import as_dtype, cast, named_parameters
 from mlx_suite.export.probe import Distance, distance, logits_of, vocabulary_of
-from mlx_suite.modeling.adapter import apply_adapter, load_adapter, template_beside
-from mlx_suite.modeling.config_file import read_config
 from mlx_suite.modeling.dora import DoRALinear, dense_weight
-from mlx_suite.modeling.loading import load_model, stored_dtype
-from mlx_suite.modeling.lora import adapted_layers, base_layer
-from mlx_suite.modeling.quantization import LayerQuantization, quantized_layers
-from mlx_suite.modeling.saving import refuse_other_folder, save_model
-from mlx_suite.modeling.weights import as_dtype, cast, named_parameters
 from mlx_suite.runtime.errors import UserError
 
 MOST_LOST = 0.9

@@ -7,19 +7,19 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_suite.adapters.attach import apply_adapter, load_adapter
+from mlx_suite.adapters.lora import adapted_layers, base_layer
+from mlx_suite.checkpoints.config_file import read_config
+from mlx_suite.checkpoints.load import load_model
+from mlx_suite.checkpoints.quantization import expand, quantized_layers
+from mlx_suite.checkpoints.trained_run import adapter_folder
+from mlx_suite.checkpoints.weights import named_parameters
 from mlx_suite.export.fuse import merged_weight
 from mlx_suite.export.gguf_file import FILE_TYPES, import_gguf, write_gguf
 from mlx_suite.export.gguf_tensors import misfits, usable_context
 from mlx_suite.export.gguf_vocabulary import GGUFVocabulary, has_template, read_vocabulary
 from mlx_suite.export.modelfile import modelfile
-from mlx_suite.modeling.adapter import apply_adapter, load_adapter
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.modeling.config_file import read_config
-from mlx_suite.modeling.loading import load_model
-from mlx_suite.modeling.lora import adapted_layers, base_layer
-from mlx_suite.modeling.quantization import expand, quantized_layers
-from mlx_suite.modeling.run_folder import adapter_folder
-from mlx_suite.modeling.weights import named_parameters
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.text.template import TEMPLATE_FILE, ChatTemplate, load_chat_template

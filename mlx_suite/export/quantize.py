@@ -8,12 +8,12 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_suite.checkpoints.config_file import read_config
+from mlx_suite.checkpoints.load import load_model, stored_dtype
+from mlx_suite.checkpoints.quantization import quantized_layers
+from mlx_suite.checkpoints.safetensors_header import read_headers
+from mlx_suite.checkpoints.save import refuse_other_folder, save_model
 from mlx_suite.export.probe import Distance, distance, logits_of, vocabulary_of
-from mlx_suite.modeling.config_file import read_config
-from mlx_suite.modeling.loading import load_model, stored_dtype
-from mlx_suite.modeling.quantization import quantized_layers
-from mlx_suite.modeling.safetensors_header import read_headers
-from mlx_suite.modeling.saving import refuse_other_folder, save_model
 from mlx_suite.runtime.errors import UserError
 
 BITS = (2, 3, 4, 6, 8)

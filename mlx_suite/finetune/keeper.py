@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlx_suite.data.styles import Writer
+from mlx_suite.adapters.attach import save_adapter
+from mlx_suite.checkpoints.load import stored_dtype
+from mlx_suite.checkpoints.save import save_model
+from mlx_suite.data.encode.styles import Writer
+from mlx_suite.finetune.model import Trainee
 from mlx_suite.finetune.prepare import Prepared
 from mlx_suite.finetune.samples import render_samples, write_samples
 from mlx_suite.finetune.settings import FinetuneSettings
-from mlx_suite.finetune.trainee import Trainee
-from mlx_suite.modeling.adapter import save_adapter
-from mlx_suite.modeling.loading import stored_dtype
-from mlx_suite.modeling.saving import save_model
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.text import Message
 

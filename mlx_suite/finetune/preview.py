@@ -16,9 +16,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mlx_suite.data.lengths import ERROR
-from mlx_suite.data.problems import Problem
-from mlx_suite.data.rows import Document
+from mlx_suite.data.batch.rows import Document
+from mlx_suite.data.encode.lengths import ERROR
+from mlx_suite.data.read.problems import Problem
 from mlx_suite.finetune.prepare import Prepared
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.runtime.errors import shortened

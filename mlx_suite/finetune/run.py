@@ -16,17 +16,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.checkpoints.trained_run import NAMES as RESULTS
 from mlx_suite.data.dataset import write_report
-from mlx_suite.data.styles import Writer
+from mlx_suite.data.encode.styles import Writer
 from mlx_suite.finetune.config_file import NAME, write_config
 from mlx_suite.finetune.keeper import Keeper
 from mlx_suite.finetune.loggers import check_loggers, open_logger
+from mlx_suite.finetune.model import Trainee, make_trainee
 from mlx_suite.finetune.plot import plot_losses
 from mlx_suite.finetune.prepare import Prepared, make_batches
 from mlx_suite.finetune.samples import cut_samples
 from mlx_suite.finetune.settings import FREE, FinetuneSettings
-from mlx_suite.finetune.trainee import Trainee, make_trainee
-from mlx_suite.modeling.run_folder import NAMES as RESULTS
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock

@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.data.questions import Questions
+from mlx_suite.curation.tags.tagging import Tagger, make_tagger, questions_for
+from mlx_suite.data.questions import TAGGED, Questions
+from mlx_suite.data.steering import REST
 from mlx_suite.engine.context import context_length
 from mlx_suite.engine.scoring import room
-from mlx_suite.magpie.settings import TAGGED, MagpieSettings
-from mlx_suite.magpie.shares import REST
-from mlx_suite.magpie.tags.tagging import Tagger, make_tagger, questions_for
+from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.modeling.head import head_function
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Tokenizer

@@ -7,14 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.data.formats import fold_tools
+from mlx_suite.checkpoints.digest import weights_digest
+from mlx_suite.data.read.formats import fold_tools
 from mlx_suite.data.steering import lead
 from mlx_suite.engine import Engine, Request, Sample, Sampling, Written
+from mlx_suite.engine.chat_model import Speaker
 from mlx_suite.engine.context import context_length
 from mlx_suite.engine.step import vocabulary_size
 from mlx_suite.magpie.row import TEMPLATE_DATE
-from mlx_suite.magpie.spoken import Speaker
-from mlx_suite.modeling.digest import weights_digest
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mlx_suite.magpie.collection.embeddings import EMBEDDINGS_FILE
+from mlx_suite.curation.embeddings import EMBEDDINGS_FILE
+from mlx_suite.curation.reasons import REASONS
 from mlx_suite.magpie.decide import Judge, Verdict
 from mlx_suite.magpie.draft import Draft
 from mlx_suite.magpie.drafts import DRAFTS_FILE, draft_line, read_drafts
@@ -31,7 +32,6 @@ from mlx_suite.magpie.manifest import (
     store_manifest,
 )
 from mlx_suite.magpie.prospects import Prospects
-from mlx_suite.magpie.reasons import REASONS
 from mlx_suite.magpie.record import Record, Recorder, instruction_of
 from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.tally import Session, Tally

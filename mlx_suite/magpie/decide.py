@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from mlx_suite.curation.duplicates.decontamination import Contamination
+from mlx_suite.curation.duplicates.lexical import LexicalIndex, Signature
+from mlx_suite.curation.duplicates.neighbours import Neighbours
+from mlx_suite.curation.reasons import DUPLICATE, NEAR_DUPLICATE, NEAR_MEANING, OFF_QUOTA
+from mlx_suite.data.questions import TAGGED
 from mlx_suite.magpie.draft import Draft
-from mlx_suite.magpie.duplicates.decontamination import Contamination
-from mlx_suite.magpie.duplicates.lexical import LexicalIndex, Signature
-from mlx_suite.magpie.duplicates.neighbours import Neighbours
 from mlx_suite.magpie.quotas import Quotas, make_quotas
-from mlx_suite.magpie.reasons import DUPLICATE, NEAR_DUPLICATE, NEAR_MEANING, OFF_QUOTA
 from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.screen import (
     ANSWER_SAFETY,
@@ -30,7 +31,6 @@ from mlx_suite.magpie.screen import (
     reached_a_lower_limit,
     wording_problem,
 )
-from mlx_suite.magpie.settings import TAGGED
 from mlx_suite.magpie.steer import Outcome, Steering
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mlx_suite.curation.tags.tagging import Tag
 from mlx_suite.engine import Written
 from mlx_suite.engine.program import Reason
 from mlx_suite.magpie.mix import Setting
 from mlx_suite.magpie.steer import Steer
-from mlx_suite.magpie.tags.tagging import Tag
 
 Tags = Mapping[str, Tag]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.settings import ROW_SETTINGS
-from mlx_suite.modeling.digest import weights_digest
 from mlx_suite.text import Tokenizer
 
 PROGRAM = 2

@@ -3,6 +3,7 @@
 {"kind": "mlx-suite magpie", "fingerprint": "5d0c9f2e81b04c7a",
  "rows": {…},       what the fingerprint is made of: weights, header, stop tokens, questions, row settings
  "settings": {…},   everything that was set
+ "command": "mlx-suite magpie …",   makes these rows again, given an --out; null where the model has no name
  "judged_by": {…},  limits and policy that both files of rows agree with; null while they are rewritten
  "quotas": {"category": {"Math": 60, …}},       rows wanted
  "versions": {…}, "created": "…",               of the programs that began the folder, and when
@@ -14,22 +15,25 @@
 import hashlib
 import json
 import platform
+import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.data.sources import find_files
+from mlx_suite.data.read.sources import find_files
 from mlx_suite.magpie.fingerprint import Fingerprint, short
 from mlx_suite.magpie.quotas import make_quotas
 from mlx_suite.magpie.row import Plan
-from mlx_suite.magpie.settings import LIMITS, POLICY
+from mlx_suite.magpie.settings import LIMITS, POLICY, MagpieSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 
 KIND = "mlx-suite magpie"
+_REPEATED_FLAGS = {"quotas": "quota", "topics": "topic", "personas": "persona"}
+"""Flags that may be repeated are named in the singular."""
 MANIFEST_FILE = "manifest.json"
 Content = Mapping[str, Any]
 
@@ -87,13 +91,35 @@ def begun(plan: Plan, fingerprint: Fingerprint, stored: Content | None) -> dict[
         "fingerprint": fingerprint.value,
         "rows": fingerprint.rows,
         "settings": json.loads(json.dumps(asdict(plan.settings))),
+        "command": command_of(plan.settings),
         "judged_by": judged_by(plan),
         "quotas": {quota.dimension: dict(quota.wanted) for quota in quotas},
         **{key: value for key, value in content.items() if key not in _OWN},
     }
 
 
-_OWN = ("kind", "fingerprint", "rows", "settings", "judged_by", "quotas")
+_OWN = ("kind", "fingerprint", "rows", "settings", "command", "judged_by", "quotas")
+
+
+def command_of(settings: MagpieSettings) -> str | None:
+    """The command that makes a run's rows again, but for its --out; None for a model without a name."""
+    if settings.model_name is None:
+        return None
+    words = ["mlx-suite", "magpie", settings.model_name]
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name != "model_name" and value is not None and value != field.default:
+            words += _flag(field.name, value)
+    return shlex.join(words)
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, tuple):
+        return [word for each in value for word in (f"--{_REPEATED_FLAGS.get(name, flag)}", str(each))]
+    return [f"--{flag}", str(value)]
 
 
 def store_manifest(folder: Path, content: Content, stored: Content | None) -> None:

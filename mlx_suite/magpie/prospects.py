@@ -7,10 +7,10 @@ foretells more rows than may be asked, or when they have been asked.
 from collections import Counter
 from collections.abc import Iterator
 
+from mlx_suite.curation.reasons import DUPLICATE, NEAR_DUPLICATE, NEAR_MEANING, OFF_QUOTA, REASONS
+from mlx_suite.data.steering import REST
 from mlx_suite.magpie.decide import Judge, Verdict
 from mlx_suite.magpie.draft import Draft
-from mlx_suite.magpie.reasons import DUPLICATE, NEAR_DUPLICATE, NEAR_MEANING, OFF_QUOTA, REASONS
-from mlx_suite.magpie.shares import REST
 from mlx_suite.runtime.errors import UserError
 
 FIRST_LOOK = 200

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlx_suite.magpie.shares import REST, Shares
+from mlx_suite.data.steering import REST
+from mlx_suite.magpie.shares import Shares
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,9 +29,9 @@ enough. `duplicate_of` names the accepted row that it repeats.
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_suite.curation.reasons import stage_of
 from mlx_suite.magpie.decide import Verdict
 from mlx_suite.magpie.draft import Draft, Ending, Tags
-from mlx_suite.magpie.reasons import stage_of
 from mlx_suite.magpie.row import Plan, row_seed
 
 Record = dict[str, Any]

@@ -18,23 +18,22 @@ from typing import Any
 
 import numpy as np
 
+from mlx_suite.curation.duplicates.neighbours import Neighbours
+from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
+from mlx_suite.curation.tags.tagging import Tagger, make_tagger
 from mlx_suite.data.questions import Questions
-from mlx_suite.data.steering import CATEGORY_TEXTS, LANGUAGE_TEXTS, lead, steering_text
+from mlx_suite.data.steering import CATEGORY_TEXTS, LANGUAGE_TEXTS, REST, lead, steering_text
 from mlx_suite.engine import Aside, Given, Program, Request, Rewind, Sample, Sampling, Written
 from mlx_suite.engine.step import vocabulary_size
 from mlx_suite.magpie.asides import make_asides
 from mlx_suite.magpie.conversation.drift import ROLE_QUESTIONS
 from mlx_suite.magpie.conversation.turns import Talk, Turn, further_turns
 from mlx_suite.magpie.draft import Draft, Exchange, ending_of
-from mlx_suite.magpie.duplicates.neighbours import Neighbours
 from mlx_suite.magpie.first_tokens import first_token_bans
 from mlx_suite.magpie.mix import Setting
 from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
 from mlx_suite.magpie.settings import MagpieSettings
-from mlx_suite.magpie.shares import REST
 from mlx_suite.magpie.steer import Steer
-from mlx_suite.magpie.tags.full_questions import FULL_QUESTIONS
-from mlx_suite.magpie.tags.tagging import Tagger, make_tagger
 from mlx_suite.text import ChatTemplate, Message, PreQuery, Tokenizer, derive_pre_query
 from mlx_suite.text.chat import encode_chat
 from mlx_suite.text.message import USER

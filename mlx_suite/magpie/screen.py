@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Collection
 
+from mlx_suite.curation.duplicates.words import folded
+from mlx_suite.data.questions import QUALITIES
 from mlx_suite.engine import Written
 from mlx_suite.magpie.conversation.endings import flaw_of
 from mlx_suite.magpie.draft import Draft, Ending, Tags
-from mlx_suite.magpie.duplicates.words import folded
 from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.sanitiser.verdicts import lacks_payload, looks_like_answer
-from mlx_suite.magpie.settings import QUALITIES
 
 SAFETY, UNSAFE = "safety", "unsafe"
 ANSWER_SAFETY = "answer_safety"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlx_suite.data.questions import QUALITIES, TAGGED
 from mlx_suite.magpie.mix import Setting, parse_mix, setting_of
 from mlx_suite.magpie.shares import Shares, equal_shares, parse_shares
 from mlx_suite.runtime.errors import UserError
@@ -45,8 +46,6 @@ POLICY = (
 """Which rows are kept. When one of these changes, all rows are judged again, and only what is missing is made."""
 FREE = ("count", "batch", "memory", "patience", "most_asked", "questions", "model_name")
 """Change nothing about a row. Of `questions` the contents count, as a part of what rows are made of."""
-
-QUALITIES = ("very poor", "poor", "average", "good", "excellent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,10 +190,6 @@ class MagpieSettings:
         from mlx_suite.engine import Sampling  # brings MLX, which settings do without
 
         return Sampling(temperature=self.answer_temperature, top_p=self.answer_top_p)
-
-
-TAGGED = ("category", "difficulty", "language")
-"""Dimensions of quotas that a tag tells; the others are what the row was steered to."""
 
 
 def _whole(value: Any) -> bool:

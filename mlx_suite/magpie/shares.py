@@ -12,10 +12,9 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mlx_suite.data.steering import REST
 from mlx_suite.runtime.errors import UserError
 
-REST = "*"
-"""Whatever is not named."""
 SHARED = ("category", "difficulty", "language", "topic", "persona")
 """Dimensions of which there can be shares."""
 SLACK = 1e-6

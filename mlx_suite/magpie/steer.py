@@ -12,9 +12,9 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mlx_suite.data.steering import REST
 from mlx_suite.magpie.mix import uniform_of
 from mlx_suite.magpie.quotas import Quota
-from mlx_suite.magpie.shares import REST
 
 LOOKAHEAD = 128
 """Rows that may be begun before the decision about the first of them is known: a few batches, so that slots need not

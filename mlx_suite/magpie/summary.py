@@ -6,8 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.curation.reasons import Stage
 from mlx_suite.magpie.dataset import ACCEPTED_FILE, REJECTED_FILE, Dataset
-from mlx_suite.magpie.reasons import Stage
 from mlx_suite.magpie.record import Record, answer_of, instruction_of
 from mlx_suite.magpie.tally import Session, Tally
 from mlx_suite.runtime.journal import read_journal

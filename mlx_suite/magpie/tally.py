@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from mlx_suite.curation.reasons import STAGES, Stage, stage_of
+from mlx_suite.data.questions import TAGGED
 from mlx_suite.engine import Counts
 from mlx_suite.magpie.draft import Draft
 from mlx_suite.magpie.quotas import Quota
-from mlx_suite.magpie.reasons import STAGES, Stage, stage_of
 from mlx_suite.magpie.row import Plan
-from mlx_suite.magpie.settings import TAGGED
 
 Record = Mapping[str, Any]
 

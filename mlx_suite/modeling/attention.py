@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.modeling.elementary import built_in_is_slow, softcap, softmax
+from mlx_suite.modeling.fast_math import built_in_is_slow, softcap, softmax
 from mlx_suite.modeling.masks import Mask, causal_mask
 from mlx_suite.modeling.rope import Rope
 

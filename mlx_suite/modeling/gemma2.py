@@ -11,7 +11,7 @@ import mlx.nn as nn
 from mlx_suite.modeling.attention import Attention
 from mlx_suite.modeling.cache import layer_caches
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.modeling.elementary import gelu_tanh, softcap
+from mlx_suite.modeling.fast_math import gelu_tanh, softcap
 from mlx_suite.modeling.llama import drop_unused
 from mlx_suite.modeling.masks import Mask, attention_mask
 from mlx_suite.modeling.rope import Rope

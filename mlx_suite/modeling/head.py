@@ -18,7 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_suite.modeling.dora import SMALLEST, DoRALinear
-from mlx_suite.modeling.elementary import softcap
+from mlx_suite.modeling.fast_math import softcap
 
 Arrays = dict[str, mx.array]
 

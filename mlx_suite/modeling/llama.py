@@ -12,7 +12,7 @@ import mlx.nn as nn
 from mlx_suite.modeling.attention import Attention
 from mlx_suite.modeling.cache import layer_caches
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.modeling.elementary import silu
+from mlx_suite.modeling.fast_math import silu
 from mlx_suite.modeling.masks import Mask, attention_mask
 from mlx_suite.modeling.rope import Rope
 

@@ -6,7 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 from random import Random
 
-from mlx_suite.data.rows import Document, Rows, pack
+from mlx_suite.data.batch.rows import Document, Rows, pack
 from mlx_suite.data.steering import lead
 from mlx_suite.microworld import (
     TASKS,

@@ -9,13 +9,13 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_map
 
-from mlx_suite.data.batches import PackedBatches
+from mlx_suite.checkpoints.load import load_model
+from mlx_suite.checkpoints.save import TOKENIZER_FILES
+from mlx_suite.data.batch.batches import PackedBatches
 from mlx_suite.data.questions import QUESTIONS_FILE, write_questions
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.gemma2 import Gemma2
 from mlx_suite.modeling.llama import Llama
-from mlx_suite.modeling.loading import load_model
-from mlx_suite.modeling.saving import TOKENIZER_FILES
 from mlx_suite.pretrain.corpus import make_rows, tokenizer_texts
 from mlx_suite.pretrain.recipe import Recipe
 from mlx_suite.pretrain.tagged import BRIEF

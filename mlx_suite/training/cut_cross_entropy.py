@@ -18,7 +18,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_suite.modeling.elementary import exp_below_zero, softcap
+from mlx_suite.modeling.fast_math import exp_below_zero, softcap
 from mlx_suite.modeling.head import Arrays, Head, head_of
 
 __all__ = ["head_loss", "head_loss_alone", "head_of"]

@@ -12,7 +12,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_map
 
-from mlx_suite.data.batches import Batch
+from mlx_suite.data.batch.batches import Batch
 from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, head_of
 from mlx_suite.training.documents import document_caches
 from mlx_suite.training.loss import token_losses

@@ -16,7 +16,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 
-from mlx_suite.data.batches import Batch, Batches, share
+from mlx_suite.data.batch.batches import Batch, Batches, share
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.checkpoint import State, load_checkpoint, read_state, save_checkpoint
 from mlx_suite.training.interrupt import interruption

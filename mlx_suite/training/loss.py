@@ -5,7 +5,7 @@ Shapes: B rows, L positions, V vocabulary.
 
 import mlx.core as mx
 
-from mlx_suite.modeling.elementary import logsumexp
+from mlx_suite.modeling.fast_math import logsumexp
 
 
 def token_losses(logits: mx.array, targets: mx.array) -> mx.array:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from mlx_suite.bench.exponentials import Exponential
-from mlx_suite.modeling.saving import save_model
+from mlx_suite.checkpoints.save import save_model
+from mlx_suite_apps.bench.exponentials import Exponential
 from mlx_suite_apps.cli.main import app, main
 from tests.modeling.tiny import tiny_model
 
@@ -95,7 +95,7 @@ def test_a_batch_that_is_no_list_of_numbers_is_one_block(
 
 def test_exponentials_are_a_table_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = [Exponential(name="tanh", ours=1.26, builtin=8.82), Exponential(name="softmax", ours=2.0, builtin=3.0)]
-    monkeypatch.setattr("mlx_suite.bench.exponentials.time_exponentials", lambda: timed)
+    monkeypatch.setattr("mlx_suite_apps.bench.exponentials.time_exponentials", lambda: timed)
     shown = CliRunner().invoke(app, ["bench", "exponentials"], catch_exceptions=False).stdout
     assert [line.split() for line in shown.splitlines()] == [
         ["function", "mlx-suite", "ns", "MLX", "ns", "ratio"],

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mlx_suite.bench.duplicates import Cost
+from mlx_suite_apps.bench.duplicates import Cost
 from mlx_suite_apps.cli.bench_duplicates import duplicates
 
 app = typer.Typer()
@@ -32,7 +32,7 @@ def test_people_read_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
         speed = {"rows_per_second": 16_000.0, "naive_rows": 1000, "naive_rows_per_second": 2.5}
         return [Cost(name=name, rows=rows, timed=1000, duplicates=3, **memory, **speed) for name in stages]
 
-    monkeypatch.setattr("mlx_suite.bench.duplicates.measure_stages", measured)
+    monkeypatch.setattr("mlx_suite_apps.bench.duplicates.measure_stages", measured)
     lines = CliRunner().invoke(app, [], catch_exceptions=False).stdout.splitlines()
     assert lines[2].split() == ["lexical", "16,000", "302", "MB", "196", "MB", "2.50", "6,400x"]
     assert lines[4] == "100,000 rows; the naive side from all pairs of 1,000, carried forward"

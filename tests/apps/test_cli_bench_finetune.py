@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mlx_suite.bench.finetuning import Comparison, Figures
-from mlx_suite.bench.training_rows import TrainingRows
+from mlx_suite_apps.bench.finetuning import Comparison, Figures
+from mlx_suite_apps.bench.training_rows import TrainingRows
 from mlx_suite_apps.cli.main import app
 
 
@@ -40,9 +40,9 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainingRows, tuple[
         sides = (side("mlx-suite", 3000, 10**9), side("mlx-lm", 1000, 4 * 10**9, counted=1250), side("TRL", 2500, None))
         return Comparison(rows=rows, trained=1234, loss_before=5.0, sides=sides[: len(trainers)])
 
-    monkeypatch.setattr("mlx_suite.bench.finetuning.compare", compare)
+    monkeypatch.setattr("mlx_suite_apps.bench.finetuning.compare", compare)
     monkeypatch.setattr(
-        "mlx_suite.bench.finetuning.present_trainers", lambda: ("mlx-suite", "mlx-lm", "TRL"), raising=True
+        "mlx_suite_apps.bench.finetuning.present_trainers", lambda: ("mlx-suite", "mlx-lm", "TRL"), raising=True
     )
     return asked
 
@@ -80,7 +80,7 @@ def test_json_has_both_sides_and_the_ratios_of_one_quick_run(
     random_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLX_DISABLE_COMPILE", "1")
-    monkeypatch.setattr("mlx_suite.bench.finetuning.find_spec", lambda name: None)
+    monkeypatch.setattr("mlx_suite_apps.bench.finetuning.find_spec", lambda name: None)
     [report] = json.loads(run(random_model, "--quick", "--json"))
     assert [each["trainer"] for each in report["sides"]] == ["mlx-suite", "mlx-lm"]
     speeds = [each["tokens_per_second"] for each in report["sides"]]

@@ -8,10 +8,10 @@ import mlx.core as mx
 import pytest
 from typer.testing import CliRunner, Result
 
-from mlx_suite.modeling.adapter import AdapterConfig, load_adapter, save_adapter
-from mlx_suite.modeling.loading import load_model
-from mlx_suite.modeling.lora import add_adapters
-from mlx_suite.modeling.saving import save_model
+from mlx_suite.adapters.attach import AdapterConfig, load_adapter, save_adapter
+from mlx_suite.adapters.lora import add_adapters
+from mlx_suite.checkpoints.load import load_model
+from mlx_suite.checkpoints.save import save_model
 from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.cli.main import app
 from tests.export.adapted import shake

@@ -10,11 +10,11 @@ import typer
 from typer.testing import CliRunner, Result
 
 from mlx_suite.magpie import MagpieSettings
-from mlx_suite.magpie.report.provenance import command_of
+from mlx_suite.magpie.manifest import command_of
 from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.cli.magpie import magpie
 from mlx_suite_apps.cli.magpie_report import report
-from tests.magpie.report.rows import rejected, row, write_run
+from tests.curation.report.rows import rejected, row, write_run
 
 app = typer.Typer()
 app.command()(report)
@@ -88,10 +88,13 @@ def test_the_command_of_a_page_has_flags_that_there_are() -> None:
     program = typer.Typer()
     program.command()(magpie)
     known = {flag for each in typer.main.get_command(program).params for flag in (*each.opts, *each.secondary_opts)}
-    changed = {bool: False, int: 7, float: 0.5, tuple: ["x"], type(None): "y", str: "z"}
-    settings = {field.name: changed[type(field.default)] for field in fields(MagpieSettings) if field.name != "count"}
+    changed = {bool: False, int: 7, float: 0.5, tuple: ("x",), type(None): "y", str: "z"}
+    settings = MagpieSettings(count=9, model_name="tiny")
+    for field in fields(MagpieSettings):
+        if field.name not in ("count", "model_name"):
+            object.__setattr__(settings, field.name, changed[type(field.default)])
 
-    command = command_of({"settings": {**settings, "count": 9, "model_name": "tiny"}}, "out")
+    command = command_of(settings)
 
     assert command is not None
     assert {word for word in shlex.split(command) if word.startswith("--")} <= known

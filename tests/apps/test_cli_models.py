@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from mlx_suite.modeling import hub, local_models
+from mlx_suite.hub import local_models
+from mlx_suite.hub import resolve as hub
 from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.cli.models import models_app
-from tests.modeling.hub_server import (
+from tests.hub.server import (
     PATIENCE,
     Hub,
     Repository,

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from apps.finetune import finetune_script
+from mlx_suite.checkpoints import config_file
 from mlx_suite.finetune.config_file import read_config
-from mlx_suite.finetune.memory_model import TrainShape, estimate_memory
+from mlx_suite.finetune.estimate.memory import TrainShape, estimate_memory
 from mlx_suite.finetune.settings import FinetuneSettings, check_settings
-from mlx_suite.modeling import config_file
+from mlx_suite.hub.resolve import resolve
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.modeling.hub import resolve
 from tests.modeling.tiny import PUBLISHED
 
 RECIPES = sorted((Path(finetune_script.__file__).parent / "recipes").glob("*.yaml"))

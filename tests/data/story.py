@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from mlx_suite.data.encoding import Encoded, encode_all
+from mlx_suite.data.batch.rows import Document
+from mlx_suite.data.encode.encoding import Encoded, encode_all
 from mlx_suite.data.example import Example
-from mlx_suite.data.rows import Document
 from mlx_suite.text import Message, Tokenizer
 from tests.text.conftest import Family
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.data.batches import EMPTY, BucketedBatches, PackedBatches, padding, share
-from mlx_suite.data.rows import Document, pack
+from mlx_suite.data.batch.batches import EMPTY, BucketedBatches, PackedBatches, padding, share
+from mlx_suite.data.batch.rows import Document, pack
 
 
 def of_lengths(*lengths: int) -> list[Document]:

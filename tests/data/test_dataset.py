@@ -14,12 +14,12 @@ from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, Reposit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.data import hub_dataset
 from mlx_suite.data.dataset import Dataset, FileReport, fingerprint, read_dataset, write_report
 from mlx_suite.data.example import Example
-from mlx_suite.data.faults import NOTHING
-from mlx_suite.data.problems import Problem
-from mlx_suite.data.sources import part_of
+from mlx_suite.data.read import hub as hub_dataset
+from mlx_suite.data.read.faults import NOTHING
+from mlx_suite.data.read.problems import Problem
+from mlx_suite.data.read.sources import part_of
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Message
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.data.encoding import TRAIN_ON, encode_all
+from mlx_suite.data.encode.encoding import TRAIN_ON, encode_all
+from mlx_suite.data.encode.styles import STYLES
 from mlx_suite.data.example import Example
-from mlx_suite.data.styles import STYLES
 from mlx_suite.finetune.settings import CHOICES
-from mlx_suite.modeling.hub import resolve
+from mlx_suite.hub.resolve import resolve
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Message, encode_chat, load_chat_template, load_tokenizer
 from tests.data.story import FAMILIES, Families, document, encoded, problem, said, shown, trained

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from mlx_suite.data.example import Example
-from mlx_suite.data.formats import FORMATS, detect, fold_tools, read_example, unknown_format
-from mlx_suite.data.records import Record
+from mlx_suite.data.read.formats import FORMATS, detect, fold_tools, read_example, unknown_format
+from mlx_suite.data.read.records import Record
 from mlx_suite.text import Message
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlx_suite.data.batches import BucketedBatches, PackedBatches, padding
+from mlx_suite.data.batch.batches import BucketedBatches, PackedBatches, padding
+from mlx_suite.data.batch.rows import Document, pack
 from mlx_suite.data.dataset import read_dataset
+from mlx_suite.data.encode.lengths import fit
+from mlx_suite.data.encode.styles import STYLES
 from mlx_suite.data.example import Example
-from mlx_suite.data.lengths import fit
-from mlx_suite.data.rows import Document, pack
-from mlx_suite.data.styles import STYLES
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import load_chat_template, load_tokenizer
 from tests.data.story import FAMILIES, Families, document, said, shown, trained

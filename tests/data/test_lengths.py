@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.data.lengths import POLICIES, Counts, fit
-from mlx_suite.data.problems import Problem
-from mlx_suite.data.rows import Document
+from mlx_suite.data.batch.rows import Document
+from mlx_suite.data.encode.lengths import POLICIES, Counts, fit
+from mlx_suite.data.read.problems import Problem
 from mlx_suite.finetune.settings import CHOICES
 from mlx_suite.runtime.errors import UserError
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.data.batches import EMPTY, PackedBatches, padding, share
-from mlx_suite.data.mixed_batches import mixed_batches
-from mlx_suite.data.rows import Document, pack
+from mlx_suite.data.batch.batches import EMPTY, PackedBatches, padding, share
+from mlx_suite.data.batch.mixed_batches import mixed_batches
+from mlx_suite.data.batch.rows import Document, pack
 
 
 def of_lengths(*lengths: int) -> list[Document]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_suite.data.problems import Problem
-from mlx_suite.data.records import Record, data_suffix, read_records
+from mlx_suite.data.read.problems import Problem
+from mlx_suite.data.read.records import Record, data_suffix, read_records
 from mlx_suite.runtime.errors import UserError
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.data.rows import Document, Rows, pack
+from mlx_suite.data.batch.rows import Document, Rows, pack
 from mlx_suite.microworld import make_world
 from mlx_suite.pretrain.corpus import documents
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_suite.data.styles import STYLES, Writer
+from mlx_suite.data.encode.styles import STYLES, Writer
 from mlx_suite.finetune.settings import CHOICES
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Message, load_chat_template, load_tokenizer

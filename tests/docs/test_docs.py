@@ -15,12 +15,12 @@ import typer
 
 from mlx_suite.pretrain import RECIPES
 from mlx_suite_apps.cli.main import app
-from mlx_suite_apps.recipes.__main__ import app as recipes
+from mlx_suite_apps.shipped.__main__ import app as recipes
 from tests.magpie.random_checkpoint import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "docs/how-it-works.md", "docs/finetuning.md", "CHANGELOG.md"]
-PROGRAMS = {"mlx-suite": app, "mlx_suite_apps.recipes": recipes}
+PROGRAMS = {"mlx-suite": app, "mlx_suite_apps.shipped": recipes}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_suite.modeling.adapter import AdapterConfig, save_adapter
-from mlx_suite.modeling.lora import adapted_layers, add_adapters
-from mlx_suite.modeling.saving import save_model
+from mlx_suite.adapters.attach import AdapterConfig, save_adapter
+from mlx_suite.adapters.lora import adapted_layers, add_adapters
+from mlx_suite.checkpoints.save import save_model
 from tests.modeling.tiny import tiny_model
 
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_suite.modeling.saving import save_model
+from mlx_suite.checkpoints.save import save_model
 from tests.modeling.tiny import tiny_model
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -9,17 +9,17 @@ import mlx.nn as nn
 import pytest
 from mlx_lm.utils import load_model as load_model_by_mlx_lm
 
+from mlx_suite.adapters.attach import AdapterConfig, adapter_of, apply_adapter, load_adapter, write_adapter
+from mlx_suite.adapters.lora import adapted_layers, add_adapters
+from mlx_suite.checkpoints.load import load_model
+from mlx_suite.checkpoints.quantization import quantize_base, quantized_layers
+from mlx_suite.checkpoints.save import save_model
+from mlx_suite.checkpoints.weights import named_parameters
 from mlx_suite.export.fuse import fuse, fuse_checkpoint, merged_weight
-from mlx_suite.modeling.adapter import AdapterConfig, adapter_of, apply_adapter, load_adapter, write_adapter
-from mlx_suite.modeling.loading import load_model
-from mlx_suite.modeling.lora import adapted_layers, add_adapters
-from mlx_suite.modeling.quantization import quantize_base, quantized_layers
-from mlx_suite.modeling.saving import save_model
-from mlx_suite.modeling.weights import named_parameters
 from mlx_suite.runtime.errors import UserError
+from tests.adapters.test_lora import tiny_mixtral
 from tests.export.adapted import ADAPTERS, adapted_model, shake
 from tests.magpie.random_checkpoint import write_checkpoint
-from tests.modeling.test_lora import tiny_mixtral
 from tests.modeling.tiny import largest_difference, tiny_model, tokens
 
 SHORT = tokens(5, rows=2)

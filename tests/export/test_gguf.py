@@ -10,11 +10,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_suite.adapters.attach import AdapterConfig
+from mlx_suite.checkpoints.load import load_model
+from mlx_suite.checkpoints.weights import named_parameters
 from mlx_suite.export.gguf import export_gguf
 from mlx_suite.export.gguf_tensors import gguf_array, rope_factors
-from mlx_suite.modeling.adapter import AdapterConfig
-from mlx_suite.modeling.loading import load_model
-from mlx_suite.modeling.weights import named_parameters
 from mlx_suite.runtime.errors import UserError
 from tests.export.adapted import adapted_model
 from tests.export.checkpoints import (

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mlx_suite.adapters.attach import AdapterConfig
+from mlx_suite.checkpoints.load import load_model
 from mlx_suite.export.gguf import export_gguf, find_template
 from mlx_suite.export.gguf_check import check_gguf, llama_chat, llama_logits, open_llama
 from mlx_suite.modeling import gemma2
-from mlx_suite.modeling.adapter import AdapterConfig
-from mlx_suite.modeling.elementary import gelu_tanh
-from mlx_suite.modeling.loading import load_model
+from mlx_suite.modeling.fast_math import gelu_tanh
 from mlx_suite.text import Message, encode_chat, load_chat_template, load_tokenizer
 from tests.export.adapted import adapted_model
 from tests.export.checkpoints import (

@@ -8,11 +8,11 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
+from mlx_suite.adapters.attach import AdapterConfig, adapter_of, apply_adapter, load_adapter, write_adapter
+from mlx_suite.adapters.lora import add_adapters
+from mlx_suite.checkpoints.load import load_model
+from mlx_suite.checkpoints.save import save_model
 from mlx_suite.export.fuse import fuse, fuse_checkpoint
-from mlx_suite.modeling.adapter import AdapterConfig, adapter_of, apply_adapter, load_adapter, write_adapter
-from mlx_suite.modeling.loading import load_model
-from mlx_suite.modeling.lora import add_adapters
-from mlx_suite.modeling.saving import save_model
 from tests.export.adapted import ADAPTERS, adapted_model, shake
 from tests.magpie.random_checkpoint import write_checkpoint
 from tests.modeling.tiny import tiny_model, tokens

@@ -8,12 +8,12 @@ import pytest
 from mlx_lm.utils import load_model as load_model_by_mlx_lm
 from mlx_lm.utils import quantize_model
 
+from mlx_suite.checkpoints.load import load_model
+from mlx_suite.checkpoints.quantization import quantized_layers
+from mlx_suite.checkpoints.safetensors_header import read_headers
+from mlx_suite.checkpoints.save import save_model
+from mlx_suite.checkpoints.weights import named_parameters
 from mlx_suite.export.quantize import quantize_checkpoint
-from mlx_suite.modeling.loading import load_model
-from mlx_suite.modeling.quantization import quantized_layers
-from mlx_suite.modeling.safetensors_header import read_headers
-from mlx_suite.modeling.saving import save_model
-from mlx_suite.modeling.weights import named_parameters
 from mlx_suite.runtime.errors import UserError
 from tests.magpie.random_checkpoint import write_checkpoint
 from tests.modeling.tiny import largest_difference, tokens

@@ -9,12 +9,12 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from mlx_suite.data.problems import Problem
-from mlx_suite.data.rows import Document
+from mlx_suite.data.batch.rows import Document
+from mlx_suite.data.read.problems import Problem
 from mlx_suite.finetune.prepare import prepare
 from mlx_suite.finetune.preview import findings, lenient, marked, preview, summarise
 from mlx_suite.finetune.settings import FinetuneSettings
-from mlx_suite.modeling.hub import resolve
+from mlx_suite.hub.resolve import resolve
 from mlx_suite.text import Tokenizer, load_tokenizer
 
 

@@ -112,8 +112,8 @@ def test_every_method_brings_the_validation_loss_down(method: str, random_model:
 def test_method_full_changes_embeddings_norms_and_head_and_leaves_a_whole_model(
     random_model: Path, tmp_path: Path
 ) -> None:
+    from mlx_suite.checkpoints.weights import named_parameters
     from mlx_suite.loading import load
-    from mlx_suite.modeling.weights import named_parameters
 
     run_sums(random_model, tmp_path, method="full")
     before, after = (named_parameters(load(folder)[0]) for folder in (random_model, tmp_path / "run" / "last"))

@@ -10,8 +10,8 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_map
 
+from mlx_suite.adapters.lora import AdapterConfig, add_adapters
 from mlx_suite.finetune.samples import cut_samples, greedy_answers, render_samples, write_samples
-from mlx_suite.modeling.lora import AdapterConfig, add_adapters
 from mlx_suite.training.neftune import add_noise
 from mlx_suite.training.recompute import recompute
 from tests.modeling.tiny import tiny_model

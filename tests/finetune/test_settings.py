@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from apps.cli.options import field_docs
-from mlx_suite.data import lengths, styles
+from mlx_suite.adapters.config import DEFAULT_MODULES, METHODS
+from mlx_suite.data.encode import lengths, styles
+from mlx_suite.finetune.estimate.memory import OPTIMIZERS as ESTIMATED
 from mlx_suite.finetune.loggers import _LIBRARIES
-from mlx_suite.finetune.memory_model import OPTIMIZERS as ESTIMATED
 from mlx_suite.finetune.settings import (
     BLOCK_MODULES,
     CHOICES,
@@ -21,7 +22,6 @@ from mlx_suite.finetune.settings import (
     required,
     settings_from,
 )
-from mlx_suite.modeling.adapter_config import DEFAULT_MODULES, METHODS
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.optimizers import OPTIMIZERS
 from mlx_suite.training.schedule import SCHEDULES

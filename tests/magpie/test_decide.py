@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlx_suite.curation.reasons import REASONS, stage_of
+from mlx_suite.curation.tags.tagging import Tag
 from mlx_suite.magpie.decide import Judge, Verdict
 from mlx_suite.magpie.draft import Draft, Ending
-from mlx_suite.magpie.reasons import REASONS, stage_of
 from mlx_suite.magpie.record import Recorder
 from mlx_suite.magpie.row import plan_rows
-from mlx_suite.magpie.tags.tagging import Tag
 from mlx_suite.runtime.errors import UserError
 from tests.magpie.conftest import QUESTIONS, Loaded
 

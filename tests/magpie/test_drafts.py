@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlx_suite.curation.tags.tagging import Tag
 from mlx_suite.magpie.draft import Draft, Ending, Exchange
 from mlx_suite.magpie.drafts import draft_line, draft_of, halves, read_drafts
 from mlx_suite.magpie.mix import Setting
-from mlx_suite.magpie.tags.tagging import Tag
 from mlx_suite.runtime.errors import UserError
 
 ENDED = Ending(reason="stop", stop=3, tokens=14)

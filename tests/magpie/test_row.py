@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from mlx_suite import load
+from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.data.questions import Questions
 from mlx_suite.data.steering import AGREEMENT
 from mlx_suite.magpie import MagpieSettings
 from mlx_suite.magpie.mix import Setting
 from mlx_suite.magpie.row import Plan, plan_rows
-from mlx_suite.magpie.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Message, encode_chat, load_chat_template
 from mlx_suite.text.training import GEMMA2_TEMPLATE

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from mlx_suite.curation.reasons import REASONS
 from mlx_suite.magpie import replay_row
-from mlx_suite.magpie.reasons import REASONS
 from mlx_suite.magpie.row import plan_rows
 from mlx_suite.magpie.screen import key_of
 from mlx_suite.runtime.errors import UserError

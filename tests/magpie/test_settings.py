@@ -8,8 +8,9 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.magpie import MagpieSettings
-from mlx_suite.modeling.digest import weights_digest
+from mlx_suite.magpie.manifest import command_of
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.lock import folder_lock
 from tests.magpie.conftest import Loaded, load_checkpoint
@@ -121,3 +122,14 @@ def test_a_folder_of_something_else_is_left_alone(checkpoint: Loaded, tmp_path: 
 def test_two_runs_in_one_folder_are_refused(checkpoint: Loaded, tmp_path: Path) -> None:
     with folder_lock(tmp_path), pytest.raises(UserError, match="Another run is using it"):
         checkpoint.make(tmp_path)
+
+
+def test_the_command_of_a_manifest_leaves_out_what_is_usual() -> None:
+    settings = MagpieSettings(
+        count=9, model_name="my model", sanitise=False, topics=("boats", "old birds"), answer_top_p=0.9
+    )
+
+    assert command_of(settings) == (
+        "mlx-suite magpie 'my model' --count 9 --no-sanitise --topic boats --topic 'old birds' --answer-top-p 0.9"
+    )
+    assert command_of(MagpieSettings(count=9)) is None

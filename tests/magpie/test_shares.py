@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlx_suite.data.steering import REST
 from mlx_suite.magpie import MagpieSettings
-from mlx_suite.magpie.shares import REST, Shares, equal_shares, parse_shares
+from mlx_suite.magpie.shares import Shares, equal_shares, parse_shares
 from mlx_suite.runtime.errors import UserError
 
 

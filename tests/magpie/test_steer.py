@@ -3,8 +3,9 @@
 from collections import Counter
 from random import Random
 
+from mlx_suite.data.steering import REST
 from mlx_suite.magpie.quotas import Quotas, make_quotas
-from mlx_suite.magpie.shares import REST, parse_shares
+from mlx_suite.magpie.shares import parse_shares
 from mlx_suite.magpie.steer import LOOKAHEAD, Outcome, Steer, Steering
 
 SHARES = parse_shares(["category:Math=0.3,Planning=0.3,Editing=0.1"])

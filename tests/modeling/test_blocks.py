@@ -4,7 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from mlx_suite.modeling.elementary import softcap
+from mlx_suite.modeling.fast_math import softcap
 from mlx_suite.modeling.gemma2 import UnitOffsetRMSNorm, embedding_scale
 from tests.modeling.tiny import tiny_config, tiny_model, tokens
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from mlx_suite.checkpoints.config_file import config_to_dict, read_config
 from mlx_suite.modeling.config import ModelConfig, RopeSettings
-from mlx_suite.modeling.config_file import config_to_dict, read_config
 from mlx_suite.runtime.errors import UserError
 from tests.modeling.tiny import FAMILIES, PUBLISHED, SHAPE
 

@@ -6,9 +6,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_suite.modeling import attention, elementary
-from mlx_suite.modeling.loading import get_model_classes, load_model
-from mlx_suite.modeling.saving import save_model
+from mlx_suite.checkpoints.load import get_model_classes, load_model
+from mlx_suite.checkpoints.save import save_model
+from mlx_suite.modeling import attention
+from mlx_suite.modeling import fast_math as elementary
 from tests.modeling.make_golden import CHECKPOINTS, GOLDEN
 from tests.modeling.tiny import largest_difference
 

@@ -4,9 +4,9 @@ from math import prod
 
 import pytest
 
+from mlx_suite.checkpoints.load import build_model
+from mlx_suite.checkpoints.weights import parameter_shapes
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.modeling.loading import build_model
-from mlx_suite.modeling.weights import parameter_shapes
 from mlx_suite.runtime.footprint import parameter_count
 from tests.modeling.tiny import PUBLISHED
 

@@ -9,8 +9,8 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from mlx_suite.modeling.loading import load_model
-from mlx_suite.modeling.saving import save_model
+from mlx_suite.checkpoints.load import load_model
+from mlx_suite.checkpoints.save import save_model
 from tests.modeling.make_golden import CHECKPOINTS, GOLDEN, make_checkpoint, random_tokens, reference_logits
 from tests.modeling.tiny import largest_difference
 

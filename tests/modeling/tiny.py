@@ -6,10 +6,10 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from mlx_suite.checkpoints.load import build_model
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.gemma2 import Gemma2
 from mlx_suite.modeling.llama import Llama
-from mlx_suite.modeling.loading import build_model
 
 WINDOW = 6
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlx_suite.data.rows import Rows
+from mlx_suite.data.batch.rows import Rows
 from mlx_suite.microworld import Example, identify, is_heldout, make_world
 from mlx_suite.pretrain import RECIPES, Phase, Recipe
 from mlx_suite.pretrain.corpus import (

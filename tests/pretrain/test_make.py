@@ -11,11 +11,11 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_suite import load
+from mlx_suite.checkpoints.load import build_model
+from mlx_suite.checkpoints.save import save_model
+from mlx_suite.checkpoints.weights import parameter_count
 from mlx_suite.data.questions import read_questions
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.modeling.loading import build_model
-from mlx_suite.modeling.saving import save_model
-from mlx_suite.modeling.weights import parameter_count
 from mlx_suite.pretrain import RECIPES, Recipe
 from mlx_suite.pretrain.make import Beginning, finish_tokenizer, make_model, make_tokenizer, special_ids
 from mlx_suite.pretrain.tagged import BRIEF

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_suite.bench.head_memory import HeadShape, measure_head
-from mlx_suite.modeling.adapter_config import AdapterConfig
-from mlx_suite.modeling.elementary import softcap
+from mlx_suite.adapters.config import AdapterConfig
+from mlx_suite.adapters.lora import adapted_layers, add_adapters
+from mlx_suite.modeling.fast_math import softcap
 from mlx_suite.modeling.head import SAME_SHAPE, Head, Matrix
-from mlx_suite.modeling.lora import adapted_layers, add_adapters
 from mlx_suite.training import cut_cross_entropy
 from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, head_of
 from mlx_suite.training.learner import summed_loss
 from mlx_suite.training.loss import token_losses
 from mlx_suite.training.neftune import add_noise
+from mlx_suite_apps.bench.head_memory import HeadShape, measure_head
 from tests.modeling.tiny import tiny_model, tokens
 
 V, D = 50, 32

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_suite.data.rows import Document, Rows, pack
+from mlx_suite.data.batch.rows import Document, Rows, pack
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.documents import document_caches, refuse_packing
 from mlx_suite.training.loss import mean_loss, token_losses

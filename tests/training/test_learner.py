@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_suite.data.batches import Batch, BucketedBatches, PackedBatches
-from mlx_suite.data.rows import Document, pack
-from mlx_suite.modeling.adapter_config import AdapterConfig
-from mlx_suite.modeling.lora import add_adapters
+from mlx_suite.adapters.config import AdapterConfig
+from mlx_suite.adapters.lora import add_adapters
+from mlx_suite.data.batch.batches import Batch, BucketedBatches, PackedBatches
+from mlx_suite.data.batch.rows import Document, pack
 from mlx_suite.training.learner import Learner
 from mlx_suite.training.loop import make_optimizer
 from mlx_suite.training.neftune import add_noise, document_lengths

@@ -8,8 +8,8 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from mlx_suite.data.batches import PackedBatches
-from mlx_suite.data.rows import Document, Rows, pack
+from mlx_suite.data.batch.batches import PackedBatches
+from mlx_suite.data.batch.rows import Document, Rows, pack
 from mlx_suite.training.loop import Outcome, TrainSettings, train
 from tests.modeling.tiny import tiny_model
 

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_suite.checkpoints.reward_model import RewardModel
+from mlx_suite.curation.tags.scores import Figures, Talk, base_figures, own_figures, reward_figures
+from mlx_suite.engine.chat_model import Speaker, Spoken
 from mlx_suite.magpie.author import Author
-from mlx_suite.magpie.spoken import Speaker, Spoken
-from mlx_suite.magpie.tags.scores import Figures, Talk, base_figures, own_figures, reward_figures
-from mlx_suite.modeling.reward_model import RewardModel
 
 MARGINS: Mapping[str, float] = {"grade": 0.5, "likelihood": 0.1, "difference": 0.1, "reward": 1.0}
 """By the kind of score."""

@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.curation.collection import Collection, Record, write_rows
 from mlx_suite.engine import Sampling
 from mlx_suite.magpie.author import Author
-from mlx_suite.magpie.collection.collection import Collection, Record, write_rows
 from mlx_suite.magpie.pairs.answers import Answer, Answering, Grader, make_grader, read_answers, write_answers
 from mlx_suite.magpie.pairs.pair_scores import MARGINS, Scorer
 from mlx_suite.magpie.pairs.pair_settings import PairSettings

@@ -25,9 +25,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mlx_suite.curation.collection import Collection, Record, write_rows
 from mlx_suite.engine import Sampling
 from mlx_suite.magpie.author import Author
-from mlx_suite.magpie.collection.collection import Collection, Record, write_rows
 from mlx_suite.magpie.reflection.judging import Contest, Verdict, judge_contests
 from mlx_suite.magpie.reflection.reflect_settings import ReflectSettings
 from mlx_suite.magpie.reflection.reflected import (

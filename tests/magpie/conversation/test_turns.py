@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from mlx_suite import load
+from mlx_suite.curation.tags.tagging import make_tagger
 from mlx_suite.engine import Aside, Engine, Given, Program, Query, Request, Sample, Sampling, Written
 from mlx_suite.magpie.conversation.drift import REPLY, ROLE_QUESTIONS
 from mlx_suite.magpie.conversation.endings import flaw_of
 from mlx_suite.magpie.conversation.turns import Talk, Turn, further_turns
-from mlx_suite.magpie.tags.tagging import make_tagger
 from mlx_suite.text import Message, PreQuery, derive_pre_query, encode_chat, load_chat_template
 from tests.engine.scripted import STOP, ScriptedModel, fed
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from mlx_suite.curation.collection import Collection, read_collection
 from mlx_suite.data.questions import QUESTIONS_FILE, write_questions
 from mlx_suite.engine import Engine
 from mlx_suite.magpie.author import Author, make_author
-from mlx_suite.magpie.collection.collection import Collection, read_collection
 from mlx_suite.magpie.pairs import pairs
 from mlx_suite.magpie.pairs.answers import make_grader
 from mlx_suite.magpie.pairs.pair_scores import Scorer, difference_scorer, likelihood_scorer, reward_scorer

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from mlx_suite.curation.collection import Collection, read_collection
 from mlx_suite.engine import Sampling
-from mlx_suite.magpie.collection.collection import Collection, read_collection
 from mlx_suite.magpie.reflection.judging import Contest, Verdict, judge_contests
 from mlx_suite.magpie.reflection.reflect_settings import ReflectSettings
 from mlx_suite.magpie.reflection.reflected import REASONS, Reflected

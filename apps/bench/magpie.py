@@ -1,0 +1,249 @@
+"""Accepted Magpie rows per hour beside what one would do with mlx-lm, on the same weights.
+
+Three sides end with the same number of rows, judged by the same code:
+
+* ours: `make_dataset`, which screens in the slot that asked and answers what passes;
+* mlx-lm in two stages, as Magpie's scripts do it: all instructions in batches, all answers in batches, then the tags,
+  each a short text generated behind the conversation, and the filters last of all;
+* the same one text after the other, as notebooks do it: timed on a few rows, and carried to the yield of the stages.
+
+What both others write is judged as ours is. A tag that is no label counts as no objection.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mlx_suite.curation.tags.tagging import Tag, only, questions_for
+from mlx_suite.data.questions import Questions
+from mlx_suite.magpie.decide import Judge
+from mlx_suite.magpie.draft import Draft, Ending
+from mlx_suite.magpie.manifest import read_manifest
+from mlx_suite.magpie.row import Plan, plan_rows
+from mlx_suite.magpie.run import make_dataset
+from mlx_suite.magpie.sanitiser.sanitise import sanitise
+from mlx_suite.magpie.screen import answer_problem, instruction_problem
+from mlx_suite.magpie.settings import MagpieSettings
+from mlx_suite.text import ChatTemplate, Tokenizer
+
+from .writers import ROWS, Text, Writer
+
+ROUND = 128
+"""Rows that the stages take at a time, at most."""
+MOST = 60
+"""Rounds after which a side is given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Which rows are wanted, and the tags that tell them."""
+
+    name: str
+    tags: tuple[str, ...] = ()
+    settings: Mapping[str, Any]
+    """Of `MagpieSettings`."""
+
+    def settings_for(self, count: int, batch: int, *, steer: bool, seed: int = 0) -> MagpieSettings:
+        """The settings of a run."""
+        return MagpieSettings(
+            count=count,
+            batch=batch,
+            seed=seed,
+            steer=steer,
+            tags=bool(self.tags),
+            embeddings=False,
+            unsafe="keep",
+            max_instruction=256,
+            max_answer=256,
+            **self.settings,
+        )
+
+
+GOOD = {"min_input_quality": "good", "min_answer_quality": "good"}
+TARGETS = (
+    Target(name="whole and new", settings={}),
+    Target(name="well asked and well answered", tags=("input_quality", "answer_quality"), settings=GOOD),
+    Target(
+        name="the same, of three categories",
+        tags=("category", "input_quality", "answer_quality"),
+        settings=GOOD | {"quotas": ("category:Math=0.34,Coding & Debugging=0.33,Reasoning=0.33",)},
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What one side has done and spent."""
+
+    side: str
+    accepted: float
+    asked: float
+    seconds: float
+    prefilled: float
+    """Tokens fed, questions included."""
+    decoded: float
+
+    @property
+    def per_hour(self) -> float:
+        """Accepted rows."""
+        return self.accepted / self.seconds * 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One set of weights as both sides hold it."""
+
+    ours: Any
+    theirs: Any
+    tokenizer: Tokenizer
+    template: ChatTemplate
+
+
+def our_pace(checkpoint: Checkpoint, target: Target, settings: MagpieSettings, side: str) -> Pace:
+    """Fill a folder."""
+    tokenizer = checkpoint.tokenizer
+    with TemporaryDirectory() as parent:
+        folder = Path(parent) / "rows"
+        began = time.perf_counter()
+        summary = make_dataset(
+            checkpoint.ours, tokenizer, checkpoint.template, settings, folder, questions=_questions(tokenizer, target)
+        )
+        seconds = time.perf_counter() - began
+        stored = read_manifest(folder)
+    assert stored is not None
+    work = stored["work"]
+    fed = sum(each["prefilled"] + each["fed"] + each["screening"] + each["grading"] for each in work)
+    return Pace(
+        side=side,
+        accepted=summary.accepted,
+        asked=summary.asked,
+        seconds=seconds,
+        prefilled=fed,
+        decoded=sum(each["sampled"] for each in work),
+    )
+
+
+def staged_pace(checkpoint: Checkpoint, target: Target, settings: MagpieSettings, writer: Writer) -> Pace:
+    """Rounds of all instructions, all answers, all tags, and the filters."""
+    plan = _plan(checkpoint, target, settings)
+    judge = Judge(plan)
+    began = time.perf_counter()
+    asked = 0
+    for _ in range(MOST):
+        size = round_size(settings.count - len(judge.keys), len(judge.keys), asked)
+        for draft in write_round(writer, plan, range(asked, asked + size)):
+            judge.decide(draft)
+            asked += 1
+            if len(judge.keys) == settings.count:
+                break
+        if len(judge.keys) == settings.count:
+            break
+    return Pace(
+        side="mlx-lm, two stages",
+        accepted=len(judge.keys),
+        asked=asked,
+        seconds=time.perf_counter() - began,
+        prefilled=writer.prefilled,
+        decoded=writer.decoded,
+    )
+
+
+def round_size(missing: int, accepted: int, asked: int) -> int:
+    """Rows that will do at the yield so far, at first as if all were kept: none shall be written that nobody needs."""
+    if not asked:
+        return min(ROUND, missing)
+    return min(ROUND, max(ROWS, -(-missing * asked // accepted))) if accepted else ROUND
+
+
+def serial_pace(
+    checkpoint: Checkpoint, target: Target, settings: MagpieSettings, writer: Writer, rows: int, staged: Pace
+) -> Pace:
+    """`rows` rows one after the other, and what they come to at the yield that the stages had."""
+    plan = _plan(checkpoint, target, settings)
+    began = time.perf_counter()
+    for index in range(rows):
+        for _ in write_round(writer, plan, range(index, index + 1)):
+            pass
+    seconds = time.perf_counter() - began
+    factor = staged.asked / rows
+    return Pace(
+        side="mlx-lm, serial",
+        accepted=staged.accepted,
+        asked=staged.asked,
+        seconds=seconds * factor,
+        prefilled=writer.prefilled * factor,
+        decoded=writer.decoded * factor,
+    )
+
+
+def write_round(writer: Writer, plan: Plan, indices: Sequence[int]) -> list[Draft]:
+    """Drafts with everything that the stages would know of them."""
+    settings, pre_query = plan.settings, plan.pre_query
+    limits = [settings.max_instruction] * len(indices)
+    texts = writer([pre_query.header_ids] * len(indices), limits, settings.temperature)
+    drafts = [_draft(plan, index, text) for index, text in zip(indices, texts, strict=True)]
+    whole = [number for number, draft in enumerate(drafts) if instruction_problem(plan, draft) is None]
+    asked = {
+        number: (*pre_query.header_ids, *_said(plan, drafts[number], texts[number]), plan.user_end) for number in whole
+    }
+    prompts = [(*asked[number], *pre_query.to_assistant_ids) for number in whole]
+    answers = writer(prompts, [settings.max_answer] * len(whole), settings.answer_temperature)
+    for number, answer in zip(whole, answers, strict=True):
+        text = plan.tokenizer.decode(answer.tokens).strip()
+        drafts[number] = replace(drafts[number], answer=text, answered=_ending(answer))
+    if plan.tagger is None:
+        return drafts
+    answered = [number for number in whole if answer_problem(plan, drafts[number]) is None]
+    behind = dict(
+        zip(whole, (prompt + answer.tokens for prompt, answer in zip(prompts, answers, strict=True)), strict=True)
+    )
+    end = pre_query.assistant_stop_ids[0]
+    about_instruction = _tags(writer, plan, "instruction", [asked[number] for number in answered])
+    about_answer = _tags(writer, plan, "answer", [(*behind[number], end) for number in answered])
+    for number, tags, grades in zip(answered, about_instruction, about_answer, strict=True):
+        drafts[number] = replace(drafts[number], tags=tags, answer_tags=grades)
+    return drafts
+
+
+def _tags(writer: Writer, plan: Plan, part: Any, rows: Sequence[Sequence[int]]) -> list[dict[str, Tag]]:
+    """The label that each question is answered by, as a text of its own."""
+    assert plan.tagger is not None and plan.questions is not None
+    found: list[dict[str, Tag]] = [{} for _ in rows]
+    queries = plan.tagger.instruction.queries if part == "instruction" else plan.tagger.answer.queries
+    for question, query in zip(plan.questions.about(part), queries, strict=True):
+        longest = max(len(plan.tokenizer.encode(label)) for label in question.labels) + 1
+        texts = writer([(*row, *query.tokens) for row in rows], [longest] * len(rows), 0.0)
+        for tags, text in zip(found, texts, strict=True):
+            label = plan.tokenizer.decode(text.tokens).strip()
+            if label in question.labels:
+                tags[question.name] = Tag(label=label, confidence=1.0)
+    return [tags or {"": Tag(label="", confidence=0.0)} for tags in found]
+
+
+def _draft(plan: Plan, index: int, text: Text) -> Draft:
+    raw = plan.tokenizer.decode(text.tokens).strip()
+    cleaned = sanitise(raw)
+    return Draft(index=index, raw=raw, instruction=cleaned.text, removed=cleaned.removed, asked=_ending(text))
+
+
+def _said(plan: Plan, draft: Draft, text: Text) -> Sequence[int]:
+    return text.tokens if draft.instruction == draft.raw else plan.tokenizer.encode(draft.instruction)
+
+
+def _ending(text: Text) -> Ending:
+    return Ending(reason="limit" if text.stop is None else "stop", stop=text.stop, tokens=len(text.tokens))
+
+
+def _plan(checkpoint: Checkpoint, target: Target, settings: MagpieSettings) -> Plan:
+    questions = _questions(checkpoint.tokenizer, target)
+    return plan_rows(checkpoint.ours, checkpoint.tokenizer, checkpoint.template, settings, questions)
+
+
+def _questions(tokenizer: Tokenizer, target: Target) -> Questions | None:
+    """Those that the target needs, on all sides."""
+    if not target.tags:
+        return None
+    return only(questions_for(Path(tokenizer.origin)), target.tags)

@@ -1,0 +1,123 @@
+"""TRL's trainer with PEFT's adapter, on torch and the CPU: optional, for comparison."""
+
+import os
+import time
+import warnings
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from .trainers import Job, Pass, resident_peak
+from .training_rows import answer_tokens
+from .turns import Turns
+
+
+def trl(job: Job, turns: Turns) -> None:
+    """`trl.SFTTrainer` in fp32 on rows of tokens, answers trained only, each batch padded to its longest row.
+
+    Its own defaults but for what the comparison fixes: AdamW at a constant rate, no clipping, no gradient
+    checkpointing. The time is that of a pass, with the making of batches. torch corrects the bias of AdamW's moments
+    and MLX by default does not, so its first steps are smaller at the same rate.
+    """
+    _be_quiet()
+    import torch
+    from datasets import Dataset
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+    from transformers.utils.logging import disable_progress_bar
+    from trl import SFTConfig, SFTTrainer
+
+    disable_progress_bar()
+
+    base = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, str(Path(job.start) / "peft"), is_trainable=True)
+    data = Dataset.from_list(
+        [
+            {"input_ids": list(each.tokens), "completion_mask": [int(weight > 0) for weight in each.weights]}
+            for each in job.documents
+        ]
+    )
+    lengths = {"fed": 0, "held": 0}
+
+    class Watch(TrainerCallback):
+        """A pass is an epoch."""
+
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+            turns.wait()
+            lengths.update(fed=0, held=0)
+            self.start = time.perf_counter()
+
+        def on_epoch_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+            seconds = time.perf_counter() - self.start
+            steps = len(job.documents) // job.rows.batch
+            trained = sum(map(answer_tokens, job.documents))
+            turns.report(
+                Pass(
+                    steps=steps,
+                    seconds=seconds,
+                    loss=float("nan"),
+                    trained=trained,
+                    counted=trained,
+                    peak_bytes=None,
+                    resident_bytes=resident_peak(),
+                    **lengths,
+                )
+            )
+
+    def count(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        lengths["fed"] += kwargs["input_ids"].numel()
+        lengths["held"] += int(kwargs["attention_mask"].sum())
+
+    model.register_forward_pre_hook(count, with_kwargs=True)
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=job.out + "-trl",
+            per_device_train_batch_size=job.rows.batch,
+            num_train_epochs=job.rows.passes,
+            learning_rate=job.rows.learning_rate,
+            lr_scheduler_type="constant",
+            weight_decay=0.01,
+            max_grad_norm=0.0,
+            max_length=job.rows.longest,
+            completion_only_loss=True,
+            gradient_checkpointing=False,
+            bf16=False,
+            use_cpu=True,
+            optim="adamw_torch",
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            seed=job.rows.seed,
+        ),
+        train_dataset=data,
+        processing_class=_no_tokenizer(PreTrainedTokenizerFast),
+        callbacks=[Watch()],
+    )
+    # It prints a summary, and what we print may be JSON.
+    with redirect_stdout(StringIO()):
+        trainer.train()
+    model.save_pretrained(job.out)
+
+
+def _be_quiet() -> None:
+    """No bars and no warnings, which come by the dozen. Failures are told all the same."""
+    os.environ |= {
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    }
+    warnings.simplefilter("ignore")
+
+
+def _no_tokenizer(kind: Any) -> Any:
+    """A tokenizer that only knows what pads; the rows are tokens already."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    return kind(
+        tokenizer_object=Tokenizer(WordLevel({"<pad>": 0}, unk_token="<pad>")), pad_token="<pad>", eos_token="<pad>"
+    )

@@ -1,0 +1,224 @@
+"""Two trainers of the same adapter on the same rows: ours, and mlx-lm's by its own functions.
+
+Each is started in a process of its own, makes as many passes over all rows as it gets turns, and leaves its adapter.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_suite.data.batch.rows import Document
+
+from .training_rows import TrainingRows, answer_tokens
+from .turns import Turns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a trainer is given."""
+
+    model: str
+    """Folder of the checkpoint."""
+    start: str
+    """Folder of the adapter that all begin with."""
+    out: str
+    """Folder for the adapter when it is trained."""
+    documents: Sequence[Document]
+    rows: TrainingRows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One pass over all rows."""
+
+    steps: int
+    seconds: float
+    loss: float
+    """Mean of the steps' losses, as the trainer has them."""
+    trained: int
+    """Targets in the answers of the rows that were fed."""
+    counted: int
+    """Targets by the trainer's own count."""
+    fed: int
+    """Positions that went through the model."""
+    held: int
+    """Those of them that held a token of a document."""
+    peak_bytes: int | None
+    """Most memory MLX held at a time; None without MLX."""
+    resident_bytes: int
+    """Most memory the process has ever held."""
+
+
+def ours(job: Job, turns: Turns) -> None:
+    """Rows packed as `finetune` packs them, the learner's compiled step. The time includes the making of batches."""
+    import mlx.optimizers as optim
+
+    from mlx_suite.adapters.attach import apply_adapter, load_adapter, save_adapter
+    from mlx_suite.checkpoints.load import load_model
+    from mlx_suite.data.batch.mixed_batches import mixed_batches
+    from mlx_suite.data.batch.rows import usual_row_length
+    from mlx_suite.training.learner import Learner
+
+    _prepare_memory()
+    model = load_model(job.model)
+    adapter = load_adapter(job.start)
+    apply_adapter(model, adapter)
+    length = usual_row_length(job.documents)
+    per_step = sum(map(len, job.documents)) / len(job.documents) * job.rows.batch
+    batches = mixed_batches(job.documents, length, max(1, round(per_step / length)))
+    learner = Learner(model, optim.AdamW(job.rows.learning_rate), clip=0.0)
+    for number in range(job.rows.passes):
+        turns.wait()
+        mx.reset_peak_memory()
+        losses: list[Any] = []
+        trained = fed = held = 0
+        start = time.perf_counter()
+        for chosen in batches.order(job.rows.seed, number):
+            batch = batches.take(chosen)
+            loss, _ = learner.learn([batch], batch.total, seed=number)
+            losses.append(loss)
+            trained += batch.trained
+            fed += batch.tokens.size
+            assert batch.document is not None
+            held += int((batch.document > 0).sum())
+        turns.report(
+            Pass(
+                steps=len(losses),
+                seconds=time.perf_counter() - start,
+                loss=sum(loss.item() for loss in losses) / len(losses),
+                trained=trained,
+                counted=trained,
+                fed=fed,
+                held=held,
+                peak_bytes=mx.get_peak_memory(),
+                resident_bytes=resident_peak(),
+            )
+        )
+    save_adapter(job.out, model, adapter.config, base=job.model)
+
+
+def mlx_lm(job: Job, turns: Turns) -> None:
+    """`mlx_lm.tuner.trainer.train` with its own datasets, batches and loss, as `mlx_lm.lora --mask-prompt` calls it.
+
+    The time is the one it counts itself: the steps, without the making of batches.
+    """
+    import mlx.optimizers as optim
+    from mlx_lm.tuner.datasets import CacheDataset, ChatDataset
+    from mlx_lm.tuner.trainer import TrainingArgs, iterate_batches, train
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    _prepare_memory()
+    model = load_their_model(job.model)
+    model.freeze()
+    settings = {"rank": job.rows.rank, "scale": job.rows.scale, "dropout": 0.0}
+    linear_to_lora_layers(model, len(model.layers), settings)
+    model.load_weights(str(Path(job.start) / "adapters.safetensors"), strict=False)
+    mx.eval(model.parameters())
+    data = CacheDataset(ChatDataset([as_chat(each) for each in job.documents], _Tokens(), mask_prompt=True))
+    per_pass = len(job.documents) // job.rows.batch
+    counts = {"trained": 0, "fed": 0, "held": 0}
+
+    def batches(dataset: Any, batch_size: int, max_seq_length: int, **others: Any) -> Iterator[Any]:
+        for _ in range(job.rows.passes):
+            turns.wait()
+            counts.update(trained=0, fed=0, held=0)
+            mx.reset_peak_memory()
+            for tokens, spans in iterate_batches(dataset, batch_size, max_seq_length):
+                # Of a row of n tokens padded to m it is fed the first m − 1.
+                fed = tokens.shape[1] - 1
+                counts["fed"] += len(tokens) * fed
+                counts["trained"] += sum(length - offset for offset, length in spans.tolist())
+                counts["held"] += sum(min(length, fed) for _, length in spans.tolist())
+                yield tokens, spans
+
+    class Report:
+        """Called by `train` after the last step of each pass."""
+
+        def on_train_loss_report(self, info: dict[str, Any]) -> None:
+            seconds = per_pass / info["iterations_per_second"]
+            turns.report(
+                Pass(
+                    steps=per_pass,
+                    seconds=seconds,
+                    loss=info["train_loss"],
+                    counted=round(info["tokens_per_second"] * seconds),
+                    peak_bytes=mx.get_peak_memory(),
+                    resident_bytes=resident_peak(),
+                    **counts,
+                )
+            )
+
+    folder = Path(job.out)
+    folder.mkdir()
+    with redirect_stdout(StringIO()):
+        train(
+            model,
+            optim.AdamW(job.rows.learning_rate),
+            data,
+            args=TrainingArgs(
+                batch_size=job.rows.batch,
+                iters=per_pass * job.rows.passes,
+                steps_per_report=per_pass,
+                steps_per_save=10**9,
+                max_seq_length=job.rows.longest,
+                adapter_file=str(folder / "adapters.safetensors"),
+            ),
+            iterate_batches=batches,
+            training_callback=Report(),
+        )
+    config: dict[str, Any] = {"fine_tune_type": "lora", "num_layers": len(model.layers), "lora_parameters": settings}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
+def load_their_model(folder: str) -> Any:
+    """mlx-lm's model in the precision of ours: float32 on a CPU."""
+    from mlx_lm.utils import load_model
+
+    from mlx_suite.runtime.device import device
+
+    model = load_model(Path(folder))[0]
+    if device().kind == "cpu":
+        model.set_dtype(mx.float32)
+    mx.eval(model.parameters())
+    return model
+
+
+def as_chat(document: Document) -> dict[str, Any]:
+    """A document as a chat whose contents are tokens."""
+    prompt = len(document) - answer_tokens(document)
+    return {
+        "messages": [
+            {"role": "user", "content": list(document.tokens[:prompt])},
+            {"role": "assistant", "content": list(document.tokens[prompt:])},
+        ]
+    }
+
+
+class _Tokens:
+    """A tokenizer of chats that are tokens already, so that every trainer is fed the same."""
+
+    def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> list[int]:
+        return [token for message in messages for token in message["content"]]
+
+
+def resident_peak() -> int:
+    """Most bytes of memory this process has held."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _prepare_memory() -> None:
+    """The limits that every command of ours sets; mlx-lm is given them too."""
+    from mlx_suite.runtime.device import device
+    from mlx_suite.runtime.memory import set_limits
+
+    set_limits(device())

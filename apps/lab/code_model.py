@@ -1,0 +1,146 @@
+"""What a model that was tuned for one thing asks by itself, and what it can still be steered to.
+
+A code model asks about code. Here one is made: tiny-llama3 is finetuned, questions and answers alike, on the
+microworld's coding tasks. Then it writes rows as it likes, and rows of all twelve categories in equal parts, by quotas
+that are only chosen by, and by quotas that steer.
+
+    python -m mlx_suite_apps.lab.code_model runs/code-model
+
+Any other checkpoint with a chat template: `--model NAME`, nothing is finetuned then.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import write_atomically
+
+from ..cli.main import run_app
+
+BASE = "tiny-llama3"
+CATEGORY = "Coding & Debugging"
+EXAMPLES = 600
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """What one run has come to."""
+
+    rows: dict[str, int]
+    """Accepted rows by category."""
+    asked: int
+    tokens_per_row: float
+    """Written for each accepted row, those of rejected ones included."""
+    complete: bool
+    """Whether the quotas were met."""
+
+
+@app.command()
+def code_model(
+    folder: Annotated[Path, typer.Argument(help="Where the model and its rows are kept.")],
+    model: Annotated[str | None, typer.Option(help="Take this checkpoint in place of a tuned tiny-llama3.")] = None,
+    count: Annotated[int, typer.Option(min=24, help="Rows of each run.")] = 120,
+) -> None:
+    """Show the categories that a model asks for by itself, chosen by quotas, and steered by them."""
+    from mlx_suite.microworld import CATEGORIES
+
+    name = model or str(make_code_model(folder / "model"))
+    count -= count % len(CATEGORIES)
+    quotas = ("category:" + ",".join(f"{each}={count // len(CATEGORIES)}" for each in CATEGORIES),)
+    runs = {
+        "as it likes": write(name, folder / "free", count, quotas=()),
+        "chosen": write(name, folder / "chosen", count, quotas=quotas, steer=False),
+        "steered": write(name, folder / "steered", count, quotas=quotas),
+    }
+    show(Console(highlight=False), name, runs, list(CATEGORIES))
+
+
+def make_code_model(folder: Path) -> Path:
+    """tiny-llama3, all of its weights finetuned on coding tasks, as a checkpoint; kept for the next start."""
+    from mlx_suite.checkpoints.trained_run import adapter_folder
+    from mlx_suite.export.fuse import fuse_checkpoint
+    from mlx_suite.finetune.prepare import prepare
+    from mlx_suite.finetune.run import finetune
+    from mlx_suite.finetune.settings import FinetuneSettings
+    from mlx_suite.hub.resolve import resolve
+    from mlx_suite.microworld import TASKS, is_heldout, make_world, sample_example
+
+    if (folder / "config.json").exists():
+        return folder
+    world, rng = make_world(), Random(5)
+    tasks = [task for task in TASKS if task.category == CATEGORY]
+    drawn = (sample_example(rng, world, tasks) for _ in range(20 * EXAMPLES))
+    examples = list({each.instruction: each for each in drawn if not is_heldout(each.instruction)}.values())
+    lines = ({"instruction": each.instruction, "output": each.answer} for each in examples[:EXAMPLES])
+    data = folder.with_name("coding.jsonl")
+    write_atomically(data, "".join(json.dumps(line) + "\n" for line in lines))
+    settings = FinetuneSettings(
+        model=BASE,
+        data=str(data),
+        out=str(folder.with_name("run")),
+        method="lora",
+        train_on="all",
+        epochs=3,
+        batch=8,
+        learning_rate=1e-3,
+        valid_share=0.0,
+    )
+    finetune(settings, prepare(settings))
+    fuse_checkpoint(resolve(BASE), adapter_folder(Path(settings.out)), folder)
+    return folder
+
+
+def write(name: str, folder: Path, count: int, *, quotas: tuple[str, ...], steer: bool = True) -> Mix:
+    """Fill a folder; a yield too low for the quotas ends it early."""
+    from mlx_suite import load
+    from mlx_suite.hub.resolve import resolve
+    from mlx_suite.magpie import MagpieSettings, make_dataset
+    from mlx_suite.magpie.dataset import ACCEPTED_FILE
+    from mlx_suite.magpie.manifest import read_manifest
+    from mlx_suite.runtime.journal import read_journal
+    from mlx_suite.text import load_chat_template
+
+    model, tokenizer = load(name)
+    settings = MagpieSettings(
+        count=count, batch=32, quotas=quotas, steer=steer, embeddings=False, near_duplicate=0.9, unsafe="keep"
+    )
+    complete = True
+    try:
+        make_dataset(model, tokenizer, load_chat_template(resolve(name)), settings, folder)
+    except UserError as error:
+        print(f"{folder.name}: {error}")
+        complete = False
+    rows: dict[str, int] = {}
+    for record in read_journal(folder / ACCEPTED_FILE):
+        category = record["tags"]["category"]
+        rows[category] = rows.get(category, 0) + 1
+    counts: dict[str, Any] = (read_manifest(folder) or {})["counts"]
+    written = counts["instruction_tokens"] + counts["answer_tokens"] + sum(counts["lost_tokens"].values())
+    return Mix(rows=rows, asked=counts["asked"], tokens_per_row=written / max(counts["accepted"], 1), complete=complete)
+
+
+def show(console: Console, name: str, runs: dict[str, Mix], categories: list[str]) -> None:
+    """Categories down, runs across."""
+    table = Table("category, by tag", title=f"Accepted rows of {Path(name).name}", title_justify="left", box=None)
+    for title in runs:
+        table.add_column(title, justify="right")
+    for category in categories:
+        table.add_row(category, *(str(mix.rows.get(category, 0)) for mix in runs.values()))
+    table.add_section()
+    table.add_row("asked", *(str(mix.asked) for mix in runs.values()))
+    table.add_row("tokens per row", *(f"{mix.tokens_per_row:.0f}" for mix in runs.values()))
+    table.add_row("quotas met", *("" if not i else "yes" if m.complete else "no" for i, m in enumerate(runs.values())))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,1 +1,0 @@
-"""Experiments on Magpie data: `python -m mlx_suite_apps.magpie.worth`."""

@@ -1,1 +1,0 @@
-"""How the shipped checkpoints were made, and what they can do: `python -m mlx_suite_apps.recipes --help`."""

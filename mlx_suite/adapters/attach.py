@@ -1,0 +1,226 @@
+"""Adapters on the disk and on a model: saved, loaded and attached, in mlx-lm's layout or PEFT's."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_suite.adapters.config import LEAVES, Adapter, AdapterConfig, check_config, last_part, ranks
+from mlx_suite.adapters.lora import adapted_layers, attach, can_be_adapted, layer_shapes, leaves
+from mlx_suite.adapters.mlx_layout import CONFIG, read_mlx, write_mlx
+from mlx_suite.adapters.mlx_layout import WEIGHTS as MLX_WEIGHTS
+from mlx_suite.adapters.peft_layout import WEIGHTS as PEFT_WEIGHTS
+from mlx_suite.adapters.peft_layout import read_peft, write_peft
+from mlx_suite.adapters.tied import EMBEDDING, with_own_head
+from mlx_suite.checkpoints.safetensors_header import read_header
+from mlx_suite.checkpoints.save import TEMPLATE_FILE
+from mlx_suite.checkpoints.trained_run import adapter_folder
+from mlx_suite.runtime.errors import UserError, shortened
+from mlx_suite.runtime.files import staged_folder
+
+__all__ = [
+    "LAYOUTS",
+    "Adapter",
+    "AdapterConfig",
+    "adapter_of",
+    "apply_adapter",
+    "load_adapter",
+    "save_adapter",
+    "template_beside",
+    "write_adapter",
+]
+
+LAYOUTS = ("mlx", "peft")
+
+_FILES = (MLX_WEIGHTS, PEFT_WEIGHTS, CONFIG, TEMPLATE_FILE, "README.md")
+"""Of an adapter's folder; one that holds others is not overwritten."""
+
+_OTHER_FILES = {
+    "adapter_model.bin": "a PyTorch pickle, which can run code when it is read; PEFT saves safetensors by itself",
+    "adapters.npz": "mlx-lm's layout of before 2024",
+}
+
+
+def save_adapter(
+    folder: Path | str, model: nn.Module, config: AdapterConfig, base: str, chat_template: str | None = None
+) -> None:
+    """Write the adapters of `model` in mlx-lm's layout, whole or not at all.
+
+    Args:
+        config: What they were made with, by `add_adapters`.
+        base: The model they belong to, as the user calls it.
+        chat_template: The Jinja text they were trained with, kept beside them.
+
+    Raises UserError for a folder that holds other things than an adapter, and for a full or read-only disk.
+    """
+    blocks = len(getattr(model, "layers", ()))
+    write_adapter(folder, adapter_of(model, config, base), "mlx", blocks, chat_template)
+
+
+def adapter_of(model: nn.Module, config: AdapterConfig, base: str = "") -> Adapter:
+    """The adapters of a model, as a folder would hold them."""
+    arrays = {f"{path}.{leaf}": layer[leaf] for path, layer in adapted_layers(model).items() for leaf in leaves(layer)}
+    assert arrays, "the model has no adapters"
+    return Adapter(config=config, arrays=arrays, base=base, tied=is_tied(model))
+
+
+def write_adapter(
+    folder: Path | str, adapter: Adapter, layout: str, blocks: int | None = None, chat_template: str | None = None
+) -> None:
+    """Write an adapter as `folder`, whole or not at all.
+
+    Args:
+        layout: mlx or peft.
+        blocks: How many the model has, for mlx-lm's layout, which counts from the last. Without it each layer is
+            written with its whole path.
+        chat_template: The Jinja text it was trained with, kept beside it.
+
+    Raises UserError for what the layout cannot say, for a folder that holds other things than an adapter, and for a
+    full or read-only disk.
+    """
+    assert layout in LAYOUTS
+    _refuse_other_folder(Path(folder))
+    with staged_folder(folder) as staged:
+        if layout == "peft":
+            write_peft(staged, adapter)
+        else:
+            write_mlx(staged, adapter, blocks)
+        if chat_template is not None:
+            (staged / TEMPLATE_FILE).write_text(chat_template, encoding="utf-8")
+
+
+def template_beside(folder: Path | str) -> str | None:
+    """The chat template that the adapter in `folder` was trained with, where one is kept."""
+    file = adapter_folder(Path(folder).expanduser()) / TEMPLATE_FILE
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+def _refuse_other_folder(folder: Path) -> None:
+    strange = sorted(path.name for path in folder.iterdir() if path.name not in _FILES) if folder.is_dir() else []
+    if strange:
+        raise UserError(
+            "The folder holds other things than an adapter, which would be lost: "
+            + ", ".join(strange[:5] + ["…"] * (len(strange) > 5)),
+            where=str(folder),
+            fix="name a new folder",
+        )
+
+
+def load_adapter(folder: Path | str) -> Adapter:
+    """Read an adapter that we, mlx-lm or PEFT have written, told apart by the names of the files.
+
+    A run's folder stands for its best adapter, or else its last.
+
+    Raises UserError for a folder without one, for torn files, and for what an adapter of ours cannot do.
+    """
+    folder = adapter_folder(Path(folder).expanduser())
+    files = [folder / name for name in (MLX_WEIGHTS, PEFT_WEIGHTS) if (folder / name).is_file()]
+    if not files:
+        others = [f"{name} is {what}" for name, what in _OTHER_FILES.items() if (folder / name).is_file()]
+        raise UserError(
+            f"The folder holds no adapter: neither {MLX_WEIGHTS} (mlx-lm) nor {PEFT_WEIGHTS} (PEFT)",
+            details=others,
+            where=str(folder),
+            fix="name the folder that finetune, mlx-lm or PEFT has written",
+        )
+    settings = _read_config(folder / CONFIG)
+    of_peft = "peft_type" in settings if len(files) == 2 else files[0].name == PEFT_WEIGHTS
+    file = folder / (PEFT_WEIGHTS if of_peft else MLX_WEIGHTS)
+    read_header(file)  # a torn file has better words here
+    stored: Any = mx.load(str(file))
+    arrays: dict[str, mx.array] = dict(stored)
+    adapter = read_peft(folder, settings, arrays) if of_peft else read_mlx(folder, settings, arrays)
+    check_config(adapter.config)
+    mx.eval(list(adapter.arrays.values()))  # a run may write the file anew
+    return adapter
+
+
+def apply_adapter(model: nn.Module, adapter: Adapter, where: str = "") -> None:
+    """Attach an adapter to a loaded model; everything else of it is frozen.
+
+    Each layer has the rank of its own arrays. `where` is what the user calls the adapter.
+
+    Raises UserError that lists every layer the model has not, every array that is missing, strange or of another
+    shape, and an embedding adapted alone where the model's head is the same matrix. The model is then as it was.
+    """
+    if adapter.tied and is_tied(model) is False:
+        adapter = with_own_head(adapter)
+    problems = _misfits(model, adapter)
+    if problems:
+        raise UserError(
+            "The adapter does not fit this model",
+            details=shortened(problems),
+            where=where,
+            fix=f"take the model it was trained on: {adapter.base}" if adapter.base else "take its own model",
+        )
+    attach(model, ranks(adapter.arrays), adapter.config)
+    for path, layer in adapted_layers(model).items():
+        for leaf in leaves(layer):
+            layer[leaf] = adapter.arrays[f"{path}.{leaf}"]
+
+
+def is_tied(model: nn.Module) -> bool | None:
+    """Whether the model's embedding is its head too; None for a model that does not say."""
+    settings = getattr(model, "config", None) or getattr(model, "args", None)
+    return getattr(settings, "tie_word_embeddings", None)
+
+
+def _misfits(model: nn.Module, adapter: Adapter) -> list[str]:
+    modules = dict(model.named_modules())
+    found = ranks(adapter.arrays)
+    wanted = LEAVES if adapter.config.method == "dora" else LEAVES[:2]
+    problems = []
+    for path in adapter.targets:
+        module = modules.get(path)
+        if module is None or not can_be_adapted(module):
+            problems.append(f"{path} is no layer of this model that can be adapted")
+            continue
+        shapes = layer_shapes(module, found.get(path, adapter.config.rank))
+        for leaf in wanted:
+            array = adapter.arrays.get(f"{path}.{leaf}")
+            if array is None:
+                problems.append(f"{path}.{leaf} {shapes[leaf]} is missing")
+            elif array.shape != shapes[leaf]:
+                problems.append(f"{path}.{leaf} is {array.shape}, not {shapes[leaf]}")
+    problems += [
+        f"{name} {array.shape} is no part of a {adapter.config.method} adapter"
+        for name, array in adapter.arrays.items()
+        if name.rpartition(".")[2] not in wanted
+    ]
+    if adapter.tied is False and is_tied(model):
+        problems += [
+            f"{path} is adapted without the head, which is the same matrix in this model"
+            for path in adapter.targets
+            if last_part(path) == EMBEDDING
+        ]
+    return problems + _changed_copies(modules, adapter.copies)
+
+
+def _changed_copies(modules: Mapping[str, nn.Module], copies: Mapping[str, mx.array]) -> list[str]:
+    """Weights of the base that lie beside the adapter and are not this model's."""
+    problems = []
+    for name, array in copies.items():
+        module = modules.get(name.rpartition(".")[0])
+        weight = None if module is None else module.get("weight")
+        if weight is None or not mx.issubdtype(weight.dtype, mx.floating):
+            continue  # a tied head, or packed: nothing to compare with
+        if array.shape != weight.shape:
+            problems.append(f"{name} beside the adapter is {array.shape}, the model's {weight.shape}")
+        elif not mx.allclose(array.astype(mx.float32), weight.astype(mx.float32), rtol=1e-2, atol=1e-6).item():
+            problems.append(f"{name} beside the adapter has other values than the model's")
+    return problems
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("The adapter has no settings", where=str(path), fix="fetch the whole folder") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"The adapter's settings cannot be read: {error}", where=str(path)) from None
+    if not isinstance(settings, dict):
+        raise UserError("The adapter's settings are no table", where=str(path), fix="fetch the folder again")
+    return settings

@@ -1,0 +1,135 @@
+"""An adapter as mlx-lm keeps it: `adapters.safetensors` and `adapter_config.json`.
+
+mlx-lm adapts the last `num_layers` blocks, in each of them the layers at the paths in `keys`, and besides, in the whole
+model, the layers at any path in `keys`. Blocks that are not the last ones are said with whole paths. It knows one rank
+and one scale: narrower matrices are filled up with zeros, which change nothing.
+
+Our own keys stand in the table `mlx_suite` of the same file. mlx-lm passes over them.
+
+Shapes: N inputs, O outputs, r rank; experts (E) have `lora_a` (E, r, N) and `lora_b` (E, O, r).
+"""
+
+import json
+from collections.abc import Mapping
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_suite.adapters.config import Adapter, AdapterConfig, last_part, places, ranks
+from mlx_suite.runtime.errors import UserError
+
+WEIGHTS = "adapters.safetensors"
+CONFIG = "adapter_config.json"
+OURS = "mlx_suite"
+"""The table of our own keys."""
+
+
+def write_mlx(folder: Path, adapter: Adapter, blocks: int | None) -> None:
+    """Write both files into `folder`, which is there; `blocks` is how many the model has, None where nobody knows."""
+    rank = max(ranks(adapter.arrays).values())
+    number, keys = _where(adapter, blocks)
+    config = adapter.config
+    settings = {
+        "fine_tune_type": config.method,
+        "model": adapter.base,
+        "num_layers": number,
+        "lora_parameters": {
+            "rank": rank,
+            "scale": config.scale,
+            "dropout": config.dropout,
+            "keys": keys,
+        },
+        OURS: {
+            "rank": config.rank,
+            "alpha": config.alpha,
+            "rslora": config.rslora,
+            "modules": list(config.modules),
+            "layers": None if config.layers is None else list(config.layers),
+            "tied": adapter.tied,
+        },
+    }
+    arrays = {name: _filled(name, array, rank) for name, array in adapter.arrays.items()}
+    mx.save_safetensors(str(folder / WEIGHTS), arrays, metadata={"format": "mlx"})
+    (folder / CONFIG).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_mlx(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Adapter:
+    """The adapter that both files describe. Raises UserError that lists every setting that is missing or unknown."""
+    where = str(folder / CONFIG)
+    method = settings.get("fine_tune_type", "lora")
+    if method == "full":
+        raise UserError(
+            "This folder holds a model trained as a whole, not an adapter",
+            where=where,
+            fix="mlx_lm.fuse makes a model of it",
+        )
+    given = settings.get("lora_parameters")
+    parameters: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    problems = [f"lora_parameters has no {name}" for name in ("rank", "scale") if not _number(parameters.get(name))]
+    if method not in ("lora", "dora"):
+        problems.append(f"fine_tune_type is {method!r}: lora, dora or full")
+    if problems:
+        raise UserError("The adapter's settings cannot be used", details=problems, where=where, fix="mend the file")
+    rank, scale = int(parameters["rank"]), float(parameters["scale"])
+    own = settings.get(OURS)
+    ours: Mapping[str, Any] = own if isinstance(own, Mapping) else {}
+    config = AdapterConfig(
+        method=method,
+        rank=int(ours.get("rank", rank)),
+        alpha=float(ours.get("alpha", scale * rank)),
+        rslora=bool(ours.get("rslora", False)),
+        dropout=float(parameters.get("dropout", 0.0)),
+        modules=tuple(ours["modules"]) if "modules" in ours else modules_of(arrays),
+        layers=_layers(ours, arrays),
+    )
+    if not isclose(config.scale, scale, rel_tol=1e-6):
+        raise UserError(
+            f"The adapter's scale is {scale:g} for mlx-lm and alpha / rank = {config.scale:g} for us",
+            where=where,
+            fix=f"remove the table {OURS!r} from the file, then the scale counts",
+        )
+    return Adapter(
+        config=config,
+        arrays=arrays,
+        base=str(settings.get("model") or ""),
+        tied=ours.get("tied"),
+    )
+
+
+def modules_of(arrays: Mapping[str, mx.array]) -> tuple[str, ...]:
+    """The last parts of the paths of all adapted layers, sorted."""
+    return tuple(sorted({last_part(name.rpartition(".")[0]) for name in arrays}))
+
+
+def _layers(ours: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> tuple[int, ...] | None:
+    """Which blocks were asked for; those found where mlx-lm has written the file, which counts from the end."""
+    if "layers" in ours:
+        return None if ours["layers"] is None else tuple(ours["layers"])
+    return places(name.rpartition(".")[0] for name in arrays).blocks or None
+
+
+def _where(adapter: Adapter, blocks: int | None) -> tuple[int, list[str]]:
+    """`num_layers` and `keys` that mean these layers and no others."""
+    found = places(adapter.targets)
+    number = len(found.blocks)
+    if blocks is not None and number and found.regular and found.blocks == tuple(range(blocks - number, blocks)):
+        return number, [*found.inside, *found.outside]
+    # Whole paths, which match nothing within a block. Never 0: the last 0 blocks are all of them, there.
+    return max(1, number), list(adapter.targets)
+
+
+def _filled(name: str, array: mx.array, rank: int) -> mx.array:
+    """`array` with rows or columns of zeros up to `rank`."""
+    leaf = last_part(name)
+    if leaf == "m":
+        return array
+    axis = {("lora_a", 2): 1, ("lora_b", 2): 0, ("lora_a", 3): 1, ("lora_b", 3): 2}[leaf, array.ndim]
+    widths = [(0, 0)] * array.ndim
+    widths[axis] = (0, rank - array.shape[axis])
+    return mx.pad(array, widths) if widths[axis][1] else array
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,248 @@
+"""An adapter as Hugging Face's PEFT keeps it: `adapter_model.safetensors` and `adapter_config.json`.
+
+PEFT's arrays are the transposes of mlx-lm's:
+
+    ours                              PEFT's, behind `base_model.model.`
+    PATH.lora_a (N, r)                PATH.lora_A.weight (r, N)
+    PATH.lora_b (r, O)                PATH.lora_B.weight (O, r)
+    PATH.m (O,)                       PATH.lora_magnitude_vector (O,)
+    PATH.lora_a (V, r), embedding     PATH.lora_embedding_A (r, V)
+    PATH.lora_b (r, d), embedding     PATH.lora_embedding_B (d, r)
+
+Each layer may have its own rank and alpha there (`rank_pattern`, `alpha_pattern`); here they share one scale, and what
+a layer's own scale differs by goes into its `lora_b`. An adapted embedding that is the head too is two layers there.
+
+Shapes: N inputs, O outputs, r rank, V vocabulary, d hidden size.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import isclose, sqrt
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_suite.adapters.config import Adapter, AdapterConfig, last_part, places, ranks
+from mlx_suite.adapters.tied import EMBEDDING, HEAD, tied_together, with_own_head
+from mlx_suite.runtime.errors import UserError
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+_PREFIX = "base_model.model."
+_KINDS = (
+    (re.compile(r"(.+)\.lora_A\.weight"), "lora_a"),
+    (re.compile(r"(.+)\.lora_B\.weight"), "lora_b"),
+    (re.compile(r"(.+)\.lora_embedding_A"), "lora_a"),
+    (re.compile(r"(.+)\.lora_embedding_B"), "lora_b"),
+    (re.compile(r"(.+)\.lora_magnitude_vector(?:\.weight)?"), "m"),
+)
+_COPY = re.compile(r"(.+?)(?:\.base_layer)?\.weight")
+"""Of the base, which PEFT saves beside an adapted embedding."""
+
+_REFUSED = {
+    "modules_to_save": "layers trained as a whole beside the adapter",
+    "lora_bias": "a bias in the small matrices",
+    "layer_replication": "blocks used twice",
+    "trainable_token_indices": "rows of the embedding trained by themselves",
+    "alora_invocation_tokens": "an adapter that begins at certain tokens",
+    "target_parameters": "parameters adapted without their layer",
+    "use_qalora": "QALoRA",
+    "use_bdlora": "block-diagonal matrices",
+    "arrow_config": "an adapter chosen for each token",
+    "monteclora_config": "random adapters",
+    "kasa_config": "KaSA",
+}
+"""Settings of PEFT that ask for what is not here."""
+
+_OTHER_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Ways to begin (`init_lora_weights`) that change the base's weights: the adapter is worth nothing without them."""
+
+
+def read_peft(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Adapter:
+    """The adapter that both files describe. Raises UserError that lists all that we cannot do."""
+    where = str(folder)
+    _refuse(settings, where)
+    found, copies, problems = _renamed(arrays)
+    rank, alpha, rslora = int(settings["r"]), float(settings.get("lora_alpha") or 8), bool(settings.get("use_rslora"))
+    config = AdapterConfig(
+        method="dora" if settings.get("use_dora") else "lora",
+        rank=rank,
+        alpha=alpha,
+        rslora=rslora,
+        dropout=float(settings.get("lora_dropout") or 0.0),
+        modules=_modules(settings, found),
+        layers=_layers(settings, found),
+    )
+    for path, own in ranks(found).items():
+        told = int(_of_pattern(settings.get("rank_pattern"), path, rank))
+        if told != own:
+            problems.append(f"{path} has rank {own}; the settings say {told}")
+        own_alpha = float(_of_pattern(settings.get("alpha_pattern"), path, alpha))
+        scale = own_alpha / (sqrt(own) if rslora else own)
+        if not isclose(scale, config.scale, rel_tol=1e-9) and f"{path}.lora_b" in found:
+            found[f"{path}.lora_b"] = found[f"{path}.lora_b"] * (scale / config.scale)
+    if problems or not found:
+        raise UserError(
+            "The adapter cannot be read" if problems else "The file holds no adapter",
+            details=problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20),
+            where=str(folder / WEIGHTS),
+            fix="save it again with PEFT's save_pretrained",
+        )
+    base = str(settings.get("base_model_name_or_path") or "")
+    adapter = tied_together(Adapter(config=config, arrays=found, base=base, copies=copies))
+    if settings.get("ensure_weight_tying") and not adapter.tied:
+        return replace(adapter, tied=None)  # then the model decides, there as here
+    return adapter
+
+
+def write_peft(folder: Path, adapter: Adapter) -> None:
+    """Write both files into `folder`, which is there.
+
+    Raises UserError for experts, and for an adapted embedding of which it is not known whether it is the head too.
+    """
+    _refuse_unsayable(adapter)
+    if adapter.tied:
+        adapter = with_own_head(adapter)
+    config = adapter.config
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": adapter.base or None,
+        "inference_mode": True,
+        "r": config.rank,
+        "lora_alpha": _plain(config.alpha),
+        "lora_dropout": config.dropout,
+        "use_rslora": config.rslora,
+        "use_dora": config.method == "dora",
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "modules_to_save": None,
+        **_targets(adapter),
+        **_patterns(adapter),
+    }
+    arrays = {_peft_name(name): mx.contiguous(array.T) for name, array in adapter.arrays.items()}
+    mx.save_safetensors(str(folder / WEIGHTS), arrays, metadata={"format": "pt"})
+    text = json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _refuse(settings: Mapping[str, Any], where: str) -> None:
+    problems = []
+    if settings.get("peft_type") != "LORA":
+        problems.append(f"peft_type is {settings.get('peft_type')!r}: only LORA (LoRA, rsLoRA and DoRA) is known")
+    if not isinstance(settings.get("r"), int) or settings["r"] < 1:
+        problems.append(f"r is {settings.get('r')!r}, not a rank")
+    if (bias := settings.get("bias") or "none") != "none":
+        problems.append(f"bias is {bias!r}: trained biases are not known here")
+    problems += [f"{name} is set: {what}" for name, what in _REFUSED.items() if settings.get(name)]
+    begun = settings.get("init_lora_weights")
+    if isinstance(begun, str) and begun.startswith(_OTHER_BASES):
+        problems.append(f"init_lora_weights is {begun!r}, which changes the model's own weights")
+    if problems:
+        raise UserError(
+            "This PEFT adapter does what mlx-suite's cannot",
+            details=problems,
+            where=where,
+            fix="merge it with PEFT (merge_and_unload, save_pretrained) and use the model that comes out",
+        )
+
+
+def _renamed(arrays: Mapping[str, mx.array]) -> tuple[dict[str, mx.array], dict[str, mx.array], list[str]]:
+    """Our arrays, copies of the base's, and a line for each that is neither."""
+    found: dict[str, mx.array] = {}
+    copies: dict[str, mx.array] = {}
+    problems = []
+    for name, array in arrays.items():
+        rest = name.removeprefix(_PREFIX)
+        matches = [(match[1], leaf) for pattern, leaf in _KINDS if (match := pattern.fullmatch(rest))]
+        if rest == name or (matches and array.ndim != (1 if matches[0][1] == "m" else 2)):
+            problems.append(f"{name} {array.shape} is no part of a LoRA adapter")
+        elif matches:
+            [(path, leaf)] = matches
+            found[f"{path}.{leaf}"] = mx.contiguous(array.T)
+        elif (copy := _COPY.fullmatch(rest)) and last_part(copy[1]) in (EMBEDDING, HEAD):
+            copies[f"{copy[1]}.weight"] = array
+        else:
+            problems.append(f"{name} {array.shape} is no part of a LoRA adapter")
+    return found, copies, problems
+
+
+def _of_pattern(pattern: Any, path: str, usual: Any) -> Any:
+    """A layer's own value: keys are regular expressions for the end of its path."""
+    for key, value in (pattern or {}).items():
+        if re.fullmatch(rf"(.*\.)?({key})", path):
+            return value
+    return usual
+
+
+def _modules(settings: Mapping[str, Any], found: Mapping[str, mx.array]) -> tuple[str, ...]:
+    """What was named; the layers found where that is an expression."""
+    named = settings.get("target_modules")
+    if isinstance(named, list) and named and all(isinstance(name, str) for name in named):
+        return tuple(sorted(named))
+    return tuple(sorted({last_part(name.rpartition(".")[0]) for name in found}))
+
+
+def _layers(settings: Mapping[str, Any], found: Mapping[str, mx.array]) -> tuple[int, ...] | None:
+    numbers = settings.get("layers_to_transform")
+    if numbers is None:
+        return None
+    return (numbers,) if isinstance(numbers, int) else tuple(numbers)
+
+
+def _refuse_unsayable(adapter: Adapter) -> None:
+    experts = [name for name, array in adapter.arrays.items() if array.ndim > 2]
+    if experts:
+        raise UserError(
+            "PEFT keeps adapters of experts in another way for each architecture",
+            details=experts[:5],
+            fix="fuse the adapter: mlx-suite fuse MODEL ADAPTER --out DIR",
+        )
+    if adapter.tied is None and any(last_part(path) == EMBEDDING for path in adapter.targets):
+        raise UserError(
+            "The adapter does not say whether its embedding is the model's head too, and PEFT must know",
+            fix="name the model it was trained on: --model MODEL",
+        )
+
+
+def _peft_name(name: str) -> str:
+    path, _, leaf = name.rpartition(".")
+    if leaf == "m":
+        return f"{_PREFIX}{path}.lora_magnitude_vector"
+    letter = leaf[-1].upper()
+    return f"{_PREFIX}{path}." + (
+        f"lora_embedding_{letter}" if last_part(path) == EMBEDDING else f"lora_{letter}.weight"
+    )
+
+
+def _targets(adapter: Adapter) -> dict[str, Any]:
+    """Which layers PEFT is to adapt: by name, and by block where not all are; else by their whole paths."""
+    found, layers = places(adapter.targets), adapter.config.layers
+    if not found.regular or (layers is not None and found.outside):
+        return {"target_modules": sorted(adapter.targets), "layers_to_transform": None}
+    names = sorted({last_part(path) for path in (*found.inside, *found.outside)})
+    return {"target_modules": names, "layers_to_transform": None if layers is None else list(found.blocks)}
+
+
+def _patterns(adapter: Adapter) -> dict[str, Any]:
+    """Rank and alpha of the layers whose rank is not the usual one."""
+    config = adapter.config
+    others = {path: rank for path, rank in ranks(adapter.arrays).items() if rank != config.rank}
+    alphas = {path: config.scale * (sqrt(rank) if config.rslora else rank) for path, rank in others.items()}
+    return {
+        "rank_pattern": dict(_escaped(others)),
+        "alpha_pattern": {path: _plain(alpha) for path, alpha in _escaped(alphas)},
+    }
+
+
+def _escaped(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield from ((re.escape(path), value) for path, value in values.items())
+
+
+def _plain(number: float) -> int | float:
+    return int(number) if float(number).is_integer() else number

@@ -1,0 +1,1 @@
+"""Checkpoints on disk: loading, saving, quantized weights, safetensors headers and config files."""

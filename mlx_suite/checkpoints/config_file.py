@@ -1,0 +1,127 @@
+"""`config.json` on disk: read as it is, and written so that every loader understands it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlx_suite.modeling.config import ROPE_NEEDS, ModelConfig, usual_layers
+from mlx_suite.runtime.errors import UserError
+
+NAME = "config.json"
+
+ARCHITECTURES: Mapping[str, str] = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+}
+"""transformers' class for each model type of ours."""
+
+SHARED_KEYS = (
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "rms_norm_eps",
+    "max_position_embeddings",
+    "tie_word_embeddings",
+)
+"""What every family's `config.json` calls as `ModelConfig` does."""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Parse the folder's `config.json`; its `model_type` is there and is text.
+
+    Raises UserError when the file is missing, unreadable, no JSON object, or without a model type.
+    """
+    path = folder / NAME
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        there = "holds no config.json" if folder.is_dir() else "does not exist"
+        raise _unusable(f"the folder {there}", folder) from None
+    except OSError as error:
+        raise _unusable(f"config.json cannot be read: {error.strerror}", path) from None
+    except ValueError as error:
+        raise _unusable(f"config.json is not JSON: {error}", path) from None
+    if not isinstance(config, dict):
+        raise _unusable("config.json holds no table of settings", path)
+    if not isinstance(config.get("model_type"), str):
+        raise _unusable(f"model_type is {config.get('model_type')!r}, not a name", path)
+    return config
+
+
+def model_type_of(folder: Path) -> str | None:
+    """Return `model_type` of a folder's `config.json`; None when there is none to read."""
+    value = read_json(folder / "config.json").get("model_type")
+    return value if isinstance(value, str) else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty when the file is absent, unreadable or no object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write `config` as the folder's `config.json`, keys sorted."""
+    text = json.dumps(dict(config), indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def config_to_dict(config: ModelConfig) -> dict[str, Any]:
+    """The keys of a `config.json` of this shape: `config.source` with the fields put over it.
+
+    RoPE is written in the older generation, which transformers 4 and 5 and mlx-lm all read, and in
+    the newer one too where the source has it. (mlx-lm 0.32.2 does not read `rope_parameters`.)
+    """
+    rope, family = config.rope, config.model_type
+    scaling: dict[str, Any] | None = None
+    if rope.kind != "default":
+        needs = {name: getattr(rope, name) for name in ROPE_NEEDS[rope.kind]}
+        scaling = {"rope_type": rope.kind, **needs}
+    result: dict[str, Any] = {"architectures": [ARCHITECTURES[family]], **config.source}
+    result |= {name: getattr(config, name) for name in SHARED_KEYS}
+    result |= {"rope_theta": rope.theta, "rope_scaling": scaling}
+    if "rope_parameters" in config.source:
+        plain = {"rope_type": "default", "rope_theta": rope.theta}
+        result["rope_parameters"] = plain | (scaling or {})
+    if family == "gemma2":
+        result["hidden_activation"] = "gelu_pytorch_tanh"
+        result["query_pre_attn_scalar"] = config.query_pre_attn_scalar or config.head_dim
+        result["attn_logit_softcapping"] = config.attn_logit_softcapping
+        result["final_logit_softcapping"] = config.final_logit_softcapping
+    else:
+        result["hidden_act"] = "silu"
+    if family in ("llama", "gemma2"):
+        result["attention_bias"] = config.attention_bias
+    if family == "llama":
+        result["mlp_bias"] = config.mlp_bias
+    else:
+        result |= _windows(config)
+    return result
+
+
+def _windows(config: ModelConfig) -> dict[str, Any]:
+    """`sliding_window`, and `layer_types` where the window is not where it usually is."""
+    window = next((w for w in config.windows if w is not None), None)
+    kinds = ["full_attention" if w is None else "sliding_attention" for w in config.windows]
+    usual = usual_layers(config.model_type, len(kinds))
+    if "layer_types" in config.source or (window is not None and kinds != usual):
+        return {"sliding_window": window, "layer_types": kinds}
+    return {"sliding_window": window}
+
+
+def _unusable(what: str, where: Path) -> UserError:
+    return UserError(
+        what=what,
+        where=str(where),
+        fix="name a folder with a whole Hugging Face checkpoint, or fetch the model again",
+    )

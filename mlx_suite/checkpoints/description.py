@@ -1,0 +1,245 @@
+"""What a checkpoint folder holds, told from its JSON files and weight headers alone."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_suite.checkpoints.config_file import read_json
+from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
+from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
+from mlx_suite.runtime.errors import UserError
+
+DTYPE_NAMES = {
+    "BF16": "bfloat16",
+    "F16": "float16",
+    "F32": "float32",
+    "F64": "float64",
+    "F8_E4M3": "float8_e4m3",
+    "F8_E5M2": "float8_e5m2",
+}
+DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+PACKED = ("U32", "I32")
+"""Dtypes that hold several small weights each."""
+
+NOT_PARAMETERS = (".scales", ".biases", ".rotary_emb.inv_freq", "_scale_inv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopToken:
+    """A token that ends an answer; `text` is None when the tokenizer does not list it as added."""
+
+    id: int
+    text: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """A checkpoint's shape and needs. None means that its files do not say."""
+
+    path: Path
+    model_type: str
+    architecture: str | None
+    layers: int | None
+    heads: int | None
+    kv_heads: int | None
+    head_dim: int | None
+    hidden_size: int | None
+    vocab_size: int | None
+    context: int | None
+    """Tokens the model was made for, from `max_position_embeddings`."""
+    window: int | None
+    """Tokens that a sliding-window layer sees, the query included."""
+    window_layers: int
+    dtype: str
+    quantization: str | None
+    parameters: int | None
+    """Without quantization scales; a tied head counts once. None for packings other than MLX's."""
+    size_bytes: int
+    """All files of the folder."""
+    kv_bytes_per_token: int | None
+    """Keys and values of one token in all layers, in `dtype`."""
+    kv_bytes_per_token_past_window: int | None
+    """The same for tokens beyond the window, where only the layers without one keep growing."""
+    chat_template: bool
+    stop_tokens: tuple[StopToken, ...]
+
+
+def describe(folder: Path) -> ModelDescription:
+    """Describe the checkpoint in `folder`.
+
+    Raises UserError for a folder without a readable `config.json`, for a config of ours that is
+    wrong, and for missing or torn weight files.
+    """
+    config = read_json(folder / "config.json")
+    if not isinstance(config.get("model_type"), str):
+        raise UserError(
+            what="the model's configuration is missing, unreadable or without a model_type",
+            where=str(folder / "config.json"),
+            fix="check that the folder holds a whole Hugging Face checkpoint, or fetch it again",
+        )
+    tensors = read_headers(folder)
+    text_config = config | (config.get("text_config") or {})  # multimodal models nest the language model
+    shape = _Shape.of_ours(config, folder) if config["model_type"] in OUR_TYPES else _Shape.of_any(text_config)
+    dtype = _dtype(tensors)
+    per_layer = _kv_bytes(shape, dtype)
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return ModelDescription(
+        path=folder,
+        model_type=config["model_type"],
+        architecture=next(iter(config.get("architectures") or []), None),
+        layers=shape.layers,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        hidden_size=text_config.get("hidden_size"),
+        vocab_size=text_config.get("vocab_size"),
+        context=text_config.get("max_position_embeddings"),
+        window=shape.window,
+        window_layers=shape.window_layers or 0,
+        dtype=dtype,
+        quantization=_quantization(config),
+        parameters=_count_parameters(tensors, config),
+        size_bytes=sum(path.stat().st_size for path in files),
+        kv_bytes_per_token=_times(per_layer, shape.layers),
+        kv_bytes_per_token_past_window=_times(per_layer, shape.unwindowed_layers),
+        chat_template=_has_chat_template(folder),
+        stop_tokens=_stop_tokens(folder, config),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shape:
+    """The attention of a model; None where a foreign config does not say."""
+
+    layers: int | None
+    heads: int | None
+    kv_heads: int | None
+    head_dim: int | None
+    window: int | None
+    window_layers: int | None
+    """None: layers do not all keep keys and values, or it is unknown which have the window."""
+
+    @property
+    def unwindowed_layers(self) -> int | None:
+        if self.layers is None or self.window_layers is None:
+            return None
+        return self.layers - self.window_layers
+
+    @classmethod
+    def of_ours(cls, config: Mapping[str, Any], folder: Path) -> "_Shape":
+        ours = ModelConfig.from_dict(config, where=str(folder / "config.json"))
+        windows = [window for window in ours.windows if window is not None]
+        return cls(
+            layers=ours.num_hidden_layers,
+            heads=ours.num_attention_heads,
+            kv_heads=ours.num_key_value_heads,
+            head_dim=ours.head_dim,
+            window=windows[0] if windows else None,
+            window_layers=len(windows),
+        )
+
+    @classmethod
+    def of_any(cls, config: Mapping[str, Any]) -> "_Shape":
+        """Read the names that nearly all configs share."""
+        heads, width = config.get("num_attention_heads"), config.get("hidden_size")
+        kinds = config.get("layer_types")
+        window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+        window_layers = None if window else 0
+        if kinds:
+            known = set(kinds) <= {"full_attention", "sliding_attention"}
+            window_layers = list(kinds).count("sliding_attention") if known else None
+        if config.get("kv_lora_rank"):
+            window_layers = None  # latent attention keeps something else than keys and values
+        return cls(
+            layers=config.get("num_hidden_layers"),
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or (width // heads if width and heads else None),
+            window=window if window_layers != 0 else None,
+            window_layers=window_layers,
+        )
+
+
+def _kv_bytes(shape: _Shape, dtype: str) -> int | None:
+    """Bytes that one layer keeps of one token."""
+    if shape.window_layers is None or not shape.kv_heads or not shape.head_dim:
+        return None
+    return 2 * shape.kv_heads * shape.head_dim * DTYPE_BYTES.get(dtype, 2)
+
+
+def _times(count: int | None, factor: int | None) -> int | None:
+    return None if count is None or factor is None else count * factor
+
+
+def _dtype(tensors: Mapping[str, TensorHeader]) -> str:
+    """The floating-point dtype with the most elements: that of activations and caches."""
+    sizes: Counter[str] = Counter()
+    for tensor in tensors.values():
+        if tensor.dtype in DTYPE_NAMES:
+            sizes[tensor.dtype] += tensor.size
+    return DTYPE_NAMES[sizes.most_common(1)[0][0]] if sizes else "unknown"
+
+
+def _quantization(config: Mapping[str, Any]) -> str | None:
+    settings = config.get("quantization") or config.get("quantization_config")
+    if not isinstance(settings, Mapping):
+        return None
+    if "bits" in settings and "quant_method" not in settings:
+        text = f"{settings['bits']} bits in groups of {settings.get('group_size')}"
+        if (mode := settings.get("mode", "affine")) != "affine":
+            text += f" ({mode})"
+        mixed = any(isinstance(value, Mapping) for value in settings.values())
+        return text + (", some layers otherwise" if mixed else "")
+    bits = f", {settings['bits']} bits" if "bits" in settings else ""
+    return f"{settings.get('quant_method', 'of an unknown kind')}{bits}"
+
+
+def _count_parameters(tensors: Mapping[str, TensorHeader], config: Mapping[str, Any]) -> int | None:
+    """Count weights from the headers; a packed MLX matrix has one scale per group of each row."""
+    settings = config.get("quantization") or {}
+    # Gemma's published configs leave the key out, and tie.
+    tied = config.get("tie_word_embeddings", str(config["model_type"]).startswith("gemma"))
+    total = 0
+    for name, tensor in tensors.items():
+        if name.endswith(NOT_PARAMETERS):
+            continue
+        if tied and name.startswith("lm_head."):
+            continue  # some checkpoints store the tied head a second time
+        if tensor.dtype not in PACKED:
+            total += tensor.size
+            continue
+        module = name.removesuffix(".weight")
+        scales = tensors.get(f"{module}.scales")
+        own = settings.get(module)
+        group_size = (own if isinstance(own, Mapping) else settings).get("group_size")
+        if scales is None or not group_size:
+            return None
+        total += scales.size * group_size
+    return total
+
+
+def _has_chat_template(folder: Path) -> bool:
+    return (
+        (folder / "chat_template.jinja").is_file()
+        or bool(read_json(folder / "chat_template.json").get("chat_template"))
+        or bool(read_json(folder / "tokenizer_config.json").get("chat_template"))
+    )
+
+
+def _stop_tokens(folder: Path, config: Mapping[str, Any]) -> tuple[StopToken, ...]:
+    """The end-of-sequence ids of `generation_config.json`, or else `config.json`, with texts."""
+    ids = read_json(folder / "generation_config.json").get("eos_token_id")
+    ids = config.get("eos_token_id") if ids is None else ids
+    ids = [] if ids is None else ids if isinstance(ids, list) else [ids]
+    texts = _added_tokens(folder) if ids else {}
+    return tuple(StopToken(id=int(token), text=texts.get(int(token))) for token in ids)
+
+
+def _added_tokens(folder: Path) -> dict[int, str]:
+    listed = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder")
+    if listed:
+        return {int(number): token["content"] for number, token in listed.items()}
+    listed = read_json(folder / "tokenizer.json").get("added_tokens") or []
+    return {token["id"]: token["content"] for token in listed}

@@ -1,0 +1,32 @@
+"""A model's weights as a few digits, to tell whether two are the same."""
+
+import hashlib
+from typing import Any, cast
+
+import mlx.core as mx
+
+from mlx_suite.checkpoints.weights import named_parameters
+
+PORTION = 1 << 26
+"""Numbers of a weight that are widened at a time: 256 MiB, whatever the size of the model."""
+
+
+def weights_digest(model: Any) -> str:
+    """12 hexadecimal digits from every weight's name, shape and bits.
+
+    Equal for a checkpoint in bfloat16 and the same one widened to float32, as a CPU holds it. Bits are weighed by their
+    place and added up modulo 2^32, which does not depend on the order of adding: every device finds the same. Each
+    weight is read once.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(named_parameters(model).items()):
+        flat = weight.reshape(-1)
+        total = 0
+        for start in range(0, flat.size, PORTION):
+            part = flat[start : start + PORTION]
+            floating = mx.issubdtype(part.dtype, mx.floating)
+            bits = part.astype(mx.float32).view(mx.uint32) if floating else part.astype(mx.uint32)
+            places = mx.arange(start, start + part.size, dtype=mx.uint32)
+            total += cast(int, (bits * (2 * places + 1)).sum().item())
+        digest.update(f"{name} {tuple(weight.shape)} {total % 2**32}\n".encode())
+    return digest.hexdigest()[:12]

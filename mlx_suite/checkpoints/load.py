@@ -1,0 +1,117 @@
+"""A model from its folder: ours where the architecture is ours, mlx-lm's for every other."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_suite.checkpoints.config_file import NAME, read_config
+from mlx_suite.checkpoints.safetensors_header import read_headers
+from mlx_suite.checkpoints.weights import DTYPES, as_dtype, evaluate, load_weights, named_parameters
+from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
+from mlx_suite.modeling.gemma2 import Gemma2
+from mlx_suite.modeling.llama import Llama
+from mlx_suite.runtime.device import device, weights_dtype
+from mlx_suite.runtime.errors import UserError, shortened
+
+CLASSES: Mapping[str, type[Llama] | type[Gemma2]] = {"llama": Llama, "mistral": Llama, "gemma2": Gemma2}
+
+
+def build_model(config: ModelConfig) -> Llama | Gemma2:
+    """A model of that shape with random weights, none of them computed yet."""
+    return CLASSES[config.model_type](config)
+
+
+def load_model(
+    folder: Path | str,
+    *,
+    dtype: mx.Dtype | str | None = None,
+    dequantize: bool | None = None,
+    lazy: bool = False,
+) -> nn.Module:
+    """Load a Hugging Face or MLX checkpoint: tokens (B, L) → logits (B, L, V).
+
+    Llama, Mistral and Gemma 2 are ours and carry their `config`; any other `model_type` is loaded by mlx-lm.
+
+    Args:
+        dtype: Of the dense weights and of quantization scales. None follows the machine: float32 on a CPU, elsewhere
+            the checkpoint's own (a Gemma 2 in float16 as bfloat16).
+        dequantize: Whether quantized layers become dense. None follows the machine: yes on a CPU.
+        lazy: Leave the weights in the files until they are used.
+
+    Raises UserError for a config that is missing, wrong or of an architecture that nobody here knows, and for weights
+    that are missing, torn or do not fit the config.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    if config["model_type"] in OUR_TYPES and not _packed_by_others(config):
+        ours = build_model(ModelConfig.from_dict(config, where=str(folder / NAME)))
+        load_weights(folder, ours, dtype=dtype, dequantize=dequantize, lazy=lazy)
+        return ours
+    model = _load_by_mlx_lm(folder, config)
+    _apply_precision(model, dtype, dequantize)
+    if not lazy:
+        evaluate(named_parameters(model).values())
+    return model
+
+
+def stored_dtype(folder: Path | str) -> mx.Dtype | None:
+    """The dtype of a checkpoint's dense weights, as its config says; None where it does not."""
+    config = read_config(Path(folder))
+    name = str(config.get("dtype") or config.get("torch_dtype")).rpartition(".")[2]
+    return DTYPES.get(name)
+
+
+def get_model_classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
+    """For mlx-lm's loader: `mlx_lm.utils.load_model(path, get_model_classes=get_model_classes)`.
+
+    Llama, Mistral and Gemma 2 become ours, in whatever precision mlx-lm loads them; the rest stays mlx-lm's.
+    """
+    if config.get("model_type") in OUR_TYPES:
+        return CLASSES[config["model_type"]], ModelConfig
+    from mlx_lm.utils import _get_classes
+
+    found: tuple[type[nn.Module], type] = _get_classes(config)
+    return found
+
+
+def _packed_by_others(config: Mapping[str, Any]) -> bool:
+    """Whether the weights are in a quantized format other than MLX's (GPTQ, AWQ, …); mlx-lm converts several."""
+    settings = config.get("quantization_config")
+    return "quantization" not in config and isinstance(settings, Mapping) and "quant_method" in settings
+
+
+def _load_by_mlx_lm(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+    read_headers(folder)  # missing and torn files have better words here
+    from mlx_lm.utils import load_model as load_other
+
+    try:
+        model, _ = load_other(folder, lazy=True, get_model_classes=get_model_classes)
+    except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
+        model_type = config["model_type"]
+        if str(error) == f"Model type {model_type} not supported.":
+            what = f"the architecture {model_type!r} is known neither to mlx-suite nor to mlx-lm"
+            fix = "choose a model of another architecture, or a newer mlx-lm (pip install -U mlx-lm)"
+            raise UserError(what=what, where=str(folder / NAME), fix=fix) from error
+        first, *rest = str(error).splitlines() or [type(error).__name__]
+        raise UserError(
+            what=f"mlx-lm, which loads {model_type!r} models, cannot load this one: {first}",
+            details=shortened(rest),
+            where=str(folder),
+            fix="check that the folder holds a whole checkpoint in a format that mlx-lm reads",
+        ) from error
+    loaded: nn.Module = model
+    return loaded
+
+
+def _apply_precision(model: nn.Module, dtype: mx.Dtype | str | None, dequantize: bool | None) -> None:
+    """The policy of `weights.load_weights` for a model that mlx-lm has loaded."""
+    from mlx_lm.utils import dequantize_model
+
+    policy = weights_dtype(device().kind, "own", quantized=True)
+    if policy.dequantize if dequantize is None else dequantize:
+        dequantize_model(model)
+    if dtype is not None or policy.dtype in DTYPES:
+        model.set_dtype(as_dtype(dtype if dtype is not None else policy.dtype))

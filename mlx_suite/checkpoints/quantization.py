@@ -1,0 +1,146 @@
+"""MLX's quantized layers: told from a checkpoint's tensors, expanded, and described in `config.json`.
+
+A quantized matrix (rows, columns) is stored as `weight`, 32-bit words of packed columns, `scales` with one entry per
+group of columns and, in affine mode, `biases` likewise. The shapes alone say how it was packed, per layer.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_suite.checkpoints.safetensors_header import TensorHeader
+
+Shape = tuple[int, ...]
+
+# Affine scales are of the activations' dtype; each other mode has 8-bit scales and one pair of bits and group size.
+_AFFINE_BITS = (1, 2, 3, 4, 5, 6, 8)
+_AFFINE_GROUPS = (32, 64, 128)
+_OTHER_MODES = {(4, 32): "mxfp4", (8, 32): "mxfp8", (4, 16): "nvfp4"}
+
+BASE_GROUPS = (64, 32)
+"""Columns that share a scale in a packed base: the first of these that divides a matrix's columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerQuantization:
+    """How one matrix is packed; the arguments of `mx.quantize`."""
+
+    group_size: int
+    bits: int
+    mode: str = "affine"
+
+    def shapes(self, path: str, dense: Shape) -> dict[str, Shape]:
+        """Names and shapes of the tensors that stand for `path`.weight (rows, columns)."""
+        *rows, columns = dense
+        shapes = {
+            f"{path}.weight": (*rows, columns * self.bits // 32),
+            f"{path}.scales": (*rows, columns // self.group_size),
+        }
+        if self.mode == "affine":
+            shapes[f"{path}.biases"] = shapes[f"{path}.scales"]
+        return shapes
+
+
+def find_quantized(
+    tensors: Mapping[str, TensorHeader], dense: Mapping[str, Shape]
+) -> tuple[dict[str, LayerQuantization], list[str]]:
+    """The quantized layers of a checkpoint by path, and what is wrong with those that cannot be told.
+
+    `dense` holds the shape each parameter has unquantized. A layer counts as quantized when the checkpoint has its
+    scales.
+    """
+    layers: dict[str, LayerQuantization] = {}
+    problems = []
+    for name, scales in tensors.items():
+        path, _, kind = name.rpartition(".")
+        weight, shape = tensors.get(f"{path}.weight"), dense.get(f"{path}.weight")
+        if kind != "scales" or weight is None or shape is None:
+            continue  # a missing weight and an unknown path are found by comparing names
+        settings = _packing(weight, scales, shape)
+        if settings is None:
+            problems.append(
+                f"{path} is quantized in an unknown way: weight {weight.dtype} {weight.shape}, "
+                f"scales {scales.dtype} {scales.shape} for a matrix {shape}"
+            )
+        else:
+            layers[path] = settings
+    return layers, problems
+
+
+def _packing(weight: TensorHeader, scales: TensorHeader, shape: Shape) -> LayerQuantization | None:
+    columns = shape[-1]
+    if weight.dtype != "U32" or not weight.shape or not scales.shape or not scales.shape[-1]:
+        return None
+    group_size, no_group = divmod(columns, scales.shape[-1])
+    bits, no_bits = divmod(weight.shape[-1] * 32, columns)
+    if no_group or no_bits:
+        return None
+    mode = _OTHER_MODES.get((bits, group_size)) if scales.dtype == "U8" else "affine"
+    if mode is None or (mode == "affine" and (bits not in _AFFINE_BITS or group_size not in _AFFINE_GROUPS)):
+        return None
+    return LayerQuantization(group_size=group_size, bits=bits, mode=mode)
+
+
+def expand(arrays: dict[str, mx.array], path: str, settings: LayerQuantization, dtype: mx.Dtype) -> None:
+    """Replace the tensors of one quantized layer by its dense weight of `dtype`, computed in fp32."""
+    scales, biases = arrays.pop(f"{path}.scales"), arrays.pop(f"{path}.biases", None)
+    if settings.mode == "affine":
+        assert biases is not None
+        scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
+    dense = mx.dequantize(arrays[f"{path}.weight"], scales, biases, **asdict(settings), dtype=mx.float32)
+    arrays[f"{path}.weight"] = dense.astype(dtype)
+
+
+def quantize_like(model: nn.Module, layers: Mapping[str, LayerQuantization]) -> None:
+    """Make the named layers quantized ones, ready to take a checkpoint's tensors. Nothing is computed."""
+
+    def settings(path: str, module: nn.Module) -> bool | dict[str, Any]:
+        return asdict(layers[path]) if path in layers else False
+
+    if layers:
+        nn.quantize(model, class_predicate=settings)
+
+
+def quantized_layers(model: nn.Module) -> dict[str, LayerQuantization]:
+    """The quantized layers of a model by path."""
+    return {
+        path: LayerQuantization(group_size=module.group_size, bits=module.bits, mode=module.mode)
+        for path, module in model.named_modules()
+        if isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding)
+    }
+
+
+def to_config(layers: Mapping[str, LayerQuantization]) -> dict[str, Any]:
+    """`quantization` of a `config.json` as mlx-lm writes it: the commonest setting, and each layer that differs."""
+    [(common, _)] = Counter(layers.values()).most_common(1)
+    others = {path: asdict(own) for path, own in sorted(layers.items()) if own != common}
+    return asdict(common) | others
+
+
+def quantize_base(model: nn.Module, bits: int) -> list[str]:
+    """Pack the frozen model below an adapter (QLoRA, arXiv 2305.14314), before `add_adapters`; paths left dense.
+
+    Everything is packed that `mlx-suite quantize` and mlx-lm pack, embedding and head too, so that an adapter trained
+    here fits the packed checkpoint that it will be used with. Layers that are packed already stay as they are. Dense
+    stay those whose columns no group size divides.
+    """
+    assert not any("lora_a" in module for _, module in model.named_modules()), "pack the base before it is adapted"
+    packed, left = {}, []
+    for path, module in model.named_modules():
+        if not hasattr(module, "to_quantized"):
+            continue
+        columns = module.weight.shape[-1]
+        group = next((size for size in BASE_GROUPS if columns % size == 0), None)
+        if group is None:
+            left.append(path)
+        else:
+            packed[path] = LayerQuantization(group_size=group, bits=bits)
+    quantize_like(model, packed)
+    for path, module in model.named_modules():
+        if path in packed:
+            mx.eval(module.parameters())  # one by one, so that each dense matrix is gone before the next is packed
+    return left

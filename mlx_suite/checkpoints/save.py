@@ -1,0 +1,178 @@
+"""A model into a Hugging Face folder that transformers and mlx-lm load back."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_suite.checkpoints.config_file import config_to_dict, write_config
+from mlx_suite.checkpoints.load import build_model
+from mlx_suite.checkpoints.quantization import quantized_layers, to_config
+from mlx_suite.checkpoints.safetensors_header import INDEX_NAME
+from mlx_suite.checkpoints.weights import (
+    as_dtype,
+    cast,
+    differences,
+    dtype_name,
+    named_parameters,
+    parameter_shapes,
+    quantized_shapes,
+)
+from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
+from mlx_suite.runtime.errors import UserError, shortened
+from mlx_suite.runtime.files import staged_folder
+
+GIGABYTE = 1_000_000_000
+
+TEMPLATE_FILE = "chat_template.jinja"
+"""A model's chat template; beside an adapter, the one it was trained with."""
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    TEMPLATE_FILE,
+    "chat_template.json",
+    "generation_config.json",
+    "tag_questions.json",  # of `data.questions`: what the model was trained to be asked about a row
+)
+"""What goes with a checkpoint beside its weights and its config."""
+
+REPLACEABLE = (".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".md", ".gitattributes")
+"""Ends of the file names of a checkpoint folder; a folder that holds anything else is not overwritten."""
+
+
+def save_model(
+    folder: Path | str,
+    model: nn.Module,
+    config: ModelConfig | Mapping[str, Any] | None = None,
+    *,
+    dtype: mx.Dtype | str | None = None,
+    max_shard_bytes: int = 5 * GIGABYTE,
+    tokenizer_from: Path | str | None = None,
+    chat_template: str | None = None,
+) -> None:
+    """Write `model` as `folder`, whole or not at all; a checkpoint that is there already is replaced.
+
+    Args:
+        config: The model's shape; None takes `model.config`. Keys of the `config.json` it came from are carried on.
+        dtype: Of the floating-point weights in the files; None keeps each as it is. A checkpoint loaded on a CPU is
+            float32 in memory, so name bfloat16 to get its size back.
+        max_shard_bytes: Past this the weights are split into several files and an index. A tensor larger than that
+            has a file of its own.
+        tokenizer_from: A checkpoint folder whose tokenizer, chat template and generation settings are copied.
+        chat_template: A Jinja text in place of that folder's.
+
+    Raises UserError when the model is not of the shape that `config` says (adapters not fused, for instance), when
+    `folder` holds other things than a checkpoint, and for a full or read-only disk.
+    """
+    folder = Path(folder)
+    if config is None:
+        config = getattr(model, "config", None)
+    if config is None:
+        raise UserError(what="this model does not carry its config", fix="give save_model the config to write")
+    settings = config_to_dict(config) if isinstance(config, ModelConfig) else dict(config)
+    _refuse_other_shape(model, settings, folder)
+    refuse_other_folder(folder)
+
+    weights = named_parameters(model)
+    if dtype is not None:
+        target = as_dtype(dtype)
+        weights = {name: cast(array, target) for name, array in weights.items()}
+    _describe_precision(settings, model, weights)
+    with staged_folder(folder) as staged:
+        write_config(staged, settings)
+        _write_weights(staged, weights, max_shard_bytes)
+        if tokenizer_from is not None:
+            _copy_tokenizer(Path(tokenizer_from), staged)
+        if chat_template is not None:
+            (staged / TEMPLATE_FILE).write_text(chat_template, encoding="utf-8")
+
+
+def _refuse_other_shape(model: nn.Module, settings: Mapping[str, Any], where: Path) -> None:
+    """A folder that cannot be loaded back is worth less than an error."""
+    if settings.get("model_type") not in OUR_TYPES:
+        return
+    dense = parameter_shapes(build_model(ModelConfig.from_dict(settings)))
+    problems = differences(quantized_shapes(dense, quantized_layers(model)), parameter_shapes(model))
+    if problems:
+        raise UserError(
+            what="the model is not of the shape that its config says, so it was not saved",
+            details=shortened(problems),
+            where=str(where),
+            fix="fuse adapters first; give the config that belongs to the model",
+        )
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Raises UserError for a folder with anything in it that a checkpoint has not; an adapter is none."""
+    if not folder.is_dir():
+        return
+    strange = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() or not path.name.endswith(REPLACEABLE) or path.name == "adapter_config.json"
+    )
+    if strange:
+        raise UserError(
+            what="the folder holds other things than a checkpoint, which would be lost: "
+            + ", ".join(strange[:5] + ["…"] * (len(strange) > 5)),
+            where=str(folder),
+            fix="name a new folder",
+        )
+
+
+def _describe_precision(settings: dict[str, Any], model: nn.Module, weights: Mapping[str, mx.array]) -> None:
+    """Bring dtype and quantization of a config in line with the weights."""
+    sizes: Counter[mx.Dtype] = Counter()
+    for array in weights.values():
+        if mx.issubdtype(array.dtype, mx.floating):
+            sizes[array.dtype] += array.size
+    # transformers 4 reads the first name, 5 the second.
+    settings["torch_dtype"] = settings["dtype"] = dtype_name(sizes.most_common(1)[0][0])
+    for key in ("quantization", "quantization_config"):
+        settings.pop(key, None)
+        if layers := quantized_layers(model):
+            settings[key] = to_config(layers)
+
+
+def _write_weights(folder: Path, weights: dict[str, mx.array], max_shard_bytes: int) -> None:
+    shards: list[dict[str, mx.array]] = [{}]
+    size = 0
+    for name, array in weights.items():
+        if shards[-1] and size + array.nbytes > max_shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = array
+        size += array.nbytes
+    total = sum(array.nbytes for array in weights.values())
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        # transformers refuses files that do not say "pt".
+        mx.save_safetensors(str(folder / name), shard, metadata={"format": "pt"})
+        places |= dict.fromkeys(shard, name)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        (folder / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    found = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
+    if not any(path.name in ("tokenizer.json", "tokenizer.model") for path in found):
+        raise UserError(
+            what="no tokenizer to copy: neither tokenizer.json nor tokenizer.model",
+            where=str(source),
+            fix="name the checkpoint folder that the model was made from",
+        )
+    for path in found:
+        shutil.copyfile(path, folder / path.name)

@@ -1,0 +1,225 @@
+"""The weights of a Hugging Face folder into a model: checked as a whole first, then loaded.
+
+Everything that can be wrong is told from the files' headers, so nothing is read before all of it is known to fit.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from mlx_suite.checkpoints.quantization import (
+    LayerQuantization,
+    Shape,
+    expand,
+    find_quantized,
+    quantize_like,
+)
+from mlx_suite.checkpoints.safetensors_header import FETCH_AGAIN, TensorHeader, read_headers
+from mlx_suite.runtime.device import device, weights_dtype
+from mlx_suite.runtime.errors import UserError, shortened
+from mlx_suite.runtime.memory import human_bytes
+
+FLOATS: Mapping[str, mx.Dtype] = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
+"""safetensors' names of the dtypes that dense weights may have."""
+
+DTYPES: Mapping[str, mx.Dtype] = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
+
+CHUNK_BYTES = 1 << 28
+"""Weights are brought into memory in portions of about this size, so that a cast never holds everything twice."""
+
+
+def named_parameters(model: nn.Module) -> dict[str, mx.array]:
+    """Every parameter by its name in a checkpoint."""
+    return dict(tree_flatten(model.parameters()))
+
+
+def parameter_count(tree: Any) -> int:
+    """Numbers in a tree of arrays, such as `model.parameters()`; a tied head stands in it once."""
+    return sum(array.size for array in dict(tree_flatten(tree)).values())
+
+
+def parameter_shapes(model: nn.Module) -> dict[str, Shape]:
+    """The shape of every parameter by name; of a model that was only built, nothing is computed."""
+    return {name: array.shape for name, array in named_parameters(model).items()}
+
+
+def load_weights(
+    folder: Path,
+    model: nn.Module,
+    *,
+    dtype: mx.Dtype | str | None = None,
+    dequantize: bool | None = None,
+    lazy: bool = False,
+) -> None:
+    """Load the weights of `folder` into `model`, freshly built from the folder's `config.json`.
+
+    Args:
+        dtype: Of the dense weights and of quantization scales: float32, bfloat16 or float16. None follows the
+            machine: float32 on a CPU, elsewhere the checkpoint's own, but bfloat16 for a Gemma 2 in float16, whose
+            activations overflow that.
+        dequantize: Whether quantized layers become dense. None follows the machine: yes on a CPU.
+        lazy: Leave the weights in the files until they are used.
+
+    Raises UserError that lists every missing, torn or unreadable file, or else every tensor that is missing, not part
+    of the model, or of another shape or kind than the model's; and when the weights would not fit into memory.
+    """
+    tensors: dict[str, TensorHeader] = _sanitize(model, read_headers(folder))
+    dense = parameter_shapes(model)
+    layers, problems = find_quantized(tensors, dense)
+    expected = quantized_shapes(dense, layers)
+    problems += [f"{header.name} holds {header.dtype}" for header in _of_other_kinds(tensors, layers)]
+    problems += differences(expected, {name: header.shape for name, header in tensors.items()})
+    if problems:
+        raise UserError(
+            what="the weights do not fit the model that config.json describes",
+            details=shortened(problems),
+            where=str(folder),
+            fix=f"take config.json and the weights from the same checkpoint, or {FETCH_AGAIN}",
+        )
+
+    policy = weights_dtype(device().kind, _usual_dtype(tensors.values()), quantized=bool(layers))
+    dequantize = policy.dequantize if dequantize is None else dequantize
+    kept = {} if dequantize else layers
+    target = as_dtype(dtype) if dtype is not None else DTYPES[policy.dtype]
+    if dtype is None and target == mx.float16 and _overflows_fp16(model):
+        target = mx.bfloat16
+    if not lazy:
+        _check_memory(folder, dense, kept, tensors, target)
+
+    arrays = _read(folder, tensors)
+    quantize_like(model, kept)
+    for path in layers.keys() - kept.keys():
+        expand(arrays, path, layers[path], target)
+    arrays = {name: cast(array, target) for name, array in arrays.items()}
+    model.load_weights(list(arrays.items()))
+    model.eval()
+    if not lazy:
+        evaluate(arrays.values())
+
+
+def evaluate(arrays: Iterable[mx.array]) -> None:
+    """Bring arrays into memory, some at a time."""
+    portion: list[mx.array] = []
+    size = 0
+    for array in arrays:
+        portion.append(array)
+        size += array.nbytes
+        if size >= CHUNK_BYTES:
+            mx.eval(portion)
+            portion, size = [], 0
+    mx.eval(portion)
+
+
+def cast(array: mx.array, dtype: mx.Dtype) -> mx.array:
+    """Floating-point arrays as `dtype`; packed weights and 8-bit scales as they are."""
+    return array.astype(dtype) if mx.issubdtype(array.dtype, mx.floating) else array
+
+
+def as_dtype(dtype: mx.Dtype | str) -> mx.Dtype:
+    """The MLX dtype of that name, as config.json or a flag writes it (`torch.bfloat16` too).
+
+    Raises UserError for any but float32, bfloat16 and float16.
+    """
+    name = dtype if isinstance(dtype, str) else str(dtype)  # "mlx.core.bfloat16"
+    found = DTYPES.get(name.rpartition(".")[2])
+    if found is None:
+        raise UserError(
+            what=f"weights cannot be held as {dtype}", where="dtype", fix=f"choose one of {', '.join(DTYPES)}"
+        )
+    return found
+
+
+def dtype_name(dtype: mx.Dtype) -> str:
+    """`bfloat16` for `mx.bfloat16`."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
+
+
+def quantized_shapes(dense: Mapping[str, Shape], layers: Mapping[str, LayerQuantization]) -> dict[str, Shape]:
+    """The shape of every parameter, `layers` packed."""
+    shapes: dict[str, Shape] = {}
+    for name, shape in dense.items():
+        path, _, kind = name.rpartition(".")
+        own = layers.get(path) if kind == "weight" else None
+        shapes |= own.shapes(path, shape) if own else {name: shape}
+    return shapes
+
+
+def differences(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> list[str]:
+    """One line per tensor that is missing, of another shape, or not part of the model."""
+    problems = [f"{name} {shape} is missing" for name, shape in expected.items() if name not in found]
+    problems += [
+        f"{name} is {found[name]}, not {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    problems += [f"{name} {shape} is no part of the model" for name, shape in found.items() if name not in expected]
+    return problems
+
+
+def _sanitize(model: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:
+    return model.sanitize(tensors) if hasattr(model, "sanitize") else tensors
+
+
+def _of_other_kinds(tensors: Mapping[str, TensorHeader], layers: Mapping[str, LayerQuantization]) -> list[TensorHeader]:
+    """Tensors whose numbers are neither floats of a known kind nor part of a quantized layer."""
+    return [
+        header
+        for name, header in tensors.items()
+        if header.dtype not in FLOATS and name.rpartition(".")[0] not in layers
+    ]
+
+
+def _usual_dtype(tensors: Iterable[TensorHeader]) -> str:
+    """The floating-point dtype of most elements: that of the activations."""
+    sizes: Counter[str] = Counter()
+    for header in tensors:
+        if header.dtype in FLOATS:
+            sizes[header.dtype] += header.size
+    return dtype_name(FLOATS[sizes.most_common(1)[0][0]]) if sizes else "float32"
+
+
+def _overflows_fp16(model: nn.Module) -> bool:
+    """Gemma 2's residual stream passes 65504, fp16's largest number (mlx-examples#876: nothing but <pad>)."""
+    config = getattr(model, "config", None)
+    return getattr(config, "model_type", None) == "gemma2"
+
+
+def _check_memory(
+    folder: Path,
+    dense: Mapping[str, Shape],
+    kept: Mapping[str, LayerQuantization],
+    tensors: Mapping[str, TensorHeader],
+    dtype: mx.Dtype,
+) -> None:
+    """Refuse what would make the machine swap or the kernel kill the program."""
+    needed = 0
+    for name, shape in dense.items():
+        path = name.rpartition(".")[0]
+        if path in kept:
+            parts = (tensors.get(f"{path}.{kind}") for kind in ("weight", "scales", "biases"))
+            needed += sum(part.num_bytes for part in parts if part is not None)
+        else:
+            needed += prod(shape) * dtype.size
+    machine = device()
+    if needed > machine.working_set_bytes:
+        raise UserError(
+            what=f"the weights take {human_bytes(needed)} as {dtype_name(dtype)}; "
+            f"programs on this machine ({machine.name}) can have {human_bytes(machine.working_set_bytes)}",
+            where=str(folder),
+            fix="choose a smaller model, or a narrower dtype (bfloat16 takes half of float32, and is slower on a CPU)",
+        )
+
+
+def _read(folder: Path, tensors: Mapping[str, TensorHeader]) -> dict[str, mx.array]:
+    """The named tensors, still on the disk."""
+    arrays: dict[str, mx.array] = {}
+    for file in sorted({header.file for header in tensors.values()}):
+        stored: Any = mx.load(str(file))
+        arrays |= {name: stored[name] for name in stored if name in tensors}
+    return arrays

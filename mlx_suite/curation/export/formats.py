@@ -1,0 +1,140 @@
+"""The shapes in which other programs read rows.
+
+messages     {"id": …, "messages": [{"role", "content"}, …], "tags": …, "scores": …}      OpenAI, TRL, mlx-suite
+alpaca       {"instruction": …, "input": "", "output": …}                                 one question, one answer
+sharegpt     {"id": …, "conversations": [{"from": "human", "value"}, …]}
+mlx-lm       {"messages": […]}                                                            mlx_lm.lora --data
+pairs        {"prompt": [turns], "chosen": [turn], "rejected": [turn]}                    TRL's conversations
+pairs-text   {"system": …, "prompt": …, "chosen": …, "rejected": …}                       mlx-lm-lora
+parquet      every field of the rows
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlx_suite.curation.collection import json_line
+from mlx_suite.curation.export.parquet_file import write_parquet
+from mlx_suite.curation.filter.fields import Record
+from mlx_suite.runtime.errors import UserError, nearest_name
+from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
+
+SHAREGPT = {SYSTEM: "system", USER: "human", ASSISTANT: "gpt", "tool": "tool"}
+BESIDE = ("tags", "scores", "model")
+"""Fields that go with the messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportFormat:
+    """One shape of a row, and of a file."""
+
+    name: str
+    shape: Callable[[Record], Record]
+    """A row as it is written."""
+    problem: Callable[[Record], str]
+    """Why a row cannot be written so; empty if it can."""
+    suffix: str = ".jsonl"
+    valid_share: float = 0.0
+    """Of the rows, to validate on, unless the user says otherwise."""
+    test_share: float = 0.0
+
+    def write(self, path: Path, rows: Iterable[Record]) -> None:
+        """Write the rows to a file."""
+        shaped = map(self.shape, rows)
+        if self.suffix == ".parquet":
+            write_parquet(path, list(shaped))
+        elif self.suffix == ".json":
+            path.write_bytes(b"[\n" + b",\n".join(json_line(row).rstrip(b"\n") for row in shaped) + b"\n]\n")
+        else:
+            path.write_bytes(b"".join(map(json_line, shaped)))
+
+
+def format_named(name: str) -> ExportFormat:
+    """Raises UserError with the nearest name where there is none."""
+    if name in EXPORT_FORMATS:
+        return EXPORT_FORMATS[name]
+    fix = nearest_name(name, EXPORT_FORMATS, cutoff=0.5)
+    raise UserError(f"there is no format {name!r}", where="--to", fix=fix)
+
+
+def turns_of(row: Record) -> list[Record]:
+    """The messages, in roles and texts alone."""
+    return [{"role": message["role"], "content": message["content"]} for message in row["messages"]]
+
+
+def _messages(row: Record) -> Record:
+    return {**_named(row), "messages": row["messages"], **{key: row[key] for key in BESIDE if key in row}}
+
+
+def _alpaca(row: Record) -> Record:
+    texts = {message["role"]: message["content"] for message in row["messages"]}
+    system = {"system": texts[SYSTEM]} if SYSTEM in texts else {}
+    return {**system, "instruction": texts[USER], "input": "", "output": texts[ASSISTANT]}
+
+
+def _sharegpt(row: Record) -> Record:
+    turns = [{"from": SHAREGPT[turn["role"]], "value": turn["content"]} for turn in row["messages"]]
+    return {**_named(row), "conversations": turns}
+
+
+def _mlx_lm(row: Record) -> Record:
+    return {"messages": turns_of(row)}
+
+
+def _pairs(row: Record) -> Record:
+    *prompt, _ = turns_of(row)
+    return {"prompt": prompt, **{side: [{"role": ASSISTANT, "content": row[side]}] for side in ("chosen", "rejected")}}
+
+
+def _pairs_text(row: Record) -> Record:
+    texts = {message["role"]: message["content"] for message in row["messages"]}
+    system = {"system": texts[SYSTEM]} if SYSTEM in texts else {}
+    return {**system, "prompt": texts[USER], "chosen": row["chosen"], "rejected": row["rejected"]}
+
+
+def _named(row: Record) -> Record:
+    return {"id": row["id"]} if "id" in row else {}
+
+
+def _nothing_wrong(row: Record) -> str:
+    return ""
+
+
+def _not_one_exchange(row: Record) -> str:
+    roles = [message["role"] for message in row["messages"] if message["role"] != SYSTEM]
+    if roles == [USER, ASSISTANT]:
+        return ""
+    return f"{len(roles)} turns ({', '.join(roles[:4])}{', …' if len(roles) > 4 else ''}), and the format holds two"
+
+
+def _no_pair(row: Record) -> str:
+    missing = [side for side in ("chosen", "rejected") if not isinstance(row.get(side), str)]
+    return f"no {' and no '.join(missing)}" if missing else ""
+
+
+def _no_short_pair(row: Record) -> str:
+    return _no_pair(row) or _not_one_exchange(row)
+
+
+_FORMATS = (
+    ExportFormat(name="messages", shape=_messages, problem=_nothing_wrong),
+    ExportFormat(name="alpaca", shape=_alpaca, problem=_not_one_exchange, suffix=".json"),
+    ExportFormat(name="sharegpt", shape=_sharegpt, problem=_nothing_wrong, suffix=".json"),
+    ExportFormat(name="mlx-lm", shape=_mlx_lm, problem=_nothing_wrong, valid_share=0.1, test_share=0.1),
+    ExportFormat(name="pairs", shape=_pairs, problem=_no_pair),
+    ExportFormat(name="pairs-text", shape=_pairs_text, problem=_no_short_pair),
+    ExportFormat(name="parquet", shape=dict, problem=_nothing_wrong, suffix=".parquet"),
+)
+EXPORT_FORMATS: Mapping[str, ExportFormat] = {each.name: each for each in _FORMATS}
+"""By name."""
+
+
+def problems_of(rows: Sequence[Record], form: ExportFormat) -> list[str]:
+    """Why rows cannot be written in this format, one line each."""
+    found = ((number, row, form.problem(row)) for number, row in enumerate(rows, start=1))
+    return [f"row {number}{_id(row)}: {problem}" for number, row, problem in found if problem]
+
+
+def _id(row: Record) -> str:
+    return f" ({json.dumps(row['id'])})" if "id" in row else ""

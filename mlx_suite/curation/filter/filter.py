@@ -1,0 +1,215 @@
+"""Keep the rows of a dataset that are worth training on, and say of each other one why it went.
+
+A folder with the rows that stay, `accepted.jsonl`; those that do not, `rejected.jsonl`, each with a `rejection`, the
+stage `filter` and, where it is like another row, `duplicate_of`; and `filter.json`, what was asked and what each step
+cost. `finetune`, the exports and the report read it as they read the folder of a run.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_suite.curation.collection import Collection, json_line, read_collection
+from mlx_suite.curation.embeddings import EMBEDDINGS_FILE, read_embeddings, write_embeddings
+from mlx_suite.curation.filter.conditions import RowTest, bind, parse_condition
+from mlx_suite.curation.filter.fields import Record, find_field
+from mlx_suite.curation.filter.presets import Preset, preset_named
+from mlx_suite.curation.filter.selection import (
+    Dropped,
+    Step,
+    keep_confident,
+    keep_first_of_copies,
+    keep_first_of_similar_meanings,
+    keep_first_of_similar_texts,
+    keep_longest,
+    keep_longest_of_halves,
+    keep_passing,
+    keep_per_label,
+    keep_sample,
+)
+from mlx_suite.curation.filter.settings import FilterSettings
+from mlx_suite.curation.output_folder import check_output
+from mlx_suite.curation.run_facts import FILTER_FILE, REJECTED, RunFacts, run_facts
+from mlx_suite.data.read.sources import ACCEPTED
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import staged_folder
+
+KIND = "mlx-suite magpie filter"
+STAGE = "filter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What one step did."""
+
+    step: str
+    left: int
+    """Rows behind it."""
+    dropped: Mapping[str, int]
+    """By reason, the most frequent first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filtered:
+    """What a filter came to."""
+
+    source: str
+    read: int
+    results: tuple[StepResult, ...]
+    kept: tuple[int, ...]
+    """Numbers of the rows that stay, ascending."""
+    drops: Mapping[int, Dropped]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        steps = [{"step": result.step, "left": result.left, "dropped": dict(result.dropped)} for result in self.results]
+        return {"source": self.source, "read": self.read, "kept": len(self.kept), "steps": steps}
+
+
+def filter_dataset(source: str | Path, settings: FilterSettings, out: Path, *, force: bool = False) -> Filtered:
+    """Read a dataset, choose, and fill the folder `out`, whole or not at all.
+
+    Raises UserError for data that cannot be read, for conditions that do not fit them, for an `out` that is not to be
+    replaced, and where no row would be left.
+    """
+    check_output(out, _is_ours, source, force=force)
+    collection = read_collection(source)
+    filtered = choose(collection, settings)
+    if not filtered.kept:
+        raise UserError(
+            "No row is left",
+            where=str(source),
+            fix="ask for less",
+            details=[f"{result.step}: {result.left:,} left" for result in filtered.results],
+        )
+    write_filtered(collection, filtered, settings, out)
+    return filtered
+
+
+def choose(collection: Collection, settings: FilterSettings) -> Filtered:
+    """Which rows stay, without writing anything. Raises UserError for conditions that do not fit the rows."""
+    left = list(range(len(collection.rows)))
+    drops: dict[int, Dropped] = {}
+    results = []
+    for step in _steps(collection, settings):
+        gone = step.drop(left)
+        drops |= gone
+        left = [number for number in left if number not in gone]
+        reasons = Counter(dropped.reason for dropped in gone.values())
+        results.append(StepResult(step=step.name, left=len(left), dropped=dict(reasons.most_common())))
+    return Filtered(
+        source=collection.name,
+        read=len(collection.rows),
+        results=tuple(results),
+        kept=tuple(left),
+        drops=drops,
+    )
+
+
+def write_filtered(collection: Collection, filtered: Filtered, settings: FilterSettings, out: Path) -> None:
+    """Fill the folder, whole or not at all."""
+    rows = collection.rows
+    vectors = read_embeddings(collection)
+    facts = run_facts(collection)
+    with staged_folder(out) as folder:
+        (folder / ACCEPTED).write_bytes(b"".join(json_line(rows[number]) for number in filtered.kept))
+        rejected = (_rejected(rows, number, filtered.drops[number]) for number in sorted(filtered.drops))
+        (folder / REJECTED).write_bytes(b"".join(map(json_line, rejected)))
+        (folder / FILTER_FILE).write_text(_description(filtered, settings, facts), encoding="utf-8")
+        if vectors is not None:
+            write_embeddings(folder / EMBEDDINGS_FILE, vectors[list(filtered.kept)])
+
+
+def _steps(collection: Collection, settings: FilterSettings) -> list[Step]:
+    """Cheap tests first; then what compares rows with each other; then what counts them."""
+    rows = collection.rows
+    preset = preset_named(settings.preset) if settings.preset else Preset(where=(), longest=None)
+    lines = (*preset.conditions(settings.tau1, settings.tau2), *settings.where)
+    tests = bind([parse_condition(line) for line in (*lines, *preset.halves)], rows)
+    halves = tests[len(lines) :]
+    tests = tests[: len(lines)]
+    steps = [keep_passing(test, rows) for test in tests]
+    if settings.confidence is not None:
+        steps.append(keep_confident(settings.confidence, _sure_of(tests, rows), rows))
+    if settings.preset or settings.keep_first:
+        steps.append(keep_first_of_copies(rows))
+    if settings.keep_first in ("lexical", "cosine"):
+        steps.append(_keep_first(collection, settings))
+    steps += _counting(rows, settings, preset, halves)
+    if not steps:
+        raise UserError(
+            "There is nothing to filter by",
+            where="magpie filter",
+            fix="give --where 'input_quality >= good', --longest 1000 or another condition",
+        )
+    return steps
+
+
+def _counting(
+    rows: Sequence[Record], settings: FilterSettings, preset: Preset, halves: Sequence[RowTest]
+) -> list[Step]:
+    problems: list[str] = []
+    fields = [(find_field(name, rows, problems), count) for name, count in settings.quotas]
+    if problems:
+        raise UserError(
+            "The rows have no such field", where="--per", fix="name another field, or add it", details=problems
+        )
+    steps = [keep_per_label(field, count, settings.seed, rows) for field, count in fields if field is not None]
+    longest = settings.longest if settings.longest is not None else preset.longest
+    if longest is not None and halves:
+        steps.append(keep_longest_of_halves(longest, halves, rows))
+    elif longest is not None:
+        steps.append(keep_longest(longest, rows))
+    if settings.sample is not None:
+        steps.append(keep_sample(settings.sample, settings.seed, rows))
+    return steps
+
+
+def _keep_first(collection: Collection, settings: FilterSettings) -> Step:
+    if settings.keep_first == "lexical":
+        from mlx_suite.curation.duplicates.lexical import LexicalIndex
+
+        threshold = settings.threshold
+        return keep_first_of_similar_texts(
+            lambda: LexicalIndex() if threshold is None else LexicalIndex(threshold), collection.rows
+        )
+    from mlx_suite.curation.duplicates.neighbours import Neighbours
+
+    vectors = read_embeddings(collection)
+    if vectors is None:
+        raise UserError(
+            f"There are no embeddings of these rows: no {EMBEDDINGS_FILE} beside {ACCEPTED}",
+            where="--keep-first cosine",
+            fix="take the folder of a run with embeddings, or --keep-first lexical",
+        )
+    assert settings.threshold is not None, "the settings see to it"
+    return keep_first_of_similar_meanings(vectors, settings.threshold, Neighbours)
+
+
+def _sure_of(tests: Sequence[RowTest], rows: Sequence[Record]) -> list[str]:
+    """The tags that conditions ask for, if their confidence is known; those whose confidence counts."""
+    known = {tag for row in rows for tag in row.get("confidence", ())}
+    if not known:
+        raise UserError(
+            "No row has a confidence",
+            where="--confidence",
+            fix="`mlx-suite magpie tag` writes it beside the tags",
+        )
+    return list(dict.fromkeys(test.field.name for test in tests if test.field.name in known))
+
+
+def _rejected(rows: Sequence[Record], number: int, dropped: Dropped) -> Record:
+    twin = {} if dropped.twin is None else {"duplicate_of": rows[dropped.twin].get("id", dropped.twin)}
+    return {**rows[number], "rejection": dropped.reason, "stage": STAGE, **twin}
+
+
+def _description(filtered: Filtered, settings: FilterSettings, facts: RunFacts) -> str:
+    content = {"kind": KIND, **filtered.as_dict(), "settings": asdict(settings), "made_by": facts.as_dict()}
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / FILTER_FILE).is_file()

@@ -1,0 +1,121 @@
+"""Tags counted: each dimension alone, categories against difficulties, and how sure the model was of them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlx_suite.curation.report.lengths import Spread, spread_of
+from mlx_suite.curation.report.source import Record, number_in, object_in
+from mlx_suite.curation.tags.full_questions import ANSWER_QUALITIES, CATEGORIES, DIFFICULTIES, INPUT_QUALITIES, SAFETY
+
+UNTAGGED = "no tag"
+SCALES: Mapping[str, tuple[str, ...]] = {
+    "category": tuple(CATEGORIES),
+    "difficulty": tuple(DIFFICULTIES),
+    "input_quality": tuple(INPUT_QUALITIES),
+    "answer_quality": tuple(ANSWER_QUALITIES),
+    "safety": tuple(SAFETY),
+}
+"""The order in which known labels are shown. Others follow, the most frequent first."""
+DIMENSIONS = ("category", "difficulty", "input_quality", "answer_quality", "language", "safety")
+"""In the order in which they are shown; others follow by name."""
+DOUBT = 0.5
+"""A label less probable than all others together is a guess."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confidence:
+    """How probable the chosen labels of one dimension were among all of its labels."""
+
+    dimension: str
+    spread: Spread
+    doubtful: int
+    """Labels below DOUBT."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossTable:
+    """Rows by category and difficulty."""
+
+    categories: tuple[str, ...]
+    difficulties: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    """By category, then by difficulty."""
+
+
+def label_of(row: Record, dimension: str) -> str | None:
+    """A row's label; None where it has none."""
+    label = object_in(row, "tags").get(dimension)
+    return label if isinstance(label, str) and label else None
+
+
+def dimensions_of(datasets: Sequence[Sequence[Record]]) -> tuple[str, ...]:
+    """Those of which any row has a label."""
+    found = {
+        str(name)
+        for rows in datasets
+        for row in rows
+        for name in object_in(row, "tags")
+        if label_of(row, name) is not None
+    }
+    known = tuple(name for name in DIMENSIONS if name in found)
+    return (*known, *sorted(found.difference(known)))
+
+
+def order_of(dimension: str, datasets: Sequence[Sequence[Record]]) -> tuple[str, ...]:
+    """The labels that any row has, in the order in which to show them; UNTAGGED last, where a row has none.
+
+    A scale is shown whole from its lowest used step to its highest, so that a gap is seen.
+    """
+    counts = Counter(label_of(row, dimension) or UNTAGGED for rows in datasets for row in rows)
+    untagged = (UNTAGGED,) if counts.pop(UNTAGGED, 0) else ()
+    scale = SCALES.get(dimension, ())
+    used = [place for place, label in enumerate(scale) if label in counts]
+    if dimension == "category":
+        known = tuple(label for label in scale if label in counts)
+    else:
+        known = scale[used[0] : used[-1] + 1] if used else ()
+    others = sorted(counts.keys() - set(scale), key=lambda label: (-counts[label], label))
+    return (*known, *others, *untagged)
+
+
+def counts_of(rows: Sequence[Record], dimension: str, order: Sequence[str]) -> tuple[int, ...]:
+    """Rows of each label."""
+    counts = Counter(label_of(row, dimension) or UNTAGGED for row in rows)
+    return tuple(counts[label] for label in order)
+
+
+def cross_table(rows: Sequence[Record], categories: Sequence[str], difficulties: Sequence[str]) -> CrossTable:
+    """Rows by category and difficulty."""
+    counts = Counter((label_of(row, "category") or UNTAGGED, label_of(row, "difficulty") or UNTAGGED) for row in rows)
+    return CrossTable(
+        categories=tuple(categories),
+        difficulties=tuple(difficulties),
+        counts=tuple(tuple(counts[category, difficulty] for difficulty in difficulties) for category in categories),
+    )
+
+
+def confidences_of(rows: Sequence[Record], dimensions: Sequence[str]) -> tuple[Confidence, ...]:
+    """Of each dimension whose labels come with one."""
+    found = []
+    for dimension in dimensions:
+        values = _column(rows, "confidence", dimension)
+        spread = spread_of(values)
+        if spread is not None:
+            doubtful = int(np.sum(np.asarray(values) < DOUBT))
+            found.append(Confidence(dimension=dimension, spread=spread, doubtful=doubtful))
+    return tuple(found)
+
+
+def scores_of(rows: Sequence[Record]) -> dict[str, Spread]:
+    """By name, the scores that rows have."""
+    names = {str(name) for row in rows for name in object_in(row, "scores")}
+    spreads = {name: spread_of(_column(rows, "scores", name)) for name in sorted(names)}
+    return {name: spread for name, spread in spreads.items() if spread is not None}
+
+
+def _column(rows: Sequence[Record], field: str, name: str) -> list[float]:
+    values = (number_in(object_in(row, field), name) for row in rows)
+    return [float(value) for value in values if value is not None]

@@ -1,0 +1,98 @@
+"""Rows whose tags are known: a file's, or the microworld's own."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from mlx_suite.curation.collection import Record, read_collection
+from mlx_suite.data.questions import Question, Questions
+from mlx_suite.microworld import make_world
+from mlx_suite.microworld.tagging import QUESTIONS as KNOWN
+from mlx_suite.microworld.tagging import sample_tagged
+from mlx_suite.runtime.errors import UserError, shortened
+from mlx_suite.text.message import ASSISTANT, USER
+
+TRUTHS = ("labels", "tags")
+"""Fields that hold the true labels by the names of their questions; the first that a row has counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """A row and the true labels that are known of it."""
+
+    messages: Sequence[Mapping[str, Any]]
+    truth: Mapping[str, str]
+    """By question, not empty."""
+
+
+def read_labelled(source: str | Path, questions: Questions) -> tuple[Labelled, ...]:
+    """Rows of any dataset that have true labels: in `labels`, in `tags`, or in fields called like the questions.
+
+    Case does not matter. Raises UserError that lists every label that the question does not know, and where no row has
+    any.
+    """
+    problems: list[str] = []
+    found: list[Labelled] = []
+    for number, row in enumerate(read_collection(source).rows, start=1):
+        truth = _truth(row, questions, f"row {number}", problems)
+        if truth:
+            found.append(Labelled(messages=row["messages"], truth=truth))
+    if problems or not found:
+        names = ", ".join(question.name for question in questions.questions)
+        raise UserError(
+            f"{len(problems):,} labels are unknown" if problems else "No row has a true label",
+            where=str(source),
+            fix=f'write {{"messages": […], "labels": {{…}}}} with labels for {names}',
+            details=shortened(problems),
+        )
+    return tuple(found)
+
+
+def microworld_rows(count: int, questions: Questions, seed: int = 0) -> tuple[Labelled, ...]:
+    """`count` held-out rows for each question that the microworld knows the truth of.
+
+    Raises UserError where it knows none, or knows other labels than the question.
+    """
+    world = make_world()
+    known = [question for question in questions.questions if question.name in KNOWN]
+    strange = [f"{each.name}: {label}" for each in known for label in KNOWN[each.name][1] if label not in each.labels]
+    if strange or not known:
+        raise UserError(
+            "The microworld has labels that the questions lack" if strange else "The microworld knows no such question",
+            where="the questions",
+            fix=f"ask {', '.join(KNOWN)} with the microworld's labels, or give a file of labelled rows",
+            details=shortened(strange),
+        )
+    rows: list[Labelled] = []
+    for question in known:
+        rng = Random(f"labelled {question.name} {seed}")
+        for _ in range(count):
+            tagged = sample_tagged(rng, world, question.name, heldout=True)
+            messages = [{"role": USER, "content": tagged.instruction}]
+            if tagged.answer is not None:
+                messages.append({"role": ASSISTANT, "content": tagged.answer})
+            rows.append(Labelled(messages=messages, truth={question.name: tagged.labels[question.name]}))
+    return tuple(rows)
+
+
+def _truth(row: Record, questions: Questions, place: str, problems: list[str]) -> dict[str, str]:
+    given = next((row[name] for name in TRUTHS if isinstance(row.get(name), Mapping)), row)
+    found = {}
+    for question in questions.questions:
+        value = given.get(question.name)
+        if value is None:
+            continue
+        label = {known.casefold(): known for known in question.labels}.get(str(value).strip().casefold())
+        if label is None:
+            problems.append(f"{place}: {question.name} is {value!r}{_hint(str(value), question)}")
+        else:
+            found[question.name] = label
+    return found
+
+
+def _hint(value: str, question: Question) -> str:
+    near = difflib.get_close_matches(value, question.labels, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f", none of {', '.join(question.labels)}"

@@ -1,0 +1,1 @@
+"""Pack tokenized examples into rows, and rows into batches."""

@@ -1,0 +1,224 @@
+"""How a conversation is written for a model: in its own chat template, or in one of three plain text styles.
+
+    chat      the model's chat template
+    alpaca    ### Instruction: … ### Input: … ### Response: …   (Stanford Alpaca; Raschka, Build a Large Language Model,
+              chapter 7)
+    phi3      <|user|> … <|assistant|> …                        (the same chapter's second style)
+    plain     the answer right behind the prompt
+
+A text style is a chat template too. It is saved beside what was trained in it, so whatever uses the model asks it the
+way it was trained.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from mlx_suite.data.read.conversation import TOOL
+from mlx_suite.data.read.formats import fold_tools
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.text import ChatTemplate, EncodedChat, Message, TemplateRefusal, Tokenizer, fold_system
+from mlx_suite.text.chat import chat_pieces
+from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
+from mlx_suite.text.pieces import Piece
+
+CHAT = "chat"
+PREAMBLE = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+"""What stands before an instruction in Alpaca's style. A system text takes its place."""
+BLANK_LINE = "\n\n"
+
+_SYSTEM, _QUESTION, _ANSWER = Message(SYSTEM, "Be brief."), Message(USER, "Hi"), Message(ASSISTANT, "Hello")
+
+
+_PROGRAM = """\
+{%- for message in messages %}
+{%- if message['role'] not in headers %}{{- raise_exception('no role ' + message['role']) }}{% endif %}
+{%- if not loop.first %}{{- between[message['role']] }}
+{%- elif opening and message['role'] != 'system' %}{{- opening + between[message['role']] }}{% endif %}
+{{- headers[message['role']] + CONTENT }}
+{%- if message['role'] == 'assistant' %}{{- stop }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- between['assistant'] + headers['assistant'] }}{% endif %}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextStyle:
+    """Plain text around the turns."""
+
+    headers: Mapping[str, str]
+    """By role, what stands in front of a content."""
+    before_answer: str = BLANK_LINE
+    """Between a question and the header of its answer; other turns have a blank line between them."""
+    opening: str = ""
+    """Stands first where there is no system text."""
+    context: str = BLANK_LINE
+    """Between the first question and its context."""
+    trims: bool = True
+    """Whether whitespace around contents is taken away, as most chat templates do."""
+
+    def template(self, name: str, bos: str, stop: str) -> ChatTemplate:
+        """The style as a program that needs nothing else: `bos` in front, `stop` behind each answer."""
+        texts = {
+            "headers": self.headers,
+            "between": dict.fromkeys(self.headers, BLANK_LINE) | {ASSISTANT: self.before_answer},
+            "opening": self.opening,
+            "stop": stop,
+        }
+        lines = [f"{{%- set {key} = {json.dumps(value, ensure_ascii=False)} %}}" for key, value in texts.items()]
+        program = _PROGRAM.replace("CONTENT", "message['content'] | trim" if self.trims else "message['content']")
+        begin = [f"{{{{- {json.dumps(bos)} }}}}"] if bos else []
+        return ChatTemplate(source="\n".join([*lines, *begin, program]), special_tokens={}, origin=f"style {name}")
+
+
+TEXT_STYLES: Mapping[str, TextStyle] = {
+    "alpaca": TextStyle(
+        headers={SYSTEM: "", USER: "### Instruction:\n", ASSISTANT: "### Response:\n"},
+        opening=PREAMBLE,
+        context="\n\n### Input:\n",
+    ),
+    "phi3": TextStyle(headers={SYSTEM: "<|system|>\n", USER: "<|user|>\n", ASSISTANT: "<|assistant|>\n"}),
+    # A completion's first space belongs to it: nothing is trimmed.
+    "plain": TextStyle(headers={SYSTEM: "", USER: "", ASSISTANT: ""}, before_answer="", trims=False),
+}
+STYLES = (CHAT, *TEXT_STYLES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """One style for one model. What the template makes of each role is found out once."""
+
+    style: str
+    """One of STYLES."""
+    tokenizer: Tokenizer
+    template: ChatTemplate | None = None
+    """The model's own, for `chat`; a model of plain text has none."""
+
+    def write(self, messages: Sequence[Message], context: str = "") -> tuple[list[Message], EncodedChat]:
+        """The turns as they are written, and their tokens; owners are numbers of these turns.
+
+        Turns without a role of their own are folded into others first. Raises UserError when the template refuses the
+        conversation or leaves a turn out.
+        """
+        turns = self._folded(self._with_context(messages, context))
+        pieces = self._pieces(turns)
+        _check_whole(pieces, turns, self.program)
+        return turns, self._encoded(pieces)
+
+    def ask(self, messages: Sequence[Message], context: str = "") -> list[int]:
+        """Ids up to where the answer begins."""
+        turns = self._folded(self._with_context(messages, context))
+        return self._encoded(self._pieces(turns, add_generation_prompt=True)).ids
+
+    @cached_property
+    def program(self) -> ChatTemplate:
+        """The template that writes this style."""
+        if self.style == CHAT and self.template is not None:
+            return self.template
+        name = "plain" if self.style == CHAT else self.style
+        bos = self.tokenizer.token_of(self.tokenizer.bos_id) if self.tokenizer.bos_id is not None else None
+        return TEXT_STYLES[name].template(name, bos if bos and self.tokenizer.adds_bos else "", self.stop_token)
+
+    @cached_property
+    def stop_id(self) -> int:
+        """The token that ends an answer or a text where the template writes none: EOS, if the model stops at it."""
+        known = self.tokenizer.stop_ids
+        name = self.tokenizer.settings.roles.get("eos_token")
+        eos = None if name is None else self.tokenizer.id_of(name)
+        if eos is not None and (eos in known or not known):
+            return eos
+        if known:
+            return min(known)
+        raise UserError(
+            "This tokenizer names no token that ends an answer: a model could not learn to stop",
+            where=self.tokenizer.origin,
+            fix='set "eos_token" in tokenizer_config.json',
+        )
+
+    @cached_property
+    def stop_token(self) -> str:
+        """The stop token by name."""
+        marks = self.tokenizer.backend.marks
+        named = next((name for name, mark in marks.items() if mark.id == self.stop_id), None)
+        if named is None:
+            raise UserError(
+                f"Token {self.stop_id} ends an answer, but is no special token: it could stand in any text",
+                where=self.tokenizer.origin,
+                fix='let "eos_token" in tokenizer_config.json name a special token',
+            )
+        return named
+
+    @cached_property
+    def stops(self) -> frozenset[int]:
+        """Tokens that can end an answer: the model's stop tokens, and what the template itself writes behind one."""
+        known = self.tokenizer.stop_ids | {self.stop_id}
+        try:
+            chat = self._encoded(chat_pieces(self.tokenizer, self.program, [_QUESTION, _ANSWER]))
+        except TemplateRefusal:
+            return known
+        end = max((place for place, owner in enumerate(chat.owner) if owner == 1), default=len(chat.ids)) + 1
+        behind = [index for index in chat.ids[end:] if index in self.tokenizer.special_ids]
+        return known | set(behind[:1])
+
+    @cached_property
+    def _takes_system(self) -> bool:
+        return self._shows([_SYSTEM, _QUESTION, _ANSWER], SYSTEM)
+
+    @cached_property
+    def _takes_tools(self) -> bool:
+        return self._shows([_QUESTION, _ANSWER, Message(TOOL, "42"), _ANSWER], TOOL)
+
+    def _shows(self, messages: Sequence[Message], role: str) -> bool:
+        """Whether the template writes the turn of this role. Some refuse it, some write it in a prompt only (Mistral's
+        system text), some pass over it."""
+        try:
+            pieces = chat_pieces(self.tokenizer, self.program, messages)
+        except UserError:
+            return False
+        written = {piece.owner for piece in pieces if piece.text}
+        return all(owner in written for owner, message in enumerate(messages) if message.role == role)
+
+    def _folded(self, messages: Sequence[Message]) -> list[Message]:
+        roles = {message.role for message in messages}
+        if TOOL in roles and not self._takes_tools:
+            messages = fold_tools(messages)
+        if SYSTEM in roles and not self._takes_system:
+            messages = fold_system(messages)
+        return list(messages)
+
+    def _pieces(self, turns: Sequence[Message], *, add_generation_prompt: bool = False) -> list[Piece]:
+        pieces = chat_pieces(self.tokenizer, self.program, turns, add_generation_prompt=add_generation_prompt)
+        if self.style == CHAT:
+            return pieces
+        # A model is asked with what stands before its answer, so no token may reach into it.
+        answers = {number for number, turn in enumerate(turns) if turn.role == ASSISTANT}
+        return [replace(piece, apart=piece.owner in answers) for piece in pieces]
+
+    def _with_context(self, messages: Sequence[Message], context: str) -> list[Message]:
+        """With the context behind the first question."""
+        turns = list(messages)
+        first = next((place for place, message in enumerate(turns) if message.role == USER), None)
+        if context and first is not None:
+            between = BLANK_LINE if self.style == CHAT else TEXT_STYLES[self.style].context
+            turns[first] = replace(turns[first], content=f"{turns[first].content}{between}{context}")
+        return turns
+
+    def _encoded(self, pieces: Sequence[Piece]) -> EncodedChat:
+        return self.tokenizer.with_one_bos(self.tokenizer.encode_pieces(pieces))
+
+
+def _check_whole(pieces: Sequence[Piece], turns: Sequence[Message], template: ChatTemplate) -> None:
+    """Raise UserError if a turn that says something is not in the rendered text."""
+    written = {piece.owner for piece in pieces if piece.text}
+    lost = [
+        f"{number} ({turn.role})"
+        for number, turn in enumerate(turns, start=1)
+        if number - 1 not in written and turn.content.strip()
+    ]
+    if lost:
+        raise UserError(
+            f"the chat template leaves out turn {', '.join(lost)}",
+            template.origin,
+            "use a template that knows this role, or another style",
+        )

@@ -1,0 +1,244 @@
+"""A list of turns as messages: OpenAI's and ShareGPT's spelling, tools, and what makes a conversation one to learn.
+
+A tool call becomes readable text of the assistant, one line of JSON for each call; the definitions of tools become
+the end of the system text; a tool's result keeps the role `tool`, for templates that know it (`formats.fold_tools`
+is for the others).
+"""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_suite.data.read.faults import Faults, answer_text, optional_text, required_text
+from mlx_suite.data.read.record import described
+from mlx_suite.text import Message
+from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
+
+TOOL = "tool"
+OPENAI_ROLES = {
+    "system": SYSTEM,
+    "developer": SYSTEM,
+    "user": USER,
+    "assistant": ASSISTANT,
+    "tool": TOOL,
+    "function": TOOL,
+}
+SHAREGPT_ROLES = {
+    "human": USER,
+    "gpt": ASSISTANT,
+    **OPENAI_ROLES,
+    "chatgpt": ASSISTANT,
+    "bing": ASSISTANT,
+    "bard": ASSISTANT,
+    "model": ASSISTANT,
+    "function_call": ASSISTANT,
+    "observation": TOOL,
+    "function_response": TOOL,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spelling:
+    """How a format writes turns."""
+
+    role_keys: tuple[str, ...] = ("role",)
+    text_keys: tuple[str, ...] = ("content",)
+    roles: Mapping[str, str]
+    """From the format's names to ours."""
+    alternating: bool = False
+    """Whether two turns of one side in a row are a defect. In ShareGPT they mean that a turn between is lost."""
+
+
+Numbered = list[tuple[int, Message]]
+"""Messages with the number of their turn in the file, from 1."""
+
+
+def read_turns(value: Any, label: str, spelling: Spelling, faults: Faults, tools: Any = None) -> tuple[Message, ...]:
+    """The messages of a list of turns, or of the JSON text of one; whatever is wrong goes to `faults`."""
+    turns = _list(value, label, faults)
+    if turns is None:
+        return ()
+    known: Numbered = []
+    all_known = True
+    for number, turn in enumerate(turns, start=1):
+        message = _message(turn, f"turn {number}", spelling, faults)
+        if message is None:
+            all_known = False
+        elif message.role != SYSTEM or message.content.strip():
+            known.append((number, message))
+    # What hangs on the order of roles can be said only if all of them are known.
+    if all_known:
+        _check_order(known, spelling, faults)
+    messages = tuple(message for _, message in known)
+    return _with_tools(messages, tools, faults) if tools else messages
+
+
+def _list(value: Any, label: str, faults: Faults) -> list[Any] | None:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            faults.append(f"{label} is text, but not JSON ({error}); expected a list of turns")
+            return None
+    if not isinstance(value, list):
+        faults.append(f"{label} is {described(value)}; expected a list of turns")
+        return None
+    if not value:
+        faults.append(f"{label} is empty; expected a list of turns")
+        return None
+    return value
+
+
+def _message(turn: Any, label: str, spelling: Spelling, faults: Faults) -> Message | None:
+    """One turn; None if it cannot be told who speaks."""
+    if not isinstance(turn, dict):
+        faults.append(f"{label} is {described(turn)}; expected {_shape(spelling)}")
+        return None
+    role_key = _present(turn, spelling.role_keys)
+    if role_key is None:
+        found = ", ".join(map(_json_text, turn)) or "nothing"
+        faults.append(f"{label} does not say who speaks; expected {_shape(spelling)}, found {found}")
+        return None
+    said = turn[role_key]
+    role = spelling.roles.get(said.lower() if spelling.alternating else said) if isinstance(said, str) else None
+    if role is None:
+        faults.append(f'{label}: unknown "{role_key}" {_shown(said)}; {_nearest(said, spelling)}')
+        return None
+    return Message(role, _content(turn, role, label, spelling, faults), _trained(turn, label, faults))
+
+
+def _shape(spelling: Spelling) -> str:
+    return f'{{"{spelling.role_keys[0]}": …, "{spelling.text_keys[0]}": …}}'
+
+
+def _present(turn: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    return next((key for key in keys if turn.get(key) is not None), None)
+
+
+def _shown(value: Any) -> str:
+    return repr(value[:40]) if isinstance(value, str) else described(value)
+
+
+def _nearest(said: Any, spelling: Spelling) -> str:
+    near = difflib.get_close_matches(str(said).lower(), spelling.roles, n=1)
+    return f"did you mean {near[0]}?" if near else f"expected {_common_roles(spelling)}"
+
+
+def _common_roles(spelling: Spelling) -> str:
+    return "human, gpt, system or tool" if "human" in spelling.roles else "system, user, assistant or tool"
+
+
+def _content(turn: Mapping[str, Any], role: str, label: str, spelling: Spelling, faults: Faults) -> str:
+    key = _present(turn, spelling.text_keys)
+    value = turn[key] if key else None
+    label = f'{label}, "{key or spelling.text_keys[0]}"'
+    if isinstance(value, list):
+        value = _joined_parts(value, label, faults)
+        if value is None:
+            return ""
+    if role == SYSTEM and isinstance(value, str) and not value.strip():
+        return ""
+    calls = _calls(turn) if role == ASSISTANT else ()
+    if calls:
+        before = optional_text(value, label, faults)
+        return required_text("\n".join([*([before] if before else []), *map(_call_text, calls)]), label, faults)
+    content = answer_text(value, label, faults) if role == ASSISTANT else required_text(value, label, faults)
+    name = turn.get("name")
+    return f"{name}: {content}" if role == TOOL and content and isinstance(name, str) and name else content
+
+
+def _joined_parts(parts: list[Any], label: str, faults: Faults) -> str | None:
+    """The text of `[{"type": "text", "text": …}, …]`; None for parts of another kind."""
+    texts = []
+    for part in parts:
+        text = part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else None
+        if not isinstance(text, str):
+            kind = part.get("type") if isinstance(part, dict) else None
+            found = f"a part of type {kind}" if isinstance(kind, str) and kind != "text" else "a part without text"
+            faults.append(f'{label} holds {found}; expected text, or parts {{"type": "text", "text": …}}')
+            return None
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _calls(turn: Mapping[str, Any]) -> Sequence[Any]:
+    """Tool calls as OpenAI writes them, or the single call of its older spelling."""
+    calls = turn.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        return calls
+    call = turn.get("function_call")
+    return (call,) if isinstance(call, dict) else ()
+
+
+def _call_text(call: Any) -> str:
+    """`{"name": "weather", "arguments": {"city": "Rome"}}`, without ids."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        function = call
+    if not isinstance(function, dict):
+        return _json_text(function)
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError):
+            pass  # Some models write arguments that are no JSON; as text they can still be read.
+    return _json_text({"name": function.get("name"), "arguments": arguments})
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _trained(turn: Mapping[str, Any], label: str, faults: Faults) -> bool:
+    """False for `"weight": 0` (OpenAI) and `"train": false`."""
+    trained = True
+    for key in ("weight", "train"):
+        value = turn.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, int | float) or value not in (0, 1):
+            faults.append(f'{label}, "{key}" is {_shown(value)}; expected 0 or 1')
+        trained = trained and bool(value)
+    return trained
+
+
+def _check_order(turns: Numbered, spelling: Spelling, faults: Faults) -> None:
+    """Faults for conversations from which nothing can be learned, or in which something is lost."""
+    for place, (number, message) in enumerate(turns):
+        if message.role == SYSTEM and place > 0:
+            faults.append(f"turn {number}: the system text is not first; expected it before all other turns")
+    if spelling.alternating:
+        for (number, message), (following, other) in zip(turns, turns[1:], strict=False):
+            if message.role == other.role and message.role in (USER, ASSISTANT):
+                faults.append(f"turns {number} and {following} are both of the {message.role}; expected them in turn")
+    roles = [message.role for _, message in turns]
+    if ASSISTANT not in roles:
+        faults.append("no turn of the assistant; expected an answer to learn")
+    elif roles == [ASSISTANT]:
+        faults.append("nothing before the answer; expected a question")
+    elif roles[-1] == USER:
+        faults.append("ends with a question that nobody answers; expected an answer at the end")
+    elif roles[-1] == TOOL:
+        faults.append("ends with the result of a tool; expected an answer at the end")
+
+
+def _with_tools(messages: tuple[Message, ...], tools: Any, faults: Faults) -> tuple[Message, ...]:
+    """With the tools that may be called at the end of the system text: one line of JSON for each."""
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except (ValueError, RecursionError):
+            tools = None
+    if not isinstance(tools, list):
+        faults.append('"tools" is not a list; expected the definitions of tools')
+        return messages
+    if not tools:
+        return messages
+    lines = required_text("\n".join(["Tools:", *map(_json_text, tools)]), '"tools"', faults)
+    if messages and messages[0].role == SYSTEM:
+        first, *rest = messages
+        return (Message(SYSTEM, f"{first.content}\n\n{lines}", first.trained), *rest)
+    return (Message(SYSTEM, lines), *messages)

@@ -1,0 +1,220 @@
+"""The shapes in which examples are written: OpenAI messages, ShareGPT, Alpaca, prompt and completion, plain text.
+
+    messages     {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
+    sharegpt     {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}
+    alpaca       {"instruction": "…", "input": "…", "output": "…"}
+    completion   {"prompt": "…", "completion": "…"}
+    text         {"text": "…"}
+
+A format reads a row as an `Example`, or says everything that is wrong with the row. Other keys are ignored. Empty
+optional texts (a system text, Alpaca's input) count as missing.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_suite.data.example import Example
+from mlx_suite.data.read.conversation import OPENAI_ROLES, SHAREGPT_ROLES, TOOL, Spelling, read_turns
+from mlx_suite.data.read.faults import Faults, answer_text, optional_text, required_text
+from mlx_suite.data.read.problems import Problem
+from mlx_suite.data.read.records import Record
+from mlx_suite.text import Message
+from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
+
+Fields = Mapping[str, Any]
+
+SYSTEMS = ("system", "system_prompt")
+QUESTIONS = ("prompt", "question", "query", "input")
+ANSWERS = ("completion", "response", "answer", "output")
+CONTEXTS = ("input", "context")
+OUTPUTS = ("output", "response")
+CONVERSATIONS = ("conversations", "conversation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One shape of a row."""
+
+    name: str
+    shape: str
+    """What a row looks like, for error messages."""
+    fits: Callable[[Fields], bool]
+    """Whether a row has the keys; whether their values make sense is for `read` to say."""
+    read: Callable[[Fields, Faults], Example]
+    """The example of a row that fits. It is to be used only if no fault was added."""
+
+
+def read_example(record: Record, format: Format) -> Example | tuple[Problem, ...]:
+    """The example in a record, or everything that is wrong with it."""
+    fields = _fields(record.value)
+    if not format.fits(fields):
+        found = "plain text" if isinstance(record.value, str) else _keys(fields)
+        return (Problem(record.place, f"expected {format.name}, {format.shape}; found {found}"),)
+    faults: Faults = []
+    example = format.read(fields, faults)
+    if faults:
+        return tuple(Problem(record.place, fault) for fault in faults)
+    return Example(messages=example.messages, context=example.context, text=example.text, place=record.place)
+
+
+def detect(records: Iterable[Record | Problem]) -> Format | None:
+    """The format of most rows of a file; None if no row has the keys of any.
+
+    A row counts for the first format it fits, in the order of FORMATS: a dataset that keeps the prompt beside its
+    messages holds messages.
+    """
+    counts: Counter[str] = Counter()
+    for record in records:
+        if isinstance(record, Record):
+            fields = _fields(record.value)
+            fitting = next((name for name, format in FORMATS.items() if format.fits(fields)), None)
+            if fitting:
+                counts[fitting] += 1
+    best = max(FORMATS, key=lambda name: counts[name])
+    return FORMATS[best] if counts[best] else None
+
+
+def unknown_format(records: Iterable[Record | Problem]) -> str:
+    """What to say of a file in which no row has the keys of a format."""
+    first = next((record for record in records if isinstance(record, Record)), None)
+    found = "no rows" if first is None else _keys(_fields(first.value))
+    shapes = "; ".join(f"{format.name} {format.shape}" for format in FORMATS.values())
+    return f"no known format: found {found}; expected one of {shapes}"
+
+
+def fold_tools(messages: Sequence[Message]) -> list[Message]:
+    """The same conversation with tool turns as user turns, marked `[tool]`.
+
+    For templates that know no role for tools. What comes from the user's side without an answer in between becomes one
+    turn, so that user and assistant still alternate.
+    """
+    folded: list[Message] = []
+    after_tool = False
+    for message in messages:
+        is_tool = message.role == TOOL
+        if is_tool:
+            message = Message(USER, f"[tool] {message.content}", message.trained)
+        if folded and folded[-1].role == message.role == USER and (is_tool or after_tool):
+            before = folded.pop()
+            content = f"{before.content}\n\n{message.content}"
+            message = Message(USER, content, before.trained and message.trained)
+        folded.append(message)
+        after_tool = is_tool
+    return folded
+
+
+def _fields(value: dict[str, Any] | str) -> Fields:
+    """A whole file of plain text is a row with a text."""
+    return {"text": value} if isinstance(value, str) else value
+
+
+def _keys(fields: Fields) -> str:
+    names = [json.dumps(name, ensure_ascii=False) for name, value in fields.items() if value is not None]
+    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    return f"the keys {shown}" if names else "no keys"
+
+
+def _first(fields: Fields, names: Sequence[str]) -> str | None:
+    """The first of these keys that the row has with a value; else the first it has at all, with null."""
+    there = next((name for name in names if fields.get(name) is not None), None)
+    return there or next((name for name in names if name in fields), None)
+
+
+def _system(fields: Fields, faults: Faults) -> tuple[Message, ...]:
+    name = _first(fields, SYSTEMS)
+    text = optional_text(fields.get(name), f'"{name}"', faults) if name else ""
+    return (Message(SYSTEM, text),) if text else ()
+
+
+def _has_conversation(fields: Fields, names: Sequence[str]) -> bool:
+    # Tables hold conversations as JSON in a cell.
+    return any(isinstance(fields.get(name), list | str) for name in names)
+
+
+def _read_messages(fields: Fields, faults: Faults) -> Example:
+    return _conversation(fields, "messages", Spelling(roles=OPENAI_ROLES), faults)
+
+
+def _read_sharegpt(fields: Fields, faults: Faults) -> Example:
+    name = _first(fields, CONVERSATIONS) or CONVERSATIONS[0]
+    spelling = Spelling(
+        role_keys=("from", "role"), text_keys=("value", "content"), roles=SHAREGPT_ROLES, alternating=True
+    )
+    return _conversation(fields, name, spelling, faults)
+
+
+def _conversation(fields: Fields, name: str, spelling: Spelling, faults: Faults) -> Example:
+    system = _system(fields, faults)
+    messages = read_turns(fields[name], f'"{name}"', spelling, faults, tools=fields.get("tools"))
+    if messages and messages[0].role == SYSTEM and system:
+        if system[0].content not in messages[0].content:
+            faults.append('two system texts, one in "system" and one in the first turn; expected one')
+        system = ()
+    return Example(messages=(*system, *messages))
+
+
+def _read_alpaca(fields: Fields, faults: Faults) -> Example:
+    system = _system(fields, faults)
+    question = required_text(fields["instruction"], '"instruction"', faults)
+    context_key = _first(fields, CONTEXTS)
+    context = optional_text(fields.get(context_key), f'"{context_key}"', faults) if context_key else ""
+    output_key = _first(fields, OUTPUTS) or OUTPUTS[0]
+    answer = answer_text(fields.get(output_key), f'"{output_key}"', faults)
+    if fields.get("history"):
+        faults.append('"history" is not read; write a conversation of several turns as messages')
+    return Example(messages=(*system, Message(USER, question), Message(ASSISTANT, answer)), context=context)
+
+
+def _read_completion(fields: Fields, faults: Faults) -> Example:
+    question_key = _first(fields, QUESTIONS) or QUESTIONS[0]
+    answer_key = _first(fields, ANSWERS) or ANSWERS[0]
+    system = _system(fields, faults)
+    question = required_text(fields[question_key], f'"{question_key}"', faults)
+    answer = answer_text(fields[answer_key], f'"{answer_key}"', faults)
+    context = fields.get("context")
+    return Example(
+        messages=(*system, Message(USER, question), Message(ASSISTANT, answer)),
+        context=context if isinstance(context, str) else "",
+    )
+
+
+def _read_text(fields: Fields, faults: Faults) -> Example:
+    return Example(text=required_text(fields["text"], '"text"', faults))
+
+
+def _has(fields: Fields, *names: Sequence[str]) -> bool:
+    return all(_first(fields, choice) is not None for choice in names)
+
+
+_FORMATS = (
+    Format(
+        name="messages",
+        shape='{"messages": [{"role": …, "content": …}, …]}',
+        fits=lambda fields: _has_conversation(fields, ("messages",)),
+        read=_read_messages,
+    ),
+    Format(
+        name="sharegpt",
+        shape='{"conversations": [{"from": …, "value": …}, …]}',
+        fits=lambda fields: _has_conversation(fields, CONVERSATIONS),
+        read=_read_sharegpt,
+    ),
+    Format(
+        name="alpaca",
+        shape='{"instruction": …, "input": …, "output": …}',
+        fits=lambda fields: _has(fields, ("instruction",), OUTPUTS),
+        read=_read_alpaca,
+    ),
+    Format(
+        name="completion",
+        shape='{"prompt": …, "completion": …}',
+        fits=lambda fields: _has(fields, QUESTIONS, ANSWERS),
+        read=_read_completion,
+    ),
+    Format(name="text", shape='{"text": …}', fits=lambda fields: "text" in fields, read=_read_text),
+)
+FORMATS = {format.name: format for format in _FORMATS}
+"""By name, those that say most about a row first."""

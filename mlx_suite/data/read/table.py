@@ -1,0 +1,92 @@
+"""Rows of a table as records: CSV and TSV, of text alone, and Parquet, which can hold lists and objects."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlx_suite.data.read.lines import decoded_lines
+from mlx_suite.data.read.problems import Problem
+from mlx_suite.data.read.record import Found, Record, record_of
+from mlx_suite.runtime.errors import UserError
+
+LONGEST_CELL = 2**31 - 1
+"""Characters; Python's own limit of 131,072 is too short for a conversation with pasted files."""
+PARQUET_EXTRA = "pip install 'mlx-suite[parquet]'"
+
+
+def read_csv(path: Path, name: str, delimiter: str = "") -> Found:
+    """Rows under a header; a cell may go over several lines. Without a delimiter: commas, or Excel's semicolons."""
+    csv.field_size_limit(LONGEST_CELL)
+    undecodable: list[Problem] = []
+    lines = _table_lines(path, name, undecodable)
+    first = next(lines, "")
+    delimiter = delimiter or (";" if ";" in first and "," not in first else ",")
+    rows = csv.reader(_behind(first, lines), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    line = 1
+    while True:
+        place = f"{name}:{line}"
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            unclosed = "unexpected end of data" in str(error)
+            yield Problem(place, "a quote in this row is never closed" if unclosed else f"not a row: {error}")
+            row = []
+        line = rows.line_num + 1
+        if undecodable:
+            yield from undecodable
+            undecodable.clear()
+            if not header:
+                return
+        elif row is None:
+            return
+        elif not row:
+            continue
+        elif not header:
+            header = row
+            repeated = [column for column, count in Counter(header).items() if count > 1]
+            if repeated:
+                yield Problem(place, f"the header names {repeated[0]!r} more than once")
+                return
+        elif len(row) != len(header):
+            yield Problem(place, f"{len(row)} cells; expected {len(header)}, as in the header ({', '.join(header)})")
+        else:
+            yield Record(place, dict(zip(header, row, strict=True)))
+
+
+def _table_lines(path: Path, name: str, undecodable: list[Problem]) -> Iterator[str]:
+    """Lines for the reader of tables, which takes nothing but text: a line that is none is set aside and left empty."""
+    for _, line in decoded_lines(path, name):
+        if isinstance(line, Problem):
+            undecodable.append(line)
+            yield "\n"
+        else:
+            yield line
+
+
+def _behind(first: str, rest: Iterator[str]) -> Iterator[str]:
+    if first:
+        yield first
+    yield from rest
+
+
+def read_parquet(path: Path, name: str) -> Found:
+    """Rows, counted from 1, a group at a time."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError("Reading Parquet needs pyarrow", where=str(path), fix=PARQUET_EXTRA) from error
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=4096):
+                for value in batch.to_pylist():
+                    number += 1
+                    yield record_of(value, f"{name}#{number}")
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        reason = str(error).splitlines()[0]
+        yield Problem(name, f"not a Parquet file that can be read ({reason}); nothing behind row {number} is read")

@@ -1,0 +1,165 @@
+"""The models this machine already has: those shipped with mlx-suite and those in the hub cache.
+
+Nothing here talks to the network. The hub cache is the one every Hugging Face tool shares, so a
+model pulled by mlx-lm or transformers is found as well.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from huggingface_hub import constants, get_cached_repo_tree, scan_cache_dir
+from huggingface_hub.errors import CachedRepoTreeNotFoundError, CacheNotFound, HFValidationError
+
+import mlx_suite
+from mlx_suite.checkpoints.config_file import model_type_of
+from mlx_suite.checkpoints.safetensors_header import shard_names, weight_files
+from mlx_suite.runtime.errors import UserError
+
+DATA_PACKAGE = "mlx_suite_models"
+WEIGHT_SUFFIX = ".safetensors"
+TEXT_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
+"""What a checkpoint needs beside its weights. Never code: nothing pulled from the hub is executed.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedModel:
+    """A checkpoint that came with mlx-suite."""
+
+    name: str
+    path: Path
+    size_bytes: int
+    model_type: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedModel:
+    """One revision of a hub repository in the local cache."""
+
+    repo: str
+    revision: str
+    """The branch or tag it was pulled under; the commit where there is none."""
+    commit: str
+    path: Path
+    size_bytes: int
+    """On disk, half-fetched files included. Revisions of one repository share equal files."""
+    model_type: str | None
+    """From `config.json`; None when the repository holds no such file."""
+    complete: bool
+    """Whether all its files are there; an interrupted pull leaves False."""
+
+
+def shipped_models() -> list[ShippedModel]:
+    """Return the shipped checkpoints, sorted by name."""
+    models: dict[str, ShippedModel] = {}
+    for root in shipped_roots():
+        for config in root.glob("*/config.json"):
+            folder = config.parent
+            sizes = (path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            found = ShippedModel(
+                name=folder.name,
+                path=folder,
+                size_bytes=sum(sizes),
+                model_type=model_type_of(folder),
+            )
+            models.setdefault(folder.name, found)
+    return [models[name] for name in sorted(models)]
+
+
+def shipped_roots() -> list[Path]:
+    """Return the folders of shipped checkpoints: the data package's, then a source checkout's."""
+    roots: list[Path] = []
+    try:
+        roots += [Path(str(child)).parent for child in resources.files(DATA_PACKAGE).iterdir()]
+    except (ModuleNotFoundError, FileNotFoundError):
+        pass  # a source checkout without the data package
+    roots += [Path(folder).parent / "models" for folder in mlx_suite.__path__]
+    return [root for root in dict.fromkeys(roots) if root.is_dir()]
+
+
+def cached_models() -> list[CachedModel]:
+    """Return every model revision in the hub cache, sorted by repository and revision."""
+    try:
+        cache = scan_cache_dir(constants.HF_HUB_CACHE)
+    except CacheNotFound:
+        return []
+    models = []
+    for repo in cache.repos:
+        if repo.repo_type != "model":
+            continue
+        partial = sum(path.stat().st_size for path in repo.repo_path.glob("blobs/*.incomplete"))
+        for revision in repo.revisions:
+            complete = is_complete(repo.repo_id, revision.snapshot_path)
+            models.append(
+                CachedModel(
+                    repo=repo.repo_id,
+                    revision=_best_ref(revision.refs) or revision.commit_hash,
+                    commit=revision.commit_hash,
+                    path=revision.snapshot_path,
+                    size_bytes=revision.size_on_disk + (0 if complete else partial),
+                    model_type=model_type_of(revision.snapshot_path),
+                    complete=complete,
+                )
+            )
+    return sorted(models, key=lambda model: (model.repo.lower(), model.revision))
+
+
+def find_snapshot(repo: str, revision: str | None = None) -> Path | None:
+    """Return the cached folder of `repo` at a branch, tag or full commit; None without one."""
+    storage = storage_folder(repo)
+    revision = revision or constants.DEFAULT_REVISION
+    reference = storage / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    snapshot = storage / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
+
+
+def storage_folder(repo: str) -> Path:
+    """Return where the hub cache keeps `repo`; the folder need not exist."""
+    return Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repo.replace('/', '--')}"
+
+
+def is_complete(repo: str, snapshot: Path) -> bool:
+    """Whether a snapshot holds every file of its checkpoint.
+
+    Its weights as the index names them and, where the hub client kept the repository's listing,
+    every small file.
+    """
+    if not (snapshot / "config.json").is_file():
+        return False
+    try:
+        weight_files(snapshot)
+        names = [file.path for file in get_cached_repo_tree(repo, revision=snapshot.name)]
+        return all((snapshot / name).is_file() for name in wanted_files(names, shard_names(snapshot)))
+    except (CachedRepoTreeNotFoundError, HFValidationError):
+        return True  # pulled by a client that kept no listing
+    except UserError:
+        return False
+
+
+def wanted_files(names: Iterable[str], shards: Iterable[str] = ()) -> list[str]:
+    """Return those of a repository's files that make up its checkpoint, sorted.
+
+    `shards` are the weight files that the checkpoint's index names; without an index,
+    `model*.safetensors` or else every `.safetensors`, so that a second copy
+    (`consolidated.safetensors`) is not fetched. Only the top folder counts: subfolders repeat the
+    weights in other formats.
+    """
+    top = [name for name in names if "/" not in name and not name.startswith(".")]
+    weights = [name for name in top if name.endswith(WEIGHT_SUFFIX)]
+    weights = list(shards) or [name for name in weights if name.startswith("model")] or weights
+    return sorted(weights + text_files(top))
+
+
+def text_files(names: Iterable[str]) -> list[str]:
+    """Return what a checkpoint needs beside its weights: settings, tokenizer, chat template."""
+    return sorted(
+        name for name in names if name.endswith(TEXT_SUFFIXES) and "/" not in name and not name.startswith(".")
+    )
+
+
+def _best_ref(refs: Iterable[str]) -> str | None:
+    names = sorted(refs)
+    return constants.DEFAULT_REVISION if constants.DEFAULT_REVISION in names else next(iter(names), None)

@@ -1,0 +1,269 @@
+"""From what a user types to a folder on this machine.
+
+`tiny-llama3` is a shipped checkpoint, `path/to/folder` a folder, `owner/repo` or
+`owner/repo@revision` a repository of the hub, taken from the cache that all Hugging Face tools
+share or else fetched into it.
+"""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from glob import escape
+from pathlib import Path
+from typing import Any, cast
+
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined, unused-ignore]
+
+from mlx_suite.checkpoints.safetensors_header import shard_names
+from mlx_suite.checkpoints.trained_run import model_folder
+from mlx_suite.hub.download import fetch_weights
+from mlx_suite.hub.errors import TransportError, hub_errors
+from mlx_suite.hub.local_models import (
+    WEIGHT_SUFFIX,
+    CachedModel,
+    ShippedModel,
+    cached_models,
+    find_snapshot,
+    is_complete,
+    shipped_models,
+    text_files,
+    wanted_files,
+)
+from mlx_suite.runtime.errors import UserError
+
+__all__ = [
+    "CachedModel",
+    "ShippedModel",
+    "cached_models",
+    "pull",
+    "resolve",
+    "resolve_texts",
+    "shipped_models",
+    "similar_names",
+    "split_revision",
+]
+
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
+OTHER_WEIGHTS = {
+    ".bin": "PyTorch pickles (.bin)",
+    ".pth": "PyTorch pickles (.pth)",
+    ".pt": "PyTorch pickles (.pt)",
+    ".gguf": "llama.cpp files (.gguf)",
+    ".h5": "TensorFlow files (.h5)",
+    ".msgpack": "Flax files (.msgpack)",
+    ".onnx": "ONNX files (.onnx)",
+}
+
+
+def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
+    """Return the folder of the model that `name` stands for, fetched from the hub if need be.
+
+    Tried in this order: a folder; a shipped checkpoint; a repository in the cache; a repository on
+    the hub. The folder of a finetuning run that has trained the whole model stands for its best one.
+    A cached model is used as it is, without asking the hub for news: `pull` does that.
+    `progress` shows a bar on stderr while fetching.
+
+    Raises UserError when nothing matches, naming the nearest models, and for everything `pull`
+    raises.
+    """
+    return _resolved(name, partial(pull, progress=progress), is_complete)
+
+
+def resolve_texts(name: str | os.PathLike[str]) -> Path:
+    """`resolve`, but a repository that is not in the cache comes without its weights.
+
+    What tells a model's dimensions and writes its prompts is a few megabytes: config, tokenizer, chat template. A later
+    `resolve` completes the folder. Raises UserError as `resolve` does.
+    """
+    return _resolved(name, _pull_texts, lambda repo, folder: (folder / "config.json").is_file())
+
+
+def _resolved(
+    name: str | os.PathLike[str],
+    fetch: Callable[[str, str | None], Path],
+    suffices: Callable[[str, Path], bool],
+) -> Path:
+    """The folder of `name`: one that is here, a snapshot in the cache that suffices, or what `fetch` brings."""
+    text = os.fspath(name)
+    shipped = {model.name: model.path for model in shipped_models()}
+    folder = Path(text).expanduser()
+    if text and folder.is_dir() and (text not in shipped or (folder / "config.json").is_file()):
+        return _checked_folder(folder)
+    if text in shipped:
+        return shipped[text]
+    if text and folder.exists():
+        raise UserError(
+            what="this is a file; a model is a folder with config.json and .safetensors files",
+            where=text,
+            fix=f"give the folder: {folder.parent}",
+        )
+    if text.startswith(PATH_STARTS) or folder.is_absolute() or text.endswith(os.sep):
+        raise UserError(what="there is no such folder", where=text, fix="check the path; " + _known_models(text))
+    repo, revision = split_revision(text)
+    cached = find_snapshot(repo, revision) if _is_repository(repo) or "/" not in repo else None
+    if cached is not None and suffices(repo, cached):
+        return cached
+    if not _is_repository(repo):
+        raise UserError(
+            what=f"there is no model {text!r}",
+            where="no folder, shipped model or cached model has this name",
+            fix=_known_models(text),
+        )
+    return fetch(repo, revision)
+
+
+def pull(repo: str, revision: str | None = None, progress: bool = True) -> Path:
+    """Bring a repository's checkpoint into the hub cache, up to date, and return its folder.
+
+    Only what a checkpoint needs is fetched: JSON, tokenizer, chat template and safetensors weights;
+    never code. What an interrupted pull has left is completed, not fetched again. `revision` is a
+    branch, tag or full commit. `progress` shows a bar on stderr, and a line when the hub cannot be
+    reached and the cached copy has to do.
+
+    Raises UserError for a repository or revision that does not exist, is gated or holds no
+    safetensors, without a network when the model is not cached, for a full disk or unwritable
+    cache, and for a connection that breaks.
+    """
+    if not _is_repository(repo):
+        raise UserError(what="this is no name of a hub repository", where=repo, fix="write it as OWNER/REPO")
+    similar = partial(similar_names, repo)
+    try:
+        with hub_errors(repo, revision, similar):
+            commit, names = _listing(repo, revision)
+    except UserError as error:
+        cached = find_snapshot(repo, revision)
+        if not _unreachable(error.__cause__) or cached is None or not is_complete(repo, cached):
+            raise
+        if progress:
+            why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "The hub cannot be reached"
+            print(f"{why}; using the cached copy of {repo}.", file=sys.stderr)
+        return cached
+    _refuse_without_weights(repo, revision, names)
+    with hub_errors(repo, revision, similar, transferring=True):
+        # The small files first: they hold the index that names the weights, and a snapshot that has
+        # its weights is then a whole one. A revision that is here already keeps its name for the
+        # old commit until the new one is whole, so that an interrupted update takes nothing away.
+        name = revision or constants.DEFAULT_REVISION
+        first = commit if find_snapshot(repo, name) else name
+        folder = _snapshot(repo, first, text_files(names))
+        wanted = wanted_files(names, shard_names(folder))
+        _refuse_missing_shards(repo, set(wanted) - set(names))
+        missing = [file for file in wanted if not (folder / file).is_file()]
+        fetch_weights(repo, commit, missing, progress=progress)
+        left_to_client = progress and constants.HF_XET_HIGH_PERFORMANCE
+        return _snapshot(repo, name, wanted, bars=left_to_client)
+
+
+def _pull_texts(repo: str, revision: str | None) -> Path:
+    """The small files of a repository, linked into the cache as `pull` links them."""
+    similar = partial(similar_names, repo)
+    with hub_errors(repo, revision, similar):
+        _, names = _listing(repo, revision)
+    _refuse_without_weights(repo, revision, names)
+    with hub_errors(repo, revision, similar, transferring=True):
+        return _snapshot(repo, revision or constants.DEFAULT_REVISION, text_files(names))
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Split `owner/repo@revision`; without a revision the second value is None."""
+    repo, _, revision = name.partition("@")
+    return repo, revision or None
+
+
+def similar_names(name: str) -> list[str]:
+    """Return at most three models of this machine with a name close to `name`, nearest first."""
+    names = [model.name for model in shipped_models()]
+    names += sorted({model.repo for model in cached_models()} - {name})
+    keys = {key: full for full in names for key in (full.rsplit("/", 1)[-1].lower(), full.lower())}
+    close = difflib.get_close_matches(name.lower(), keys, n=6, cutoff=0.7)
+    close += difflib.get_close_matches(name.rsplit("/", 1)[-1].lower(), keys, n=6, cutoff=0.8)
+    return list(dict.fromkeys(keys[key] for key in close))[:3]
+
+
+def _is_repository(text: str) -> bool:
+    return REPOSITORY.fullmatch(text) is not None
+
+
+def _checked_folder(folder: Path) -> Path:
+    """The folder, or the model in it where it is a finetuning run's."""
+    folder = model_folder(folder)
+    if (folder / "config.json").is_file():
+        return folder
+    inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))[:3]
+    raise UserError(
+        what="the folder is no model: it holds no config.json",
+        where=str(folder),
+        fix=f"did you mean {' or '.join(inside)}?" if inside else _known_models(folder.name),
+    )
+
+
+def _known_models(name: str) -> str:
+    nearest = similar_names(name)
+    if nearest:
+        return f"did you mean {' or '.join(nearest)}? `mlx-suite models list` shows all"
+    shipped = ", ".join(model.name for model in shipped_models()) or "none"
+    return f"shipped models: {shipped}; from the hub: `mlx-suite models pull OWNER/REPO`"
+
+
+def _listing(repo: str, revision: str | None) -> tuple[str, list[str]]:
+    """Ask the hub for the commit behind a revision and for the files in it."""
+    info = HfApi().model_info(repo, revision=revision, timeout=constants.DEFAULT_REQUEST_TIMEOUT)
+    if info.sha is None:
+        raise ValueError("the hub's answer names no commit")
+    return info.sha, [sibling.rfilename for sibling in info.siblings or []]
+
+
+def _snapshot(repo: str, revision: str, names: list[str], *, bars: bool = False) -> Path:
+    """Link the named files into the cached snapshot, fetching what is not in the cache yet."""
+    silent = partial(tqdm, disable=True)  # its bars count files; ours counts the weights' bytes
+    bar = None if bars else cast(Any, silent)
+    folder = snapshot_download(
+        repo,
+        revision=revision,
+        allow_patterns=[escape(name) for name in names],
+        tqdm_class=bar,
+    )
+    return Path(folder)
+
+
+def _unreachable(cause: BaseException | None) -> bool:
+    """Whether the hub did not answer, or only with a fault of its own."""
+    if isinstance(cause, HfHubHTTPError):
+        return cause.response.status_code >= 500
+    return isinstance(cause, TransportError | OfflineModeIsEnabled)
+
+
+def _refuse_without_weights(repo: str, revision: str | None, names: list[str]) -> None:
+    """Raise UserError for a repository that holds something else than a model we can load."""
+    if any(name.endswith(WEIGHT_SUFFIX) for name in wanted_files(names)) and "config.json" in names:
+        return
+    if "adapter_config.json" in names:
+        what, fix = "the repository holds an adapter, not a model", "pull its base model"
+    elif any(name.endswith(WEIGHT_SUFFIX) for name in names):
+        what, fix = (
+            "the repository holds no config.json beside its weights",
+            "pull a Hugging Face model",
+        )
+    else:
+        kinds = {OTHER_WEIGHTS[suffix] for name in names if (suffix := Path(name).suffix) in OTHER_WEIGHTS}
+        what = "the repository holds no safetensors weights" + (
+            f", only {' and '.join(sorted(kinds))}" if kinds else ""
+        )
+        fix = "look for the same model in safetensors format, for example under mlx-community"
+    raise UserError(what=what, where=f"{repo}@{revision}" if revision else repo, fix=fix)
+
+
+def _refuse_missing_shards(repo: str, missing: set[str]) -> None:
+    if missing:
+        raise UserError(
+            what="the repository's index names files that it does not hold",
+            details=sorted(missing),
+            where=repo,
+            fix="tell its owner, or pull another copy of the model",
+        )

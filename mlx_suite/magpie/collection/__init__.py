@@ -1,1 +1,0 @@
-"""Datasets of instructions as all stages read them."""

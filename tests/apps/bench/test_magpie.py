@@ -1,0 +1,13 @@
+"""The side that asks in rounds is not charged for rows that nobody needs."""
+
+from mlx_suite_apps.bench.magpie import ROUND, round_size
+from mlx_suite_apps.bench.writers import ROWS
+
+
+def test_a_round_is_as_large_as_the_yield_asks_for() -> None:
+    assert round_size(missing=12, accepted=0, asked=0) == 12
+    assert round_size(missing=500, accepted=0, asked=0) == ROUND
+    assert round_size(missing=100, accepted=0, asked=ROUND) == ROUND
+    assert round_size(missing=100, accepted=64, asked=ROUND) == ROUND
+    assert round_size(missing=20, accepted=80, asked=256) == 64
+    assert round_size(missing=1, accepted=100, asked=200) == ROWS

@@ -1,0 +1,136 @@
+"""Reading weight headers, of whole, torn and foreign files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from mlx_suite.checkpoints.safetensors_header import (
+    INDEX_NAME,
+    read_header,
+    read_headers,
+    shard_names,
+    weight_files,
+)
+from mlx_suite.runtime.errors import UserError
+from tests.hub.server import checkpoint
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_names_shapes_dtypes_and_bytes_are_those_of_the_library(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    tensors: dict[str, np.ndarray[Any, Any]] = {
+        "a.weight": np.zeros((3, 5), np.float32),
+        "b": np.zeros((), np.float16),
+        "c": np.zeros((0, 4), np.uint32),
+    }
+    safetensors.numpy.save_file(tensors, path, metadata={"format": "mlx"})
+    found = read_header(path)
+    assert {name: (h.dtype, h.shape, h.size, h.num_bytes) for name, h in found.items()} == {
+        "a.weight": ("F32", (3, 5), 15, 60),
+        "b": ("F16", (), 1, 2),
+        "c": ("U32", (0, 4), 0, 0),
+    }
+
+
+def test_shards_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
+    folder = write(tmp_path, checkpoint(shards=3, rows=8))
+    names = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
+    assert shard_names(folder) == names
+    assert [path.name for path in weight_files(folder)] == names
+    assert sorted(read_headers(folder)) == [f"model.part.{number}.weight" for number in range(3)]
+
+
+def test_without_an_index_a_second_copy_of_the_weights_is_left_aside(tmp_path: Path) -> None:
+    files = checkpoint(shards=1, rows=8)
+    folder = write(tmp_path, files | {"consolidated.safetensors": files["model.safetensors"]})
+    assert [path.name for path in weight_files(folder)] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "detail"),
+    [
+        (lambda data: data[:-10], "is torn off: {short} of {all} bytes are there"),
+        (lambda data: data[:40], "is torn off within its header (40 of {header} bytes or more)"),
+        (lambda data: b"", "is no safetensors file (0 bytes)"),
+        (lambda data: b"<html>not found</html>", "is no safetensors file (22 bytes)"),
+        (
+            lambda data: b"version https://git-lfs example\noid sha256:0\n",
+            "is a git-lfs pointer, not the weights (`git lfs pull` fetches them)",
+        ),
+        (lambda data: data[:8] + b"{" * (len(data) - 8), "has a header that is not JSON"),
+        (
+            lambda data: (2).to_bytes(8, "little") + b"[]",
+            "has a header that does not describe tensors",
+        ),
+    ],
+)
+def test_a_damaged_file_says_how(damage: Callable[[bytes], bytes], detail: str, tmp_path: Path) -> None:
+    whole = checkpoint(shards=1, rows=64)["model.safetensors"]
+    header = 8 + int.from_bytes(whole[:8], "little")
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(damage(whole))
+    with pytest.raises(UserError) as caught:
+        read_header(path)
+    expected = detail.format(short=f"{len(whole) - 10:,}", all=f"{len(whole):,}", header=header)
+    assert caught.value.details == (f"model.safetensors {expected}",)
+
+
+def test_all_bad_shards_are_named_at_once(tmp_path: Path) -> None:
+    files = checkpoint(shards=3, rows=64)
+    names = [name for name in sorted(files) if name.endswith(".safetensors")]
+    files[names[0]] = files[names[0]][:-1]
+    files[names[2]] = b"junk"
+    with pytest.raises(UserError) as caught:
+        read_headers(write(tmp_path, files))
+    assert [detail.split(" ")[0] for detail in caught.value.details] == [names[0], names[2]]
+    assert "mlx-suite models pull" in caught.value.fix
+
+
+def test_missing_shards_are_named_at_once(tmp_path: Path) -> None:
+    files = checkpoint(shards=3, rows=8)
+    missing = [f"model-0000{number}-of-00003.safetensors" for number in (1, 3)]
+    for name in missing:
+        del files[name]
+    with pytest.raises(UserError) as caught:
+        weight_files(write(tmp_path, files))
+    assert caught.value.what == "2 of 3 weight files are missing"
+    assert caught.value.details == tuple(missing)
+
+
+def test_a_tensor_that_only_the_index_knows_is_named(tmp_path: Path) -> None:
+    files = checkpoint(shards=2, rows=8)
+    index = json.loads(files[INDEX_NAME])
+    index["weight_map"]["lost.weight"] = "model-00001-of-00002.safetensors"
+    files[INDEX_NAME] = json.dumps(index).encode()
+    with pytest.raises(UserError) as caught:
+        read_headers(write(tmp_path, files))
+    assert caught.value.details == (f"lost.weight is in {INDEX_NAME}, but in no file",)
+
+
+def test_an_index_may_not_point_outside_its_folder(tmp_path: Path) -> None:
+    index = json.dumps({"weight_map": {"a": "../secret.safetensors"}}).encode()
+    with pytest.raises(UserError) as caught:
+        weight_files(write(tmp_path, {INDEX_NAME: index}))
+    assert caught.value.details == ("../secret.safetensors",)
+
+
+@pytest.mark.parametrize("index", [b"{", b"[]", b'{"weight_map": 3}', b"\xff"])
+def test_an_unreadable_index_is_named(index: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the index of the weight files cannot be read"):
+        weight_files(write(tmp_path, {INDEX_NAME: index}))
+
+
+def test_a_folder_without_weights_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the folder holds no weights"):
+        weight_files(tmp_path)

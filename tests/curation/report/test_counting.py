@@ -1,0 +1,119 @@
+"""Lengths, tags and samples, counted by hand."""
+
+import pytest
+
+from mlx_suite.curation.report.labels import (
+    UNTAGGED,
+    confidences_of,
+    counts_of,
+    cross_table,
+    dimensions_of,
+    order_of,
+    scores_of,
+)
+from mlx_suite.curation.report.lengths import common_unit, lengths_of, shape_of, spread_of
+from mlx_suite.curation.report.samples import Passage, passages_of, rejected_samples, samples_of
+from tests.curation.report.rows import rejected, row
+
+COUNTED = [row("A?", instruction_tokens=2, answer_tokens=3, model="m")]
+
+
+def test_lengths_are_in_tokens_only_where_one_model_counted_all_of_them() -> None:
+    other = [row("A?", instruction_tokens=2, answer_tokens=3, model="another")]
+
+    assert common_unit([COUNTED]) == "tokens"
+    assert common_unit([COUNTED, other]) == "words"
+    assert common_unit([[*COUNTED, row("B?")]]) == "words"
+    assert lengths_of(COUNTED, "tokens") == {"instruction": [2.0], "answer": [3.0]}
+
+
+def test_a_character_is_a_word_where_there_are_no_spaces() -> None:
+    rows = [row("Say it twice.", "Twice, twice."), row("请写诗。", "")]
+
+    assert lengths_of(rows, "words") == {"instruction": [3.0, 3.0], "answer": [2.0]}
+
+
+def test_the_spread_of_the_numbers_up_to_eleven() -> None:
+    spread = spread_of(list(range(1, 12)))
+
+    assert spread is not None
+    assert (spread.low, spread.median, spread.mean, spread.high, spread.most) == (2.0, 6.0, 6.0, 10.0, 11.0)
+    assert spread_of([]) is None
+
+
+def test_what_rows_look_like() -> None:
+    turns = [{"role": role, "content": "Hi\nthere"} for role in ("system", "user", "assistant", "user", "assistant")]
+    rows = [
+        {"messages": turns},
+        row("One line\n", "```\n1\n```", raw_instruction="User: One line"),
+        {"messages": [{"role": "user", "content": "Hi"}]},
+    ]
+
+    shape = shape_of(rows)
+
+    assert (shape.multi_line_instructions, shape.multi_line_answers, shape.with_code) == (1, 2, 1)
+    assert (shape.multi_turn, shape.with_system, shape.without_answer, shape.cleaned) == (1, 1, 1, 1)
+
+
+TAGGED = [
+    row("A?", tags={"category": "Math", "difficulty": "hard"}, confidence={"category": 0.9}, scores={"ifd": 1}),
+    row("B?", tags={"category": "Math", "difficulty": "easy"}, confidence={"category": 0.4}, scores={"ifd": 2.0}),
+    row("C?", tags={"category": "Cooking", "difficulty": "easy"}),
+    row("D?"),
+]
+
+
+def test_labels_stand_in_the_order_of_their_scale_and_a_gap_in_it_is_shown() -> None:
+    assert dimensions_of([TAGGED]) == ("category", "difficulty")
+    assert order_of("difficulty", [TAGGED]) == ("easy", "medium", "hard", UNTAGGED)
+    assert order_of("category", [TAGGED]) == ("Math", "Cooking", UNTAGGED)
+    assert counts_of(TAGGED, "difficulty", ("easy", "medium", "hard", UNTAGGED)) == (2, 0, 1, 1)
+
+
+def test_categories_are_counted_against_difficulties() -> None:
+    assert cross_table(TAGGED, ("Math", "Cooking"), ("easy", "hard")).counts == ((1, 1), (1, 0))
+
+
+def test_labels_below_one_half_are_doubtful() -> None:
+    [confidence] = confidences_of(TAGGED, ("category", "difficulty"))
+
+    assert (confidence.dimension, confidence.spread.count, confidence.doubtful) == ("category", 2, 1)
+    assert confidence.spread.mean == pytest.approx(0.65)
+    assert scores_of(TAGGED)["ifd"].mean == 1.5
+
+
+def test_code_is_told_from_text() -> None:
+    text = "Mend it:\n```python\nx = 1\n\n```\nThen run:\n```\nx"
+
+    assert passages_of(text) == (
+        Passage(text="Mend it:", is_code=False),
+        Passage(text="x = 1\n", is_code=True, language="python"),
+        Passage(text="Then run:", is_code=False),
+        Passage(text="x", is_code=True),
+    )
+    assert passages_of("Use ``` for code.") == (Passage(text="Use ``` for code.", is_code=False),)
+    assert passages_of("") == ()
+
+
+def test_samples_are_spread_over_the_rows_and_long_turns_are_cut() -> None:
+    rows = [row(f"{number}?", "x" * 2500, id=str(number)) for number in range(10)]
+
+    samples = samples_of(rows, 3)
+
+    assert [sample.id for sample in samples] == ["0", "3", "6"]
+    assert samples[0].turns[1].cut == 500
+    assert len(samples_of(rows, 99)) == 10
+    assert samples_of(rows, 0) == ()
+
+
+def test_a_few_rejected_rows_of_each_reason_are_shown() -> None:
+    lost = [rejected(f"{number}?", "duplicate", "screen", duplicate_of="x-1") for number in range(5)]
+    lost.append(rejected("Long", "instruction_limit", "ask"))
+
+    most, other = rejected_samples(lost, [row("The first one?", id="x-1")])
+
+    assert (most.reason, most.stage, most.rows, len(most.shown)) == ("duplicate", "screen", 5, 3)
+    assert most.meaning == "the instruction of an earlier row"
+    assert most.shown[0].marks == (("like", "x-1"),)
+    assert most.shown[0].like == "The first one?"
+    assert (other.reason, other.rows) == ("instruction_limit", 1)

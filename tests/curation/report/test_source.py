@@ -1,0 +1,81 @@
+"""What a report is made of is read whole, or left out with a note."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mlx_suite.curation.report.source import answer_of, instruction_of, read_source
+from tests.curation.report.rows import rejected, row, write_run
+
+
+def test_a_run_has_rows_rejected_rows_a_manifest_and_unit_vectors(tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path / "run",
+        [row("A?"), row("B?")],
+        [rejected("C?", "duplicate", "screen")],
+        {"settings": {"count": 2}},
+        [[3, 4], [0, 2]],
+    )
+
+    source = read_source(folder)
+
+    assert source.name == "run"
+    assert [instruction_of(each) for each in source.rows] == ["A?", "B?"]
+    assert source.rejected is not None and len(source.rejected) == 1
+    assert source.manifest == {"settings": {"count": 2}}
+    assert source.vectors is not None
+    np.testing.assert_allclose(source.vectors, [[0.6, 0.8], [0, 1]], atol=1e-3)
+    assert source.notes == ()
+
+
+def test_alpaca_rows_have_no_run_around_them(tmp_path: Path) -> None:
+    file = tmp_path / "alpaca.json"
+    file.write_text(json.dumps([{"instruction": "Add.", "input": "2 and 3", "output": "5"}]))
+
+    source = read_source(file)
+
+    assert instruction_of(source.rows[0]) == "Add.\n\n2 and 3"
+    assert answer_of(source.rows[0]) == "5"
+    assert (source.rejected, source.manifest, source.vectors, source.notes) == (None, {}, None, ())
+
+
+def test_a_line_that_is_being_written_is_nothing_and_a_broken_one_is_counted(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", [row("A?")], [rejected("B?", "duplicate", "screen")])
+    with (folder / "rejected.jsonl").open("a") as file:
+        file.write('{"no": "messages"}\n{"messages": [{"role": "us')
+
+    source = read_source(folder)
+
+    assert source.rejected is not None and len(source.rejected) == 1
+    assert source.notes == ("rejected.jsonl: 1 line holds no row and is not counted (line 2).",)
+
+
+def test_embeddings_of_other_rows_are_left_out(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", [row("A?")], vectors=[[1, 0], [0, 1]])
+
+    source = read_source(folder)
+
+    assert source.vectors is None
+    assert source.notes == ("embeddings.npy holds 2 x 2 values for 1 rows, so it is not of these: there is no map.",)
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", [row("A?")])
+    (folder / "rejected.jsonl").unlink()
+    (folder / "manifest.json").write_text("{")
+
+    source = read_source(folder)
+
+    assert source.rejected is None and source.manifest == {}
+    assert [note.split(":")[0] for note in source.notes] == [
+        "There is no rejected.jsonl",
+        "manifest.json cannot be read",
+    ]
+
+
+def test_the_settings_of_an_old_folder_are_its_manifest(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", [row("A?")])
+    (folder / "manifest.json").rename(folder / "settings.json")
+
+    assert read_source(folder).manifest == {"kind": "mlx-suite magpie"}

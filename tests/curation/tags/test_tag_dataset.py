@@ -1,0 +1,255 @@
+"""A dataset is tagged row by row, and a run that was cut short loses nothing but the row it was at."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_suite import load
+from mlx_suite.curation.tags.settings import TagSettings
+from mlx_suite.curation.tags.tag_dataset import Models, TagRun, tag_rows
+from mlx_suite.curation.tags.tagging import make_tagger
+from mlx_suite.data.questions import Question, Questions
+from mlx_suite.engine.chat_model import Speaker
+from mlx_suite.engine.context import context_length
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.text import load_chat_template
+
+QUESTIONS = Questions(
+    listening="Yes?",
+    questions=(
+        Question(name="category", about="instruction", text="What kind?", labels=("Math", "Editing", "Others")),
+        Question(name="answer_quality", about="answer", text="Good?", labels=("poor", "good")),
+    ),
+)
+ROWS: list[dict[str, Any]] = [
+    {
+        "id": number,
+        "messages": [
+            {"role": "user", "content": f"What is {number} + 1?"},
+            {"role": "assistant", "content": f"{number}"},
+        ],
+        "tags": {"category": "Art", "mood": "merry"},
+        "confidence": {"category": 0.5},
+    }
+    for number in range(6)
+]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> tuple[Any, Speaker]:
+    folder = Path(__file__).parents[3] / "models" / "tiny-llama3"
+    model, tokenizer = load(folder)
+    return model, Speaker(
+        tokenizer=tokenizer, template=load_chat_template(folder), context=context_length(model), name="tiny-llama3"
+    )
+
+
+@pytest.fixture
+def tag(loaded: tuple[Any, Speaker], tmp_path: Path) -> Callable[..., TagRun]:
+    def run(rows: list[dict[str, Any]] = ROWS, **changes: Any) -> TagRun:
+        tell = changes.pop("tell", lambda part, done, total: None)
+        models = Models(main=lambda: loaded, base=lambda: (loaded[0], loaded[1].tokenizer))
+        return tag_rows(rows, models, QUESTIONS, TagSettings(**changes), tmp_path / "tagged.jsonl", tell)
+
+    return run
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "tagged.jsonl").read_text().splitlines()]
+
+
+def test_rows_keep_what_they_have_and_get_tags_confidence_and_scores(
+    tag: Callable[..., TagRun], tmp_path: Path
+) -> None:
+    run = tag(scores=("ifd", "reward_difference"))
+
+    first = lines(tmp_path)[0]
+    assert (first["id"], first["messages"], first["tags"]["mood"]) == (0, ROWS[0]["messages"], "merry")
+    assert first["tags"]["category"] in ("Math", "Editing", "Others")
+    assert first["tags"]["answer_quality"] in ("poor", "good")
+    assert 1 / 3 <= first["confidence"]["category"] <= 1 and 1 / 2 <= first["confidence"]["answer_quality"] <= 1
+    assert sorted(first["scores"]) == ["ifd", "reward_difference"] and first["scores"]["ifd"] > 0
+    assert run.rows == tuple(lines(tmp_path)) and run.reused == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tagged.jsonl", "tagged.settings.json"]
+
+
+def asked_aside(speaker: Speaker) -> int:
+    """Tokens of both questions."""
+    tagger = make_tagger(speaker.tokenizer, speaker.template, QUESTIONS, embed=False)
+    return sum(len(query.tokens) for query in (*tagger.instruction.queries, *tagger.answer.queries))
+
+
+def test_a_row_costs_its_own_tokens_once_and_the_questions_aside(
+    tag: Callable[..., TagRun], loaded: tuple[Any, Speaker]
+) -> None:
+    spoken = loaded[1].speak(ROWS[0]["messages"])
+    assert not isinstance(spoken, str)
+
+    counts = tag(ROWS[:1]).counts
+
+    # The last token of the row goes in with the questions.
+    assert counts.prefilled == len(spoken.ids) - 1
+    assert counts.aside == asked_aside(loaded[1])
+    assert (counts.sampled, counts.steps) == (0, 0)
+
+
+class Killed(BaseException):
+    """What nobody catches."""
+
+
+@pytest.mark.parametrize(("part", "after"), [("tags", 0), ("tags", 2), ("own", 0), ("own", 6)])
+def test_a_run_that_is_cut_short_goes_on_and_ends_with_the_same_bytes(
+    part: str, after: int, tag: Callable[..., TagRun], tmp_path: Path
+) -> None:
+    tag(scores=("ifd",))
+    undisturbed = (tmp_path / "tagged.jsonl").read_bytes()
+    (tmp_path / "tagged.jsonl").unlink()
+
+    def kill(now: str, done: int, total: int) -> None:
+        if (now, done) == (part, after):
+            raise Killed
+
+    with pytest.raises(Killed):
+        tag(scores=("ifd",), tell=kill)
+    assert not (tmp_path / "tagged.jsonl").exists()
+    with (tmp_path / "tagged.unfinished.jsonl").open("ab") as file:
+        file.write(b'{"key": "half a li')
+    begun: dict[str, int] = {}
+
+    tag(scores=("ifd",), tell=lambda now, done, total: begun.setdefault(now, done) and None)
+
+    assert begun == {"tags": after if part == "tags" else 6, "own": after if part == "own" else 0}
+    assert (tmp_path / "tagged.jsonl").read_bytes() == undisturbed
+    assert not (tmp_path / "tagged.unfinished.jsonl").exists()
+
+
+def test_a_run_killed_before_its_first_line_goes_on(tag: Callable[..., TagRun], tmp_path: Path) -> None:
+    (tmp_path / "tagged.unfinished.jsonl").touch()  # made and locked before the settings are written
+    assert len(tag(ROWS[:1]).rows) == 1
+
+
+@pytest.mark.parametrize("name", ["tagged.jsonl", "tagged.unfinished.jsonl"])
+def test_an_edited_line_is_named(name: str, tag: Callable[..., TagRun], tmp_path: Path) -> None:
+    tag(ROWS[:1])
+    with (tmp_path / name).open("a") as file:
+        file.write('{"part": "tags"}\n')
+    with pytest.raises(UserError) as caught:
+        tag(ROWS[:1])
+    assert caught.value.where == f"{tmp_path / name}:{2 if name == 'tagged.jsonl' else 1}"
+
+
+def test_rows_that_are_added_or_moved_cost_only_the_new_ones(tag: Callable[..., TagRun], tmp_path: Path) -> None:
+    tag(ROWS[:4])
+    first = lines(tmp_path)
+
+    grown = tag([ROWS[5], *reversed(ROWS[:4])])
+    assert grown.reused == 4
+    assert lines(tmp_path)[1:] == first[::-1]
+    again = tag([ROWS[5], *reversed(ROWS[:4])])
+    assert (again.reused, again.counts.aside) == (5, 0)
+
+
+def test_equal_rows_are_tagged_once(tag: Callable[..., TagRun], loaded: tuple[Any, Speaker], tmp_path: Path) -> None:
+    run = tag([ROWS[0], {**ROWS[0], "id": "twin"}, ROWS[1]])
+
+    one, twin, _ = lines(tmp_path)
+    assert {**one, "id": "twin"} == twin
+    assert run.counts.aside == 2 * asked_aside(loaded[1])
+
+
+def test_another_model_or_other_settings_are_refused_by_name(
+    tag: Callable[..., TagRun], loaded: tuple[Any, Speaker], tmp_path: Path
+) -> None:
+    tag(ROWS[:1])
+    with pytest.raises(UserError) as error:
+        tag(ROWS[:1], only=("category",), scores=("ifd",))
+    assert [detail.split(":")[0] for detail in error.value.details] == ["questions", "asked", "scores"]
+    assert lines(tmp_path)[0]["tags"]["mood"] == "merry"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("tagged.jsonl", '{"mine": 1}\n', "it is there, and no tagged.settings.json that says how it was made"),
+        ("tagged.settings.json", '{"kind": "mlx-suite answers"}', "tagged.settings.json is about something else"),
+        ("tagged.settings.json", "{", "tagged.settings.json cannot be read"),
+    ],
+)
+def test_files_of_others_are_left_alone(
+    name: str, content: str, problem: str, tag: Callable[..., TagRun], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError) as error:
+        tag()
+    assert error.value.details[0].startswith(problem)
+    assert (tmp_path / name).read_text() == content
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_too_long_or_says_nothing_is_written_with_the_reason(
+    loaded: tuple[Any, Speaker], tmp_path: Path
+) -> None:
+    model, speaker = loaded
+    small = replace(speaker, context=60)
+    long, silent = {"messages": [{"role": "user", "content": "one two " * 30}]}, {"messages": [ROWS[0]["messages"][1]]}
+    rows = [ROWS[0], long, silent]
+
+    tag_rows(rows, Models(main=lambda: (model, small)), QUESTIONS, TagSettings(scores=("ifd",)), tmp_path / "t.jsonl")
+
+    written = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert [row.get("untagged") for row in written] == [None, "too_long", "no_instruction"]
+    assert [sorted(row) for row in written[1:]] == [["messages", "untagged"]] * 2
+
+
+def test_a_base_model_of_equal_weights_makes_no_difference(tag: Callable[..., TagRun], tmp_path: Path) -> None:
+    tag(ROWS[:2], only=("none",), scores=("reward_difference",), base="the same")
+
+    assert [row["scores"] for row in lines(tmp_path)] == [{"reward_difference": 0.0}] * 2
+    assert [row["tags"] for row in lines(tmp_path)] == [ROWS[0]["tags"]] * 2
+
+
+def test_a_base_model_with_another_vocabulary_is_refused(loaded: tuple[Any, Speaker], tmp_path: Path) -> None:
+    gemma, words = load(Path(__file__).parents[3] / "models" / "tiny-gemma2")
+    models = Models(main=lambda: loaded, base=lambda: (gemma, words))
+    with pytest.raises(UserError, match="The base model has another vocabulary: token 4 is"):
+        tag_rows(
+            ROWS[:1], models, QUESTIONS, TagSettings(scores=("reward_difference",), base="gemma"), tmp_path / "t.jsonl"
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"scores": ("ifd", "mood")}, ["scores names 'mood': use ifd, reward, reward_difference"]),
+        ({"scores": ("reward",)}, ["reward is a reward model's: name one"]),
+        ({"only": ("none",)}, ["nothing is asked and no score is wanted"]),
+        (
+            {"reward_model": "one", "base": "other", "scores": ("ifd",)},
+            [
+                "a reward model is named and no score of it: add reward to the scores",
+                "a base model is named and not what it is for: add reward_difference to the scores",
+                "a base model and a reward model are named: a reward difference is of one of them",
+            ],
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_all_named(settings: dict[str, Any], expected: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        TagSettings(**settings)
+    assert list(error.value.details) == expected
+
+
+def test_each_score_needs_its_own_part() -> None:
+    def parts(**settings: Any) -> tuple[str, ...]:
+        return TagSettings(**settings).parts
+
+    assert parts() == ("tags",)
+    assert parts(scores=("ifd",), only=("none",)) == ("own",)
+    assert parts(scores=("reward_difference",)) == ("tags", "own")
+    assert parts(scores=("reward_difference",), base="b") == ("tags", "own", "base")
+    assert parts(scores=("reward_difference",), reward_model="r") == ("tags", "reward")
+    assert parts(scores=("reward", "ifd"), reward_model="r") == ("tags", "own", "reward")

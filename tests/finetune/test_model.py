@@ -1,0 +1,60 @@
+"""What is made ready: counted, packed layer by layer, in the model's precision."""
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+
+from mlx_suite.adapters.attach import AdapterConfig
+from mlx_suite.adapters.lora import adapted_layers, add_adapters
+from mlx_suite.checkpoints.load import build_model, load_model
+from mlx_suite.checkpoints.save import save_model
+from mlx_suite.checkpoints.weights import evaluate, named_parameters, parameter_count
+from mlx_suite.finetune.model import make_trainee
+from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.modeling.llama import Llama
+from mlx_suite.training.learner import Learner
+from mlx_suite.training.loop import TrainSettings, make_optimizer
+from tests.finetune.story import sums_settings
+
+
+def test_a_tied_head_is_counted_once() -> None:
+    shape = {"vocab_size": 7, "hidden_size": 4, "intermediate_size": 6, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "head_dim": 2, "rms_norm_eps": 1e-5, "model_type": "llama"}
+    body = 7 * 4 + 4 * 4 * 4 + 3 * 4 * 6 + 3 * 4
+    for tied, expected in ((True, body), (False, body + 28)):
+        model = Llama(ModelConfig.from_dict({**shape, **heads, "tie_word_embeddings": tied}))
+        assert parameter_count(model.parameters()) == expected
+
+
+def test_a_packed_base_has_as_many_parameters_as_before(random_model: Path, tmp_path: Path) -> None:
+    for bits in (4, 8):
+        packed = make_trainee(sums_settings(random_model, tmp_path, quantize_base=bits), random_model)
+        dense = make_trainee(sums_settings(random_model, tmp_path), random_model)
+        assert (packed.trained, packed.total) == (dense.trained, dense.total)
+
+
+def test_a_base_that_is_packed_is_never_held_whole(random_model: Path, tmp_path: Path) -> None:
+    source = json.loads((random_model / "config.json").read_text())
+    wide = source | {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 8}
+    model = build_model(ModelConfig.from_dict(wide))
+    evaluate(named_parameters(model).values())
+    dense = sum(array.nbytes for array in named_parameters(model).values())
+    save_model(tmp_path / "wide", model, tokenizer_from=random_model)
+    del model
+
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    trainee = make_trainee(sums_settings(tmp_path / "wide", tmp_path, quantize_base=4), tmp_path / "wide")
+    assert trainee.trained < trainee.total
+    assert mx.get_peak_memory() - before < 0.5 * dense
+
+
+def test_small_matrices_have_the_precision_of_the_model_and_learn_in_fp32(random_model: Path, tmp_path: Path) -> None:
+    model = load_model(random_model, dtype="bfloat16")
+    add_adapters(model, AdapterConfig(rank=2, modules=("q_proj",)))
+    layers = adapted_layers(model).values()
+    assert {layer[leaf].dtype for layer in layers for leaf in ("lora_a", "lora_b")} == {mx.bfloat16}
+    learner = Learner(model, make_optimizer(TrainSettings(steps=1)), clip=1.0)
+    assert learner.master["parameters"]["model"]["layers"][0]["self_attn"]["q_proj"]["lora_a"].dtype == mx.float32

@@ -1,0 +1,149 @@
+"""From what a user types to a folder: shipped, cached and remote models."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mlx_suite
+from mlx_suite.hub import local_models
+from mlx_suite.hub import resolve as hub
+from mlx_suite.runtime.errors import UserError
+from tests.hub.server import (
+    Hub,
+    Repository,
+    checkpoint,
+    running_hub,
+)
+
+SHARD_1 = "model-00001-of-00002.safetensors"
+SHARD_2 = "model-00002-of-00002.safetensors"
+REPO = "lab/llama"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "hub"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
+    with running_hub(monkeypatch, cache) as running:
+        running.repositories[REPO] = Repository(checkpoint(), tags=("v1", "branch/one"))
+        yield running
+
+
+@pytest.fixture
+def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Two shipped checkpoints, whatever this installation has."""
+    root = tmp_path / "shipped"
+    for name in ("tiny-llama3", "tiny-gemma2"):
+        (root / name).mkdir(parents=True)
+        (root / name / "config.json").write_text('{"model_type": "llama"}')
+    monkeypatch.setattr(local_models, "shipped_roots", lambda: [root])
+    return root
+
+
+class TestResolve:
+    def test_a_folder_with_a_config_is_itself(self, tmp_path: Path) -> None:
+        (tmp_path / "config.json").write_text("{}")
+        assert hub.resolve(tmp_path) == tmp_path
+        assert hub.resolve(str(tmp_path)) == tmp_path
+
+    def test_a_folder_without_a_config_is_refused_and_the_one_inside_is_named(
+        self, tmp_path: Path, server: Hub
+    ) -> None:
+        inside = tmp_path / "run" / "step-100"
+        inside.mkdir(parents=True)
+        (inside / "config.json").write_text("{}")
+        with pytest.raises(UserError) as caught:
+            hub.resolve(str(tmp_path / "run"))
+        assert caught.value.what == "the folder is no model: it holds no config.json"
+        assert caught.value.fix == f"did you mean {inside}?"
+
+    def test_a_shipped_name_wins_over_a_folder_that_is_no_model(
+        self, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "elsewhere" / "tiny-llama3").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert hub.resolve("tiny-llama3") == shipped / "tiny-llama3"
+
+    def test_a_misspelt_name_is_answered_with_the_nearest(self, shipped: Path, server: Hub) -> None:
+        with pytest.raises(UserError) as caught:
+            hub.resolve("tiny-lama3")
+        assert "'tiny-lama3'" in caught.value.what
+        assert caught.value.fix.startswith("did you mean tiny-llama3?")
+        assert server.seen == []
+
+    def test_a_name_like_nothing_here_is_answered_with_how_to_pull(self, shipped: Path, server: Hub) -> None:
+        with pytest.raises(UserError) as caught:
+            hub.resolve("zzz")
+        assert caught.value.fix == (
+            "shipped models: tiny-gemma2, tiny-llama3; from the hub: `mlx-suite models pull OWNER/REPO`"
+        )
+
+    @pytest.mark.parametrize("name", ["", "a/b/c", "no such/name"])
+    def test_what_cannot_be_a_name_is_refused_without_asking_the_hub(self, name: str, server: Hub) -> None:
+        with pytest.raises(UserError, match="there is no model"):
+            hub.resolve(name)
+        assert server.seen == []
+
+    @pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all", "nowhere/"])
+    def test_a_path_that_does_not_exist_is_no_hub_name(self, path: str, server: Hub) -> None:
+        with pytest.raises(UserError, match="there is no such folder"):
+            hub.resolve(path)
+        assert server.seen == []
+
+    def test_a_weight_file_is_answered_with_its_folder(self, tmp_path: Path) -> None:
+        file = tmp_path / "model.safetensors"
+        file.touch()
+        with pytest.raises(UserError) as caught:
+            hub.resolve(str(file))
+        assert caught.value.fix == f"give the folder: {tmp_path}"
+
+    def test_a_cached_model_is_used_without_asking_the_hub(self, server: Hub) -> None:
+        folder = hub.resolve(REPO, progress=False)
+        server.seen.clear()
+        assert hub.resolve(REPO, progress=False) == folder
+        assert server.seen == []
+
+    @pytest.mark.parametrize("revision", ["v1", "branch/one"])
+    def test_a_revision_after_the_at_sign_is_the_one_fetched(self, revision: str, server: Hub) -> None:
+        folder = hub.resolve(f"{REPO}@{revision}", progress=False)
+        assert folder.name == server.repositories[REPO].commit
+        assert [model.revision for model in hub.cached_models()] == [revision]
+
+    def test_a_half_cached_model_is_completed(self, server: Hub) -> None:
+        folder = hub.resolve(REPO, progress=False)
+        (folder / SHARD_2).resolve().unlink()
+        (folder / SHARD_2).unlink()
+        assert hub.resolve(REPO, progress=False) == folder
+        assert (folder / SHARD_2).read_bytes() == server.repositories[REPO].files[SHARD_2]
+
+
+def test_cached_models_name_revision_size_and_type(server: Hub) -> None:
+    folder = hub.pull(REPO, progress=False)
+    (model,) = hub.cached_models()
+    files = server.repositories[REPO].files
+    assert (model.repo, model.revision, model.model_type) == (REPO, "main", "llama")
+    assert (model.path.resolve(), model.commit) == (folder.resolve(), folder.name)
+    assert model.size_bytes == sum(len(data) for data in files.values())
+
+
+def test_without_a_cache_folder_no_model_is_cached(server: Hub) -> None:
+    assert hub.cached_models() == []
+
+
+def test_shipped_models_are_found_beside_the_package_and_as_a_data_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for root, name in (("src", "from-checkout"), ("data", "from-package")):
+        (tmp_path / root).mkdir()
+        folder = tmp_path / root / ("models" if root == "src" else "shipped_by_test") / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "data" / "shipped_by_test" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "data"))
+    monkeypatch.setattr(local_models, "DATA_PACKAGE", "shipped_by_test")
+    monkeypatch.setattr(mlx_suite, "__path__", [str(tmp_path / "src" / "mlx_suite")])
+    assert [model.name for model in hub.shipped_models()] == ["from-checkout", "from-package"]
