@@ -26,14 +26,14 @@ from mlx_suite.data.steering import CATEGORY_TEXTS, LANGUAGE_TEXTS, REST, lead, 
 from mlx_suite.engine import Aside, Given, Program, Request, Rewind, Sample, Sampling, Written
 from mlx_suite.engine.step import vocabulary_size
 from mlx_suite.magpie.asides import make_asides
-from mlx_suite.magpie.conversation.drift import ROLE_QUESTIONS
-from mlx_suite.magpie.conversation.turns import Talk, Turn, further_turns
 from mlx_suite.magpie.draft import Draft, Exchange, ending_of
+from mlx_suite.magpie.drift import ROLE_QUESTIONS
 from mlx_suite.magpie.first_tokens import first_token_bans
 from mlx_suite.magpie.mix import Setting
 from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
 from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.magpie.steer import Steer
+from mlx_suite.magpie.turns import Conversation, Turn, further_turns
 from mlx_suite.text import ChatTemplate, Message, PreQuery, Tokenizer, derive_pre_query
 from mlx_suite.text.chat import encode_chat
 from mlx_suite.text.message import USER
@@ -173,13 +173,13 @@ class Plan:
         if self.settings.turns > 1:
             first = Turn(instruction=draft.instruction, asked=asked, answer=draft.answer, answered=answered)
             own_end = replace(first, answered=replace(answered, stop_token=self.pre_query.assistant_stop_ids[0]))
-            turns, ended = yield from further_turns(self._talk(setting), own_end, length)
+            turns, ended = yield from further_turns(self._conversation(setting), own_end, length)
             draft = replace(draft, turns=tuple(map(_exchange, turns)), ended=ended)
         return draft
 
-    def _talk(self, setting: Setting) -> Talk:
-        """How a conversation goes on. Later turns are not steered: what came before does that."""
-        return Talk(
+    def _conversation(self, setting: Setting) -> Conversation:
+        """How the row continues. Later turns are not steered: the first one already set the subject."""
+        return Conversation(
             turns=self.settings.turns,
             asking=self.asking(setting),
             answering=self.answering,

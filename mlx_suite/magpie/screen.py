@@ -6,8 +6,8 @@ from collections.abc import Collection
 from mlx_suite.curation.duplicates.words import folded
 from mlx_suite.data.questions import QUALITIES
 from mlx_suite.engine import Written
-from mlx_suite.magpie.conversation.endings import flaw_of
 from mlx_suite.magpie.draft import Draft, Ending, Tags
+from mlx_suite.magpie.drift import flaw_of
 from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.sanitiser.verdicts import lacks_payload, looks_like_answer
 

@@ -13,7 +13,7 @@ from mlx_suite.curation.tags.tagging import make_tagger, only, probabilities, qu
 from mlx_suite.data.questions import Question
 from mlx_suite.engine import Aside, Given, Program, Reply, Request, Rewind, Sample, Sampling, Written
 from mlx_suite.magpie.author import Author
-from mlx_suite.magpie.conversation.endings import flaw_of
+from mlx_suite.magpie.drift import flaw_of
 from mlx_suite.magpie.row import row_seed
 from mlx_suite.runtime.journal import Journal, read_lines
 from mlx_suite.text import Message

@@ -30,7 +30,7 @@ UNITS: Mapping[str, str] = {
     "reward": "of reward",
 }
 """What a margin is measured in."""
-Conversation = Sequence[Mapping[str, Any]]
+Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +41,14 @@ class Scorer:
     """One of MARGINS."""
     name: str
     """Of the model, for the record."""
-    score: Callable[[Sequence[Conversation]], list[float | None]]
+    score: Callable[[Sequence[Messages]], list[float | None]]
     """Of conversations that end with the answer; None for what cannot be scored."""
 
 
 def reward_scorer(model: RewardModel, judge: Speaker) -> Scorer:
     """By a reward model and its own template."""
 
-    def score(conversations: Sequence[Conversation]) -> list[float | None]:
+    def score(conversations: Sequence[Messages]) -> list[float | None]:
         talks, numbers = _talks(judge, conversations)
         return _spread(
             len(conversations), numbers, [each.get("reward") for each in reward_figures(model, judge, talks)]
@@ -60,7 +60,7 @@ def reward_scorer(model: RewardModel, judge: Speaker) -> Scorer:
 def likelihood_scorer(own: Author) -> Scorer:
     """By how likely the answer is to the model that wrote it."""
 
-    def score(conversations: Sequence[Conversation]) -> list[float | None]:
+    def score(conversations: Sequence[Messages]) -> list[float | None]:
         talks, numbers = _talks(own.speaker, conversations)
         return _spread(len(conversations), numbers, [each.get("conversation") for each in _own(own, talks)])
 
@@ -70,7 +70,7 @@ def likelihood_scorer(own: Author) -> Scorer:
 def difference_scorer(own: Author, base: Any, base_name: str = "") -> Scorer:
     """By how much likelier the answer is to the model than to its base, which shares its vocabulary."""
 
-    def score(conversations: Sequence[Conversation]) -> list[float | None]:
+    def score(conversations: Sequence[Messages]) -> list[float | None]:
         talks, numbers = _talks(own.speaker, conversations)
         others = base_figures(base, own.speaker.tokenizer, talks)
         differences = [
@@ -86,7 +86,7 @@ def _own(own: Author, talks: Sequence[Talk]) -> list[Figures]:
     return own_figures(own.model, own.speaker.tokenizer, talks, bare=False)
 
 
-def _talks(speaker: Speaker, conversations: Sequence[Conversation]) -> tuple[list[Talk], list[int]]:
+def _talks(speaker: Speaker, conversations: Sequence[Messages]) -> tuple[list[Talk], list[int]]:
     """Those that the model can be spoken to with, and their numbers."""
     talks, numbers = [], []
     for number, messages in enumerate(conversations):

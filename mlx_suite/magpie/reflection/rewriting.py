@@ -23,8 +23,7 @@ from typing import Any, Literal
 from mlx_suite.engine import Given, Program, Request, Rewind, Sampling, Written
 from mlx_suite.engine.program import Segment
 from mlx_suite.magpie.author import Author
-from mlx_suite.magpie.conversation.drift import words_of
-from mlx_suite.magpie.conversation.endings import flaw_of
+from mlx_suite.magpie.drift import flaw_of, words_of
 from mlx_suite.magpie.row import row_seed
 from mlx_suite.magpie.sanitiser.verdicts import looks_like_answer
 from mlx_suite.text import Message

@@ -8,7 +8,7 @@ disorder. No labels are needed, and a judge that cannot see these is not asked f
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from mlx_suite.magpie.conversation.drift import words_of
+from mlx_suite.magpie.drift import words_of
 from mlx_suite.magpie.reflection.judging import Contest, Verdict
 
 MOST = 50

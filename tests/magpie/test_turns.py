@@ -1,4 +1,4 @@
-"""More turns: the headers between them, drift taken back, and a conversation that ends with what it has."""
+"""Later turns: the headers between them, rewinding after drift, and a conversation that ends early."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +10,8 @@ import pytest
 from mlx_suite import load
 from mlx_suite.curation.tags.tagging import make_tagger
 from mlx_suite.engine import Aside, Engine, Given, Program, Query, Request, Sample, Sampling, Written
-from mlx_suite.magpie.conversation.drift import REPLY, ROLE_QUESTIONS
-from mlx_suite.magpie.conversation.endings import flaw_of
-from mlx_suite.magpie.conversation.turns import Talk, Turn, further_turns
+from mlx_suite.magpie.drift import REPLY, ROLE_QUESTIONS, flaw_of
+from mlx_suite.magpie.turns import Conversation, Turn, further_turns
 from mlx_suite.text import Message, PreQuery, derive_pre_query, encode_chat, load_chat_template
 from tests.engine.scripted import STOP, ScriptedModel, fed
 
@@ -25,10 +24,10 @@ FIRST = Turn(
     answer="a nurse",
     answered=Written(tokens=(20, 21), reason="stop", stop_token=STOP),
 )
-BEGUN = (HEADER, 10, 11, 12, STOP, TO_ASSISTANT, 20, 21, STOP)
+START = (HEADER, 10, 11, 12, STOP, TO_ASSISTANT, 20, 21, STOP)
 
 
-def talk(**changes: Any) -> Talk:
+def conversation(**changes: Any) -> Conversation:
     tokenizer = SimpleNamespace(decode=lambda ids: " ".join(WORDS.get(index, "?") for index in ids))
     sample = Sample(limit=8, stop=frozenset({STOP, OTHER_END}), sampling=GREEDY)
     pre_query = PreQuery(
@@ -48,65 +47,65 @@ def talk(**changes: Any) -> Talk:
         "clean": lambda text: text,
         "encode": lambda text: [next(index for index, word in WORDS.items() if word == each) for each in text.split()],
     }
-    return Talk(**(fields | changes))
+    return Conversation(**(fields | changes))
 
 
-def go_on(model: Any, plan: Talk, first: Turn = FIRST, begun: tuple[int, ...] = BEGUN) -> tuple[Any, Engine]:
+def run(model: Any, plan: Conversation, first: Turn = FIRST, start: tuple[int, ...] = START) -> tuple[Any, Engine]:
     def program() -> Program:
-        yield Given(begun)
-        return (yield from further_turns(plan, first, len(begun)))
+        yield Given(start)
+        return (yield from further_turns(plan, first, len(start)))
 
     engine = Engine(model, slots=1, context=64)
     (done,) = engine.run([Request(program=program(), seed=3)])
     return done.result, engine
 
 
-def test_the_next_turns_follow_in_the_same_slot_behind_the_templates_own_headers() -> None:
+def test_later_turns_follow_in_the_same_slot_after_the_templates_headers() -> None:
     script = {TO_USER: 30, 30: 31, 31: STOP, TO_ASSISTANT: 40, 40: 41, 41: STOP}
-    (turns, drift), engine = go_on(ScriptedModel(script), talk())
+    (turns, drift), engine = run(ScriptedModel(script), conversation())
     assert drift is None
     assert [(turn.instruction, turn.answer, turn.raw_instruction) for turn in turns] == [("why so", "he cares", None)]
-    said = (*BEGUN, TO_USER, 30, 31, STOP, TO_ASSISTANT, 40, 41)
-    assert fed(engine, 0, len(said)) == list(said)
-    assert engine.counts.prefilled == len(BEGUN)
+    sequence = (*START, TO_USER, 30, 31, STOP, TO_ASSISTANT, 40, 41)
+    assert fed(engine, 0, len(sequence)) == list(sequence)
+    assert engine.counts.prefilled == len(START)
 
 
-def test_one_turn_asks_for_nothing() -> None:
-    (turns, drift), engine = go_on(ScriptedModel({}), talk(turns=1))
+def test_a_single_turn_generates_nothing() -> None:
+    (turns, drift), engine = run(ScriptedModel({}), conversation(turns=1))
     assert (turns, drift) == ((), None)
     assert engine.counts.sampled == 0
 
 
-def test_drift_is_written_again_with_other_random_numbers() -> None:
+def test_a_turn_that_drifts_is_sampled_again_from_other_random_numbers() -> None:
     script: dict[int, Any] = {TO_USER: {30: 0.5, 50: 0.5}, 30: 31, 31: STOP, 50: STOP, TO_ASSISTANT: 40, 40: 41}
-    drawn = replace(talk().asking, sampling=Sampling(temperature=1.0))
+    drawn = replace(conversation().asking, sampling=Sampling(temperature=1.0))
     found = []
     for salt in range(8):
-        plan = talk(asking=replace(drawn, salt=salt), tries=1)
-        (turns, drift), _ = go_on(ScriptedModel(script), plan)
+        plan = conversation(asking=replace(drawn, salt=salt), tries=1)
+        (turns, drift), _ = run(ScriptedModel(script), plan)
         found.append(drift or turns[0].instruction)
     assert set(found) == {"why so", "thanks"}
     first = found.index("thanks")
     later = found.index("why so", first)
-    plan = talk(asking=replace(drawn, salt=first), tries=later - first + 1)
-    (turns, drift), engine = go_on(ScriptedModel(script), plan)
+    plan = conversation(asking=replace(drawn, salt=first), tries=later - first + 1)
+    (turns, drift), engine = run(ScriptedModel(script), plan)
     assert (drift, [turn.instruction for turn in turns]) == (None, ["why so"])
-    said = (*BEGUN, TO_USER, 30, 31, STOP, TO_ASSISTANT, 40, 41)
-    assert fed(engine, 0, len(said)) == list(said)
+    sequence = (*START, TO_USER, 30, 31, STOP, TO_ASSISTANT, 40, 41)
+    assert fed(engine, 0, len(sequence)) == list(sequence)
 
 
-def test_a_conversation_that_drifts_ends_with_the_turns_it_has_and_so_does_its_sequence() -> None:
-    def program(plan: Talk) -> Program:
-        yield Given(BEGUN)
-        found = yield from further_turns(plan, FIRST, len(BEGUN))
+def test_after_drift_the_conversation_and_its_sequence_end_with_the_turns_kept() -> None:
+    def program(plan: Conversation) -> Program:
+        yield Given(START)
+        found = yield from further_turns(plan, FIRST, len(START))
         (reply,) = yield Aside((Query(tokens=(TO_USER,), labels=((50,), (30,))),))
         return found, reply.index
 
     engine = Engine(ScriptedModel({TO_USER: 50, 50: STOP}), slots=1, context=64)
-    (done,) = engine.run([Request(program=program(talk(turns=3)))])
+    (done,) = engine.run([Request(program=program(conversation(turns=3)))])
     assert done.result == (((), "thanks"), 0)
-    assert fed(engine, 0, len(BEGUN)) == list(BEGUN)
-    # What is most probable is not asked for again.
+    assert fed(engine, 0, len(START)) == list(START)
+    # Greedy sampling is not retried.
     assert engine.counts.sampled == 2
 
 
@@ -122,51 +121,51 @@ def test_a_conversation_that_drifts_ends_with_the_turns_it_has_and_so_does_its_s
         ({TO_USER: 30, 30: STOP, TO_ASSISTANT: STOP}, "answer_empty"),
     ],
 )
-def test_what_ends_a_conversation_is_named(script: dict[int, int], reason: str) -> None:
-    (turns, drift), _ = go_on(ScriptedModel(script), talk())
+def test_the_reason_a_conversation_ended_is_returned(script: dict[int, int], reason: str) -> None:
+    (turns, drift), _ = run(ScriptedModel(script), conversation())
     assert (turns, drift) == ((), reason)
 
 
 def test_the_end_of_the_context_ends_a_conversation() -> None:
     def program() -> Program:
-        yield Given(BEGUN)
-        return (yield from further_turns(talk(), FIRST, len(BEGUN)))
+        yield Given(START)
+        return (yield from further_turns(conversation(), FIRST, len(START)))
 
-    engine = Engine(ScriptedModel({TO_USER: 30}), slots=1, context=len(BEGUN) + 1)
+    engine = Engine(ScriptedModel({TO_USER: 30}), slots=1, context=len(START) + 1)
     (done,) = engine.run([Request(program=program())])
     assert done.result == ((), "context")
 
 
-def test_a_cleaned_turn_takes_the_place_of_what_was_written() -> None:
+def test_a_sanitised_turn_replaces_the_sampled_one() -> None:
     script = {TO_USER: 50, 50: 30, 30: 31, 31: STOP, TO_ASSISTANT: 40, 40: 41, 41: STOP}
-    (turns, drift), engine = go_on(ScriptedModel(script), talk(clean=lambda text: text.removeprefix("thanks ")))
+    (turns, drift), engine = run(ScriptedModel(script), conversation(clean=lambda text: text.removeprefix("thanks ")))
     assert drift is None
     assert [(turn.raw_instruction, turn.instruction) for turn in turns] == [("thanks why so", "why so")]
-    said = (*BEGUN, TO_USER, 30, 31, STOP, TO_ASSISTANT, 40, 41)
-    assert fed(engine, 0, len(said)) == list(said)
+    sequence = (*START, TO_USER, 30, 31, STOP, TO_ASSISTANT, 40, 41)
+    assert fed(engine, 0, len(sequence)) == list(sequence)
 
 
-def test_an_answer_that_ended_with_another_token_gets_the_templates_own() -> None:
+def test_a_response_that_ended_with_another_stop_token_gets_the_templates() -> None:
     script = {TO_USER: 30, 30: STOP, TO_ASSISTANT: 40, 40: STOP}
     first = replace(FIRST, answered=replace(FIRST.answered, stop_token=OTHER_END))
-    (turns, _), engine = go_on(ScriptedModel(script), talk(), first, (*BEGUN[:-1], OTHER_END))
+    (turns, _), engine = run(ScriptedModel(script), conversation(), first, (*START[:-1], OTHER_END))
     assert len(turns) == 1
-    said = (*BEGUN, TO_USER, 30, STOP, TO_ASSISTANT, 40)
-    assert fed(engine, 0, len(said)) == list(said)
+    sequence = (*START, TO_USER, 30, STOP, TO_ASSISTANT, 40)
+    assert fed(engine, 0, len(sequence)) == list(sequence)
 
 
-@pytest.mark.parametrize(("says", "reason"), [(60, None), (61, "reply")])
-def test_the_role_question_sees_what_no_rule_does(says: int, reason: str | None) -> None:
+@pytest.mark.parametrize(("label", "reason"), [(60, None), (61, "reply")])
+def test_the_role_question_catches_what_no_rule_does(label: int, reason: str | None) -> None:
     role = Aside((Query(tokens=(8,), labels=((60,), (61,))),))
-    script = {TO_USER: 30, 30: STOP, TO_ASSISTANT: 40, 40: STOP, 8: says}
-    (turns, drift), engine = go_on(ScriptedModel(script), talk(role=role))
+    script = {TO_USER: 30, 30: STOP, TO_ASSISTANT: 40, 40: STOP, 8: label}
+    (turns, drift), engine = run(ScriptedModel(script), conversation(role=role))
     assert (len(turns), drift) == (0 if reason else 1, reason)
     assert engine.counts.aside == 1
 
 
 @pytest.mark.parametrize("name", ["tiny-llama3", "tiny-gemma2"])
-def test_conversations_of_the_shipped_models_are_what_their_templates_would_have_made(name: str) -> None:
-    folder = Path(__file__).parents[3] / "models" / name
+def test_conversations_of_the_shipped_models_equal_what_their_templates_render(name: str) -> None:
+    folder = Path(__file__).parents[2] / "models" / name
     model, tokenizer = load(folder)
     template = load_chat_template(folder)
     pre_query = derive_pre_query(tokenizer, template)
@@ -175,7 +174,7 @@ def test_conversations_of_the_shipped_models_are_what_their_templates_would_have
     answering = Sample(limit=64, stop=frozenset(pre_query.assistant_stop_ids), sampling=GREEDY)
     role = make_tagger(tokenizer, template, ROLE_QUESTIONS, embed=False).instruction
     assert len(role.queries[0].labels) == REPLY + 1
-    plan = talk(
+    plan = conversation(
         turns=3,
         asking=asking,
         answering=answering,

@@ -1,10 +1,10 @@
-"""What no user would write is told from what users do write."""
+"""Drift of a user's turn, told apart from what users do write."""
 
 from itertools import islice
 
 import pytest
 
-from mlx_suite.magpie.conversation.drift import DRIFTS, drift_of, is_courtesy
+from mlx_suite.magpie.drift import DRIFTS, drift_of, is_courtesy
 from mlx_suite.microworld import training_conversations
 
 QUESTION = "Write a short story about a fox and a hen."
@@ -40,7 +40,7 @@ USERS = (
 
 
 @pytest.mark.parametrize("text", USERS)
-def test_what_a_user_may_say_is_no_drift(text: str) -> None:
+def test_what_users_write_is_not_drift(text: str) -> None:
     assert drift_of(text, [QUESTION], [ANSWER]) is None
 
 
@@ -85,23 +85,23 @@ def test_what_a_user_may_say_is_no_drift(text: str) -> None:
         ),
     ],
 )
-def test_drift_is_named(drift: str, texts: tuple[str, ...]) -> None:
+def test_each_kind_of_drift_is_recognised(drift: str, texts: tuple[str, ...]) -> None:
     assert [drift_of(text, [QUESTION], [ANSWER]) for text in texts] == [drift] * len(texts)
     assert drift in DRIFTS
 
 
-def test_a_question_that_repeats_an_earlier_one_is_found_behind_several_turns() -> None:
+def test_a_repeat_of_any_earlier_question_is_found() -> None:
     questions = ["Who is Ben?", "And what does he eat?", "Where does he live?"]
     assert drift_of("who is ben", questions, []) == "repeat"
     assert drift_of("Who is Tom?", questions, []) is None
 
 
-def test_a_text_without_words_is_no_courtesy() -> None:
+def test_a_text_without_words_is_not_a_courtesy() -> None:
     assert not is_courtesy("...")
     assert not is_courtesy("")
 
 
-def test_no_second_turn_of_the_microworld_is_called_drift() -> None:
+def test_second_turns_of_the_microworld_are_not_drift() -> None:
     two = (turns for turns in training_conversations(5) if len(turns) == 2)
     for first, second in islice(two, 200):
         assert drift_of(second.instruction, [first.instruction], [first.answer]) is None

@@ -1,30 +1,36 @@
-"""Whether a model that plays the user has forgotten who it is.
+"""Checks on a generated turn: is the text complete, and is a user's turn still a user's?
 
-Behind an answer small models tend to go on as the assistant, to thank, or to say what has been said (the paper of
-Magpie, arXiv 2406.08464, found it of Llama 3 8B). A few rules tell what no user would write, and each of them is
-narrow: a real question that is thrown away is a loss, and a drifted one that slips through can be seen by the role
-question, which asks the model itself and knows all languages. What opens a first instruction in vain ("Sure, …",
-"Great, …"; `verdicts`) may well open a later one.
+After a response, small models tend to continue as the assistant, to say thanks, or to repeat what was said (the Magpie
+paper, arXiv 2406.08464, reports it of Llama 3 8B). The rules below name what no user would write. Each is narrow: a
+false positive loses a real question, while drift that slips through can still be caught by the role question, which
+asks the model itself and works in every language. An opening that disqualifies a first instruction ("Sure, …",
+"Great, …"; `request_checks`) is fine in a later one.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal
 
 from mlx_suite.data.questions import Question, Questions
+from mlx_suite.engine import Written
+
+Flaw = Literal["limit", "context", "stop", "empty", "garbled"]
+GARBLED = "\ufffd"
+"""What a decoder writes in place of invalid bytes."""
 
 DRIFTS: Mapping[str, str] = {
-    "limit": "the user's turn reached its limit of tokens",
+    "limit": "the user's turn reached its token limit",
     "context": "the conversation reached the end of the model's context",
-    "stop": "the user's turn ended with another token than the template's",
+    "stop": "the user's turn ended with a stop token other than the template's",
     "empty": "the user's turn is empty",
     "garbled": "the user's turn is not valid text",
-    "thanks": "the user only thanks, praises or says goodbye",
-    "assistant": "the user speaks with the assistant's voice",
-    "repeat": "the user asks what was asked before",
-    "echo": "the user says what the assistant has said",
-    "reply": "the model calls the user's turn a reply",
+    "thanks": "the user only says thanks, praises or says goodbye",
+    "assistant": "the user speaks in the assistant's voice",
+    "repeat": "the user repeats an earlier question",
+    "echo": "the user repeats the assistant's words",
+    "reply": "the model classifies the user's turn as a reply",
 }
-"""Every reason why a user's turn is no user's, and what it says."""
+"""Reasons to discard a user's turn, each with its explanation."""
 
 ROLE_QUESTIONS = Questions(
     listening="I have read your message. What do you want to know about it?",
@@ -38,14 +44,14 @@ ROLE_QUESTIONS = Questions(
         ),
     ),
 )
-"""Who speaks, asked aside behind a user's turn of checkpoints that are asked the general questions about rows."""
+"""Query on a user's turn: who is speaking? Only for checkpoints that are asked the general questions about rows."""
 REPLY = 1
-"""Place of the label that means drift."""
+"""Index of the label that means drift."""
 
-_SHORTEST = 6
-"""Words of a text that can be called an echo: shorter ones are alike by chance."""
-_ALIKE = 0.8
-"""Share of the triples of words that two texts have in common when one says again what the other said."""
+_MIN_ECHO_WORDS = 6
+"""Shorter texts overlap by chance and are never called an echo."""
+_OVERLAP = 0.8
+"""Share of word trigrams in common from which one text repeats the other."""
 _WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]+")
 _SENTENCES = re.compile(r"[^.!\n]+")
 
@@ -88,20 +94,37 @@ _VOICES = tuple(
 )
 
 
-def drift_of(text: str, questions: Sequence[str], answers: Sequence[str]) -> str | None:
-    """Why `text`, a user's turn behind these questions and answers, is no user's; None where no rule says so."""
+def flaw_of(written: Written, text: str, ends: Collection[int]) -> Flaw | None:
+    """Why a sampled text is incomplete; None if it is complete.
+
+    Args:
+        written: Result of the sampling.
+        text: The decoded tokens, stripped.
+        ends: Stop tokens that properly end such a text.
+    """
+    if written.reason != "stop":
+        return written.reason
+    if written.stop_token not in ends:
+        return "stop"
+    if not text:
+        return "empty"
+    return "garbled" if GARBLED in text else None
+
+
+def drift_of(text: str, instructions: Sequence[str], responses: Sequence[str]) -> str | None:
+    """Why `text`, a user's turn after these instructions and responses, is not a user's; None if no rule applies."""
     text = text.replace("\u2019", "'")
     if is_courtesy(text):
         return "thanks"
     if any(voice.search(text) for voice in _VOICES):
         return "assistant"
-    if any(_says_again(text, question) for question in questions):
+    if any(_repeats(text, instruction) for instruction in instructions):
         return "repeat"
-    return "echo" if any(_is_taken_from(text, answer) for answer in answers) else None
+    return "echo" if any(_echoes(text, response) for response in responses) else None
 
 
 def is_courtesy(text: str) -> bool:
-    """Whether each sentence thanks, praises or says goodbye, and none asks for anything."""
+    """Whether every sentence is thanks, praise or goodbye and none asks for anything."""
     if "?" in text:
         return False
     sentences = [part.strip(" \t,;:-") for part in _SENTENCES.findall(text)]
@@ -116,32 +139,31 @@ def _is_courteous(sentence: str) -> bool:
     )
 
 
-def _says_again(text: str, earlier: str) -> bool:
+def _repeats(text: str, earlier: str) -> bool:
     """Whether two texts are the same but for a few words."""
     one, other = words_of(text), words_of(earlier)
     if one == other:
         return True
-    shared, together = _triples(one) & _triples(other), _triples(one) | _triples(other)
-    return min(len(one), len(other)) >= _SHORTEST and len(shared) >= _ALIKE * len(together)
+    shared, union = _trigrams(one) & _trigrams(other), _trigrams(one) | _trigrams(other)
+    return min(len(one), len(other)) >= _MIN_ECHO_WORDS and len(shared) >= _OVERLAP * len(union)
 
 
-def _is_taken_from(text: str, answer: str) -> bool:
-    """Whether a text is the answer's from its first words on; one that quotes it has words of its own in front."""
-    words, answered = words_of(text), words_of(answer)
-    if words == answered:
+def _echoes(text: str, response: str) -> bool:
+    """Whether a text copies the response from its first words on; a quotation has words of its own before it."""
+    words, source = words_of(text), words_of(response)
+    if words == source:
         return True
-    if len(words) < _SHORTEST:
+    if len(words) < _MIN_ECHO_WORDS:
         return False
-    triples = _triples(answered)
-    own = _triples(words)
-    return tuple(words[:3]) in triples and len(own & triples) >= _ALIKE * len(own)
+    own, trigrams = _trigrams(words), _trigrams(source)
+    return tuple(words[:3]) in trigrams and len(own & trigrams) >= _OVERLAP * len(own)
 
 
 def words_of(text: str) -> list[str]:
-    """Words without regard to case and to what stands between them; of Chinese, Japanese and Korean, letters."""
+    """Case-folded words without punctuation; single characters in Chinese, Japanese and Korean."""
     return _WORDS.findall(text.casefold())
 
 
-def _triples(words: Sequence[str]) -> set[tuple[str, ...]]:
-    following: Iterable[tuple[str, ...]] = zip(words, words[1:], words[2:], strict=False)
-    return set(following)
+def _trigrams(words: Sequence[str]) -> set[tuple[str, ...]]:
+    trigrams: Iterable[tuple[str, ...]] = zip(words, words[1:], words[2:], strict=False)
+    return set(trigrams)

@@ -1,1 +1,0 @@
-"""Further turns of a row, in which the user stays the user."""

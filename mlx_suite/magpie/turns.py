@@ -1,0 +1,151 @@
+"""Later turns of a row, generated after its first exchange in the same slot and on the same KV cache.
+
+    … response → user header → instruction → assistant header → response → …
+
+Both headers are what the template itself puts between turns, so every turn names its role. The paper gives its 8B
+model a system prompt for that (arXiv 2406.08464, section 2.3); it still drifts. A user's turn that drifts (`drift`) is
+rewound and sampled again from other random numbers. If that fails too, the conversation ends with the turns it has: a
+row is never lost to its second turn.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlx_suite.engine import Aside, Given, Rewind, Sample, Written
+from mlx_suite.engine.program import Segment
+from mlx_suite.magpie.drift import REPLY, drift_of, flaw_of
+from mlx_suite.text import PreQuery, Tokenizer
+
+Further = tuple[tuple["Turn", ...], str | None]
+"""The turns after the first, and why there are no more: one of `drift.DRIFTS`, or `answer_` and a flaw. None if all
+were generated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One exchange: an instruction and its response."""
+
+    instruction: str
+    """As it stands in the conversation: sanitised and stripped."""
+    asked: Written
+    """The instruction as sampled."""
+    answer: str
+    answered: Written
+    """The response as sampled."""
+    raw_instruction: str | None = None
+    """The decoded instruction before sanitising, where that changed it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """How a conversation continues."""
+
+    turns: int
+    """Number of exchanges to reach, the first one included."""
+    asking: Sample
+    """Sampling of an instruction."""
+    answering: Sample
+    """Sampling of a response."""
+    pre_query: PreQuery
+    tokenizer: Tokenizer
+    answer_ends: frozenset[int]
+    """Stop tokens that end a complete response."""
+    clean: Callable[[str], str]
+    """The sanitiser."""
+    encode: Callable[[str], Sequence[int]]
+    """Tokens of a sanitised instruction as they stand after a user header."""
+    role: Aside | None = None
+    """`drift.ROLE_QUESTIONS` in the model's tokens. None for models trained only on questions of their own."""
+    tries: int = 3
+    """Attempts at a user's turn. If every second one drifts, three attempts lose one conversation in eight."""
+
+
+def further_turns(conversation: Conversation, first: Turn, length: int) -> Generator[Segment, Any, Further]:
+    """Part of a row's program: continue after its first exchange.
+
+    Args:
+        first: The exchange in the sequence. Its response is complete.
+        length: Tokens of the sequence so far; the last one is the response's stop token.
+
+    When it returns, the sequence ends with the last response that is kept.
+    """
+    turns = [first]
+    while len(turns) < conversation.turns:
+        own = conversation.pre_query.assistant_stop_ids[0]
+        if turns[-1].answered.stop_token != own:
+            yield Rewind(length - 1)
+            yield Given((own,))
+        result = yield from _exchange(conversation, turns, length)
+        if isinstance(result, str):
+            yield Rewind(length)
+            return tuple(turns[1:]), result
+        turn, length = result
+        turns.append(turn)
+    return tuple(turns[1:]), None
+
+
+def _exchange(
+    conversation: Conversation, turns: Sequence[Turn], length: int
+) -> Generator[Segment, Any, tuple[Turn, int] | str]:
+    """Generate one exchange; returns it with the new length, or the reason it failed."""
+    result = yield from _instruction(conversation, turns, length)
+    if isinstance(result, str):
+        return result
+    raw, text, asked, length = result
+    yield Given(conversation.pre_query.to_assistant_ids)
+    answered: Written = yield conversation.answering
+    answer = conversation.tokenizer.decode(answered.tokens).strip()
+    flaw = flaw_of(answered, answer, conversation.answer_ends)
+    if flaw is not None:
+        return f"answer_{flaw}"
+    length += len(conversation.pre_query.to_assistant_ids) + len(answered.tokens) + 1
+    raw_instruction = raw if text != raw else None
+    turn = Turn(instruction=text, asked=asked, answer=answer, answered=answered, raw_instruction=raw_instruction)
+    return turn, length
+
+
+def _instruction(
+    conversation: Conversation, turns: Sequence[Turn], length: int
+) -> Generator[Segment, Any, tuple[str, str, Written, int] | str]:
+    """Generate a user's turn; returns the raw text, the sanitised one, the tokens and the new length, or the reason."""
+    pre_query = conversation.pre_query
+    yield Given(pre_query.to_user_ids)
+    start = length + len(pre_query.to_user_ids)
+    # Greedy sampling would only repeat itself.
+    tries = conversation.tries if conversation.asking.sampling.temperature else 1
+    problem = "empty"
+    for attempt in range(tries):
+        if attempt:
+            yield Rewind(start)
+        asked: Written = yield replace(conversation.asking, salt=conversation.asking.salt + attempt)
+        raw = conversation.tokenizer.decode(asked.tokens).strip()
+        text = conversation.clean(raw)
+        found = _problem(conversation, turns, asked, text)
+        if found is None:
+            length = start + len(asked.tokens) + 1
+            if text != raw:
+                yield Rewind(start)
+                cleaned = (*conversation.encode(text), pre_query.user_stop_ids[0])
+                yield Given(cleaned)
+                length = start + len(cleaned)
+            found = yield from _role_drift(conversation)
+        if found is None:
+            return raw, text, asked, length
+        problem = found
+        if problem == "context":
+            break  # another attempt has no more room
+    return problem
+
+
+def _problem(conversation: Conversation, turns: Sequence[Turn], asked: Written, text: str) -> str | None:
+    flaw = flaw_of(asked, text, conversation.pre_query.user_stop_ids[:1])
+    return flaw or drift_of(text, [turn.instruction for turn in turns], [turn.answer for turn in turns])
+
+
+def _role_drift(conversation: Conversation) -> Generator[Segment, Any, str | None]:
+    """Ask the model who wrote the last turn."""
+    if conversation.role is None:
+        return None
+    replies = yield conversation.role
+    return "reply" if replies and replies[0].index == REPLY else None
