@@ -9,7 +9,7 @@ from mlx_suite.engine import Written
 from mlx_suite.magpie.draft import Draft, Ending, Tags
 from mlx_suite.magpie.drift import flaw_of
 from mlx_suite.magpie.row import Plan
-from mlx_suite.magpie.sanitiser.verdicts import lacks_payload, looks_like_answer
+from mlx_suite.magpie.sanitiser.request_checks import lacks_payload, looks_like_answer
 
 SAFETY, UNSAFE = "safety", "unsafe"
 ANSWER_SAFETY = "answer_safety"

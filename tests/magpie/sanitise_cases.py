@@ -1,10 +1,10 @@
-"""Texts as models write them in a user's place: messages that must stay, and messages with something around them."""
+"""Instructions as models generate them: clean ones that must stay, and ones with something to remove."""
 
 from collections.abc import Mapping
 
 GOOD: Mapping[str, str] = {
     # Several sentences, several questions.
-    "two sentences behind a question": "What is the capital of France? Explain why it became the capital and "
+    "two sentences after a question": "What is the capital of France? Explain why it became the capital and "
     "compare it "
     "with Lyon.",
     "three questions": "Who wrote Emma? When was it published? And is it worth reading today?",
@@ -24,7 +24,7 @@ GOOD: Mapping[str, str] = {
     "small animal "
     "that sleeps. Why does it sleep? Nobody knows.",
     "text to translate": "Translate into French:\n\nGood morning, how are you?",
-    "an email to mend": "Make this email more polite:\n\nHi Tom,\n\nI need the report now. Where is it?\n\nAnna",
+    "an email to improve": "Make this email more polite:\n\nHi Tom,\n\nI need the report now. Where is it?\n\nAnna",
     "numbers to sort": "Sort these numbers: 4, 8, 15, 16, 23, 42",
     "a payload in quotes": 'Rewrite in the passive voice: "The dog bit the man."',
     "a quotation in front": '"To be or not to be" is from which play, and what does it mean?',
@@ -35,7 +35,7 @@ GOOD: Mapping[str, str] = {
     "input in sections": "### Instruction:\nSummarise the text in one sentence.\n\n### Input:\nThe sun is a "
     "star. It is "
     "made of hydrogen and helium.",
-    "fields behind the task": "Task: Classify the sentiment.\nText: I loved every minute.\nLabels: positive, negative",
+    "fields after the task": "Task: Classify the sentiment.\nText: I loved every minute.\nLabels: positive, negative",
     "input and output of a puzzle": "Given a list of integers, return the two indices that add up to target.\n\nInput: "
     "nums = [2, 7, 11], target = 9\nOutput: [0, 1]\nExplanation: nums[0] + nums[1] is 9.\n\nConstraints:\n- 2 <= n",
     "front matter": "Fix my YAML:\n---\ntitle: Home\n---",
@@ -55,14 +55,14 @@ GOOD: Mapping[str, str] = {
     "marks inside a fence": "What does this print?\n\n```\nprint('Question: ...')\nAnswer: 4\n## Step 1\n\n\n"
     "\n\nAssistant:"
     "\n```\n\nExplain.",
-    "a fence that stays open": "Finish the function:\n```js\nfunction add(a, b) {",
-    "code alone": "```sql\nSELECT name FROM users WHERE id = 1;\n```",
+    "an unclosed fence": "Finish the function:\n```js\nfunction add(a, b) {",
+    "only code": "```sql\nSELECT name FROM users WHERE id = 1;\n```",
     "tildes as a fence": "Format this:\n~~~\n{'a':1,\n\n\n\n'b':2}\n~~~",
     "indented code": "What is wrong here?\n\n    Answer: int = 42\n    print(answer)",
     "a decorated function": "@cache\ndef fib(n):\n    return n if n < 2 else fib(n - 1) + fib(n - 2)\n\nIs this fast?",
     "a shell command": "`tar xzf a.tgz` says 'not in gzip format'. What now?",
     "a regular expression": "What does ^\\s*#{1,6}\\s+(.*)$ match?",
-    "HTML to mend": "<b>bold</b> and <i>italic</i> work, but <u>underlined</u> does not. Why?",
+    "HTML to fix": "<b>bold</b> and <i>italic</i> work, but <u>underlined</u> does not. Why?",
     "HTML with structure": "<div><p>One</p><p>Two</p></div>",
     "a question about a tag": "<b> and <strong> look the same. When should I use which?",
     "a dunder name": "__init__",
@@ -70,45 +70,44 @@ GOOD: Mapping[str, str] = {
     "an include": "# include <stdio.h>",
     "comments as headings": "# load the data\ndf = read('a.csv')\n# plot it\ndf.plot()\n\nTurn this into a function.",
     # Answers that belong to the message.
-    "an answer to be graded": "Grade this student's answer.\n\nQuestion: What is 2 + 2?\nAnswer: 4",
-    "a solution to be checked": "Is this solution right?\n\n2x = 6\n\nSolution: x = 4",
+    "an answer to grade": "Grade this student's answer.\n\nQuestion: What is 2 + 2?\nAnswer: 4",
+    "a solution to check": "Is this solution right?\n\n2x = 6\n\nSolution: x = 4",
     "a quiz": "Make this quiz harder.\n\n1. What is 2 + 2?\nAnswer: 4\n2. What is 3 + 3?\nAnswer: 6",
     "a quiz with a second question": "What is 2 + 2?\nAnswer: 4\n\nWhat is 3 + 3?\nAnswer:",
-    "examples to go on from": "Q: What is 1 + 1?\nA: 2\nQ: What is 2 + 2?\nA:",
+    "few-shot examples": "Q: What is 1 + 1?\nA: 2\nQ: What is 2 + 2?\nA:",
     "examples with other labels": "Review: Great film!\nSentiment: positive\n\nReview: I slept.\nSentiment:",
     "a multiple-choice exercise": "Which planet is the largest?\n\nA) Mars\nB) Jupiter\nC) Venus\nD) Earth",
     "a multiple-choice exercise with its answer": "Which planet is the largest?\nA. Mars\nB. Jupiter\nC. "
     "Venus\n\nAnswer: "
     "B\n\nExplain why.",
-    "a format that is asked for": "What is 17 * 3? Answer in the form 'Answer: x'.",
+    "a requested format": "What is 17 * 3? Answer in the form 'Answer: x'.",
     "a format over several lines": "Solve x^2 = 9. Use this format.\n\nReasoning: your thoughts\nAnswer: the number",
     "a format with the mark alone": "How tall is Everest? End your reply with a line like this.\n\nAnswer: <number>",
     "a place for the answer": "Write a multiple-choice question. Put the answer on the last line, as in\nAnswer: B",
-    "a multiple-choice exercise that is answered": "What is 2 + 2?\nA) 3\nB) 4\nC) 5\n\nAnswer: B",
-    "a joke to be explained": "Explain the joke:\n\nWhy did the hen cross the road?\nAnswer: To get to the other side.",
-    "a bot's answer to be judged": "I asked a bot this. What is 2 + 2?\nAssistant: 5.\nWhy was it wrong?",
-    "a word to begin with": "Solve the riddle and begin with the word Answer.\n\nWhat gets wetter as it dries?",
+    "a multiple-choice exercise with its answer at the end": "What is 2 + 2?\nA) 3\nB) 4\nC) 5\n\nAnswer: B",
+    "a joke to explain": "Explain the joke:\n\nWhy did the hen cross the road?\nAnswer: To get to the other side.",
+    "a bot's answer to judge": "I asked a bot this. What is 2 + 2?\nAssistant: 5.\nWhy was it wrong?",
+    "a requested first word": "Solve the riddle and begin with the word Answer.\n\nWhat gets wetter as it dries?",
     "pages of questions": "Write a FAQ.\n\nQuestion: Do you ship abroad?\nAnswer: Yes.\n\nAdd five more like that.",
-    "a proof to be checked": "Is this proof valid?\n\nStep 1: Let a = b.\nStep 2: Then a^2 = ab.\nStep 3: So 2 = 1.",
+    "a proof to check": "Is this proof valid?\n\nStep 1: Let a = b.\nStep 2: Then a^2 = ab.\nStep 3: So 2 = 1.",
     "a structure of steps": "Write a script like this:\n\n# Step 1: load the data\n# Step 2: clean it",
     "a dialogue in Chinese": "阅读下面的对话并续写：\n\n问：你好吗？\n答：我很好。",
-    "a text in German to be translated": "Übersetze ins Englische:\n\nFrage: Wie alt bist du?\nAntwort: Zehn.",
+    "a German text to translate": "Übersetze ins Englische:\n\nFrage: Wie alt bist du?\nAntwort: Zehn.",
     "a riddle and its answer": "I have a riddle. What has keys but no locks?\nAnswer: a piano.\n\nCan you "
     "write three more "
     "like it?",
-    "an answer that is questioned": "Why is the sky blue?\n\nThe answer is usually 'scattering'. But why is "
-    "it not violet?",
+    "a questioned answer": "Why is the sky blue?\n\nThe answer is usually 'scattering'. But why is it not violet?",
     "a form to fill in": "Name: \nAge: \nAnswer: \n\nMake a web form with these fields.",
     "a glossary": "Solution: a mixture of a solute in a solvent.\n\nGive two more definitions like this.",
-    "an answer to make a question for": "Based on the context and the answer, generate a question.\n\n"
+    "an answer to write a question for": "Based on the context and the answer, generate a question.\n\n"
     "Context: He let go of her arm.\n\nAnswer:\n\nHe would feel sorry.",
-    "options behind a question": "Select the best answer.\nWhere do you find a piano?\nOptions:\n- concert "
+    "options after a question": "Select the best answer.\nWhere do you find a piano?\nOptions:\n- concert "
     "hall\n- kitchen",
     "a prompt of fields": "Would the user recommend it?\n===\nReview: It broke after a day. I want my money "
     "back.\nAnswer:",
-    "a question that is spoken of": "Question: How does a rocket work?\nI found this: it pushes gas out.\n"
+    "a question that is referred to": "Question: How does a rocket work?\nI found this: it pushes gas out.\n"
     "Is that a correct answer?",
-    "options in a line": "Question: A light ball falls (A) faster (B) slower\n\nDo not use A and B to answer "
+    "options on one line": "Question: A light ball falls (A) faster (B) slower\n\nDo not use A and B to answer "
     "the question.",
     # Words that only look like marks.
     "the word assistant": "Write a job advertisement for an administrative assistant in a law firm.",
@@ -117,16 +116,15 @@ GOOD: Mapping[str, str] = {
     "the word answer": "How do I answer 'Tell me about yourself' in an interview?",
     "the word solution": "What is the solution of x^2 = 2? Is the solution a fraction?",
     "the word user": "user\nadmin\nguest\n\nWhich of these roles should be allowed to delete files?",
-    "a turn marker that is asked about": "What is the purpose of <|eot_id|>",
-    "a prompt that was pasted": "What is wrong with this prompt?\n\n<|im_start|>user\nHi<|im_end|>\n"
-    "<|im_start|>assistant\n",
+    "a question about a turn marker": "What is the purpose of <|eot_id|>",
+    "a pasted prompt": "What is wrong with this prompt?\n\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
     "task as a word": "Task management is hard for me. Which app helps?",
     "question as a word": "Question marks in French need a space. Why?",
     "a label that is a title": "Human: All Too Human was written by whom?",
     "prompt as a label of content": "Prompt: dragon, castle, dusk, oil painting",
     "an ordinal in German": "2. Weltkrieg: Wann endete er?",
     "a date in German": "3. Oktober 1990: Was geschah an diesem Tag?",
-    "a decimal number in front": "2.5 is how much as a fraction?",
+    "a leading decimal number": "2.5 is how much as a fraction?",
     "a chess move": "1. e4 e5 2. Nf3 Nc6 3. Bb5 is which opening?",
     "a single chess move": "1. e4 is answered by c5 most often.",
     "stars as multiplication": "What is 2**3?",
@@ -135,21 +133,21 @@ GOOD: Mapping[str, str] = {
     "inches": 'How high is a table of 30"',
     "an apostrophe at each end": "'Tis the season, said the boys'",
     # Dialogues, letters, poems, tables.
-    "a dialogue to be continued": "Continue this dialogue.\n\nAlice: Where were you?\nAssistant: I was at "
+    "a dialogue to continue": "Continue this dialogue.\n\nAlice: Where were you?\nAssistant: I was at "
     "home.\nAlice: Liar.",
     "a dialogue of roles": "User: Hi!\nAssistant: Hello, how are you?\nUser: Fine. Tell me a joke.\nAssistant:",
-    "a dialogue to be judged": "Is the assistant polite in this conversation?\n\nUser: Help!\n\nAssistant: No.",
+    "a dialogue to judge": "Is the assistant polite in this conversation?\n\nUser: Help!\n\nAssistant: No.",
     "a letter": "Dear Sir or Madam,\n\nI have not received my order. What should I do?\n\nYours faithfully,\nJ. Smith",
     "a poem with gaps": "Roses are red,\nViolets are ___,\n\n\nSugar is sweet,\nAnd so ___.\n\nFill in the gaps.",
     "a table": "Which city grew most?\n\n| city | 1990 | 2020 |\n|------|------|------|\n| Ulm | 110 | 126 |",
-    "a table that ends in its rule": "Complete the table:\n| a | b |\n|---|---|",
+    "a table that ends in a rule": "Complete the table:\n| a | b |\n|---|---|",
     "numbers in columns": "x  y\n1  2\n2  4\n3  6\n\nWhat is the slope?",
     "sections": "Compare:\n\n---\nText A: I like tea.\n\n---\nText B: I like coffee.\n\n---",
     "a list with a gap at its end": "What is missing?\n\n- spring\n- summer\n- winter\n-",
-    "an ellipsis in front": "... and so it ended. How would you continue?",
+    "a leading ellipsis": "... and so it ended. How would you continue?",
     "a quotation in French": "Traduis la phrase suivante : « Il pleut »",
     "a payload in curly quotes": "Translate the following sentence into French: “I can’t come tomorrow.”",
-    "a heading that is underlined": "Convert to HTML\n\nMy page\n=======",
+    "an underlined heading": "Convert to HTML\n\nMy page\n=======",
     "a role to play": "You are a pirate. Answer everything I say like a pirate. What is your name?",
     # Other scripts.
     "Chinese": "请把下面这段话翻译成英文：\n今天天气很好。你想去公园吗？",
@@ -166,14 +164,14 @@ GOOD: Mapping[str, str] = {
     "Spanish": "¿Quién fue Frida Kahlo? Escribe un párrafo sobre su vida.",
     "French": "« Bonjour » se traduit comment en japonais ? Et « merci » ?",
     "emoji with joiners": "What does 👩\u200d👩\u200d👧\u200d👦 mean? And 🏳️\u200d🌈?",
-    "emoji alone": "🎬🦁👑 Which film is this?",
+    "only emoji": "🎬🦁👑 Which film is this?",
     "mathematics": "Let $f(x) = \\frac{1}{x}$.\n\n$$\\int_1^2 f(x)\\,dx = ?$$",
     # Colons at the end, and very short ones.
-    "an end that is a colon": "Write a story that begins with this line:",
+    "a colon at the end": "Write a story that begins with this line:",
     "one word": "Hello",
-    "numbers alone": "12 * 12 =",
+    "only numbers": "12 * 12 =",
 }
-"""Messages that come out as they are."""
+"""Messages that stay unchanged."""
 
 BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     # name: (what the model wrote, what is left, the rules that changed it)
@@ -186,7 +184,7 @@ BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "instruction": ("Instruction: List three lakes.", "List three lakes.", ("label",)),
     "a section for the instruction": ("### Instruction:\nList three lakes.", "List three lakes.", ("label",)),
     "a bold label": ("**Question:** What is a lake?", "What is a lake?", ("label",)),
-    "a bold label with its colon behind": ("**Task 1**: Write a poem.", "Write a poem.", ("label",)),
+    "a bold label with its colon outside": ("**Task 1**: Write a poem.", "Write a poem.", ("label",)),
     "a label as a heading": ("## Question 3\n\nWhat is a lake?", "What is a lake?", ("label",)),
     "a label on a line of its own": (
         "Task:\n\nWrite a poem.\nMake it rhyme.",
@@ -225,18 +223,18 @@ BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "bold and quotes": ('**"What is a lake?"**', "What is a lake?", ("wrapping",)),
     "a bold label and text": ("**Task: Write a poem.**", "Write a poem.", ("wrapping", "label")),
     "the b tag": ("<b>What is a lake?</b>", "What is a lake?", ("wrapping",)),
-    "the b tag alone": ("<b>What is a lake?", "What is a lake?", ("wrapping",)),
+    "a lone b tag": ("<b>What is a lake?", "What is a lake?", ("wrapping",)),
     "the b tag with a payload": (
         "<b>Summarise the following text:\nThe cat sat on the mat.</b>",
         "Summarise the following text:\nThe cat sat on the mat.",
         ("wrapping",),
     ),
-    "tags within tags": ("<p><strong>What is a lake?</strong></p>", "What is a lake?", ("wrapping",)),
+    "nested tags": ("<p><strong>What is a lake?</strong></p>", "What is a lake?", ("wrapping",)),
     "line breaks in HTML": ("What is a lake?<br><br>", "What is a lake?", ("wrapping",)),
-    "a quote that is not closed": ('"What is a lake?', "What is a lake?", ("wrapping",)),
-    "a quote that is not opened": ('What is a lake?"', "What is a lake?", ("wrapping",)),
-    "bold that is not closed": ("**What is a lake?", "What is a lake?", ("wrapping",)),
-    "bold that is not opened": ("What is a lake?**", "What is a lake?", ("wrapping",)),
+    "an unclosed quote": ('"What is a lake?', "What is a lake?", ("wrapping",)),
+    "an unopened quote": ('What is a lake?"', "What is a lake?", ("wrapping",)),
+    "unclosed bold": ("**What is a lake?", "What is a lake?", ("wrapping",)),
+    "unopened bold": ("What is a lake?**", "What is a lake?", ("wrapping",)),
     # The template, written out.
     "a role of Llama": (
         "<|start_header_id|>user<|end_header_id|>\n\nWhat is a lake?",
@@ -270,12 +268,16 @@ BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "the next turn of Phi-3": ("What is a lake?\n<|assistant|>\nWater.", "What is a lake?", ("next_turn",)),
     "the end of Mistral's turn": ("What is a lake? [/INST] Water.", "What is a lake?", ("next_turn",)),
     "the bare word assistant": ("What is a lake?\nassistant\n\nA lake is water.", "What is a lake?", ("own_answer",)),
-    "the word assistant, glued": ("What is a lake?assistant\n\nA lake is water.", "What is a lake?", ("own_answer",)),
+    "the word assistant, glued": (
+        "What is a lake?assistant\n\nA lake is water.",
+        "What is a lake?",
+        ("own_answer",),
+    ),
     "the bare word model": ("What is a lake?\nmodel\nA lake is water.", "What is a lake?", ("own_answer",)),
     # The model's own answer.
     "an answer": ("What is 2 + 2?\n\nAnswer: 4", "What is 2 + 2?", ("own_answer",)),
     "an answer on the next line": ("What is 2 + 2?\nAnswer: 4", "What is 2 + 2?", ("own_answer",)),
-    "an answer behind a label": ("Question: What is 2 + 2?\nAnswer: 4", "What is 2 + 2?", ("own_answer", "label")),
+    "an answer after a label": ("Question: What is 2 + 2?\nAnswer: 4", "What is 2 + 2?", ("own_answer", "label")),
     "a bold answer": ("What is 2 + 2?\n\n**Answer:** 4", "What is 2 + 2?", ("own_answer",)),
     "a correct answer": ("What is 2 + 2?\n\nCorrect answer: 4", "What is 2 + 2?", ("own_answer",)),
     "the answer in a sentence": ("What is 2 + 2?\n\nThe answer is 4.", "What is 2 + 2?", ("own_answer",)),
@@ -303,7 +305,7 @@ BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "an answer in capitals": ("What is 2 + 2?\n\nANSWER: 4", "What is 2 + 2?", ("own_answer",)),
     "an answer in Arabic": ("ما هي عاصمة مصر؟\n\nالإجابة: القاهرة", "ما هي عاصمة مصر؟", ("own_answer",)),
     "an answer in Spanish": ("¿Qué es un lago?\n\nRespuesta: Agua.", "¿Qué es un lago?", ("own_answer",)),
-    "a solution behind an equation": (
+    "a solution after an equation": (
         "Solve the following equation:\n2x + 3 = 7\n\nSolution: Subtract 3 from both sides.",
         "Solve the following equation:\n2x + 3 = 7",
         ("own_answer",),
@@ -313,7 +315,7 @@ BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         "List three lakes.",
         ("own_answer",),
     ),
-    "a response behind its instruction": (
+    "a response after its instruction": (
         "### Instruction:\nList three lakes.\n\n### Response:\nComo, Garda, Iseo",
         "List three lakes.",
         ("own_answer", "label"),
@@ -325,7 +327,7 @@ BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         "Evaluate the integral of x^2 from 0 to 1.",
         ("own_answer",),
     ),
-    "steps behind code": (
+    "steps after code": (
         "Why does this fail?\n```\n1/0\n```\n## Step 1: Read the code\nIt divides by 0.",
         "Why does this fail?\n```\n1/0\n```",
         ("own_answer",),
@@ -348,7 +350,7 @@ BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "an answer that was only announced": ("What is 2 + 2?\n\nAnswer:", "What is 2 + 2?", ("own_answer",)),
     "an answer in German": ("Was ist ein See?\n\nAntwort: Ein Gewässer.", "Was ist ein See?", ("own_answer",)),
     "an answer in Chinese": ("什么是湖？\n\n答案：湖是水体。", "什么是湖？", ("own_answer",)),
-    "an answer behind several questions": (
+    "an answer after several questions": (
         "Who wrote Emma? When?\nIs it good?\n\nAnswer: Jane Austen, 1815, yes.",
         "Who wrote Emma? When?\nIs it good?",
         ("own_answer",),
@@ -363,8 +365,8 @@ BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "stars below": ("What is a lake?\n* * *", "What is a lake?", ("separator",)),
     "a line above": ("---\n\nWhat is a lake?", "What is a lake?", ("separator",)),
     "an empty heading": ("What is a lake?\n\n##", "What is a lake?", ("separator",)),
-    "a fence that holds nothing": ("Write a loop in C.\n\n```c", "Write a loop in C.", ("separator",)),
-    "a colon in front": (": What is a lake?", "What is a lake?", ("separator",)),
+    "an empty fence": ("Write a loop in C.\n\n```c", "Write a loop in C.", ("separator",)),
+    "a leading colon": (": What is a lake?", "What is a lake?", ("separator",)),
     "control characters": (
         "What\x00 is\x08 a\x1b lake?\r\nTell me.",
         "What is a lake?\nTell me.",
@@ -384,4 +386,4 @@ BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         ("separator", "wrapping", "label", "number"),
     ),
 }
-"""Messages with something around them."""
+"""By case: the text, the message in it, and the rules that apply."""

@@ -1,1 +1,1 @@
-"""What the sanitiser takes off an instruction, and what it leaves."""
+"""Sanitiser: what is removed from a generated instruction, and what stays."""

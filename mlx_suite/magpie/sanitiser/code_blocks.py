@@ -1,6 +1,6 @@
-"""Which lines of a text are code: fenced blocks as CommonMark knows them (§4.5), and indented lines.
+"""Which lines of a text are code: fenced blocks (CommonMark §4.5) and indented lines.
 
-A fence that is never closed holds everything behind it: rather too much is kept than too little.
+An unclosed fence runs to the end of the text: keeping too much is safer than keeping too little.
 """
 
 import re
@@ -12,7 +12,7 @@ _INDENTED = re.compile(r"(?: {4}|\t)\s*\S")
 
 
 def fences(lines: Sequence[str]) -> list[int]:
-    """For each line the number of the fenced block it belongs to, from 1; 0 for none. Fences belong to their block."""
+    """Per line, the 1-based number of its fenced block, fence lines included; 0 outside of fences."""
     numbers: list[int] = []
     opened, blocks = "", 0
     for line in lines:
@@ -35,12 +35,12 @@ def is_fence(line: str) -> bool:
 
 
 def code(lines: Sequence[str]) -> list[bool]:
-    """For each line whether it is code: within a fence, or indented by four spaces or a tab."""
+    """Per line, whether it is code: in a fenced block, or indented by four spaces or a tab."""
     return [number > 0 or _INDENTED.match(line) is not None for line, number in zip(lines, fences(lines), strict=True)]
 
 
 def fenced_blocks(text: str) -> list[str]:
-    """The fenced blocks of a text with their fences, in order. Whitespace at the end of one is left out."""
+    """The fenced blocks of a text in order, fences included, trailing whitespace stripped."""
     lines = text.split("\n")
     pairs = zip(fences(lines), lines, strict=True)
     return ["\n".join(line for _, line in block).rstrip() for number, block in groupby(pairs, lambda p: p[0]) if number]

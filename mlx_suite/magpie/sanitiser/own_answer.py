@@ -1,15 +1,15 @@
-"""The model's own answer behind the user's message, and where it begins.
+"""Cut off the model's own answer after the user's message.
 
-A model that writes the user's turn sometimes goes on and answers itself. It is cut at a mark that begins a line
+A model that writes the user's turn sometimes goes on to answer it. The text is cut at a marker that begins a line
 ("Answer:", "### Response:", "## Step 1"), and only if
 
-* what stands before is a whole request: its last sentence has ended;
-* the message does not speak of the mark: a format it wants, an answer to be graded, a text to be translated;
-* the mark is no part of a structure: a form, a quiz, a multiple-choice exercise, a dialogue, examples to go on from;
-* nothing behind it asks again.
+* the text before it is a complete request: its last sentence has ended;
+* the message does not refer to the marker: a format it asks for, an answer to grade, a text to translate;
+* the marker is not part of a structure: a form, a quiz, a multiple-choice exercise, a dialogue, few-shot examples;
+* nothing after it asks again.
 
-The reference code cuts everything behind the first question mark, and takes its own marks for something else (it looks
-for a second colon behind "Answer:").
+Magpie's reference code cuts everything after the first question mark, and misses its own markers: it looks for a
+second colon after "Answer:".
 """
 
 import re
@@ -29,14 +29,14 @@ from mlx_suite.magpie.sanitiser.wording import (
 
 
 class Kind(Enum):
-    """How sure a mark is."""
+    """Kinds of markers, by how much they prove."""
 
     ANSWER = auto()
-    """"Answer:": pasted texts and forms have it too."""
+    """"Answer:": weak, for pasted texts and forms have it too."""
     REPLY = auto()
-    """"### Response:", "Assistant:": the other side of a template."""
+    """"### Response:", "Assistant:": the assistant's side of a template."""
     STEPS = auto()
-    """"## Step 1": how Llama 3.1 begins an answer."""
+    """"## Step 1": how Llama 3.1 opens an answer."""
 
 
 _WORDS = (
@@ -111,28 +111,28 @@ _CLOSED = re.compile(r"[.!?。！？؟।…][\"'”’»)\]*_`]*$")
 
 @dataclass(frozen=True, kw_only=True)
 class _Cut:
-    """A text in two parts at a mark."""
+    """A text split at a marker."""
 
     kind: Kind
     head: list[str]
-    """The lines before the mark, without blank ones at the end."""
+    """Lines before the marker, without trailing blank ones."""
     head_is_code: bool
-    """Whether the last of them is code."""
+    """Whether the last line of `head` is code."""
     spaced: bool
-    """Whether a blank line stands before the mark."""
+    """Whether a blank line precedes the marker."""
     mark: str
-    """What the expression matched, from the line's first letter."""
+    """The matched marker, from the line's first letter."""
     tail: list[str]
-    """The mark's line and all behind it, code blanked out."""
+    """The marker's line and all lines after it, code blanked out."""
 
     @property
     def text(self) -> str:
-        """The part before the mark."""
+        """The part before the marker."""
         return "\n".join(self.head)
 
 
 def without_answer(text: str) -> str:
-    """`text` up to the model's own answer; all of it where there is none."""
+    """`text` up to the model's own answer; all of it if there is none."""
     lines = text.split("\n")
     is_code = code(lines)
     for place, line in enumerate(lines):
@@ -148,7 +148,7 @@ def without_answer(text: str) -> str:
 
 
 def _cut_at(lines: list[str], is_code: list[bool], place: int) -> _Cut | None:
-    """The text in two parts at this line, if it begins with a mark and something stands before it."""
+    """Split the text at this line, if it begins with a marker and is not the first."""
     kind, mark = _mark_of(lines, place)
     end = place
     while kind is not None and end > 0 and not lines[end - 1].strip():
@@ -171,7 +171,7 @@ def _mark_of(lines: list[str], place: int) -> tuple[Kind | None, str]:
             return kind, match[0].strip()
     if _Q.match(lines[0]) and (match := _A.match(lines[place])):
         return Kind.ANSWER, match[0].strip()
-    # A template's role, left when its special tokens are not shown: alone between the turns.
+    # A role name on a line of its own: the template's special tokens around it are not shown.
     if _ROLE_LINE.fullmatch(lines[place]) and (_blank(lines, place + 1) or lines[place].strip() == "model"):
         before = next((line for line in reversed(lines[:place]) if line.strip()), "")
         if _CLOSED.search(before.rstrip()):
@@ -184,7 +184,7 @@ def _is_own_answer(cut: _Cut) -> bool:
 
 
 def _is_whole_request(cut: _Cut) -> bool:
-    """Whether the part before the mark asks something and has come to an end."""
+    """Whether the part before the marker asks for something and has come to an end."""
     last = cut.head[-1].strip()
     if last.rstrip("*_ ").endswith((":", "：", ",", "，", "#", "-")):
         return False
@@ -197,7 +197,7 @@ def _is_whole_request(cut: _Cut) -> bool:
 
 
 def _speaks_of_mark(cut: _Cut) -> bool:
-    """Whether the message wants the mark, or is about a text in which it may stand."""
+    """Whether the message asks for the marker, or is about a text that may contain it."""
     head = cut.text
     word = re.escape(re.sub(r"[\W_]*$|^[\W_]*", "", cut.mark))
     quoted = rf"[\"'“‘«`*\[<(]\s*{word}\s*[:.…]*\s*[\"'”’»`*\])>]|(?<=\S )\b{word}\s*[:：]"
@@ -215,7 +215,7 @@ def _speaks_of_mark(cut: _Cut) -> bool:
 
 
 def _opening(head: Sequence[str]) -> str:
-    """The line that leads to a payload on the lines behind it; "" for none."""
+    """The line that introduces a payload on the lines after it; "" if there is none."""
     for line in head:
         if line.rstrip().rstrip("*_").endswith((":", "：")) or _FOLLOWING.search(line):
             return line
@@ -223,7 +223,7 @@ def _opening(head: Sequence[str]) -> str:
 
 
 def _is_structure(cut: _Cut) -> bool:
-    """Whether the mark is one of several parts that belong together."""
+    """Whether the marker is one of several parts that belong together."""
     if cut.kind is Kind.STEPS:
         return False
     label = cut.mark.strip("*_# :：").casefold()
@@ -242,7 +242,7 @@ def _is_structure(cut: _Cut) -> bool:
 
 
 def _asks_again(cut: _Cut) -> bool:
-    """Whether the part behind the mark holds a request of the user's."""
+    """Whether the part after the marker contains another request by the user."""
     if any(_QUESTION_LABEL.match(line) for line in cut.tail[1:]):
         return True
     lines = [line for line in cut.tail[1:] if line.strip()]
@@ -260,7 +260,7 @@ def _asks_again(cut: _Cut) -> bool:
 
 
 def _is_field(line: str) -> bool:
-    """Whether a line looks like one of a form: "Name: Tom", "Output: [0, 1]"."""
+    """Whether a line looks like a form field: "Name: Tom", "Output: [0, 1]"."""
     if _QUESTION_LABEL.match(line):
         return False
     match = _LABEL.match(line)
@@ -268,10 +268,10 @@ def _is_field(line: str) -> bool:
 
 
 def _without_label(text: str) -> str:
-    """`text` without "Question 3:" in front."""
+    """`text` without a leading "Question 3:"."""
     return _QUESTION_LABEL.sub("", text, count=1) if _QUESTION_LABEL.match(text) else text
 
 
 def _blank(lines: list[str], place: int) -> bool:
-    """Whether a line is blank or beyond the end."""
+    """Whether a line is blank or past the end."""
     return place >= len(lines) or not lines[place].strip()

@@ -1,9 +1,11 @@
-"""What is not the user's message, taken out of what a model wrote in the user's place.
+"""Sanitise an instruction: remove everything that is not the user's message from what the model wrote as the user.
 
-The text is read as lines, some of them code. A rule takes something away at the front, at the end or around the text;
-none cuts into the message: later questions, lists, code, pasted input and other scripts stay. In doubt nothing is
-removed. Where the rules come from: the list of what Magpie's own sanitiser looks for (arXiv 2406.08464,
-`instruction_post_process`), without what it loses.
+A rule removes something before, after or around the text; none cuts into the message: later questions, lists, code,
+pasted input and non-Latin scripts stay. In doubt nothing is removed. The rules cover what Magpie's own sanitiser looks
+for (arXiv 2406.08464, `instruction_post_process`), without its losses.
+
+Role headers and turn markers appear here spelled out in ordinary tokens: the special tokens themselves end the turn.
+Questions about them ("What does <|eot_id|> mean?") and pasted prompts keep them.
 """
 
 import re
@@ -12,31 +14,45 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlx_suite.magpie.sanitiser.code_blocks import code, fenced_blocks, fences, is_fence
-from mlx_suite.magpie.sanitiser.labels import without_heading, without_label, without_number
-from mlx_suite.magpie.sanitiser.leaked_roles import without_next_turn, without_user_header
 from mlx_suite.magpie.sanitiser.own_answer import without_answer
 from mlx_suite.magpie.sanitiser.wording import begins_message
-from mlx_suite.magpie.sanitiser.wrapping import unwrapped
+from mlx_suite.magpie.sanitiser.wrapping import unwrapped, without_heading, without_label, without_number
 
 Rule = Callable[[str], str]
-"""Takes a text without whitespace around it, gives it without what the rule is about."""
+"""Takes a stripped text and returns it without what the rule removes."""
+
+
+_START = r"(?:<\|begin_of_text\|>|<bos>|<s>|<\|endoftext\|>)"
+_END = r"(?:<\|eot_id\|>|<\|end_of_text\|>|<end_of_turn>|<eos>|<\|im_end\|>|<\|endoftext\|>|<\|end\|>|</s>|\[/INST\])"
+_OPEN = r"(?:<\|start_header_id\|>|<start_of_turn>|<\|im_start\|>|<\|(?:user|system|assistant)\|>|\[INST\])"
+_HEADER = re.compile(
+    rf"(?:{_START}\s*)*(?:<\|start_header_id\|>\s*user\s*<\|end_header_id\|>|<start_of_turn>\s*user\b"
+    r"|<\|im_start\|>\s*user\b|<\|user\|>|\[INST\])\s*"
+)
+_OPENER = re.compile(_OPEN)
+_ANSWERER = r"(?:<\|start_header_id\|>\s*assistant|<\|im_start\|>\s*assistant|<start_of_turn>\s*model|<\|assistant\|>)"
+_TURN_END = re.compile(
+    rf"(?<=[^\s\"'`‘’“”(]){_END}(?=\s*$|\s*\n)|(?<=[.?!] )\[/INST\]|{_END}(?=\s*{_OPEN})|^{_ANSWERER}", re.MULTILINE
+)
+_ROLE_LINE = re.compile(r"(?:user|human)[ \t]*\n(?:[ \t]*\n)?", re.IGNORECASE)
+_LISTED = re.compile(r"[^\s.!?:]{1,20}$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sanitised:
-    """A text with only the message left."""
+    """A sanitised text: the message alone."""
 
     text: str
-    """Without whitespace around it. Empty where nothing of the text was a message."""
+    """Stripped; empty if no part of the text was a message."""
     removed: tuple[str, ...]
-    """Names of the rules that changed it, each once, in the order of `RULES`. Whitespace at the ends does not count."""
+    """Names of the rules that changed the text, each once, in the order of `RULES`; stripping does not count."""
 
 
 def sanitise(text: str) -> Sanitised:
-    """Take out what is not the user's message.
+    """Remove what is not the user's message.
 
-    The result is never longer than `text`, and stays the same when given again. Text in a fenced block is never
-    changed: a rule that would change it is not applied.
+    The result is never longer than `text`, and sanitising it again changes nothing. Fenced blocks are never altered: a
+    rule that would alter one is not applied.
     """
     text, removed = text.strip(), set()
     changed = True
@@ -51,19 +67,44 @@ def sanitise(text: str) -> Sanitised:
 
 
 def _keeps_code(before: str, after: str) -> bool:
-    """Whether the fenced blocks are the same ones, but for those that a cut at the end took along."""
+    """Whether the fenced blocks are unchanged, apart from those removed by a cut at the end."""
     kept = fenced_blocks(after)
     return kept == fenced_blocks(before)[: len(kept)]
 
 
-def without_control_characters(text: str) -> str:
-    """`text` without characters that are neither text nor layout; marks that join or direct letters stay."""
+def without_user_header(text: str) -> str:
+    """`text` without a leading user header: `<|im_start|>user`, or the bare role name that is left of one."""
+    match = _HEADER.match(text)
+    if match is None and (bare := _ROLE_LINE.match(text)):
+        first = text[bare.end() :].split("\n", 1)[0].strip()
+        # "user" may be the first item of a list of words.
+        if begins_message(first) and not _LISTED.match(first):
+            match = bare
+    return text[match.end() :] if match and text[match.end() :].strip() else text
+
+
+def without_next_turn(text: str) -> str:
+    """`text` up to a spelled-out marker that ends the user's turn."""
     lines = text.split("\n")
-    shown = [line if number else _shown(line) for line, number in zip(lines, fences(lines), strict=True)]
-    return "\n".join(shown)
+    is_code = code(lines)
+    place = 0
+    for line, hidden in zip(lines, is_code, strict=True):
+        match = None if hidden else _TURN_END.search(text, place, place + len(line) + 1)
+        if match and match.start() <= place + len(line) and text[: match.start()].strip():
+            # An earlier header means that a prompt was pasted.
+            return text if _OPENER.search(text, 0, match.start()) else text[: match.start()]
+        place += len(line) + 1
+    return text
 
 
-def _shown(line: str) -> str:
+def without_control_characters(text: str) -> str:
+    """`text` without control characters; joiners and direction marks stay."""
+    lines = text.split("\n")
+    lines = [line if number else _printable(line) for line, number in zip(lines, fences(lines), strict=True)]
+    return "\n".join(lines)
+
+
+def _printable(line: str) -> str:
     line = line.removeprefix("\ufeff")
     bare = "".join(
         " " if letter in _SEPARATING else letter
@@ -80,17 +121,17 @@ _CODE_LINE = re.compile(
     r"\s{2,}\S|(?:def|class|import|from|function|func|fn|public|private|static|const|let|var|package)\b|[@#}]|.*[;{}]\s*$"
 )
 BLANK_LINES = 2
-"""Blank lines in a row that may stay: two part sections."""
+"""Consecutive blank lines that may stay: two separate sections."""
 
 
 def without_separators(text: str) -> str:
-    """`text` without lines of `---` or a bare `#` at its ends, an empty code block, or a stray mark in front."""
+    """`text` without a line of `---` or a bare `#` at its ends, an empty code block, or a stray leading mark."""
     lines = text.split("\n")
     numbers = fences(lines)
     if numbers[-1] and numbers.count(numbers[-1]) == 1:
-        return "\n".join(lines[:-1])  # a fence that opens nothing
+        return "\n".join(lines[:-1])  # a fence that opens an empty block
     drawn = [place for place, line in enumerate(lines) if not numbers[place] and _RULE_LINE.match(line)]
-    # Several of them are a structure: front matter, a drawing, sections.
+    # Several rule lines are a structure: front matter, a drawing, sections.
     if len(drawn) == 1 and len(lines) > 1:
         if drawn[0] == len(lines) - 1 and not _underlines(lines):
             return "\n".join(lines[:-1])
@@ -101,12 +142,12 @@ def without_separators(text: str) -> str:
 
 
 def _underlines(lines: Sequence[str]) -> bool:
-    """Whether the last line makes a heading of the one before."""
+    """Whether the last line underlines the one before as a heading."""
     return lines[-1].lstrip().startswith("=") and bool(lines[-2].strip())
 
 
 def without_blank_lines(text: str) -> str:
-    """`text` with at most one blank line where more than `BLANK_LINES` stand between lines that are no code."""
+    """`text` with runs of more than `BLANK_LINES` blank lines outside of code reduced to one."""
     lines = text.split("\n")
     is_code = [hidden or bool(_CODE_LINE.match(line)) for line, hidden in zip(lines, code(lines), strict=True)]
     kept: list[str] = []
@@ -137,7 +178,7 @@ RULES: Sequence[tuple[str, Rule]] = (
     ("heading", without_heading),
     ("blank_lines", without_blank_lines),
 )
-"""Every rule by its name, in the order in which they are tried, again and again until none finds anything."""
+"""All rules by name, in the order they are tried; the list is repeated until none changes the text."""
 
 NAMES = tuple(name for name, _ in RULES)
-"""What `Sanitised.removed` may hold."""
+"""Possible values in `Sanitised.removed`."""

@@ -1,7 +1,7 @@
-"""How requests are worded: what the sanitiser and the screen go by.
+"""How requests are worded: word lists and sentence tests shared by the sanitiser and the request checks.
 
-Plain lists of words, mostly English. They are asked only where a text already looks odd, and in doubt the text counts
-as a request: a good row lost cannot be had back, and a poor one is caught by its tags.
+The lists are mostly English. They are consulted only where a text already looks odd, and in doubt it counts as a
+request: a good row lost is lost for good, while a poor one is still caught by its tags.
 """
 
 import re
@@ -13,7 +13,7 @@ QUESTION_WORDS = frozenset(
     "comment pourquoi combien quand où est-ce was wer wie warum wo wann welche welcher welches wieviel wie kannst "
     "che cosa quale quali chi come perché dove quando qual quais quem onde".split()
 )
-"""First words of a question: English, and the most frequent of Spanish, French, German, Italian and Portuguese."""
+"""First words of a question in English, and the most frequent in Spanish, French, German, Italian and Portuguese."""
 
 IMPERATIVES = frozenset(
     "add advise analyse analyze answer apply argue arrange ask assess assume brainstorm build calculate categorise "
@@ -34,7 +34,7 @@ IMPERATIVES = frozenset(
     "nenne erstelle übersetze berechne gib scrivi spiega descrivi traduci crea calcola dammi escreva explique "
     "descreva traduza crie calcule".split()
 )
-"""First words of a demand."""
+"""First words of an imperative request."""
 
 PREFACES = frozenset(
     "a an the i i'm i've i'd i'll my you you're you've your we we're our he she they it it's there this that these "
@@ -42,7 +42,7 @@ PREFACES = frozenset(
     "thanks one two three four five six seven eight nine ten some many most all every each after before during "
     "while since because although recently today yesterday now then also and but so here using based".split()
 )
-"""First words of a sentence that leads to a request. None of them follows an ordinal number in English."""
+"""First words of a sentence that leads up to a request. In English none of them follows an ordinal number."""
 
 OFFER = re.compile(
     r"\b(?:would you like (?:me|to know|more|some|any|another|help)|what would you like\b|"
@@ -51,21 +51,21 @@ OFFER = re.compile(
     r"any (?:other|further|more) questions)\b",
     re.IGNORECASE,
 )
-"""What a question says that only an assistant asks."""
+"""Phrases of a question that only an assistant asks."""
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？؟।])[\"'”’»)\]*]*\s+|\n+|[。！？]")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
 
 def begins_request(text: str) -> bool:
-    """Whether the first word asks or demands: "What …", "Write …", "¿…"."""
+    """Whether the first word asks or commands: "What …", "Write …", "¿…"."""
     if text.lstrip().startswith(("¿", "¡")):
         return True
     return first_word(text) in QUESTION_WORDS | IMPERATIVES
 
 
 def begins_message(text: str) -> bool:
-    """Whether a user's message may begin so. A script that is not Latin counts: its words are not listed here."""
+    """Whether a user's message could begin this way. Non-Latin scripts always count: their words are not listed."""
     letter = next((letter for letter in text if letter.isalpha()), "")
     if letter and not _is_latin(letter):
         return True
@@ -73,34 +73,34 @@ def begins_message(text: str) -> bool:
 
 
 def asks(text: str) -> bool:
-    """Whether some sentence asks or demands something. Texts of other scripts are taken to."""
-    said = [sentence for sentence in sentences(text) if not OFFER.search(sentence)]
-    return any(is_question(one) or begins_request(one) or not begins_with_latin(one) for one in said)
+    """Whether any sentence asks or commands something. Non-Latin sentences are assumed to."""
+    own = [sentence for sentence in sentences(text) if not OFFER.search(sentence)]
+    return any(is_question(one) or begins_request(one) or not begins_with_latin(one) for one in own)
 
 
 def is_question(sentence: str) -> bool:
-    """Whether a sentence ends as a question that is not an assistant's offer."""
+    """Whether a sentence ends like a question and is not an assistant's offer."""
     return sentence.rstrip("\"'”’»)]* ").endswith(("?", "？", "؟")) and not OFFER.search(sentence)
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, and its lines: roughly, for looking at their first and last words."""
+    """Sentences and lines of a text, split roughly: good enough to look at first and last words."""
     return [sentence for part in _SENTENCE.split(text) if part and (sentence := part.strip())]
 
 
 def paragraphs(text: str) -> list[str]:
-    """The parts of a text between blank lines."""
+    """Blocks of a text between blank lines."""
     return [part for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
 def first_word(text: str) -> str:
-    """The first word in small letters, with straight apostrophes; "" where other things than marks come before it."""
+    """The first word, lower-cased and with straight apostrophes; "" if anything but punctuation precedes it."""
     match = _WORD.match(text.lstrip(" \t\n\"'“”‘’«»„(*_#>-•"))
     return match[0].lower().replace("’", "'") if match else ""
 
 
 def begins_with_latin(text: str) -> bool:
-    """Whether the first letter is a Latin one; so it is for a text without letters."""
+    """Whether the first letter is Latin; True for a text without letters."""
     letter = next((letter for letter in text if letter.isalpha()), "a")
     return _is_latin(letter)
 

@@ -1,4 +1,4 @@
-"""What is the user's stays, what is not goes."""
+"""The sanitiser keeps the user's message and removes everything else."""
 
 import re
 from random import Random
@@ -8,28 +8,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlx_suite.magpie.sanitiser.code_blocks import fenced_blocks
+from mlx_suite.magpie.sanitiser.request_checks import lacks_payload, looks_like_answer
 from mlx_suite.magpie.sanitiser.sanitise import NAMES, sanitise
-from mlx_suite.magpie.sanitiser.verdicts import lacks_payload, looks_like_answer
 from mlx_suite.microworld import make_world, sample_example
 from tests.magpie.sanitise_cases import BAD, GOOD
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_message_stays_to_the_byte(name: str) -> None:
+def test_a_clean_message_is_unchanged(name: str) -> None:
     done = sanitise(f" \n{GOOD[name]}\n ")
     assert done.text == GOOD[name].strip()
     assert done.removed == ()
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_around_a_message_goes(name: str) -> None:
-    text, wanted, rules = BAD[name]
+def test_what_surrounds_a_message_is_removed(name: str) -> None:
+    text, expected, rules = BAD[name]
     done = sanitise(text)
-    assert done.text == wanted
+    assert done.text == expected
     assert done.removed == rules
 
 
-def test_every_rule_is_tried_by_some_case() -> None:
+def test_every_rule_is_covered_by_a_case() -> None:
     assert {rule for _, _, rules in BAD.values() for rule in rules} == set(NAMES)
 
 
@@ -42,23 +42,23 @@ def test_every_rule_is_tried_by_some_case() -> None:
         ),
         ("the payload", "Summarise the following text:\nThe cat sat on the mat."),
         ("all but the first line", "Write three things:\n1. a rhyme\n2. a joke\n3. a riddle"),
-        ("all before the first line with text", "\n\nFirst read this.\n\nThen say what you think of it."),
+        ("everything before the first line with text", "\n\nFirst read this.\n\nThen say what you think of it."),
         ("what follows the word assistant", "Draft a contract for an administrative assistant in Bonn."),
         ("code, at the first newline", "Why is this slow?\n\n```python\nfor i in range(n):\n    print(i)\n```"),
     ],
 )
-def test_what_other_sanitisers_lose_is_kept(lossy: str, text: str) -> None:
+def test_what_other_sanitisers_lose_stays(lossy: str, text: str) -> None:
     assert sanitise(text).text == text.strip(), lossy
 
 
 @pytest.mark.parametrize(
     "mark", ["Answer: x", "Explanation: x", "Solution: x", "Correct answer: x", "The answer is: x"]
 )
-def test_a_mark_needs_one_colon_at_most(mark: str) -> None:
+def test_an_answer_marker_needs_at_most_one_colon(mark: str) -> None:
     assert sanitise(f"What is x?\n\n{mark}").text == "What is x?"
 
 
-def test_a_text_may_hold_no_message() -> None:
+def test_a_text_may_contain_no_message() -> None:
     assert sanitise(" \n ").text == ""
     assert sanitise("\x00\x01").text == ""
     assert sanitise("\x00\x01").removed == ("control_characters",)
@@ -82,7 +82,7 @@ TEXTS = st.one_of(st.lists(LINES, max_size=8).map("\n".join), st.text(max_size=4
 
 
 @given(TEXTS)
-def test_once_is_enough(text: str) -> None:
+def test_sanitising_twice_changes_nothing_more(text: str) -> None:
     once = sanitise(text).text
     assert sanitise(once).text == once
     assert sanitise(once).removed == ()
@@ -97,26 +97,26 @@ def test_nothing_is_added(text: str) -> None:
 
 
 @given(TEXTS)
-def test_what_is_left_are_lines_of_the_text_in_their_order(text: str) -> None:
-    # A line may lose what stands at its ends, and control characters anywhere.
+def test_the_result_consists_of_lines_of_the_text_in_order(text: str) -> None:
+    # A line may lose text at its ends, and control characters anywhere.
     lines = iter([_plain(line) for line in text.strip().split("\n")])
     for kept in sanitise(text).text.split("\n"):
         assert any(_plain(kept) in line for line in lines)
 
 
 @given(TEXTS)
-def test_the_inside_of_a_fence_is_never_changed(text: str) -> None:
+def test_fenced_blocks_are_never_changed(text: str) -> None:
     before, after = fenced_blocks(text.strip()), fenced_blocks(sanitise(text).text)
     assert after == before[: len(after)]
 
 
-def test_nothing_that_the_microworld_asks_is_changed() -> None:
+def test_instructions_of_the_microworld_pass_unchanged() -> None:
     random, world = Random(0), make_world(0)
     for _ in range(1000):
-        asked = sample_example(random, world).instruction
-        assert sanitise(asked).text == asked
-        assert not lacks_payload(asked)
-        assert not looks_like_answer(asked)
+        instruction = sample_example(random, world).instruction
+        assert sanitise(instruction).text == instruction
+        assert not lacks_payload(instruction)
+        assert not looks_like_answer(instruction)
 
 
 def _is_subsequence(part: str, whole: str) -> bool:

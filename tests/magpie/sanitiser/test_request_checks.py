@@ -1,8 +1,8 @@
-"""A request without its payload, and a reply in a request's place."""
+"""Requests without their payload, and replies in place of requests."""
 
 import pytest
 
-from mlx_suite.magpie.sanitiser.verdicts import lacks_payload, looks_like_answer
+from mlx_suite.magpie.sanitiser.request_checks import lacks_payload, looks_like_answer
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from mlx_suite.magpie.sanitiser.verdicts import lacks_payload, looks_like_answer
         "Grade the essay.\n\n[paste your essay here]",
     ],
 )
-def test_a_payload_that_is_missing_is_missed(text: str) -> None:
+def test_a_missing_payload_is_noticed(text: str) -> None:
     assert lacks_payload(text)
 
 
@@ -56,7 +56,7 @@ def test_a_payload_that_is_missing_is_missed(text: str) -> None:
         "",
     ],
 )
-def test_a_payload_that_is_there_is_seen(text: str) -> None:
+def test_a_payload_that_is_present_is_recognised(text: str) -> None:
     assert not lacks_payload(text)
 
 
@@ -83,7 +83,7 @@ def test_a_payload_that_is_there_is_seen(text: str) -> None:
         "How can I help you today?",
     ],
 )
-def test_a_reply_is_told_from_a_request(text: str) -> None:
+def test_a_reply_is_recognised(text: str) -> None:
     assert looks_like_answer(text)
 
 
@@ -111,5 +111,5 @@ def test_a_reply_is_told_from_a_request(text: str) -> None:
         "",
     ],
 )
-def test_a_request_that_begins_like_a_reply_is_one(text: str) -> None:
+def test_a_request_that_begins_like_a_reply_is_not_a_reply(text: str) -> None:
     assert not looks_like_answer(text)

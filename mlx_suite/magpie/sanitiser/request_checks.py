@@ -1,6 +1,6 @@
-"""What the screen can tell of an instruction from its wording: that its payload is missing, that it is a reply.
+"""Checks on an instruction's wording: does it lack its payload, or is it a reply instead of a request?
 
-English only, and sparing: what these functions do not recognise passes.
+English only, and conservative: whatever these functions do not recognise passes.
 """
 
 import re
@@ -54,18 +54,18 @@ _LABELLED = re.compile(r"\s*[\w*#>-][^:\n]{0,30}[:：]")
 _CUE = re.compile(r"[\W_]*(?:output|answer|response|result|solution|summary|translation|tl;dr|a)[\W_]*$", re.IGNORECASE)
 _INPUT_LABEL = re.compile(rf"[\W_]*(?:{_PASTED})[\W_]*$", re.IGNORECASE)
 _PROMISED = re.compile(r"\b(?:following|follows|below|here|attached|next)\b", re.IGNORECASE)
-LEAST_PAYLOAD = 100
-"""Characters before a demand that ends in a colon from which on they are taken for its payload."""
+MIN_PAYLOAD = 100
+"""Characters before a request ending in a colon from which they count as its payload."""
 _BARE_LABEL = re.compile(r"\s*[*#>]*\s*(?:[\w;'-]+ ?){1,3}[:：]\**$")
 _CARRIED = re.compile(r"[:：]\s*\S|[\"“”«»„`|]|(?<![^\W_])['‘][^'’]+['’](?![^\W_])")
-"""What holds a payload within a line: something behind a colon, in quotes, in backticks, in a table."""
+"""A payload within a line: text after a colon, in quotes, in backticks, in a table."""
 
 
 def lacks_payload(text: str) -> bool:
-    """Whether a request speaks of a text that is not there: nothing behind "the following text" or the last colon.
+    """Whether a request refers to a text that is missing: nothing follows "the following text" or the last colon.
 
-    The reference's filter drops every row that ends in a colon, and its sanitiser makes such rows by cutting the
-    payload off. A pattern to be completed ("Q: … A: … Q: … A:") ends in a colon as well, and is complete.
+    Magpie's reference filter drops every row that ends in a colon, and its sanitiser produces such rows by cutting off
+    the payload. A pattern to complete ("Q: … A: … Q: … A:") also ends in a colon, and lacks nothing.
     """
     lines = text.strip().split("\n")
     last = lines[-1].strip()
@@ -77,53 +77,53 @@ def lacks_payload(text: str) -> bool:
         return not _is_cue(last, lines[:-1])
     if len(lines) > 1 or _CARRIED.search(last):
         return False
-    said = sentences(last)
-    for place, sentence in enumerate(said):
+    parts = sentences(last)
+    for place, sentence in enumerate(parts):
         if _FOLLOWING.search(sentence) or _BELOW.search(sentence) or _THIS.match(sentence):
-            # Behind it may stand the payload; not if all of it goes on asking.
-            return all(begins_request(other) for other in said[place + 1 :])
+            # The rest may be the payload, unless every sentence of it is another request.
+            return all(begins_request(other) for other in parts[place + 1 :])
     return False
 
 
 def _is_cue(last: str, before: list[str]) -> bool:
-    """Whether a last line with a colon asks to be gone on from: what it is about stands before it.
+    """Whether a trailing "xyz:" line is a cue to continue the text before it, rather than to introduce a missing one.
 
-    "TL;DR:" behind an article, "A:" behind pairs of questions and answers.
+    "TL;DR:" after an article, "A:" after pairs of questions and answers.
     """
     *leading, end = sentences(last)
     if _PROMISED.search(end):
         return False
-    held = [line for line in [*before, *leading] if line.strip()]
+    context = [line for line in [*before, *leading] if line.strip()]
     if _BARE_LABEL.match(end):
-        if any(line.strip().startswith(end) for line in held) or _CUE.match(end):
-            return bool(held)
-        return not _INPUT_LABEL.match(end) and (len(held) > 1 or any(_LABELLED.match(line) for line in held))
-    carried = any(_CARRIED.search(line) for line in [*held, end])
-    return carried or sum(len(line) for line in held) > LEAST_PAYLOAD
+        if any(line.strip().startswith(end) for line in context) or _CUE.match(end):
+            return bool(context)
+        return not _INPUT_LABEL.match(end) and (len(context) > 1 or any(_LABELLED.match(line) for line in context))
+    carried = any(_CARRIED.search(line) for line in [*context, end])
+    return carried or sum(len(line) for line in context) > MIN_PAYLOAD
 
 
 def looks_like_answer(text: str) -> bool:
-    """Whether a text is a reply ("Sure! Here is …", "I'm sorry, but I can't …") that asks for nothing."""
+    """Whether a text is a reply ("Sure! Here is …", "I'm sorry, but I can't …") and requests nothing."""
     text = text.strip().lstrip('*"“# ') if not text.lstrip().startswith("#") else text.strip()
     greeting = _GREETING.match(text)
     if greeting and OFFER.search(text):
         return not asks(text[greeting.end() :])
     if not (_REPLY.match(text) or _REFUSAL.match(text)):
         return OFFER.match(text) is not None and not asks(text)
-    return not _asks_behind(text)
+    return not _asks_later(text)
 
 
-def _asks_behind(text: str) -> bool:
-    """Whether a text that begins as a reply still asks: a question, or a demand in its first line or at its end.
+def _asks_later(text: str) -> bool:
+    """Whether a text that begins as a reply still asks: a question, or a command in its first line or last paragraph.
 
-    Demands elsewhere do not count: lists of advice are full of them.
+    Commands elsewhere do not count: lists of advice are full of them.
     """
     if any(is_question(sentence) for sentence in sentences(text)):
         return True
     _, *rest = sentences(text.split("\n", 1)[0])
     parts = paragraphs(text)
-    return any(_demands(sentence) for sentence in rest) or (len(parts) > 1 and _demands(parts[-1]))
+    return any(_commands(sentence) for sentence in rest) or (len(parts) > 1 and _commands(parts[-1]))
 
 
-def _demands(sentence: str) -> bool:
+def _commands(sentence: str) -> bool:
     return begins_request(sentence) and not OFFER.search(sentence)
