@@ -1,0 +1,132 @@
+"""Models of real shapes with random weights, so that a machine can be measured without a download."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map
+
+from mlx_suite.checkpoints.load import build_model
+from mlx_suite.checkpoints.quantization import quantize_base
+from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.runtime.reference_models import REFERENCE_MODELS
+
+Config = dict[str, Any]
+
+_LLAMA3_SCALING = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+def _complete(config: Config) -> Config:
+    """A reference model's config with the keys that a whole model needs."""
+    if config["model_type"] == "gemma2":
+        scalar = {3584: 256, 4608: 144}.get(config["hidden_size"], config["head_dim"])
+        return {**config, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "query_pre_attn_scalar": scalar}
+    return {**config, "rms_norm_eps": 1e-5, "rope_theta": 500000.0}
+
+
+LLAMA_1B, LLAMA_8B, GEMMA2_9B = (
+    _complete(REFERENCE_MODELS[name]) for name in ("Llama 3.2 1B", "Llama 3 8B", "Gemma 2 9B")
+)
+SPEED_SHAPES = {"Llama 1B": LLAMA_1B, "Llama 8B": LLAMA_8B, "Gemma 2 9B": GEMMA2_9B}
+
+_TINY = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "vocab_size": 512,
+    "max_position_embeddings": 2048,
+}
+_TWO_LAYERS = {"num_hidden_layers": 2, "vocab_size": 16384}
+"""Correctness needs real widths, not depth: each layer does the same, and the CPU has to compute it in fp32."""
+_WINDOW = 24
+"""Sliding window of the correctness checks, short enough that their texts pass it several times."""
+_CAPS = {"attn_logit_softcapping": 0.5, "final_logit_softcapping": 2.0}
+"""Random weights make scores of about ±2, which Gemma's own caps of 50 and 30 would leave as they are."""
+
+FAMILIES: dict[str, Config] = {
+    "Llama 3 8B": LLAMA_8B | _TWO_LAYERS,
+    "Llama 3.1 8B, RoPE": LLAMA_8B | _TWO_LAYERS | {"rope_scaling": _LLAMA3_SCALING},
+    "Mistral 7B, window": LLAMA_8B | _TWO_LAYERS | {"model_type": "mistral", "sliding_window": _WINDOW},
+    "Gemma 2 9B, caps": GEMMA2_9B | _TWO_LAYERS | {"sliding_window": _WINDOW} | _CAPS,
+}
+
+
+def tiny(config: Config) -> Config:
+    """The same family at a size that any CPU runs at once."""
+    return config | _TINY
+
+
+def random_model(config: Config, dtype: mx.Dtype, bits: int | None = None, seed: int = 0) -> nn.Module:
+    """A model with random weights: matrices ~ N(0, 1/columns), vectors as they are initialised.
+
+    Weights are made one array at a time, so the peak is the model and its largest array in fp32.
+
+    Args:
+        bits: Quantize matrices and embedding to so many bits in groups of 64; None keeps `dtype`.
+    """
+    model = build_model(ModelConfig.from_dict(config))
+    keys = iter(mx.random.split(mx.random.key(seed), len(tree_flatten(model.parameters()))))
+
+    def draw(array: mx.array) -> mx.array:
+        key = next(keys)
+        if array.ndim > 1:
+            array = mx.random.normal(array.shape, scale=array.shape[-1] ** -0.5, key=key)
+        array = array.astype(dtype)
+        mx.eval(array)
+        return array
+
+    model.update(tree_map(draw, model.parameters()))
+    if bits is not None:
+        quantize_base(model, bits)
+    model.eval()
+    return model
+
+
+def in_fp32(model: nn.Module, config: Config) -> nn.Module:
+    """A dense fp32 model with the same weights, quantized ones expanded."""
+    weights = {}
+    for path, module in model.named_modules():
+        if isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
+            how = {"group_size": module.group_size, "bits": module.bits, "mode": module.mode}
+            scales, biases = (module[name].astype(mx.float32) for name in ("scales", "biases"))
+            weights[f"{path}.weight"] = mx.dequantize(module.weight, scales, biases, **how)
+        elif not module.children():
+            weights |= {f"{path}.{name}": array.astype(mx.float32) for name, array in module.parameters().items()}
+    reference = build_model(ModelConfig.from_dict(config))
+    reference.load_weights(list(weights.items()))
+    mx.eval(reference.parameters())
+    reference.eval()
+    return reference
+
+
+@contextmanager
+def on(device: mx.Device | mx.DeviceType) -> Iterator[None]:
+    """Compute on `device` in the block."""
+    before = mx.default_device()
+    mx.set_default_device(device)
+    try:
+        yield
+    finally:
+        mx.set_default_device(before)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """What this machine reaches on its own, beside which speeds are given as shares."""
+
+    bandwidth: float
+    """GB/s, a matrix times a vector."""
+    compute: float
+    """GFLOP/s of a square matrix product, bf16 on a GPU, fp32 on the CPU."""

@@ -1,0 +1,234 @@
+"""How fast is a model on this device, as a share of what its memory and its matrix products allow?"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+
+from mlx_suite.adapters.config import AdapterConfig
+from mlx_suite.adapters.lora import add_adapters
+from mlx_suite.data.batch.batches import Batch
+from mlx_suite.modeling.attention import Attention
+from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.modeling.rope import Rope
+from mlx_suite.runtime.footprint import bytes_read_per_token, cache_bytes, weight_bytes
+from mlx_suite.training.documents import Documents
+from mlx_suite.training.learner import Learner
+
+from .device_shapes import Config, Peaks
+from .throughput import our_side, time_once
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSpeed:
+    """One model at one number of rows."""
+
+    model: str
+    weights: str
+    rows: int
+    prompt_tokens: int
+    tokens: int
+    prefill: float
+    """Prompt tokens per second, all rows together."""
+    prefill_share: float
+    """Of the measured peak of matrix products."""
+    decode: float
+    """Tokens written per second, all rows together."""
+    decode_share: float
+    """Of the measured bandwidth: bytes of weights and KV cache that a step must read, over its time."""
+    peak_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSpeed:
+    """Training steps of one model."""
+
+    model: str
+    method: str
+    tokens: int
+    """Positions of a step's one row."""
+    seconds: float
+    tokens_per_second: float
+    share: float
+    """Of the measured peak of matrix products: forward pass, and gradients of the activations."""
+    peak_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedAttention:
+    """Attention of one layer, forward and backward, on a row of packed documents and on the documents alone."""
+
+    tokens: int
+    documents: int
+    packed_ms: float
+    alone_ms: float
+    causal_ms: float
+    """One document as long as the row."""
+    packed_peak_bytes: int
+    largest_difference: float
+    """Between packed and alone, as a share of the largest output."""
+
+
+def precision_bits(config: Config, bits: int | None) -> float:
+    """Bits of one weight in memory: 4 bits in groups of 64 carry a scale and a bias."""
+    return 16.0 if bits is None else bits + 0.5
+
+
+def model_bytes(config: Config, bits: int | None) -> int:
+    """Memory of the weights."""
+    return weight_bytes(config, precision_bits(config, bits))
+
+
+def generation_seconds(config: Config, bits: int | None, rows: int, prompt: int, tokens: int, peaks: Peaks) -> float:
+    """An estimate on the safe side, to skip what the time budget does not allow."""
+    prefill = _prefill_flops(config, rows, prompt) / (0.4e9 * peaks.compute)
+    return prefill + tokens * _step_bytes(config, bits, rows, prompt) / (0.4e9 * peaks.bandwidth)
+
+
+def measure_generation(
+    name: str, model: nn.Module, config: Config, bits: int | None, rows: int, prompt: int, tokens: int, peaks: Peaks
+) -> GenerationSpeed:
+    """Greedy generation by the engine: a short untimed round, which compiles, then a timed one."""
+    rng = random.Random(0)
+
+    def prompts(length: int) -> list[list[int]]:
+        return [[rng.randrange(config["vocab_size"]) for _ in range(length)] for _ in range(rows)]
+
+    generate = our_side(model)
+    time_once(generate, prompts(prompt), 2)
+    speed = time_once(generate, prompts(prompt), tokens)
+    seconds = rows * tokens / speed.tokens_per_second
+    decode = rows * (tokens - 1) / (seconds - speed.first_token)
+    prefill = rows * prompt / speed.first_token
+    step_bytes = _step_bytes(config, bits, rows, prompt + tokens // 2)
+    return GenerationSpeed(
+        model=name,
+        weights="bf16" if bits is None else f"{bits}-bit",
+        rows=rows,
+        prompt_tokens=prompt,
+        tokens=tokens,
+        prefill=prefill,
+        prefill_share=_prefill_flops(config, rows, prompt) / speed.first_token / (1e9 * peaks.compute),
+        decode=decode,
+        decode_share=step_bytes * decode / rows / (1e9 * peaks.bandwidth),
+        peak_bytes=speed.peak_bytes,
+    )
+
+
+def training_seconds(config: Config, tokens: int, peaks: Peaks) -> float:
+    """An estimate on the safe side for a compiling step and two timed ones."""
+    return 3 * _training_flops(config, tokens) / (0.2e9 * peaks.compute)
+
+
+def measure_training(name: str, model: nn.Module, config: Config, method: str, tokens: int, peaks: Peaks) -> StepSpeed:
+    """Steps of LoRA (of QLoRA on a quantized model) on one row of two packed documents, all of whose tokens count."""
+    add_adapters(model, AdapterConfig(rank=8, dropout=0.0))
+    learner = Learner(model, optim.AdamW(1e-4), clip=1.0)
+    batch = _batch(config, tokens)
+    seconds = []
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    for number in range(3):
+        started = time.perf_counter()
+        learner.learn([batch], batch.total, seed=number)
+        seconds.append(time.perf_counter() - started)
+    taken = statistics.mean(seconds[1:])
+    return StepSpeed(
+        model=name,
+        method=method,
+        tokens=tokens,
+        seconds=taken,
+        tokens_per_second=batch.trained / taken,
+        share=_training_flops(config, tokens) / taken / (1e9 * peaks.compute),
+        peak_bytes=mx.get_peak_memory(),
+    )
+
+
+def measure_packed_attention(config: Config, tokens: int, documents: int) -> PackedAttention:
+    """One attention layer with random weights in bf16."""
+    shape = ModelConfig.from_dict(config)
+    layer = Attention(shape, None, Rope(shape.rope, shape.head_dim))
+    layer.set_dtype(mx.bfloat16)
+    each = tokens // documents
+    x = mx.random.normal((1, tokens, shape.hidden_size), key=mx.random.key(0)).astype(mx.bfloat16)
+    cache = Documents(mx.repeat(mx.arange(1, documents + 1), each)[None])
+    mask = cache.make_mask(tokens)
+
+    def packed(x: mx.array) -> mx.array:
+        return layer(x, mask, cache)
+
+    def causal(x: mx.array) -> mx.array:
+        return layer(x, "causal", None)
+
+    together = packed(x)
+    apart = causal(x.reshape(documents, each, -1)).reshape(1, tokens, -1)
+    difference: Any = (mx.abs(together - apart).max() / mx.abs(apart).max()).item()
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    packed_ms = _milliseconds(packed, x)
+    peak = mx.get_peak_memory() - before
+    return PackedAttention(
+        tokens=tokens,
+        documents=documents,
+        packed_ms=packed_ms,
+        alone_ms=_milliseconds(causal, x.reshape(documents, each, -1)),
+        causal_ms=_milliseconds(causal, x),
+        packed_peak_bytes=peak,
+        largest_difference=difference,
+    )
+
+
+def _milliseconds(function: Callable[[mx.array], mx.array], x: mx.array) -> float:
+    """Forward and backward pass, the best of three after one that compiles."""
+
+    def loss(x: mx.array) -> mx.array:
+        return function(x).astype(mx.float32).square().mean()
+
+    step: Any = mx.compile(mx.grad(loss))
+    mx.eval(step(x))
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        mx.eval(step(x))
+        best = min(best, time.perf_counter() - started)
+    return 1e3 * best
+
+
+def _batch(config: Config, tokens: int) -> Batch:
+    rng = np.random.default_rng(0)
+    row = rng.integers(0, config["vocab_size"], (1, tokens)).astype(np.uint32)
+    document = np.repeat(np.array([[1, 2]], np.uint16), tokens // 2, axis=1)
+    index = np.flatnonzero(document[0, :-1] == document[0, 1:]).astype(np.int32)
+    targets = row[0, index + 1].astype(np.int32)
+    return Batch(tokens=row, document=document, index=index, targets=targets, weights=np.ones(len(index), np.float32))
+
+
+def _matrix_flops(config: Config) -> float:
+    """Of one token in all layers, the head left out: two for each weight."""
+    head = config["vocab_size"] * config["hidden_size"]
+    return 2.0 * (bytes_read_per_token(config, 8.0) - head)
+
+
+def _prefill_flops(config: Config, rows: int, prompt: int) -> float:
+    """Of the layers; only the last position of a prompt goes through the head. Half of the scores are masked."""
+    attention = 2.0 * config["num_hidden_layers"] * config["num_attention_heads"] * config["head_dim"] * prompt**2
+    return rows * (prompt * _matrix_flops(config) + attention)
+
+
+def _training_flops(config: Config, tokens: int) -> float:
+    """Forward and gradients of the activations; frozen weights have no gradients of their own."""
+    head = 2.0 * config["vocab_size"] * config["hidden_size"]
+    return 2.0 * tokens * (_matrix_flops(config) + head)
+
+
+def _step_bytes(config: Config, bits: int | None, rows: int, context: int) -> int:
+    weights = bytes_read_per_token(config, precision_bits(config, bits))
+    return weights + rows * cache_bytes(config, context, 2)
