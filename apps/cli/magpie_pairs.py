@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlx_suite.magpie.pairs.pair_settings import PairSettings
+from mlx_suite.magpie.pairs.settings import PairSettings
 from mlx_suite.runtime.errors import UserError
 
 from .checkpoint import ModelName, open_checkpoint
@@ -27,8 +27,8 @@ from .options import option
 
 if TYPE_CHECKING:
     from mlx_suite.magpie.author import Author
-    from mlx_suite.magpie.pairs.pair_scores import Scorer
     from mlx_suite.magpie.pairs.pairs import PairSummary
+    from mlx_suite.magpie.pairs.scorers import Scorer
 
 _DEFAULT = PairSettings()
 
@@ -110,7 +110,7 @@ def _check_scorer(by: str, judge: str | None) -> None:
 
 
 def _scorer(author: "Author", by: str, judge: str | None, quiet: bool) -> "Scorer | None":
-    from mlx_suite.magpie.pairs.pair_scores import difference_scorer, likelihood_scorer, reward_scorer
+    from mlx_suite.magpie.pairs.scorers import difference_scorer, likelihood_scorer, reward_scorer
 
     if judge is None:
         return likelihood_scorer(author) if by == "likelihood" else None
@@ -121,8 +121,8 @@ def _scorer(author: "Author", by: str, judge: str | None, quiet: bool) -> "Score
 
 
 def _figures(summary: "PairSummary") -> list[tuple[str, str]]:
-    from mlx_suite.magpie.pairs.pair_scores import UNITS
     from mlx_suite.magpie.pairs.pairing import REFUSALS
+    from mlx_suite.magpie.pairs.scorers import UNITS
 
     whole = summary.answers - sum(summary.flaws.values())
     figures = [

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mlx_suite.magpie.pairs.pair_settings import PairSettings
+from mlx_suite.magpie.pairs.settings import PairSettings
 from mlx_suite.magpie.reflection.reflect_settings import ReflectSettings
 from mlx_suite_apps.cli.magpie_pairs import magpie_pairs
 from mlx_suite_apps.cli.magpie_reflect import magpie_reflect

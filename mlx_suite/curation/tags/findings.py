@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlx_suite.curation.collection import Record
-from mlx_suite.curation.tags.scores import Figures, scores_of
+from mlx_suite.curation.tags.scores import Measurements, scores_of
 from mlx_suite.curation.tags.settings import TagSettings
 
 
@@ -17,7 +17,7 @@ class Found:
 
     tags: dict[str, str] = field(default_factory=dict)
     confidence: dict[str, float] = field(default_factory=dict)
-    figures: Figures = field(default_factory=dict)
+    figures: Measurements = field(default_factory=dict)
     """What scores are made of."""
     scores: dict[str, float] = field(default_factory=dict)
     """Of a row that an earlier run has finished."""

@@ -1,29 +1,28 @@
-"""Scores of an answer from log-probabilities, and from a reward model where there is one.
+"""Scores of a response from log-probabilities, and from a reward model if there is one.
 
-All of them are about the same tokens: the last answer's, without its stop token. With
+All are computed on the same tokens: the last response without its stop token. With
 
-    p(answer | c)    the mean log-probability of one of them, in nats, behind a context c
+    p(answer | c)    mean log-probability of its tokens, in nats, given a context c
 
-    conversation     what stands before the answer in the row, in the chat template
-    nothing          BOS alone; where the tokenizer has none, the answer's first token, which then counts nowhere
-    bare text        BOS and what stands before the answer as plain text, a blank line behind each turn
+    conversation     the turns before the response, in the chat template
+    nothing          BOS alone; without a BOS, the response's first token, which then is not scored in any context
+    bare text        BOS and the turns before the response as plain text, each followed by a blank line
 
 the scores are
 
-ifd                 exp(p(answer | nothing) − p(answer | conversation)): the answer's perplexity with the instruction
-                    as a share of that without it, instruction-following difficulty (arXiv 2402.00530, section 2; in
-                    2308.12032 it is the ratio of the logarithms). Near 0 the instruction says it all; from 1 up it
-                    is of no help to the model: answer and instruction do not fit.
+ifd                 exp(p(answer | nothing) − p(answer | conversation)): perplexity of the response with the instruction
+                    relative to that without it, the instruction-following difficulty (arXiv 2402.00530, section 2;
+                    2308.12032 takes the ratio of the logarithms). Near 0 the instruction determines the response; from
+                    1 up it does not help the model: instruction and response do not match.
 reward_difference   p(answer | conversation) − p(answer | conversation; base). Times the number of tokens and DPO's β it
-                    is the implicit reward by which the model has been tuned away from its base (arXiv 2305.18290,
-                    section 4), up to a term that depends on the instruction alone. So it compares answers to one
-                    instruction; over different instructions it says little, and it can only prefer what the tuning
-                    preferred. Without a base model it is p(answer | conversation) − p(answer | bare text) of the same
-                    weights: how much the template alone makes the answer likelier, a hint of where the tuning works
-                    and no reward.
-reward              a reward model's number for the conversation.
-reward_difference   with a reward model, and where a row has `base_output`, another model's answer: the reward of the
-                    row's answer less that of the other (Magpie, arXiv 2406.08464, section 3.2, with the base model's).
+                    is the implicit reward of tuning the base model into this one (arXiv 2305.18290, section 4), up to a
+                    term that depends only on the instruction. So it compares responses to one instruction, says little
+                    across instructions, and can only prefer what the tuning preferred. Without a base model it is
+                    p(answer | conversation) − p(answer | bare text) under the same weights: what the template alone
+                    adds, a hint at where the tuning matters, not a reward.
+reward              a reward model's output for the conversation.
+reward_difference   with a reward model, for rows with `base_output`, another model's response: the reward of the row's
+                    response minus that of the other (Magpie, arXiv 2406.08464, section 3.2, with the base model's).
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,80 +39,84 @@ from mlx_suite.text.message import ASSISTANT
 
 DECIMALS = 4
 
-Figures = dict[str, float]
+Measurements = dict[str, float]
+"""Mean log-probabilities and rewards by name, from which scores are computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Talk:
-    """A row's conversation, in text and in tokens."""
+class ScoredConversation:
+    """A row's conversation as messages and as tokens. It ends with a response."""
 
     messages: Sequence[Mapping[str, Any]]
     spoken: Spoken
-    """With an answer."""
     base_output: str | None = None
-    """Another model's answer to the same, where the row has one."""
+    """Another model's response to the same conversation, if the row has one."""
 
 
-def own_figures(model: Any, tokenizer: Tokenizer, talks: Sequence[Talk], *, bare: bool) -> list[Figures]:
-    """p(answer | conversation) as `conversation`, p(answer | nothing) as `nothing` and, with `bare`, the third.
+def own_log_probs(
+    model: Any, tokenizer: Tokenizer, conversations: Sequence[ScoredConversation], *, bare: bool
+) -> list[Measurements]:
+    """`conversation`, `nothing` and, with `bare`, `bare`: p(answer | …) in these contexts.
 
-    An answer without a token that can be scored has no figures.
+    A response without a token to score has no measurements.
     """
     start = _bos(tokenizer)
     wanted: list[dict[str, Window]] = []
-    for talk in talks:
-        answer = talk.spoken.answer_ids
-        windows = {"conversation": _in_conversation(talk.spoken, start), "nothing": _behind(start, answer, start)}
+    for each in conversations:
+        answer = each.spoken.answer_ids
+        windows = {"conversation": _in_conversation(each.spoken, start), "nothing": _window(start, answer, start)}
         if bare:
-            before = "".join(f"{each['content']}\n\n" for each in talk.messages[:-1])
-            windows["bare"] = _behind((*start, *tokenizer.encode(before)), answer, start)
+            before = "".join(f"{message['content']}\n\n" for message in each.messages[:-1])
+            windows["bare"] = _window((*start, *tokenizer.encode(before)), answer, start)
         wanted.append(windows)
     return _means(model, wanted)
 
 
-def base_figures(model: Any, tokenizer: Tokenizer, talks: Sequence[Talk]) -> list[Figures]:
-    """p(answer | conversation; base) of each, as `base`: of the same tokens, so both must share a vocabulary."""
+def base_log_probs(model: Any, tokenizer: Tokenizer, conversations: Sequence[ScoredConversation]) -> list[Measurements]:
+    """`base`: p(answer | conversation; base). The tokens are the same, so both models must share a vocabulary."""
     start, context = _bos(tokenizer), context_length(model)
-    wanted = [{"base": _in_conversation(talk.spoken, start)} for talk in talks]
+    wanted = [{"base": _in_conversation(each.spoken, start)} for each in conversations]
     return _means(model, [each if len(each["base"].fed) <= context else {} for each in wanted])
 
 
-def reward_figures(model: RewardModel, judge: Speaker, talks: Sequence[Talk]) -> list[Figures]:
-    """`reward` of each conversation and `base_reward` where there is another answer, in the judge's own template.
+def measured_rewards(
+    model: RewardModel, judge: Speaker, conversations: Sequence[ScoredConversation]
+) -> list[Measurements]:
+    """`reward` of each conversation, and `base_reward` of the other response if there is one, in the judge's template.
 
-    What is longer than the judge's context, or refused by its template, has no figure.
+    Conversations longer than the judge's context, or refused by its template, have no reward.
     """
     texts: list[tuple[int, str, tuple[int, ...]]] = []
-    for number, talk in enumerate(talks):
-        versions = {"reward": talk.messages}
-        if talk.base_output is not None:
-            versions["base_reward"] = [*talk.messages[:-1], {"role": ASSISTANT, "content": talk.base_output}]
+    for number, each in enumerate(conversations):
+        versions = {"reward": each.messages}
+        if each.base_output is not None:
+            versions["base_reward"] = [*each.messages[:-1], {"role": ASSISTANT, "content": each.base_output}]
         for name, messages in versions.items():
             ids = judge.whole(messages)
             if ids and len(ids) <= judge.context:
                 texts.append((number, name, ids))
-    found: list[Figures] = [{} for _ in talks]
+    measured: list[Measurements] = [{} for _ in conversations]
     for (number, name, _), value in zip(texts, rewards(model, [ids for _, _, ids in texts]), strict=True):
-        found[number][name] = value
-    return found
+        measured[number][name] = value
+    return measured
 
 
-def scores_of(figures: Mapping[str, float], wanted: Sequence[str]) -> dict[str, float]:
-    """The scores that are wanted and can be told from the figures, rounded."""
-    found: dict[str, float] = {}
-    if "ifd" in wanted and "conversation" in figures and "nothing" in figures:
-        found["ifd"] = exp(min(figures["nothing"] - figures["conversation"], 50.0))
-    if "reward" in wanted and "reward" in figures:
-        found["reward"] = figures["reward"]
-    if "reward_difference" in wanted:
+def scores_of(measured: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Those of the named scores that the measurements allow, rounded."""
+    scores: dict[str, float] = {}
+    if "ifd" in names and "conversation" in measured and "nothing" in measured:
+        scores["ifd"] = exp(min(measured["nothing"] - measured["conversation"], 50.0))
+    if "reward" in names and "reward" in measured:
+        scores["reward"] = measured["reward"]
+    if "reward_difference" in names:
         for ours, theirs in (("reward", "base_reward"), ("conversation", "base"), ("conversation", "bare")):
-            if ours in figures and theirs in figures:
-                found["reward_difference"] = figures[ours] - figures[theirs]
+            if ours in measured and theirs in measured:
+                scores["reward_difference"] = measured[ours] - measured[theirs]
                 break
-    return {name: round(value, DECIMALS) for name, value in found.items()}
+    return {name: round(value, DECIMALS) for name, value in scores.items()}
 
 
-def _means(model: Any, wanted: Sequence[Mapping[str, Window]]) -> list[Figures]:
+def _means(model: Any, wanted: Sequence[Mapping[str, Window]]) -> list[Measurements]:
     flat = [window for windows in wanted for window in windows.values() if window.targets]
     scored = iter(score_windows(model, flat))
     return [
@@ -125,11 +128,11 @@ def _means(model: Any, wanted: Sequence[Mapping[str, Window]]) -> list[Figures]:
 def _in_conversation(spoken: Spoken, start: tuple[int, ...]) -> Window:
     assert spoken.answer is not None, "a conversation without an answer"
     first, stop = spoken.answer
-    return _behind(spoken.ids[:first], spoken.ids[first:stop], start)
+    return _window(spoken.ids[:first], spoken.ids[first:stop], start)
 
 
-def _behind(before: tuple[int, ...], answer: tuple[int, ...], start: tuple[int, ...]) -> Window:
-    """The answer behind some tokens. Where no text begins with BOS, its first token is left out of every context."""
+def _window(before: tuple[int, ...], answer: tuple[int, ...], start: tuple[int, ...]) -> Window:
+    """The response in a context. Without a BOS (`start`), its first token is excluded from every context."""
     return Window(fed=(*before, *answer[:-1]), targets=answer if start else answer[1:])
 
 

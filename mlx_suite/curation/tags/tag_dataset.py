@@ -24,7 +24,13 @@ from mlx_suite.checkpoints.reward_model import RewardModel
 from mlx_suite.curation.collection import Record, write_rows
 from mlx_suite.curation.tags.ask import ask_row
 from mlx_suite.curation.tags.findings import Findings, key_of
-from mlx_suite.curation.tags.scores import Figures, Talk, base_figures, own_figures, reward_figures
+from mlx_suite.curation.tags.scores import (
+    Measurements,
+    ScoredConversation,
+    base_log_probs,
+    measured_rewards,
+    own_log_probs,
+)
 from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.curation.tags.tag_file import TagFile
 from mlx_suite.curation.tags.tagging import Tagger, make_tagger, only
@@ -175,7 +181,7 @@ class _Passes:
         }
 
     def _figures(
-        self, rows: Mapping[str, Record], measure: Callable[[Sequence[Talk]], list[Figures]]
+        self, rows: Mapping[str, Record], measure: Callable[[Sequence[ScoredConversation]], list[Measurements]]
     ) -> Iterator[Record]:
         keys = list(rows)
         for start in range(0, len(keys), CHUNK):
@@ -184,27 +190,29 @@ class _Passes:
             figures = dict(zip(talks, measure(list(talks.values())), strict=True))
             yield from ({"key": key, "figures": figures.get(key, {})} for key in some)
 
-    def _talk(self, row: Record) -> Talk | None:
+    def _talk(self, row: Record) -> ScoredConversation | None:
         """None where there is no answer to score, or no room for it."""
         spoken = self.speaker.speak(row["messages"])
         if isinstance(spoken, str) or spoken.answer is None or len(spoken.ids) > self.speaker.context:
             return None
         other = row.get("base_output")
-        return Talk(messages=row["messages"], spoken=spoken, base_output=other if isinstance(other, str) else None)
+        return ScoredConversation(
+            messages=row["messages"], spoken=spoken, base_output=other if isinstance(other, str) else None
+        )
 
-    def _measure(self, part: str) -> Callable[[Sequence[Talk]], list[Figures]]:
+    def _measure(self, part: str) -> Callable[[Sequence[ScoredConversation]], list[Measurements]]:
         if part == "own":
-            return lambda talks: own_figures(self.model, self.speaker.tokenizer, talks, bare=self.settings.bare)
+            return lambda talks: own_log_probs(self.model, self.speaker.tokenizer, talks, bare=self.settings.bare)
         self.model = None
         mx.clear_cache()
         if part == "base":
             assert self.models.base is not None, "a base model is wanted"
             base, tokenizer = self.models.base()
             _check_vocabulary(self.speaker.tokenizer, tokenizer)
-            return lambda talks: base_figures(base, tokenizer, talks)
+            return lambda talks: base_log_probs(base, tokenizer, talks)
         assert self.models.reward is not None, "a reward model is wanted"
         judge, speaker = self.models.reward()
-        return lambda talks: reward_figures(judge, speaker, talks)
+        return lambda talks: measured_rewards(judge, speaker, talks)
 
 
 def _check_vocabulary(ours: Tokenizer, theirs: Tokenizer) -> None:

@@ -1,1 +1,1 @@
-"""Preference pairs: several answers, the best and the worst, with a margin."""
+"""Preference pairs: several responses to each instruction, the best and the worst of which are kept with a margin."""

@@ -1,8 +1,8 @@
-"""Several answers to each question of a dataset, drawn with their own random numbers and graded in the same slot.
+"""Several responses to each instruction of a dataset, sampled with different seeds and graded in the same slot.
 
-The answers to a question are begun one after the other, so its keys and values are computed once and shared. Each
-answer depends on the seed, the number of its row and its own number: what a killed run had not written comes out the
-same the next time, and more answers can be asked for later.
+The responses to one instruction are started one after the other, so its prompt is prefilled once and shared. Each
+response depends only on the seed, its row and its number: those missing after a kill come out the same in the next run,
+and more can be requested later.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -23,40 +23,40 @@ GRADE_QUESTION = "answer_quality"
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One answer of one row."""
+    """One response to one row's instruction, as it stands in the journal."""
 
     row: int
-    """Number of the row in the data, from 0."""
+    """0-based index of the row in the data."""
     number: int
-    """Among the answers to it, from 0."""
+    """0-based index among the row's responses."""
     text: str
     tokens: int
-    """Without the stop token."""
+    """Length without the stop token."""
     flaw: str | None
-    """Why it is not whole (`endings.Flaw`): it may not be used."""
+    """Why it is incomplete and cannot be used (`drift.Flaw`); None if it is complete."""
     grade: float | None = None
-    """What the model itself thinks of it, from 0 for the lowest label; None where it is not whole, where it was not
-    asked, or where the context had no room for the question."""
+    """The model's own grade, counted in labels from 0 for the lowest. None if the response is incomplete or was not
+    graded, or if the context had no room for the question."""
     graded: bool = False
-    """Whether it was asked."""
+    """Whether grading was requested."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grader:
-    """The question about an answer's quality, in a checkpoint's tokens."""
+    """The question about a response's quality, in the checkpoint's tokens."""
 
     question: Question
     aside: Aside
 
     def grade(self, replies: Sequence[Reply] | None) -> float | None:
-        """The expected place on the scale, weighed by the labels' probabilities: no label has to win."""
+        """Expected position on the scale under the labels' probabilities."""
         if not replies:
             return None
         return sum(place * share for place, share in enumerate(probabilities(replies[0].log_probs)))
 
 
 def make_grader(author: Author) -> Grader | None:
-    """The checkpoint's own question about answers, or the full one. None where its questions ask nothing about them."""
+    """Use the checkpoint's own question about responses, or the general one. None if its own ask nothing about them."""
     questions = questions_for(author.folder)
     if not any(each.name == GRADE_QUESTION for each in questions.questions):
         return None
@@ -66,18 +66,18 @@ def make_grader(author: Author) -> Grader | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering:
-    """How answers are drawn and graded."""
+class AnswerSampler:
+    """How responses are sampled and graded."""
 
     author: Author
     sampling: Sampling
     limit: int
-    """Tokens of the longest answer."""
+    """Longest response, in tokens, stop token included."""
     seed: int
     grader: Grader | None = None
 
     def request(self, prompt: Sequence[int], row: int, number: int) -> Request:
-        """One answer as the engine runs it; its result is an `Answer`."""
+        """Engine request for one response; its result is an `Answer`."""
         sample = self.author.answering(self.limit, self.sampling, salt=number)
         return Request(program=self._program(tuple(prompt), sample, row, number), seed=row_seed(self.seed, row))
 
@@ -104,44 +104,44 @@ class Answering:
 
 
 def write_answers(
-    answering: Answering, questions: Sequence[Sequence[Message]], count: int, journal: Journal
+    sampler: AnswerSampler, prompts: Sequence[Sequence[Message]], count: int, journal: Journal
 ) -> Iterator[Answer]:
-    """Draw what the journal lacks of `count` answers to each question, write each as it ends, and yield it.
+    """Sample the responses that the journal lacks of `count` per prompt; append each as it finishes, and yield it.
 
-    Questions that the template refuses get none.
+    Prompts that the template refuses get none.
     """
-    known = read_answers(journal.path, answering)
-    for answer in answering.author.run(_requests(answering, questions, count, known)):
+    known = read_answers(journal.path, sampler)
+    for answer in sampler.author.run(_requests(sampler, prompts, count, known)):
         journal.append(asdict(answer))
         yield answer
 
 
 def _requests(
-    answering: Answering, questions: Sequence[Sequence[Message]], count: int, known: Collection[tuple[int, int]]
+    sampler: AnswerSampler, prompts: Sequence[Sequence[Message]], count: int, known: Collection[tuple[int, int]]
 ) -> Iterator[Request]:
-    """One after the other: the tokens of a large dataset need not be held."""
-    for row, question in enumerate(questions):
+    """Requests one by one: a large dataset's tokens are never all in memory."""
+    for row, messages in enumerate(prompts):
         missing = [number for number in range(count) if (row, number) not in known]
-        prompt = answering.author.prompt(question) if missing else None
+        prompt = sampler.author.prompt(messages) if missing else None
         if prompt is not None:
-            yield from (answering.request(prompt, row, number) for number in missing)
+            yield from (sampler.request(prompt, row, number) for number in missing)
 
 
-def read_answers(path: Path, answering: Answering) -> dict[tuple[int, int], Answer]:
-    """The answers that a journal holds, by row and number, so far as they are what `answering` would give.
+def read_answers(path: Path, sampler: AnswerSampler) -> dict[tuple[int, int], Answer]:
+    """The journal's responses that `sampler` would reproduce, by row and number.
 
-    A whole answer stays what it is when more tokens are allowed: only one that was cut off is written anew, and one
-    that nobody has graded where grades are wanted.
+    A complete response stays the same under a higher token limit: only one that was cut off is sampled again, and one
+    without a grade if grades are needed.
 
-    Raises UserError with `file:line` for a line that is no answer.
+    Raises UserError with `file:line` for a malformed line.
     """
     answers = read_lines(path, lambda record: Answer(**record))
-    return {(answer.row, answer.number): answer for answer in answers if _fits(answer, answering)}
+    return {(answer.row, answer.number): answer for answer in answers if _is_reusable(answer, sampler)}
 
 
-def _fits(answer: Answer, answering: Answering) -> bool:
-    if answering.grader is not None and not answer.graded:
+def _is_reusable(answer: Answer, sampler: AnswerSampler) -> bool:
+    if sampler.grader is not None and not answer.graded:
         return False
     # The stop token counts towards the limit.
-    limit = answering.limit
+    limit = sampler.limit
     return answer.tokens == limit if answer.flaw == "limit" else answer.tokens < limit

@@ -1,45 +1,65 @@
-"""Which two of several answers become a pair to learn a preference from, and why others do not.
+"""Pick the two of several responses that become a preference pair, or the reason why a row gives none.
 
-Magpie takes the best and the worst of five by a reward model, whatever they are (arXiv 2406.08464, appendix). Here
+Magpie takes the best and the worst of five by a reward model, unconditionally (arXiv 2406.08464, appendix). Here
 
-* answers that are not whole are left out, and equal ones count once;
-* the scores are compared at equal length (`length_fit`);
-* best and worst must differ by a margin and by a part of the scores' own spread, and the score itself must agree;
-* of the pairs that are left, those go whose lengths differ most, until the chosen answers are no longer, or shorter,
-  than chance would have it. A scorer that goes by length alone is left with a single pair.
+* incomplete responses are dropped, and identical ones count once;
+* scores are compared at equal length (`fit_lengths`);
+* best and worst must differ by a margin and by a fraction of the scores' standard deviation, and the raw scores must
+  agree on the order;
+* of the remaining pairs, those with the largest difference in length are dropped until chosen responses are no longer
+  or shorter than chance explains. A scorer that only measures length is left with a single pair.
+
+Judges and reward models favour long answers (Dubois et al., arXiv 2404.04475; Singhal et al., arXiv 2310.03716), and a
+model trained on best against worst then learns length. So the scores of all responses to all instructions are fitted:
+
+    score = effect of the instruction + f(log length) + residual
+
+f is piecewise linear with knots at quantiles of the lengths. The first term drops out: scores and lengths are centred
+per instruction.
+
+Shapes: N responses in all, K linear pieces.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 
+import numpy as np
+import numpy.typing as npt
+
 from mlx_suite.magpie.pairs.answers import Answer
-from mlx_suite.magpie.pairs.length_fit import LengthFit, fit_lengths
 from mlx_suite.magpie.screen import key_of
 
-LEAST_SPREAD = 0.25
-"""Part of the scores' standard deviation by which two answers must differ, whatever the margin: what is left of a
-score that goes by length is small beside the score."""
+Floats = npt.NDArray[np.float64]
+
+MIN_SPREAD = 0.25
+"""Fraction of the scores' standard deviation by which two responses must differ, whatever the margin. It catches what
+is left of a score that mostly measures length."""
+MAX_PIECES = 6
+PER_PIECE = 12
+"""Degrees of freedom needed per linear piece: with fewer the fit would absorb real differences."""
+RIDGE = 1e-3
+"""Ridge penalty of each slope relative to its data; it matters only where lengths do not vary."""
 
 REFUSALS: Mapping[str, str] = {
     "template": "the model's chat template refuses the conversation",
-    "incomplete": "fewer than two answers are whole",
-    "unscored": "fewer than two answers could be scored",
-    "identical": "all whole answers are the same",
-    "tie": "no two answers differ by the margin",
-    "length": "the answers differ by their length more than by anything else",
+    "incomplete": "fewer than two responses are complete",
+    "unscored": "fewer than two responses could be scored",
+    "identical": "all complete responses are the same",
+    "tie": "no two responses differ by the margin",
+    "length": "the responses differ in length more than in anything else",
 }
-"""Every reason why a row gives no pair, and what it says."""
+"""Reasons why a row gives no pair, each with its explanation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """An answer that may be chosen or rejected."""
+    """A response that may be chosen or rejected."""
 
     answer: Answer
     score: float
-    rest: float
-    """The score without what its length explains."""
+    adjusted: float
+    """The score at its instruction's mean length."""
 
     @property
     def letters(self) -> int:
@@ -47,8 +67,8 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """The best and the worst answer of a row."""
+class PreferencePair:
+    """The best and the worst response of a row."""
 
     row: int
     chosen: Candidate
@@ -56,20 +76,33 @@ class Pair:
 
     @property
     def margin(self) -> float:
-        """By how much the chosen one is better, at equal length."""
-        return self.chosen.rest - self.rejected.rest
+        """Difference of the length-adjusted scores."""
+        return self.chosen.adjusted - self.rejected.adjusted
 
     @property
-    def longer(self) -> float:
-        """Log of the chosen answer's length in lengths of the rejected one: above 0 where it is longer."""
+    def log_length_ratio(self) -> float:
+        """Log of the lengths' ratio, chosen to rejected: above 0 if the chosen one is longer."""
         return log(self.chosen.letters / self.rejected.letters)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paired:
-    """What has become of the rows."""
+class LengthFit:
+    """Scores with the effect of length removed."""
 
-    pairs: tuple[Pair, ...]
+    adjusted: tuple[tuple[float, ...], ...]
+    """Scores at their instruction's mean length, by instruction and response."""
+    explained: float | None
+    """Share of the scores' variance within instructions that length explains; None without variance, or with too few
+    responses to tell."""
+    spread: float
+    """Standard deviation of the raw scores within their instructions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """The pairs of all rows, and the rows without one."""
+
+    pairs: tuple[PreferencePair, ...]
     refused: Mapping[int, str]
     """Rows without a pair, each with a reason of REFUSALS."""
     fit: LengthFit
@@ -78,11 +111,11 @@ class Paired:
 def pair_answers(
     answers: Mapping[int, Sequence[Answer]], scores: Mapping[tuple[int, int], float | None], margin: float
 ) -> Paired:
-    """Pair the answers of each row.
+    """Pair the responses of each row.
 
     Args:
-        answers: By row, in the order of their numbers.
-        scores: By row and number of the answer.
+        answers: Responses by row, in the order of their numbers.
+        scores: Scores by row and number.
     """
     refused: dict[int, str] = {}
     usable: dict[int, list[Answer]] = {}
@@ -94,13 +127,13 @@ def pair_answers(
             usable[row] = found
     raw = [[_score(scores, answer) for answer in each] for each in usable.values()]
     fit = fit_lengths(raw, [[len(answer.text) for answer in each] for each in usable.values()])
-    least = max(margin, LEAST_SPREAD * fit.spread)
-    pairs: list[Pair] = []
-    for (row, given), own, rests in zip(usable.items(), raw, fit.rests, strict=True):
-        candidates = [Candidate(answer=a, score=s, rest=r) for a, s, r in zip(given, own, rests, strict=True)]
-        best = max(candidates, key=lambda each: (each.rest, -each.answer.number))
-        worst = min(candidates, key=lambda each: (each.rest, each.answer.number))
-        pair = Pair(row=row, chosen=best, rejected=worst)
+    least = max(margin, MIN_SPREAD * fit.spread)
+    pairs: list[PreferencePair] = []
+    for (row, given), own, adjusted in zip(usable.items(), raw, fit.adjusted, strict=True):
+        candidates = [Candidate(answer=a, score=s, adjusted=r) for a, s, r in zip(given, own, adjusted, strict=True)]
+        best = max(candidates, key=lambda each: (each.adjusted, -each.answer.number))
+        worst = min(candidates, key=lambda each: (each.adjusted, each.answer.number))
+        pair = PreferencePair(row=row, chosen=best, rejected=worst)
         if pair.margin >= least and best.score > worst.score:
             pairs.append(pair)
         else:
@@ -110,31 +143,31 @@ def pair_answers(
     return Paired(pairs=kept, refused=refused, fit=fit)
 
 
-def balanced(pairs: Collection[Pair]) -> tuple[Pair, ...]:
-    """Without the pairs whose lengths differ most, so that neither side is longer on the average.
+def balanced(pairs: Collection[PreferencePair]) -> tuple[PreferencePair, ...]:
+    """Drop the pairs with the largest length ratios until neither side is longer on average.
 
-    The differences must not add up to more than one standard deviation of what they would with their signs by chance.
+    The sum of the log ratios may be at most one standard deviation of what random signs would give.
     """
-    left = sorted(pairs, key=lambda pair: (abs(pair.longer), pair.row))
-    total = sum(pair.longer for pair in left)
-    squares = sum(pair.longer**2 for pair in left)
+    left = sorted(pairs, key=lambda pair: (abs(pair.log_length_ratio), pair.row))
+    total = sum(pair.log_length_ratio for pair in left)
+    squares = sum(pair.log_length_ratio**2 for pair in left)
     while left and total * total > squares * (1 + 1e-9):
-        at = max(place for place, pair in enumerate(left) if pair.longer * total > 0)
-        gone = left.pop(at)
-        total -= gone.longer
-        squares -= gone.longer**2
+        at = max(place for place, pair in enumerate(left) if pair.log_length_ratio * total > 0)
+        dropped = left.pop(at)
+        total -= dropped.log_length_ratio
+        squares -= dropped.log_length_ratio**2
     return tuple(sorted(left, key=lambda pair: pair.row))
 
 
 def _usable(given: Sequence[Answer], scores: Mapping[tuple[int, int], float | None]) -> list[Answer] | str:
-    """The different whole answers that have a score, or why there are not two."""
+    """The distinct complete responses with a score, or the reason there are fewer than two."""
     whole = [answer for answer in given if answer.flaw is None]
     if len(whole) < 2:
         return "incomplete"
-    different = list({key_of(answer.text): answer for answer in reversed(whole)}.values())
-    if len(different) < 2:
+    distinct = list({key_of(answer.text): answer for answer in reversed(whole)}.values())
+    if len(distinct) < 2:
         return "identical"
-    scored = [answer for answer in different if scores.get((answer.row, answer.number)) is not None]
+    scored = [answer for answer in distinct if scores.get((answer.row, answer.number)) is not None]
     return sorted(scored, key=lambda answer: answer.number) if len(scored) >= 2 else "unscored"
 
 
@@ -142,3 +175,51 @@ def _score(scores: Mapping[tuple[int, int], float | None], answer: Answer) -> fl
     score = scores[answer.row, answer.number]
     assert score is not None
     return score
+
+
+def fit_lengths(scores: Sequence[Sequence[float]], lengths: Sequence[Sequence[int]]) -> LengthFit:
+    """Remove from each score the part explained by its response's length, both given by instruction and response.
+
+    Scores stay unchanged if there are too few responses for one linear piece.
+    """
+    groups = np.repeat(np.arange(len(scores)), [len(each) for each in scores])  # (N,)
+    y = np.array([score for each in scores for score in each], dtype=np.float64)
+    t = np.log(np.array([max(length, 1) for each in lengths for length in each], dtype=np.float64))
+    assert y.shape == t.shape == groups.shape, (y.shape, t.shape)
+    freedom = len(y) - len(set(groups.tolist()))
+    if not freedom:
+        return LengthFit(adjusted=tuple(map(tuple, scores)), explained=None, spread=0.0)
+    centred = _centred(y, groups)
+    total = float(centred @ centred)
+    spread = float(np.sqrt(total / freedom))
+    pieces = min(MAX_PIECES, freedom // PER_PIECE)
+    if not pieces or not total:
+        return LengthFit(adjusted=tuple(map(tuple, scores)), explained=None, spread=spread)
+    basis = _centred(_pieces(t, pieces), groups)  # (N, K)
+    gram = basis.T @ basis
+    slopes = np.linalg.solve(gram + RIDGE * np.diag(gram.diagonal() + 1e-9), basis.T @ centred)
+    by_length = basis @ slopes
+    residual = centred - by_length
+    adjusted = y - by_length
+    cuts = np.cumsum([len(each) for each in scores])[:-1]
+    return LengthFit(
+        adjusted=tuple(tuple(part.tolist()) for part in np.split(adjusted, cuts)),
+        explained=1.0 - float(residual @ residual) / total,
+        spread=spread,
+    )
+
+
+def _pieces(t: Floats, count: int) -> Floats:
+    """(N,) → (N, K): a linear term, and a hinge at each knot."""
+    knots = np.quantile(t, np.arange(1, count) / count)
+    return np.stack([t, *(np.maximum(t - knot, 0.0) for knot in knots)], axis=1)
+
+
+def _centred(values: Floats, groups: npt.NDArray[np.intp]) -> Floats:
+    """Differences from the group means, (N, …)."""
+    counts = np.bincount(groups)
+    shape = (len(counts), *values.shape[1:])
+    sums = np.zeros(shape)
+    np.add.at(sums, groups, values)
+    means = sums / np.maximum(counts, 1).reshape(-1, *[1] * (values.ndim - 1))
+    return np.asarray(values - means[groups])

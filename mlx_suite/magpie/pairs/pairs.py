@@ -1,16 +1,16 @@
-"""Preference pairs: several answers to each question, of which a better and a worse one are kept (`pairing`).
+"""Preference pairs: sample several responses to each instruction and keep a better and a worse one (`pairing`).
 
-The folder that is filled:
+The output folder:
 
     accepted.jsonl   one pair per line, in the order of the data:
-                     {"id": "5d0c9f2e-000012", "row": 12, "messages": [… up to the question],
-                      "chosen": "…", "rejected": "…", "margin": 1.37,      at equal length, in the unit of the score
+                     {"id": "5d0c9f2e-000012", "row": 12, "messages": [… up to the instruction],
+                      "chosen": "…", "rejected": "…", "margin": 1.37,      at equal length, in the score's unit
                       "chosen_score": 3.61, "rejected_score": 2.02,
-                      "answer_scores": [3.61, null, 2.02, 3.1, 3.61],      of all answers; null where one is not whole
+                      "answer_scores": [3.61, null, 2.02, 3.1, 3.61],      of all responses; null for incomplete ones
                       "scored_by": "grade tiny-llama3", "model": "tiny-llama3"}
-    refused.jsonl    rows without a pair: id, row, messages, "reason" (`pairing.REFUSALS`) and all answers
-    answers.jsonl    every answer as it was written; the next run goes on behind it
-    settings.json    what the answers depend on
+    refused.jsonl    rows without a pair: id, row, messages, "reason" (`pairing.REFUSALS`) and all responses
+    answers.jsonl    all responses, appended as they finish; the next run resumes from it
+    settings.json    everything the responses depend on
 """
 
 from collections import Counter
@@ -22,10 +22,10 @@ from typing import Any
 from mlx_suite.curation.collection import Collection, Record, write_rows
 from mlx_suite.engine import Sampling
 from mlx_suite.magpie.author import Author
-from mlx_suite.magpie.pairs.answers import Answer, Answering, Grader, make_grader, read_answers, write_answers
-from mlx_suite.magpie.pairs.pair_scores import MARGINS, Scorer
-from mlx_suite.magpie.pairs.pair_settings import PairSettings
-from mlx_suite.magpie.pairs.pairing import Pair, Paired, pair_answers
+from mlx_suite.magpie.pairs.answers import Answer, AnswerSampler, Grader, make_grader, read_answers, write_answers
+from mlx_suite.magpie.pairs.pairing import Paired, PreferencePair, pair_answers
+from mlx_suite.magpie.pairs.scorers import MARGINS, Scorer
+from mlx_suite.magpie.pairs.settings import PairSettings
 from mlx_suite.magpie.stage import data_digest, id_of, open_stage, question_of
 from mlx_suite.magpie.truth import Verdicts, verdicts_on
 from mlx_suite.runtime.errors import UserError
@@ -36,43 +36,43 @@ KIND = "mlx-suite magpie pairs"
 PAIRS_FILE, REFUSED_FILE, ANSWERS_FILE = "accepted.jsonl", "refused.jsonl", "answers.jsonl"
 
 SCORED = 1024
-"""Answers that are scored at a time: the tokens of a whole dataset need not be held."""
-Tell = Callable[[int, int], None]
-"""Called with the texts that are written and those that are wanted."""
+"""Responses scored at a time: a whole dataset's tokens are never in memory at once."""
+OnProgress = Callable[[int, int], None]
+"""Called with the number of responses sampled so far and in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairSummary:
-    """What a folder of pairs has come to."""
+    """Summary of a folder of pairs."""
 
     folder: Path
     rows: int
     answers: int
-    """Answers to these rows, whole or not."""
+    """Number of responses to these rows, complete or not."""
     flaws: Mapping[str, int]
-    """Answers that are not whole, by their flaw."""
+    """Number of incomplete responses by flaw."""
     pairs: int
     refused: Mapping[str, int]
-    """Rows by reason."""
+    """Number of rows without a pair, by reason."""
     kind: str
-    """Of the score, one of `pair_scores.MARGINS`."""
+    """Kind of score, one of `scorers.MARGINS`."""
     scored_by: str
-    """Kind and model."""
+    """Kind of score and scoring model."""
     margin: float
     explained: float | None
-    """Share of the scores' variance among the answers to a question that their lengths explain."""
+    """Share of the scores' variance within instructions that the responses' lengths explain."""
     letters: tuple[float, float]
-    """Mean length of the chosen answers and of the rejected ones."""
+    """Mean number of characters of the chosen responses and of the rejected ones."""
     longer: int
-    """Pairs whose chosen answer is the longer one."""
+    """Number of pairs whose chosen response is the longer one."""
     truth: tuple[Verdicts, Verdicts] | None
-    """What the microworld says of the chosen answers and of the rejected ones; None for other data."""
+    """The microworld checker's counts for chosen and rejected responses; None for other data."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        found = {**asdict(self), "folder": str(self.folder), "file": str(self.folder / PAIRS_FILE)}
+        fields = {**asdict(self), "folder": str(self.folder), "file": str(self.folder / PAIRS_FILE)}
         sides = {} if self.truth is None else {"chosen": self.truth[0], "rejected": self.truth[1]}
-        return {**found, "truth": {side: asdict(each) for side, each in sides.items()} or None}
+        return {**fields, "truth": {side: asdict(each) for side, each in sides.items()} or None}
 
 
 def make_pairs(
@@ -81,74 +81,73 @@ def make_pairs(
     settings: PairSettings,
     folder: Path,
     scorer: Scorer | None = None,
-    tell: Tell = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> PairSummary:
-    """Fill `folder` with pairs, or go on filling it.
+    """Write preference pairs to `folder`, or resume there.
 
-    Which pairs these are depends on data, model and settings alone, not on how often the run was stopped (in float32).
-    Another margin, scorer, limit of rows or tokens, or number of answers may be asked for in the same folder: what is
-    written stays. Grades are asked for beside the answers, so answers without are written anew where grades are wanted.
+    The pairs depend only on data, model and settings, not on interruptions (in float32). The same folder can be run
+    again with another margin, scorer, limit of rows or tokens, or number of responses: finished responses are reused.
+    Grading happens while sampling, so responses without a grade are sampled again where grades are needed.
 
     Args:
-        scorer: What scores the answers; without one the model's own grade.
+        scorer: Scores the responses; by default the model grades its own.
 
-    Raises UserError where the folder is another's or was begun with other settings, the template does not show its
-    turns, or the checkpoint's questions ask nothing about answers and there is no scorer.
+    Raises UserError for a folder that is not ours or was begun with other settings, for a template that does not show
+    its turns, and if there is no scorer and the checkpoint's questions ask nothing about responses.
     """
     rows = data.rows[: settings.limit]
     grader = make_grader(author)
     if scorer is None and grader is None:
         raise UserError(
-            "This checkpoint's questions ask nothing about answers, so it cannot grade its own",
+            "The checkpoint cannot grade responses: its questions ask nothing about them",
             where=str(author.folder or author.name),
-            fix="score the answers by something else: --by likelihood, or --by reward --judge MODEL",
+            fix="choose another score: --by likelihood, or --by reward --judge MODEL",
         )
     sampling = Sampling(temperature=settings.temperature, top_p=settings.top_p)
-    answering = Answering(
+    sampler = AnswerSampler(
         author=author,
         sampling=sampling,
         limit=settings.max_answer,
         seed=settings.seed,
         grader=grader if scorer is None else None,
     )
-    facts = _facts(data, answering, grader)
+    facts = _facts(data, sampler, grader)
     with open_stage(folder, KIND, facts):
-        questions = [question_of(row) for row in rows]
+        prompts = [question_of(row) for row in rows]
         with Journal(folder / ANSWERS_FILE) as journal:
-            _write(answering, questions, settings.answers, journal, tell)
-            answers = read_answers(journal.path, answering)
-        asked = [row for row in range(len(rows)) if (row, 0) in answers]
-        written = {row: [answers[row, number] for number in range(settings.answers)] for row in asked}
-        scores = _grades(written) if scorer is None else _scores(scorer, questions, written)
+            _write(sampler, prompts, settings.answers, journal, on_progress)
+            answers = read_answers(journal.path, sampler)
+        accepted = [row for row in range(len(rows)) if (row, 0) in answers]
+        written = {row: [answers[row, number] for number in range(settings.answers)] for row in accepted}
+        scores = _grades(written) if scorer is None else _scores(scorer, prompts, written)
         kind, scored_by = ("grade", author.name) if scorer is None else (scorer.kind, scorer.name)
         margin = MARGINS[kind] if settings.margin is None else settings.margin
         paired = pair_answers(written, scores, margin)
         refused = {**paired.refused, **{row: "template" for row in range(len(rows)) if row not in written}}
         head = {"scored_by": f"{kind} {scored_by}".rstrip(), "model": author.name}
-        _store(folder, rows, questions, written, scores, paired.pairs, refused, head)
-    return _summary(folder, len(rows), written, paired, refused, questions, (kind, scored_by), margin)
+        _store(folder, rows, prompts, written, scores, paired.pairs, refused, head)
+    return _summary(folder, len(rows), written, paired, refused, prompts, (kind, scored_by), margin)
 
 
-def _facts(data: Collection, answering: Answering, grader: Grader | None) -> dict[str, Any]:
+def _facts(data: Collection, sampler: AnswerSampler, grader: Grader | None) -> dict[str, Any]:
     return {
-        **answering.author.facts(),
+        **sampler.author.facts(),
         "data": data_digest(data.rows),
-        "sampling": asdict(answering.sampling),
-        "seed": answering.seed,
+        "sampling": asdict(sampler.sampling),
+        "seed": sampler.seed,
         "grade": None if grader is None else asdict(grader.question),
     }
 
 
 def _write(
-    answering: Answering, questions: Sequence[Sequence[Message]], count: int, journal: Journal, tell: Tell
+    sampler: AnswerSampler, prompts: Sequence[Sequence[Message]], count: int, journal: Journal, on_progress: OnProgress
 ) -> None:
-    total = count * len(questions)
-    known = read_answers(journal.path, answering)
-    done = sum((row, number) in known for row in range(len(questions)) for number in range(count))
-    tell(done, total)
-    for _ in write_answers(answering, questions, count, journal):
-        done += 1
-        tell(done, total)
+    total = count * len(prompts)
+    known = read_answers(journal.path, sampler)
+    finished = sum((row, number) in known for row in range(len(prompts)) for number in range(count))
+    on_progress(finished, total)
+    for done, _ in enumerate(write_answers(sampler, prompts, count, journal), start=finished + 1):
+        on_progress(done, total)
 
 
 def _grades(written: Mapping[int, Sequence[Answer]]) -> dict[tuple[int, int], float | None]:
@@ -156,16 +155,16 @@ def _grades(written: Mapping[int, Sequence[Answer]]) -> dict[tuple[int, int], fl
 
 
 def _scores(
-    scorer: Scorer, questions: Sequence[Sequence[Message]], written: Mapping[int, Sequence[Answer]]
+    scorer: Scorer, prompts: Sequence[Sequence[Message]], written: Mapping[int, Sequence[Answer]]
 ) -> dict[tuple[int, int], float | None]:
     whole = [answer for each in written.values() for answer in each if answer.flaw is None]
     scores: dict[tuple[int, int], float | None] = {}
     for start in range(0, len(whole), SCORED):
-        some = whole[start : start + SCORED]
-        found = scorer.score(
-            [[*_turns(questions[answer.row]), {"role": "assistant", "content": answer.text}] for answer in some]
+        chunk = whole[start : start + SCORED]
+        values = scorer.score(
+            [[*_turns(prompts[answer.row]), {"role": "assistant", "content": answer.text}] for answer in chunk]
         )
-        scores.update(zip(((answer.row, answer.number) for answer in some), found, strict=True))
+        scores.update(zip(((answer.row, answer.number) for answer in chunk), values, strict=True))
     return scores
 
 
@@ -176,19 +175,19 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
 def _store(
     folder: Path,
     rows: Sequence[Record],
-    questions: Sequence[Sequence[Message]],
+    prompts: Sequence[Sequence[Message]],
     written: Mapping[int, Sequence[Answer]],
     scores: Mapping[tuple[int, int], float | None],
-    pairs: Sequence[Pair],
+    pairs: Sequence[PreferencePair],
     refused: Mapping[int, str],
     head: Mapping[str, Any],
 ) -> None:
-    """Write both files, each whole or not at all."""
+    """Write both files, each atomically."""
     accepted = (
-        _pair_record(rows[pair.row], pair, questions[pair.row], scores, written[pair.row], head) for pair in pairs
+        _pair_record(rows[pair.row], pair, prompts[pair.row], scores, written[pair.row], head) for pair in pairs
     )
     others = (
-        _refused_record(rows[row], row, questions[row], reason, scores, written.get(row, ()))
+        _refused_record(rows[row], row, prompts[row], reason, scores, written.get(row, ()))
         for row, reason in sorted(refused.items())
     )
     write_rows(folder / PAIRS_FILE, accepted)
@@ -197,8 +196,8 @@ def _store(
 
 def _pair_record(
     record: Record,
-    pair: Pair,
-    question: Sequence[Message],
+    pair: PreferencePair,
+    prompt: Sequence[Message],
     scores: Mapping[tuple[int, int], float | None],
     answers: Sequence[Answer],
     head: Mapping[str, Any],
@@ -207,7 +206,7 @@ def _pair_record(
     return {
         "id": id_of(record, pair.row),
         "row": pair.row,
-        "messages": _turns(question),
+        "messages": _turns(prompt),
         "chosen": pair.chosen.answer.text,
         "rejected": pair.rejected.answer.text,
         "margin": round(pair.margin, 4),
@@ -222,7 +221,7 @@ def _pair_record(
 def _refused_record(
     record: Record,
     row: int,
-    question: Sequence[Message],
+    prompt: Sequence[Message],
     reason: str,
     scores: Mapping[tuple[int, int], float | None],
     answers: Sequence[Answer],
@@ -230,7 +229,7 @@ def _refused_record(
     return {
         "id": id_of(record, row),
         "row": row,
-        "messages": _turns(question),
+        "messages": _turns(prompt),
         "reason": reason,
         "answers": [
             {"text": answer.text, "flaw": answer.flaw, "score": _rounded(scores.get((row, answer.number)))}
@@ -249,13 +248,13 @@ def _summary(
     written: Mapping[int, Sequence[Answer]],
     paired: Paired,
     refused: Mapping[int, str],
-    questions: Sequence[Sequence[Message]],
+    prompts: Sequence[Sequence[Message]],
     scored_by: tuple[str, str],
     margin: float,
 ) -> PairSummary:
     pairs, count = paired.pairs, max(len(paired.pairs), 1)
     sides = [
-        [(questions[pair.row], getattr(pair, side).answer.text) for pair in pairs] for side in ("chosen", "rejected")
+        [(prompts[pair.row], getattr(pair, side).answer.text) for pair in pairs] for side in ("chosen", "rejected")
     ]
     chosen, rejected = (verdicts_on(side) for side in sides)
     answers = [answer for each in written.values() for answer in each]
@@ -274,6 +273,6 @@ def _summary(
             sum(pair.chosen.letters for pair in pairs) / count,
             sum(pair.rejected.letters for pair in pairs) / count,
         ),
-        longer=sum(pair.longer > 0 for pair in pairs),
+        longer=sum(pair.log_length_ratio > 0 for pair in pairs),
         truth=None if chosen is None or rejected is None else (chosen, rejected),
     )

@@ -1,4 +1,4 @@
-"""Scores from log-probabilities that are known by hand."""
+"""Scores from log-probabilities worked out by hand."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,13 @@ import pytest
 
 from mlx_suite import load
 from mlx_suite.checkpoints.reward_model import RewardModel
-from mlx_suite.curation.tags.scores import Talk, base_figures, own_figures, reward_figures, scores_of
+from mlx_suite.curation.tags.scores import (
+    ScoredConversation,
+    base_log_probs,
+    measured_rewards,
+    own_log_probs,
+    scores_of,
+)
 from mlx_suite.engine.chat_model import Speaker, Spoken
 from mlx_suite.engine.context import context_length
 from mlx_suite.microworld import heldout_examples, make_world
@@ -23,7 +29,7 @@ BOS, ASK, ANSWER, STOP, A, B = range(6)
 
 
 class Bigrams:
-    """After token t comes each token with the probability in `table[t]`; those that are not named share the rest."""
+    """A bigram model: `table[t]` holds the probabilities after token t; unnamed tokens share the rest."""
 
     def __init__(self, table: Mapping[int, Mapping[int, float]], size: int = 8, context: int = 64) -> None:
         self.config = SimpleNamespace(vocab_size=size, max_position_embeddings=context)
@@ -42,18 +48,18 @@ def tokenizer(bos: int | None = BOS) -> Any:
     return SimpleNamespace(adds_bos=bos is not None, bos_id=bos, encode=lambda text: [ASK] if text else [])
 
 
-TALK = Talk(
+CONVERSATION = ScoredConversation(
     messages=[{"role": "user", "content": "?"}, {"role": "assistant", "content": "ab"}],
     spoken=Spoken(ids=(BOS, ASK, ANSWER, A, B, STOP), asked=2, answer=(3, 5)),
 )
 
 
-def test_figures_are_means_over_the_answers_tokens_without_its_stop_token() -> None:
+def test_log_probs_are_means_over_the_responses_tokens_without_its_stop_token() -> None:
     model = Bigrams({BOS: {A: 0.1}, ASK: {A: 0.2}, ANSWER: {A: 0.4}, A: {B: 0.5}})
 
-    [figures] = own_figures(model, tokenizer(), [TALK], bare=True)
+    [measured] = own_log_probs(model, tokenizer(), [CONVERSATION], bare=True)
 
-    assert figures == pytest.approx(
+    assert measured == pytest.approx(
         {
             "conversation": math.log(0.4 * 0.5) / 2,
             "nothing": math.log(0.1 * 0.5) / 2,
@@ -63,24 +69,26 @@ def test_figures_are_means_over_the_answers_tokens_without_its_stop_token() -> N
     )
 
 
-def test_without_bos_the_first_token_counts_nowhere() -> None:
+def test_without_a_bos_the_first_token_is_not_scored() -> None:
     model = Bigrams({A: {B: 0.5}})
 
-    [figures] = own_figures(model, tokenizer(None), [TALK], bare=True)
+    [measured] = own_log_probs(model, tokenizer(None), [CONVERSATION], bare=True)
 
-    assert figures == pytest.approx(dict.fromkeys(("conversation", "nothing", "bare"), math.log(0.5)), abs=1e-5)
-    one_token = Talk(messages=TALK.messages, spoken=Spoken(ids=(ASK, ANSWER, A, STOP), asked=1, answer=(2, 3)))
-    assert own_figures(model, tokenizer(None), [one_token], bare=False) == [{}]
+    assert measured == pytest.approx(dict.fromkeys(("conversation", "nothing", "bare"), math.log(0.5)), abs=1e-5)
+    one_token = ScoredConversation(
+        messages=CONVERSATION.messages, spoken=Spoken(ids=(ASK, ANSWER, A, STOP), asked=1, answer=(2, 3))
+    )
+    assert own_log_probs(model, tokenizer(None), [one_token], bare=False) == [{}]
 
 
-def test_a_base_model_reads_the_same_tokens() -> None:
-    assert base_figures(Bigrams({ANSWER: {A: 0.25}, A: {B: 1.0 / 16}}), tokenizer(), [TALK]) == [
+def test_a_base_model_scores_the_same_tokens() -> None:
+    assert base_log_probs(Bigrams({ANSWER: {A: 0.25}, A: {B: 1.0 / 16}}), tokenizer(), [CONVERSATION]) == [
         pytest.approx({"base": math.log(1 / 64) / 2}, abs=1e-5)
     ]
-    assert base_figures(Bigrams({}, context=3), tokenizer(), [TALK]) == [{}]
+    assert base_log_probs(Bigrams({}, context=3), tokenizer(), [CONVERSATION]) == [{}]
 
 
-def test_scores_are_made_of_the_figures_that_are_there() -> None:
+def test_scores_are_computed_from_the_measurements_available() -> None:
     everything = ("ifd", "reward", "reward_difference")
     own = {"conversation": -0.5, "nothing": -2.5}
 
@@ -93,7 +101,7 @@ def test_scores_are_made_of_the_figures_that_are_there() -> None:
     assert scores_of({"conversation": -100.0, "nothing": -1.0}, everything)["ifd"] == pytest.approx(5.184705528e21)
 
 
-def test_an_answer_that_fits_its_instruction_is_less_difficult_than_anothers() -> None:
+def test_a_matching_response_has_a_lower_ifd_than_a_mismatched_one() -> None:
     folder = Path(__file__).parents[3] / "models" / "tiny-llama3"
     model, words = load(folder)
     speaker = Speaker(tokenizer=words, template=load_chat_template(folder), context=context_length(model))
@@ -102,15 +110,15 @@ def test_an_answer_that_fits_its_instruction_is_less_difficult_than_anothers() -
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         spoken = speaker.speak(messages)
         assert isinstance(spoken, Spoken)
-        [figures] = own_figures(model, words, [Talk(messages=messages, spoken=spoken)], bare=False)
-        return scores_of(figures, ["ifd"])["ifd"]
+        [measured] = own_log_probs(model, words, [ScoredConversation(messages=messages, spoken=spoken)], bare=False)
+        return scores_of(measured, ["ifd"])["ifd"]
 
     one, other = heldout_examples(0, 2, make_world())
     assert ifd(one.instruction, one.answer) < 0.1 < ifd(one.instruction, other.answer)
     assert ifd(other.instruction, other.answer) < 0.1 < ifd(other.instruction, one.answer)
 
 
-def test_rewards_are_of_the_whole_conversation_and_of_the_other_answer() -> None:
+def test_rewards_cover_the_conversation_and_the_other_response() -> None:
     folder = Path(__file__).parents[3] / "models" / "tiny-llama3"
     _, words = load(folder)
     judge = Speaker(tokenizer=words, template=load_chat_template(folder), context=32)
@@ -125,7 +133,7 @@ def test_rewards_are_of_the_whole_conversation_and_of_the_other_answer() -> None
         ids = judge.whole([messages[0], {"role": "assistant", "content": answer}])
         return float(model(mx.array([ids]), mx.array([len(ids)])).item())
 
-    both = Talk(messages=messages, spoken=spoken, base_output=other)
+    both = ScoredConversation(messages=messages, spoken=spoken, base_output=other)
     far_too_long = [*messages, {"role": "user", "content": "why? " * 20}, messages[1]]
-    found = reward_figures(model, judge, [both, Talk(messages=far_too_long, spoken=spoken)])
+    found = measured_rewards(model, judge, [both, ScoredConversation(messages=far_too_long, spoken=spoken)])
     assert found == [pytest.approx({"reward": alone(good), "base_reward": alone(other)}, abs=1e-5), {}]

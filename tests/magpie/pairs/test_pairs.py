@@ -1,4 +1,4 @@
-"""Preference pairs of a random model: what is written, what is graded, and what a stopped run goes on from."""
+"""Preference pairs of a random model: the files, the grades, and resuming an interrupted run."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,9 @@ from mlx_suite.engine import Engine
 from mlx_suite.magpie.author import Author, make_author
 from mlx_suite.magpie.pairs import pairs
 from mlx_suite.magpie.pairs.answers import make_grader
-from mlx_suite.magpie.pairs.pair_scores import Scorer, difference_scorer, likelihood_scorer, reward_scorer
-from mlx_suite.magpie.pairs.pair_settings import PairSettings
 from mlx_suite.magpie.pairs.pairs import ANSWERS_FILE, PAIRS_FILE, REFUSED_FILE, make_pairs
+from mlx_suite.magpie.pairs.scorers import Scorer, difference_scorer, likelihood_scorer, reward_scorer
+from mlx_suite.magpie.pairs.settings import PairSettings
 from mlx_suite.magpie.stage import question_of
 from mlx_suite.runtime.errors import UserError
 from tests.magpie.conftest import QUESTIONS, Loaded
@@ -42,12 +42,12 @@ DATA = Collection(name="data", rows=(*ROWS, *MORE))
 WRITTEN = 3 * len(DATA.rows)
 
 
-def lengthy(conversations: Sequence[Any]) -> list[float | None]:
+def by_length(conversations: Sequence[Any]) -> list[float | None]:
     return [float(len(each[-1]["content"].strip("?"))) for each in conversations]
 
 
 def letters(conversations: Sequence[Any]) -> list[float | None]:
-    """Answers that begin with a or b are better."""
+    """Scores responses that begin with a or b higher."""
     return [float(each[-1]["content"][0] in "ab") for each in conversations]
 
 
@@ -60,7 +60,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def author(checkpoint: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Author:
-    folder = tmp_path_factory.mktemp("asked")
+    folder = tmp_path_factory.mktemp("model")
     write_questions(QUESTIONS, folder / QUESTIONS_FILE)
     return make_author(
         checkpoint.model, checkpoint.tokenizer, checkpoint.template, name="random", folder=folder, slots=4
@@ -68,8 +68,8 @@ def author(checkpoint: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Auth
 
 
 @pytest.fixture(autouse=True)
-def plain(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Steps are not compiled: a new kernel takes a second."""
+def uncompiled(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Disables compilation: each new kernel takes a second."""
     import mlx.core as mx
 
     mx.disable_compile()
@@ -78,8 +78,8 @@ def plain(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(author: Author, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed") / "out"
+def uninterrupted(author: Author, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted") / "out"
     make_pairs(DATA, author, SMALL, folder, LETTERS)
     return folder
 
@@ -88,9 +88,9 @@ def same(one: Path, other: Path) -> bool:
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in (PAIRS_FILE, REFUSED_FILE))
 
 
-def test_a_pair_is_a_question_and_two_of_its_answers(undisturbed: Path) -> None:
-    pairs, refused = lines(undisturbed / PAIRS_FILE), lines(undisturbed / REFUSED_FILE)
-    answers = {(each["row"], each["number"]): each["text"] for each in lines(undisturbed / ANSWERS_FILE)}
+def test_a_pair_is_an_instruction_with_two_of_its_responses(uninterrupted: Path) -> None:
+    pairs, refused = lines(uninterrupted / PAIRS_FILE), lines(uninterrupted / REFUSED_FILE)
+    answers = {(each["row"], each["number"]): each["text"] for each in lines(uninterrupted / ANSWERS_FILE)}
     assert len(answers) == WRITTEN
     assert sorted(each["row"] for each in [*pairs, *refused]) == list(range(len(DATA.rows)))
     assert pairs
@@ -107,20 +107,20 @@ def test_a_pair_is_a_question_and_two_of_its_answers(undisturbed: Path) -> None:
         assert "answer_quality" not in pair.get("tags", {})
 
 
-def test_pairs_can_be_read_as_a_dataset(undisturbed: Path) -> None:
-    read = read_collection(undisturbed)
-    pairs = lines(undisturbed / PAIRS_FILE)
+def test_pairs_can_be_read_as_a_dataset(uninterrupted: Path) -> None:
+    read = read_collection(uninterrupted)
+    pairs = lines(uninterrupted / PAIRS_FILE)
     assert [row["chosen"] for row in read.rows] == [pair["chosen"] for pair in pairs]
     assert [row["messages"][-1]["content"] for row in read.rows] == [pair["chosen"] for pair in pairs]
 
 
-def test_the_answers_do_not_depend_on_the_slots(author: Author, undisturbed: Path, tmp_path: Path) -> None:
+def test_responses_do_not_depend_on_the_number_of_slots(author: Author, uninterrupted: Path, tmp_path: Path) -> None:
     make_pairs(DATA, replace(author, slots=1), SMALL, tmp_path / "one", LETTERS)
-    assert same(tmp_path / "one", undisturbed)
+    assert same(tmp_path / "one", uninterrupted)
 
 
-def test_a_run_stopped_anywhere_goes_on_and_ends_with_the_same_pairs(
-    author: Author, undisturbed: Path, tmp_path: Path
+def test_an_interrupted_run_resumes_and_ends_with_the_same_pairs(
+    author: Author, uninterrupted: Path, tmp_path: Path
 ) -> None:
     for count in (0, 1, 5):
         folder = tmp_path / str(count)
@@ -133,15 +133,15 @@ def test_a_run_stopped_anywhere_goes_on_and_ends_with_the_same_pairs(
             make_pairs(DATA, author, SMALL, folder, LETTERS, stop)
         assert not (folder / PAIRS_FILE).exists()
         with (folder / ANSWERS_FILE).open("a") as file:
-            file.write('{"row": 3, "numb')  # torn by a kill
-        told: list[tuple[int, int]] = []
-        make_pairs(DATA, author, SMALL, folder, LETTERS, lambda done, total: told.append((done, total)))  # noqa: B023
-        assert same(folder, undisturbed)
-        assert (told[0], told[-1]) == ((count + 1, WRITTEN), (WRITTEN, WRITTEN))
+            file.write('{"row": 3, "numb')  # a line torn by a kill
+        calls: list[tuple[int, int]] = []
+        make_pairs(DATA, author, SMALL, folder, LETTERS, lambda done, total: calls.append((done, total)))  # noqa: B023
+        assert same(folder, uninterrupted)
+        assert (calls[0], calls[-1]) == ((count + 1, WRITTEN), (WRITTEN, WRITTEN))
 
 
-def test_more_answers_more_rows_and_another_margin_cost_only_what_is_new(
-    author: Author, undisturbed: Path, tmp_path: Path
+def test_more_responses_more_rows_or_another_margin_cost_only_what_is_new(
+    author: Author, uninterrupted: Path, tmp_path: Path
 ) -> None:
     make_pairs(DATA, author, replace(SMALL, answers=2, limit=2), tmp_path, LETTERS)
     assert len(lines(tmp_path / ANSWERS_FILE)) == 4
@@ -151,37 +151,37 @@ def test_more_answers_more_rows_and_another_margin_cost_only_what_is_new(
     assert len(written) == WRITTEN
     summary = make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
     assert lines(tmp_path / ANSWERS_FILE) == written
-    assert same(tmp_path, undisturbed)
+    assert same(tmp_path, uninterrupted)
     assert (summary.pairs, summary.rows, summary.answers) == (
-        len(lines(undisturbed / PAIRS_FILE)),
+        len(lines(uninterrupted / PAIRS_FILE)),
         len(DATA.rows),
         WRITTEN,
     )
 
 
-def test_a_higher_limit_writes_only_those_answers_anew_that_were_cut_off(
-    author: Author, undisturbed: Path, tmp_path: Path
+def test_a_higher_limit_resamples_only_the_responses_that_were_cut_off(
+    author: Author, uninterrupted: Path, tmp_path: Path
 ) -> None:
     make_pairs(DATA, author, replace(SMALL, max_answer=3), tmp_path, LETTERS)
     cut = sum(each["flaw"] == "limit" for each in lines(tmp_path / ANSWERS_FILE))
     assert 0 < cut < WRITTEN
     make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
     assert len(lines(tmp_path / ANSWERS_FILE)) == WRITTEN + cut
-    assert same(tmp_path, undisturbed)
+    assert same(tmp_path, uninterrupted)
     make_pairs(DATA, author, replace(SMALL, max_answer=3), tmp_path, LETTERS)
     assert len(lines(tmp_path / ANSWERS_FILE)) == WRITTEN + cut
 
 
-def test_a_scorer_that_goes_by_length_finds_next_to_nothing(author: Author, tmp_path: Path) -> None:
+def test_a_scorer_of_length_alone_gives_one_pair_at_most(author: Author, tmp_path: Path) -> None:
     rows = tuple({"messages": [{"role": "user", "content": f"{'abc'[i % 3] * (i // 3 + 1)}?"}]} for i in range(20))
-    scorer = Scorer(kind="reward", name="length", score=lengthy)
+    scorer = Scorer(kind="reward", name="length", score=by_length)
     summary = make_pairs(Collection(name="many", rows=rows), author, SMALL, tmp_path, scorer)
     assert summary.pairs <= 1
     assert summary.explained is not None
     assert summary.explained > 0.9
 
 
-def test_own_grades_are_read_off_the_labels(author: Author, tmp_path: Path) -> None:
+def test_own_grades_are_expectations_over_the_labels(author: Author, tmp_path: Path) -> None:
     grader = make_grader(author)
     assert grader is not None
     summary = make_pairs(DATA, author, replace(SMALL, margin=0.001), tmp_path)
@@ -189,7 +189,7 @@ def test_own_grades_are_read_off_the_labels(author: Author, tmp_path: Path) -> N
     for answer in lines(tmp_path / ANSWERS_FILE):
         assert (answer["grade"] is None) == (answer["flaw"] is not None)
         assert answer["grade"] is None or 0 < answer["grade"] < 1
-    # Graded answers serve other scorers; what was not graded is written anew where grades are wanted.
+    # Other scorers reuse graded responses; responses without a grade are sampled again if grades are needed.
     make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
     assert len(lines(tmp_path / ANSWERS_FILE)) == WRITTEN
     make_pairs(DATA, author, SMALL, tmp_path / "other", LETTERS)
@@ -198,7 +198,7 @@ def test_own_grades_are_read_off_the_labels(author: Author, tmp_path: Path) -> N
     assert len(lines(tmp_path / "other" / ANSWERS_FILE)) == 2 * WRITTEN
 
 
-def test_log_probabilities_compare_what_is_there(author: Author) -> None:
+def test_log_probability_scorers_score_finished_responses(author: Author) -> None:
     conversations = [
         [{"role": "user", "content": "ab?"}, {"role": "assistant", "content": text}] for text in ("a", "?")
     ]
@@ -210,7 +210,7 @@ def test_log_probabilities_compare_what_is_there(author: Author) -> None:
     assert likelihood_scorer(author).score(unanswered) == [None]
 
 
-def test_a_reward_model_scores_what_its_template_takes(author: Author) -> None:
+def test_a_reward_model_scores_what_its_template_and_context_allow(author: Author) -> None:
     def judge(tokens: Any, lengths: Any) -> Any:
         return lengths
 
@@ -218,13 +218,13 @@ def test_a_reward_model_scores_what_its_template_takes(author: Author) -> None:
         [{"role": "user", "content": "ab?"}, {"role": "assistant", "content": text}] for text in ("a", "a b")
     ]
     conversations.append([{"role": "user", "content": "ab?"}, {"role": "assistant", "content": "a" * 300}])
-    found = reward_scorer(judge, author.speaker).score(conversations)  # type: ignore[arg-type]
-    assert found[0] is not None
-    assert found[1] == found[0] + 2
-    assert found[2] is None
+    scores = reward_scorer(judge, author.speaker).score(conversations)  # type: ignore[arg-type]
+    assert scores[0] is not None
+    assert scores[1] == scores[0] + 2
+    assert scores[2] is None
 
 
-def test_a_conversation_that_the_template_refuses_is_refused_by_name(
+def test_a_conversation_that_the_template_refuses_is_reported(
     author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Author, "prompt", lambda self, turns: None if len(turns) > 1 else (1, 2))
@@ -233,7 +233,7 @@ def test_a_conversation_that_the_template_refuses_is_refused_by_name(
     assert summary.answers == WRITTEN - 3
 
 
-def test_an_edited_answer_is_named_by_its_line(author: Author, tmp_path: Path) -> None:
+def test_a_malformed_line_of_the_journal_is_reported_with_its_number(author: Author, tmp_path: Path) -> None:
     make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path, LETTERS)
     with (tmp_path / ANSWERS_FILE).open("a") as file:
         file.write('{"row": 0, "number": 0}\n')
@@ -242,8 +242,8 @@ def test_an_edited_answer_is_named_by_its_line(author: Author, tmp_path: Path) -
     assert caught.value.where.endswith(f"{ANSWERS_FILE}:4")
 
 
-def test_answers_are_scored_a_part_at_a_time(
-    author: Author, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_responses_are_scored_in_chunks(
+    author: Author, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pairs, "SCORED", 2)
     sizes: list[int] = []
@@ -254,7 +254,7 @@ def test_answers_are_scored_a_part_at_a_time(
 
     make_pairs(DATA, author, SMALL, tmp_path, replace(LETTERS, score=score))
     assert max(sizes) == 2
-    assert same(tmp_path, undisturbed)
+    assert same(tmp_path, uninterrupted)
 
 
 def test_other_settings_and_other_folders_are_refused(author: Author, tmp_path: Path) -> None:
@@ -277,13 +277,13 @@ def test_other_settings_and_other_folders_are_refused(author: Author, tmp_path: 
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["accepted.jsonl"]
 
 
-def test_a_folder_left_while_its_settings_were_written_can_be_filled(author: Author, tmp_path: Path) -> None:
+def test_a_folder_with_half_written_settings_can_be_used(author: Author, tmp_path: Path) -> None:
     (tmp_path / ".settings.json.partial-1234").write_text('{"kind": "mlx-s')
     make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path, LETTERS)
     assert (tmp_path / PAIRS_FILE).exists()
 
 
-def test_all_wrong_settings_are_named_at_once() -> None:
+def test_all_invalid_settings_are_reported_at_once() -> None:
     with pytest.raises(UserError) as caught:
         PairSettings(answers=1, temperature=0.0, top_p=0.0, max_answer=0, margin=0.0, limit=0)
     assert [detail.partition(" ")[0] for detail in caught.value.details] == [
@@ -296,17 +296,17 @@ def test_all_wrong_settings_are_named_at_once() -> None:
     ]
 
 
-def test_questions_are_prefilled_once_however_many_answers_they_get(
+def test_prompts_are_prefilled_once_for_all_their_responses(
     author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engines: list[Engine] = []
     begin = Engine.__init__
 
-    def noted(self: Engine, *args: Any, **kwargs: Any) -> None:
+    def recorded(self: Engine, *args: Any, **kwargs: Any) -> None:
         begin(self, *args, **kwargs)
         engines.append(self)
 
-    monkeypatch.setattr(Engine, "__init__", noted)
+    monkeypatch.setattr(Engine, "__init__", recorded)
     make_pairs(DATA, author, replace(SMALL, answers=6), tmp_path, LETTERS)
     prompts = [author.prompt(question_of(row)) for row in DATA.rows]
     assert engines[0].counts.prefilled <= sum(len(prompt) - 1 for prompt in prompts if prompt is not None)
