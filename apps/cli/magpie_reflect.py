@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlx_suite.magpie.reflection.reflect_settings import ReflectSettings
+from mlx_suite.magpie.reflection.settings import ReflectSettings
 
 from .checkpoint import ModelName, open_checkpoint
 from .labelled import show
@@ -16,7 +16,7 @@ from .options import option
 
 if TYPE_CHECKING:
     from mlx_suite.magpie.author import Author
-    from mlx_suite.magpie.reflection.reflected import Outcome, Reflected
+    from mlx_suite.magpie.reflection.outcomes import Reflection, ReflectSummary
 
 _DEFAULT = ReflectSettings(what="both")
 
@@ -80,7 +80,7 @@ def magpie_reflect(
         show(_figures(found))
 
 
-def _figures(found: "Reflected") -> list[tuple[str, str]]:
+def _figures(found: "ReflectSummary") -> list[tuple[str, str]]:
     figures = [("rows", f"{found.rows:,}, written by {found.writer} and judged by {found.judge}")]
     for part in found.parts:
         figures += _part_figures(part)
@@ -90,15 +90,15 @@ def _figures(found: "Reflected") -> list[tuple[str, str]]:
     return figures
 
 
-def _part_figures(part: "Outcome") -> list[tuple[str, str]]:
-    from mlx_suite.magpie.reflection.reflected import REASONS
-    from mlx_suite.magpie.reflection.trial import PASSED
+def _part_figures(part: "Reflection") -> list[tuple[str, str]]:
+    from mlx_suite.magpie.reflection.judging import PASS_SHARE
+    from mlx_suite.magpie.reflection.outcomes import REASONS
 
     label = {"instruction": "questions", "answer": "answers"}[part.part]
     figures = [(label, f"{part.kept:,} of {part.rows:,} kept, {part.judged:,} judged")]
     figures += [("", f"{number:,}: {REASONS[reason]}") for reason, number in part.reasons.items()]
     if part.trial is not None:
-        verdict = "passed" if part.trial >= PASSED else f"failed, so nothing is kept; {PASSED:.0%} are needed"
+        verdict = "passed" if part.trial >= PASS_SHARE else f"failed, so nothing is kept; {PASS_SHARE:.0%} are needed"
         figures.append(("trial", f"the judge sees {part.trial:.0%} of the differences that are plain: {verdict}"))
     if part.first_place is not None:
         figures.append(("", f"the judge prefers what stands first in {part.first_place:.0%} of its verdicts"))

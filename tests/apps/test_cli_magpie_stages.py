@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from mlx_suite.magpie.pairs.settings import PairSettings
-from mlx_suite.magpie.reflection.reflect_settings import ReflectSettings
+from mlx_suite.magpie.reflection.settings import ReflectSettings
 from mlx_suite_apps.cli.magpie_pairs import magpie_pairs
 from mlx_suite_apps.cli.magpie_reflect import magpie_reflect
 from mlx_suite_apps.cli.main import run_app

@@ -1,1 +1,1 @@
-"""Better instructions and answers, kept only if preferred in both orders."""
+"""Reflection: instructions or responses rewritten, and kept only if a judge prefers them in both orders."""

@@ -1,19 +1,31 @@
-"""Whether a new text is better than the old one, asked in both orders.
+"""Judge whether a rewritten text is better than the old one, in both orders.
 
-A judge favours a place (MT-Bench, arXiv 2306.05685, section 3.3). Asked once, it would take its habit for a judgement;
-so a new text counts as better only if it is preferred from the first place and from the second. Labels are weighed,
-nothing is generated and nothing has to be parsed.
+Judges favour a position (MT-Bench, arXiv 2306.05685, section 3.3), so a rewrite counts as better only if it is
+preferred both in first and in second position. The judge's choice is read off two labels' log-probabilities: nothing is
+generated or parsed.
+
+A judge that knows nothing prefers the rewrite in both orders once in four times, and all of those would be kept. So it
+must first pass a sanity check on pairs whose order nobody doubts: a response against another instruction's response, an
+instruction against its own words shuffled. The check needs no labels, and a judge that fails it is not trusted.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from random import Random
 
 from mlx_suite.engine import Aside, Given, Program, Query, Reply, Request, Rewind
 from mlx_suite.magpie.author import Author
+from mlx_suite.magpie.drift import words_of
 from mlx_suite.text import Message
 from mlx_suite.text.message import USER
 
 LABELS = ("A", "B")
+
+MAX_CHECKS = 50
+"""Comparisons in a sanity check: they give the share to within about six points."""
+PASS_SHARE = 0.75
+"""Share of these in which the better text must win in both orders. Guessing wins a quarter."""
+_MIN_WORDS = 4
 
 ANSWERS = """\
 Two assistants, A and B, have answered the same message. Which answer is better?
@@ -48,20 +60,20 @@ Reply with one letter, A or B."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contest:
-    """An old text and a new one."""
+class RewriteComparison:
+    """An old text and its rewrite."""
 
     row: int
     old: str
     new: str
     question: str | None = None
-    """What both texts answer; None where they are instructions themselves."""
+    """The instruction that both texts respond to; None if they are instructions themselves."""
 
     def messages(self, *, new_first: bool) -> tuple[Message, ...]:
-        """What the judge is asked."""
+        """The judge's prompt."""
         first, second = (self.new, self.old) if new_first else (self.old, self.new)
         text = INSTRUCTIONS if self.question is None else ANSWERS
-        # The question last: what it holds must not be taken for a field.
+        # Placeholders are protected first: the texts may contain braces themselves.
         text = text.replace("{first}", "\0first").replace("{second}", "\0second").replace("{question}", "\0question")
         for field, value in (("first", first), ("second", second), ("question", self.question or "")):
             text = text.replace(f"\0{field}", value.replace("\0", ""))
@@ -69,18 +81,18 @@ class Contest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What the judge said, in both orders."""
+class Preference:
+    """The judge's preference in both orders."""
 
     row: int
     first: float | None
-    """Log odds for the new text where it stands first, in nats; None where there was no room to ask."""
+    """Log odds of the new text in first position, in nats; None if the prompt exceeds the context."""
     second: float | None
-    """Log odds for the new text where it stands second."""
+    """Log odds of the new text in second position, in nats."""
 
     @property
     def outcome(self) -> str:
-        """`both`: the new text is better. `old`: the old one is, from either place. `one`: the place decides."""
+        """`both`: the new text wins in both orders. `old`: the old one does. `one`: position decides."""
         if self.first is None or self.second is None:
             return "unasked"
         if self.first > 0 and self.second > 0:
@@ -89,20 +101,20 @@ class Verdict:
 
     @property
     def first_places(self) -> int:
-        """How often, of two, what stands first was preferred."""
+        """In how many of the two orders the first position was preferred."""
         return int((self.first or 0.0) > 0) + int((self.second or 0.0) < 0)
 
 
-def judge_contests(judge: Author, contests: Iterable[Contest]) -> Iterator[Verdict]:
-    """The verdict on each contest, as they end."""
+def judge_rewrites(judge: Author, comparisons: Iterable[RewriteComparison]) -> Iterator[Preference]:
+    """The preference in each comparison, as they finish."""
     labels = tuple((*judge.speaker.tokenizer.encode(label), judge.own_end) for label in LABELS)
-    return judge.run(Request(program=_program(judge, contest, labels)) for contest in contests)
+    return judge.run(Request(program=_program(judge, each, labels)) for each in comparisons)
 
 
-def _program(judge: Author, contest: Contest, labels: Sequence[tuple[int, ...]]) -> Program:
-    prompts = [judge.prompt(contest.messages(new_first=new_first)) for new_first in (True, False)]
+def _program(judge: Author, comparison: RewriteComparison, labels: Sequence[tuple[int, ...]]) -> Program:
+    prompts = [judge.prompt(comparison.messages(new_first=new_first)) for new_first in (True, False)]
     if prompts[0] is None or prompts[1] is None:
-        return Verdict(row=contest.row, first=None, second=None)
+        return Preference(row=comparison.row, first=None, second=None)
     one, other = prompts[0], prompts[1]
     yield Given(one[:-1])
     first = yield Aside((Query(tokens=one[-1:], labels=tuple(labels)),))
@@ -111,18 +123,45 @@ def _program(judge: Author, contest: Contest, labels: Sequence[tuple[int, ...]])
     yield Given(other[shared:-1])
     second = yield Aside((Query(tokens=other[-1:], labels=tuple(labels)),))
     odds = _odds(second)
-    return Verdict(row=contest.row, first=_odds(first), second=None if odds is None else -odds)
+    return Preference(row=comparison.row, first=_odds(first), second=None if odds is None else -odds)
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with, all but the last at most."""
+    """Length of the common prefix, the last token excluded."""
     most = min(len(one), len(other)) - 1
     return next((place for place in range(most) if one[place] != other[place]), most)
 
 
 def _odds(replies: Sequence[Reply] | None) -> float | None:
-    """Of the first label against the second."""
+    """Log odds of the first label against the second."""
     if not replies:
         return None
     first, second = replies[0].log_probs
     return first - second
+
+
+def response_checks(rows: Sequence[tuple[str, str]]) -> list[RewriteComparison]:
+    """Comparisons of responses with other instructions' responses, from (instruction, response) of each row."""
+    checks = []
+    for number, (question, answer) in enumerate(rows):
+        other = rows[(number + 1) % len(rows)][1]
+        if words_of(other) != words_of(answer):
+            checks.append(RewriteComparison(row=number, old=answer, new=other, question=question))
+    return checks[:MAX_CHECKS]
+
+
+def instruction_checks(instructions: Sequence[str]) -> list[RewriteComparison]:
+    """Comparisons of instructions with their own words shuffled."""
+    checks = []
+    for number, text in enumerate(instructions):
+        words = text.split()
+        shuffled = Random(number).sample(words, len(words))
+        if len(words) >= _MIN_WORDS and shuffled != words:
+            checks.append(RewriteComparison(row=number, old=text, new=" ".join(shuffled)))
+    return checks[:MAX_CHECKS]
+
+
+def passed_share(preferences: Iterable[Preference]) -> float | None:
+    """Share of the checks in which the better text won in both orders; None if none could be judged."""
+    outcomes = [each.outcome for each in preferences if each.outcome != "unasked"]
+    return outcomes.count("old") / len(outcomes) if outcomes else None

@@ -1,6 +1,7 @@
-"""A model that looks again at an instruction or an answer and writes it anew.
+"""A model criticises an instruction or a response and rewrites it.
 
-After Reflection-Tuning (arXiv 2310.11716), whose aspects these are. Each text is a turn of its own in one conversation:
+After Reflection-Tuning (arXiv 2310.11716), which names the criteria. Each text is a turn of its own in one
+conversation:
 
     user: the instruction             user: the instruction
     assistant: (listens)              assistant: the old answer
@@ -9,14 +10,14 @@ After Reflection-Tuning (arXiv 2310.11716), whose aspects these are. Each text i
     user: write it anew               user: write it anew
     assistant: the new instruction    assistant: the new answer
 
-What is kept is the whole of the last turn. Nothing is cut out of a longer text between marks, which is where the
-notebooks lose answers (a failed search saved one letter of them). A new instruction is answered in a conversation of
-its own, as any other.
+The whole last turn is the rewrite. Nothing is extracted from between markers in a longer text, where Magpie's notebooks
+lose responses (after a failed search they save a single letter). A new instruction gets its response in a conversation
+of its own.
 """
 
 import difflib
 import re
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,8 +47,8 @@ REWRITE: Mapping[Part, str] = {
     "heading, no comment, no apology.",
 }
 ALIKE = 0.9
-"""Share of the words, in their order, from which a new instruction is the old one. An answer may change in one word
-that was wrong, so there all words must be the same."""
+"""Word similarity from which a new instruction counts as unchanged. A response may be corrected in a single word, so it
+counts as unchanged only if all words match."""
 _PREFACE = re.compile(
     r"(?:(?:sure|certainly|of course|okay|ok|absolutely)\b[^\n]{0,40}?[!,.:]\s*)?"
     r"(?:here(?:['’]s| is| are)\b|below is\b|this is\b)?\s*(?:(?:an?|the|my|your|one)\b)?\s*"
@@ -57,28 +58,28 @@ _PREFACE = re.compile(
     r"|thank you for (?:your|the) (?:feedback|message)\b",
     re.IGNORECASE,
 )
-"""What speaks of the text that it should be."""
+"""A comment on the new text in place of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A row to be looked at again."""
+    """A row to rewrite."""
 
     row: int
     question: tuple[Message, ...]
-    """Up to the question."""
+    """The messages up to and including the instruction."""
     answer: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rewrite:
-    """What became of it."""
+    """The rewrite of a row's part, as it stands in the journal."""
 
     row: int
     text: str
-    """The new instruction or the new answer; what there is of it where something is wrong."""
+    """The new instruction or response, even if it cannot be used."""
     answer: str
-    """To a new instruction; empty for a new answer."""
+    """The response to a new instruction; empty if the response itself is rewritten."""
     criticism: str
     problem: str | None
     """Why it cannot be used: `criticism_`, `text_` or `answer_` and a flaw, `unchanged`, `preface`, `template`."""
@@ -86,25 +87,25 @@ class Rewrite:
 
 @dataclass(frozen=True, kw_only=True)
 class Rewriter:
-    """How texts are written anew."""
+    """How rows are rewritten."""
 
     author: Author
     part: Part
     sampling: Sampling
     limits: Mapping[str, int]
-    """Tokens of `criticism`, `instruction` and `answer`."""
+    """Token limits of `criticism`, `instruction` and `answer`."""
     seed: int
 
     def rewrite(self, works: Iterable[Work]) -> Iterator[Rewrite]:
-        """Each row's new text, as they end."""
+        """The rewrite of each row, as they finish."""
         return self.author.run(
             Request(program=self._program(work), seed=row_seed(self.seed, work.row)) for work in works
         )
 
     def _program(self, work: Work) -> Program:
         answer = LISTENING if self.part == "instruction" else work.answer
-        said = (*work.question, Message(ASSISTANT, answer), Message(USER, CRITICISE[self.part]))
-        prompt = self.author.prompt(said)
+        messages = (*work.question, Message(ASSISTANT, answer), Message(USER, CRITICISE[self.part]))
+        prompt = self.author.prompt(messages)
         if prompt is None:
             return self._failed(work, "template")
         yield Given(prompt)
@@ -125,11 +126,11 @@ class Rewriter:
         return (yield from self._answered(work, text, criticism))
 
     def _answered(self, work: Work, text: str, criticism: str) -> Generator[Segment, Any, Rewrite]:
-        """A new instruction with its answer."""
+        """Generate the response to a new instruction."""
         prompt = self.author.prompt((*work.question[:-1], Message(USER, text)))
         if prompt is None:
             return self._failed(work, "template", text, criticism)
-        # The first token is the same in every conversation.
+        # A rewind keeps at least one token; the first is the same in every conversation.
         yield Rewind(1)
         yield Given(prompt[1:])
         answer, flaw = yield from self._write("answer", self.author.answer_ends)
@@ -137,7 +138,7 @@ class Rewriter:
         return Rewrite(row=work.row, text=text, answer=answer, criticism=criticism, problem=problem)
 
     def _write(self, what: str, ends: Collection[int]) -> Generator[Segment, Any, tuple[str, str | None]]:
-        """A text of the model's and its flaw."""
+        """Generate one text; returns it with its flaw."""
         written: Written = yield self.author.answering(self.limits[what], self.sampling)
         text = self.author.text(written)
         return text, flaw_of(written, text, ends)
@@ -147,13 +148,8 @@ class Rewriter:
 
 
 def is_unchanged(old: str, new: str, part: Part) -> bool:
-    """Whether a new text is the old one, whatever its punctuation, spaces and case."""
+    """Whether a new text equals the old one, ignoring punctuation, whitespace and case."""
     before, after = words_of(old), words_of(new)
     if before == after or part == "answer":
         return before == after
-    return _likeness(before, after) >= ALIKE
-
-
-def _likeness(one: Sequence[str], other: Sequence[str]) -> float:
-    """Share of the words that two texts have in common, in their order."""
-    return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio()
+    return difflib.SequenceMatcher(None, before, after, autojunk=False).ratio() >= ALIKE

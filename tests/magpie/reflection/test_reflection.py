@@ -1,4 +1,4 @@
-"""Reflection told by scripted authors: what comes in, what stays out, and what a stopped run goes on from."""
+"""Reflection with scripted models: what is kept, what is refused, and resuming an interrupted run."""
 
 import json
 from collections.abc import Callable
@@ -10,15 +10,21 @@ import pytest
 
 from mlx_suite.curation.collection import Collection, read_collection
 from mlx_suite.engine import Sampling
-from mlx_suite.magpie.reflection.judging import Contest, Verdict, judge_contests
-from mlx_suite.magpie.reflection.reflect_settings import ReflectSettings
-from mlx_suite.magpie.reflection.reflected import REASONS, Reflected
+from mlx_suite.magpie.reflection.judging import (
+    Preference,
+    RewriteComparison,
+    instruction_checks,
+    judge_rewrites,
+    passed_share,
+    response_checks,
+)
+from mlx_suite.magpie.reflection.outcomes import REASONS, ReflectSummary
 from mlx_suite.magpie.reflection.reflection import REFUSED_FILE, REWRITES_FILE, ROWS_FILE, VERDICTS_FILE, reflect
 from mlx_suite.magpie.reflection.rewriting import CRITICISE, REWRITE, Rewrite, Rewriter, Work, is_unchanged
-from mlx_suite.magpie.reflection.trial import answer_trial, instruction_trial, passed_share
+from mlx_suite.magpie.reflection.settings import ReflectSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Message
-from tests.magpie.told import Told
+from tests.magpie.scripted_chat import ScriptedChat
 
 QUESTIONS = ("Who is Ben Stone?", "Where is the river Fenna?", "What does Karin eat?", "How old is the tower?")
 ROWS = tuple(
@@ -36,12 +42,12 @@ BOTH = replace(ANSWER, what="both")
 
 
 def number_of(text: str) -> int:
-    """Which question a conversation is about."""
+    """Index of the question that a conversation is about."""
     return next((number for number, question in enumerate(QUESTIONS) if question in text), -1)
 
 
 def writes(text: str, salt: int) -> str:
-    """Criticism, then for the questions in turn: a better answer, a worse one, the old one, and an endless one."""
+    """Criticism, then by question: a better response, a worse one, the old one, and an endless one."""
     if text.endswith(f"[user] {CRITICISE['answer']}|[assistant] "):
         return "It is too short."
     if text.endswith(f"[user] {REWRITE['answer']}|[assistant] "):
@@ -57,9 +63,9 @@ def writes(text: str, salt: int) -> str:
 
 
 def judges(text: str) -> tuple[float, float]:
-    """Prefers what says better, and what is no other question's answer and not in disorder."""
+    """Prefers the text with the word "better", and never another question's response or shuffled words."""
     first, second = _sides(text)
-    value = _worth(text, first) - _worth(text, second)
+    value = _quality(text, first) - _quality(text, second)
     return (value, 0.0)
 
 
@@ -69,18 +75,18 @@ def _sides(text: str) -> tuple[str, str]:
     return first, second.split("\n\nReply with")[0]
 
 
-def _worth(text: str, said: str) -> float:
+def _quality(text: str, side: str) -> float:
     number = number_of(text)
-    if "### Answer A" in text and "Old words" in said and f"Old words {number}" not in said:
+    if "### Answer A" in text and "Old words" in side and f"Old words {number}" not in side:
         return -2.0
-    if "### Message A" in text and not said.startswith(("Better", "Bad", *QUESTIONS)):
+    if "### Message A" in text and not side.startswith(("Better", "Bad", *QUESTIONS)):
         return -2.0
     return {"bette": 1.0, "Bette": 1.0, "Bad?": -1.0, "A bad": -1.0}.get(
-        "bette" if "better" in said else said[:5].strip(), 0.0
+        "bette" if "better" in side else side[:5].strip(), 0.0
     )
 
 
-def goes_by_place(text: str) -> tuple[float, float]:
+def prefers_first(text: str) -> tuple[float, float]:
     return (1.0, 0.0)
 
 
@@ -90,15 +96,15 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def run(
     out: Path, settings: ReflectSettings = ANSWER, judge: Callable[[str], Any] | None = judges, **more: Any
-) -> Reflected:
-    writer = cast(Any, Told(writes, judge or goes_by_place))
+) -> ReflectSummary:
+    writer = cast(Any, ScriptedChat(writes, judge or prefers_first))
     return reflect(more.pop("data", DATA), lambda: writer, settings, out, **more)
 
 
-# ---- what comes in
+# ---- what is kept
 
 
-def test_only_what_is_better_from_both_places_comes_in(tmp_path: Path) -> None:
+def test_only_a_rewrite_preferred_in_both_orders_is_kept(tmp_path: Path) -> None:
     found = run(tmp_path)
     rows, refused = lines(tmp_path / ROWS_FILE), lines(tmp_path / REFUSED_FILE)
     assert [row["messages"][-1]["content"] for row in rows] == [
@@ -125,7 +131,7 @@ def test_only_what_is_better_from_both_places_comes_in(tmp_path: Path) -> None:
     assert part.reasons == {"both": 1, "old": 1, "unchanged": 1, "text": 1}
 
 
-def test_a_changed_row_keeps_what_it_was_and_loses_what_was_said_of_the_old_text(tmp_path: Path) -> None:
+def test_a_changed_row_keeps_its_old_messages_and_loses_tags_and_counts_of_the_old_text(tmp_path: Path) -> None:
     run(tmp_path)
     changed, kept = lines(tmp_path / ROWS_FILE)[:2]
     assert changed["before"] == {"messages": ROWS[0]["messages"]}
@@ -135,7 +141,7 @@ def test_a_changed_row_keeps_what_it_was_and_loses_what_was_said_of_the_old_text
     assert {**ROWS[1], "reflection": {"answer": "old"}} == kept
 
 
-def test_a_new_instruction_comes_with_a_new_answer(tmp_path: Path) -> None:
+def test_a_new_instruction_comes_with_a_new_response(tmp_path: Path) -> None:
     found = run(tmp_path, replace(ANSWER, what="instruction"))
     rows = lines(tmp_path / ROWS_FILE)
     assert rows[0]["messages"] == [
@@ -148,36 +154,36 @@ def test_a_new_instruction_comes_with_a_new_answer(tmp_path: Path) -> None:
     assert found.parts[0].trial == 1.0
 
 
-def test_both_parts_follow_each_other(tmp_path: Path) -> None:
+def test_both_parts_are_rewritten_in_order(tmp_path: Path) -> None:
     found = run(tmp_path, BOTH)
     rows = lines(tmp_path / ROWS_FILE)
     assert [part.part for part in found.parts] == ["instruction", "answer"]
-    # The answer to the new instruction is looked at, not the old one.
+    # The response to the new instruction is rewritten, not the old one.
     [first] = [each for each in lines(tmp_path / REWRITES_FILE) if each["part"] == "answer" and each["row"] == 0]
     assert first["text"] != rows[0]["messages"][0]["content"]
     assert rows[1]["messages"][0]["content"] == QUESTIONS[1]
     assert set(rows[0]["reflection"]) == {"instruction", "answer"}
 
 
-def test_a_judge_that_goes_by_the_place_fails_its_trial_and_changes_nothing(tmp_path: Path) -> None:
-    found = run(tmp_path, judge=goes_by_place)
+def test_a_judge_that_goes_by_position_fails_its_sanity_check_and_changes_nothing(tmp_path: Path) -> None:
+    found = run(tmp_path, judge=prefers_first)
     [part] = found.parts
     assert (part.trial, part.first_place, part.kept, part.reasons["one"]) == (0.0, 1.0, 0, 2)
     assert [row["messages"] for row in lines(tmp_path / ROWS_FILE)] == [row["messages"] for row in ROWS]
 
 
-def test_a_judge_that_likes_whatever_is_new_is_not_trusted(tmp_path: Path) -> None:
-    def likes_the_new(text: str) -> tuple[float, float]:
+def test_a_judge_that_prefers_whatever_is_new_is_not_trusted(tmp_path: Path) -> None:
+    def prefers_new(text: str) -> tuple[float, float]:
         first, second = _sides(text)
         return (float("Old" not in first) - float("Old" not in second), 0.0)
 
-    found = run(tmp_path, judge=likes_the_new)
+    found = run(tmp_path, judge=prefers_new)
     assert found.parts[0].reasons["untrusted"] == 2
     assert found.parts[0].trial == 0.0
     assert [row["messages"] for row in lines(tmp_path / ROWS_FILE)] == [row["messages"] for row in ROWS]
 
 
-def test_rows_without_an_answer_and_those_the_template_refuses_stay(tmp_path: Path) -> None:
+def test_rows_without_a_response_or_refused_by_the_template_stay(tmp_path: Path) -> None:
     rows = (
         *ROWS,
         {"messages": [{"role": "user", "content": "And you?"}]},
@@ -187,63 +193,63 @@ def test_rows_without_an_answer_and_those_the_template_refuses_stay(tmp_path: Pa
     assert [row["reflection"]["answer"] for row in lines(tmp_path / ROWS_FILE)[4:]] == ["no_answer", "template"]
 
 
-def test_every_outcome_can_be_said(tmp_path: Path) -> None:
+def test_every_outcome_has_an_explanation(tmp_path: Path) -> None:
     found = run(tmp_path, BOTH)
     assert all(reason in REASONS for part in found.parts for reason in part.reasons)
     assert json.dumps(found.as_dict())
 
 
-def test_what_is_kept_can_be_read_as_a_dataset(tmp_path: Path) -> None:
+def test_the_output_can_be_read_as_a_dataset(tmp_path: Path) -> None:
     run(tmp_path)
     assert [row["id"] for row in read_collection(tmp_path).rows] == ["r-0", "r-1", "r-2", "r-3"]
 
 
-# ---- stopped and continued
+# ---- resuming
 
 
 @pytest.mark.parametrize("stop", range(1, 22, 3))
-def test_a_run_stopped_anywhere_goes_on_and_ends_with_the_same_rows(tmp_path: Path, stop: int) -> None:
+def test_an_interrupted_run_resumes_and_ends_with_the_same_rows(tmp_path: Path, stop: int) -> None:
     run(tmp_path / "whole", BOTH)
-    told = 0
+    calls = 0
 
-    def tell(what: str, done: int, total: int) -> None:
-        nonlocal told
-        told += 1
-        if told == stop:
+    def on_progress(step: str, done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "out", BOTH, tell=tell)
+        run(tmp_path / "out", BOTH, on_progress=on_progress)
     assert not (tmp_path / "out" / ROWS_FILE).exists()
     run(tmp_path / "out", BOTH)
     for name in (ROWS_FILE, REFUSED_FILE):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_what_is_written_and_judged_is_not_asked_for_again(tmp_path: Path) -> None:
+def test_finished_rewrites_and_judgements_are_reused(tmp_path: Path) -> None:
     run(tmp_path, replace(ANSWER, what="instruction", limit=2))
     run(tmp_path, BOTH)
     before = [(tmp_path / name).read_bytes() for name in (REWRITES_FILE, VERDICTS_FILE)]
-    writer = Told(writes, judges)
+    writer = ScriptedChat(writes, judges)
     reflect(DATA, lambda: cast(Any, writer), BOTH, tmp_path)
     assert writer.written == 0
     assert [(tmp_path / name).read_bytes() for name in (REWRITES_FILE, VERDICTS_FILE)] == before
 
 
-def test_another_judge_judges_anew_and_only_one_model_is_held(tmp_path: Path) -> None:
+def test_another_judge_judges_again_and_only_one_model_is_loaded_at_a_time(tmp_path: Path) -> None:
     run(tmp_path)
     opened: list[str] = []
 
     def open_writer() -> Any:
         opened.append("writer")
-        return Told(writes, judges)
+        return ScriptedChat(writes, judges)
 
     def open_judge() -> Any:
         opened.append("judge")
-        return Told(writes, goes_by_place, name="other")
+        return ScriptedChat(writes, prefers_first, name="other")
 
     found = reflect(DATA, open_writer, ANSWER, tmp_path, open_judge)
-    assert (found.writer, found.judge, found.parts[0].kept) == ("told", "other", 0)
+    assert (found.writer, found.judge, found.parts[0].kept) == ("scripted", "other", 0)
     assert opened == ["writer", "judge"]
     opened.clear()
     reflect(DATA, open_writer, BOTH, tmp_path / "both", open_judge)
@@ -251,7 +257,7 @@ def test_another_judge_judges_anew_and_only_one_model_is_held(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", [REWRITES_FILE, VERDICTS_FILE])
-def test_an_edited_journal_is_named_by_its_line(tmp_path: Path, name: str) -> None:
+def test_a_malformed_line_of_a_journal_is_reported_with_its_number(tmp_path: Path, name: str) -> None:
     run(tmp_path)
     count = len(lines(tmp_path / name))
     with (tmp_path / name).open("a") as file:
@@ -261,14 +267,14 @@ def test_an_edited_journal_is_named_by_its_line(tmp_path: Path, name: str) -> No
     assert caught.value.where == f"{tmp_path / name}:{count + 1}"
 
 
-def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
+def test_other_settings_are_refused_and_listed(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(UserError) as caught:
         run(tmp_path, replace(ANSWER, temperature=1.0, max_answer=61))
     assert caught.value.details == ("temperature: 0.0 in the folder, 1.0 now", "answer: 60 in the folder, 61 now")
 
 
-def test_all_wrong_settings_are_named_at_once() -> None:
+def test_all_invalid_settings_are_reported_at_once() -> None:
     with pytest.raises(UserError) as caught:
         ReflectSettings(what="all", temperature=-1.0, max_criticism=0, limit=0)
     assert [detail.partition(" ")[0] for detail in caught.value.details] == [
@@ -279,21 +285,21 @@ def test_all_wrong_settings_are_named_at_once() -> None:
     ]
 
 
-# ---- writing anew
+# ---- rewriting
 
 
 def rewritten(says: Callable[[str, int], str], part: Any = "answer", question: str = "Who is Ben?") -> Rewrite:
     limits = {"criticism": 40, "instruction": 60, "answer": 60}
     rewriter = Rewriter(
-        author=cast(Any, Told(says)), part=part, sampling=Sampling(temperature=0.0), limits=limits, seed=0
+        author=cast(Any, ScriptedChat(says)), part=part, sampling=Sampling(temperature=0.0), limits=limits, seed=0
     )
     work = Work(row=0, question=(Message("system", "Be brief."), Message("user", question)), answer="A nurse.")
     [found] = rewriter.rewrite([work])
     return found
 
 
-def test_the_whole_of_the_last_turn_is_the_new_text() -> None:
-    """The notebooks look for marks, and where they fail keep one letter."""
+def test_the_whole_last_turn_is_the_rewrite() -> None:
+    """Magpie's notebooks search for markers, and keep a single letter if that fails."""
     texts: list[str] = []
 
     def says(text: str, salt: int) -> str:
@@ -303,14 +309,14 @@ def test_the_whole_of_the_last_turn_is_the_new_text() -> None:
     assert rewritten(says) == Rewrite(
         row=0, text="[New Answer] He is a nurse. [End]", answer="", criticism="Say more.", problem=None
     )
-    said = "[system] Be brief.|[user] Who is Ben?|[assistant] A nurse."
+    start = "[system] Be brief.|[user] Who is Ben?|[assistant] A nurse."
     assert texts == [
-        f"{said}|[user] {CRITICISE['answer']}|[assistant] ",
-        f"{said}|[user] {CRITICISE['answer']}|[assistant] Say more.|[user] {REWRITE['answer']}|[assistant] ",
+        f"{start}|[user] {CRITICISE['answer']}|[assistant] ",
+        f"{start}|[user] {CRITICISE['answer']}|[assistant] Say more.|[user] {REWRITE['answer']}|[assistant] ",
     ]
 
 
-def test_a_new_instruction_is_answered_in_a_conversation_of_its_own() -> None:
+def test_a_new_instruction_gets_its_response_in_a_conversation_of_its_own() -> None:
     texts: list[str] = []
 
     def says(text: str, salt: int) -> str:
@@ -340,13 +346,13 @@ def test_a_new_instruction_is_answered_in_a_conversation_of_its_own() -> None:
         ("answer", ("x", "A new version of the song was sung by Ben."), None),
     ],
 )
-def test_a_text_that_cannot_be_used_says_why(part: str, texts: tuple[str, ...], problem: str | None) -> None:
+def test_an_unusable_rewrite_has_a_problem(part: str, texts: tuple[str, ...], problem: str | None) -> None:
     left = list(texts)
     assert rewritten(lambda text, salt: left.pop(0), part).problem == problem
     assert not left
 
 
-def test_near_identical_instructions_are_unchanged_and_one_right_word_is_a_change_of_an_answer() -> None:
+def test_a_near_identical_instruction_is_unchanged_but_one_word_changes_a_response() -> None:
     long = "Please write a story of a fox and a hen who live on a farm in the hills"
     assert is_unchanged(long, long.replace("hills", "mountains"), "instruction")
     assert not is_unchanged(long, "Write a story of a wolf and a goat", "instruction")
@@ -357,42 +363,42 @@ def test_near_identical_instructions_are_unchanged_and_one_right_word_is_a_chang
 # ---- judging
 
 
-def test_both_orders_are_asked_and_stand_for_themselves() -> None:
-    asked: list[str] = []
+def test_both_orders_are_judged_with_the_texts_inserted_verbatim() -> None:
+    prompts: list[str] = []
 
     def prefers(text: str) -> tuple[float, float]:
-        asked.append(text)
+        prompts.append(text)
         return (-1.0, -3.0)
 
-    contest = Contest(row=4, old="{first} old", new="new {question}", question="What is {second}?")
-    [verdict] = judge_contests(cast(Any, Told(lambda text, salt: "", prefers)), [contest])
-    assert verdict == Verdict(row=4, first=2.0, second=-2.0)
-    assert (verdict.outcome, verdict.first_places) == ("one", 2)
-    assert [_sides(text) for text in asked] == [("new {question}", "{first} old"), ("{first} old", "new {question}")]
-    assert all("### The message\nWhat is {second}?\n" in text for text in asked)
+    comparison = RewriteComparison(row=4, old="{first} old", new="new {question}", question="What is {second}?")
+    [preference] = judge_rewrites(cast(Any, ScriptedChat(lambda text, salt: "", prefers)), [comparison])
+    assert preference == Preference(row=4, first=2.0, second=-2.0)
+    assert (preference.outcome, preference.first_places) == ("one", 2)
+    assert [_sides(text) for text in prompts] == [("new {question}", "{first} old"), ("{first} old", "new {question}")]
+    assert all("### The message\nWhat is {second}?\n" in text for text in prompts)
 
 
 @pytest.mark.parametrize(
     ("first", "second", "outcome", "places"),
     [(1.0, 1.0, "both", 1), (-1.0, -1.0, "old", 1), (1.0, -1.0, "one", 2), (-1.0, 1.0, "one", 0), (0.0, 1.0, "one", 0)],
 )
-def test_outcomes(first: float, second: float, outcome: str, places: int) -> None:
-    verdict = Verdict(row=0, first=first, second=second)
-    assert (verdict.outcome, verdict.first_places) == (outcome, places)
+def test_the_outcome_follows_from_both_orders(first: float, second: float, outcome: str, places: int) -> None:
+    preference = Preference(row=0, first=first, second=second)
+    assert (preference.outcome, preference.first_places) == (outcome, places)
 
 
-def test_what_has_no_room_is_not_asked() -> None:
-    assert Verdict(row=0, first=None, second=1.0).outcome == "unasked"
-    assert passed_share([Verdict(row=0, first=None, second=None)]) is None
+def test_a_prompt_longer_than_the_context_is_not_judged() -> None:
+    assert Preference(row=0, first=None, second=1.0).outcome == "unasked"
+    assert passed_share([Preference(row=0, first=None, second=None)]) is None
 
 
-def test_a_trial_needs_no_labels() -> None:
-    contests = answer_trial([("Who?", "Ben."), ("Where?", "Here."), ("When?", "here")])
-    assert [(each.question, each.old, each.new) for each in contests] == [
+def test_the_sanity_check_needs_no_labels() -> None:
+    checks = response_checks([("Who?", "Ben."), ("Where?", "Here."), ("When?", "here")])
+    assert [(each.question, each.old, each.new) for each in checks] == [
         ("Who?", "Ben.", "Here."),
         ("When?", "here", "Ben."),
     ]
-    [contest] = instruction_trial(["Who is it?", "Name the river of the town"])
-    assert (contest.row, sorted(contest.new.split())) == (1, sorted(contest.old.split()))
-    assert contest.new != contest.old
-    assert passed_share([Verdict(row=0, first=-1.0, second=-1.0), Verdict(row=1, first=1.0, second=1.0)]) == 0.5
+    [check] = instruction_checks(["Who is it?", "Name the river of the town"])
+    assert (check.row, sorted(check.new.split())) == (1, sorted(check.old.split()))
+    assert check.new != check.old
+    assert passed_share([Preference(row=0, first=-1.0, second=-1.0), Preference(row=1, first=1.0, second=1.0)]) == 0.5

@@ -1,4 +1,4 @@
-"""Rows on their way through a reflection: what they were, what they are, and what became of each part."""
+"""Rows during reflection, the outcome of each part, and the summary of a folder."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_suite.curation.collection import Record
-from mlx_suite.magpie.reflection.judging import Verdict
+from mlx_suite.magpie.reflection.judging import Preference
 from mlx_suite.magpie.reflection.rewriting import Part, Rewrite
 from mlx_suite.magpie.stage import id_of, last_answer, question_of
 from mlx_suite.magpie.truth import Verdicts, verdicts_on
@@ -16,32 +16,32 @@ from mlx_suite.text.message import ASSISTANT, USER
 
 KEPT = "both"
 REASONS: Mapping[str, str] = {
-    KEPT: "preferred in both orders, and kept",
-    "untrusted": "preferred in both orders, by a judge that has not passed its trial",
-    "one": "preferred from one place only: the judge goes by the place",
+    KEPT: "preferred in both orders, kept",
+    "untrusted": "preferred in both orders, but by a judge that failed its sanity check",
+    "one": "preferred in one position only: the judge goes by position",
     "old": "the old one was preferred in both orders",
     "unasked": "too long for the judge",
-    "unchanged": "the new text is the old one",
-    "preface": "the new text speaks of itself",
-    "criticism": "the criticism is not whole",
-    "text": "the new text is not whole",
-    "answer": "the answer to the new instruction is not whole",
+    "unchanged": "the new text is the same as the old one",
+    "preface": "the new text comments on itself",
+    "criticism": "the criticism is incomplete",
+    "text": "the new text is incomplete",
+    "answer": "the response to the new instruction is incomplete",
     "template": "the model's chat template refuses the conversation",
-    "no_answer": "the row has no answer",
+    "no_answer": "the row has no response",
 }
-"""What may become of a part, and what it says; for texts that are not whole a flaw stands behind, as `text_limit`."""
+"""Outcomes of a part, each with its explanation. An incomplete text has its flaw appended, as in `text_limit`."""
 _OF_INSTRUCTION = ("tags", "confidence", "scores", "nearest", "steer", "raw_instruction")
 _OF_ANSWER = ("scores",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Current:
-    """A row as it stands."""
+class ReflectedRow:
+    """A row's current messages, and the outcomes so far."""
 
     question: tuple[Message, ...]
     answer: str | None
     outcomes: Mapping[str, str]
-    """By part that was looked at."""
+    """Outcome by part."""
 
     @property
     def instruction(self) -> str:
@@ -49,23 +49,23 @@ class Current:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of one part of all rows."""
+class Reflection:
+    """The outcome of one part over all rows."""
 
     part: str
     rows: int
     reasons: Mapping[str, int]
-    """Rows by reason, a flaw's name left out."""
+    """Number of rows by outcome, without the flaw's name."""
     judged: int
     trial: float | None
-    """Share of its trial that the judge passed; None where there was nothing to try it on. Below `trial.PASSED`
-    nothing is kept."""
+    """Share of its sanity check that the judge passed; None if there was nothing to check it on. Below
+    `judging.PASS_SHARE` nothing is kept."""
     first_places: int
-    """Verdicts, of two for each row that was judged, for what stood first: half of them where places mean nothing."""
+    """How often the first position was preferred, of two judgements per row judged. An unbiased judge gives half."""
     before: Verdicts | None
-    """What the microworld says of the rows that were changed, as they were; None for other data or no changes."""
+    """The microworld checker's counts for the changed rows before; None for other data, or without changes."""
     after: Verdicts | None
-    """And as they are."""
+    """The same counts after the change."""
 
     @property
     def kept(self) -> int:
@@ -73,21 +73,21 @@ class Outcome:
 
     @property
     def first_place(self) -> float | None:
-        """Share of the verdicts that went to what stood first."""
+        """Share of the judgements in favour of the first position."""
         return self.first_places / (2 * self.judged) if self.judged else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reflected:
-    """What a folder has come to."""
+class ReflectSummary:
+    """Summary of a folder of reflected rows."""
 
     folder: Path
     rows: int
     writer: str
     judge: str
-    parts: tuple[Outcome, ...]
+    parts: tuple[Reflection, ...]
     before: Verdicts | None
-    """What the microworld says of all rows as they were; None for other data."""
+    """The microworld checker's counts for all rows before; None for other data."""
     after: Verdicts | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -96,17 +96,19 @@ class Reflected:
         return {**asdict(self), "folder": str(self.folder), "parts": parts}
 
 
-def current_of(record: Record) -> Current:
+def row_of(record: Record) -> ReflectedRow:
     """A row as it stands in the data."""
-    return Current(question=question_of(record), answer=last_answer(record), outcomes={})
+    return ReflectedRow(question=question_of(record), answer=last_answer(record), outcomes={})
 
 
-def settled(row: Current, part: Part, rewrite: Rewrite | None, verdict: Verdict | None, trusted: bool) -> Current:
-    """The row as it goes on; `trusted` says whether the judge has passed its trial."""
+def settled(
+    row: ReflectedRow, part: Part, rewrite: Rewrite | None, preference: Preference | None, trusted: bool
+) -> ReflectedRow:
+    """The row after one part; `trusted` says whether the judge passed its sanity check."""
     if rewrite is None:
         reason = "no_answer"
     else:
-        reason = rewrite.problem or ("unasked" if verdict is None else verdict.outcome)
+        reason = rewrite.problem or ("unasked" if preference is None else preference.outcome)
         reason = "untrusted" if reason == KEPT and not trusted else reason
     outcomes = {**row.outcomes, part: reason}
     if reason != KEPT or rewrite is None:
@@ -114,46 +116,48 @@ def settled(row: Current, part: Part, rewrite: Rewrite | None, verdict: Verdict 
     if part == "answer":
         return replace(row, answer=rewrite.text, outcomes=outcomes)
     question = (*row.question[:-1], Message(USER, rewrite.text))
-    return Current(question=question, answer=rewrite.answer, outcomes=outcomes)
+    return ReflectedRow(question=question, answer=rewrite.answer, outcomes=outcomes)
 
 
-def outcome_of(
+def reflection_of(
     part: Part,
-    before: Sequence[Current],
-    after: Sequence[Current],
-    verdicts: Mapping[int, Verdict],
+    before: Sequence[ReflectedRow],
+    after: Sequence[ReflectedRow],
+    preferences: Mapping[int, Preference],
     trial: float | None,
-) -> Outcome:
+) -> Reflection:
+    """Count what became of a part."""
     changed = [number for number, row in enumerate(after) if row.outcomes[part] == KEPT]
     reasons = Counter(_reason(row.outcomes[part]) for row in after)
-    asked = [verdict for verdict in verdicts.values() if verdict.outcome != "unasked"]
-    return Outcome(
+    judged = [each for each in preferences.values() if each.outcome != "unasked"]
+    return Reflection(
         part=part,
         rows=len(after),
         reasons=dict(reasons.most_common()),
-        judged=len(asked),
+        judged=len(judged),
         trial=trial,
-        first_places=sum(verdict.first_places for verdict in asked),
+        first_places=sum(each.first_places for each in judged),
         before=truth_of([before[number] for number in changed]),
         after=truth_of([after[number] for number in changed]),
     )
 
 
 def _reason(outcome: str) -> str:
-    """The reason without its flaw."""
+    """The outcome without its flaw."""
     return outcome if outcome in REASONS else outcome.partition("_")[0]
 
 
-def truth_of(rows: Sequence[Current]) -> Verdicts | None:
+def truth_of(rows: Sequence[ReflectedRow]) -> Verdicts | None:
     return verdicts_on([(row.question, row.answer) for row in rows if row.answer is not None])
 
 
-def reflected_record(record: Record, row: Current) -> Record:
+def reflected_record(record: Record, row: ReflectedRow) -> Record:
+    """The row of accepted.jsonl. Tags, scores and counts of a replaced text are removed."""
     changed = [part for part, reason in row.outcomes.items() if reason == KEPT]
     if not changed:
         return {**record, "reflection": dict(row.outcomes)}
-    gone = _OF_INSTRUCTION if "instruction" in changed else _OF_ANSWER
-    rest = {name: value for name, value in record.items() if name not in gone and not _counts(name, changed)}
+    stale = _OF_INSTRUCTION if "instruction" in changed else _OF_ANSWER
+    rest = {name: value for name, value in record.items() if name not in stale and not _is_count(name, changed)}
     for name in ("tags", "confidence"):
         if isinstance(rest.get(name), dict):
             rest[name] = {key: value for key, value in rest[name].items() if key != "answer_quality"}
@@ -162,16 +166,17 @@ def reflected_record(record: Record, row: Current) -> Record:
     return {**rest, "messages": messages, "reflection": dict(row.outcomes), "before": {"messages": record["messages"]}}
 
 
-def _counts(name: str, changed: Sequence[str]) -> bool:
-    """Whether a field tells how a text that is gone ended and how long it was."""
+def _is_count(name: str, changed: Sequence[str]) -> bool:
+    """Whether a field holds the length or the stop reason of a replaced text."""
     parts = ("instruction", "answer") if "instruction" in changed else ("answer",)
     return name in {f"{part}_{what}" for part in parts for what in ("reason", "stop", "tokens")}
 
 
 def refused_record(
-    record: Record, row: int, part: Part, reason: str, rewrite: Rewrite | None, verdict: Verdict | None
+    record: Record, row: int, part: Part, reason: str, rewrite: Rewrite | None, preference: Preference | None
 ) -> Record:
-    odds = None if verdict is None else [verdict.first, verdict.second]
+    """The row of refused.jsonl."""
+    odds = None if preference is None else [preference.first, preference.second]
     return {
         "id": id_of(record, row),
         "row": row,

@@ -1,33 +1,34 @@
-"""What a user decides about reflection. The docstrings of the fields are the help of the command line."""
+"""Settings of reflection. The field docstrings are the command line's help."""
 
 from dataclasses import dataclass
 
 from mlx_suite.runtime.rules import check_rules
 
 WHAT = ("instruction", "answer", "both")
+LIMITS = ("max_criticism", "max_instruction", "max_answer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReflectSettings:
-    """Settings of one reflection."""
+    """Settings of one folder of reflected rows."""
 
     what: str
-    """instruction, answer, or both: first the instruction, then the answer to whichever instruction was kept."""
+    """Part to rewrite: instruction, answer, or both: the instruction first, then the response to the one kept."""
     temperature: float = 0.0
-    """Temperature of all that is written. 0 takes the most probable token: what is wanted is the best, not another."""
+    """Sampling temperature of all generated texts. 0 is greedy: the best text is wanted, not a different one."""
     max_criticism: int = 384
-    """Longest criticism, in tokens; with a longer one the row stays as it is."""
+    """Longest criticism, in tokens. If it is cut off, the row stays as it is."""
     max_instruction: int = 512
     """Longest new instruction, in tokens."""
     max_answer: int = 2048
-    """Longest new answer, in tokens. One that is cut off is never used."""
+    """Longest new response, in tokens. One that is cut off is never used."""
     seed: int = 0
-    """Any whole number; it matters only where the temperature is above 0."""
+    """Random seed. It matters only with a temperature above 0."""
     limit: int | None = None
-    """Only the first rows of the data, so many of them."""
+    """Use only the first N rows of the data. By default all."""
 
     def __post_init__(self) -> None:
-        """Raises UserError that lists every wrong value."""
+        """Raises UserError that lists every invalid value."""
         rules = {
             "what": (self.what in WHAT, f"one of {', '.join(WHAT)}"),
             "temperature": (self.temperature >= 0, "0 or more"),
@@ -38,8 +39,5 @@ class ReflectSettings:
 
     @property
     def limits(self) -> dict[str, int]:
-        """Tokens of `criticism`, `instruction` and `answer`."""
+        """Token limits of `criticism`, `instruction` and `answer`."""
         return {name.removeprefix("max_"): getattr(self, name) for name in LIMITS}
-
-
-LIMITS = ("max_criticism", "max_instruction", "max_answer")

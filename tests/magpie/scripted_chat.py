@@ -1,4 +1,4 @@
-"""A stand-in for an author whose texts are told by a function: programs run without a model, on letters for tokens."""
+"""A scripted chat model: functions supply its texts and label preferences, and characters are its tokens."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import SimpleNamespace
@@ -8,23 +8,23 @@ from mlx_suite.engine import Aside, Given, Reply, Request, Rewind, Sample, Sampl
 from mlx_suite.text import Message
 
 END = 0
-"""Ends every turn."""
+"""Stop token of every turn."""
 Says = Callable[[str, int], str]
-"""What is written behind a text so far, in which turns stand as `[user] …|`; the salt is told, too."""
+"""Continues a text, in which turns are written `[user] …|`; takes the salt too."""
 Prefers = Callable[[str], tuple[float, float]]
-"""Log-probabilities of two labels behind a text so far."""
+"""Log-probabilities of two labels after a text."""
 
 
-class Told:
-    """Obeys the interface of `author.Author`."""
+class ScriptedChat:
+    """Implements the interface of `author.Author`."""
 
-    def __init__(self, says: Says, prefers: Prefers = lambda text: (0.0, 0.0), name: str = "told") -> None:
+    def __init__(self, says: Says, prefers: Prefers = lambda text: (0.0, 0.0), name: str = "scripted") -> None:
         self.says, self.prefers, self.name = says, prefers, name
         self.speaker = SimpleNamespace(tokenizer=SimpleNamespace(encode=_ids), context=1 << 20)
         self.own_end, self.answer_ends = END, frozenset({END})
         self.folder = None
         self.written = 0
-        """Texts written so far."""
+        """Number of texts generated so far."""
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...] | None:
         if any(message.content == "refuse this" for message in messages):
@@ -65,8 +65,8 @@ class Told:
                 outcome = self._written(segment, sequence)
                 sequence += [*outcome.tokens, *([END] if outcome.reason == "stop" else [])]
             elif isinstance(segment, Aside):
-                asked = [_text([*sequence, *query.tokens]) for query in segment.queries]
-                outcome = tuple(Reply(index=None, log_probs=self.prefers(text)) for text in asked)
+                texts = [_text([*sequence, *query.tokens]) for query in segment.queries]
+                outcome = tuple(Reply(index=None, log_probs=self.prefers(text)) for text in texts)
 
     def _written(self, sample: Sample, sequence: Sequence[int]) -> Written:
         self.written += 1
