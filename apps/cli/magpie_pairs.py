@@ -79,7 +79,7 @@ def magpie_pairs(
         seed=seed,
         limit=limit,
     )
-    from mlx_suite.curation.collection import read_collection
+    from mlx_suite.curation.dataset import read_collection
     from mlx_suite.magpie.pairs.pairs import make_pairs
 
     collection = read_collection(data)

@@ -61,7 +61,7 @@ def magpie_reflect(
         seed=seed,
         limit=limit,
     )
-    from mlx_suite.curation.collection import read_collection
+    from mlx_suite.curation.dataset import read_collection
     from mlx_suite.magpie.reflection.reflection import reflect
 
     def opener(name: str) -> "Callable[[], Author]":

@@ -106,7 +106,7 @@ def report_lines(found: "Report", place: Path) -> Iterator[tuple[str, str]]:
 def _usual_place(data: str, other: str | None) -> Path:
     if other is not None:
         return Path("comparison.html")
-    from mlx_suite.data.read.sources import ACCEPTED
+    from mlx_suite.data.read.sources import ACCEPTED_FILE
 
     folder = Path(data).expanduser()
-    return folder / "report.html" if (folder / ACCEPTED).is_file() else Path("report.html")
+    return folder / "report.html" if (folder / ACCEPTED_FILE).is_file() else Path("report.html")

@@ -66,7 +66,7 @@ def magpie_tag(
 
     Example: `mlx-suite magpie tag demo/ tiny-llama3 --scores ifd --out tagged.jsonl`
     """
-    from mlx_suite.curation.collection import read_collection
+    from mlx_suite.curation.dataset import read_collection
     from mlx_suite.curation.tags.tag_dataset import tag_rows
     from mlx_suite.curation.tags.tagging import questions_for
     from mlx_suite.hub.resolve import resolve

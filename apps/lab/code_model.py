@@ -102,9 +102,9 @@ def make_code_model(folder: Path) -> Path:
 def write(name: str, folder: Path, count: int, *, quotas: tuple[str, ...], steer: bool = True) -> Mix:
     """Fill a folder; a yield too low for the quotas ends it early."""
     from mlx_suite import load
+    from mlx_suite.data.read.sources import ACCEPTED_FILE
     from mlx_suite.hub.resolve import resolve
     from mlx_suite.magpie import MagpieSettings, make_dataset
-    from mlx_suite.magpie.dataset import ACCEPTED_FILE
     from mlx_suite.magpie.manifest import read_manifest
     from mlx_suite.runtime.journal import read_journal
     from mlx_suite.text import load_chat_template

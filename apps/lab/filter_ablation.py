@@ -97,7 +97,7 @@ def make_pool(teacher: str, folder: Path, count: int) -> list[Row]:
 
 def filtered(pool: Path) -> list[str]:
     """The ids of the rows that the tags call good, like rows left out."""
-    from mlx_suite.curation.collection import read_collection
+    from mlx_suite.curation.dataset import read_collection
     from mlx_suite.curation.filter.filter import choose
     from mlx_suite.curation.filter.settings import FilterSettings
 
@@ -108,7 +108,7 @@ def filtered(pool: Path) -> list[str]:
 
 def pools_of(rows: Sequence[Row], chosen: Sequence[str]) -> dict[str, list[Row]]:
     """What a set may be drawn from, by the name of the way to choose."""
-    from mlx_suite.magpie.record import answer_of, instruction_of
+    from mlx_suite.curation.dataset import instruction_of, response_of
     from mlx_suite.microworld import Verdict, check, make_world
 
     world, good = make_world(), set(chosen)
@@ -116,7 +116,7 @@ def pools_of(rows: Sequence[Row], chosen: Sequence[str]) -> dict[str, list[Row]]
         "random": list(rows),
         TAGGED: [row for row in rows if row["id"] in good],
         "right by the checker": [
-            row for row in rows if check(instruction_of(row), answer_of(row), world) is Verdict.RIGHT
+            row for row in rows if check(instruction_of(row), response_of(row), world) is Verdict.RIGHT
         ],
     }
 

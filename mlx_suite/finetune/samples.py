@@ -15,6 +15,7 @@ import mlx.nn as nn
 
 from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling, Written
 from mlx_suite.runtime.files import disk_errors, write_atomically
+from mlx_suite.runtime.journal import read_lines
 from mlx_suite.text import Tokenizer
 
 SLOTS = 8
@@ -89,7 +90,7 @@ def render_samples(path: Path) -> str:
     An answer that stays the same over several evaluations is shown once.
     """
     by_prompt: dict[str, list[dict[str, Any]]] = {}
-    for line in _whole_lines(path):
+    for line in _lines(path):
         by_prompt.setdefault(line["prompt"], []).append(line)
     parts = ["# Answers while training\n"]
     for prompt, lines in by_prompt.items():
@@ -112,27 +113,19 @@ def cut_samples(path: Path, step: int) -> None:
     """
     if not path.exists():
         return
-    kept = [line for line in _whole_lines(path) if step and line["step"] <= step]
+    kept = [line for line in _lines(path) if step and line["step"] <= step]
     write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """What stands in `path`, without a torn last line; nothing where there is no such file."""
-    if not path.exists():
-        return []
-    text = path.read_bytes().decode(errors="replace")
-    whole = text[: text.rfind("\n") + 1]
-    # Not splitlines(): an answer may hold other ends of lines, which JSON does not escape.
-    return [line for line in map(_parsed, whole.split("\n")) if line is not None]
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The samples in `path`; lines that are no sample are skipped, as somebody may have edited the file."""
+    return list(read_lines(path, _sample, bad=[])) if path.exists() else []
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
-    """A line, or None for what is none: somebody may have written into the file."""
-    try:
-        line = json.loads(text)
-    except ValueError:
-        return None
-    return line if isinstance(line, dict) and {"step", "prompt", "answer", "reason"} <= line.keys() else None
+def _sample(line: dict[str, Any]) -> dict[str, Any]:
+    if not {"step", "prompt", "answer", "reason"} <= line.keys():
+        raise KeyError("step, prompt, answer, reason")
+    return line
 
 
 def _title(prompt: str) -> str:

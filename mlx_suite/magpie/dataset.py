@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from mlx_suite.curation.embeddings import EMBEDDINGS_FILE
+from mlx_suite.curation.dataset import DRAFTS_FILE, EMBEDDINGS_FILE, MANIFEST_FILE, REJECTED_FILE, texts_of
 from mlx_suite.curation.reasons import REASONS
+from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.magpie.decide import Judge, Verdict
 from mlx_suite.magpie.draft import Draft
-from mlx_suite.magpie.drafts import DRAFTS_FILE, draft_line, read_drafts
+from mlx_suite.magpie.drafts import draft_line, read_drafts
 from mlx_suite.magpie.fingerprint import Fingerprint
 from mlx_suite.magpie.gather import gather_drafts
 from mlx_suite.magpie.manifest import (
-    MANIFEST_FILE,
     begun,
     check_manifest,
     file_digest,
@@ -32,16 +32,14 @@ from mlx_suite.magpie.manifest import (
     store_manifest,
 )
 from mlx_suite.magpie.prospects import Prospects
-from mlx_suite.magpie.record import Record, Recorder, instruction_of
+from mlx_suite.magpie.record import Record, Recorder
 from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.tally import Session, Tally
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors, write_atomically
 from mlx_suite.runtime.journal import Journal, read_journal
 from mlx_suite.runtime.lock import folder_lock
-
-ACCEPTED_FILE = "accepted.jsonl"
-REJECTED_FILE = "rejected.jsonl"
+from mlx_suite.text.message import USER
 
 
 class Dataset:
@@ -139,10 +137,10 @@ class Dataset:
         """The number of a record's row."""
         try:
             index = int(record["index"])
-            instruction_of(record)
+            texts_of(record, USER)[0]  # raises for an object without an instruction
             known = name == ACCEPTED_FILE or record["rejection"] in REASONS
             problem = "repeats a row" if index in decided else None if known else "is no row of this program"
-        except (KeyError, TypeError, ValueError, StopIteration):
+        except (LookupError, TypeError, ValueError, AttributeError):
             problem = "is no row of this program"
         if problem:
             raise UserError(

@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlx_suite.curation.dataset import DRAFTS_FILE
 from mlx_suite.curation.tags.tagging import Tag
 from mlx_suite.magpie.draft import Draft, Ending, Exchange, Tags
 from mlx_suite.magpie.mix import Setting
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import read_journal
 
-DRAFTS_FILE = "drafts.jsonl"
 DRAFTS_FILES = "drafts*.jsonl"
 """Its own, and those of the other processes of a run."""
 

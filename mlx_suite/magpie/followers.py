@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.curation.dataset import REJECTED_FILE
 from mlx_suite.data.questions import Questions
-from mlx_suite.magpie.dataset import ACCEPTED_FILE, REJECTED_FILE
+from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.magpie.decide import Judge, Verdict
 from mlx_suite.magpie.draft import Draft
 from mlx_suite.magpie.drafts import draft_line, drafts_name

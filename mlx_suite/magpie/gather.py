@@ -7,7 +7,8 @@ to work on a folder, with however many processes, first puts what the last run's
 import os
 from pathlib import Path
 
-from mlx_suite.magpie.drafts import DRAFTS_FILE, DRAFTS_FILES
+from mlx_suite.curation.dataset import DRAFTS_FILE
+from mlx_suite.magpie.drafts import DRAFTS_FILES
 from mlx_suite.runtime.files import disk_errors, sync_folder
 from mlx_suite.runtime.journal import Journal
 

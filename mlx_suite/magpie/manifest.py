@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.curation.dataset import MANIFEST_FILE
 from mlx_suite.data.read.sources import find_files
 from mlx_suite.magpie.fingerprint import Fingerprint, short
 from mlx_suite.magpie.quotas import make_quotas
@@ -34,7 +35,6 @@ from mlx_suite.runtime.files import write_atomically
 KIND = "mlx-suite magpie"
 _REPEATED_FLAGS = {"quotas": "quota", "topics": "topic", "personas": "persona"}
 """Flags that may be repeated are named in the singular."""
-MANIFEST_FILE = "manifest.json"
 Content = Mapping[str, Any]
 
 

@@ -111,16 +111,6 @@ class Recorder:
         }
 
 
-def instruction_of(record: Record) -> str:
-    """The user's turn of a record. KeyError or TypeError where the object is no record."""
-    return next(str(message["content"]) for message in record["messages"] if message["role"] == "user")
-
-
-def answer_of(record: Record) -> str:
-    """The assistant's turn of an accepted record that answers `instruction_of` it: the first."""
-    return next(str(message["content"]) for message in record["messages"] if message["role"] == "assistant")
-
-
 def _tags(tags: Tags) -> Record:
     if not tags:
         return {}

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.curation.collection import Record
+from mlx_suite.curation.rows import Record
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors, write_atomically
 from mlx_suite.runtime.lock import LOCK_NAME, folder_lock

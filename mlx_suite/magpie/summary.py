@@ -6,11 +6,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.curation.dataset import REJECTED_FILE, texts_of
 from mlx_suite.curation.reasons import Stage
-from mlx_suite.magpie.dataset import ACCEPTED_FILE, REJECTED_FILE, Dataset
-from mlx_suite.magpie.record import Record, answer_of, instruction_of
+from mlx_suite.data.read.sources import ACCEPTED_FILE
+from mlx_suite.magpie.dataset import Dataset
+from mlx_suite.magpie.record import Record
 from mlx_suite.magpie.tally import Session, Tally
 from mlx_suite.runtime.journal import read_journal
+from mlx_suite.text.message import ASSISTANT, USER
 
 FIRST_LOOK = 50
 """Accepted rows among which at least one must be the microworld's before all are checked."""
@@ -148,10 +151,10 @@ def examine_truth(records: Iterable[Record]) -> Truth | None:
     rows = iter(records)
     first = list(islice(rows, FIRST_LOOK))
     world = make_world()
-    verdicts = [check(instruction_of(row), answer_of(row), world) for row in first]
+    verdicts = [check(texts_of(row, USER)[0], texts_of(row, ASSISTANT)[0], world) for row in first]
     if all(verdict is Verdict.UNKNOWN for verdict in verdicts):
         return None
-    verdicts += [check(instruction_of(row), answer_of(row), world) for row in rows]
+    verdicts += [check(texts_of(row, USER)[0], texts_of(row, ASSISTANT)[0], world) for row in rows]
     return Truth(
         rows=len(verdicts),
         recognised=sum(verdict is not Verdict.UNKNOWN for verdict in verdicts),

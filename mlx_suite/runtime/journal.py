@@ -128,31 +128,38 @@ def read_journal(path: Path | str) -> Iterator[dict[str, Any]]:
             yield line.record
 
 
-def read_lines(path: Path | str, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
-    """What `read` makes of each record of a journal.
+def read_lines(path: Path | str, read: Callable[[dict[str, Any]], T], bad: list[int] | None = None) -> Iterator[T]:
+    """Yield `read(record)` for each record of a journal; a torn last line is left out.
+
+    Args:
+        read: Raises KeyError, TypeError, ValueError or AttributeError for a record it does not recognise.
+        bad: Where given, lines that cannot be read are skipped and their numbers appended to it.
 
     Raises:
-        UserError: `read` finds that a record is none of its own (KeyError, TypeError, ValueError or AttributeError),
-            with `file:line`.
+        UserError: A line cannot be read and `bad` is None; with `file:line`.
     """
-    for number, line in enumerate(_lines(Path(path)), start=1):
+    for line in _lines(Path(path), bad):
         if line.record is None:
             continue
         try:
-            found = read(line.record)
+            result = read(line.record)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if bad is not None:
+                bad.append(line.number)
+                continue
             raise UserError(
-                f"Line {number} is not as this program writes them",
-                where=f"{path}:{number}",
-                fix="take that line out; what it said is made again",
+                f"Line {line.number} was not written by this program",
+                where=f"{path}:{line.number}",
+                fix="delete that line; its content is generated again",
             ) from error
-        yield found
+        yield result
 
 
 class _Line:
     """One line of the file and the record in it (None for a blank or torn line)."""
 
     def __init__(self, text: bytes, path: Path, number: int) -> None:
+        self.number = number
         self.length = len(text)
         self.whole = text.endswith(b"\n")
         self.record: dict[str, Any] | None = None
@@ -161,7 +168,7 @@ class _Line:
         try:
             record = json.loads(text.decode().rstrip("\n"))
             problem = "" if isinstance(record, dict) else f"it is a {type(record).__name__}"
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if not self.whole and text.startswith(b"{"):
                 return  # torn
             record, problem = None, str(error)
@@ -174,14 +181,21 @@ class _Line:
         self.record = record
 
 
-def _lines(path: Path) -> Iterator[_Line]:
+def _lines(path: Path, bad: list[int] | None = None) -> Iterator[_Line]:
     try:
         file = path.open("rb")
     except FileNotFoundError as error:
         raise UserError("The file does not exist", where=str(path), fix="check the path") from error
     with disk_errors(path), file:
         for number, text in enumerate(file, start=1):
-            yield _Line(text, path, number)
+            try:
+                line = _Line(text, path, number)
+            except UserError:
+                if bad is None:
+                    raise
+                bad.append(number)
+                continue
+            yield line
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from mlx_suite.curation.filter.fields import Record, text_of
-from mlx_suite.curation.released import LANGUAGES
-from mlx_suite.curation.run_facts import RunFacts
+from mlx_suite.curation.filter.fields import text_of
+from mlx_suite.curation.provenance import RunFacts
+from mlx_suite.curation.rows import LANGUAGES, Record
 from mlx_suite.data.read.sources import VALID
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.curation.collection import Collection, read_collection
-from mlx_suite.curation.embeddings import EMBEDDINGS_FILE, read_embeddings
+from mlx_suite.curation.dataset import EMBEDDINGS_FILE, Collection, check_output, read_collection, read_embeddings
 from mlx_suite.curation.export.card import MARK, dataset_card
 from mlx_suite.curation.export.checksums import write_checksums
 from mlx_suite.curation.export.formats import ExportFormat, format_named, problems_of
 from mlx_suite.curation.export.parts import divide
 from mlx_suite.curation.export.settings import ExportSettings
 from mlx_suite.curation.export.steered import with_steering, without_steering
-from mlx_suite.curation.filter.fields import Record, text_of
-from mlx_suite.curation.output_folder import check_output
-from mlx_suite.curation.run_facts import run_facts
+from mlx_suite.curation.filter.fields import text_of
+from mlx_suite.curation.provenance import run_facts
+from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import TEST, TRAIN, VALID
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import staged_folder

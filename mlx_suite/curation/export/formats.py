@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_suite.curation.collection import json_line
+from mlx_suite.curation.dataset import json_line
 from mlx_suite.curation.export.parquet_file import write_parquet
-from mlx_suite.curation.filter.fields import Record
+from mlx_suite.curation.rows import Record
 from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 

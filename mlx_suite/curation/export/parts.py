@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from mlx_suite.curation.filter.fields import Record
 from mlx_suite.curation.filter.selection import lot
+from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import TEST, TRAIN, VALID
 from mlx_suite.runtime.errors import UserError
 

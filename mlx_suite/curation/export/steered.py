@@ -5,7 +5,7 @@ The question stands for itself afterwards: a model that is trained on it shall a
 training rows leave steering texts out; a system text that the user has given to every row stays.
 """
 
-from mlx_suite.curation.filter.fields import Record
+from mlx_suite.curation.rows import Record
 from mlx_suite.data.steering import AGREEMENT, CATEGORY_TEXTS, DIMENSIONS, LANGUAGE_TEXTS, REST, steering_text
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 

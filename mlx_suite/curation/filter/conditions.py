@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_suite.curation.filter.fields import Field, Record, find_field
+from mlx_suite.curation.filter.fields import Field, find_field
+from mlx_suite.curation.rows import Record
 from mlx_suite.runtime.errors import UserError
 
 ORDERED = ("<", "<=", ">", ">=")

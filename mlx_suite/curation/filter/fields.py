@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_suite.curation.dataset import texts_of
+from mlx_suite.curation.rows import Record
 from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.text.message import ASSISTANT, USER
-
-Record = dict[str, Any]
 
 SCALES = ("difficulty", "input_quality", "answer_quality")
 """Tags whose labels are in order, from the lowest to the highest."""
@@ -65,7 +65,7 @@ def find_field(name: str, rows: Sequence[Record], problems: list[str]) -> Field 
 
 def text_of(row: Record, role: str) -> str:
     """What one side says in all its turns."""
-    return "\n\n".join(message["content"] for message in row["messages"] if message["role"] == role)
+    return "\n\n".join(texts_of(row, role))
 
 
 def length_of(row: Record) -> int:

@@ -12,10 +12,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.curation.collection import Collection, json_line, read_collection
-from mlx_suite.curation.embeddings import EMBEDDINGS_FILE, read_embeddings, write_embeddings
+from mlx_suite.curation.dataset import (
+    EMBEDDINGS_FILE,
+    FILTER_FILE,
+    REJECTED_FILE,
+    Collection,
+    check_output,
+    json_line,
+    read_collection,
+    read_embeddings,
+    write_embeddings,
+)
 from mlx_suite.curation.filter.conditions import RowTest, bind, parse_condition
-from mlx_suite.curation.filter.fields import Record, find_field
+from mlx_suite.curation.filter.fields import find_field
 from mlx_suite.curation.filter.presets import Preset, preset_named
 from mlx_suite.curation.filter.selection import (
     Dropped,
@@ -31,9 +40,9 @@ from mlx_suite.curation.filter.selection import (
     keep_sample,
 )
 from mlx_suite.curation.filter.settings import FilterSettings
-from mlx_suite.curation.output_folder import check_output
-from mlx_suite.curation.run_facts import FILTER_FILE, REJECTED, RunFacts, run_facts
-from mlx_suite.data.read.sources import ACCEPTED
+from mlx_suite.curation.provenance import RunFacts, run_facts
+from mlx_suite.curation.rows import Record
+from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import staged_folder
 
@@ -115,9 +124,9 @@ def write_filtered(collection: Collection, filtered: Filtered, settings: FilterS
     vectors = read_embeddings(collection)
     facts = run_facts(collection)
     with staged_folder(out) as folder:
-        (folder / ACCEPTED).write_bytes(b"".join(json_line(rows[number]) for number in filtered.kept))
+        (folder / ACCEPTED_FILE).write_bytes(b"".join(json_line(rows[number]) for number in filtered.kept))
         rejected = (_rejected(rows, number, filtered.drops[number]) for number in sorted(filtered.drops))
-        (folder / REJECTED).write_bytes(b"".join(map(json_line, rejected)))
+        (folder / REJECTED_FILE).write_bytes(b"".join(map(json_line, rejected)))
         (folder / FILTER_FILE).write_text(_description(filtered, settings, facts), encoding="utf-8")
         if vectors is not None:
             write_embeddings(folder / EMBEDDINGS_FILE, vectors[list(filtered.kept)])
@@ -181,7 +190,7 @@ def _keep_first(collection: Collection, settings: FilterSettings) -> Step:
     vectors = read_embeddings(collection)
     if vectors is None:
         raise UserError(
-            f"There are no embeddings of these rows: no {EMBEDDINGS_FILE} beside {ACCEPTED}",
+            f"There are no embeddings of these rows: no {EMBEDDINGS_FILE} beside {ACCEPTED_FILE}",
             where="--keep-first cosine",
             fix="take the folder of a run with embeddings, or --keep-first lexical",
         )

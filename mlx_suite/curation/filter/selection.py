@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from mlx_suite.curation.duplicates.words import folded
 from mlx_suite.curation.filter.conditions import RowTest
-from mlx_suite.curation.filter.fields import Field, Record, length_of, text_of
+from mlx_suite.curation.filter.fields import Field, length_of, text_of
+from mlx_suite.curation.rows import Record
 from mlx_suite.text.message import USER
 
 Rows = Sequence[Record]

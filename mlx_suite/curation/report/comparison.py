@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mlx_suite.curation.dataset import instruction_of, response_of
 from mlx_suite.curation.duplicates.lexical import LexicalIndex
 from mlx_suite.curation.duplicates.words import folded
-from mlx_suite.curation.report.source import Record, answer_of, instruction_of
+from mlx_suite.curation.rows import Record
 
 SHOWN = 5
 """Pairs of nearly the same instructions that are shown."""
@@ -41,7 +42,7 @@ def overlap_of(first: Sequence[Record], second: Sequence[Record], tell: Callable
     keys = tuple([folded(text) for text in each] for each in texts)
     exact = tuple(_inside(keys[side], set(keys[1 - side])) for side in (0, 1))
     wholes = tuple(
-        [(key, folded(answer_of(row))) for key, row in zip(keys[side], rows, strict=True)]
+        [(key, folded(response_of(row))) for key, row in zip(keys[side], rows, strict=True)]
         for side, rows in enumerate((first, second))
     )
     near: list[int] = []

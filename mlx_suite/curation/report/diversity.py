@@ -17,11 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlx_suite.curation.dataset import instruction_of
 from mlx_suite.curation.duplicates.lexical import NEAR_DUPLICATE, LexicalIndex
 from mlx_suite.curation.duplicates.words import folded, words
 from mlx_suite.curation.report.labels import label_of
 from mlx_suite.curation.report.nearest import cosines, jaccards, nearest_distances
-from mlx_suite.curation.report.source import Record, Vectors, instruction_of
+from mlx_suite.curation.report.source import UnitVectors
+from mlx_suite.curation.rows import Record
 
 SIZES = (100, 500, 2000)
 """Rows of a sample. Always the same, so that the figures of two reports can be compared."""
@@ -109,7 +111,7 @@ def sample_rows(count: int, size: int) -> list[list[int]]:
 
 def diversity_of(
     rows: Sequence[Record],
-    vectors: Vectors | None,
+    vectors: UnitVectors | None,
     size: int,
     tell: Callable[[], None] = lambda: None,
 ) -> Diversity:
@@ -126,7 +128,7 @@ def diversity_of(
     )
 
 
-def _measure(rows: Sequence[Record], vectors: Vectors | None) -> dict[str, float]:
+def _measure(rows: Sequence[Record], vectors: UnitVectors | None) -> dict[str, float]:
     texts = [instruction_of(row) for row in rows]
     worded = [words(text) for text in texts]
     lexical = jaccards(texts)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mlx_suite.curation.report.source import Vectors
+from mlx_suite.curation.report.source import UnitVectors
 
 POINTS = 3000
 """Rows that are drawn; more would hide each other, and make the page large."""
@@ -31,7 +31,7 @@ class EmbeddingMap:
     """Share of the embeddings' variance along either axis."""
 
 
-def map_of(datasets: Sequence[Vectors]) -> tuple[EmbeddingMap, ...]:
+def map_of(datasets: Sequence[UnitVectors]) -> tuple[EmbeddingMap, ...]:
     """One map for each (N, d), all on the same axes. Nothing is drawn by chance."""
     chosen = [_spread_out(len(vectors)) for vectors in datasets]
     equal = min(map(len, chosen))

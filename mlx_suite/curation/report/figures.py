@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from mlx_suite.curation.dataset import object_in
+from mlx_suite.curation.provenance import Provenance, provenance_of
 from mlx_suite.curation.report.diversity import Diversity, diversity_of, sample_rows, sizes_for
 from mlx_suite.curation.report.embedding_map import EmbeddingMap, map_of
 from mlx_suite.curation.report.funnel import Cost, Funnel, costs_of, drawn_with, funnel_of, steered_to
@@ -19,9 +21,8 @@ from mlx_suite.curation.report.labels import (
 )
 from mlx_suite.curation.report.lengths import WORDS, Shape, Spread, common_unit, lengths_of, shape_of
 from mlx_suite.curation.report.neighbourhood import Neighbourhood, neighbourhoods_of
-from mlx_suite.curation.report.provenance import Provenance, provenance_of
 from mlx_suite.curation.report.quotas import Quota, quotas_of
-from mlx_suite.curation.report.source import Source, object_in
+from mlx_suite.curation.report.source import Source
 
 Tell = Callable[[int, int], None]
 """Is told how much of all work is done, and how much there is."""
@@ -126,7 +127,7 @@ def figures_of(sources: Sequence[Source], frame: Frame, tell: Tell = lambda done
                 diversity=tuple(diversity_of(rows, own, size, one_more) for size in frame.sizes),
                 neighbourhoods=neighbourhoods_of(rows, own, frame.sizes[-1]) if frame.sizes else (),
                 map=own_map,
-                provenance=provenance_of(source),
+                provenance=provenance_of(source.name, rows, source.manifest, source.accepted_file),
                 notes=source.notes,
             )
         )

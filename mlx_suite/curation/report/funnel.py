@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_suite.curation.dataset import number_in, object_in
 from mlx_suite.curation.reasons import REASONS
 from mlx_suite.curation.reasons import stage_of as reason_stage
-from mlx_suite.curation.report.source import Record, number_in, object_in
+from mlx_suite.curation.rows import Record
 from mlx_suite.data.questions import TAGGED
 from mlx_suite.data.steering import REST
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlx_suite.curation.dataset import number_in, object_in
 from mlx_suite.curation.report.lengths import Spread, spread_of
-from mlx_suite.curation.report.source import Record, number_in, object_in
+from mlx_suite.curation.rows import Record
 from mlx_suite.curation.tags.full_questions import ANSWER_QUALITIES, CATEGORIES, DIFFICULTIES, INPUT_QUALITIES, SAFETY
 
 UNTAGGED = "no tag"

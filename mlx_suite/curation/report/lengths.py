@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlx_suite.curation.dataset import instruction_of, number_in, response_of, texts_of
 from mlx_suite.curation.duplicates.words import words
-from mlx_suite.curation.report.source import Record, answer_of, instruction_of, number_in, turns_of
+from mlx_suite.curation.rows import Record
 
 TOKENS, WORDS = "tokens", "words"
 PARTS = ("instruction", "answer")
@@ -60,7 +61,7 @@ def lengths_of(rows: Sequence[Record], unit: str) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {part: [] for part in PARTS}
     for row in rows:
         for part, role in zip(PARTS, ("user", "assistant"), strict=True):
-            turns = turns_of(row, role)
+            turns = texts_of(row, role)
             if any(turns):
                 found[part].append(_length(row, part, turns, unit))
     return found
@@ -86,11 +87,11 @@ def shape_of(rows: Sequence[Record]) -> Shape:
     return Shape(
         rows=len(rows),
         multi_line_instructions=sum("\n" in instruction_of(row).strip() for row in rows),
-        multi_line_answers=sum("\n" in answer_of(row).strip() for row in rows),
-        with_code=sum("```" in instruction_of(row) or "```" in answer_of(row) for row in rows),
-        multi_turn=sum(len(turns_of(row, "user")) > 1 for row in rows),
-        with_system=sum(bool(turns_of(row, "system")) for row in rows),
-        without_answer=sum(not answer_of(row) for row in rows),
+        multi_line_answers=sum("\n" in response_of(row).strip() for row in rows),
+        with_code=sum("```" in instruction_of(row) or "```" in response_of(row) for row in rows),
+        multi_turn=sum(len(texts_of(row, "user")) > 1 for row in rows),
+        with_system=sum(bool(texts_of(row, "system")) for row in rows),
+        without_answer=sum(not response_of(row) for row in rows),
         cleaned=sum("raw_instruction" in row for row in rows),
     )
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mlx_suite.curation.duplicates.lexical import shingles
 from mlx_suite.curation.duplicates.words import words
-from mlx_suite.curation.report.source import Vectors
+from mlx_suite.curation.report.source import UnitVectors
 
 Similarities = npt.NDArray[np.float32]
 COSINE, JACCARD = "cosine", "Jaccard"
@@ -19,7 +19,7 @@ _FREQUENT = 32
 """Rows from which a shingle is counted by a matrix product, not by its pairs of rows."""
 
 
-def cosines(vectors: Vectors) -> Similarities:
+def cosines(vectors: UnitVectors) -> Similarities:
     """(N, d) unit vectors to the (N, N) cosines between them."""
     found: Similarities = np.clip(vectors @ vectors.T, -1.0, 1.0)
     return found

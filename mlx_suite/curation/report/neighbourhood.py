@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlx_suite.curation.dataset import instruction_of
 from mlx_suite.curation.report.diversity import sample_rows
 from mlx_suite.curation.report.lengths import Spread, spread_of
 from mlx_suite.curation.report.nearest import COSINE, JACCARD, Similarities, cosines, jaccards, nearest_distances
-from mlx_suite.curation.report.source import Record, Vectors, instruction_of
+from mlx_suite.curation.report.source import UnitVectors
+from mlx_suite.curation.rows import Record
 
 PAIRS = 5
 """Of the nearest that are shown."""
@@ -42,7 +44,7 @@ class Neighbourhood:
         return spread_of(self.distances)
 
 
-def neighbourhoods_of(rows: Sequence[Record], vectors: Vectors | None, size: int) -> tuple[Neighbourhood, ...]:
+def neighbourhoods_of(rows: Sequence[Record], vectors: UnitVectors | None, size: int) -> tuple[Neighbourhood, ...]:
     """By meaning, where there are vectors, and by words, of the first of the samples that diversity is measured of."""
     chosen = sample_rows(len(rows), size)[0]
     texts = [instruction_of(rows[at]) for at in chosen]

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from mlx_suite.curation.dataset import instruction_of
 from mlx_suite.curation.report.axis import Axis, axis_for, share_axis
 from mlx_suite.curation.report.charts import HUES, Point, box_around, histogram, scatter
 from mlx_suite.curation.report.figures import Figures, Frame
 from mlx_suite.curation.report.labels import UNTAGGED, label_of
 from mlx_suite.curation.report.lengths import PARTS, Spread, spread_of
 from mlx_suite.curation.report.nearest import COSINE
-from mlx_suite.curation.report.source import Source, instruction_of
+from mlx_suite.curation.report.source import Source
 
 TITLE = 60
 """Characters of an instruction that a pointer on its dot shows."""

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_suite.curation.dataset import object_in
 from mlx_suite.curation.report.labels import label_of
-from mlx_suite.curation.report.source import Record, object_in
+from mlx_suite.curation.rows import Record
 from mlx_suite.data.steering import REST
 
 

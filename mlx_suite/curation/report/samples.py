@@ -5,9 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mlx_suite.curation.dataset import instruction_of, number_in, object_in
 from mlx_suite.curation.reasons import REASONS
 from mlx_suite.curation.report.funnel import stage_of
-from mlx_suite.curation.report.source import Record, instruction_of, number_in, object_in
+from mlx_suite.curation.rows import Record
 
 LONGEST = 2000
 """Characters of a turn that are shown."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlx_suite.curation.collection import Record
+from mlx_suite.curation.rows import Record
 from mlx_suite.curation.tags.scores import Measurements, scores_of
 from mlx_suite.curation.tags.settings import TagSettings
 

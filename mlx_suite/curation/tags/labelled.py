@@ -7,7 +7,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from mlx_suite.curation.collection import Record, read_collection
+from mlx_suite.curation.dataset import read_collection
+from mlx_suite.curation.rows import Record
 from mlx_suite.data.questions import Question, Questions
 from mlx_suite.microworld import make_world
 from mlx_suite.microworld.tagging import QUESTIONS as KNOWN

@@ -21,7 +21,8 @@ import mlx.core as mx
 from mlx_suite.adapters.lora import adapted_layers
 from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.checkpoints.reward_model import RewardModel
-from mlx_suite.curation.collection import Record, write_rows
+from mlx_suite.curation.dataset import write_rows
+from mlx_suite.curation.rows import Record
 from mlx_suite.curation.tags.ask import ask_row
 from mlx_suite.curation.tags.findings import Findings, key_of
 from mlx_suite.curation.tags.scores import (

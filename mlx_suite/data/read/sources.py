@@ -12,7 +12,7 @@ from mlx_suite.data.read.records import SUFFIXES, data_suffix
 from mlx_suite.runtime.errors import UserError
 
 TRAIN, VALID, TEST, UNUSED = "train", "valid", "test", "unused"
-ACCEPTED = "accepted.jsonl"
+ACCEPTED_FILE = "accepted.jsonl"
 """What `mlx-suite magpie` writes; its other files are about the run."""
 
 PARTS = {
@@ -98,8 +98,8 @@ def _with_parts(folder: Path, names: Sequence[str], source: str) -> tuple[DataFi
     parts = {name: part_of(name) for name in names}
     if TRAIN in parts.values():
         parts = {name: part or UNUSED for name, part in parts.items()}
-    elif ACCEPTED in parts:
-        parts = {name: TRAIN if name == ACCEPTED else UNUSED for name in names}
+    elif ACCEPTED_FILE in parts:
+        parts = {name: TRAIN if name == ACCEPTED_FILE else UNUSED for name in names}
     else:
         parts = {name: part or TRAIN for name, part in parts.items()}
     if TRAIN not in parts.values():

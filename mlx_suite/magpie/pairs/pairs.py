@@ -19,7 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.curation.collection import Collection, Record, write_rows
+from mlx_suite.curation.dataset import Collection, write_rows
+from mlx_suite.curation.rows import Record
+from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Sampling
 from mlx_suite.magpie.author import Author
 from mlx_suite.magpie.pairs.answers import Answer, AnswerSampler, Grader, make_grader, read_answers, write_answers
@@ -33,7 +35,7 @@ from mlx_suite.runtime.journal import Journal
 from mlx_suite.text import Message
 
 KIND = "mlx-suite magpie pairs"
-PAIRS_FILE, REFUSED_FILE, ANSWERS_FILE = "accepted.jsonl", "refused.jsonl", "answers.jsonl"
+REFUSED_FILE, ANSWERS_FILE = "refused.jsonl", "answers.jsonl"
 
 SCORED = 1024
 """Responses scored at a time: a whole dataset's tokens are never in memory at once."""
@@ -70,7 +72,7 @@ class PairSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        fields = {**asdict(self), "folder": str(self.folder), "file": str(self.folder / PAIRS_FILE)}
+        fields = {**asdict(self), "folder": str(self.folder), "file": str(self.folder / ACCEPTED_FILE)}
         sides = {} if self.truth is None else {"chosen": self.truth[0], "rejected": self.truth[1]}
         return {**fields, "truth": {side: asdict(each) for side, each in sides.items()} or None}
 
@@ -190,7 +192,7 @@ def _store(
         _refused_record(rows[row], row, prompts[row], reason, scores, written.get(row, ()))
         for row, reason in sorted(refused.items())
     )
-    write_rows(folder / PAIRS_FILE, accepted)
+    write_rows(folder / ACCEPTED_FILE, accepted)
     write_rows(folder / REFUSED_FILE, others)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.curation.collection import Record
+from mlx_suite.curation.rows import Record
 from mlx_suite.magpie.reflection.judging import Preference
 from mlx_suite.magpie.reflection.rewriting import Part, Rewrite
 from mlx_suite.magpie.stage import id_of, last_answer, question_of

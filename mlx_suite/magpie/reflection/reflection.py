@@ -24,7 +24,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlx_suite.curation.collection import Collection, Record, write_rows
+from mlx_suite.curation.dataset import Collection, write_rows
+from mlx_suite.curation.rows import Record
+from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Sampling
 from mlx_suite.magpie.author import Author
 from mlx_suite.magpie.reflection.judging import (
@@ -55,7 +57,7 @@ from mlx_suite.runtime.journal import Journal, read_lines
 from mlx_suite.text import Message
 
 KIND = "mlx-suite magpie reflect"
-ROWS_FILE, REFUSED_FILE = "accepted.jsonl", "refused.jsonl"
+REFUSED_FILE = "refused.jsonl"
 REWRITES_FILE, VERDICTS_FILE = "rewrites.jsonl", "verdicts.jsonl"
 
 PARTS: Mapping[str, tuple[Part, ...]] = {
@@ -110,7 +112,7 @@ def reflect(
                 for n, row in enumerate(rows)
                 if row.outcomes[part] != KEPT
             ]
-        write_rows(folder / ROWS_FILE, (reflected_record(*each) for each in zip(records, rows, strict=True)))
+        write_rows(folder / ACCEPTED_FILE, (reflected_record(*each) for each in zip(records, rows, strict=True)))
         write_rows(folder / REFUSED_FILE, refused)
     return ReflectSummary(
         folder=folder,

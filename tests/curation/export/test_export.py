@@ -13,8 +13,7 @@ import pytest
 from mlx_lm.tuner.datasets import load_dataset
 from pyarrow import parquet
 
-from mlx_suite.curation.collection import read_collection
-from mlx_suite.curation.embeddings import write_embeddings
+from mlx_suite.curation.dataset import read_collection, write_embeddings
 from mlx_suite.curation.export.export import Exported, export_dataset
 from mlx_suite.curation.export.settings import ExportSettings
 from mlx_suite.curation.filter.filter import filter_dataset
@@ -220,7 +219,7 @@ class TestFolder:
         export(tmp_path, [PLAIN], "messages")
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "SHA256SUMS", "train.jsonl"]
         write_lines(tmp_path / "mine/README.md", ["My notes"])
-        with pytest.raises(UserError, match="not made"):
+        with pytest.raises(UserError, match="did not write"):
             export_dataset(tmp_path / "rows.jsonl", ExportSettings(to="alpaca"), tmp_path / "mine")
         assert (tmp_path / "mine/README.md").read_text() == "My notes\n"
 

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlx_suite.curation.collection import read_collection
-from mlx_suite.curation.embeddings import read_embeddings, write_embeddings
+from mlx_suite.curation.dataset import read_collection, read_embeddings, write_embeddings
 from mlx_suite.curation.filter.filter import filter_dataset
 from mlx_suite.curation.filter.settings import FilterSettings
-from mlx_suite.curation.run_facts import run_facts
+from mlx_suite.curation.provenance import run_facts
 from mlx_suite.data.dataset import read_dataset
 from mlx_suite.runtime.errors import UserError
 from tests.magpie.rows import Row, asked, read_lines, row, write_lines, write_run
@@ -118,12 +117,12 @@ class TestRefusals:
     def test_what_is_read_is_never_replaced(self, run: Path) -> None:
         before = {path.name: path.read_bytes() for path in run.iterdir()}
         for source, out in ((run, run), (run / "accepted.jsonl", run), (run, run.parent), (run, run / "../run")):
-            assert self.refused(source, out, force=True).what == "This would take the place of the data that are read"
+            assert self.refused(source, out, force=True).what == "This would replace the input data"
         assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
     def test_a_folder_of_something_else_is_replaced_only_if_one_says_so(self, run: Path, tmp_path: Path) -> None:
         write_lines(tmp_path / "mine/notes.txt", ["dear diary"])
-        assert "not made" in self.refused(run, tmp_path / "mine").what
+        assert "did not write" in self.refused(run, tmp_path / "mine").what
         filter_dataset(run, WHERE, tmp_path / "mine", force=True)
         assert not (tmp_path / "mine/notes.txt").exists()
         filter_dataset(run, FilterSettings(longest=3), tmp_path / "mine")
@@ -135,7 +134,7 @@ class TestRefusals:
 
     def test_a_file_stays(self, run: Path, tmp_path: Path) -> None:
         path = write_lines(tmp_path / "kept.jsonl", [])
-        assert self.refused(run, path).what == "There is a file of this name; a folder is made"
+        assert self.refused(run, path).what == "There is a file of this name; expected a folder"
 
     def test_where_no_row_is_left_nothing_is_written(self, run: Path, tmp_path: Path) -> None:
         error = self.refused(run, tmp_path / "kept", FilterSettings(where=("difficulty = easy", "answer_words > 9")))

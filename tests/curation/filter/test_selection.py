@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.curation.collection import Collection
+from mlx_suite.curation.dataset import Collection
 from mlx_suite.curation.filter.filter import choose
 from mlx_suite.curation.filter.selection import keep_first_of_similar_meanings, keep_first_of_similar_texts
 from mlx_suite.curation.filter.settings import FilterSettings

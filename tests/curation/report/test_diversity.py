@@ -10,16 +10,16 @@ from mlx_suite.curation.report.diversity import diversity_of, sample_rows, sizes
 from mlx_suite.curation.report.embedding_map import POINTS, map_of
 from mlx_suite.curation.report.nearest import cosines, jaccards, nearest_distances
 from mlx_suite.curation.report.neighbourhood import neighbourhoods_of
-from mlx_suite.curation.report.source import Vectors
+from mlx_suite.curation.report.source import UnitVectors
 from tests.curation.report.rows import row
 
 
-def unit(*vectors: tuple[float, ...]) -> Vectors:
+def unit(*vectors: tuple[float, ...]) -> UnitVectors:
     found = np.asarray(vectors, np.float32)
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
-def measured(texts: list[str], vectors: Vectors | None = None, **fields: list[str]) -> dict[str, float]:
+def measured(texts: list[str], vectors: UnitVectors | None = None, **fields: list[str]) -> dict[str, float]:
     rows = [row(text, tags={name: labels[at] for name, labels in fields.items()}) for at, text in enumerate(texts)]
     return {name: each.mean for name, each in diversity_of(rows, vectors, len(rows)).estimates.items()}
 

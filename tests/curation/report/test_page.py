@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlx_suite.curation.provenance import command_of
 from mlx_suite.curation.report import check_place, make_report, write_report
 from mlx_suite.curation.report.glance import written
-from mlx_suite.curation.report.provenance import command_of
 from mlx_suite.curation.report.report import report_on
 from mlx_suite.curation.report.source import Source
 from mlx_suite.runtime.errors import UserError

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlx_suite.curation.report.source import answer_of, instruction_of, read_source
+from mlx_suite.curation.dataset import instruction_of, response_of
+from mlx_suite.curation.report.source import read_source
 from tests.curation.report.rows import rejected, row, write_run
 
 
@@ -36,7 +37,7 @@ def test_alpaca_rows_have_no_run_around_them(tmp_path: Path) -> None:
     source = read_source(file)
 
     assert instruction_of(source.rows[0]) == "Add.\n\n2 and 3"
-    assert answer_of(source.rows[0]) == "5"
+    assert response_of(source.rows[0]) == "5"
     assert (source.rejected, source.manifest, source.vectors, source.notes) == (None, {}, None, ())
 
 
@@ -48,7 +49,7 @@ def test_a_line_that_is_being_written_is_nothing_and_a_broken_one_is_counted(tmp
     source = read_source(folder)
 
     assert source.rejected is not None and len(source.rejected) == 1
-    assert source.notes == ("rejected.jsonl: 1 line holds no row and is not counted (line 2).",)
+    assert source.notes == ("rejected.jsonl: 1 line is not a row and is not counted (line 2).",)
 
 
 def test_embeddings_of_other_rows_are_left_out(tmp_path: Path) -> None:
@@ -57,7 +58,9 @@ def test_embeddings_of_other_rows_are_left_out(tmp_path: Path) -> None:
     source = read_source(folder)
 
     assert source.vectors is None
-    assert source.notes == ("embeddings.npy holds 2 x 2 values for 1 rows, so it is not of these: there is no map.",)
+    assert source.notes == (
+        "embeddings.npy is ignored. The embeddings are 2 x 2 values and do not belong to these 1 rows.",
+    )
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

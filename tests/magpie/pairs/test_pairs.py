@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from mlx_suite.curation.collection import Collection, read_collection
+from mlx_suite.curation.dataset import Collection, read_collection
 from mlx_suite.data.questions import QUESTIONS_FILE, write_questions
+from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Engine
 from mlx_suite.magpie.author import Author, make_author
 from mlx_suite.magpie.pairs import pairs
 from mlx_suite.magpie.pairs.answers import make_grader
-from mlx_suite.magpie.pairs.pairs import ANSWERS_FILE, PAIRS_FILE, REFUSED_FILE, make_pairs
+from mlx_suite.magpie.pairs.pairs import ANSWERS_FILE, REFUSED_FILE, make_pairs
 from mlx_suite.magpie.pairs.scorers import Scorer, difference_scorer, likelihood_scorer, reward_scorer
 from mlx_suite.magpie.pairs.settings import PairSettings
 from mlx_suite.magpie.stage import question_of
@@ -85,11 +86,11 @@ def uninterrupted(author: Author, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def same(one: Path, other: Path) -> bool:
-    return all((one / name).read_bytes() == (other / name).read_bytes() for name in (PAIRS_FILE, REFUSED_FILE))
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in (ACCEPTED_FILE, REFUSED_FILE))
 
 
 def test_a_pair_is_an_instruction_with_two_of_its_responses(uninterrupted: Path) -> None:
-    pairs, refused = lines(uninterrupted / PAIRS_FILE), lines(uninterrupted / REFUSED_FILE)
+    pairs, refused = lines(uninterrupted / ACCEPTED_FILE), lines(uninterrupted / REFUSED_FILE)
     answers = {(each["row"], each["number"]): each["text"] for each in lines(uninterrupted / ANSWERS_FILE)}
     assert len(answers) == WRITTEN
     assert sorted(each["row"] for each in [*pairs, *refused]) == list(range(len(DATA.rows)))
@@ -109,7 +110,7 @@ def test_a_pair_is_an_instruction_with_two_of_its_responses(uninterrupted: Path)
 
 def test_pairs_can_be_read_as_a_dataset(uninterrupted: Path) -> None:
     read = read_collection(uninterrupted)
-    pairs = lines(uninterrupted / PAIRS_FILE)
+    pairs = lines(uninterrupted / ACCEPTED_FILE)
     assert [row["chosen"] for row in read.rows] == [pair["chosen"] for pair in pairs]
     assert [row["messages"][-1]["content"] for row in read.rows] == [pair["chosen"] for pair in pairs]
 
@@ -131,7 +132,7 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_pairs(
 
         with pytest.raises(KeyboardInterrupt):
             make_pairs(DATA, author, SMALL, folder, LETTERS, stop)
-        assert not (folder / PAIRS_FILE).exists()
+        assert not (folder / ACCEPTED_FILE).exists()
         with (folder / ANSWERS_FILE).open("a") as file:
             file.write('{"row": 3, "numb')  # a line torn by a kill
         calls: list[tuple[int, int]] = []
@@ -146,14 +147,14 @@ def test_more_responses_more_rows_or_another_margin_cost_only_what_is_new(
     make_pairs(DATA, author, replace(SMALL, answers=2, limit=2), tmp_path, LETTERS)
     assert len(lines(tmp_path / ANSWERS_FILE)) == 4
     make_pairs(DATA, author, replace(SMALL, margin=2.0), tmp_path, LETTERS)
-    assert lines(tmp_path / PAIRS_FILE) == []
+    assert lines(tmp_path / ACCEPTED_FILE) == []
     written = lines(tmp_path / ANSWERS_FILE)
     assert len(written) == WRITTEN
     summary = make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
     assert lines(tmp_path / ANSWERS_FILE) == written
     assert same(tmp_path, uninterrupted)
     assert (summary.pairs, summary.rows, summary.answers) == (
-        len(lines(uninterrupted / PAIRS_FILE)),
+        len(lines(uninterrupted / ACCEPTED_FILE)),
         len(DATA.rows),
         WRITTEN,
     )
@@ -280,7 +281,7 @@ def test_other_settings_and_other_folders_are_refused(author: Author, tmp_path: 
 def test_a_folder_with_half_written_settings_can_be_used(author: Author, tmp_path: Path) -> None:
     (tmp_path / ".settings.json.partial-1234").write_text('{"kind": "mlx-s')
     make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path, LETTERS)
-    assert (tmp_path / PAIRS_FILE).exists()
+    assert (tmp_path / ACCEPTED_FILE).exists()
 
 
 def test_all_invalid_settings_are_reported_at_once() -> None:

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from mlx_suite.curation.collection import Collection, read_collection
+from mlx_suite.curation.dataset import Collection, read_collection
+from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Sampling
 from mlx_suite.magpie.reflection.judging import (
     Preference,
@@ -19,7 +20,7 @@ from mlx_suite.magpie.reflection.judging import (
     response_checks,
 )
 from mlx_suite.magpie.reflection.outcomes import REASONS, ReflectSummary
-from mlx_suite.magpie.reflection.reflection import REFUSED_FILE, REWRITES_FILE, ROWS_FILE, VERDICTS_FILE, reflect
+from mlx_suite.magpie.reflection.reflection import REFUSED_FILE, REWRITES_FILE, VERDICTS_FILE, reflect
 from mlx_suite.magpie.reflection.rewriting import CRITICISE, REWRITE, Rewrite, Rewriter, Work, is_unchanged
 from mlx_suite.magpie.reflection.settings import ReflectSettings
 from mlx_suite.runtime.errors import UserError
@@ -106,7 +107,7 @@ def run(
 
 def test_only_a_rewrite_preferred_in_both_orders_is_kept(tmp_path: Path) -> None:
     found = run(tmp_path)
-    rows, refused = lines(tmp_path / ROWS_FILE), lines(tmp_path / REFUSED_FILE)
+    rows, refused = lines(tmp_path / ACCEPTED_FILE), lines(tmp_path / REFUSED_FILE)
     assert [row["messages"][-1]["content"] for row in rows] == [
         "A much better one",
         "Old words 1.",
@@ -133,7 +134,7 @@ def test_only_a_rewrite_preferred_in_both_orders_is_kept(tmp_path: Path) -> None
 
 def test_a_changed_row_keeps_its_old_messages_and_loses_tags_and_counts_of_the_old_text(tmp_path: Path) -> None:
     run(tmp_path)
-    changed, kept = lines(tmp_path / ROWS_FILE)[:2]
+    changed, kept = lines(tmp_path / ACCEPTED_FILE)[:2]
     assert changed["before"] == {"messages": ROWS[0]["messages"]}
     assert changed["tags"] == {"category": "Math"}
     assert "answer_tokens" not in changed
@@ -143,7 +144,7 @@ def test_a_changed_row_keeps_its_old_messages_and_loses_tags_and_counts_of_the_o
 
 def test_a_new_instruction_comes_with_a_new_response(tmp_path: Path) -> None:
     found = run(tmp_path, replace(ANSWER, what="instruction"))
-    rows = lines(tmp_path / ROWS_FILE)
+    rows = lines(tmp_path / ACCEPTED_FILE)
     assert rows[0]["messages"] == [
         {"role": "user", "content": "Better: who is Ben Stone of Foxley?"},
         {"role": "assistant", "content": "New answer to Better: who i"},
@@ -156,7 +157,7 @@ def test_a_new_instruction_comes_with_a_new_response(tmp_path: Path) -> None:
 
 def test_both_parts_are_rewritten_in_order(tmp_path: Path) -> None:
     found = run(tmp_path, BOTH)
-    rows = lines(tmp_path / ROWS_FILE)
+    rows = lines(tmp_path / ACCEPTED_FILE)
     assert [part.part for part in found.parts] == ["instruction", "answer"]
     # The response to the new instruction is rewritten, not the old one.
     [first] = [each for each in lines(tmp_path / REWRITES_FILE) if each["part"] == "answer" and each["row"] == 0]
@@ -169,7 +170,7 @@ def test_a_judge_that_goes_by_position_fails_its_sanity_check_and_changes_nothin
     found = run(tmp_path, judge=prefers_first)
     [part] = found.parts
     assert (part.trial, part.first_place, part.kept, part.reasons["one"]) == (0.0, 1.0, 0, 2)
-    assert [row["messages"] for row in lines(tmp_path / ROWS_FILE)] == [row["messages"] for row in ROWS]
+    assert [row["messages"] for row in lines(tmp_path / ACCEPTED_FILE)] == [row["messages"] for row in ROWS]
 
 
 def test_a_judge_that_prefers_whatever_is_new_is_not_trusted(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_a_judge_that_prefers_whatever_is_new_is_not_trusted(tmp_path: Path) -> 
     found = run(tmp_path, judge=prefers_new)
     assert found.parts[0].reasons["untrusted"] == 2
     assert found.parts[0].trial == 0.0
-    assert [row["messages"] for row in lines(tmp_path / ROWS_FILE)] == [row["messages"] for row in ROWS]
+    assert [row["messages"] for row in lines(tmp_path / ACCEPTED_FILE)] == [row["messages"] for row in ROWS]
 
 
 def test_rows_without_a_response_or_refused_by_the_template_stay(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ def test_rows_without_a_response_or_refused_by_the_template_stay(tmp_path: Path)
         {"messages": [{"role": "user", "content": "refuse this"}, {"role": "assistant", "content": "No."}]},
     )
     run(tmp_path, data=Collection(name="more", rows=rows))
-    assert [row["reflection"]["answer"] for row in lines(tmp_path / ROWS_FILE)[4:]] == ["no_answer", "template"]
+    assert [row["reflection"]["answer"] for row in lines(tmp_path / ACCEPTED_FILE)[4:]] == ["no_answer", "template"]
 
 
 def test_every_outcome_has_an_explanation(tmp_path: Path) -> None:
@@ -220,9 +221,9 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_rows(tmp_path: Path, 
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "out", BOTH, on_progress=on_progress)
-    assert not (tmp_path / "out" / ROWS_FILE).exists()
+    assert not (tmp_path / "out" / ACCEPTED_FILE).exists()
     run(tmp_path / "out", BOTH)
-    for name in (ROWS_FILE, REFUSED_FILE):
+    for name in (ACCEPTED_FILE, REFUSED_FILE):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.curation.collection import Collection, json_line, read_collection, write_rows
+from mlx_suite.curation.dataset import Collection, json_line, read_collection, write_rows
 from mlx_suite.data.dataset import read_dataset
 from mlx_suite.runtime.errors import UserError
 from tests.magpie.rows import Row, row, talk, with_system, write_lines, write_run
