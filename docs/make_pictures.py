@@ -1,9 +1,9 @@
 """Draw docs/images/benchmarks.svg from what the benchmarks print:
 
-    mlx-suite bench generate tiny-llama3 --json > build/generate.json
-    mlx-suite bench magpie --json > build/magpie.json
-    mlx-suite bench finetune tiny-llama3 --json > build/finetune.json
-    python docs/make_pictures.py build/
+mlx-suite bench generate tiny-llama3 --json > build/generate.json
+mlx-suite bench magpie --json > build/magpie.json
+mlx-suite bench finetune tiny-llama3 --json > build/finetune.json
+python docs/make_pictures.py build/
 """
 
 import json
@@ -77,10 +77,11 @@ def panels(folder: Path) -> list[Panel]:
 def draw(shown: list[Panel]) -> str:
     """The chart as SVG. It brings its own background, so it reads on light and dark pages."""
     sans = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
+    figures = (f"{panel.title}, {panel.note}: {panel.ours:,.0f} beside {panel.theirs:,.0f}" for panel in shown)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="{sans}" font-size="13" '
         'role="img" aria-labelledby="t">',
-        f'<title id="t">{"; ".join(f"{p.title}, {p.note}: {p.ours:,.0f} beside {p.theirs:,.0f}" for p in shown)}</title>',
+        f'<title id="t">{"; ".join(figures)}</title>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="12" fill="#ffffff" stroke="#d0d7de"/>',
     ]
     for number, panel in enumerate(shown):

@@ -1,1 +1,1 @@
-"""Our code beside others', both sides in one run: generation, the head, finetuning."""
+"""Benchmarks: our code beside other libraries', both sides in one run."""

@@ -1,7 +1,7 @@
-"""What telling duplicates costs while rows are made: look each row up, add it if it is new, one after the other.
+"""DuplicateCost of online de-duplication: each row is looked up and, if it is new, added.
 
-Beside it the naive way, every row compared with every kept one: timed on the first rows, and carried forward, because
-its cost per row grows with the rows there are. Each stage has a process of its own, so its memory is nobody else's.
+The baseline compares every row with every accepted one. It is timed on the first rows and extrapolated, since its cost
+per row grows with the rows before it. Each stage runs in a process of its own, so memory is measured separately.
 
 Shapes: N rows, D values of a vector.
 """
@@ -17,85 +17,85 @@ import numpy as np
 import numpy.typing as npt
 
 from .trainers import resident_peak
-from .turns import Turns, take_turns
+from .turns import TurnOrder, take_turns
 
 NAIVE_ROWS = 1000
-"""Rows on which the naive side is timed: half a million pairs."""
+"""Rows on which the baseline is timed: half a million pairs."""
 VOCABULARY = 20_000
 MEDIAN_WORDS, SPREAD = 30, 0.8
-"""Of the log-normal lengths of texts."""
+"""Median and log standard deviation of text lengths, in words; lengths are log-normal."""
 SHORTEST, LONGEST = 4, 400
-"""Words of a text."""
+"""Bounds of a text's length, in words."""
 REPEATED = 0.2
-"""Share of rows that are an earlier one with one word more or another word."""
+"""Share of rows that are an earlier row with one word added or replaced."""
 CLOSE = 0.2
-"""How far a repeated row's vector lies from the earlier one, as a share of its length."""
+"""Distance of a near-duplicate's vector from the original, relative to the vector's norm."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One way to tell duplicates, and its naive counterpart."""
+class BenchStage:
+    """One duplicate index and its quadratic baseline."""
 
     items: Callable[[int], Iterable[Any]]
-    """The first so many rows, as they are looked up."""
+    """Makes the first N rows in the form the index takes."""
     is_duplicate: Callable[[int, Any], bool]
-    """Looks a row up, and adds it if it is new."""
+    """Looks a row up and adds it if it is new."""
     add: Callable[[int, Any], None]
-    """Adds a row without looking."""
+    """Adds a row without a look-up."""
     prepared: Callable[[Any], Any]
-    """A row as the naive side compares it; made once for each and not timed."""
+    """Converts a row to the form the baseline compares; not timed."""
     is_same: Callable[[Any, Any], bool]
-    """The naive side's comparison of a pair."""
+    """The baseline's comparison of two rows."""
     timed: int | None = None
-    """Rows that are looked up, when half of all are added; None for all, from the first on."""
+    """Number of timed look-ups, in the middle of the run; None times every row."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a stage costs."""
+class DuplicateCost:
+    """Speed and memory of one stage."""
 
     name: str
     rows: int
-    """Rows in all."""
+    """All rows of the run."""
     timed: int
-    """Rows that were looked up."""
+    """Rows whose look-up was timed."""
     duplicates: int
-    """Of those that were looked up."""
+    """Duplicates among the timed rows."""
     rows_per_second: float
-    """Looked up and added; the mean over a run with all rows."""
+    """Timed rows over their time, look-up and insertion together."""
     resident_bytes: int
-    """The most memory its process has held, the program and the rows themselves included."""
+    """Peak resident memory of the process, interpreter and rows included."""
     grown_bytes: int
-    """How much of that came since the rows were there."""
+    """Growth of that peak after the rows had been made."""
     naive_rows: int
-    """Rows on which the naive side was timed."""
+    """Rows on which the baseline was timed."""
     naive_rows_per_second: float
-    """Its mean over a run with all rows, carried forward from those."""
+    """The baseline's mean over a run with all rows, extrapolated."""
 
     @property
     def ratio(self) -> float:
-        """How many times faster ours is."""
+        """Our rows per second over the baseline's."""
         return self.rows_per_second / self.naive_rows_per_second
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
     name: str
-    make: Callable[[], Stage]
+    make: Callable[[], BenchStage]
     rows: int
 
 
-def measure_stages(stages: dict[str, Callable[[], Stage]], rows: int) -> Iterator[Cost]:
-    """The cost of each stage with so many rows. What makes a stage must be a function of a module.
+def measure_stages(stages: dict[str, Callable[[], BenchStage]], rows: int) -> Iterator[DuplicateCost]:
+    """Measure each stage on `rows` rows. Factories must be module-level functions, for spawning.
 
-    Raises UserError with the last words of a stage that fails.
+    Raises UserError with the end of the traceback if a stage fails.
     """
     for name, make in stages.items():
         [cost] = take_turns({name: (_measure, _Job(name=name, make=make, rows=rows))}, turns=1)[name]
         yield cost
 
 
-def _measure(job: _Job, turns: Turns) -> None:
+def _measure(job: _Job, turns: TurnOrder) -> None:
     turns.wait()
     stage = job.make()
     naive = islice(stage.items(job.rows), min(NAIVE_ROWS, job.rows))
@@ -113,7 +113,7 @@ def _measure(job: _Job, turns: Turns) -> None:
         else:
             stage.add(key, item)
     after = resident_peak()
-    cost = Cost(
+    cost = DuplicateCost(
         name=job.name,
         rows=job.rows,
         timed=timed,
@@ -128,7 +128,7 @@ def _measure(job: _Job, turns: Turns) -> None:
 
 
 def _seconds_per_pair(items: Sequence[Any], is_same: Callable[[Any, Any], bool]) -> float:
-    """Of comparing every row with every earlier one, each pair in turn."""
+    """Mean seconds of one comparison, over all pairs."""
     start = time.perf_counter()
     for number, item in enumerate(items):
         for earlier in items[:number]:
@@ -137,7 +137,7 @@ def _seconds_per_pair(items: Sequence[Any], is_same: Callable[[Any, Any], bool])
 
 
 def instructions(rows: int, seed: int = 1) -> list[str]:
-    """Texts of words that mean nothing, frequent ones and rare ones; about 40 words on average."""
+    """Texts of about 40 nonsense words whose frequencies follow a power law."""
     rng = random.Random(seed)
     vocabulary = ["".join(_syllables(rng)) for _ in range(VOCABULARY)]
     weights = list(accumulate(1 / (rank + 10) for rank in range(VOCABULARY)))
@@ -157,7 +157,7 @@ def instructions(rows: int, seed: int = 1) -> list[str]:
 
 
 def directions(rows: int, dim: int, seed: int = 1) -> Iterator[npt.NDArray[np.float32]]:
-    """Random vectors (D,), some of them close to the one before; made as they are needed."""
+    """Yield random vectors (D,), some of them close to the previous one."""
     rng = np.random.default_rng(seed)
     last = rng.standard_normal(dim, np.float32)
     for _ in range(rows):

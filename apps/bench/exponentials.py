@@ -1,4 +1,4 @@
-"""What `modeling/fast_math.py` is worth beside MLX's own operations on this machine."""
+"""Speed of `modeling/fast_math.py` beside MLX's built-in operations."""
 
 import statistics
 import time
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from mlx_suite.modeling import fast_math as elementary
+from mlx_suite.modeling import fast_math
 
 PAIRS: dict[str, tuple[Callable[[mx.array], mx.array], Callable[[mx.array], mx.array]]] = {
-    "tanh": (elementary.tanh, mx.tanh),
-    "sigmoid": (elementary.sigmoid, mx.sigmoid),
-    "softmax": (elementary.softmax, lambda x: mx.softmax(x, axis=-1, precise=True)),
-    "logsumexp": (elementary.logsumexp, lambda x: mx.logsumexp(x, axis=-1)),
+    "tanh": (fast_math.tanh, mx.tanh),
+    "sigmoid": (fast_math.sigmoid, mx.sigmoid),
+    "softmax": (fast_math.softmax, lambda x: mx.softmax(x, axis=-1, precise=True)),
+    "logsumexp": (fast_math.logsumexp, lambda x: mx.logsumexp(x, axis=-1)),
 }
-"""Ours and MLX's by name. On Metal and CUDA ours is MLX's."""
+"""Our function and MLX's, by name. On Metal and CUDA ours calls MLX's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exponential:
-    """Nanoseconds per element of one function, medians over the rounds."""
+    """Nanoseconds per element of one function: medians over the rounds."""
 
     name: str
     ours: float
@@ -28,12 +28,12 @@ class Exponential:
 
     @property
     def ratio(self) -> float:
-        """How many times faster ours is."""
+        """MLX's time over ours."""
         return self.builtin / self.ours
 
 
 def time_exponentials(rows: int = 2048, columns: int = 2048, rounds: int = 5) -> list[Exponential]:
-    """Time each pair in turn on (rows, columns) fp32 scores as attention has them."""
+    """Time each pair alternately on a (rows, columns) fp32 array of attention-like scores."""
     x = mx.random.normal((rows, columns)) * 4.0
     mx.eval(x)
     results = []

@@ -1,8 +1,8 @@
-"""Finetuning beside other trainers: trained tokens per second, padding, memory, and what was learned.
+"""Finetuning beside other trainers: trained tokens per second, padding, peak memory, held-out loss.
 
-All begin with the same weights and the same adapter, see the same rows, and take turns, a pass over all rows each; the
-medians are compared. The first pass is not timed: shapes are traced and kernels compiled in it. At the end all have
-trained the same tokens equally often, and one exact evaluation judges every adapter.
+All trainers start from the same weights and the same adapter, train on the same rows and alternate, one pass over all
+rows each; medians are compared. The first pass compiles and is not timed. At the end every trainer has trained each
+token equally often, and one padding-free evaluation scores all adapters.
 """
 
 import statistics
@@ -33,35 +33,35 @@ TRAINERS = {"mlx-suite": ours, "mlx-lm": mlx_lm, "TRL": trl}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
-    """What one trainer has shown."""
+class TrainerFigures:
+    """Measurements of one trainer."""
 
     trainer: str
     tokens_per_second: float
-    """Trained tokens, median over the timed passes."""
+    """Trained tokens per second, median over the timed passes."""
     padding: float
-    """Share of the positions fed that hold no token of a document."""
+    """Share of padding among the positions fed."""
     steps: int
-    """Of a pass."""
+    """Optimizer steps per pass."""
     peak_bytes: int | None
-    """Most memory MLX held at a time, the weights included. None for a trainer without MLX."""
+    """MLX's peak memory, weights included; None for a trainer without MLX."""
     resident_bytes: int
-    """Most memory the process held, the interpreter and its libraries included."""
+    """Peak resident memory of the process."""
     counted: int
-    """Trained tokens of a pass as the trainer counts them itself."""
+    """Trained tokens per pass by the trainer's own count."""
     loss: float
-    """Of the held-out rows when all is trained, nats per token, by our evaluation without padding."""
+    """Held-out loss after training, in nats per token, by our padding-free evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """All trainers on the same rows. The first is ours, the second mlx-lm's."""
+class TrainerComparison:
+    """All trainers on the same rows: ours first, mlx-lm's second."""
 
     rows: TrainingRows
     trained: int
-    """Tokens that are trained in a pass: those of the answers."""
+    """Trained tokens per pass: those of the responses."""
     loss_before: float
-    sides: tuple[Figures, ...]
+    sides: tuple[TrainerFigures, ...]
 
     @property
     def speed_ratio(self) -> float:
@@ -70,24 +70,24 @@ class Comparison:
 
     @property
     def memory_ratio(self) -> float:
-        """Our peak over mlx-lm's."""
+        """Our peak memory over mlx-lm's."""
         ours, theirs = self.sides[0].peak_bytes, self.sides[1].peak_bytes
         assert ours is not None and theirs is not None
         return ours / theirs
 
 
 def present_trainers() -> tuple[str, ...]:
-    """Ours, mlx-lm's, and TRL's where it, PEFT and torch are installed."""
+    """Names of the trainers that can run: TRL only where trl, peft and torch are installed."""
     has_torch = all(find_spec(name) for name in ("torch", "trl", "peft"))
     return ("mlx-suite", "mlx-lm", "TRL") if has_torch else ("mlx-suite", "mlx-lm")
 
 
-def compare(model: Path, rows: TrainingRows, trainers: Sequence[str] = ("mlx-suite", "mlx-lm")) -> Comparison:
-    """Train an adapter on the model in the folder `model` with each of the trainers.
+def compare(model: Path, rows: TrainingRows, trainers: Sequence[str] = ("mlx-suite", "mlx-lm")) -> TrainerComparison:
+    """Train an adapter for the checkpoint in folder `model` with each trainer.
 
-    Raises UserError where one of them fails.
+    Raises UserError if a trainer fails.
     """
-    assert rows.rows % rows.batch == 0, "mlx-lm would leave rows out"
+    assert rows.rows % rows.batch == 0, "mlx-lm drops an incomplete batch"
     base = load_model(model)
     documents, held_out = make_documents(rows, read_config(model)["vocab_size"])
     loss_before = exact_loss(base, held_out)
@@ -109,11 +109,11 @@ def compare(model: Path, rows: TrainingRows, trainers: Sequence[str] = ("mlx-sui
     for name in trainers:
         assert all(each.trained == trained for each in passes[name]), f"{name} did not train the tokens of all rows"
     sides = tuple(_figures(name, passes[name], losses[name]) for name in trainers)
-    return Comparison(rows=rows, trained=trained, loss_before=loss_before, sides=sides)
+    return TrainerComparison(rows=rows, trained=trained, loss_before=loss_before, sides=sides)
 
 
 def exact_loss(model: nn.Module, documents: Sequence[Document]) -> float:
-    """Mean nats per trained token, document by document, without padding."""
+    """Mean nats per trained token, one document at a time, without padding."""
     total, count = 0.0, 0.0
     model.eval()
     for document in documents:
@@ -131,10 +131,10 @@ def _trained_loss(model: Path, adapter: Path, held_out: Sequence[Document]) -> f
     return exact_loss(trained, held_out)
 
 
-def _figures(trainer: str, passes: Sequence[Pass], loss: float) -> Figures:
+def _figures(trainer: str, passes: Sequence[Pass], loss: float) -> TrainerFigures:
     timed = passes[1:]
     peaks = [each.peak_bytes for each in timed if each.peak_bytes is not None]
-    return Figures(
+    return TrainerFigures(
         trainer=trainer,
         tokens_per_second=statistics.median(each.trained / each.seconds for each in timed),
         padding=1 - sum(each.held for each in timed) / sum(each.fed for each in timed),

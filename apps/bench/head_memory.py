@@ -1,6 +1,6 @@
-"""What `training/cut_cross_entropy.py` is worth beside logits of all rows at once: memory, time and error.
+"""Memory, time and error of `training/cut_cross_entropy.py` beside a loss that materialises all logits.
 
-The plain side is what mlx-lm's trainer does: logits of all rows, MLX's own cross-entropy, differentiated by MLX.
+The plain side is what mlx-lm's trainer does: logits of all rows and MLX's cross-entropy, differentiated by MLX.
 
 Shapes: M rows, d hidden size, V vocabulary.
 """
@@ -23,16 +23,16 @@ Numbers = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class HeadShape:
-    """A head and the rows that go through it."""
+    """Shape of a head and of the batch that goes through it."""
 
     vocabulary: int
     hidden: int = 256
-    """d. It decides about the time, and about the gradient of a trained head; not about the logits."""
+    """d. It determines the time and the size of a trained head's gradient, not the size of the logits."""
     rows: int = 1024
-    """M, trained tokens of a batch."""
+    """M, trained tokens of the batch."""
     cap: float | None = None
     trained: bool = False
-    """Whether the head has a gradient, as in full finetuning, or only the hidden states, as in LoRA."""
+    """Whether the head itself has a gradient (full finetuning) or only the hidden states do (LoRA)."""
 
 
 LLAMA3 = HeadShape(vocabulary=128256)
@@ -40,37 +40,37 @@ GEMMA2 = HeadShape(vocabulary=256000, cap=30.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Of one loss with its gradients."""
+class HeadCost:
+    """One loss with its gradients."""
 
     peak_bytes: int
-    """At the highest moment, beyond hidden states and head; the gradients are in it."""
+    """Peak memory beyond hidden states and head, gradients included."""
     milliseconds: float
     loss_error: float
-    """How far the mean loss is from that of double precision, in nats."""
+    """Distance of the mean loss from double precision, in nats."""
     gradient_error: float
-    """How far an element of a gradient is at most, as a share of that gradient's largest element."""
+    """Largest error of a gradient's element, relative to that gradient's largest element."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadMemory:
-    """Both sides on the same arrays."""
+    """Ours and the plain loss on the same arrays."""
 
     shape: HeadShape
-    ours: Cost
-    plain: Cost
+    ours: HeadCost
+    plain: HeadCost
 
     @property
     def ratio(self) -> float:
-        """Our memory as a share of the plain one's."""
+        """Our peak over the plain loss's."""
         return self.ours.peak_bytes / self.plain.peak_bytes
 
 
 def measure_head(shape: HeadShape, rounds: int = 2) -> HeadMemory:
-    """Run both sides on random arrays; the time is the best of `rounds` (the first one compiles)."""
+    """Run both sides on random arrays; the time is the best of `rounds`, of which the first compiles."""
     mx.random.seed(0)
     hidden = mx.random.normal((shape.rows, shape.hidden))
-    # Logits of about ±4, as a trained model has them.
+    # Logits of about ±4, as in a trained model.
     weight = mx.random.normal((shape.vocabulary, shape.hidden)) * (2.0 / shape.hidden**0.5)
     targets = mx.random.randint(0, shape.vocabulary, (shape.rows,))
     weights = mx.full((shape.rows,), 1.0 / shape.rows)
@@ -95,7 +95,7 @@ def measure_head(shape: HeadShape, rounds: int = 2) -> HeadMemory:
     )
 
 
-def _cost(function: Callable[..., Any], arguments: tuple[mx.array, ...], rounds: int, truth: list[Numbers]) -> Cost:
+def _cost(function: Callable[..., Any], arguments: tuple[mx.array, ...], rounds: int, truth: list[Numbers]) -> HeadCost:
     best, peak, result = float("inf"), 0, None
     for _ in range(rounds):
         result = None
@@ -108,12 +108,12 @@ def _cost(function: Callable[..., Any], arguments: tuple[mx.array, ...], rounds:
         peak = mx.get_peak_memory() - before
     assert result is not None, "no rounds"
     loss, gradients = result
-    gradients = gradients if isinstance(gradients, tuple) else (gradients,)  # one argument's stands alone
+    gradients = gradients if isinstance(gradients, tuple) else (gradients,)  # a single gradient comes without a tuple
     errors = [
         float(np.abs(np.array(gradient) - true).max() / np.abs(true).max())
         for gradient, true in zip(gradients, truth[1:], strict=True)
     ]
-    return Cost(
+    return HeadCost(
         peak_bytes=peak,
         milliseconds=1e3 * best,
         loss_error=abs(float(loss.item()) - float(truth[0])),
@@ -122,7 +122,7 @@ def _cost(function: Callable[..., Any], arguments: tuple[mx.array, ...], rounds:
 
 
 def _in_double_precision(shape: HeadShape, hidden: Numbers, weight: Numbers, targets: Numbers) -> list[Numbers]:
-    """The mean loss and its gradients, in numpy, a few rows at a time."""
+    """The mean loss and its gradients in numpy, a few rows at a time."""
     weight = weight.astype(np.float64)
     loss, by_hidden, by_weight = np.zeros(()), np.zeros(hidden.shape), np.zeros(weight.shape if shape.trained else ())
     for start in range(0, shape.rows, 64):

@@ -1,13 +1,13 @@
-"""Accepted Magpie rows per hour beside what one would do with mlx-lm, on the same weights.
+"""Accepted Magpie rows per hour beside a pipeline on mlx-lm, with the same weights.
 
-Three sides end with the same number of rows, judged by the same code:
+Three sides end with the same number of accepted rows, judged by the same code:
 
-* ours: `make_dataset`, which screens in the slot that asked and answers what passes;
-* mlx-lm in two stages, as Magpie's scripts do it: all instructions in batches, all answers in batches, then the tags,
-  each a short text generated behind the conversation, and the filters last of all;
-* the same one text after the other, as notebooks do it: timed on a few rows, and carried to the yield of the stages.
+* ours: `make_dataset`, which screens an instruction before it generates the response;
+* mlx-lm in two stages, as Magpie's scripts do it: all instructions in batches, all responses in batches, then the tags,
+  each generated as a short text after the conversation, and the filters last;
+* mlx-lm serially, one text at a time, as notebooks do it: timed on a few rows, extrapolated to the yield of the stages.
 
-What both others write is judged as ours is. A tag that is no label counts as no objection.
+A generated tag that is not one of the labels does not reject a row.
 """
 
 import time
@@ -29,25 +29,25 @@ from mlx_suite.magpie.screen import answer_problem, instruction_problem
 from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.text import ChatTemplate, Tokenizer
 
-from .writers import ROWS, Text, Writer
+from .writers import ROWS, BenchWriter, Text
 
 ROUND = 128
-"""Rows that the stages take at a time, at most."""
+"""Largest number of rows that the stages process at a time."""
 MOST = 60
-"""Rounds after which a side is given up."""
+"""Rounds after which a side gives up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Which rows are wanted, and the tags that tell them."""
+    """Which rows are accepted, and the tags that decide it."""
 
     name: str
     tags: tuple[str, ...] = ()
     settings: Mapping[str, Any]
-    """Of `MagpieSettings`."""
+    """Fields of `MagpieSettings` that differ from the defaults."""
 
     def settings_for(self, count: int, batch: int, *, steer: bool, seed: int = 0) -> MagpieSettings:
-        """The settings of a run."""
+        """Settings of one run."""
         return MagpieSettings(
             count=count,
             batch=batch,
@@ -64,10 +64,10 @@ class Target:
 
 GOOD = {"min_input_quality": "good", "min_answer_quality": "good"}
 TARGETS = (
-    Target(name="whole and new", settings={}),
-    Target(name="well asked and well answered", tags=("input_quality", "answer_quality"), settings=GOOD),
+    Target(name="complete, no duplicates", settings={}),
+    Target(name="and tagged good", tags=("input_quality", "answer_quality"), settings=GOOD),
     Target(
-        name="the same, of three categories",
+        name="and of three categories",
         tags=("category", "input_quality", "answer_quality"),
         settings=GOOD | {"quotas": ("category:Math=0.34,Coding & Debugging=0.33,Reasoning=0.33",)},
     ),
@@ -76,25 +76,25 @@ TARGETS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """What one side has done and spent."""
+    """Rows and costs of one side."""
 
     side: str
     accepted: float
     asked: float
     seconds: float
     prefilled: float
-    """Tokens fed, questions included."""
+    """Tokens fed, queries included."""
     decoded: float
 
     @property
     def per_hour(self) -> float:
-        """Accepted rows."""
+        """Accepted rows per hour."""
         return self.accepted / self.seconds * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """One set of weights as both sides hold it."""
+class BenchCheckpoint:
+    """The same weights, loaded by both sides."""
 
     ours: Any
     theirs: Any
@@ -102,8 +102,8 @@ class Checkpoint:
     template: ChatTemplate
 
 
-def our_pace(checkpoint: Checkpoint, target: Target, settings: MagpieSettings, side: str) -> Pace:
-    """Fill a folder."""
+def our_pace(checkpoint: BenchCheckpoint, target: Target, settings: MagpieSettings, side: str) -> Pace:
+    """Fill a folder with `make_dataset`."""
     tokenizer = checkpoint.tokenizer
     with TemporaryDirectory() as parent:
         folder = Path(parent) / "rows"
@@ -126,8 +126,8 @@ def our_pace(checkpoint: Checkpoint, target: Target, settings: MagpieSettings, s
     )
 
 
-def staged_pace(checkpoint: Checkpoint, target: Target, settings: MagpieSettings, writer: Writer) -> Pace:
-    """Rounds of all instructions, all answers, all tags, and the filters."""
+def staged_pace(checkpoint: BenchCheckpoint, target: Target, settings: MagpieSettings, writer: BenchWriter) -> Pace:
+    """Rounds of all instructions, all responses, all tags, then the filters."""
     plan = _plan(checkpoint, target, settings)
     judge = Judge(plan)
     began = time.perf_counter()
@@ -152,16 +152,16 @@ def staged_pace(checkpoint: Checkpoint, target: Target, settings: MagpieSettings
 
 
 def round_size(missing: int, accepted: int, asked: int) -> int:
-    """Rows that will do at the yield so far, at first as if all were kept: none shall be written that nobody needs."""
+    """Rows that suffice at the yield so far (at first: if all were accepted), so that no surplus rows are charged."""
     if not asked:
         return min(ROUND, missing)
     return min(ROUND, max(ROWS, -(-missing * asked // accepted))) if accepted else ROUND
 
 
 def serial_pace(
-    checkpoint: Checkpoint, target: Target, settings: MagpieSettings, writer: Writer, rows: int, staged: Pace
+    checkpoint: BenchCheckpoint, target: Target, settings: MagpieSettings, writer: BenchWriter, rows: int, staged: Pace
 ) -> Pace:
-    """`rows` rows one after the other, and what they come to at the yield that the stages had."""
+    """Time `rows` rows one at a time and extrapolate to the yield of the stages."""
     plan = _plan(checkpoint, target, settings)
     began = time.perf_counter()
     for index in range(rows):
@@ -179,8 +179,8 @@ def serial_pace(
     )
 
 
-def write_round(writer: Writer, plan: Plan, indices: Sequence[int]) -> list[Draft]:
-    """Drafts with everything that the stages would know of them."""
+def write_round(writer: BenchWriter, plan: Plan, indices: Sequence[int]) -> list[Draft]:
+    """Drafts with instruction, response and tags."""
     settings, pre_query = plan.settings, plan.pre_query
     limits = [settings.max_instruction] * len(indices)
     texts = writer([pre_query.header_ids] * len(indices), limits, settings.temperature)
@@ -208,8 +208,8 @@ def write_round(writer: Writer, plan: Plan, indices: Sequence[int]) -> list[Draf
     return drafts
 
 
-def _tags(writer: Writer, plan: Plan, part: Any, rows: Sequence[Sequence[int]]) -> list[dict[str, Tag]]:
-    """The label that each question is answered by, as a text of its own."""
+def _tags(writer: BenchWriter, plan: Plan, part: Any, rows: Sequence[Sequence[int]]) -> list[dict[str, Tag]]:
+    """The label that is generated for each question; tags that are no label are left out."""
     assert plan.tagger is not None and plan.questions is not None
     found: list[dict[str, Tag]] = [{} for _ in rows]
     queries = plan.tagger.instruction.queries if part == "instruction" else plan.tagger.answer.queries
@@ -237,13 +237,13 @@ def _ending(text: Text) -> Ending:
     return Ending(reason="limit" if text.stop is None else "stop", stop=text.stop, tokens=len(text.tokens))
 
 
-def _plan(checkpoint: Checkpoint, target: Target, settings: MagpieSettings) -> Plan:
+def _plan(checkpoint: BenchCheckpoint, target: Target, settings: MagpieSettings) -> Plan:
     questions = _questions(checkpoint.tokenizer, target)
     return plan_rows(checkpoint.ours, checkpoint.tokenizer, checkpoint.template, settings, questions)
 
 
 def _questions(tokenizer: Tokenizer, target: Target) -> Questions | None:
-    """Those that the target needs, on all sides."""
+    """The questions that the target needs, the same for all sides."""
     if not target.tags:
         return None
     return only(questions_for(Path(tokenizer.origin)), target.tags)

@@ -1,12 +1,12 @@
-"""What screening first is worth at the lengths of real data: random weights, fixed lengths, a fixed share of good rows.
+"""Screening before responding at the lengths of real data: random weights, given lengths, a given share of good rows.
 
-Answers of the microworld are as short as its questions. Magpie's are many times longer and take 97 % of a run
-(arXiv 2406.08464, section 3.4), and of its rows about a third pass the one filter of its Table 5 that is not cut to a
-number (F5: 338 thousand of a million). Here a row's fate is drawn in advance, so both sides keep the same rows, and
-the work is real: each token that one side or the other would write, feed or choose by is computed.
+Responses of the microworld are as short as its instructions. Magpie's are many times longer and take 97 % of a run
+(arXiv 2406.08464, section 3.4), and about a third of its rows pass filter F5 of its Table 5 (338 thousand of a
+million). Each row's outcome is drawn in advance, so both sides accept the same rows, and every token that a side
+would prefill, sample or score is computed.
 
-Our side asks, puts its questions about the instruction aside, and answers what passes, then asks aside again. The
-other side is mlx-lm's batch generation: all instructions, all answers, all tags by generation, filters afterwards.
+Our side generates an instruction, queries it on a fork of the KV cache, responds only if it passes, and queries the
+response. The other side is mlx-lm's batch generation: all instructions, all responses, all tags, then the filters.
 """
 
 import random
@@ -16,35 +16,35 @@ from typing import Any
 
 from mlx_suite.engine import Aside, Engine, Given, Program, Query, Request, Sample, Sampling
 
-from .writers import Writer
+from .writers import BenchWriter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
-    """The lengths and shares of a run, in tokens and parts of 1."""
+class RunShape:
+    """Lengths of a run in tokens, and its shares."""
 
     rows: int = 96
-    """Rows asked for."""
+    """Rows generated."""
     slots: int = 16
     header: int = 6
     instruction: int = 30
-    """Mean; drawn between half and one and a half of it."""
+    """Mean length; lengths are uniform between half and one and a half of it."""
     answer: int = 240
     question: int = 60
-    """Tokens of one question about a row."""
+    """Tokens of one tag question."""
     instruction_questions: int = 5
     answer_questions: int = 1
     label: int = 3
-    """Tokens of a label, which mlx-lm has to write."""
+    """Tokens of a label, which mlx-lm has to generate."""
     screened_out: float = 0.55
-    """Share of the instructions that are not worth an answer."""
+    """Share of instructions that screening rejects."""
     graded_out: float = 0.25
-    """Share of the answered rows that are not kept: with the one above 34 % of all rows are."""
+    """Share of responses that grading rejects; 34 % of all rows are accepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fate:
-    """What a row will be, drawn in advance."""
+    """Lengths and outcome of a row, drawn in advance."""
 
     instruction: int
     answer: int
@@ -57,18 +57,18 @@ class Fate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What one side has spent on the same rows."""
+class ShapeCost:
+    """ShapeCost of one side on the same rows."""
 
     seconds: float
     kept: int
     prefilled: int
-    """Tokens fed, questions included."""
+    """Tokens fed, queries included."""
     decoded: int
 
 
-def draw_fates(shape: Shape, seed: int) -> list[Fate]:
-    """The rows of a run."""
+def draw_fates(shape: RunShape, seed: int) -> list[Fate]:
+    """Draw the rows of a run."""
     rng = random.Random(seed)
 
     def length(mean: int) -> int:
@@ -85,15 +85,15 @@ def draw_fates(shape: Shape, seed: int) -> list[Fate]:
     ]
 
 
-def our_cost(model: Any, shape: Shape, fates: list[Fate]) -> Cost:
-    """Screen first, in the slot that asked."""
+def our_cost(model: Any, shape: RunShape, fates: list[Fate]) -> ShapeCost:
+    """Run the rows as programs that screen before they respond."""
     longest = 2 * (shape.instruction + shape.answer + shape.question) + shape.header
     engine = Engine(model, slots=shape.slots, context=longest)
     start = time.perf_counter()
     for _ in engine.run(Request(program=_row(shape, fate), seed=seed) for seed, fate in enumerate(fates)):
         pass
     counts = engine.counts
-    return Cost(
+    return ShapeCost(
         seconds=time.perf_counter() - start,
         kept=sum(fate.kept for fate in fates),
         prefilled=counts.prefilled + counts.ridden + counts.aside,
@@ -101,8 +101,8 @@ def our_cost(model: Any, shape: Shape, fates: list[Fate]) -> Cost:
     )
 
 
-def their_cost(writer: Writer, shape: Shape, fates: list[Fate]) -> Cost:
-    """Instructions, answers, tags, each in batches over all rows; filters afterwards."""
+def their_cost(writer: BenchWriter, shape: RunShape, fates: list[Fate]) -> ShapeCost:
+    """Instructions, responses and tags in batches over all rows; filters afterwards."""
     header = list(range(shape.header))
     start = time.perf_counter()
     instructions = _written(writer, [header] * len(fates), [fate.instruction for fate in fates], 1.0)
@@ -114,7 +114,7 @@ def their_cost(writer: Writer, shape: Shape, fates: list[Fate]) -> Cost:
     answered = [one + other for one, other in zip(asked, answers, strict=True)]
     for _ in range(shape.answer_questions):
         _written(writer, [each + question for each in answered], [shape.label] * len(fates), 0.0)
-    return Cost(
+    return ShapeCost(
         seconds=time.perf_counter() - start,
         kept=sum(fate.kept for fate in fates),
         prefilled=writer.prefilled,
@@ -122,11 +122,11 @@ def their_cost(writer: Writer, shape: Shape, fates: list[Fate]) -> Cost:
     )
 
 
-def _written(writer: Writer, prompts: list[list[int]], limits: list[int], temperature: float) -> list[list[int]]:
+def _written(writer: BenchWriter, prompts: list[list[int]], limits: list[int], temperature: float) -> list[list[int]]:
     return [list(text.tokens) for text in writer(prompts, limits, temperature)]
 
 
-def _row(shape: Shape, fate: Fate) -> Program:
+def _row(shape: RunShape, fate: Fate) -> Program:
     header = tuple(range(shape.header))
     yield Given(header)
     yield Sample(limit=fate.instruction, stop=frozenset(), sampling=Sampling(temperature=1.0))
@@ -138,6 +138,6 @@ def _row(shape: Shape, fate: Fate) -> Program:
     yield _aside(shape, shape.answer_questions)
 
 
-def _aside(shape: Shape, questions: int) -> Aside:
+def _aside(shape: RunShape, questions: int) -> Aside:
     labels = tuple((label,) for label in range(10, 22))
     return Aside(tuple(Query(tokens=tuple(range(shape.question)), labels=labels) for _ in range(questions)))

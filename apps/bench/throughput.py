@@ -1,7 +1,7 @@
-"""Generation speed and memory beside mlx-lm's, on the same weights, in one process.
+"""Generation speed and memory beside mlx-lm's, with the same weights, in one process.
 
-The two sides take turns, so that a machine that slows down slows both; the medians are compared. Both decode
-greedily from the same random prompts, and nothing stops them before the last token.
+The two sides alternate, so that a slower machine slows both; medians are compared. Both decode greedily from the same
+random prompts, without stop tokens.
 """
 
 import random
@@ -19,34 +19,34 @@ from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """How much is generated."""
+    """Size of one generation benchmark."""
 
     batch: int
     prompt_tokens: int = 64
     tokens: int = 128
-    """Per row."""
+    """Tokens sampled per row."""
     repeats: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed:
-    """One side's figures, medians over the repeats."""
+class SideSpeed:
+    """Measurements of one side: medians over the repeats."""
 
     tokens_per_second: float
-    """Tokens written by all rows over the whole time, prefill included."""
+    """Tokens sampled by all rows over the whole time, prefill included."""
     first_token: float
     """Seconds until every row has its first token."""
     peak_bytes: int
-    """Most memory MLX held at a time, the weights included."""
+    """MLX's peak memory, weights included."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Ours and theirs for one workload."""
+    """Both sides on one workload."""
 
     workload: Workload
-    ours: Speed
-    theirs: Speed
+    ours: SideSpeed
+    theirs: SideSpeed
 
     @property
     def ratio(self) -> float:
@@ -55,11 +55,11 @@ class Comparison:
 
 
 Generate = Callable[[list[list[int]], int, Callable[[int], None]], None]
-"""Write so many tokens behind each prompt, calling back with the row at each token."""
+"""(prompts, tokens, on_token): sample `tokens` tokens after each prompt; `on_token(row)` is called at each."""
 
 
 def our_side(model: Any) -> Generate:
-    """Our engine, as many slots as prompts; it is kept from round to round, as a server keeps it."""
+    """Our engine with a slot per prompt. It is kept between rounds, as a server would keep it."""
     engines: dict[tuple[int, int], Engine] = {}
 
     def generate(prompts: list[list[int]], tokens: int, on_token: Callable[[int], None]) -> None:
@@ -103,7 +103,7 @@ def their_side(model: Any) -> Generate:
     return generate
 
 
-def time_once(generate: Generate, prompts: list[list[int]], tokens: int) -> Speed:
+def time_once(generate: Generate, prompts: list[list[int]], tokens: int) -> SideSpeed:
     """One timed run."""
     waiting = set(range(len(prompts)))
     written = 0
@@ -123,16 +123,16 @@ def time_once(generate: Generate, prompts: list[list[int]], tokens: int) -> Spee
     generate(prompts, tokens, on_token)
     seconds = time.perf_counter() - start
     assert written == tokens * len(prompts), f"{written} tokens came of {len(prompts)} x {tokens}"
-    return Speed(tokens_per_second=written / seconds, first_token=first, peak_bytes=mx.get_peak_memory())
+    return SideSpeed(tokens_per_second=written / seconds, first_token=first, peak_bytes=mx.get_peak_memory())
 
 
 def compare(ours: Any, theirs: Any, vocabulary: int, workload: Workload) -> Comparison:
-    """Time both models on `workload`, in turn; one untimed round comes first."""
+    """Time both models on `workload` alternately, after one untimed round."""
     rng = random.Random(0)
     sides = [our_side(ours), their_side(theirs)]
-    speeds: list[list[Speed]] = [[], []]
+    speeds: list[list[SideSpeed]] = [[], []]
     for round_ in range(workload.repeats + 1):
-        # New prompts each round: nothing may be left over from the last one.
+        # New prompts each round, so that no prefix cache can help.
         prompts = [[rng.randrange(vocabulary) for _ in range(workload.prompt_tokens)] for _ in range(workload.batch)]
         for side, measured in zip(sides, speeds, strict=True):
             speed = time_once(side, prompts, workload.tokens)
@@ -142,7 +142,7 @@ def compare(ours: Any, theirs: Any, vocabulary: int, workload: Workload) -> Comp
 
 
 def cache_bytes(model: Any, tokens: int, vocabulary: int) -> int:
-    """Bytes that one row's keys and values take after `tokens` tokens, prefilled in chunks of 512 and one step."""
+    """Bytes of one row's KV cache after `tokens` tokens, prefilled in chunks of 512 and one decode step."""
     make = getattr(model, "make_cache", None)
     if make is None:
         from mlx_lm.models.cache import make_prompt_cache
@@ -159,8 +159,8 @@ def cache_bytes(model: Any, tokens: int, vocabulary: int) -> int:
     return sum(cache.nbytes for cache in caches)
 
 
-def _median(speeds: Sequence[Speed]) -> Speed:
-    return Speed(
+def _median(speeds: Sequence[SideSpeed]) -> SideSpeed:
+    return SideSpeed(
         tokens_per_second=statistics.median(s.tokens_per_second for s in speeds),
         first_token=statistics.median(s.first_token for s in speeds),
         peak_bytes=max(s.peak_bytes for s in speeds),

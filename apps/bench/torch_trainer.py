@@ -1,4 +1,4 @@
-"""TRL's trainer with PEFT's adapter, on torch and the CPU: optional, for comparison."""
+"""TRL's trainer with PEFT's adapter on torch, on the CPU: an optional comparison."""
 
 import os
 import time
@@ -10,15 +10,15 @@ from typing import Any
 
 from .trainers import Job, Pass, resident_peak
 from .training_rows import answer_tokens
-from .turns import Turns
+from .turns import TurnOrder
 
 
-def trl(job: Job, turns: Turns) -> None:
-    """`trl.SFTTrainer` in fp32 on rows of tokens, answers trained only, each batch padded to its longest row.
+def trl(job: Job, turns: TurnOrder) -> None:
+    """`trl.SFTTrainer` in fp32 on token ids: only responses are trained, each batch is padded to its longest row.
 
-    Its own defaults but for what the comparison fixes: AdamW at a constant rate, no clipping, no gradient
-    checkpointing. The time is that of a pass, with the making of batches. torch corrects the bias of AdamW's moments
-    and MLX by default does not, so its first steps are smaller at the same rate.
+    TRL's defaults, except for what the comparison fixes: AdamW at a constant learning rate, no clipping, no gradient
+    checkpointing. The time of a pass includes collation. torch corrects the bias of AdamW's moments and MLX by default
+    does not, so torch's first steps are smaller at the same rate.
     """
     _be_quiet()
     import torch
@@ -41,7 +41,7 @@ def trl(job: Job, turns: Turns) -> None:
     lengths = {"fed": 0, "held": 0}
 
     class Watch(TrainerCallback):
-        """A pass is an epoch."""
+        """Waits for its turn before each epoch and reports after it."""
 
         def on_epoch_begin(self, *_: Any, **__: Any) -> None:
             turns.wait()
@@ -96,14 +96,14 @@ def trl(job: Job, turns: Turns) -> None:
         processing_class=_no_tokenizer(PreTrainedTokenizerFast),
         callbacks=[Watch()],
     )
-    # It prints a summary, and what we print may be JSON.
+    # TRL prints a summary, which would spoil our JSON.
     with redirect_stdout(StringIO()):
         trainer.train()
     model.save_pretrained(job.out)
 
 
 def _be_quiet() -> None:
-    """No bars and no warnings, which come by the dozen. Failures are told all the same."""
+    """Turn progress bars and warnings off; errors are still raised."""
     os.environ |= {
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
@@ -114,7 +114,7 @@ def _be_quiet() -> None:
 
 
 def _no_tokenizer(kind: Any) -> Any:
-    """A tokenizer that only knows what pads; the rows are tokens already."""
+    """A tokenizer with nothing but a padding token: the rows are token ids already."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 

@@ -1,6 +1,6 @@
-"""Two trainers of the same adapter on the same rows: ours, and mlx-lm's by its own functions.
+"""Two trainers of the same adapter on the same rows: ours, and mlx-lm's.
 
-Each is started in a process of its own, makes as many passes over all rows as it gets turns, and leaves its adapter.
+Each runs in a process of its own, makes one pass over all rows per turn, and saves its adapter.
 """
 
 import json
@@ -19,19 +19,19 @@ import mlx.core as mx
 from mlx_suite.data.batch.rows import Document
 
 from .training_rows import TrainingRows, answer_tokens
-from .turns import Turns
+from .turns import TurnOrder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a trainer is given."""
+    """Input of a trainer."""
 
     model: str
     """Folder of the checkpoint."""
     start: str
-    """Folder of the adapter that all begin with."""
+    """Folder of the initial adapter, the same for all."""
     out: str
-    """Folder for the adapter when it is trained."""
+    """Folder for the trained adapter."""
     documents: Sequence[Document]
     rows: TrainingRows
 
@@ -43,23 +43,23 @@ class Pass:
     steps: int
     seconds: float
     loss: float
-    """Mean of the steps' losses, as the trainer has them."""
+    """Mean of the steps' losses as the trainer reports them."""
     trained: int
-    """Targets in the answers of the rows that were fed."""
+    """Trained targets in the rows that were fed."""
     counted: int
-    """Targets by the trainer's own count."""
+    """Trained targets by the trainer's own count."""
     fed: int
-    """Positions that went through the model."""
+    """Positions that went through the model, padding included."""
     held: int
-    """Those of them that held a token of a document."""
+    """Positions that held a token of a document."""
     peak_bytes: int | None
-    """Most memory MLX held at a time; None without MLX."""
+    """MLX's peak memory; None for a trainer without MLX."""
     resident_bytes: int
-    """Most memory the process has ever held."""
+    """Peak resident memory of the process."""
 
 
-def ours(job: Job, turns: Turns) -> None:
-    """Rows packed as `finetune` packs them, the learner's compiled step. The time includes the making of batches."""
+def ours(job: Job, turns: TurnOrder) -> None:
+    """Our compiled step on rows packed as `finetune` packs them. The time includes making the batches."""
     import mlx.optimizers as optim
 
     from mlx_suite.adapters.attach import apply_adapter, load_adapter, save_adapter
@@ -106,10 +106,10 @@ def ours(job: Job, turns: Turns) -> None:
     save_adapter(job.out, model, adapter.config, base=job.model)
 
 
-def mlx_lm(job: Job, turns: Turns) -> None:
+def mlx_lm(job: Job, turns: TurnOrder) -> None:
     """`mlx_lm.tuner.trainer.train` with its own datasets, batches and loss, as `mlx_lm.lora --mask-prompt` calls it.
 
-    The time is the one it counts itself: the steps, without the making of batches.
+    The time is mlx-lm's own: the steps, without making the batches.
     """
     import mlx.optimizers as optim
     from mlx_lm.tuner.datasets import CacheDataset, ChatDataset
@@ -133,7 +133,7 @@ def mlx_lm(job: Job, turns: Turns) -> None:
             counts.update(trained=0, fed=0, held=0)
             mx.reset_peak_memory()
             for tokens, spans in iterate_batches(dataset, batch_size, max_seq_length):
-                # Of a row of n tokens padded to m it is fed the first m − 1.
+                # mlx-lm feeds the first m − 1 of m padded positions.
                 fed = tokens.shape[1] - 1
                 counts["fed"] += len(tokens) * fed
                 counts["trained"] += sum(length - offset for offset, length in spans.tolist())
@@ -141,7 +141,7 @@ def mlx_lm(job: Job, turns: Turns) -> None:
                 yield tokens, spans
 
     class Report:
-        """Called by `train` after the last step of each pass."""
+        """Callback of `train`, called after the last step of each pass."""
 
         def on_train_loss_report(self, info: dict[str, Any]) -> None:
             seconds = per_pass / info["iterations_per_second"]
@@ -180,7 +180,7 @@ def mlx_lm(job: Job, turns: Turns) -> None:
 
 
 def load_their_model(folder: str) -> Any:
-    """mlx-lm's model in the precision of ours: float32 on a CPU."""
+    """mlx-lm's model in the precision of ours: fp32 on a CPU."""
     from mlx_lm.utils import load_model
 
     from mlx_suite.runtime.device import device
@@ -193,7 +193,7 @@ def load_their_model(folder: str) -> Any:
 
 
 def as_chat(document: Document) -> dict[str, Any]:
-    """A document as a chat whose contents are tokens."""
+    """A document as a chat whose contents are token ids."""
     prompt = len(document) - answer_tokens(document)
     return {
         "messages": [
@@ -204,20 +204,20 @@ def as_chat(document: Document) -> dict[str, Any]:
 
 
 class _Tokens:
-    """A tokenizer of chats that are tokens already, so that every trainer is fed the same."""
+    """A tokenizer for chats of token ids, so that every trainer gets the same ids."""
 
     def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> list[int]:
         return [token for message in messages for token in message["content"]]
 
 
 def resident_peak() -> int:
-    """Most bytes of memory this process has held."""
+    """Peak resident memory of this process, in bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
 def _prepare_memory() -> None:
-    """The limits that every command of ours sets; mlx-lm is given them too."""
+    """Set the memory limits that our commands set, for mlx-lm as well."""
     from mlx_suite.runtime.device import device
     from mlx_suite.runtime.memory import set_limits
 

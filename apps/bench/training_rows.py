@@ -1,4 +1,4 @@
-"""What trainers are compared on: documents of log-normal lengths with something to learn in them."""
+"""Documents on which trainers are compared: log-normal lengths and a rule that can be learned."""
 
 import math
 import random
@@ -7,37 +7,37 @@ from dataclasses import dataclass
 from mlx_suite.data.batch.rows import Document
 
 RING = 256
-"""Tokens of the texts. They stand on a ring, and each is one to three places behind the one before: who has understood
-that has a loss of log 3, 1.099 nats per token."""
+"""Distinct tokens, arranged in a ring. Each token is one to three places after the previous one, so a model that has
+learned the rule has a loss of log 3 = 1.099 nats per token."""
 SHORTEST = 4
-"""Tokens of a prompt, and of an answer, at least."""
+"""Fewest tokens of a prompt, and of a response."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRows:
-    """How many documents, how long, and how they are trained on. Lengths are log-normal, as those of chats are."""
+    """Number and lengths of the documents, and how they are trained on. Lengths are log-normal, as in real chats."""
 
     rows: int = 128
-    """A multiple of `batch`: mlx-lm leaves out what does not fill one."""
+    """A multiple of `batch`, since mlx-lm drops an incomplete batch."""
     held_out: int = 16
-    """Documents beside them, that the trained models are judged on."""
+    """Further documents, on which the trained models are evaluated."""
     prompt: float = 36.0
     """Median tokens of a prompt, which is not trained."""
     answer: float = 36.0
-    """Median tokens of an answer."""
+    """Median tokens of a response."""
     spread: float = 1.0
-    """Standard deviation of the logarithms: with 1 the mean is 1.65 medians, and one in a hundred has ten."""
+    """Log standard deviation: at 1 the mean is 1.65 times the median, and one length in a hundred is ten times it."""
     longest: int = 1024
-    """Tokens of a document at most."""
+    """Longest document, in tokens."""
     batch: int = 4
-    """Documents of a step, mlx-lm's default. Of packed rows a step gets as many as hold about as much."""
+    """Documents per step, mlx-lm's default. A step of packed rows holds about as many tokens."""
     rank: int = 8
     scale: float = 20.0
-    """What the product of an adapter's matrices counts; rank and scale are mlx-lm's defaults."""
+    """Factor of the adapter's product. Rank and scale are mlx-lm's defaults."""
     learning_rate: float = 1e-4
-    """Of AdamW, constant."""
+    """Constant learning rate of AdamW."""
     repeats: int = 3
-    """Timed passes over all rows, behind one that is not timed."""
+    """Timed passes over all rows, after an untimed one."""
     seed: int = 0
 
     @property
@@ -46,14 +46,14 @@ class TrainingRows:
 
 
 def make_documents(rows: TrainingRows, vocabulary: int) -> tuple[list[Document], list[Document]]:
-    """(trained on, held out); the same for the same seed."""
+    """(training, held-out) documents, a function of the seed."""
     rng = random.Random(rows.seed)
     documents = [_document(rows, rng, min(RING, vocabulary)) for _ in range(rows.rows + rows.held_out)]
     return documents[: rows.rows], documents[rows.rows :]
 
 
 def answer_tokens(document: Document) -> int:
-    """Tokens of a document that are trained."""
+    """Trained tokens of a document."""
     return sum(weight > 0 for weight in document.weights[1:])
 
 

@@ -1,6 +1,6 @@
-"""Pieces of work that take turns, each in a process of its own.
+"""Workers that take turns, each in a process of its own.
 
-What one has in memory is then nobody else's, and a machine that slows down slows all of them.
+Memory is then measured per worker, and a slower machine slows all of them.
 """
 
 import multiprocessing
@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from mlx_suite.runtime.errors import UserError
 
 
-class Turns(Protocol):
-    """What a piece of work is given: it waits for its turn, and reports when it is over."""
+class TurnOrder(Protocol):
+    """A worker's side of the protocol: wait for a turn, report when it is over."""
 
     def wait(self) -> None: ...
 
@@ -21,14 +21,14 @@ class Turns(Protocol):
 
 
 ENDING = 10.0
-"""Seconds that a process may take to end by itself when all is done."""
+"""Seconds that a finished process may take to exit."""
 
-Work = Callable[[Any, Turns], None]
-"""A function of a module, given its job and its turns."""
+Work = Callable[[Any, TurnOrder], None]
+"""A module-level function, given its job and its turns."""
 
 
 class PipedTurns:
-    """Turns that another process gives."""
+    """TurnOrder given by another process through a pipe."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -41,9 +41,9 @@ class PipedTurns:
 
 
 def take_turns(works: Mapping[str, tuple[Work, Any]], turns: int) -> dict[str, list[Any]]:
-    """What each piece of work reports of its `turns` turns; all are at their ends when this returns.
+    """Run each worker for `turns` turns; returns what each reported, after all have ended.
 
-    Raises UserError with the last words of a piece of work that fails or ends too early.
+    Raises UserError with the end of the traceback if a worker fails or exits early.
     """
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
@@ -82,11 +82,11 @@ def _result(name: str, pipe: Connection) -> Any:
     try:
         result, trouble = pipe.recv()
     except EOFError:
-        result, trouble = None, "the process was ended, for want of memory perhaps"
+        result, trouble = None, "the process was killed, possibly for lack of memory"
     if trouble:
         raise UserError(
-            f"{name} has failed",
+            f"{name} failed",
             details=trouble.strip().splitlines()[-8:],
-            fix="leave it out, or take a smaller model or fewer rows",
+            fix="use a smaller model or fewer rows",
         )
     return result

@@ -1,6 +1,6 @@
-"""mlx-lm's two ways to write many texts: batch generation, and one text after the other, as notebooks do it.
+"""mlx-lm's two ways to generate many texts: in batches, and one at a time as notebooks do it.
 
-Both are counted alike: every token of a prompt is fed, since neither keeps what prompts share.
+Both prefill every token of every prompt, since neither shares prefixes.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,25 +10,25 @@ from typing import Any
 import mlx.core as mx
 
 Write = Callable[[Sequence[Sequence[int]], Sequence[int], float], list["Text"]]
-"""Prompts, the longest text of each in tokens and the temperature → a text for each, in order."""
+"""(prompts, token limits, temperature) → a text for each prompt, in order."""
 
 ROWS = 32
-"""Rows that mlx-lm decodes at a time, its default."""
+"""Rows that mlx-lm decodes at a time: its default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """What stands behind a prompt."""
+    """The completion of a prompt."""
 
     tokens: tuple[int, ...]
     """Without the stop token."""
     stop: int | None
-    """The token that ended it; None where its limit did."""
+    """The stop token; None if the text reached its limit."""
 
 
 @dataclass(kw_only=True)
-class Writer:
-    """One way of writing, and what it has cost so far."""
+class BenchWriter:
+    """One way to generate, with the tokens it has cost so far."""
 
     write: Write
     stops: frozenset[int]
@@ -43,8 +43,8 @@ class Writer:
         return found
 
 
-def batched(model: Any, stops: frozenset[int], rows: int = ROWS) -> Writer:
-    """mlx-lm's `BatchGenerator`, which keeps `rows` texts going."""
+def batched(model: Any, stops: frozenset[int], rows: int = ROWS) -> BenchWriter:
+    """mlx-lm's `BatchGenerator` with `rows` texts in flight."""
     from mlx_lm.generate import BatchGenerator
     from mlx_lm.sample_utils import make_sampler
 
@@ -63,11 +63,11 @@ def batched(model: Any, stops: frozenset[int], rows: int = ROWS) -> Writer:
         batch.close()
         return [_text(tokens[uid], stops) for uid in uids]
 
-    return Writer(write=write, stops=stops)
+    return BenchWriter(write=write, stops=stops)
 
 
-def serial(model: Any, stops: frozenset[int]) -> Writer:
-    """mlx-lm's `generate_step`, a prompt at a time."""
+def serial(model: Any, stops: frozenset[int]) -> BenchWriter:
+    """mlx-lm's `generate_step`, one prompt at a time."""
     from mlx_lm.generate import generate_step
     from mlx_lm.sample_utils import make_sampler
 
@@ -83,7 +83,7 @@ def serial(model: Any, stops: frozenset[int]) -> Writer:
     def write(prompts: Sequence[Sequence[int]], limits: Sequence[int], temperature: float) -> list[Text]:
         return [write_one(prompt, limit, temperature) for prompt, limit in zip(prompts, limits, strict=True)]
 
-    return Writer(write=write, stops=stops)
+    return BenchWriter(write=write, stops=stops)
 
 
 def _text(tokens: Sequence[int], stops: frozenset[int]) -> Text:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from ..bench.duplicates import Stage
+    from ..bench.duplicates import BenchStage
 
 DIM = 256
 """Values of a vector, as many as are kept of a longer one."""
@@ -55,11 +55,11 @@ def duplicates(
         typer.echo(f"cosine: {timed:,} rows looked up among {(rows - timed) // 2:,}, the mean of a whole run")
 
 
-def exact() -> "Stage":
+def exact() -> "BenchStage":
     """The same text."""
     from mlx_suite.magpie.screen import key_of
 
-    from ..bench.duplicates import Stage, instructions
+    from ..bench.duplicates import BenchStage, instructions
 
     known: set[Any] = set()
 
@@ -69,7 +69,7 @@ def exact() -> "Stage":
         known.add(digest)
         return found
 
-    return Stage(
+    return BenchStage(
         items=instructions,
         is_duplicate=is_duplicate,
         add=lambda key, text: known.add(key_of(text)),
@@ -78,12 +78,12 @@ def exact() -> "Stage":
     )
 
 
-def lexical() -> "Stage":
+def lexical() -> "BenchStage":
     """Nearly the same words."""
     from mlx_suite.curation.duplicates.lexical import LexicalIndex, shingles
     from mlx_suite.curation.duplicates.words import words
 
-    from ..bench.duplicates import Stage, instructions
+    from ..bench.duplicates import BenchStage, instructions
 
     index = LexicalIndex()
 
@@ -97,7 +97,7 @@ def lexical() -> "Stage":
     def is_same(one: set[str], other: set[str]) -> bool:
         return len(one & other) >= index.threshold * len(one | other)
 
-    return Stage(
+    return BenchStage(
         items=instructions,
         is_duplicate=is_duplicate,
         add=index.add,
@@ -106,13 +106,13 @@ def lexical() -> "Stage":
     )
 
 
-def cosine() -> "Stage":
+def cosine() -> "BenchStage":
     """Nearly the same direction."""
     import numpy as np
 
     from mlx_suite.curation.duplicates.neighbours import Neighbours
 
-    from ..bench.duplicates import Stage, directions
+    from ..bench.duplicates import BenchStage, directions
 
     index = Neighbours(DIM)
 
@@ -123,7 +123,7 @@ def cosine() -> "Stage":
             index.add(key, vector)
         return found
 
-    return Stage(
+    return BenchStage(
         items=lambda rows: directions(rows, DIM),
         is_duplicate=is_duplicate,
         add=index.add,

@@ -11,7 +11,7 @@ from rich.table import Table
 from .random_models import RANDOM, SMALL, WIDE, checkpoint_folder
 
 if TYPE_CHECKING:
-    from ..bench.finetuning import Comparison, Figures
+    from ..bench.finetuning import TrainerComparison, TrainerFigures
     from ..bench.training_rows import TrainingRows
 
 DEFAULT = ["tiny-llama3", *SMALL, "wide-llama"]
@@ -67,7 +67,7 @@ def _rows(name: str, batches: int | None, repeats: int | None) -> "TrainingRows"
     return rows if repeats is None else replace(rows, repeats=repeats)
 
 
-def _as_dict(name: str, comparison: "Comparison") -> dict[str, Any]:
+def _as_dict(name: str, comparison: "TrainerComparison") -> dict[str, Any]:
     return {
         "model": name,
         "rows": asdict(comparison.rows),
@@ -79,7 +79,7 @@ def _as_dict(name: str, comparison: "Comparison") -> dict[str, Any]:
     }
 
 
-def _show(console: Console, name: str, comparison: "Comparison") -> None:
+def _show(console: Console, name: str, comparison: "TrainerComparison") -> None:
     table = Table(title=name, title_justify="left", box=None, pad_edge=False)
     for heading in ("trainer", "tok/s", "pad", "steps", "MB", "all MB", "loss"):
         table.add_column(heading, justify="left" if heading == "trainer" else "right")
@@ -95,7 +95,7 @@ def _show(console: Console, name: str, comparison: "Comparison") -> None:
     )
 
 
-def _cells(side: "Figures") -> tuple[str, ...]:
+def _cells(side: "TrainerFigures") -> tuple[str, ...]:
     return (
         side.trainer,
         f"{side.tokens_per_second:,.0f}",

@@ -12,7 +12,7 @@ from .both_sides import our_model, their_model
 from .random_models import checkpoint_folder
 
 if TYPE_CHECKING:
-    from ..bench.magpie import Checkpoint, Pace, Target
+    from ..bench.magpie import BenchCheckpoint, Pace, Target
 
 
 def magpie(
@@ -49,7 +49,7 @@ def magpie(
         _show(f"rows of real lengths, {shape}", costs)
 
 
-def measure(checkpoint: "Checkpoint", target: "Target", count: int, batch: int, serial_rows: int) -> "list[Pace]":
+def measure(checkpoint: "BenchCheckpoint", target: "Target", count: int, batch: int, serial_rows: int) -> "list[Pace]":
     """Every side on one target, ours first; with quotas, ours comes a second time without steering."""
     from ..bench.magpie import our_pace, serial_pace, staged_pace
     from ..bench.writers import batched, serial
@@ -74,13 +74,13 @@ def measure(checkpoint: "Checkpoint", target: "Target", count: int, batch: int, 
 
 def measure_shape(name: str, rows: int, batch: int, serial: int) -> list[dict[str, Any]]:
     """Rows of real lengths on random weights; the serial side is timed on the first few."""
-    from ..bench.magpie_shape import Shape, draw_fates, our_cost, their_cost
+    from ..bench.magpie_shape import RunShape, draw_fates, our_cost, their_cost
     from ..bench.writers import batched
     from ..bench.writers import serial as one_by_one
 
     with checkpoint_folder(name) as folder:
         ours, theirs = _both(folder)
-    shape = Shape(rows=rows, slots=batch)
+    shape = RunShape(rows=rows, slots=batch)
     fates = draw_fates(shape, 0)
     our_cost(ours, shape, fates[:2])
     their_cost(batched(theirs, frozenset(), batch), shape, fates[:2])
@@ -109,14 +109,14 @@ def measure_shape(name: str, rows: int, batch: int, serial: int) -> list[dict[st
 
 
 @contextmanager
-def _checkpoint(model: str) -> "Iterator[Checkpoint]":
+def _checkpoint(model: str) -> "Iterator[BenchCheckpoint]":
     from mlx_suite.text import load_chat_template, load_tokenizer
 
-    from ..bench.magpie import Checkpoint
+    from ..bench.magpie import BenchCheckpoint
 
     with checkpoint_folder(model) as folder:
         ours, theirs = _both(folder)
-        yield Checkpoint(
+        yield BenchCheckpoint(
             ours=ours, theirs=theirs, tokenizer=load_tokenizer(folder), template=load_chat_template(folder)
         )
 

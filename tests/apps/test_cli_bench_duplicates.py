@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mlx_suite_apps.bench.duplicates import Cost
+from mlx_suite_apps.bench.duplicates import DuplicateCost
 from mlx_suite_apps.cli.bench_duplicates import duplicates
 
 app = typer.Typer()
@@ -27,10 +27,10 @@ def test_the_stages_report_what_they_cost() -> None:
 
 
 def test_people_read_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(stages: dict[str, Any], rows: int) -> list[Cost]:
+    def measured(stages: dict[str, Any], rows: int) -> list[DuplicateCost]:
         memory = {"resident_bytes": 302_000_000, "grown_bytes": 196_000_000}
         speed = {"rows_per_second": 16_000.0, "naive_rows": 1000, "naive_rows_per_second": 2.5}
-        return [Cost(name=name, rows=rows, timed=1000, duplicates=3, **memory, **speed) for name in stages]
+        return [DuplicateCost(name=name, rows=rows, timed=1000, duplicates=3, **memory, **speed) for name in stages]
 
     monkeypatch.setattr("mlx_suite_apps.bench.duplicates.measure_stages", measured)
     lines = CliRunner().invoke(app, [], catch_exceptions=False).stdout.splitlines()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mlx_suite_apps.bench.finetuning import Comparison, Figures
+from mlx_suite_apps.bench.finetuning import TrainerComparison, TrainerFigures
 from mlx_suite_apps.bench.training_rows import TrainingRows
 from mlx_suite_apps.cli.main import app
 
@@ -16,8 +16,8 @@ def run(*arguments: str | Path) -> str:
     return CliRunner().invoke(app, ["bench", "finetune", *map(str, arguments)], catch_exceptions=False).stdout
 
 
-def side(trainer: str, speed: float, peak: int | None, counted: int = 1234) -> Figures:
-    return Figures(
+def side(trainer: str, speed: float, peak: int | None, counted: int = 1234) -> TrainerFigures:
+    return TrainerFigures(
         trainer=trainer,
         tokens_per_second=speed,
         padding=0.125,
@@ -34,11 +34,11 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainingRows, tuple[
     """What is asked of `compare`, which is not run."""
     asked: list[tuple[TrainingRows, tuple[str, ...]]] = []
 
-    def compare(model: Path, rows: TrainingRows, trainers: tuple[str, ...]) -> Comparison:
+    def compare(model: Path, rows: TrainingRows, trainers: tuple[str, ...]) -> TrainerComparison:
         assert (model / "config.json").is_file()
         asked.append((rows, trainers))
         sides = (side("mlx-suite", 3000, 10**9), side("mlx-lm", 1000, 4 * 10**9, counted=1250), side("TRL", 2500, None))
-        return Comparison(rows=rows, trained=1234, loss_before=5.0, sides=sides[: len(trainers)])
+        return TrainerComparison(rows=rows, trained=1234, loss_before=5.0, sides=sides[: len(trainers)])
 
     monkeypatch.setattr("mlx_suite_apps.bench.finetuning.compare", compare)
     monkeypatch.setattr(

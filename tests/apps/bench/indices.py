@@ -1,19 +1,19 @@
-"""Stages for tests, by names that another process can find."""
+"""Stages for tests, at module level so that spawned processes can import them."""
 
-from mlx_suite_apps.bench.duplicates import Stage
+from mlx_suite_apps.bench.duplicates import BenchStage
 
 
-def whole() -> Stage:
-    """Four numbers again and again, each looked up."""
+def whole() -> BenchStage:
+    """Four numbers that repeat, every look-up timed."""
     return _counting(None)
 
 
-def halfway() -> Stage:
-    """The same, looked up in the middle only."""
+def halfway() -> BenchStage:
+    """Four numbers that repeat, timed in the middle only."""
     return _counting(4)
 
 
-def _counting(timed: int | None) -> Stage:
+def _counting(timed: int | None) -> BenchStage:
     known: set[int] = set()
 
     def is_duplicate(key: int, item: int) -> bool:
@@ -21,7 +21,7 @@ def _counting(timed: int | None) -> Stage:
         known.add(item)
         return found
 
-    return Stage(
+    return BenchStage(
         items=lambda rows: [row % 4 for row in range(rows)],
         is_duplicate=is_duplicate,
         add=lambda key, item: known.add(item),

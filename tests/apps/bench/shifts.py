@@ -1,13 +1,13 @@
-"""Work for `take_turns`: functions of a module, for another process has to find them."""
+"""Workers for `take_turns`, at module level so that spawned processes can import them."""
 
 import os
 from pathlib import Path
 
-from mlx_suite_apps.bench.turns import Turns
+from mlx_suite_apps.bench.turns import TurnOrder
 
 
-def diligent(job: tuple[str, str, int], turns: Turns) -> None:
-    """Notes its name in a file at each turn and reports the number of the turn."""
+def diligent(job: tuple[str, str, int], turns: TurnOrder) -> None:
+    """Write its name to a file at each turn and report the number of the turn."""
     name, diary, number = job
     for turn in range(number):
         turns.wait()
@@ -16,11 +16,11 @@ def diligent(job: tuple[str, str, int], turns: Turns) -> None:
         turns.report(turn)
 
 
-def failing(job: None, turns: Turns) -> None:
+def failing(job: None, turns: TurnOrder) -> None:
     turns.wait()
     raise ValueError("the model has no such layer")
 
 
-def dying(job: None, turns: Turns) -> None:
+def dying(job: None, turns: TurnOrder) -> None:
     turns.wait()
     os._exit(9)

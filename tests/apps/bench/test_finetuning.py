@@ -1,4 +1,4 @@
-"""Both trainers see the same rows and are counted by the same rules; how fast anything is, no test says."""
+"""Both trainers see the same rows and are counted by the same rules. Speed is not tested."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from mlx_suite.adapters.lora import add_adapters
 from mlx_suite.checkpoints.load import load_model
 from mlx_suite.checkpoints.save import save_model
 from mlx_suite.data.batch.rows import Document
-from mlx_suite_apps.bench.finetuning import Comparison, Figures, compare, exact_loss
+from mlx_suite_apps.bench.finetuning import TrainerComparison, TrainerFigures, compare, exact_loss
 from mlx_suite_apps.bench.trainers import Job, Pass, as_chat, mlx_lm, ours
 from mlx_suite_apps.bench.training_rows import TrainingRows, answer_tokens, make_documents
 from tests.modeling.tiny import tiny_model
@@ -24,7 +24,7 @@ VOCABULARY = 50
 
 @pytest.fixture(autouse=True)
 def uncompiled_on_the_cpu() -> Iterator[None]:
-    """Without `mx.compile`, which takes a second for each new kernel."""
+    """Without `mx.compile`, which takes a second per new kernel."""
     usual = mx.default_device()
     mx.set_default_device(mx.cpu)
     mx.disable_compile()
@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class AtOnce:
-    """Turns that come at once."""
+    """TurnOrder that start immediately."""
 
     def __init__(self) -> None:
         self.passes: list[Pass] = []
@@ -61,7 +61,7 @@ def documents(*lengths: int) -> list[Document]:
 
 
 def passes_of(trainer: Any, model: Path, train: Sequence[Document], out: Path, **settings: Any) -> list[Pass]:
-    """What a trainer reports of two passes over `train`."""
+    """Reports of a trainer after two passes over `train`."""
     rows = TrainingRows(rows=len(train), rank=4, repeats=1, **settings)
     start = out / "start"
     base = load_model(model)
@@ -94,7 +94,7 @@ def test_lengths_are_log_normal_within_their_bounds() -> None:
     assert answers[0] >= 1
 
 
-def test_every_word_follows_the_one_before_by_the_rule_of_the_ring() -> None:
+def test_every_token_follows_the_previous_one_by_the_rule_of_the_ring() -> None:
     train, _ = make_documents(TrainingRows(rows=20), VOCABULARY)
     steps = {
         (b - a) % VOCABULARY for document in train for a, b in zip(document.tokens, document.tokens[1:], strict=False)
@@ -113,7 +113,7 @@ def test_a_document_is_a_chat_of_the_same_tokens() -> None:
 # ---- what is counted
 
 
-def test_both_trainers_train_the_same_tokens_and_mlx_lm_counts_a_pad_of_every_row_besides(
+def test_both_trainers_train_the_same_tokens_and_mlx_lm_also_counts_a_padding_token_per_row(
     model: Path, tmp_path: Path
 ) -> None:
     train = documents(10, 20, 30, 41, 9, 8, 7, 6)
@@ -123,7 +123,7 @@ def test_both_trainers_train_the_same_tokens_and_mlx_lm_counts_a_pad_of_every_ro
         assert (each.trained, each.counted) == (67, 67 + 8)
 
 
-def test_the_padding_of_mlx_lms_batches_is_that_worked_out_by_hand(model: Path, tmp_path: Path) -> None:
+def test_the_padding_of_mlx_lms_batches_matches_a_count_by_hand(model: Path, tmp_path: Path) -> None:
     # Four rows are as wide as the longest, 41, up to the next multiple of 32, and one more that is not fed.
     [_, timed] = passes_of(mlx_lm, model, documents(10, 20, 30, 41, 9, 8, 7, 6), tmp_path)
     assert (timed.fed, timed.held) == (4 * 64 + 4 * 32, 101 + 30)
@@ -148,7 +148,7 @@ def test_the_first_steps_losses_agree_where_nothing_is_padded(model: Path, tmp_p
     assert other.counted == other.trained == one.trained == 64
 
 
-def test_what_mlx_lm_has_trained_loads_as_our_adapter(model: Path, tmp_path: Path) -> None:
+def test_an_adapter_that_mlx_lm_trained_loads_in_ours(model: Path, tmp_path: Path) -> None:
     passes_of(mlx_lm, model, documents(10, 20, 30, 41), tmp_path)
     start, trained = load_adapter(tmp_path / "start"), load_adapter(tmp_path / "mlx_lm")
     assert trained.arrays.keys() == start.arrays.keys()
@@ -157,7 +157,7 @@ def test_what_mlx_lm_has_trained_loads_as_our_adapter(model: Path, tmp_path: Pat
     assert not mx.array_equal(trained.arrays[name], start.arrays[name])
 
 
-def test_the_judge_takes_the_mean_over_all_trained_tokens() -> None:
+def test_the_held_out_loss_is_the_mean_over_all_trained_tokens() -> None:
     judged = tiny_model("llama")
     losses = []
     for document in documents(6, 15):
@@ -172,7 +172,7 @@ def test_the_judge_takes_the_mean_over_all_trained_tokens() -> None:
 # ---- the comparison
 
 
-def test_a_comparison_has_figures_of_both_sides(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_has_figures_for_both_sides(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLX_DISABLE_COMPILE", "1")
     rows = TrainingRows(rows=4, held_out=2, batch=2, prompt=8, answer=8, spread=0.3, repeats=1)
     comparison = compare(model, rows)
@@ -187,8 +187,8 @@ def test_a_comparison_has_figures_of_both_sides(model: Path, monkeypatch: pytest
 
 
 def test_ratios_are_ours_over_theirs() -> None:
-    def side(trainer: str, speed: float, peak: int | None) -> Figures:
-        return Figures(
+    def side(trainer: str, speed: float, peak: int | None) -> TrainerFigures:
+        return TrainerFigures(
             trainer=trainer,
             tokens_per_second=speed,
             padding=0.1,
@@ -200,5 +200,5 @@ def test_ratios_are_ours_over_theirs() -> None:
         )
 
     sides = (side("mlx-suite", 30.0, 2), side("mlx-lm", 10.0, 8), side("TRL", 90.0, None))
-    comparison = Comparison(rows=TrainingRows(), trained=5, loss_before=2.0, sides=sides)
+    comparison = TrainerComparison(rows=TrainingRows(), trained=5, loss_before=2.0, sides=sides)
     assert (comparison.speed_ratio, comparison.memory_ratio) == (3.0, 0.25)

@@ -1,10 +1,10 @@
-"""The side that asks in rounds is not charged for rows that nobody needs."""
+"""The two-stage side is not charged for surplus rows."""
 
 from mlx_suite_apps.bench.magpie import ROUND, round_size
 from mlx_suite_apps.bench.writers import ROWS
 
 
-def test_a_round_is_as_large_as_the_yield_asks_for() -> None:
+def test_a_round_is_as_large_as_the_yield_requires() -> None:
     assert round_size(missing=12, accepted=0, asked=0) == 12
     assert round_size(missing=500, accepted=0, asked=0) == ROUND
     assert round_size(missing=100, accepted=0, asked=ROUND) == ROUND

@@ -1,4 +1,4 @@
-"""The benchmark counts what it times; how fast anything is, no test says."""
+"""The benchmark counts the tokens that it times. SideSpeed is not tested."""
 
 from collections import Counter
 from typing import Any
@@ -9,7 +9,7 @@ from mlx_suite_apps.bench import throughput
 from mlx_suite_apps.bench.throughput import (
     Comparison,
     Generate,
-    Speed,
+    SideSpeed,
     Workload,
     cache_bytes,
     compare,
@@ -23,7 +23,7 @@ PROMPTS = [[5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16]]
 
 
 def written(side: Generate, prompts: list[list[int]], tokens: int) -> Counter[int]:
-    """Tokens per row, as the side reports them."""
+    """Tokens per row as the side reports them."""
     rows: Counter[int] = Counter()
 
     def on_token(row: int) -> None:
@@ -35,13 +35,13 @@ def written(side: Generate, prompts: list[list[int]], tokens: int) -> Counter[in
 
 @pytest.mark.parametrize("make_side", [our_side, their_side])
 @pytest.mark.parametrize("rows", [1, 3])
-def test_each_side_writes_exactly_the_tokens_asked_for_in_every_row(make_side: Any, rows: int) -> None:
+def test_each_side_samples_exactly_the_requested_tokens_in_every_row(make_side: Any, rows: int) -> None:
     side = make_side(tiny_model("llama"))
     for _ in range(2):  # a side is used round after round
         assert written(side, PROMPTS[:rows], 5) == dict.fromkeys(range(rows), 5)
 
 
-def test_a_timed_run_counts_its_tokens_and_sees_every_rows_first() -> None:
+def test_a_timed_run_counts_its_tokens_and_waits_for_every_rows_first() -> None:
     def generate(prompts: list[list[int]], tokens: int, on_token: Any) -> None:
         for _ in range(tokens):
             for row in range(len(prompts)):
@@ -51,7 +51,7 @@ def test_a_timed_run_counts_its_tokens_and_sees_every_rows_first() -> None:
     assert 0.0 < speed.first_token < 12 / speed.tokens_per_second
 
 
-def test_a_side_that_writes_too_little_is_not_timed() -> None:
+def test_a_side_that_samples_too_few_tokens_is_not_timed() -> None:
     def lazy(prompts: list[list[int]], tokens: int, on_token: Any) -> None:
         on_token(0)
 
@@ -59,16 +59,16 @@ def test_a_side_that_writes_too_little_is_not_timed() -> None:
         time_once(lazy, PROMPTS, tokens=4)
 
 
-def test_both_sides_take_turns_on_the_same_new_prompts_and_the_first_round_is_not_counted(
+def test_both_sides_alternate_on_the_same_new_prompts_and_the_first_round_is_not_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[tuple[str, list[list[int]]]] = []
     seconds = iter([9.0, 9.0, 1.0, 4.0, 2.0, 5.0, 6.0, 3.0])
 
-    def timed(side: str, prompts: list[list[int]], tokens: int) -> Speed:
+    def timed(side: str, prompts: list[list[int]], tokens: int) -> SideSpeed:
         seen.append((side, prompts))
         rate = next(seconds)
-        return Speed(tokens_per_second=rate, first_token=rate / 10, peak_bytes=int(rate))
+        return SideSpeed(tokens_per_second=rate, first_token=rate / 10, peak_bytes=int(rate))
 
     monkeypatch.setattr(throughput, "our_side", lambda model: "ours")
     monkeypatch.setattr(throughput, "their_side", lambda model: "theirs")
@@ -82,12 +82,12 @@ def test_both_sides_take_turns_on_the_same_new_prompts_and_the_first_round_is_no
     assert len({str(prompts) for prompts in rounds}) == 4
     assert all([len(prompt) for prompt in prompts] == [3, 3] for prompts in rounds)
     # Medians of 1, 2, 6 and of 4, 5, 3; the most memory of any round.
-    assert comparison.ours == Speed(tokens_per_second=2.0, first_token=0.2, peak_bytes=6)
-    assert comparison.theirs == Speed(tokens_per_second=4.0, first_token=0.4, peak_bytes=5)
+    assert comparison.ours == SideSpeed(tokens_per_second=2.0, first_token=0.2, peak_bytes=6)
+    assert comparison.theirs == SideSpeed(tokens_per_second=4.0, first_token=0.4, peak_bytes=5)
     assert comparison.ratio == 0.5
 
 
-def test_a_real_comparison_has_figures_on_both_sides() -> None:
+def test_a_real_comparison_has_figures_for_both_sides() -> None:
     model = tiny_model("llama")
     comparison = compare(model, model, 50, Workload(batch=2, prompt_tokens=4, tokens=3, repeats=1))
     assert isinstance(comparison, Comparison)
@@ -113,13 +113,13 @@ def test_a_real_comparison_has_figures_on_both_sides() -> None:
         ("gemma2", 600, (6 + 768 + 6) * 256),
     ],
 )
-def test_the_memory_of_one_row_is_that_of_its_caches(family: str, tokens: int, expected: int) -> None:
+def test_the_memory_of_a_row_is_that_of_its_caches(family: str, tokens: int, expected: int) -> None:
     assert cache_bytes(tiny_model(family), tokens, 50) == expected
 
 
 def test_models_without_caches_of_their_own_get_mlx_lms() -> None:
     class Bare:
-        """As mlx-lm's models are: layers, and no `make_cache`."""
+        """A model like mlx-lm's: layers and no `make_cache`."""
 
         def __init__(self) -> None:
             self.model = tiny_model("llama")
