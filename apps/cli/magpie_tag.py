@@ -150,7 +150,7 @@ def magpie_calibrate(
             asked,
             as_text=as_text,
             second=again,
-            tell=lambda done, total: tell("tags", done, total),
+            on_progress=lambda done, total: tell("tags", done, total),
         )
     if as_json:
         print(json.dumps({"model": checkpoint.name, **report.as_dict()}, indent=2, ensure_ascii=False))

@@ -98,7 +98,7 @@ def test_some_questions_and_the_first_rows_alone(data: Path, tagging_model: Path
 def test_a_wrong_question_and_wrong_settings_are_named(data: Path, tagging_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean category"):
         run("tag", data, tagging_model, "--only", "categry", "--out", tmp_path / "t.jsonl", "-q")
-    with pytest.raises(UserError, match="reward is a reward model's: name one"):
+    with pytest.raises(UserError, match="reward needs a reward model"):
         run("tag", data, tagging_model, "--scores", "reward", "--out", tmp_path / "t.jsonl", "-q")
     with pytest.raises(UserError, match="no reward model that is known here"):
         run(

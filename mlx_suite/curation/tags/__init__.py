@@ -1,1 +1,1 @@
-"""What a model says about a row: labels, scores, and how far they can be trusted."""
+"""Tags, scores and their calibration: what a model says about a row, and how far that can be trusted."""

@@ -1,8 +1,8 @@
-"""Whether a model's tags can be believed: its labels beside true ones, and what choosing them is worth.
+"""Calibrate a model's tags: compare its labels with true ones.
 
-Tags are chosen among the labels, so every one of them can be read. Whoever lets a model write its tags has to parse
-them: asked the same questions as text, the share that can be read and its agreement show what that costs. Asked twice,
-with the replies listed the other way round, a model that knows what it says gives the same tags.
+Tags are the most probable labels, so none is ever unparsable. Generating tags as text means parsing them; `as_text`
+measures what that costs in parse rate and agreement. A second set of questions, say with the replies listed in reverse,
+measures stability: a reliable model gives the same tags.
 """
 
 import re
@@ -11,35 +11,34 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from mlx_suite.curation.tags.ask import ask_row
 from mlx_suite.curation.tags.full_questions import SCALES
-from mlx_suite.curation.tags.label_agreement import LabelAgreement, Told, label_agreement, same_labels
+from mlx_suite.curation.tags.label_agreement import JudgedRow, LabelAgreement, label_agreement, same_labels
 from mlx_suite.curation.tags.labelled import Labelled
-from mlx_suite.curation.tags.tagging import Tag, Tagger, make_tagger, only
+from mlx_suite.curation.tags.tagging import Tag, Tagger, ask_row, make_tagger, only
 from mlx_suite.data.questions import Question, Questions
 from mlx_suite.engine import Engine, Given, Program, Request, Rewind, Sample, Sampling
 from mlx_suite.engine.chat_model import Speaker, Spoken
 from mlx_suite.runtime.errors import UserError
 
 TEXT_TOKENS = 24
-"""Tokens a reply in text may have: a label and a few words too many."""
+"""Token limit of a reply in text: a label and a few extra words."""
 SLOTS = 8
 _PUNCTUATION = re.compile(r"[*_`#\"'.,:;!?()\[\]]+")
-Tell = Callable[[int, int], None]
-"""Called with the rows that are done and how many there are."""
+OnProgress = Callable[[int, int], None]
+"""Called with the number of rows done and in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionReport:
-    """One question."""
+    """Agreement on one question."""
 
     question: Question
     chosen: LabelAgreement
-    """By the most probable label."""
+    """Agreement of the most probable labels."""
     written: LabelAgreement | None = None
-    """By text that has been parsed, where that was asked for."""
+    """Agreement of replies generated as text and parsed, if requested."""
     stability: float | None = None
-    """Share of the rows that had the same label with the second questions."""
+    """Share of rows with the same label under the second questions."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -53,11 +52,11 @@ class QuestionReport:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationReport:
-    """All questions for which labels were known."""
+    """Agreement on all questions with true labels."""
 
     rows: int
     left_out: int
-    """Rows that could not be put to the model."""
+    """Rows that the template refuses or that exceed the context."""
     questions: tuple[QuestionReport, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,8 +66,8 @@ class CalibrationReport:
 
 
 @dataclass(kw_only=True)
-class _Replies:
-    """What the model said of one row, by question."""
+class _RowReplies:
+    """The model's replies about one row, by question."""
 
     tags: dict[str, Tag] = field(default_factory=dict)
     second: dict[str, Tag] = field(default_factory=dict)
@@ -83,90 +82,90 @@ def calibrate(
     *,
     as_text: bool = False,
     second: Questions | None = None,
-    tell: Tell = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> CalibrationReport:
-    """Ask about every row what is known of it, and compare.
+    """Ask the questions each row has true labels for, and compare.
 
     Args:
-        as_text: Also let the model write its replies, and parse them.
-        second: The same questions in other words, asked as well.
+        as_text: Also generate the replies as text and parse them.
+        second: The same questions in other words, to measure stability.
 
-    Raises UserError for a template that questions cannot be asked in, and for second questions with other labels.
+    Raises UserError for a template in which questions cannot be asked, and for second questions with other labels.
     """
     if second is not None:
         _check_second(questions, second)
-    askers = _Askers(speaker=speaker, questions=questions, second=second, as_text=as_text)
+    questioner = _Questioner(speaker=speaker, questions=questions, second=second, as_text=as_text)
     engine = Engine(model, slots=SLOTS if as_text else 1, context=speaker.context)
-    replies: dict[int, _Replies | None] = {}
-    for done in engine.run(Request(program=askers.program(row), seed=number) for number, row in enumerate(rows)):
+    replies: dict[int, _RowReplies | None] = {}
+    for done in engine.run(Request(program=questioner.program(row), seed=number) for number, row in enumerate(rows)):
         replies[done.request.seed] = done.result
-        tell(len(replies), len(rows))
-    told = [(row, said) for number, row in enumerate(rows) if (said := replies[number]) is not None]
-    reports = (_report(question, told, as_text=as_text, twice=second is not None) for question in questions.questions)
+        on_progress(len(replies), len(rows))
+    judged = [(row, own) for number, row in enumerate(rows) if (own := replies[number]) is not None]
+    reports = (_report(question, judged, as_text=as_text, twice=second is not None) for question in questions.questions)
     return CalibrationReport(
         rows=len(rows),
-        left_out=len(rows) - len(told),
+        left_out=len(rows) - len(judged),
         questions=tuple(each for each in reports if each.chosen.rows),
     )
 
 
 def read_reply(text: str, labels: Sequence[str]) -> str | None:
-    """The label that a reply gives: the reply itself, or the only label in it as whole words. None if it gives none."""
-    said = _words(text)
+    """Parse a reply: the label it equals, or the only one it contains as whole words; None otherwise."""
+    reply = _words(text)
     found: list[str] = []
     for label in sorted(labels, key=len, reverse=True):
-        if said == _words(label):
+        if reply == _words(label):
             return label
-        # The longest come first and are taken out: "very poor" is not "poor".
-        said, count = re.subn(rf"(?<!\w){re.escape(_words(label))}(?!\w)", "\0", said)
+        # Longest first, each removed when found: "very poor" is not "poor".
+        reply, count = re.subn(rf"(?<!\w){re.escape(_words(label))}(?!\w)", "\0", reply)
         found += [label] * (count > 0)
     return found[0] if len(found) == 1 else None
 
 
 def _words(text: str) -> str:
-    """In small letters, without markup and punctuation."""
+    """Case-folded words without markup and punctuation."""
     return " ".join(_PUNCTUATION.sub(" ", text.replace("&", " and ")).split()).casefold()
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Askers:
-    """Programs that ask about a row what is known of it and nothing else."""
+class _Questioner:
+    """Makes programs that ask only the questions a row has true labels for."""
 
     speaker: Speaker
     questions: Questions
     second: Questions | None
     as_text: bool
-    made: dict[tuple[str, ...], tuple[Tagger, ...]] = field(default_factory=dict)
+    taggers: dict[tuple[str, ...], tuple[Tagger, ...]] = field(default_factory=dict)
 
     def taggers_for(self, names: tuple[str, ...]) -> tuple[Tagger, ...]:
-        """For these questions: the tagger, and the one with the second questions where there are some."""
-        if names not in self.made:
-            kinds = [self.questions, *([] if self.second is None else [self.second])]
-            self.made[names] = tuple(
+        """Tagger for these questions, and one for the second questions if there are any."""
+        if names not in self.taggers:
+            sets = [self.questions, *([] if self.second is None else [self.second])]
+            self.taggers[names] = tuple(
                 make_tagger(self.speaker.tokenizer, self.speaker.template, only(each, names), embed=False)
-                for each in kinds
+                for each in sets
             )
-        return self.made[names]
+        return self.taggers[names]
 
     @cached_property
     def stops(self) -> frozenset[int]:
-        """Tokens that end a written reply."""
+        """Stop tokens of a reply in text."""
         return self.speaker.tokenizer.stop_ids | {self.speaker.turns.assistant_stop_ids[0]}
 
     def program(self, row: Labelled) -> Program:
-        """Returns `_Replies`; None for a row that cannot be put to the model."""
+        """Returns `_RowReplies`; None for a row that the template refuses or that exceeds the context."""
         spoken = self.speaker.speak(row.messages)
         if isinstance(spoken, str):
             return None
         first, *second = self.taggers_for(tuple(row.truth))
-        found = yield from ask_row(spoken, [first, *second])
-        if found is None:
+        tags = yield from ask_row(spoken, [first, *second])
+        if tags is None:
             return None
         written = (yield from self._write(spoken, first)) if self.as_text else {}
-        return _Replies(tags=found[0], second=found[1] if second else {}, written=written)
+        return _RowReplies(tags=tags[0], second=tags[1] if second else {}, written=written)
 
     def _write(self, spoken: Spoken, tagger: Tagger) -> Program:
-        """Returns replies in text, by question; nothing is left of them in the sequence."""
+        """Generate replies as text and rewind them; returns the parsed labels by question."""
         written: dict[str, str | None] = {}
         parts = [(spoken.asked, tagger.questions.about("instruction"), tagger.instruction)]
         if spoken.answer is not None:
@@ -184,16 +183,16 @@ class _Askers:
 
 
 def _report(
-    question: Question, told: Sequence[tuple[Labelled, _Replies]], *, as_text: bool, twice: bool
+    question: Question, judged: Sequence[tuple[Labelled, _RowReplies]], *, as_text: bool, twice: bool
 ) -> QuestionReport:
     name = question.name
-    rows = [(row.truth[name], said) for row, said in told if name in row.truth and name in said.tags]
+    rows = [(row.truth[name], own) for row, own in judged if name in row.truth and name in own.tags]
     scale = question.labels in SCALES
     chosen = [
-        Told(truth=truth, label=said.tags[name].label, confidence=said.tags[name].confidence) for truth, said in rows
+        JudgedRow(truth=truth, label=own.tags[name].label, confidence=own.tags[name].confidence) for truth, own in rows
     ]
-    written = [Told(truth=truth, label=said.written.get(name)) for truth, said in rows]
-    pairs = [(said.tags[name].label, said.second[name].label) for _, said in rows if name in said.second]
+    written = [JudgedRow(truth=truth, label=own.written.get(name)) for truth, own in rows]
+    pairs = [(own.tags[name].label, own.second[name].label) for _, own in rows if name in own.second]
     return QuestionReport(
         question=question,
         chosen=label_agreement(question.labels, chosen, scale=scale),
@@ -203,7 +202,7 @@ def _report(
 
 
 def _check_second(questions: Questions, second: Questions) -> None:
-    """Raises UserError that lists every question that the second ones lack, or give other labels."""
+    """Raises UserError that lists every question missing from the second set or with other labels in it."""
     theirs = {question.name: question for question in second.questions}
     problems = [
         f"{question.name}: " + ("is missing" if question.name not in theirs else "has other labels")
@@ -213,8 +212,8 @@ def _check_second(questions: Questions, second: Questions) -> None:
     ]
     if problems:
         raise UserError(
-            "The second questions are not the same in other words",
+            "The second questions do not match the first",
             where="--second",
-            fix="give each question the same name, the same labels in the same order, and another text",
+            fix="give each question the same name and the same labels in the same order; only the text may differ",
             details=problems,
         )

@@ -1,7 +1,7 @@
-"""What a checkpoint is asked that was not trained on brief questions: the labels are named, and said what they mean.
+"""General tag questions, which spell out their labels, for checkpoints not trained on brief questions of their own.
 
-The dimensions are those of Magpie (arXiv 2406.08464, section 3), the words are ours. They are few: every row pays for
-each of them.
+The dimensions are those of Magpie (arXiv 2406.08464, section 3), the wording is ours. It is brief, since every row pays
+for every word.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def _listed(meanings: Mapping[str, str], turned: bool) -> str:
 
 
 def _questions(turned: bool) -> Questions:
-    """The questions; where `turned`, their texts list the replies the other way round. The labels keep their order."""
+    """The questions; `turned` lists the replies in reverse in the text. The labels keep their order."""
     return Questions(
         listening=LISTENING,
         questions=(
@@ -100,8 +100,8 @@ def _questions(turned: bool) -> Questions:
 
 
 FULL_QUESTIONS = _questions(turned=False)
-"""Category, difficulty, quality, language and safety of an instruction; quality and safety of an answer."""
+"""Category, difficulty, quality, language and safety of an instruction; quality and safety of a response."""
 TURNED_QUESTIONS = _questions(turned=True)
-"""The same with the replies listed the other way round: a model that knows what it says gives the same tags."""
+"""The same questions with their replies listed in reverse: a reliable model gives the same tags."""
 SCALES = (tuple(DIFFICULTIES), tuple(INPUT_QUALITIES))
-"""Labels that have an order, from the lowest to the highest."""
+"""Ordered sets of labels, from the lowest to the highest."""

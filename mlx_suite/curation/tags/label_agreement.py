@@ -1,4 +1,4 @@
-"""How far labels agree with the true ones: share, kappa, F1, confusion, and whether confidence means anything.
+"""Agreement of labels with the truth: accuracy, Cohen's kappa, F1, confusion matrix, calibration error.
 
 Shapes: N rows, C labels.
 """
@@ -13,45 +13,45 @@ import numpy.typing as npt
 from mlx_suite.data.statistics import Interval, share_interval
 
 BINS = 10
-"""Of the calibration error: a tenth of the confidence each."""
+"""Number of confidence bins of the calibration error."""
 BELIEVABLE, USABLE = 0.8, 0.6
-"""Kappa from which on labels can be taken for the truth, and from which on they are good enough to filter by."""
+"""Kappa from which labels can be trusted, and from which they are good enough to filter by."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """One row."""
+class JudgedRow:
+    """One row's true label and the model's."""
 
     truth: str
     label: str | None
-    """What was told; None where a reply could not be read."""
+    """The model's label; None if its reply could not be parsed."""
     confidence: float | None = None
-    """Of the label."""
+    """Probability of `label`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelAgreement:
-    """Labels beside the true ones. A reply that could not be read counts as wrong, but not in kappa and F1."""
+    """Agreement of labels with the truth. An unparsable reply counts as wrong, but is left out of kappa and F1."""
 
     labels: tuple[str, ...]
     rows: int
     read: int
-    """Rows with a label."""
+    """Number of rows with a label."""
     agreed: int
     matrix: tuple[tuple[int, ...], ...]
-    """(C, C) rows by their true label (down) and the one told (across)."""
+    """(C, C) confusion matrix: true labels down, the model's across."""
     kappa: float | None
-    """Cohen's (1960): agreement beyond what the same labels dealt out blindly would reach. 1 is all, 0 none of it. None
-    where nothing but one label occurs."""
+    """Cohen's kappa (1960): agreement beyond chance; 1 is perfect, 0 is chance. None if only one label occurs."""
     weighted_kappa: float | None
-    """With quadratic weights (1968), for scales: near misses count less. None for labels without an order."""
+    """Kappa with quadratic weights (1968), in which near misses count less. None for unordered labels."""
     macro_f1: float | None
-    """Mean over the labels that occur in the truth."""
+    """Mean F1 over the labels that occur in the truth."""
     confidence_right: float | None
-    """Mean of the rows that agree."""
+    """Mean confidence of the rows that agree."""
     confidence_wrong: float | None
+    """Mean confidence of the rows that do not."""
     calibration_error: float | None
-    """How far confidence is from the share of right labels, on the average (arXiv 1706.04599, section 2)."""
+    """Expected calibration error (arXiv 1706.04599, section 2)."""
 
     @property
     def share(self) -> float:
@@ -59,7 +59,7 @@ class LabelAgreement:
 
     @property
     def interval(self) -> Interval | None:
-        """95 %, of the share."""
+        """95 % confidence interval of the share that agrees."""
         return share_interval(self.agreed, self.rows)
 
     @property
@@ -68,12 +68,12 @@ class LabelAgreement:
 
     @property
     def majority(self) -> float:
-        """The share that the most frequent true label alone would reach."""
+        """Majority baseline: share of the most frequent true label."""
         return max((sum(line) for line in self.matrix), default=0) / max(self.read, 1)
 
     @property
     def verdict(self) -> str:
-        """What that means for the tags."""
+        """Interpretation of kappa for the tags."""
         kappa = self.kappa if self.weighted_kappa is None else self.weighted_kappa
         if kappa is None:
             return "cannot be told: one label is all there is"
@@ -103,8 +103,8 @@ class LabelAgreement:
         }
 
 
-def label_agreement(labels: Sequence[str], rows: Sequence[Told], *, scale: bool) -> LabelAgreement:
-    """Compare what was told with the truth; `scale` says that the labels are in order, from the lowest up."""
+def label_agreement(labels: Sequence[str], rows: Sequence[JudgedRow], *, scale: bool) -> LabelAgreement:
+    """Compare labels with the truth. `scale`: the labels are ordered from the lowest up."""
     number = {label: place for place, label in enumerate(labels)}
     matrix = np.zeros((len(labels), len(labels)), np.int64)
     for row in rows:
@@ -129,12 +129,12 @@ def label_agreement(labels: Sequence[str], rows: Sequence[Told], *, scale: bool)
 
 
 def same_labels(one: Sequence[str], other: Sequence[str]) -> float | None:
-    """Share of rows that are given the same label twice; None without rows."""
+    """Share of rows with the same label in both lists; None without rows."""
     return _mean([float(a == b) for a, b in zip(one, other, strict=True)])
 
 
 def _kappa(matrix: npt.NDArray[np.int64], cost: npt.NDArray[np.float64]) -> float | None:
-    """1 less the cost of the disagreement, as a share of what chance would cost."""
+    """1 minus the ratio of observed to expected cost of disagreement."""
     total = matrix.sum()
     if total == 0:
         return None
@@ -144,9 +144,9 @@ def _kappa(matrix: npt.NDArray[np.int64], cost: npt.NDArray[np.float64]) -> floa
 
 
 def _macro_f1(matrix: npt.NDArray[np.int64]) -> float | None:
-    true, told, right = matrix.sum(axis=1), matrix.sum(axis=0), np.diagonal(matrix)
+    true, given, right = matrix.sum(axis=1), matrix.sum(axis=0), np.diagonal(matrix)
     occurring = true > 0
-    return _mean((2.0 * right / np.maximum(true + told, 1))[occurring].tolist())
+    return _mean((2.0 * right / np.maximum(true + given, 1))[occurring].tolist())
 
 
 def _calibration_error(sure: Sequence[tuple[float, bool]]) -> float | None:

@@ -1,4 +1,4 @@
-"""Rows whose tags are known: a file's, or the microworld's own."""
+"""Rows with true labels, from a file or from the microworld."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -17,31 +17,30 @@ from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.text.message import ASSISTANT, USER
 
 TRUTHS = ("labels", "tags")
-"""Fields that hold the true labels by the names of their questions; the first that a row has counts."""
+"""Fields that may hold the true labels by question, in order of precedence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """A row and the true labels that are known of it."""
+    """A row and its true labels."""
 
     messages: Sequence[Mapping[str, Any]]
     truth: Mapping[str, str]
-    """By question, not empty."""
+    """True label by question, not empty."""
 
 
 def read_labelled(source: str | Path, questions: Questions) -> tuple[Labelled, ...]:
-    """Rows of any dataset that have true labels: in `labels`, in `tags`, or in fields called like the questions.
+    """Read the rows of a dataset that have true labels: in `labels`, in `tags`, or in fields named like the questions.
 
-    Case does not matter. Raises UserError that lists every label that the question does not know, and where no row has
-    any.
+    Labels are matched ignoring case. Raises UserError that lists every unknown label, and if no row has any.
     """
     problems: list[str] = []
-    found: list[Labelled] = []
+    labelled: list[Labelled] = []
     for number, row in enumerate(read_collection(source).rows, start=1):
         truth = _truth(row, questions, f"row {number}", problems)
         if truth:
-            found.append(Labelled(messages=row["messages"], truth=truth))
-    if problems or not found:
+            labelled.append(Labelled(messages=row["messages"], truth=truth))
+    if problems or not labelled:
         names = ", ".join(question.name for question in questions.questions)
         raise UserError(
             f"{len(problems):,} labels are unknown" if problems else "No row has a true label",
@@ -49,20 +48,22 @@ def read_labelled(source: str | Path, questions: Questions) -> tuple[Labelled, .
             fix=f'write {{"messages": […], "labels": {{…}}}} with labels for {names}',
             details=shortened(problems),
         )
-    return tuple(found)
+    return tuple(labelled)
 
 
 def microworld_rows(count: int, questions: Questions, seed: int = 0) -> tuple[Labelled, ...]:
-    """`count` held-out rows for each question that the microworld knows the truth of.
+    """`count` held-out rows for each question to which the microworld knows the answer.
 
-    Raises UserError where it knows none, or knows other labels than the question.
+    Raises UserError if there is no such question, or if one lacks some of the microworld's labels.
     """
     world = make_world()
     known = [question for question in questions.questions if question.name in KNOWN]
     strange = [f"{each.name}: {label}" for each in known for label in KNOWN[each.name][1] if label not in each.labels]
     if strange or not known:
         raise UserError(
-            "The microworld has labels that the questions lack" if strange else "The microworld knows no such question",
+            "The questions lack some of the microworld's labels"
+            if strange
+            else "The microworld can answer none of them",
             where="the questions",
             fix=f"ask {', '.join(KNOWN)} with the microworld's labels, or give a file of labelled rows",
             details=shortened(strange),
@@ -80,20 +81,20 @@ def microworld_rows(count: int, questions: Questions, seed: int = 0) -> tuple[La
 
 
 def _truth(row: Record, questions: Questions, place: str, problems: list[str]) -> dict[str, str]:
-    given = next((row[name] for name in TRUTHS if isinstance(row.get(name), Mapping)), row)
-    found = {}
+    labels = next((row[name] for name in TRUTHS if isinstance(row.get(name), Mapping)), row)
+    truth = {}
     for question in questions.questions:
-        value = given.get(question.name)
+        value = labels.get(question.name)
         if value is None:
             continue
         label = {known.casefold(): known for known in question.labels}.get(str(value).strip().casefold())
         if label is None:
             problems.append(f"{place}: {question.name} is {value!r}{_hint(str(value), question)}")
         else:
-            found[question.name] = label
-    return found
+            truth[question.name] = label
+    return truth
 
 
 def _hint(value: str, question: Question) -> str:
     near = difflib.get_close_matches(value, question.labels, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f", none of {', '.join(question.labels)}"
+    return f"; did you mean {near[0]!r}?" if near else f"; use one of {', '.join(question.labels)}"

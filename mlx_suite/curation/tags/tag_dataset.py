@@ -1,10 +1,11 @@
-"""Tags and scores for the rows of any dataset, written to a file that survives kill -9.
+"""Tag and score the rows of any dataset, into a file that survives kill -9.
 
-One row is one program: the conversation is given up to the instruction's stop token, questions about the instruction
-are asked aside, the rest is given, questions about the answer are asked aside. Every token of a row is fed once.
+One row is one program: the conversation is fed up to the instruction's stop token, questions about the instruction are
+queried on a fork of the KV cache, the rest is fed, and questions about the response are queried. Every token of a row
+is fed once.
 
-What is known of a row is kept by what the row says: rows that are added to the data, or change their places, cost only
-themselves. Models come one after the other, so memory has to hold one at a time.
+Results are stored under a hash of the row's text, so rows that are added or moved cost only themselves. Models are
+loaded one after the other: memory holds one at a time.
 """
 
 import hashlib
@@ -23,8 +24,6 @@ from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.checkpoints.reward_model import RewardModel
 from mlx_suite.curation.dataset import write_rows
 from mlx_suite.curation.rows import Record
-from mlx_suite.curation.tags.ask import ask_row
-from mlx_suite.curation.tags.findings import Findings, key_of
 from mlx_suite.curation.tags.scores import (
     Measurements,
     ScoredConversation,
@@ -33,8 +32,8 @@ from mlx_suite.curation.tags.scores import (
     own_log_probs,
 )
 from mlx_suite.curation.tags.settings import TagSettings
-from mlx_suite.curation.tags.tag_file import TagFile
-from mlx_suite.curation.tags.tagging import Tagger, make_tagger, only
+from mlx_suite.curation.tags.tag_file import TagFile, TagResults, key_of
+from mlx_suite.curation.tags.tagging import Tagger, ask_row, make_tagger, only
 from mlx_suite.data.questions import Questions
 from mlx_suite.engine import Counts, Engine, Program, Request
 from mlx_suite.engine.chat_model import Speaker
@@ -43,34 +42,34 @@ from mlx_suite.runtime.journal import Journal, read_lines
 from mlx_suite.text import Tokenizer
 
 CHUNK = 32
-"""Rows whose scores are computed at a time, and lost by a kill."""
-Tell = Callable[[str, int, int], None]
-"""Called with the part that is being done, how many rows of it are done and how many there are."""
+"""Rows scored at a time, and lost by a kill."""
+OnProgress = Callable[[str, int, int], None]
+"""Called with the current part, the number of rows done and in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """Ways to load what is needed, each called when its turn comes."""
+    """Loaders of the models, each called when its pass begins."""
 
     main: Callable[[], tuple[Any, Speaker]]
-    """Gives the tags, and scores by its log-probabilities."""
+    """The model that tags, and scores by its log-probabilities."""
     base: Callable[[], tuple[Any, Tokenizer]] | None = None
-    """The model that it was tuned from."""
+    """The base model it was tuned from."""
     reward: Callable[[], tuple[RewardModel, Speaker]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TagRun:
-    """What a run has made."""
+    """Result of a run."""
 
     rows: tuple[Record, ...]
-    """As they stand in the file."""
+    """Rows as written to the file."""
     reused: int
-    """Rows of which everything was known already."""
+    """Number of rows that an earlier run had finished."""
     counts: Counts
-    """Tokens fed for tags."""
+    """Token counts of the tagging pass."""
     seconds: Mapping[str, float]
-    """Of each part that there was something to do for, loading included for all models but the first."""
+    """Duration of each part that had work to do, including loading for all models but the first."""
 
 
 def tag_rows(
@@ -79,48 +78,48 @@ def tag_rows(
     questions: Questions,
     settings: TagSettings,
     out: Path,
-    tell: Tell = lambda part, done, total: None,
+    on_progress: OnProgress = lambda part, done, total: None,
 ) -> TagRun:
-    """Write `rows` to `out` with `tags`, `confidence` and `scores`, or go on with it.
+    """Write `rows` to `out` with `tags`, `confidence` and `scores`, or resume an interrupted run.
 
-    Other fields stay; a tag or score that a row has already stays unless it is asked for here. A row that cannot be
-    put to the model is written with the reason in `untagged`. The file is the same bytes however often the run was
-    interrupted (in fp32).
+    All other fields stay, as do existing tags and scores that are not requested here. A row that the template refuses
+    or that exceeds the context is written with the reason in `untagged`. The file is byte-identical however often the
+    run was interrupted (in fp32).
 
-    Raises UserError where the file was begun with another model or other settings, or is not ours, and for questions,
-    templates and vocabularies that do not fit.
+    Raises UserError if the file was begun with another model or other settings or is not ours, and for unsuitable
+    questions, templates and vocabularies.
     """
     asked = only(questions, settings.only) if settings.only and not settings.asks_nothing else questions
     model, speaker = models.main()
     tagger = make_tagger(speaker.tokenizer, speaker.template, asked, embed=False)
     file = TagFile(out=out, facts=_facts(model, speaker, asked, settings))
     file.check()
-    findings = Findings(settings=settings, names=[question.name for question in asked.questions])
+    results = TagResults(settings=settings, names=[question.name for question in asked.questions])
     passes = _Passes(models=models, settings=settings, speaker=speaker, tagger=tagger, model=model)
-    del model  # so that it can make room for the next
+    del model  # `passes` frees it before the next model is loaded
     row_of = {key_of(row): row for row in rows}
     with Journal(file.unfinished) as journal:
         file.begin()
-        for _ in chain(file.finished_rows(findings.recall), read_lines(file.unfinished, findings.take)):
+        for _ in chain(file.finished_rows(results.add_finished), read_lines(file.unfinished, results.add_line)):
             pass
-        reused = findings.complete(map(key_of, rows))
+        reused = results.complete(map(key_of, rows))
         for part in settings.parts:
-            waiting = findings.lacking(part, row_of)
+            waiting = results.lacking(part, row_of)
             done = len(row_of) - len(waiting)
-            tell(part, done, len(row_of))
+            on_progress(part, done, len(row_of))
             for line in passes.lines(part, {key: row_of[key] for key in waiting}):
                 journal.append(line)
-                findings.take(line)
+                results.add_line(line)
                 done += 1
-                tell(part, done, len(row_of))
-        tagged = tuple(map(findings.row, rows))
+                on_progress(part, done, len(row_of))
+        tagged = tuple(map(results.row, rows))
         write_rows(out, tagged)
         file.unfinished.unlink(missing_ok=True)
     return TagRun(rows=tagged, reused=reused, counts=passes.counts, seconds=passes.seconds)
 
 
 def _facts(model: Any, speaker: Speaker, questions: Questions, settings: TagSettings) -> dict[str, Any]:
-    """What tags and scores depend on. Not the rows: some may be added."""
+    """Everything tags and scores depend on, except for the rows: more may be added."""
     return {
         "weights": weights_digest(model),
         "adapter_scale": sorted({float(layer.scale) for layer in adapted_layers(model).values()}),
@@ -140,14 +139,14 @@ def _digest(text: str) -> str:
 
 @dataclass(kw_only=True)
 class _Passes:
-    """Each part for many rows; gives lines for the journal."""
+    """Runs each part over many rows and yields lines for the journal."""
 
     models: Models
     settings: TagSettings
     speaker: Speaker
     tagger: Tagger
     model: Any
-    """None once its turn is over."""
+    """The main model; None after its passes."""
     counts: Counts = field(default_factory=Counts)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -155,13 +154,13 @@ class _Passes:
         if not rows:
             return
         started = time.perf_counter()
-        found = self._tags(rows) if part == "tags" else self._figures(rows, self._measure(part))
-        for line in found:
+        lines = self._tags(rows) if part == "tags" else self._measurements(rows, self._measure(part))
+        for line in lines:
             yield {**line, "part": part}
         self.seconds[part] = time.perf_counter() - started
 
     def _tags(self, rows: Mapping[str, Record]) -> Iterator[Record]:
-        # Nothing is sampled, so programs run one behind the other, and one slot serves them all.
+        # Nothing is sampled, so one slot runs all programs in sequence.
         engine = Engine(self.model, slots=1, context=self.speaker.context)
         self.counts = engine.counts
         for done in engine.run(Request(program=self._program(key, row)) for key, row in rows.items()):
@@ -171,28 +170,28 @@ class _Passes:
         spoken = self.speaker.speak(row["messages"])
         if isinstance(spoken, str):
             return {"key": key, "untagged": spoken}
-        found = yield from ask_row(spoken, [self.tagger])
-        if found is None:
+        answers = yield from ask_row(spoken, [self.tagger])
+        if answers is None:
             return {"key": key, "untagged": "too_long"}
-        [tags] = found
+        [tags] = answers
         return {
             "key": key,
             "tags": {name: tag.label for name, tag in tags.items()},
             "confidence": {name: tag.confidence for name, tag in tags.items()},
         }
 
-    def _figures(
+    def _measurements(
         self, rows: Mapping[str, Record], measure: Callable[[Sequence[ScoredConversation]], list[Measurements]]
     ) -> Iterator[Record]:
         keys = list(rows)
         for start in range(0, len(keys), CHUNK):
-            some = keys[start : start + CHUNK]
-            talks = {key: talk for key in some if (talk := self._talk(rows[key])) is not None}
-            figures = dict(zip(talks, measure(list(talks.values())), strict=True))
-            yield from ({"key": key, "figures": figures.get(key, {})} for key in some)
+            chunk = keys[start : start + CHUNK]
+            encoded = {key: each for key in chunk if (each := self._conversation(rows[key])) is not None}
+            measured = dict(zip(encoded, measure(list(encoded.values())), strict=True))
+            yield from ({"key": key, "figures": measured.get(key, {})} for key in chunk)
 
-    def _talk(self, row: Record) -> ScoredConversation | None:
-        """None where there is no answer to score, or no room for it."""
+    def _conversation(self, row: Record) -> ScoredConversation | None:
+        """None if there is no response to score, or the context has no room for it."""
         spoken = self.speaker.speak(row["messages"])
         if isinstance(spoken, str) or spoken.answer is None or len(spoken.ids) > self.speaker.context:
             return None
@@ -203,21 +202,21 @@ class _Passes:
 
     def _measure(self, part: str) -> Callable[[Sequence[ScoredConversation]], list[Measurements]]:
         if part == "own":
-            return lambda talks: own_log_probs(self.model, self.speaker.tokenizer, talks, bare=self.settings.bare)
+            return lambda rows: own_log_probs(self.model, self.speaker.tokenizer, rows, bare=self.settings.bare)
         self.model = None
         mx.clear_cache()
         if part == "base":
-            assert self.models.base is not None, "a base model is wanted"
+            assert self.models.base is not None, "no base model"
             base, tokenizer = self.models.base()
             _check_vocabulary(self.speaker.tokenizer, tokenizer)
-            return lambda talks: base_log_probs(base, tokenizer, talks)
-        assert self.models.reward is not None, "a reward model is wanted"
+            return lambda rows: base_log_probs(base, tokenizer, rows)
+        assert self.models.reward is not None, "no reward model"
         judge, speaker = self.models.reward()
-        return lambda talks: measured_rewards(judge, speaker, talks)
+        return lambda rows: measured_rewards(judge, speaker, rows)
 
 
 def _check_vocabulary(ours: Tokenizer, theirs: Tokenizer) -> None:
-    """Raises UserError unless the same ids mean the same text. Special tokens may be called otherwise."""
+    """Raises UserError unless equal ids mean equal text. Special tokens may differ in name."""
     special = ours.special_ids | theirs.special_ids
     ids = (index for index in range(max(ours.vocab_size, theirs.vocab_size)) if index not in special)
     differing = next((index for index in ids if ours.token_of(index) != theirs.token_of(index)), None)
@@ -226,5 +225,5 @@ def _check_vocabulary(ours: Tokenizer, theirs: Tokenizer) -> None:
         raise UserError(
             f"The base model has another vocabulary: token {differing} is {pair[0]!r} here and {pair[1]!r} there",
             where=theirs.origin,
-            fix="name the model that this one was tuned from",
+            fix="give the base model that this one was tuned from",
         )

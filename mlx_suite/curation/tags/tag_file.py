@@ -1,15 +1,19 @@
-"""The file of tagged rows, what it was made with, and what is still on the way to it.
+"""The file of tagged rows: the settings it depends on, a journal of unfinished work, and what is known of each row.
 
-`tagged.jsonl` is whole or not there. Beside it `tagged.settings.json` says what the tags depend on, and
-`tagged.unfinished.jsonl` holds what is known of single rows while a run is under way.
+`tagged.jsonl` is written atomically. Beside it, `tagged.settings.json` holds what the tags depend on, and during a run
+`tagged.unfinished.jsonl` holds the results of single rows.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mlx_suite.curation.rows import Record
+from mlx_suite.curation.tags.scores import Measurements, scores_of
+from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import read_lines
@@ -20,11 +24,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class TagFile:
-    """Where tagged rows go."""
+    """A file of tagged rows and the two files beside it."""
 
     out: Path
     facts: Mapping[str, Any]
-    """What the tags depend on; `names` is there for the record alone."""
+    """Everything the tags depend on; `names` is for the record only."""
 
     @property
     def settings(self) -> Path:
@@ -35,38 +39,114 @@ class TagFile:
         return self.out.with_suffix(".unfinished.jsonl")
 
     def check(self) -> None:
-        """Raises UserError where the file was begun with something else, or is not ours at all."""
-        # A run that was killed before it had written its settings leaves an empty file.
+        """Raises UserError if the file was begun with other settings or is not ours."""
+        # A run killed before it wrote its settings leaves an empty journal.
         begun = self.out.exists() or (self.unfinished.exists() and self.unfinished.stat().st_size > 0)
         if changed := self._changes(begun):
             raise UserError(
-                "The file was begun with something else",
+                "The file was begun with other settings",
                 where=str(self.out),
-                fix="name another file with --out, or go on with what it was begun with",
+                fix="name another file with --out, or use the settings it was begun with",
                 details=changed,
             )
 
     def begin(self) -> None:
-        """Write down what the file is made with."""
+        """Store what the tags depend on."""
         text = json.dumps({"kind": KIND, **self.facts}, indent=2, ensure_ascii=False) + "\n"
         write_atomically(self.settings, text)
 
     def finished_rows(self, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
-        """What `read` makes of each row that an earlier run has finished."""
+        """`read` applied to each row that an earlier run finished."""
         return read_lines(self.out, read) if self.out.exists() else iter(())
 
     def _changes(self, begun: bool) -> list[str]:
         try:
             stored = json.loads(self.settings.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return [f"it is there, and no {self.settings.name} that says how it was made"] if begun else []
+            return [f"it exists without {self.settings.name}, which says how it was made"] if begun else []
         except (OSError, ValueError) as error:
             return [f"{self.settings.name} cannot be read: {error}"]
         if not isinstance(stored, dict) or stored.get("kind") != KIND:
-            return [f"{self.settings.name} is about something else"]
+            return [f"{self.settings.name} belongs to something else"]
         return [
             f"{name}: {json.dumps(stored.get(name), ensure_ascii=False)} in the file, "
             f"{json.dumps(value, ensure_ascii=False)} now"
             for name, value in self.facts.items()
             if begun and name != "names" and stored.get(name) != value
         ]
+
+
+@dataclass(kw_only=True)
+class RowResults:
+    """What is known of one row."""
+
+    tags: dict[str, str] = field(default_factory=dict)
+    confidence: dict[str, float] = field(default_factory=dict)
+    measured: Measurements = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    """Scores of a row that an earlier run finished."""
+    untagged: str | None = None
+    """Why there are no tags, one of `chat_model.UNSPOKEN`."""
+    parts: set[str] = field(default_factory=set)
+    """Passes that are done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagResults:
+    """What is known of every row, by `key_of` the row."""
+
+    settings: TagSettings
+    names: Sequence[str]
+    """Names of the questions asked."""
+    by_key: dict[str, RowResults] = field(default_factory=dict)
+
+    def add_finished(self, row: Record) -> None:
+        """Add a row that an earlier run finished."""
+        self.by_key[key_of(row)] = RowResults(
+            tags=_selected(row, "tags", self.names),
+            confidence=_selected(row, "confidence", self.names),
+            scores=_selected(row, "scores", self.settings.scores),
+            untagged=row.get("untagged"),
+            parts=set(self.settings.parts),
+        )
+
+    def add_line(self, line: Record) -> None:
+        """Add a line of the journal: `key`, `part`, and the results of that part."""
+        results = self.by_key.setdefault(line["key"], RowResults())
+        results.tags |= line.get("tags", {})
+        results.confidence |= line.get("confidence", {})
+        results.measured |= line.get("figures", {})
+        results.untagged = line.get("untagged", results.untagged)
+        results.parts.add(line["part"])
+
+    def lacking(self, part: str, keys: Iterable[str]) -> list[str]:
+        """The rows for which a part is not done."""
+        return [key for key in keys if part not in self.of(key).parts]
+
+    def complete(self, keys: Iterable[str]) -> int:
+        """Number of rows for which all parts are done."""
+        return sum(set(self.settings.parts) <= self.of(key).parts for key in keys)
+
+    def of(self, key: str) -> RowResults:
+        return self.by_key.get(key) or RowResults()
+
+    def row(self, row: Record) -> Record:
+        """The row as written. Its fields stay, except for tags and scores of the same names."""
+        results = self.of(key_of(row))
+        scores = results.scores or scores_of(results.measured, self.settings.scores)
+        added: dict[str, dict[str, Any]] = {"tags": results.tags, "confidence": results.confidence, "scores": scores}
+        fields = {key: value for key, value in row.items() if key != "untagged"}
+        fields |= {key: {**(row.get(key) or {}), **values} for key, values in added.items() if values}
+        return fields if results.untagged is None else {**fields, "untagged": results.untagged}
+
+
+def key_of(row: Mapping[str, Any]) -> str:
+    """Hash of a row's messages and base output: equal rows share their results."""
+    messages = [[each["role"], each["content"]] for each in row["messages"]]
+    text = json.dumps([messages, row.get("base_output")], default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def _selected(row: Record, field: str, names: Iterable[str]) -> dict[str, Any]:
+    values = row.get(field) or {}
+    return {name: values[name] for name in names if name in values}

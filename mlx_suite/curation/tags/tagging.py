@@ -1,16 +1,16 @@
-"""Tags that a model gives to a conversation it holds: questions asked aside, answered by the most probable label.
+"""Tag a conversation by queries on a fork of its KV cache; a tag is the most probable label.
 
-Nothing is generated, so nothing has to be parsed. A question stands behind the conversation as a user's next turn,
-with the checkpoint's own template around it:
+Nothing is generated, so nothing has to be parsed. A question follows the conversation as the user's next turn, in the
+checkpoint's own template:
 
     … instruction <stop> | listening turn, question, generation prompt | label
-    … answer <stop>      | question, generation prompt                 | label
+    … response <stop>    | question, generation prompt                 | label
 
-What is between the bars is fed aside: the row's keys and values are used and stay as they were.
+The tokens between the bars are fed on the fork; the row's own sequence is unchanged.
 
-A label is cut to its shortest beginning that no other label shares. A whole label's probability is the product over
-its tokens, which would favour short ones; behind the point where a label is the only one left its tokens say nothing.
-So cut, labels exclude each other, most of them are a single token, and all questions fit into one forward pass.
+A label is cut to its shortest prefix that no other label shares. A whole label's probability is the product over its
+tokens, which favours short labels, and tokens after the point where a label is unique carry no information. Cut this
+way, labels exclude each other, most are a single token, and all questions fit into one forward pass.
 """
 
 import difflib
@@ -24,54 +24,55 @@ import numpy.typing as npt
 
 from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.data.questions import QUESTIONS_FILE, About, Question, Questions, read_questions
-from mlx_suite.engine import Aside, Query, Reply
+from mlx_suite.engine import Aside, Given, Program, Query, Reply
+from mlx_suite.engine.chat_model import Spoken
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, EncodedChat, Message, PreQuery, TemplateRefusal, Tokenizer, derive_pre_query
 from mlx_suite.text.chat import encode_chat
 from mlx_suite.text.message import ASSISTANT, USER
 
 Replies = Sequence[Reply] | None
-"""What an aside became; None where the context had no room for it."""
+"""Results of an `Aside`; None if the context had no room for it."""
 Tokens = tuple[int, ...]
-ASKED, ANSWERED = Message(USER, "What is 2 + 2?"), Message(ASSISTANT, "4")
-"""What stands before a question while its tokens are looked up; which texts they are makes no difference."""
+_INSTRUCTION, _RESPONSE = Message(USER, "What is 2 + 2?"), Message(ASSISTANT, "4")
+"""Placeholder turns before a question while its tokens are derived; their texts do not matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tag:
-    """What the model says."""
+    """A label the model chose."""
 
     label: str
     confidence: float
-    """Its probability among the question's labels, with three decimals."""
+    """Probability among the question's labels, rounded to three decimals."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tagger:
-    """Questions in a checkpoint's own tokens. Made by `make_tagger`."""
+    """Questions in a checkpoint's own tokens; see `make_tagger`."""
 
     questions: Questions
     embed: bool
-    """Whether the last of the queries about the instruction asks for an embedding."""
+    """Whether the last query on the instruction returns an embedding."""
     instruction: Aside
-    """Asked where the sequence ends with the instruction's stop token. Not to be asked without queries."""
+    """Queries for a sequence that ends with the instruction's stop token. Must not be run without queries."""
     answer: Aside
-    """Asked where the sequence ends with the answer's stop token. Not to be asked without queries."""
+    """Queries for a sequence that ends with the response's stop token. Must not be run without queries."""
 
     def instruction_tags(self, replies: Replies) -> dict[str, Tag]:
-        """Tags by the names of their questions; none where there was no room to ask."""
+        """Tags by question; none if the context had no room."""
         return self._tags("instruction", replies)
 
     def answer_tags(self, replies: Replies) -> dict[str, Tag]:
-        """Tags by the names of their questions; none where there was no room to ask."""
+        """Tags by question; none if the context had no room."""
         return self._tags("answer", replies)
 
     def embedding(self, replies: Replies) -> npt.NDArray[np.float32] | None:
-        """What the instruction is about, a unit vector (d,), from the replies to `instruction`."""
+        """Embedding of the instruction, a unit vector (d,), from the replies to `instruction`."""
         if not self.embed or not replies:
             return None
         state = replies[-1].state
-        assert state is not None, "the last query asks for a state"
+        assert state is not None, "the last query returns a state"
         unit: npt.NDArray[np.float32] = (state / np.linalg.norm(state)).astype(np.float32)
         return unit
 
@@ -81,29 +82,29 @@ class Tagger:
 
 
 def make_tagger(tokenizer: Tokenizer, template: ChatTemplate, questions: Questions, *, embed: bool) -> Tagger:
-    """The questions as the checkpoint's own template would put them behind a conversation.
+    """Encode questions as the checkpoint's own template would render them after a conversation.
 
-    With `embed` the last query about the instruction asks for the hidden state from which the answer would begin. It
-    stands for the whole message, as the last state does that is to sum it up in a word (arXiv 2307.16645); here nothing
-    is asked for it, and it costs nothing: every question passes through it.
+    With `embed`, the last query on the instruction returns the hidden state from which the response would start. It
+    represents the whole message, like the last state of a prompt to sum it up in one word (arXiv 2307.16645), but needs
+    no prompt and costs nothing: every question passes through it.
 
-    Raises UserError where the template does not show where the turns begin and end, or shows another text than it was
-    given, and where two labels are the same to the tokenizer.
+    Raises UserError if the template does not show where turns begin and end or alters their text, and if two labels
+    have the same tokens.
     """
-    asker = _Asker(tokenizer=tokenizer, template=template, turns=derive_pre_query(tokenizer, template))
-    about_instruction = [asker.query(questions, question) for question in questions.about("instruction")]
+    encoder = _QuestionEncoder(tokenizer=tokenizer, template=template, turns=derive_pre_query(tokenizer, template))
+    about_instruction = [encoder.query(questions, question) for question in questions.about("instruction")]
     if embed:
-        about_instruction.append(Query(tokens=asker.turns.to_assistant_ids, state=True))
-    about_answer = tuple(asker.query(questions, question) for question in questions.about("answer"))
+        about_instruction.append(Query(tokens=encoder.turns.to_assistant_ids, state=True))
+    about_answer = tuple(encoder.query(questions, question) for question in questions.about("answer"))
     return Tagger(
         questions=questions, embed=embed, instruction=Aside(tuple(about_instruction)), answer=Aside(about_answer)
     )
 
 
 def questions_for(checkpoint_folder: Path | None, given: Path | None = None) -> Questions:
-    """Those of the file that is given; else those the checkpoint was trained on; else `FULL_QUESTIONS`.
+    """Questions of the given file, else those the checkpoint was trained on, else `FULL_QUESTIONS`.
 
-    Raises UserError for a file that holds no questions.
+    Raises UserError for a file without valid questions.
     """
     if given is not None:
         return read_questions(given)
@@ -112,23 +113,23 @@ def questions_for(checkpoint_folder: Path | None, given: Path | None = None) -> 
 
 
 def only(questions: Questions, names: Sequence[str]) -> Questions:
-    """Those of these names, in the order in which they are asked. Raises UserError for names that there are not."""
+    """The questions with these names, in their original order. Raises UserError for unknown names."""
     known = [question.name for question in questions.questions]
     problems = [f"{name}: {_nearest(name, known)}" for name in names if name not in known]
     if problems:
-        raise UserError("There is no such question", where="the questions", fix="name some of those", details=problems)
+        raise UserError("No such question", where="the questions", fix="correct the names", details=problems)
     return replace(questions, questions=tuple(each for each in questions.questions if each.name in names))
 
 
 def probabilities(log_probs: Sequence[float]) -> list[float]:
-    """Of each label among all of them, in the order of the question's labels."""
+    """Softmax over the labels' log-probabilities."""
     top = max(log_probs)
     weights = [exp(each - top) for each in log_probs]
     return [weight / sum(weights) for weight in weights]
 
 
-def distinguished(labels: Sequence[Tokens]) -> tuple[Tokens, ...]:
-    """Each label's shortest beginning that is the beginning of no other. They must differ and none begin another."""
+def unique_prefixes(labels: Sequence[Tokens]) -> tuple[Tokens, ...]:
+    """Each label's shortest prefix that no other label has. No label may equal or be a prefix of another."""
     return tuple(
         next(
             label[:size]
@@ -137,6 +138,30 @@ def distinguished(labels: Sequence[Tokens]) -> tuple[Tokens, ...]:
         )
         for label in labels
     )
+
+
+def ask_row(spoken: Spoken, taggers: Sequence[Tagger]) -> Program:
+    """Program that feeds a conversation once and asks every tagger's questions about it.
+
+    Returns the tags by question for each tagger; None if the context has no room for a question. Questions about the
+    response are skipped if there is none.
+    """
+    tags: list[dict[str, Tag]] = [{} for _ in taggers]
+    parts = [(spoken.ids[: spoken.asked], [(tagger.instruction, tagger.instruction_tags) for tagger in taggers])]
+    if spoken.answer is not None:
+        parts.append((spoken.ids[spoken.asked :], [(tagger.answer, tagger.answer_tags) for tagger in taggers]))
+    for tokens, asides in parts:
+        yield Given(tokens)
+        queries = tuple(query for aside, _ in asides for query in aside.queries)
+        if not queries:
+            continue
+        replies = yield Aside(queries)
+        if replies is None:
+            return None
+        for own_tags, (aside, read) in zip(tags, asides, strict=True):
+            own, replies = replies[: len(aside.queries)], replies[len(aside.queries) :]
+            own_tags |= read(own)
+    return tags
 
 
 def _tag(question: Question, reply: Reply) -> Tag:
@@ -151,8 +176,8 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asker:
-    """A checkpoint's way of writing a turn."""
+class _QuestionEncoder:
+    """Encodes questions in a checkpoint's chat template."""
 
     tokenizer: Tokenizer
     template: ChatTemplate
@@ -160,66 +185,67 @@ class _Asker:
 
     def query(self, questions: Questions, question: Question) -> Query:
         if question.about == "instruction":
-            tokens = self.behind_instruction(questions, question.text)
+            tokens = self.after_instruction(questions, question.text)
         else:
-            tokens = self.behind_answer(question.text)
+            tokens = self.after_response(question.text)
         return Query(tokens=tokens, labels=self.labels(question))
 
-    def behind_instruction(self, questions: Questions, text: str) -> Tokens:
-        """From behind an instruction's stop token: the listening turn, the question, the prompt for a reply."""
-        return self._aside((ASKED, Message(ASSISTANT, questions.listening), Message(USER, text)), 0)
+    def after_instruction(self, questions: Questions, text: str) -> Tokens:
+        """Tokens after an instruction's stop token: listening turn, question, generation prompt."""
+        return self._following((_INSTRUCTION, Message(ASSISTANT, questions.listening), Message(USER, text)), 0)
 
-    def behind_answer(self, text: str) -> Tokens:
-        """From behind an answer's stop token: the question and the prompt for a reply."""
-        return self._aside((ASKED, ANSWERED, Message(USER, text)), 1)
+    def after_response(self, text: str) -> Tokens:
+        """Tokens after a response's stop token: question, generation prompt."""
+        return self._following((_INSTRUCTION, _RESPONSE, Message(USER, text)), 1)
 
     def labels(self, question: Question) -> tuple[Tokens, ...]:
-        """What tells each label from the others. The end of the turn belongs to a label: "Other" is not "Others"."""
+        """Distinguishing tokens of each label. The stop token is part of a label: "Other" is not "Others"."""
         stop = self.turns.assistant_stop_ids[0]
-        found: dict[Tokens, str] = {}
+        labels: dict[Tokens, str] = {}
         for label in question.labels:
             conversation = (Message(USER, question.text), Message(ASSISTANT, label), Message(USER, question.text))
             tokens = (*self._reply(conversation), stop)
-            self._require(tokens not in found, f"to the tokenizer {label!r} and {found.get(tokens)!r} are the same")
-            found[tokens] = label
-        return distinguished(tuple(found))
+            self._require(tokens not in labels, f"{label!r} and {labels.get(tokens)!r} have the same tokens")
+            labels[tokens] = label
+        return unique_prefixes(tuple(labels))
 
     def _reply(self, conversation: Sequence[Message]) -> Tokens:
-        """The tokens of turn number 1 from where a reply begins: a space that the template puts there is one."""
+        """Tokens of turn 1 after its header, including any space that the template inserts."""
         chat = self._encode(conversation)
         begin, places = self._end(chat, conversation, 0), self._places(chat, conversation, 1)
         prompt = self.turns.to_assistant_ids
         if tuple(chat.ids[begin : begin + len(prompt)]) == prompt:
             return tuple(chat.ids[begin + len(prompt) : places[-1] + 1])
-        return tuple(chat.ids[place] for place in places)  # replies have another prompt than answers given before
+        # Past responses have a different header than the generation prompt.
+        return tuple(chat.ids[place] for place in places)
 
-    def _aside(self, conversation: Sequence[Message], last: int) -> Tokens:
-        """The tokens behind turn number `last` and its stop token, up to where the reply begins."""
+    def _following(self, conversation: Sequence[Message], last: int) -> Tokens:
+        """Tokens after the stop token of turn `last`, up to where a reply begins."""
         turns = self.turns
         chat = self._encode(conversation, prompt=True)
         begin = self._end(chat, conversation, last)
         end = self._end(chat, conversation, len(conversation) - 1)
         prompt = tuple(chat.ids[end:])
-        # A template may know no prompt, or a part of it.
-        self._require(turns.to_assistant_ids[: len(prompt)] == prompt, "the prompt for a reply depends on the turns")
+        # A template may have no generation prompt, or only part of one.
+        self._require(turns.to_assistant_ids[: len(prompt)] == prompt, "the generation prompt depends on the turns")
         head = len(turns.header_ids)
         self._require(tuple(chat.ids[:head]) == turns.header_ids, "the header depends on the turns")
         return (*chat.ids[begin:end], *turns.to_assistant_ids)
 
     def _end(self, chat: EncodedChat, conversation: Sequence[Message], number: int) -> int:
-        """The place behind the stop token of a turn."""
+        """Position after the stop token of a turn."""
         stops = self.turns.user_stop_ids if conversation[number].role == USER else self.turns.assistant_stop_ids
         place = self._places(chat, conversation, number)[-1] + 1
         self._require(chat.ids[place : place + 1] == [stops[0]], "a turn does not end with its stop token")
         return place + 1
 
     def _places(self, chat: EncodedChat, conversation: Sequence[Message], number: int) -> list[int]:
-        """Where the tokens of a turn's content stand, in one piece and whole."""
+        """Positions of the tokens of a turn's content; checks that they are contiguous and complete."""
         places = [place for place, owner in enumerate(chat.owner) if owner == number]
         text = conversation[number].content
-        said = self.tokenizer.decode([chat.ids[place] for place in places])
-        self._require(said.strip() == text.strip(), f"where {text!r} belongs stands {said!r}")
-        self._require(places == list(range(places[0], places[-1] + 1)), f"{text!r} is not in one piece")
+        rendered = self.tokenizer.decode([chat.ids[place] for place in places])
+        self._require(rendered.strip() == text.strip(), f"it renders {text!r} as {rendered!r}")
+        self._require(places == list(range(places[0], places[-1] + 1)), f"it does not keep {text!r} in one piece")
         return places
 
     def _encode(self, conversation: Sequence[Message], prompt: bool = False) -> EncodedChat:
@@ -234,7 +260,7 @@ class _Asker:
 
     def _failure(self, problem: str) -> UserError:
         return UserError(
-            f"no question can be asked behind a turn of this chat template: {problem}",
+            f"This chat template cannot be used for questions about a turn: {problem}",
             where=self.template.origin,
-            fix="use an instruction-tuned checkpoint with its own template, or mend the template",
+            fix="use an instruction-tuned checkpoint with its own template, or correct the template",
         )

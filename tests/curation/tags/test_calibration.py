@@ -1,4 +1,4 @@
-"""A model whose replies are known letter by letter, beside true labels."""
+"""Calibration of a scripted model against true labels."""
 
 import json
 from pathlib import Path
@@ -44,14 +44,14 @@ def labelled(truth: dict[str, str], answer: str | None = None) -> Labelled:
 
 
 def always_math() -> ScriptedModel:
-    """Behind a header it writes Math in three cases of four, else Editing."""
+    """Replies Math with three quarters of the probability, Editing with the rest."""
     chain = dict(zip("Mat", "ath", strict=True)) | dict(zip("Edi", "dit", strict=True))
     script: dict[int, Any] = {letter(one): letter(other) for one, other in chain.items()}
     script |= {letter("h"): STOP, 198: {letter("M"): 0.6, letter("E"): 0.2}}
     return ScriptedModel(script, vocab_size=272)
 
 
-def test_labels_are_compared_with_the_truth_and_text_is_parsed(byte_folder: Path) -> None:  # noqa: F811
+def test_labels_and_parsed_text_are_compared_with_the_truth(byte_folder: Path) -> None:  # noqa: F811
     rows = [labelled({"category": truth}) for truth in ("Math", "Math", "Editing", "Others")]
 
     report = calibrate(always_math(), speaker_in(byte_folder), rows, QUESTIONS, as_text=True, second=QUESTIONS)
@@ -68,7 +68,7 @@ def test_labels_are_compared_with_the_truth_and_text_is_parsed(byte_folder: Path
     assert json.loads(json.dumps(category.as_dict()))["as_text"]["parse_rate"] == 1.0
 
 
-def test_text_that_is_no_label_is_counted(byte_folder: Path) -> None:  # noqa: F811
+def test_unparsable_text_lowers_the_parse_rate(byte_folder: Path) -> None:  # noqa: F811
     rambling = ScriptedModel({letter("M"): letter("M"), 198: {letter("M"): 0.6}}, vocab_size=272)
 
     report = calibrate(rambling, speaker_in(byte_folder), [labelled({"category": "Math"})], QUESTIONS, as_text=True)
@@ -79,7 +79,7 @@ def test_text_that_is_no_label_is_counted(byte_folder: Path) -> None:  # noqa: F
     assert (category.written.parse_rate, category.written.agreed) == (0.0, 0)
 
 
-def test_only_what_is_known_of_a_row_is_asked_and_scales_are_weighted(byte_folder: Path) -> None:  # noqa: F811
+def test_a_row_is_asked_only_questions_with_a_true_label_and_scales_are_weighted(byte_folder: Path) -> None:  # noqa: F811
     rows = [labelled({"difficulty": "hard"}), labelled({"answer_quality": "good"}, "4"), labelled({"category": "Math"})]
 
     report = calibrate(always_math(), speaker_in(byte_folder), rows, QUESTIONS, as_text=True)
@@ -92,7 +92,7 @@ def test_only_what_is_known_of_a_row_is_asked_and_scales_are_weighted(byte_folde
     assert [each.chosen.weighted_kappa is None for each in report.questions] == [True, False, True]
 
 
-def test_rows_without_room_are_left_out(byte_folder: Path) -> None:  # noqa: F811
+def test_rows_longer_than_the_context_are_left_out(byte_folder: Path) -> None:  # noqa: F811
     long = Labelled(messages=[{"role": "user", "content": "a" * 600}], truth={"category": "Math"})
 
     report: CalibrationReport = calibrate(always_math(), speaker_in(byte_folder), [long], QUESTIONS)
@@ -114,11 +114,11 @@ def test_second_questions_must_have_the_same_labels(byte_folder: Path) -> None: 
     ]
 
 
-def test_turned_questions_ask_the_same_with_their_replies_the_other_way_round() -> None:
+def test_turned_questions_list_the_same_replies_in_reverse() -> None:
     for one, other in zip(FULL_QUESTIONS.questions, TURNED_QUESTIONS.questions, strict=True):
         assert (one.name, one.labels, one.about) == (other.name, other.labels, other.about)
         if one.name == "language":
-            continue  # lists nothing
+            continue  # lists no replies
         first, last = one.labels[0], one.labels[-1]
         assert one.text.index(f": {first}") < one.text.index(f", {last}")
         assert other.text.index(f": {last}") < other.text.index(f", {first}")
@@ -136,11 +136,11 @@ def test_turned_questions_ask_the_same_with_their_replies_the_other_way_round() 
         ("", None),
     ],
 )
-def test_a_reply_is_read_where_it_gives_one_label(text: str, label: str | None) -> None:
+def test_a_reply_is_parsed_if_it_contains_exactly_one_label(text: str, label: str | None) -> None:
     assert read_reply(text, ("Math", "Coding & Debugging", "Others")) == label
 
 
-def test_a_longer_label_is_not_the_shorter_one_in_it() -> None:
+def test_a_longer_label_is_not_mistaken_for_a_shorter_one_in_it() -> None:
     assert read_reply("This is very hard.", DIFFICULTIES) == "very hard"
     assert read_reply("This is hard.", DIFFICULTIES) == "hard"
     assert read_reply("hard, no: very hard", DIFFICULTIES) is None
@@ -149,13 +149,13 @@ def test_a_longer_label_is_not_the_shorter_one_in_it() -> None:
 # ---- labelled rows
 
 
-def test_true_labels_stand_in_labels_in_tags_or_in_fields_of_their_names(tmp_path: Path) -> None:
-    said = {"instruction": "2+2", "output": "4"}
+def test_true_labels_are_read_from_labels_tags_or_fields_of_the_questions_names(tmp_path: Path) -> None:
+    exchange = {"instruction": "2+2", "output": "4"}
     rows = [
-        {**said, "labels": {"category": "math", "mood": "merry"}, "tags": {"category": "Others"}},
-        {**said, "tags": {"difficulty": "Very Easy"}},
-        {**said, "category": " Editing ", "answer_quality": "good"},
-        {**said, "mood": "merry"},
+        {**exchange, "labels": {"category": "math", "mood": "merry"}, "tags": {"category": "Others"}},
+        {**exchange, "tags": {"difficulty": "Very Easy"}},
+        {**exchange, "category": " Editing ", "answer_quality": "good"},
+        {**exchange, "mood": "merry"},
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -170,12 +170,12 @@ def test_true_labels_stand_in_labels_in_tags_or_in_fields_of_their_names(tmp_pat
     assert [turn["content"] for turn in found[0].messages] == ["2+2", "4"]
 
 
-def test_labels_that_no_question_knows_are_all_named(tmp_path: Path) -> None:
+def test_unknown_labels_are_all_reported(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    said = {"instruction": "2+2", "output": "4"}
+    exchange = {"instruction": "2+2", "output": "4"}
     rows = [
-        {**said, "labels": {"category": "Maths"}},
-        {**said, "labels": {"category": "Cooking", "difficulty": "hard"}},
+        {**exchange, "labels": {"category": "Maths"}},
+        {**exchange, "labels": {"category": "Cooking", "difficulty": "hard"}},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -183,14 +183,14 @@ def test_labels_that_no_question_knows_are_all_named(tmp_path: Path) -> None:
         read_labelled(path, QUESTIONS)
     assert list(error.value.details) == [
         "row 1: category is 'Maths'; did you mean 'Math'?",
-        "row 2: category is 'Cooking', none of Math, Editing, Others",
+        "row 2: category is 'Cooking'; use one of Math, Editing, Others",
     ]
-    path.write_text(json.dumps(said) + "\n")
+    path.write_text(json.dumps(exchange) + "\n")
     with pytest.raises(UserError, match="No row has a true label"):
         read_labelled(path, QUESTIONS)
 
 
-def test_the_microworld_gives_rows_for_every_question_it_knows() -> None:
+def test_the_microworld_gives_rows_for_every_question_it_can_answer() -> None:
     rows = microworld_rows(3, FULL_QUESTIONS)
 
     names = ["category", "difficulty", "input_quality", "language", "safety", "answer_quality"]
@@ -199,9 +199,9 @@ def test_the_microworld_gives_rows_for_every_question_it_knows() -> None:
     assert rows == microworld_rows(3, FULL_QUESTIONS) != microworld_rows(3, FULL_QUESTIONS, seed=1)
 
 
-def test_the_microworld_is_not_asked_for_labels_it_does_not_have() -> None:
-    with pytest.raises(UserError, match="The microworld has labels that the questions lack"):
+def test_questions_must_match_the_microworlds_labels() -> None:
+    with pytest.raises(UserError, match="The questions lack some of the microworld's labels"):
         microworld_rows(1, QUESTIONS)
     mood = Question(name="mood", about="instruction", text="Mood?", labels=("merry", "sad"))
-    with pytest.raises(UserError, match="The microworld knows no such question"):
+    with pytest.raises(UserError, match="The microworld can answer none of them"):
         microworld_rows(1, Questions(listening="Yes?", questions=(mood,)))

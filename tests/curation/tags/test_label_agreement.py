@@ -1,27 +1,27 @@
-"""Agreement, kappa, F1 and calibration worked out by hand."""
+"""Agreement, kappa, F1 and calibration error, worked out by hand."""
 
 import pytest
 
-from mlx_suite.curation.tags.label_agreement import Told, label_agreement, same_labels
+from mlx_suite.curation.tags.label_agreement import JudgedRow, label_agreement, same_labels
 
 LABELS = ("low", "mid", "high")
 
 
-def told(*pairs: str, confidence: float | None = None) -> list[Told]:
-    """Each as "low mid 3": the truth, the label, and how many rows."""
+def judged(*pairs: str, confidence: float | None = None) -> list[JudgedRow]:
+    """Rows from specs like "low mid 3": truth, label, number of rows."""
     rows = []
     for pair in pairs:
         truth, label, count = pair.split()
         label_or_none = None if label == "?" else label
-        rows += [Told(truth=truth, label=label_or_none, confidence=confidence)] * int(count)
+        rows += [JudgedRow(truth=truth, label=label_or_none, confidence=confidence)] * int(count)
     return rows
 
 
-def test_agreement_is_compared_with_what_chance_would_give() -> None:
+def test_kappa_corrects_agreement_for_chance() -> None:
     # Of 20 rows 15 agree; chance gives (10·9 + 6·6 + 4·5) / 20 = 7.3.
     found = label_agreement(
         LABELS,
-        told(
+        judged(
             "low low 8", "low mid 1", "low high 1", "mid mid 4", "mid low 1", "mid high 1", "high high 3", "high mid 1"
         ),
         scale=True,
@@ -37,13 +37,13 @@ def test_agreement_is_compared_with_what_chance_would_give() -> None:
     assert found.weighted_kappa == pytest.approx(1 - (4 + 4) / chance)
 
 
-def test_labels_without_an_order_have_no_weighted_kappa() -> None:
-    assert label_agreement(LABELS, told("low high 1", "mid mid 1"), scale=False).weighted_kappa is None
+def test_unordered_labels_have_no_weighted_kappa() -> None:
+    assert label_agreement(LABELS, judged("low high 1", "mid mid 1"), scale=False).weighted_kappa is None
 
 
 def test_the_verdict_follows_kappa() -> None:
     def verdict(*pairs: str) -> str:
-        return label_agreement(LABELS, told(*pairs), scale=False).verdict
+        return label_agreement(LABELS, judged(*pairs), scale=False).verdict
 
     assert verdict("low low 5", "mid mid 5") == "can be believed"
     assert verdict("low low 5", "mid mid 4", "mid low 1") == "can be believed"
@@ -53,24 +53,24 @@ def test_the_verdict_follows_kappa() -> None:
     assert verdict("low low 5") == "cannot be told: one label is all there is"
 
 
-def test_a_reply_that_cannot_be_read_counts_as_wrong() -> None:
-    found = label_agreement(LABELS, told("low low 3", "low ? 1", "mid mid 1"), scale=False)
+def test_an_unparsable_reply_counts_as_wrong() -> None:
+    found = label_agreement(LABELS, judged("low low 3", "low ? 1", "mid mid 1"), scale=False)
 
     assert (found.rows, found.read, found.agreed) == (5, 4, 4)
     assert (found.parse_rate, found.share, found.kappa) == (0.8, 0.8, 1.0)
 
 
-def test_nothing_told_is_no_figure() -> None:
-    found = label_agreement(LABELS, told("low ? 2"), scale=True)
+def test_without_any_label_the_metrics_are_none() -> None:
+    found = label_agreement(LABELS, judged("low ? 2"), scale=True)
     assert (found.kappa, found.weighted_kappa, found.macro_f1, found.calibration_error) == (None, None, None, None)
     assert (found.confidence_right, found.confidence_wrong) == (None, None)
 
 
-def test_confidence_is_compared_with_how_often_it_is_right() -> None:
+def test_the_calibration_error_compares_confidence_with_accuracy() -> None:
     # 8 rows at 0.75, half of them right: off by 0.25. 2 rows at 1.0, both right: off by nothing.
     rows = [
-        *told("low low 4", "low mid 4", confidence=0.75),
-        *told("mid mid 2", confidence=1.0),
+        *judged("low low 4", "low mid 4", confidence=0.75),
+        *judged("mid mid 2", confidence=1.0),
     ]
     found = label_agreement(LABELS, rows, scale=False)
 
@@ -79,6 +79,6 @@ def test_confidence_is_compared_with_how_often_it_is_right() -> None:
     assert found.confidence_wrong == 0.75
 
 
-def test_how_often_two_passes_say_the_same() -> None:
+def test_same_labels_is_the_share_of_equal_labels() -> None:
     assert same_labels(["a", "b", "c", "d"], ["a", "b", "c", "e"]) == 0.75
     assert same_labels([], []) is None

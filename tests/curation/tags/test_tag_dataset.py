@@ -1,4 +1,4 @@
-"""A dataset is tagged row by row, and a run that was cut short loses nothing but the row it was at."""
+"""Tagging a dataset: the rows written, and resuming a run that was killed."""
 
 import json
 from collections.abc import Callable
@@ -51,9 +51,9 @@ def loaded() -> tuple[Any, Speaker]:
 @pytest.fixture
 def tag(loaded: tuple[Any, Speaker], tmp_path: Path) -> Callable[..., TagRun]:
     def run(rows: list[dict[str, Any]] = ROWS, **changes: Any) -> TagRun:
-        tell = changes.pop("tell", lambda part, done, total: None)
+        on_progress = changes.pop("on_progress", lambda part, done, total: None)
         models = Models(main=lambda: loaded, base=lambda: (loaded[0], loaded[1].tokenizer))
-        return tag_rows(rows, models, QUESTIONS, TagSettings(**changes), tmp_path / "tagged.jsonl", tell)
+        return tag_rows(rows, models, QUESTIONS, TagSettings(**changes), tmp_path / "tagged.jsonl", on_progress)
 
     return run
 
@@ -62,9 +62,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "tagged.jsonl").read_text().splitlines()]
 
 
-def test_rows_keep_what_they_have_and_get_tags_confidence_and_scores(
-    tag: Callable[..., TagRun], tmp_path: Path
-) -> None:
+def test_rows_keep_their_fields_and_get_tags_confidence_and_scores(tag: Callable[..., TagRun], tmp_path: Path) -> None:
     run = tag(scores=("ifd", "reward_difference"))
 
     first = lines(tmp_path)[0]
@@ -77,13 +75,13 @@ def test_rows_keep_what_they_have_and_get_tags_confidence_and_scores(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tagged.jsonl", "tagged.settings.json"]
 
 
-def asked_aside(speaker: Speaker) -> int:
-    """Tokens of both questions."""
+def query_tokens(speaker: Speaker) -> int:
+    """Number of tokens of both questions."""
     tagger = make_tagger(speaker.tokenizer, speaker.template, QUESTIONS, embed=False)
     return sum(len(query.tokens) for query in (*tagger.instruction.queries, *tagger.answer.queries))
 
 
-def test_a_row_costs_its_own_tokens_once_and_the_questions_aside(
+def test_a_row_is_prefilled_once_and_the_questions_are_queried_on_forks(
     tag: Callable[..., TagRun], loaded: tuple[Any, Speaker]
 ) -> None:
     spoken = loaded[1].speak(ROWS[0]["messages"])
@@ -91,22 +89,22 @@ def test_a_row_costs_its_own_tokens_once_and_the_questions_aside(
 
     counts = tag(ROWS[:1]).counts
 
-    # The last token of the row goes in with the questions.
+    # The last token of the row is fed with the questions.
     assert counts.prefilled == len(spoken.ids) - 1
-    assert counts.aside == asked_aside(loaded[1])
+    assert counts.aside == query_tokens(loaded[1])
     assert (counts.sampled, counts.steps) == (0, 0)
 
 
 class Killed(BaseException):
-    """What nobody catches."""
+    """An exception that no code catches."""
 
 
 @pytest.mark.parametrize(("part", "after"), [("tags", 0), ("tags", 2), ("own", 0), ("own", 6)])
-def test_a_run_that_is_cut_short_goes_on_and_ends_with_the_same_bytes(
+def test_a_killed_run_resumes_and_ends_with_the_same_bytes(
     part: str, after: int, tag: Callable[..., TagRun], tmp_path: Path
 ) -> None:
     tag(scores=("ifd",))
-    undisturbed = (tmp_path / "tagged.jsonl").read_bytes()
+    uninterrupted = (tmp_path / "tagged.jsonl").read_bytes()
     (tmp_path / "tagged.jsonl").unlink()
 
     def kill(now: str, done: int, total: int) -> None:
@@ -114,26 +112,26 @@ def test_a_run_that_is_cut_short_goes_on_and_ends_with_the_same_bytes(
             raise Killed
 
     with pytest.raises(Killed):
-        tag(scores=("ifd",), tell=kill)
+        tag(scores=("ifd",), on_progress=kill)
     assert not (tmp_path / "tagged.jsonl").exists()
     with (tmp_path / "tagged.unfinished.jsonl").open("ab") as file:
         file.write(b'{"key": "half a li')
     begun: dict[str, int] = {}
 
-    tag(scores=("ifd",), tell=lambda now, done, total: begun.setdefault(now, done) and None)
+    tag(scores=("ifd",), on_progress=lambda now, done, total: begun.setdefault(now, done) and None)
 
     assert begun == {"tags": after if part == "tags" else 6, "own": after if part == "own" else 0}
-    assert (tmp_path / "tagged.jsonl").read_bytes() == undisturbed
+    assert (tmp_path / "tagged.jsonl").read_bytes() == uninterrupted
     assert not (tmp_path / "tagged.unfinished.jsonl").exists()
 
 
-def test_a_run_killed_before_its_first_line_goes_on(tag: Callable[..., TagRun], tmp_path: Path) -> None:
-    (tmp_path / "tagged.unfinished.jsonl").touch()  # made and locked before the settings are written
+def test_a_run_killed_before_its_first_line_resumes(tag: Callable[..., TagRun], tmp_path: Path) -> None:
+    (tmp_path / "tagged.unfinished.jsonl").touch()  # created and locked before the settings are written
     assert len(tag(ROWS[:1]).rows) == 1
 
 
 @pytest.mark.parametrize("name", ["tagged.jsonl", "tagged.unfinished.jsonl"])
-def test_an_edited_line_is_named(name: str, tag: Callable[..., TagRun], tmp_path: Path) -> None:
+def test_a_malformed_line_is_reported(name: str, tag: Callable[..., TagRun], tmp_path: Path) -> None:
     tag(ROWS[:1])
     with (tmp_path / name).open("a") as file:
         file.write('{"part": "tags"}\n')
@@ -158,10 +156,10 @@ def test_equal_rows_are_tagged_once(tag: Callable[..., TagRun], loaded: tuple[An
 
     one, twin, _ = lines(tmp_path)
     assert {**one, "id": "twin"} == twin
-    assert run.counts.aside == 2 * asked_aside(loaded[1])
+    assert run.counts.aside == 2 * query_tokens(loaded[1])
 
 
-def test_another_model_or_other_settings_are_refused_by_name(
+def test_another_model_or_other_settings_are_refused_and_listed(
     tag: Callable[..., TagRun], loaded: tuple[Any, Speaker], tmp_path: Path
 ) -> None:
     tag(ROWS[:1])
@@ -174,12 +172,12 @@ def test_another_model_or_other_settings_are_refused_by_name(
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("tagged.jsonl", '{"mine": 1}\n', "it is there, and no tagged.settings.json that says how it was made"),
-        ("tagged.settings.json", '{"kind": "mlx-suite answers"}', "tagged.settings.json is about something else"),
+        ("tagged.jsonl", '{"mine": 1}\n', "it exists without tagged.settings.json, which says how it was made"),
+        ("tagged.settings.json", '{"kind": "mlx-suite answers"}', "tagged.settings.json belongs to something else"),
         ("tagged.settings.json", "{", "tagged.settings.json cannot be read"),
     ],
 )
-def test_files_of_others_are_left_alone(
+def test_foreign_files_are_not_touched(
     name: str, content: str, problem: str, tag: Callable[..., TagRun], tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content)
@@ -190,7 +188,7 @@ def test_files_of_others_are_left_alone(
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_is_too_long_or_says_nothing_is_written_with_the_reason(
+def test_rows_too_long_or_without_an_instruction_are_written_with_the_reason(
     loaded: tuple[Any, Speaker], tmp_path: Path
 ) -> None:
     model, speaker = loaded
@@ -205,7 +203,7 @@ def test_what_is_too_long_or_says_nothing_is_written_with_the_reason(
     assert [sorted(row) for row in written[1:]] == [["messages", "untagged"]] * 2
 
 
-def test_a_base_model_of_equal_weights_makes_no_difference(tag: Callable[..., TagRun], tmp_path: Path) -> None:
+def test_a_base_model_of_equal_weights_gives_a_difference_of_zero(tag: Callable[..., TagRun], tmp_path: Path) -> None:
     tag(ROWS[:2], only=("none",), scores=("reward_difference",), base="the same")
 
     assert [row["scores"] for row in lines(tmp_path)] == [{"reward_difference": 0.0}] * 2
@@ -224,26 +222,26 @@ def test_a_base_model_with_another_vocabulary_is_refused(loaded: tuple[Any, Spea
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"scores": ("ifd", "mood")}, ["scores names 'mood': use ifd, reward, reward_difference"]),
-        ({"scores": ("reward",)}, ["reward is a reward model's: name one"]),
-        ({"only": ("none",)}, ["nothing is asked and no score is wanted"]),
+        ({"scores": ("ifd", "mood")}, ["unknown score 'mood': use ifd, reward, reward_difference"]),
+        ({"scores": ("reward",)}, ["reward needs a reward model"]),
+        ({"only": ("none",)}, ["there is nothing to do: no questions and no scores"]),
         (
             {"reward_model": "one", "base": "other", "scores": ("ifd",)},
             [
-                "a reward model is named and no score of it: add reward to the scores",
-                "a base model is named and not what it is for: add reward_difference to the scores",
-                "a base model and a reward model are named: a reward difference is of one of them",
+                "a reward model is given but none of its scores: add reward to the scores",
+                "a base model is given but not its score: add reward_difference to the scores",
+                "both a base model and a reward model are given: reward_difference uses only one",
             ],
         ),
     ],
 )
-def test_settings_that_do_not_fit_together_are_all_named(settings: dict[str, Any], expected: list[str]) -> None:
+def test_all_conflicts_between_settings_are_reported(settings: dict[str, Any], expected: list[str]) -> None:
     with pytest.raises(UserError) as error:
         TagSettings(**settings)
     assert list(error.value.details) == expected
 
 
-def test_each_score_needs_its_own_part() -> None:
+def test_the_parts_follow_from_the_scores() -> None:
     def parts(**settings: Any) -> tuple[str, ...]:
         return TagSettings(**settings).parts
 

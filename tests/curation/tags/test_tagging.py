@@ -1,4 +1,4 @@
-"""Questions behind a conversation, in each family's own tokens, and what is made of the replies."""
+"""Questions about a conversation in each family's tokens, and tags from the replies."""
 
 import json
 import math
@@ -15,11 +15,11 @@ from mlx_suite.curation.tags.full_questions import CATEGORIES, FULL_QUESTIONS, L
 from mlx_suite.curation.tags.tagging import (
     Tag,
     Tagger,
-    distinguished,
     make_tagger,
     only,
     probabilities,
     questions_for,
+    unique_prefixes,
 )
 from mlx_suite.data.questions import Question, Questions, write_questions
 from mlx_suite.engine import Engine, Given, Program, Query, Reply, Request
@@ -36,7 +36,7 @@ BRIEF = Questions(
         Question(name="quality", about="answer", text="Good?", labels=("very poor", "very good", "good")),
     ),
 )
-TALK = (Message(USER, "What is 2 + 2?"), Message(ASSISTANT, "It is 4."))
+CONVERSATION = (Message(USER, "What is 2 + 2?"), Message(ASSISTANT, "It is 4."))
 
 
 def tagger_of(one: Any, questions: Questions = BRIEF, embed: bool = False) -> Tagger:
@@ -49,27 +49,27 @@ def written(one: Any, query: Query) -> tuple[str, list[str]]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_behind_the_stop_tokens_stands_what_the_template_would_write(name: str, family: Callable[[str], Any]) -> None:  # noqa: F811
+def test_query_tokens_are_what_the_template_renders_next(name: str, family: Callable[[str], Any]) -> None:  # noqa: F811
     one = family(name)
     tagger = tagger_of(one)
 
     def encoded(*turns: Message, prompt: bool = True) -> list[int]:
         return encode_chat(one.tokenizer, one.template, turns, add_generation_prompt=prompt).ids
 
-    for aside, talk in ((tagger.instruction, TALK[:1]), (tagger.answer, TALK)):
+    for aside, turns in ((tagger.instruction, CONVERSATION[:1]), (tagger.answer, CONVERSATION)):
         [query] = aside.queries
-        listening = (Message(ASSISTANT, "Yes?"),) if len(talk) == 1 else ()
-        text = "Category?" if len(talk) == 1 else "Good?"
-        whole = encoded(*talk, *listening, Message(USER, text))
-        alone = encoded(*talk, prompt=False)
+        listening = (Message(ASSISTANT, "Yes?"),) if len(turns) == 1 else ()
+        text = "Category?" if len(turns) == 1 else "Good?"
+        whole = encoded(*turns, *listening, Message(USER, text))
+        alone = encoded(*turns, prompt=False)
         assert whole[-len(query.tokens) :] == list(query.tokens)
-        # Before it stands the conversation, up to the stop token of its last turn.
+        # Before it comes the conversation, up to the stop token of its last turn.
         before = whole[: -len(query.tokens)]
         assert alone[: len(before)] == before
         assert before[-1] in one.tokenizer.special_ids
 
 
-def test_an_aside_of_a_byte_tokenizer_is_known_letter_by_letter(byte_folder: Path) -> None:  # noqa: F811
+def test_the_queries_of_a_byte_tokenizer_spell_out_every_letter(byte_folder: Path) -> None:  # noqa: F811
     tokenizer = load_tokenizer(byte_folder)
     brief = Questions(
         listening="Y", questions=(replace(BRIEF.questions[0], text="C"), replace(BRIEF.questions[1], text="G"))
@@ -89,7 +89,7 @@ def test_an_aside_of_a_byte_tokenizer_is_known_letter_by_letter(byte_folder: Pat
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_labels_are_cut_where_no_other_begins_alike(name: str, family: Callable[[str], Any]) -> None:  # noqa: F811
+def test_labels_are_cut_to_prefixes_that_no_other_label_shares(name: str, family: Callable[[str], Any]) -> None:  # noqa: F811
     one = family(name)
     tagger = tagger_of(one)
 
@@ -108,8 +108,8 @@ def tagger_stop(one: Any) -> list[int]:
     return [derive_pre_query(one.tokenizer, one.template).assistant_stop_ids[0]]
 
 
-def test_the_shortest_beginnings_of_known_labels() -> None:
-    assert distinguished(((1, 2, 9), (1, 2, 3, 9), (1, 4, 9), (5, 9), (6, 9))) == (
+def test_unique_prefixes_of_known_labels() -> None:
+    assert unique_prefixes(((1, 2, 9), (1, 2, 3, 9), (1, 4, 9), (5, 9), (6, 9))) == (
         (1, 2, 9),
         (1, 2, 3),
         (1, 4),
@@ -118,7 +118,7 @@ def test_the_shortest_beginnings_of_known_labels() -> None:
     )
 
 
-def test_confidence_is_the_share_among_the_labels() -> None:
+def test_confidence_is_the_probability_among_the_labels() -> None:
     tagger = Tagger(questions=BRIEF, embed=False, instruction=None, answer=None)  # type: ignore[arg-type]
     reply = Reply(index=1, log_probs=(math.log(0.01), math.log(0.06), math.log(0.03)))
 
@@ -128,14 +128,14 @@ def test_confidence_is_the_share_among_the_labels() -> None:
     assert probabilities((-2000.0, -2001.0)) == pytest.approx([0.7310585786, 0.2689414214])
 
 
-def test_without_room_there_are_no_tags() -> None:
+def test_without_replies_there_are_no_tags() -> None:
     tagger = Tagger(questions=BRIEF, embed=True, instruction=None, answer=None)  # type: ignore[arg-type]
 
     assert tagger.instruction_tags(None) == tagger.answer_tags(None) == {}
     assert tagger.embedding(None) is None
 
 
-def test_the_embedding_is_the_last_query_and_a_unit_vector(family: Callable[[str], Any]) -> None:  # noqa: F811
+def test_the_embedding_comes_from_the_last_query_and_is_a_unit_vector(family: Callable[[str], Any]) -> None:  # noqa: F811
     one = family("llama3")
     tagger = tagger_of(one, embed=True)
     category, about = tagger.instruction.queries
@@ -154,7 +154,7 @@ def test_the_embedding_is_the_last_query_and_a_unit_vector(family: Callable[[str
 
 
 @pytest.mark.parametrize("name", ["tiny-llama3", "tiny-gemma2"])
-def test_a_program_asks_what_the_template_would_have_asked(name: str) -> None:
+def test_queries_on_the_shipped_models_equal_whole_conversations(name: str) -> None:
     folder = Path(__file__).parents[3] / "models" / name
     model, tokenizer = load(folder)
     template = load_chat_template(folder)
@@ -162,25 +162,25 @@ def test_a_program_asks_what_the_template_would_have_asked(name: str) -> None:
     engine = Engine(model, slots=2)
 
     def alone(query: Query) -> Program:
-        """The same question with nothing shared: the whole conversation anew."""
-        talk = (*TALK[:1], Message(ASSISTANT, "Yes?"), Message(USER, "Category?"))
-        ids = encode_chat(tokenizer, template, talk, add_generation_prompt=True).ids
+        """The same question in a conversation of its own."""
+        turns = (*CONVERSATION[:1], Message(ASSISTANT, "Yes?"), Message(USER, "Category?"))
+        ids = encode_chat(tokenizer, template, turns, add_generation_prompt=True).ids
         yield Given(tuple(ids[:-1]))
         from mlx_suite.engine import Aside
 
         [reply] = yield Aside((Query(tokens=tuple(ids[-1:]), labels=query.labels),))
         return reply
 
-    def behind(tokens: list[int]) -> Program:
+    def after(tokens: list[int]) -> Program:
         yield Given(tuple(tokens))
         return (yield tagger.instruction)
 
-    whole = encode_chat(tokenizer, template, TALK[:1]).ids
+    whole = encode_chat(tokenizer, template, CONVERSATION[:1]).ids
     stop = next(i for i in range(len(whole) - 1, 0, -1) if whole[i] in tokenizer.special_ids)
     first, second = (
         each.result
         for each in engine.run(
-            [Request(program=behind(whole[: stop + 1])), Request(program=alone(tagger.instruction.queries[0]))]
+            [Request(program=after(whole[: stop + 1])), Request(program=alone(tagger.instruction.queries[0]))]
         )
     )
     assert first[0].log_probs == pytest.approx(second.log_probs, abs=1e-3)
@@ -188,7 +188,7 @@ def test_a_program_asks_what_the_template_would_have_asked(name: str) -> None:
     assert vector is not None and np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_template_that_shows_another_text_is_refused_by_name(family: Callable[[str], Any]) -> None:  # noqa: F811
+def test_a_template_that_alters_texts_is_refused(family: Callable[[str], Any]) -> None:  # noqa: F811
     one = family("llama3")
     source = one.template.source.replace("message.content | trim", "message.content | trim | upper")
     assert source != one.template.source
@@ -204,7 +204,7 @@ TEMPLATE = (
 )
 
 
-def test_what_a_template_adds_to_a_later_turn_is_asked_too(family: Callable[[str], Any]) -> None:  # noqa: F811
+def test_text_that_a_template_adds_to_a_later_turn_is_part_of_the_query(family: Callable[[str], Any]) -> None:  # noqa: F811
     one = family("llama3")
     source = TEMPLATE.replace("{{ m.content }}", REMINDER + "{{ m.content }}")
 
@@ -213,15 +213,15 @@ def test_what_a_template_adds_to_a_later_turn_is_asked_too(family: Callable[[str
     assert "user<|end_header_id|>\n\nBe brief. Category?<|eot_id|>" in written(one, tagger.instruction.queries[0])[0]
 
 
-def test_a_template_whose_prompt_depends_on_the_turns_is_refused(family: Callable[[str], Any]) -> None:  # noqa: F811
+def test_a_template_whose_generation_prompt_depends_on_the_turns_is_refused(family: Callable[[str], Any]) -> None:  # noqa: F811
     one = family("llama3")
     source = TEMPLATE.removesuffix("{% endif %}") + "{% if messages | length == 3 %}Well: {% endif %}{% endif %}"
 
-    with pytest.raises(UserError, match="the prompt for a reply depends on the turns"):
+    with pytest.raises(UserError, match="the generation prompt depends on the turns"):
         tagger_of(replace(one, template=replace(one.template, source=source)))
 
 
-def test_questions_come_from_the_file_the_checkpoint_or_are_the_full_ones(tmp_path: Path) -> None:
+def test_questions_come_from_the_file_the_checkpoint_or_the_general_set(tmp_path: Path) -> None:
     own, given = tmp_path / "model", tmp_path / "mine.json"
     own.mkdir()
     assert questions_for(None) is FULL_QUESTIONS
@@ -236,7 +236,7 @@ def test_questions_come_from_the_file_the_checkpoint_or_are_the_full_ones(tmp_pa
         questions_for(own, given)
 
 
-def test_some_questions_of_many_in_their_own_order() -> None:
+def test_only_keeps_the_named_questions_in_their_order() -> None:
     some = only(FULL_QUESTIONS, ["answer_quality", "category"])
     assert [each.name for each in some.questions] == ["category", "answer_quality"]
 
@@ -246,7 +246,7 @@ def test_some_questions_of_many_in_their_own_order() -> None:
     assert error.value.details[1].startswith("mood: one of category,")
 
 
-def test_the_full_questions_name_every_label_they_ask_for() -> None:
+def test_the_general_questions_spell_out_every_label() -> None:
     assert [each.name for each in FULL_QUESTIONS.questions] == [
         "category",
         "difficulty",
@@ -257,6 +257,6 @@ def test_the_full_questions_name_every_label_they_ask_for() -> None:
         "answer_safety",
     ]
     for question in FULL_QUESTIONS.questions:
-        if question.name != "language":  # there are too many, and each has but one name
+        if question.name != "language":  # too many to list
             assert all(label in question.text for label in question.labels)
     assert (len(CATEGORIES), len(LANGUAGES)) == (12, 16)
