@@ -1,7 +1,8 @@
-"""The folder of a stage that lets a model write: guarded by what its texts depend on, and continued after a kill.
+"""Output folders of the stages in which a model generates texts: pairs and reflection.
 
-`settings.json` in it says what it was begun with. What a model has written goes to a journal at once; everything else
-is made of it at the end, whole or not at all. So another margin or another limit of rows costs no new text.
+`settings.json` holds everything the texts depend on; a folder is resumed only with the same. Generated texts are
+appended to a journal at once, and all other files are written from it at the end, atomically. So another margin or
+another limit of rows needs no new texts.
 """
 
 import hashlib
@@ -24,17 +25,16 @@ Facts = Mapping[str, Any]
 
 @contextmanager
 def open_stage(folder: Path, kind: str, facts: Facts) -> Iterator[None]:
-    """Hold the folder for this process; it is made if it is not there.
+    """Lock the folder for this process, creating it if necessary.
 
     Args:
-        kind: What fills it, as it stands in the settings: "mlx-suite magpie pairs".
-        facts: All that the texts depend on; names and values of JSON.
+        kind: The stage, as stored in the settings: "mlx-suite magpie pairs".
+        facts: Everything the texts depend on, as JSON values.
 
-    Raises UserError for a folder that something else has filled, that was begun with other settings, or that is in
-    use.
+    Raises UserError for a folder that is not ours, was begun with other settings, or is in use.
     """
     path = folder / SETTINGS_FILE
-    facts = json.loads(json.dumps(facts))  # as they are read back
+    facts = json.loads(json.dumps(facts))  # as read back from the file
     with disk_errors(folder):
         if folder.is_dir() and not path.exists():
             _check_empty(folder)
@@ -46,27 +46,27 @@ def open_stage(folder: Path, kind: str, facts: Facts) -> Iterator[None]:
             yield
 
 
-def question_of(record: Record) -> tuple[Message, ...]:
-    """The turns before the last answer: a system text, earlier exchanges, the question."""
+def prompt_of(record: Record) -> tuple[Message, ...]:
+    """The messages before the last response: a system text, earlier turns, the instruction."""
     turns = [Message(each["role"], each["content"]) for each in record["messages"]]
     while turns and turns[-1].role != USER:
         turns.pop()
     return tuple(turns)
 
 
-def last_answer(record: Record) -> str | None:
-    """The answer at the end; None where nothing stands behind the question."""
+def final_response(record: Record) -> str | None:
+    """The response at the end; None if the row ends with an instruction."""
     last = record["messages"][-1]
     return str(last["content"]) if last["role"] == ASSISTANT else None
 
 
 def id_of(record: Record, row: int) -> str:
-    """The row's own id, or its number."""
+    """The row's own id, or else its index."""
     return str(record.get("id", row))
 
 
 def data_digest(rows: Sequence[Record]) -> str:
-    """12 hexadecimal digits from every row's turns, to notice data that have changed."""
+    """Hash of every row's messages, 12 hexadecimal digits, to detect changed data."""
     digest = hashlib.sha256()
     for row in rows:
         turns = [[each["role"], each["content"]] for each in row["messages"]]
@@ -75,12 +75,12 @@ def data_digest(rows: Sequence[Record]) -> str:
 
 
 def _check_empty(folder: Path) -> None:
-    # A kill while the settings are written leaves a part of them.
+    # A kill while the settings are written leaves a partial file.
     ours = (LOCK_NAME, f".{SETTINGS_FILE}.partial")
-    held = sorted(each.name for each in folder.iterdir() if not each.name.startswith(ours))
-    if held:
+    foreign = sorted(each.name for each in folder.iterdir() if not each.name.startswith(ours))
+    if foreign:
         raise UserError(
-            f"The folder holds {held[0]!r} and no {SETTINGS_FILE} that says how it was made",
+            f"The folder holds {foreign[0]!r} and no {SETTINGS_FILE} that says how it was made",
             where=str(folder),
             fix="choose another folder with --out",
         )
@@ -92,7 +92,7 @@ def _check_facts(path: Path, kind: str, facts: Facts) -> None:
         raise UserError(
             "The folder was begun with other settings",
             where=str(path.parent),
-            fix="choose another folder with --out, or go on with what it was begun with",
+            fix="choose another folder with --out, or use the settings it was begun with",
             details=changes,
         )
 
@@ -101,9 +101,9 @@ def _changes(path: Path, kind: str, facts: Facts) -> list[str]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        return [f"what it was begun with cannot be read: {error}"]
+        return [f"{path.name} cannot be read: {error}"]
     if not isinstance(stored, dict) or stored.get("kind") != kind:
-        return [f"{path.name} is about something else"]
+        return [f"{path.name} belongs to something else"]
     return list(_differences("", stored, facts))
 
 
@@ -111,7 +111,7 @@ def _differences(where: str, before: Mapping[str, Any], now: Facts) -> Iterator[
     for name, value in now.items():
         was = before.get(name)
         if name == "model" or was == value:
-            continue  # a name is for the record, the weights are what counts
+            continue  # the name is for the record, the weights decide
         if isinstance(value, Mapping) and isinstance(was, Mapping):
             yield from _differences(f"{where}{name} ", was, value)
         else:

@@ -6,7 +6,7 @@ for every word.
 
 from collections.abc import Mapping
 
-from mlx_suite.data.questions import Question, Questions
+from mlx_suite.data.questions import About, Question, Questions
 from mlx_suite.data.steering import LANGUAGE_TEXTS
 
 LISTENING = "I have read it. What about it?"
@@ -50,53 +50,21 @@ def _listed(meanings: Mapping[str, str], turned: bool) -> str:
 
 def _questions(turned: bool) -> Questions:
     """The questions; `turned` lists the replies in reverse in the text. The labels keep their order."""
-    return Questions(
-        listening=LISTENING,
-        questions=(
-            Question(
-                name="category",
-                about="instruction",
-                text=f"What does it ask for? {_listed(CATEGORIES, turned)}",
-                labels=tuple(CATEGORIES),
-            ),
-            Question(
-                name="difficulty",
-                about="instruction",
-                text=f"How hard is it to answer well? {_listed(DIFFICULTIES, turned)}",
-                labels=tuple(DIFFICULTIES),
-            ),
-            Question(
-                name="input_quality",
-                about="instruction",
-                text=f"How good is it as a question? {_listed(INPUT_QUALITIES, turned)}",
-                labels=tuple(INPUT_QUALITIES),
-            ),
-            Question(
-                name="language",
-                about="instruction",
-                text="Which language is it in? Reply with its English name.",
-                labels=LANGUAGES,
-            ),
-            Question(
-                name="safety",
-                about="instruction",
-                text=f"Is it safe? {_listed(SAFETY, turned)}",
-                labels=tuple(SAFETY),
-            ),
-            Question(
-                name="answer_quality",
-                about="answer",
-                text=f"How good is your answer? {_listed(ANSWER_QUALITIES, turned)}",
-                labels=tuple(ANSWER_QUALITIES),
-            ),
-            Question(
-                name="answer_safety",
-                about="answer",
-                text=f"Is your answer safe? {_listed(SAFETY, turned)}",
-                labels=tuple(SAFETY),
-            ),
-        ),
+    listed: tuple[tuple[str, About, str, Mapping[str, str]], ...] = (
+        ("category", "instruction", "What does it ask for?", CATEGORIES),
+        ("difficulty", "instruction", "How hard is it to answer well?", DIFFICULTIES),
+        ("input_quality", "instruction", "How good is it as a question?", INPUT_QUALITIES),
+        ("safety", "instruction", "Is it safe?", SAFETY),
+        ("answer_quality", "answer", "How good is your answer?", ANSWER_QUALITIES),
+        ("answer_safety", "answer", "Is your answer safe?", SAFETY),
     )
+    questions = [
+        Question(name=name, about=about, text=f"{text} {_listed(labels, turned)}", labels=tuple(labels))
+        for name, about, text, labels in listed
+    ]
+    language = "Which language is it in? Reply with its English name."
+    questions.insert(3, Question(name="language", about="instruction", text=language, labels=LANGUAGES))
+    return Questions(listening=LISTENING, questions=tuple(questions))
 
 
 FULL_QUESTIONS = _questions(turned=False)

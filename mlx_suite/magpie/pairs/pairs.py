@@ -28,7 +28,7 @@ from mlx_suite.magpie.pairs.answers import Answer, AnswerSampler, Grader, make_g
 from mlx_suite.magpie.pairs.pairing import Paired, PreferencePair, pair_answers
 from mlx_suite.magpie.pairs.scorers import MARGINS, Scorer
 from mlx_suite.magpie.pairs.settings import PairSettings
-from mlx_suite.magpie.stage import data_digest, id_of, open_stage, question_of
+from mlx_suite.magpie.stage import data_digest, id_of, open_stage, prompt_of
 from mlx_suite.magpie.truth import Verdicts, verdicts_on
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import Journal
@@ -115,7 +115,7 @@ def make_pairs(
     )
     facts = _facts(data, sampler, grader)
     with open_stage(folder, KIND, facts):
-        prompts = [question_of(row) for row in rows]
+        prompts = [prompt_of(row) for row in rows]
         with Journal(folder / ANSWERS_FILE) as journal:
             _write(sampler, prompts, settings.answers, journal, on_progress)
             answers = read_answers(journal.path, sampler)

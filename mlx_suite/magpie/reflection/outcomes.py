@@ -9,7 +9,7 @@ from typing import Any
 from mlx_suite.curation.rows import Record
 from mlx_suite.magpie.reflection.judging import Preference
 from mlx_suite.magpie.reflection.rewriting import Part, Rewrite
-from mlx_suite.magpie.stage import id_of, last_answer, question_of
+from mlx_suite.magpie.stage import final_response, id_of, prompt_of
 from mlx_suite.magpie.truth import Verdicts, verdicts_on
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, USER
@@ -98,7 +98,7 @@ class ReflectSummary:
 
 def row_of(record: Record) -> ReflectedRow:
     """A row as it stands in the data."""
-    return ReflectedRow(question=question_of(record), answer=last_answer(record), outcomes={})
+    return ReflectedRow(question=prompt_of(record), answer=final_response(record), outcomes={})
 
 
 def settled(

@@ -18,7 +18,7 @@ from mlx_suite.magpie.pairs.answers import make_grader
 from mlx_suite.magpie.pairs.pairs import ANSWERS_FILE, REFUSED_FILE, make_pairs
 from mlx_suite.magpie.pairs.scorers import Scorer, difference_scorer, likelihood_scorer, reward_scorer
 from mlx_suite.magpie.pairs.settings import PairSettings
-from mlx_suite.magpie.stage import question_of
+from mlx_suite.magpie.stage import prompt_of
 from mlx_suite.runtime.errors import UserError
 from tests.magpie.conftest import QUESTIONS, Loaded
 
@@ -102,7 +102,7 @@ def test_a_pair_is_an_instruction_with_two_of_its_responses(uninterrupted: Path)
         assert (pair["chosen_score"], pair["rejected_score"], pair["scored_by"]) == (1.0, 0.0, "reward letters")
         assert len(pair["answer_scores"]) == 3
         assert pair["messages"] == [
-            {"role": turn.role, "content": turn.content} for turn in question_of(DATA.rows[pair["row"]])
+            {"role": turn.role, "content": turn.content} for turn in prompt_of(DATA.rows[pair["row"]])
         ]
         assert pair["id"] == DATA.rows[pair["row"]].get("id", str(pair["row"]))
         assert "answer_quality" not in pair.get("tags", {})
@@ -309,5 +309,5 @@ def test_prompts_are_prefilled_once_for_all_their_responses(
 
     monkeypatch.setattr(Engine, "__init__", recorded)
     make_pairs(DATA, author, replace(SMALL, answers=6), tmp_path, LETTERS)
-    prompts = [author.prompt(question_of(row)) for row in DATA.rows]
+    prompts = [author.prompt(prompt_of(row)) for row in DATA.rows]
     assert engines[0].counts.prefilled <= sum(len(prompt) - 1 for prompt in prompts if prompt is not None)
