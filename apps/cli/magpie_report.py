@@ -14,7 +14,7 @@ from mlx_suite.runtime.progress import Progress
 from .labelled import show
 
 if TYPE_CHECKING:
-    from mlx_suite.curation.report import Report
+    from mlx_suite.curation.report import HtmlReport
 
 
 TITLE = 24
@@ -77,7 +77,7 @@ def report(
     show(report_lines(found, place))
 
 
-def report_lines(found: "Report", place: Path) -> Iterator[tuple[str, str]]:
+def report_lines(found: "HtmlReport", place: Path) -> Iterator[tuple[str, str]]:
     """The page in short, a label and a line each."""
     names = [each.name for each in found.figures]
     yield "data", names[0] if len(names) == 1 else f"A {names[0]}, B {names[1]}"
@@ -86,7 +86,7 @@ def report_lines(found: "Report", place: Path) -> Iterator[tuple[str, str]]:
             lost = [(loss.rows, loss.reason) for stage in figures.funnel.stages for loss in stage.losses]
             reasons = ", ".join(f"{rows:,} {reason}" for rows, reason in sorted(lost, reverse=True)[:5])
             yield "left out", reasons or "none"
-    for line in found.glance:
+    for line in found.summary:
         values = "".join(f"{text:>10}" for text in line.texts)
         meaning = f"  {line.meaning}" if 0 < len(line.meaning) <= SHORT else ""
         yield "", f"{line.title:<{TITLE}}{values}{line.difference:>14}{meaning}".rstrip()

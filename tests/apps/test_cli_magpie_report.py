@@ -38,7 +38,7 @@ def test_the_page_of_a_run_goes_into_its_folder(folder: Path) -> None:
     assert result.exit_code == 0
     assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert lines[:4] == ["data run", "left out 1 duplicate", "rows 4", "yield 80.0% accepted of all rows asked for"]
+    assert lines[:4] == ["data run", "left out 1 duplicate", "rows 4", "yield 80.0% accepted rows / generated rows"]
     assert "quota topic rivers: 0 of 2" in lines
     assert lines[-1] == f"page {folder / 'report.html'}"
 
@@ -70,7 +70,7 @@ def test_a_file_that_is_no_report_stays(folder: Path, tmp_path: Path) -> None:
     thesis = tmp_path / "thesis.html"
     thesis.write_text("mine")
 
-    with pytest.raises(UserError, match="no report"):
+    with pytest.raises(UserError, match="not a report"):
         invoke(folder, "--out", thesis)
     assert thesis.read_text() == "mine"
     assert invoke(folder, "--out", thesis, "--force").exit_code == 0

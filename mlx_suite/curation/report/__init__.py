@@ -1,5 +1,5 @@
-"""Reports on instruction data: one page to be looked at, for a Magpie run or any dataset, or for two side by side."""
+"""HTML reports on instruction data: one page about a Magpie run or any dataset, or comparing two."""
 
-from mlx_suite.curation.report.report import SAMPLES, Report, check_place, make_report, write_report
+from mlx_suite.curation.report.report import SAMPLES, HtmlReport, check_place, make_report, write_report
 
-__all__ = ["SAMPLES", "Report", "check_place", "make_report", "write_report"]
+__all__ = ["SAMPLES", "HtmlReport", "check_place", "make_report", "write_report"]

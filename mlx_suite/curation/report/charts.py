@@ -1,144 +1,169 @@
-"""Charts as SVG that stands in the page.
+"""Charts of the page, ready for the template: histograms, maps, heat maps and bars."""
 
-Written out here rather than by matplotlib: colours and type are then the page's own, in light and in dark, nothing has
-to be installed for a report, and the same numbers are the same bytes whatever library is there. Classes are those of
-`style.css`.
-"""
-
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
-import numpy as np
+from markupsafe import Markup
 
-from mlx_suite.curation.report.axis import Axis, short
+from mlx_suite.curation.dataset import instruction_of
+from mlx_suite.curation.report.figures import DatasetFigures, Frame, Source
+from mlx_suite.curation.report.labels import UNTAGGED, label_of
+from mlx_suite.curation.report.lengths import PARTS, Quantiles, quantiles_of
+from mlx_suite.curation.report.neighbours import COSINE
+from mlx_suite.curation.report.svg import HUES, Axis, Point, axis_for, box_around, distance_axis, histogram, scatter
 
-WIDTH, HEIGHT = 380, 190
-"""Units of a histogram; shown at about one pixel a unit on a phone and on a desk."""
-LEFT, RIGHT, TOP, BOTTOM = 36, 14, 8, 34
-MAP_WIDTH, MAP_HEIGHT, MAP_EDGE = 640, 480, 10
-HUES = 12
-"""Colours of `style.css` for categories."""
+TITLE = 60
+"""Characters of an instruction in the tooltip of its dot."""
+_TITLES = {"instruction": "Instructions", "answer": "Responses"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
-    """One row on a map."""
+class Chart:
+    """One histogram, with the quantiles of its columns."""
 
-    x: float
-    y: float
-    hue: int
-    """From 0; HUES and above are grey."""
     title: str
-    """Shown when a pointer rests on it."""
+    svg: Markup
+    spreads: tuple[Quantiles | None, ...]
+    form: str
+    """Format of the numbers, for `format`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Box:
-    """What a map shows of the plane."""
+class Hue:
+    """One entry of the map's legend."""
 
-    low: tuple[float, float]
-    high: tuple[float, float]
+    label: str
+    number: int
+    """Colour number from 0; HUES for grey."""
+    counts: tuple[int, ...]
+    """Rows of each dataset, drawn or not."""
 
 
-def histogram(columns: Sequence[Sequence[float]], axis: Axis, label: str, title: str) -> str:
-    """One column as bars of rows; two as shares, the first filled, the second as an outline."""
-    counts = [np.histogram(np.asarray(column, float), np.asarray(axis.edges))[0] for column in columns]
-    is_shared = len(columns) > 1
-    heights = [100 * each / max(each.sum(), 1) if is_shared else each for each in counts]
-    top, marks = _upright_scale(float(max(each.max() for each in heights)), is_shared)
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    for mark in marks:
-        y = _y(mark / top)
-        parts.append(f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
-        text = f"{short(mark)}{' %' if is_shared and mark == marks[-1] else ''}"
-        parts.append(f'<text class="tick" x="{LEFT - 5}" y="{y}" dy="3.5" text-anchor="end">{text}</text>')
-    for number, column in enumerate(heights):
-        draw = _bars if number == 0 else _outline
-        parts.append(f'<path class="series-{"ab"[number]}" d="{draw(column, axis, top)}"/>')
-    parts.append(f'<path class="axis" d="M{LEFT} {_y(0)}H{WIDTH - RIGHT}"/>')
-    parts += _ticks(axis)
-    parts.append(
-        f'<text class="label" x="{_x(0.5)}" y="{HEIGHT - 3}" text-anchor="middle">{escape(label)}</text></svg>'
+@dataclass(frozen=True, kw_only=True)
+class MapChart:
+    """The maps of all datasets, on the same axes."""
+
+    svgs: tuple[Markup, ...]
+    hues: tuple[Hue, ...]
+    """Legend; empty if rows have no categories."""
+    explained: tuple[float, float]
+    drawn: tuple[int, ...]
+    """Number of dots on each map."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """The rows with one label."""
+
+    label: str
+    counts: tuple[int, ...]
+    shares: tuple[float, ...]
+    """Share of each dataset's rows."""
+    widths: tuple[float, ...]
+    """Width in percent of the longest bar of the dimension."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell of a heat map."""
+
+    count: int
+    shade: float
+    """From 0 to 1."""
+
+
+def length_charts(figures: Sequence[DatasetFigures], frame: Frame) -> tuple[Chart, ...]:
+    """Histograms of the lengths of instructions and responses."""
+    charts = []
+    for part in PARTS:
+        columns = [each.lengths[part] for each in figures]
+        if any(columns):
+            axis = axis_for([column for column in columns if column])
+            charts.append(_chart(_TITLES[part], columns, axis, frame.unit, ",.0f"))
+    return tuple(charts)
+
+
+def distance_charts(figures: Sequence[DatasetFigures]) -> tuple[Chart, ...]:
+    """Histograms of the distance to the nearest other row, by embeddings (if there are any) and by words."""
+    charts = []
+    for each in zip(*(each.neighbourhoods for each in figures), strict=True):
+        columns = [neighbourhood.distances for neighbourhood in each]
+        kind = each[0].kind
+        title = "By embeddings" if kind == COSINE else "By words"
+        label = f"1 − {kind} similarity"
+        charts.append(_chart(title, columns, distance_axis(columns), label, ".4f" if kind == COSINE else ".3f"))
+    return tuple(charts)
+
+
+def bars_of(figures: Sequence[DatasetFigures], frame: Frame, dimension: str) -> tuple[Bar, ...]:
+    """One bar per label of a dimension."""
+    totals = [max(each.rows, 1) for each in figures]
+    counts = [each.counts[dimension] for each in figures]
+    longest = max(count / total for column, total in zip(counts, totals, strict=True) for count in column)
+    bars = []
+    for place, label in enumerate(frame.labels[dimension]):
+        own = tuple(column[place] for column in counts)
+        shares = tuple(count / total for count, total in zip(own, totals, strict=True))
+        widths = tuple(round(100 * share / longest, 1) if longest else 0.0 for share in shares)
+        bars.append(Bar(label=label, counts=own, shares=shares, widths=widths))
+    return tuple(bars)
+
+
+def heat_maps(figures: Sequence[DatasetFigures]) -> tuple[tuple[tuple[Cell, ...], ...], ...]:
+    """For each dataset, cells by category and difficulty, shaded by the share of its rows on a common scale."""
+    tables = [each.cross.counts if each.cross else () for each in figures]
+    totals = [max(each.rows, 1) for each in figures]
+    most = max((count / total for table, total in zip(tables, totals, strict=True) for row in table for count in row))
+    return tuple(
+        tuple(tuple(Cell(count=count, shade=round(count / total / (most or 1), 3)) for count in row) for row in table)
+        for table, total in zip(tables, totals, strict=True)
     )
-    return "".join(parts)
 
 
-def scatter(points: Sequence[Point], box: Box, title: str) -> str:
-    """Rows as dots. Both directions have one scale, as distances on a map should."""
-    width, height = (box.high[side] - box.low[side] for side in (0, 1))
-    scale = min((MAP_WIDTH - 2 * MAP_EDGE) / max(width, 1e-9), (MAP_HEIGHT - 2 * MAP_EDGE) / max(height, 1e-9))
-    left = (MAP_WIDTH - scale * width) / 2
-    top = (MAP_HEIGHT - scale * height) / 2
-    radius = 3.2 if len(points) > 600 else 4.2 if len(points) > 100 else 5.5
-    dots = []
-    for point in points:
-        x = left + scale * (point.x - box.low[0])
-        y = top + scale * (box.high[1] - point.y)
-        hue = f"h{point.hue}" if point.hue < HUES else "hx"
-        dots.append(f'<circle class="{hue}" cx="{x:.1f}" cy="{y:.1f}"><title>{escape(point.title)}</title></circle>')
-    return (
-        f'<svg class="map" style="--r:{radius}px" viewBox="0 0 {MAP_WIDTH} {MAP_HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}">{"".join(dots)}</svg>'
+def map_chart(sources: Sequence[Source], figures: Sequence[DatasetFigures], frame: Frame) -> MapChart | None:
+    """The maps; None without embeddings that can be compared."""
+    maps = [each.map for each in figures]
+    known = [each for each in maps if each is not None]
+    if len(known) < len(figures):
+        return None
+    hues = _hues(sources) if "category" in frame.dimensions else ()
+    number_of = {hue.label: hue.number for hue in hues}
+    box = box_around([(float(x), float(y)) for each in known for x, y in each.points])
+    svgs = []
+    for number, (source, own) in enumerate(zip(sources, known, strict=True)):
+        points = []
+        for at, (x, y) in zip(own.chosen, own.points, strict=True):
+            row = source.rows[at]
+            label = label_of(row, "category") or UNTAGGED
+            hue = number_of.get(label, HUES) if hues else number
+            text = " ".join(instruction_of(row).split())
+            text = text if len(text) <= TITLE else text[:TITLE] + " …"
+            points.append(Point(x=float(x), y=float(y), hue=hue, title=f"{label}: {text}" if hues else text))
+        svgs.append(Markup(scatter(points, box, f"Embedding map of {source.name}")))
+    return MapChart(
+        svgs=tuple(svgs), hues=hues, explained=known[0].explained, drawn=tuple(len(each.chosen) for each in known)
     )
 
 
-def box_around(points: Sequence[tuple[float, float]]) -> Box:
-    """All points; a point alone gets some room."""
-    values = np.asarray(points, float).reshape(-1, 2)
-    low, high = values.min(axis=0), values.max(axis=0)
-    room = np.where(high - low > 1e-9, 0.0, 0.5)
-    low, high = low - room, high + room
-    return Box(low=(float(low[0]), float(low[1])), high=(float(high[0]), float(high[1])))
+def _chart(title: str, columns: Sequence[Sequence[float]], axis: Axis, label: str, form: str) -> Chart:
+    svg = Markup(histogram(columns, axis, label, title))
+    return Chart(title=title, svg=svg, spreads=tuple(map(quantiles_of, columns)), form=form)
 
 
-def _bars(heights: np.ndarray, axis: Axis, top: float) -> str:
-    parts = []
-    for height, left, right in zip(heights, axis.edges, axis.edges[1:], strict=False):
-        if height > 0:
-            # Even one row among thousands is seen.
-            y = min(_y(float(height) / top), _y(0) - 1)
-            start, end = _x(axis.place(left)), _x(axis.place(right))
-            gap = 0.5 if end - start > 3 else 0
-            parts.append(f"M{start + gap:.1f} {_y(0)}V{y:.1f}H{end - gap:.1f}V{_y(0)}z")
-    return "".join(parts)
-
-
-def _outline(heights: np.ndarray, axis: Axis, top: float) -> str:
-    path = f"M{_x(0):.1f} {_y(0)}"
-    for height, right in zip(heights, axis.edges[1:], strict=True):
-        path += f"V{_y(float(height) / top):.1f}H{_x(axis.place(right)):.1f}"
-    return path + f"V{_y(0)}"
-
-
-def _upright_scale(most: float, is_shared: bool) -> tuple[float, list[float]]:
-    """The highest value with some room, and two or three round marks below it."""
-    top = max(most, 1e-9) * 1.06
-    if not is_shared:
-        top = max(top, 1.0)
-    power = 10.0 ** np.floor(np.log10(top / 2))
-    step = float(max(each * power for each in (1, 2, 2.5, 5) if each * power <= top / 2))
-    if not is_shared:
-        step = max(1.0, float(np.floor(step)))
-    return top, [step * each for each in range(int(top // step) + 1)][:4]
-
-
-def _ticks(axis: Axis) -> list[str]:
-    parts, free = [], -1.0
-    for tick in axis.ticks:
-        x = _x(axis.place(tick))
-        text = short(tick)
-        half = 3.4 * len(text)
-        parts.append(f'<path class="axis" d="M{x} {_y(0)}v4"/>')
-        if x - half > free and x + half < WIDTH:
-            parts.append(f'<text class="tick" x="{x}" y="{_y(0) + 15}" text-anchor="middle">{text}</text>')
-            free = x + half + 4
-    return parts
-
-
-def _x(place: float) -> float:
-    return round(LEFT + place * (WIDTH - LEFT - RIGHT), 1)
-
-
-def _y(place: float) -> float:
-    return round(HEIGHT - BOTTOM - place * (HEIGHT - BOTTOM - TOP), 1)
+def _hues(sources: Sequence[Source]) -> tuple[Hue, ...]:
+    """Colours for the most frequent categories; the rest, and rows without a category, are grey."""
+    counted = [Counter(label_of(row, "category") or UNTAGGED for row in source.rows) for source in sources]
+    total = sum(counted, Counter())
+    labels = sorted((label for label in total if label != UNTAGGED), key=lambda label: (-total[label], label))
+    if len(labels) > HUES:
+        labels = labels[: HUES - 1]
+    hues = [
+        Hue(label=label, number=number, counts=tuple(counts[label] for counts in counted))
+        for number, label in enumerate(labels)
+    ]
+    rest = tuple(sum(counts.values()) - sum(counts[label] for label in labels) for counts in counted)
+    if any(rest):
+        only_untagged = all(label in labels or label == UNTAGGED for label in total)
+        hues.append(Hue(label=UNTAGGED if only_untagged else "other categories", number=HUES, counts=rest))
+    return tuple(hues)

@@ -1,7 +1,7 @@
-"""How different the instructions of a dataset are from each other, at an equal number of rows.
+"""Diversity of a dataset's instructions, at equal sample sizes.
 
-More rows lie nearer to each other and repeat more words, so every measure here is taken of samples of a fixed size.
-The samples share no rows; with two or more of them the spread between samples is known.
+More rows are nearer to each other and repeat more words, so every measure is taken on samples of fixed sizes. Samples
+of one size are disjoint; two or more of them give a standard deviation.
 
     distinct-n          Li et al., arXiv 1510.03055
     compression ratio   Shaib et al., arXiv 2403.00553
@@ -21,110 +21,92 @@ from mlx_suite.curation.dataset import instruction_of
 from mlx_suite.curation.duplicates.lexical import NEAR_DUPLICATE, LexicalIndex
 from mlx_suite.curation.duplicates.words import folded, words
 from mlx_suite.curation.report.labels import label_of
-from mlx_suite.curation.report.nearest import cosines, jaccards, nearest_distances
-from mlx_suite.curation.report.source import UnitVectors
+from mlx_suite.curation.report.neighbours import UnitVectors, cosines, jaccards, nearest_distances, sample_rows
 from mlx_suite.curation.rows import Record
-
-SIZES = (100, 500, 2000)
-"""Rows of a sample. Always the same, so that the figures of two reports can be compared."""
-SAMPLES = 5
-"""At most, of each size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """What is measured."""
+    """How the page shows one measure."""
 
     title: str
     meaning: str
     form: str
-    """How a value is written, for `format`."""
+    """Format of a value, for `format`."""
 
 
 MEASURES: Mapping[str, Measure] = {
-    "words": Measure(title="words", meaning="of an instruction, on the average", form=".1f"),
-    "distinct_1": Measure(title="distinct-1", meaning="different words among all", form=".1%"),
-    "distinct_2": Measure(title="distinct-2", meaning="different pairs of words among all", form=".1%"),
-    "distinct_3": Measure(title="distinct-3", meaning="different runs of three words among all", form=".1%"),
-    "exact_repeats": Measure(title="exact repeats", meaning="rows that say what an earlier one says", form=".1%"),
+    "words": Measure(title="words", meaning="per instruction, mean", form=".1f"),
+    "distinct_1": Measure(title="distinct-1", meaning="distinct words / all words", form=".1%"),
+    "distinct_2": Measure(title="distinct-2", meaning="distinct bigrams / all bigrams", form=".1%"),
+    "distinct_3": Measure(title="distinct-3", meaning="distinct trigrams / all trigrams", form=".1%"),
+    "exact_repeats": Measure(title="exact duplicates", meaning="rows that repeat an earlier one", form=".1%"),
     "near_repeats": Measure(
-        title="near repeats",
-        meaning=f"rows whose words are like an earlier one's, by {NEAR_DUPLICATE} or more",
+        title="near-duplicates",
+        meaning=f"rows with a Jaccard similarity of {NEAR_DUPLICATE} or more to an earlier one",
         form=".1%",
     ),
     "jaccard_distance": Measure(
-        title="lexical distance",
-        meaning="to the nearest other row: 1 − Jaccard of words and pairs of words",
-        form=".3f",
+        title="lexical distance", meaning="to the nearest other row: 1 − Jaccard similarity, mean", form=".3f"
     ),
     "cosine_distance": Measure(
-        title="distance in meaning", meaning="to the nearest other row: 1 − cosine of embeddings", form=".4f"
+        title="semantic distance",
+        meaning="to the nearest other row: 1 − cosine similarity of embeddings, mean",
+        form=".4f",
     ),
     "vendi_words": Measure(
-        title="Vendi score of words", meaning="rows that share no words and would be as diverse as these", form=",.1f"
+        title="Vendi score, lexical",
+        meaning="effective number of distinct rows, by Jaccard similarity",
+        form=",.1f",
     ),
     "vendi_meaning": Measure(
-        title="Vendi score of meaning", meaning="the same of embeddings; of hidden states it stays near 1", form=",.2f"
+        title="Vendi score, semantic",
+        meaning="the same by cosine similarity; it stays near 1 for hidden states",
+        form=",.2f",
     ),
     "category_entropy": Measure(title="category entropy", meaning="bits; 3.58 for twelve equal categories", form=".2f"),
     "compression": Measure(
-        title="compression ratio", meaning="of all text together; lower is more diverse", form=".2f"
+        title="compression ratio", meaning="of all instructions together; lower is more diverse", form=".2f"
     ),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A measure of several samples."""
+    """A measure, averaged over samples."""
 
     mean: float
     spread: float | None
-    """Standard deviation between samples; None of one sample."""
+    """Standard deviation between samples; None for a single sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diversity:
-    """All measures at one size."""
+    """All measures at one sample size."""
 
     size: int
-    """Rows of a sample."""
+    """Rows per sample."""
     samples: int
     estimates: Mapping[str, Estimate]
-    """By the names of MEASURES; those without embeddings or tags are missing where there are none."""
-
-
-def sizes_for(smallest: int) -> tuple[int, ...]:
-    """The sizes that datasets of at least so many rows can be compared at; below the smallest one, all they have."""
-    return tuple(size for size in SIZES if size <= smallest) or ((smallest,) if smallest > 1 else ())
-
-
-def sample_rows(count: int, size: int) -> list[list[int]]:
-    """Up to SAMPLES samples of `size` of `count` rows, always the same ones, without common rows.
-
-    Each has its rows in their order.
-    """
-    # Numpy promises that this generator's numbers stay what they are.
-    order = np.random.RandomState(count % 2**32).permutation(count)
-    number = min(SAMPLES, count // size)
-    return [sorted(order[size * each : size * (each + 1)].tolist()) for each in range(number)]
+    """Estimates by name, as in MEASURES; those that need embeddings or tags are missing without them."""
 
 
 def diversity_of(
     rows: Sequence[Record],
     vectors: UnitVectors | None,
     size: int,
-    tell: Callable[[], None] = lambda: None,
+    on_sample: Callable[[], None] = lambda: None,
 ) -> Diversity:
-    """Measure samples of `size` rows; `vectors` (N, d) are of length 1. `tell` is called behind each sample."""
-    found: list[dict[str, float]] = []
+    """Measure samples of `size` rows. `on_sample` is called after each sample."""
+    measured: list[dict[str, float]] = []
     for chosen in sample_rows(len(rows), size):
-        found.append(_measure([rows[at] for at in chosen], None if vectors is None else vectors[chosen]))
-        tell()
-    common = [name for name in MEASURES if all(name in each for each in found)]
+        measured.append(_measure([rows[at] for at in chosen], None if vectors is None else vectors[chosen]))
+        on_sample()
+    common = [name for name in MEASURES if all(name in each for each in measured)]
     return Diversity(
         size=size,
-        samples=len(found),
-        estimates={name: _estimate([each[name] for each in found]) for name in common},
+        samples=len(measured),
+        estimates={name: _estimate([each[name] for each in measured]) for name in common},
     )
 
 
@@ -145,24 +127,24 @@ def _measure(rows: Sequence[Record], vectors: UnitVectors | None) -> dict[str, f
     if None not in labels:
         measured["category_entropy"] = _entropy(np.array(list(labels.values())) / len(rows)) / float(np.log(2))
     if vectors is not None:
-        alike = cosines(vectors)
-        measured["cosine_distance"] = float(nearest_distances(alike).mean())
-        measured["vendi_meaning"] = _vendi(alike)
+        semantic = cosines(vectors)
+        measured["cosine_distance"] = float(nearest_distances(semantic).mean())
+        measured["vendi_meaning"] = _vendi(semantic)
     return measured
 
 
 def _distinct(worded: Sequence[list[str]], size: int) -> float:
-    found = [gram for each in worded for gram in zip(*(each[start:] for start in range(size)), strict=False)]
-    return len(set(found)) / len(found) if found else 0.0
+    grams = [gram for each in worded for gram in zip(*(each[start:] for start in range(size)), strict=False)]
+    return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _near_repeats(texts: Sequence[str]) -> int:
-    index, found = LexicalIndex(), 0
+    index, count = LexicalIndex(), 0
     for number, text in enumerate(texts):
         signature = index.signature(text)
-        found += index.find(signature) is not None
+        count += index.find(signature) is not None
         index.add(number, signature)
-    return found
+    return count
 
 
 def _compression(texts: Sequence[str]) -> float:
@@ -171,12 +153,12 @@ def _compression(texts: Sequence[str]) -> float:
 
 
 def _vendi(similarities: np.ndarray) -> float:
-    """Of order 2, which needs no eigenvalues: 1 / Σ λ² of the (N, N) similarities / N is N² / Σ k²."""
+    """Vendi score of order 2, without eigenvalues: 1 / Σ λ² of the (N, N) similarities k over N equals N² / Σ k²."""
     return len(similarities) ** 2 / float(np.square(similarities, dtype=np.float64).sum())
 
 
 def _entropy(shares: np.ndarray) -> float:
-    """In nats."""
+    """Entropy in nats."""
     shares = shares[shares > 1e-12]
     return float(-(shares * np.log(shares)).sum())
 

@@ -1,14 +1,42 @@
-"""All figures of one dataset, and what has to be alike in two that are compared."""
+"""All figures of a dataset, and what two compared datasets must have in common.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+A part of a run folder that is missing or invalid is left out with a note, so that old and unfinished folders can be
+reported on.
+
+Shapes: N rows, d dimensions of an embedding.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
-from mlx_suite.curation.dataset import object_in
+import numpy as np
+
+from mlx_suite.curation.dataset import (
+    EMBEDDINGS_FILE,
+    REJECTED_FILE,
+    Collection,
+    object_in,
+    read_collection,
+    read_embeddings,
+    read_manifest,
+    read_rejected,
+)
 from mlx_suite.curation.provenance import Provenance, provenance_of
-from mlx_suite.curation.report.diversity import Diversity, diversity_of, sample_rows, sizes_for
+from mlx_suite.curation.report.diversity import Diversity, diversity_of
 from mlx_suite.curation.report.embedding_map import EmbeddingMap, map_of
-from mlx_suite.curation.report.funnel import Cost, Funnel, costs_of, drawn_with, funnel_of, steered_to
+from mlx_suite.curation.report.funnel import (
+    Funnel,
+    GroupCost,
+    QuotaBar,
+    costs_of,
+    drawn_with,
+    funnel_of,
+    quotas_of,
+    steered_to,
+)
 from mlx_suite.curation.report.labels import (
     Confidence,
     CrossTable,
@@ -19,54 +47,134 @@ from mlx_suite.curation.report.labels import (
     order_of,
     scores_of,
 )
-from mlx_suite.curation.report.lengths import WORDS, Shape, Spread, common_unit, lengths_of, shape_of
-from mlx_suite.curation.report.neighbourhood import Neighbourhood, neighbourhoods_of
-from mlx_suite.curation.report.quotas import Quota, quotas_of
-from mlx_suite.curation.report.source import Source
+from mlx_suite.curation.report.lengths import WORDS, Quantiles, RowFeatures, common_unit, features_of, lengths_of
+from mlx_suite.curation.report.neighbours import Neighbourhood, UnitVectors, neighbourhoods_of, sample_rows, sizes_for
+from mlx_suite.curation.rows import Record
+from mlx_suite.data.read.sources import ACCEPTED_FILE
+from mlx_suite.runtime.errors import UserError
 
-Tell = Callable[[int, int], None]
-"""Is told how much of all work is done, and how much there is."""
+OnProgress = Callable[[int, int], None]
+"""Called with the number of samples measured so far and in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One dataset to report on."""
+
+    name: str
+    rows: Sequence[Record]
+    """Rows with `messages`; of a run, the accepted ones."""
+    rejected: Sequence[Record] | None = None
+    """Rejected rows; None if unknown."""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """Settings, versions, counts and checksums; empty for data that is not from a run."""
+    vectors: UnitVectors | None = None
+    """Embeddings (N, d) of length 1; None if there are none."""
+    notes: tuple[str, ...] = ()
+    """What was left out, and why."""
+    accepted_file: Path | None = None
+    """The file of a run's rows."""
+
+
+def read_source(place: str | Path) -> Source:
+    """Read a run folder, or any dataset that can be trained on.
+
+    Raises UserError if the rows themselves cannot be read.
+    """
+    collection = read_collection(place)
+    folder = collection.folder
+    if folder is None:
+        return Source(name=collection.name, rows=collection.rows)
+    notes: list[str] = []
+    return Source(
+        name=collection.name,
+        rows=collection.rows,
+        rejected=_rejected(folder, notes),
+        manifest=_manifest(folder, notes),
+        vectors=_unit_vectors(collection, notes),
+        notes=tuple(notes),
+        accepted_file=folder / ACCEPTED_FILE,
+    )
+
+
+def _rejected(folder: Path, notes: list[str]) -> tuple[Record, ...] | None:
+    if not (folder / REJECTED_FILE).is_file():
+        notes.append(f"There is no {REJECTED_FILE}: rejected rows and their cost are unknown.")
+        return None
+    bad: list[int] = []
+    rows = tuple(read_rejected(folder, bad))
+    if bad:
+        shown = ", ".join(map(str, bad[:5])) + (" …" if len(bad) > 5 else "")
+        lines = "line is not a row and is" if len(bad) == 1 else "lines are not rows and are"
+        notes.append(f"{REJECTED_FILE}: {len(bad):,} {lines} not counted (line {shown}).")
+    return rows
+
+
+def _manifest(folder: Path, notes: list[str]) -> Mapping[str, Any]:
+    name, manifest = read_manifest(folder)
+    if not name:
+        notes.append("There is no manifest.json: the model and the settings of the run are unknown.")
+    elif not manifest:
+        notes.append(f"{name} cannot be read: the settings of the run are unknown.")
+    return manifest
+
+
+def _unit_vectors(collection: Collection, notes: list[str]) -> UnitVectors | None:
+    try:
+        embeddings = read_embeddings(collection)
+    except UserError as error:
+        notes.append(f"{EMBEDDINGS_FILE} is ignored. {error.what}.")
+        return None
+    if embeddings is None:
+        return None
+    vectors = embeddings.astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all() or not lengths.all():
+        notes.append(f"{EMBEDDINGS_FILE} is ignored. It contains zero vectors, NaN or inf.")
+        return None
+    unit: UnitVectors = vectors / lengths
+    return unit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """What all datasets of one report are measured by."""
+    """What all datasets of one report share."""
 
     unit: str
-    """Of lengths: tokens or words."""
+    """Unit of lengths: tokens or words."""
     dimensions: tuple[str, ...]
-    """Of tags."""
+    """Dimensions of the tags."""
     labels: dict[str, tuple[str, ...]]
-    """By dimension, in the order in which they are shown."""
+    """Labels by dimension, in the order of the page."""
     sizes: tuple[int, ...]
-    """Rows of the samples of which diversity is measured. None of a dataset of one row."""
+    """Rows per sample; empty if a dataset has only one row."""
     compares_vectors: bool
-    """Whether every dataset has embeddings, of one model."""
+    """Whether all datasets have embeddings of the same model."""
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
-    """One dataset."""
+class DatasetFigures:
+    """All figures of one dataset."""
 
     name: str
     rows: int
     funnel: Funnel | None
-    """None where it is not known what was left out."""
-    steered: tuple[Cost, ...]
-    """By what rows were steered to."""
-    drawn: tuple[Cost, ...]
-    """By the settings rows were drawn with; none where there is one setting only."""
+    """None if the rejected rows are unknown."""
+    steered: tuple[GroupCost, ...]
+    """Costs by what rows were steered to."""
+    drawn: tuple[GroupCost, ...]
+    """Costs by sampling settings; empty if all rows have the same."""
     lengths: dict[str, list[float]]
-    """By part, of every row that has it."""
-    shape: Shape
+    """Lengths by part, of each row that has it."""
+    features: RowFeatures
     counts: dict[str, tuple[int, ...]]
-    """By dimension, rows of each of the frame's labels."""
+    """By dimension, the number of rows with each of the frame's labels."""
     cross: CrossTable | None
-    """None without categories or difficulties."""
+    """Category by difficulty; None without these tags."""
     confidences: tuple[Confidence, ...]
-    scores: dict[str, Spread]
-    quotas: tuple[Quota, ...]
+    scores: dict[str, Quantiles]
+    quotas: tuple[QuotaBar, ...]
     diversity: tuple[Diversity, ...]
     neighbourhoods: tuple[Neighbourhood, ...]
     map: EmbeddingMap | None
@@ -75,13 +183,15 @@ class Figures:
 
 
 def frame_of(sources: Sequence[Source]) -> Frame:
-    """Look at all datasets at once."""
+    """Find what all datasets have in common."""
     datasets = [source.rows for source in sources]
     dimensions = dimensions_of(datasets)
     shared, notes = _vectors_agree(sources)
     unit = common_unit(datasets)
     if len(sources) > 1 and unit == WORDS and all("answer_tokens" in row for rows in datasets for row in rows[:1]):
-        notes.append("The datasets are of different models, whose tokens cannot be compared: lengths are in words.")
+        notes.append(
+            "The datasets are by different models: their token counts are not comparable, so lengths are in words."
+        )
     return Frame(
         unit=unit,
         dimensions=dimensions,
@@ -92,57 +202,59 @@ def frame_of(sources: Sequence[Source]) -> Frame:
     )
 
 
-def figures_of(sources: Sequence[Source], frame: Frame, tell: Tell = lambda done, total: None) -> tuple[Figures, ...]:
+def figures_of(
+    sources: Sequence[Source], frame: Frame, on_progress: OnProgress = lambda done, total: None
+) -> tuple[DatasetFigures, ...]:
     """Measure every dataset."""
     total = sum(len(sample_rows(len(source.rows), size)) for source in sources for size in frame.sizes)
     done = 0
 
-    def one_more() -> None:
+    def on_sample() -> None:
         nonlocal done
         done += 1
-        tell(done, total)
+        on_progress(done, total)
 
     vectors = [source.vectors if frame.compares_vectors else None for source in sources]
     known = [each for each in vectors if each is not None]
     maps = map_of(known) if known and min(map(len, known)) > 1 else [None] * len(sources)
-    found = []
+    figures = []
     for source, own, own_map in zip(sources, vectors, maps, strict=True):
         rows, rejected = source.rows, source.rejected or ()
         has_cross = {"category", "difficulty"} <= set(frame.dimensions)
         drawn = costs_of(rows, rejected, drawn_with)
-        found.append(
-            Figures(
+        figures.append(
+            DatasetFigures(
                 name=source.name,
                 rows=len(rows),
                 funnel=None if source.rejected is None else funnel_of(rows, rejected, source.manifest),
                 steered=costs_of(rows, rejected, partial(steered_to, object_in(source.manifest, "quotas"))),
                 drawn=drawn if len(drawn) > 1 else (),
                 lengths=lengths_of(rows, frame.unit),
-                shape=shape_of(rows),
+                features=features_of(rows),
                 counts={name: counts_of(rows, name, labels) for name, labels in frame.labels.items()},
                 cross=cross_table(rows, frame.labels["category"], frame.labels["difficulty"]) if has_cross else None,
                 confidences=confidences_of(rows, frame.dimensions),
                 scores=scores_of(rows),
                 quotas=quotas_of(rows, source.manifest),
-                diversity=tuple(diversity_of(rows, own, size, one_more) for size in frame.sizes),
+                diversity=tuple(diversity_of(rows, own, size, on_sample) for size in frame.sizes),
                 neighbourhoods=neighbourhoods_of(rows, own, frame.sizes[-1]) if frame.sizes else (),
                 map=own_map,
                 provenance=provenance_of(source.name, rows, source.manifest, source.accepted_file),
                 notes=source.notes,
             )
         )
-    return tuple(found)
+    return tuple(figures)
 
 
 def _vectors_agree(sources: Sequence[Source]) -> tuple[bool, list[str]]:
-    """Whether the embeddings of all datasets can be compared, and a note where there are some and they cannot."""
+    """Whether the embeddings of all datasets can be compared, and a note if there are some that cannot."""
     with_vectors = [source for source in sources if source.vectors is not None]
     if not with_vectors:
         return False, []
     if len(with_vectors) < len(sources):
-        return False, [f"Only {with_vectors[0].name} has embeddings: meaning is not compared, words are."]
+        return False, [f"Only {with_vectors[0].name} has embeddings: rows are compared by words only."]
     models = {str(row.get("model")) for source in sources for row in source.rows}
     widths = {source.vectors.shape[1] for source in sources if source.vectors is not None}
     if len(sources) > 1 and (len(widths) > 1 or len(models) > 1):
-        return False, ["The embeddings are of different models: meaning is not compared, words are."]
+        return False, ["The embeddings are of different models: rows are compared by words only."]
     return True, []

@@ -1,4 +1,4 @@
-"""The funnel: how many rows came to each stage, why rows were left out there, and what that cost."""
+"""The funnel of a run: rows that reached each stage, reasons for rejection, what they cost, and the quotas met."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -8,44 +8,53 @@ from typing import Any
 from mlx_suite.curation.dataset import number_in, object_in
 from mlx_suite.curation.reasons import REASONS
 from mlx_suite.curation.reasons import stage_of as reason_stage
+from mlx_suite.curation.report.labels import label_of
 from mlx_suite.curation.rows import Record
 from mlx_suite.data.questions import TAGGED
 from mlx_suite.data.steering import REST
 
-DONE: Mapping[str, str] = {"ask": "asked", "screen": "screened", "answer": "answered", "grade": "graded"}
-"""By the stages of a run, what was done with the rows that came there."""
-FILTERED: Mapping[str, str] = {"filter": "filtered"}
-"""Of a folder that `magpie filter` has made."""
+STAGE_TITLES: Mapping[str, str] = {
+    "ask": "instruction",
+    "screen": "instruction checks",
+    "answer": "response",
+    "grade": "response checks",
+}
+"""Titles of the stages of a run, in order."""
+FILTER_TITLES: Mapping[str, str] = {"filter": "filter"}
+"""The one stage of a folder that `magpie filter` has written."""
+NO_REASON = "not said"
+_WRITTEN = {"ask": ("instruction",), "answer": ("answer",), "filter": ("instruction", "answer")}
+_READ = ("prefilled", "fed", "screening", "grading")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Rows that were left out for one reason."""
+    """Rows rejected for one reason."""
 
     reason: str
     rows: int
     tokens: int
-    """That had been written for them."""
+    """Tokens generated for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One stage."""
+class FunnelStage:
+    """One stage of the funnel."""
 
     name: str
-    """One of DONE, or of FILTERED."""
+    """A key of STAGE_TITLES or FILTER_TITLES."""
     rows: int
-    """That came here."""
+    """Rows that reached it."""
     tokens: int
-    """Written here: instructions where they are asked for, answers where they are given."""
+    """Tokens generated in it: instructions in `ask`, responses in `answer`."""
     seconds: float | None
-    """Spent here, where the manifest says it."""
+    """Time spent in it; None if the manifest does not tell."""
     losses: tuple[Loss, ...]
-    """The most frequent first."""
+    """Rejections, the most frequent reason first."""
 
     @property
     def lost(self) -> int:
-        """Rows that went no further."""
+        """Rows rejected in it."""
         return sum(loss.rows for loss in self.losses)
 
 
@@ -53,84 +62,68 @@ class Stage:
 class Funnel:
     """A run from the first token to the accepted rows."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[FunnelStage, ...]
     accepted: int
     seconds: float | None
-    """Of the whole run, where the manifest says it."""
+    """Time of the whole run; None if the manifest does not tell."""
     read: int | None
-    """Tokens the model was given, questions included, where the manifest says it."""
+    """Prompt tokens processed, queries included; None if the manifest does not tell."""
 
     @property
     def asked(self) -> int:
-        """Rows that were begun."""
+        """Rows generated, accepted or not."""
         return self.stages[0].rows
 
     @property
     def tokens(self) -> int:
-        """Written for all rows."""
+        """Tokens generated for all rows."""
         return sum(stage.tokens for stage in self.stages)
 
     @property
     def wasted(self) -> int:
-        """Tokens that were written for rows that were left out."""
+        """Tokens generated for rejected rows."""
         return sum(loss.tokens for stage in self.stages for loss in stage.losses)
 
     @property
     def tokens_per_row(self) -> float | None:
-        """Written for each accepted row, those of the rejected ones included; None without accepted rows."""
+        """Tokens generated per accepted row, those of rejected rows included; None without accepted rows."""
         return self.tokens / self.accepted if self.accepted else None
 
     @property
     def seconds_per_row(self) -> float | None:
-        """For each accepted row."""
+        """Seconds per accepted row."""
         return self.seconds / self.accepted if self.accepted and self.seconds is not None else None
 
     @property
     def read_per_row(self) -> float | None:
-        """Tokens read for each accepted row."""
+        """Prompt tokens processed per accepted row."""
         return self.read / self.accepted if self.accepted and self.read is not None else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What the rows of one kind came to: those steered to one value, or drawn under one setting."""
-
-    kind: str
-    asked: int
-    accepted: int
-    """Of those that were steered, as far as tags tell: accepted, and what they were steered to."""
-    tokens: int
-    """Written for all of them."""
-
-    @property
-    def tokens_per_row(self) -> float | None:
-        """For each accepted one."""
-        return self.tokens / self.accepted if self.accepted else None
 
 
 def funnel_of(accepted: Sequence[Record], rejected: Sequence[Record], manifest: Mapping[str, Any]) -> Funnel:
     """Count a run's rows by stage and reason."""
-    is_filtered = "filter" in str(manifest.get("kind")) or any(str(row.get("stage")) in FILTERED for row in rejected)
-    names = FILTERED if is_filtered else DONE
+    is_filter = "filter" in str(manifest.get("kind")) or any(str(row.get("stage")) in FILTER_TITLES for row in rejected)
+    names = FILTER_TITLES if is_filter else STAGE_TITLES
     lost: dict[str, dict[str, list[Record]]] = {stage: defaultdict(list) for stage in names}
     for row in rejected:
-        lost["filter" if is_filtered else stage_of(row)][str(row.get("rejection", "not said"))].append(row)
-    seconds = stage_seconds(manifest)
-    stages, here = [], len(accepted) + len(rejected)
+        lost["filter" if is_filter else stage_of(row)][reason_of(row)].append(row)
+    seconds = _stage_seconds(manifest)
+    stages, reached = [], len(accepted) + len(rejected)
     for name in names:
         losses = tuple(
-            Loss(reason=reason, rows=len(rows), tokens=sum(map(tokens_of, rows))) for reason, rows in lost[name].items()
+            Loss(reason=reason, rows=len(rows), tokens=sum(map(_tokens_of, rows)))
+            for reason, rows in lost[name].items()
         )
         stages.append(
-            Stage(
+            FunnelStage(
                 name=name,
-                rows=here,
+                rows=reached,
                 tokens=sum(_tokens(row, part) for row in (*accepted, *rejected) for part in _WRITTEN.get(name, ())),
                 seconds=seconds.get(name),
                 losses=tuple(sorted(losses, key=lambda loss: (-loss.rows, loss.reason))),
             )
         )
-        here -= stages[-1].lost
+        reached -= stages[-1].lost
     return Funnel(
         stages=tuple(stages),
         accepted=len(accepted),
@@ -140,78 +133,139 @@ def funnel_of(accepted: Sequence[Record], rejected: Sequence[Record], manifest: 
 
 
 def stage_of(row: Record) -> str:
-    """Where a row was left out; told from the reason where the row does not say."""
+    """The stage that rejected a row, inferred from the reason if the row does not name it."""
     stage = str(row.get("stage"))
-    if stage in DONE or stage in FILTERED:
+    if stage in STAGE_TITLES or stage in FILTER_TITLES:
         return stage
     reason = str(row.get("rejection", ""))
     return reason_stage(reason) if reason in REASONS else "screen"
 
 
-def tokens_of(row: Record) -> int:
-    """All that was written for a row."""
+def reason_of(row: Record) -> str:
+    """The reason why a row was rejected."""
+    return str(row.get("rejection", NO_REASON))
+
+
+def _stage_seconds(manifest: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds by stage from a manifest, `"seconds": {"ask": 61.2, …}`; stages without a number are left out."""
+    seconds = object_in(manifest, "seconds")
+    by_stage = {name: number_in(seconds, name) for name in STAGE_TITLES}
+    return {name: each for name, each in by_stage.items() if each is not None}
+
+
+def _read(manifest: Mapping[str, Any]) -> int | None:
+    """Prompt tokens, summed over all sessions of work on the folder."""
+    work = manifest.get("work")
+    sessions = [each for each in work if isinstance(each, Mapping)] if isinstance(work, list) else []
+    counts = [number_in(session, name) for session in sessions for name in _READ]
+    known = [each for each in counts if each is not None]
+    return int(sum(known)) if known else None
+
+
+def _tokens_of(row: Record) -> int:
     return sum(_tokens(row, part) for part in ("instruction", "answer"))
 
 
-def costs_of(
-    accepted: Sequence[Record], rejected: Sequence[Record], kinds_of: Callable[[Record], Mapping[str, bool]]
-) -> tuple[Cost, ...]:
-    """What each kind came to, in the order of the kinds.
+def _tokens(row: Record, part: str) -> int:
+    return int(number_in(row, f"{part}_tokens") or 0)
 
-    `kinds_of` gives the kinds of a row, and whether it counts for each if it is accepted.
+
+# ---- costs by steering and by sampling settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupCost:
+    """The cost of a group of rows: those steered to one value, or sampled with one setting."""
+
+    kind: str
+    asked: int
+    accepted: int
+    """Accepted rows; of rows steered to a tag, those that have the tag."""
+    tokens: int
+    """Tokens generated for the whole group."""
+
+    @property
+    def tokens_per_row(self) -> float | None:
+        """Tokens generated per accepted row."""
+        return self.tokens / self.accepted if self.accepted else None
+
+
+def costs_of(
+    accepted: Sequence[Record], rejected: Sequence[Record], groups_of: Callable[[Record], Mapping[str, bool]]
+) -> tuple[GroupCost, ...]:
+    """The cost of each group, by name.
+
+    Args:
+        groups_of: The groups of a row, and whether the row counts for each if it is accepted.
     """
     asked: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     tokens: Counter[str] = Counter()
     for rows, is_accepted in ((accepted, True), (rejected, False)):
         for row in rows:
-            for kind, is_it in kinds_of(row).items():
-                asked[kind] += 1
-                kept[kind] += is_accepted and is_it
-                tokens[kind] += tokens_of(row)
-    return tuple(Cost(kind=kind, asked=asked[kind], accepted=kept[kind], tokens=tokens[kind]) for kind in sorted(asked))
+            for group, counts in groups_of(row).items():
+                asked[group] += 1
+                kept[group] += is_accepted and counts
+                tokens[group] += _tokens_of(row)
+    return tuple(
+        GroupCost(kind=group, asked=asked[group], accepted=kept[group], tokens=tokens[group]) for group in sorted(asked)
+    )
 
 
 def steered_to(quotas: Mapping[str, Any], row: Record) -> Mapping[str, bool]:
-    """What a row was steered to, `category: Math`, and whether it is tagged as that.
+    """What a row was steered to, `category: Math`, and whether its tag agrees.
 
     Args:
-        quotas: Of the manifest. A row that was steered to the rest is what none of them names.
+        quotas: The quotas of the manifest. A row steered to the rest agrees if none of them names its tag.
     """
     tags, steer = object_in(row, "tags"), object_in(row, "steer")
 
-    def is_it(name: str, value: Any) -> bool:
+    def agrees(name: str, value: Any) -> bool:
         label = tags.get(name)
         return label not in object_in(quotas, name) if value == REST else label == value
 
-    return {f"{name}: {value}": name not in TAGGED or is_it(name, value) for name, value in steer.items()}
+    return {f"{name}: {value}": name not in TAGGED or agrees(name, value) for name, value in steer.items()}
 
 
 def drawn_with(row: Record) -> Mapping[str, bool]:
-    """The settings a row was drawn with: `temperature 1.2, top_p 0.99`."""
+    """The sampling settings of a row: `temperature 1.2, top_p 0.99`."""
     sampling = object_in(row, "sampling")
     return {", ".join(f"{name} {value}" for name, value in sorted(sampling.items())): True} if sampling else {}
 
 
-def stage_seconds(manifest: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds by stage, where the manifest has them: `"seconds": {"ask": 61.2, …}`."""
-    seconds = object_in(manifest, "seconds")
-    found = {name: number_in(seconds, name) for name in DONE}
-    return {name: each for name, each in found.items() if each is not None}
+# ---- quotas
 
 
-_WRITTEN = {"ask": ("instruction",), "answer": ("answer",), "filter": ("instruction", "answer")}
-_READ = ("prefilled", "fed", "screening", "grading")
+@dataclass(frozen=True, kw_only=True)
+class QuotaBar:
+    """One quota and how far it is met."""
+
+    dimension: str
+    value: str
+    """A value of the dimension, or `*` for all values without a quota of their own."""
+    wanted: int
+    met: int
+    """Accepted rows of this value."""
 
 
-def _read(manifest: Mapping[str, Any]) -> int | None:
-    """Of all stretches of work."""
-    work = manifest.get("work")
-    sessions = [each for each in work if isinstance(each, Mapping)] if isinstance(work, list) else []
-    found = [number_in(session, name) for session in sessions for name in _READ]
-    known = [each for each in found if each is not None]
-    return int(sum(known)) if known else None
+def quotas_of(rows: Sequence[Record], manifest: Mapping[str, Any]) -> tuple[QuotaBar, ...]:
+    """Compare the quotas of a manifest, `"quotas": {"category": {"Math": 60, …}}`, with the accepted rows."""
+    bars = []
+    for dimension in object_in(manifest, "quotas"):
+        quotas = object_in(manifest["quotas"], dimension)
+        values = [_value(row, dimension) for row in rows]
+        for value, wanted in quotas.items():
+            if isinstance(wanted, int):
+                others = sum(each not in quotas for each in values)
+                met = values.count(value) + (others if value == REST else 0)
+                bars.append(QuotaBar(dimension=str(dimension), value=str(value), wanted=wanted, met=met))
+    return tuple(bars)
 
 
-def _tokens(row: Record, part: str) -> int:
-    return int(number_in(row, f"{part}_tokens") or 0)
+def _value(row: Record, dimension: str) -> str | None:
+    """The row's tag; for a dimension without tags (topic, persona), what it was steered to."""
+    label = label_of(row, dimension)
+    if label is not None:
+        return label
+    steered = object_in(row, "steer").get(dimension)
+    return None if steered is None else str(steered)

@@ -1,13 +1,11 @@
-"""Tags counted: each dimension alone, categories against difficulties, and how sure the model was of them."""
+"""Counts of tags: by dimension, category by difficulty, confidences, and scores."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mlx_suite.curation.dataset import number_in, object_in
-from mlx_suite.curation.report.lengths import Spread, spread_of
+from mlx_suite.curation.report.lengths import Quantiles, quantiles_of
 from mlx_suite.curation.rows import Record
 from mlx_suite.curation.tags.full_questions import ANSWER_QUALITIES, CATEGORIES, DIFFICULTIES, INPUT_QUALITIES, SAFETY
 
@@ -19,21 +17,21 @@ SCALES: Mapping[str, tuple[str, ...]] = {
     "answer_quality": tuple(ANSWER_QUALITIES),
     "safety": tuple(SAFETY),
 }
-"""The order in which known labels are shown. Others follow, the most frequent first."""
+"""Order of known labels on the page; others follow, the most frequent first."""
 DIMENSIONS = ("category", "difficulty", "input_quality", "answer_quality", "language", "safety")
-"""In the order in which they are shown; others follow by name."""
+"""Order of known dimensions on the page; others follow by name."""
 DOUBT = 0.5
-"""A label less probable than all others together is a guess."""
+"""Confidence below which a label is a guess: all others together are more probable."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confidence:
-    """How probable the chosen labels of one dimension were among all of its labels."""
+    """Confidence of one dimension's labels: the probability of the chosen label among all labels."""
 
     dimension: str
-    spread: Spread
+    spread: Quantiles
     doubtful: int
-    """Labels below DOUBT."""
+    """Number of labels below DOUBT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +41,17 @@ class CrossTable:
     categories: tuple[str, ...]
     difficulties: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
-    """By category, then by difficulty."""
+    """Counts by category, then by difficulty."""
 
 
 def label_of(row: Record, dimension: str) -> str | None:
-    """A row's label; None where it has none."""
+    """The label of a row; None if it has none."""
     label = object_in(row, "tags").get(dimension)
     return label if isinstance(label, str) and label else None
 
 
 def dimensions_of(datasets: Sequence[Sequence[Record]]) -> tuple[str, ...]:
-    """Those of which any row has a label."""
+    """All dimensions in which some row has a label."""
     found = {
         str(name)
         for rows in datasets
@@ -66,9 +64,9 @@ def dimensions_of(datasets: Sequence[Sequence[Record]]) -> tuple[str, ...]:
 
 
 def order_of(dimension: str, datasets: Sequence[Sequence[Record]]) -> tuple[str, ...]:
-    """The labels that any row has, in the order in which to show them; UNTAGGED last, where a row has none.
+    """The labels of any row in the order of the page; UNTAGGED is last if some row has none.
 
-    A scale is shown whole from its lowest used step to its highest, so that a gap is seen.
+    A scale is shown from its lowest used label to its highest, gaps included.
     """
     counts = Counter(label_of(row, dimension) or UNTAGGED for rows in datasets for row in rows)
     untagged = (UNTAGGED,) if counts.pop(UNTAGGED, 0) else ()
@@ -83,7 +81,7 @@ def order_of(dimension: str, datasets: Sequence[Sequence[Record]]) -> tuple[str,
 
 
 def counts_of(rows: Sequence[Record], dimension: str, order: Sequence[str]) -> tuple[int, ...]:
-    """Rows of each label."""
+    """Rows by label."""
     counts = Counter(label_of(row, dimension) or UNTAGGED for row in rows)
     return tuple(counts[label] for label in order)
 
@@ -99,21 +97,19 @@ def cross_table(rows: Sequence[Record], categories: Sequence[str], difficulties:
 
 
 def confidences_of(rows: Sequence[Record], dimensions: Sequence[str]) -> tuple[Confidence, ...]:
-    """Of each dimension whose labels come with one."""
-    found = []
-    for dimension in dimensions:
-        values = _column(rows, "confidence", dimension)
-        spread = spread_of(values)
-        if spread is not None:
-            doubtful = int(np.sum(np.asarray(values) < DOUBT))
-            found.append(Confidence(dimension=dimension, spread=spread, doubtful=doubtful))
-    return tuple(found)
+    """Confidences of each dimension that has some."""
+    columns = {dimension: _column(rows, "confidence", dimension) for dimension in dimensions}
+    return tuple(
+        Confidence(dimension=dimension, spread=spread, doubtful=sum(value < DOUBT for value in values))
+        for dimension, values in columns.items()
+        if (spread := quantiles_of(values)) is not None
+    )
 
 
-def scores_of(rows: Sequence[Record]) -> dict[str, Spread]:
-    """By name, the scores that rows have."""
+def scores_of(rows: Sequence[Record]) -> dict[str, Quantiles]:
+    """Quantiles of the rows' scores, by name."""
     names = {str(name) for row in rows for name in object_in(row, "scores")}
-    spreads = {name: spread_of(_column(rows, "scores", name)) for name in sorted(names)}
+    spreads = {name: quantiles_of(_column(rows, "scores", name)) for name in sorted(names)}
     return {name: spread for name, spread in spreads.items() if spread is not None}
 
 

@@ -1,7 +1,7 @@
-"""How long instructions and answers are, and in what.
+"""Lengths and features of instructions and responses.
 
-Tokens where every row says how many it has and one model counted them all; else words, which are characters in scripts
-that put no spaces between words.
+Lengths are in tokens if every row has token counts of the same model, otherwise in words; in scripts without spaces a
+character counts as a word.
 """
 
 from collections.abc import Sequence
@@ -18,61 +18,62 @@ PARTS = ("instruction", "answer")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
-    """A column of numbers in short."""
+class Quantiles:
+    """Summary statistics of a column of numbers."""
 
     count: int
     mean: float
     low: float
-    """A tenth of the values are below."""
+    """10th percentile."""
     median: float
     high: float
-    """A tenth of the values are above."""
+    """90th percentile."""
     most: float
+    """Maximum."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What rows look like, as numbers of rows."""
+class RowFeatures:
+    """Number of rows with each feature."""
 
     rows: int
     multi_line_instructions: int
-    """Whose first instruction has more than one line."""
+    """Rows whose first instruction has several lines."""
     multi_line_answers: int
     with_code: int
-    """With a fenced block of code on either side."""
+    """Rows with a fenced code block in the first instruction or the last response."""
     multi_turn: int
-    """With more than one instruction."""
+    """Rows with several user turns."""
     with_system: int
     without_answer: int
     cleaned: int
-    """Whose instruction the sanitiser has changed."""
+    """Rows whose instruction the sanitiser changed."""
 
 
 def common_unit(datasets: Sequence[Sequence[Record]]) -> str:
-    """In what the rows of all datasets can be measured alike: tokens of two tokenizers cannot be compared."""
+    """TOKENS or WORDS: tokens only if one model counted them all, as counts of two tokenizers cannot be compared."""
     rows = [row for each in datasets for row in each]
     counted = all(number_in(row, f"{part}_tokens") is not None for row in rows for part in PARTS)
     return TOKENS if rows and counted and len({str(row.get("model")) for row in rows}) == 1 else WORDS
 
 
 def lengths_of(rows: Sequence[Record], unit: str) -> dict[str, list[float]]:
-    """By part, the length of each row that has the part: of a conversation, of all turns of one side together."""
-    found: dict[str, list[float]] = {part: [] for part in PARTS}
+    """Lengths by part, of each row that has the part; all turns of one role are summed."""
+    lengths: dict[str, list[float]] = {part: [] for part in PARTS}
     for row in rows:
         for part, role in zip(PARTS, ("user", "assistant"), strict=True):
             turns = texts_of(row, role)
             if any(turns):
-                found[part].append(_length(row, part, turns, unit))
-    return found
+                lengths[part].append(_length(row, part, turns, unit))
+    return lengths
 
 
-def spread_of(values: Sequence[float]) -> Spread | None:
-    """None where there are no values."""
+def quantiles_of(values: Sequence[float]) -> Quantiles | None:
+    """Summary statistics; None without values."""
     if not len(values):
         return None
     low, median, high = np.quantile(values, (0.1, 0.5, 0.9))
-    return Spread(
+    return Quantiles(
         count=len(values),
         mean=float(np.mean(values)),
         low=float(low),
@@ -82,9 +83,9 @@ def spread_of(values: Sequence[float]) -> Spread | None:
     )
 
 
-def shape_of(rows: Sequence[Record]) -> Shape:
-    """Count what rows look like."""
-    return Shape(
+def features_of(rows: Sequence[Record]) -> RowFeatures:
+    """Count the rows with each feature."""
+    return RowFeatures(
         rows=len(rows),
         multi_line_instructions=sum("\n" in instruction_of(row).strip() for row in rows),
         multi_line_answers=sum("\n" in response_of(row).strip() for row in rows),

@@ -1,82 +1,109 @@
-"""A report on one dataset or on two: the page, and the same figures for a program."""
+"""A report on one dataset or two: an HTML page, and the same figures as JSON.
 
+The page is one file that opens without a network and without scripts. The template escapes whatever a model or a user
+wrote, and a content security policy forbids the page to load anything, should something ever slip through.
+"""
+
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.curation.report.comparison import Overlap, overlap_of
-from mlx_suite.curation.report.figures import Figures, Frame, Tell, figures_of, frame_of
-from mlx_suite.curation.report.glance import Line, glance_of
-from mlx_suite.curation.report.lengths import spread_of
-from mlx_suite.curation.report.page import GENERATOR, render_page
-from mlx_suite.curation.report.source import Source, read_source
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mlx_suite.curation.report.charts import bars_of, distance_charts, heat_maps, length_charts, map_chart
+from mlx_suite.curation.report.figures import (
+    DatasetFigures,
+    Frame,
+    OnProgress,
+    Source,
+    figures_of,
+    frame_of,
+    read_source,
+)
+from mlx_suite.curation.report.funnel import FILTER_TITLES, STAGE_TITLES
+from mlx_suite.curation.report.lengths import quantiles_of
+from mlx_suite.curation.report.neighbours import Overlap, overlap_of
+from mlx_suite.curation.report.samples import rejected_samples, samples_of
+from mlx_suite.curation.report.summary import SummaryLine, diversity_lines, feature_lines, formatted, summary_of
+from mlx_suite.curation.report.svg import HUES
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 
 SAMPLES = 12
-"""Rows that the page shows in full, unless told otherwise."""
+"""Default number of rows that the page shows in full."""
+GENERATOR = "mlx-suite magpie report"
+"""Stands in the head of every page, so that a report is recognised before it is replaced."""
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+"""Characters that HTML forbids or nothing can show."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """All that was found."""
+class HtmlReport:
+    """The figures and the page."""
 
     frame: Frame
-    figures: tuple[Figures, ...]
-    """One or two."""
+    figures: tuple[DatasetFigures, ...]
+    """One or two datasets."""
     overlap: Overlap | None
-    """Of two."""
+    """What two datasets share; None for one."""
     html: str
 
     @property
-    def glance(self) -> tuple[Line, ...]:
-        """The figures a reader wants first."""
-        return glance_of(self.figures, self.frame)
+    def summary(self) -> tuple[SummaryLine, ...]:
+        """The lines at the head of the page."""
+        return summary_of(self.figures, self.frame)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        overlap = None if self.overlap is None else asdict(self.overlap)
+        """JSON object; floats are rounded to six decimals."""
         facts = {
             "unit": self.frame.unit,
             "sizes": self.frame.sizes,
             "datasets": [_facts(each, self.frame) for each in self.figures],
-            "overlap": overlap,
+            "overlap": None if self.overlap is None else asdict(self.overlap),
             "notes": self.frame.notes,
         }
         return dict(_rounded(facts))
 
 
 def make_report(
-    place: str | Path, other: str | Path | None = None, samples: int = SAMPLES, tell: Tell = lambda done, total: None
-) -> Report:
-    """Read one dataset, or two to be compared, and measure them.
+    place: str | Path,
+    other: str | Path | None = None,
+    samples: int = SAMPLES,
+    on_progress: OnProgress = lambda done, total: None,
+) -> HtmlReport:
+    """Read and measure one dataset, or two to be compared.
 
-    Raises UserError where rows cannot be read.
+    Raises UserError if rows cannot be read.
     """
-    return report_on([read_source(each) for each in (place, other) if each is not None], samples, tell)
+    return report_on([read_source(each) for each in (place, other) if each is not None], samples, on_progress)
 
 
-def report_on(sources: Sequence[Source], samples: int = SAMPLES, tell: Tell = lambda done, total: None) -> Report:
-    """Measure what has been read. The same rows make the same page, byte by byte."""
+def report_on(
+    sources: Sequence[Source], samples: int = SAMPLES, on_progress: OnProgress = lambda done, total: None
+) -> HtmlReport:
+    """Measure one or two datasets. The same rows give the same page, byte for byte."""
     assert 1 <= len(sources) <= 2, "one dataset, or two to be compared"
     if len(sources) == 2 and sources[0].name == sources[1].name:
         sources = [replace(each, name=f"{each.name} ({number})") for number, each in enumerate(sources, start=1)]
     frame = frame_of(sources)
-    figures = figures_of(sources, frame, tell)
+    figures = figures_of(sources, frame, on_progress)
     overlap = overlap_of(sources[0].rows, sources[1].rows) if len(sources) == 2 else None
-    html = render_page(sources, figures, frame, overlap, samples)
-    return Report(frame=frame, figures=figures, overlap=overlap, html=html)
+    html = _render_page(sources, figures, frame, overlap, samples)
+    return HtmlReport(frame=frame, figures=figures, overlap=overlap, html=html)
 
 
-def write_report(report: Report, path: Path, *, force: bool = False) -> None:
-    """Write the page, whole or not at all. Raises UserError for a file that no report is in, unless forced."""
+def write_report(report: HtmlReport, path: Path, *, force: bool = False) -> None:
+    """Write the page atomically. Raises UserError for a file that is not a report, unless forced."""
     check_place(path, force=force)
     write_atomically(path, report.html)
 
 
 def check_place(path: Path, *, force: bool = False) -> None:
-    """Raise UserError where no report may be written: a folder, or a file of something else unless forced."""
+    """Raise UserError if no report may be written here: a folder, or without `force` a file of something else."""
     if path.is_dir():
         raise UserError("There is a folder of this name", where=f"--out {path}", fix=f"--out {path / 'report.html'}")
     if path.exists() and not force:
@@ -84,13 +111,60 @@ def check_place(path: Path, *, force: bool = False) -> None:
             head = file.read(1000)
         if head and GENERATOR.encode() not in head:
             raise UserError(
-                "There is a file of this name that is no report; it is not replaced",
+                "A file of this name exists and is not a report; it is not replaced",
                 where=f"--out {path}",
                 fix="choose another name, or give --force",
             )
 
 
-def _facts(figures: Figures, frame: Frame) -> dict[str, Any]:
+def _render_page(
+    sources: Sequence[Source], figures: Sequence[DatasetFigures], frame: Frame, overlap: Overlap | None, samples: int
+) -> str:
+    page = (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            generator=GENERATOR,
+            stages={**STAGE_TITLES, **FILTER_TITLES},
+            figures=figures,
+            frame=frame,
+            overlap=overlap,
+            letters="AB",
+            summary=summary_of(figures, frame),
+            features=feature_lines(figures),
+            lengths=length_charts(figures, frame),
+            bars={name: bars_of(figures, frame, name) for name in frame.dimensions},
+            heat=heat_maps(figures) if figures[0].cross else (),
+            map=map_chart(sources, figures, frame),
+            distances=distance_charts(figures),
+            diversity=[diversity_lines(figures, place) for place in range(len(frame.sizes))],
+            samples=[samples_of(source.rows, samples) for source in sources],
+            rejected=[rejected_samples(source.rejected or (), source.rows) for source in sources],
+            notes=(*frame.notes, *(f"{each.name}: {note}" for each in figures for note in each.notes)),
+        )
+    )
+    return _NO_TEXT.sub("\ufffd", page.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mlx_suite.curation.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {
+        "form": lambda value, form=",": formatted(value, form),
+        "percent": lambda share: formatted(share, ".1%"),
+        "words": lambda name: name.replace("_", " "),  # near_duplicate as prose
+    }
+    environment.globals["style"] = Markup(environment.get_template("style.css").render(hues=HUES))
+    return environment
+
+
+def _facts(figures: DatasetFigures, frame: Frame) -> dict[str, Any]:
     funnel = figures.funnel
     return {
         "name": figures.name,
@@ -107,8 +181,8 @@ def _facts(figures: Figures, frame: Frame) -> dict[str, Any]:
         },
         "steered": [{**asdict(cost), "tokens_per_row": cost.tokens_per_row} for cost in figures.steered],
         "sampling": [{**asdict(cost), "tokens_per_row": cost.tokens_per_row} for cost in figures.drawn],
-        "lengths": {part: _spread(column) for part, column in figures.lengths.items()},
-        "shape": asdict(figures.shape),
+        "lengths": {part: _quantiles(column) for part, column in figures.lengths.items()},
+        "shape": asdict(figures.features),
         "tags": {name: dict(zip(frame.labels[name], counts, strict=True)) for name, counts in figures.counts.items()},
         "category_by_difficulty": None if figures.cross is None else asdict(figures.cross),
         "confidence": [asdict(each) for each in figures.confidences],
@@ -129,13 +203,13 @@ def _facts(figures: Figures, frame: Frame) -> dict[str, Any]:
     }
 
 
-def _spread(column: Sequence[float]) -> dict[str, Any] | None:
-    spread = spread_of(column)
-    return None if spread is None else asdict(spread)
+def _quantiles(column: Sequence[float]) -> dict[str, Any] | None:
+    quantiles = quantiles_of(column)
+    return None if quantiles is None else asdict(quantiles)
 
 
 def _rounded(value: Any) -> Any:
-    """Six digits behind the point say all, and do not depend on the order in which a machine adds."""
+    """Round floats to six decimals, which do not depend on the order of summation."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, Mapping):

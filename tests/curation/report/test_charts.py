@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_suite.curation.report.axis import axis_for, share_axis, short
-from mlx_suite.curation.report.charts import Box, Point, box_around, histogram, scatter
+from mlx_suite.curation.report.svg import Box, Point, axis_for, box_around, distance_axis, histogram, scatter, short
 from tests.curation.report.rows import Page
 
 
@@ -47,11 +46,11 @@ def test_every_value_has_a_place_in_a_bin_and_on_the_axis(columns: list[list[flo
 
 
 def test_distances_begin_at_zero() -> None:
-    axis = share_axis([[0.31, 0.52], []])
+    axis = distance_axis([[0.31, 0.52], []])
 
     assert (axis.low, axis.high) == (0, pytest.approx(0.6))
     assert axis.edges[-1] >= 0.52
-    assert share_axis([[0.0]]).high > 0
+    assert distance_axis([[0.0]]).high > 0
 
 
 def test_numbers_are_written_short() -> None:

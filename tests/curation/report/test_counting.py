@@ -11,8 +11,8 @@ from mlx_suite.curation.report.labels import (
     order_of,
     scores_of,
 )
-from mlx_suite.curation.report.lengths import common_unit, lengths_of, shape_of, spread_of
-from mlx_suite.curation.report.samples import Passage, passages_of, rejected_samples, samples_of
+from mlx_suite.curation.report.lengths import common_unit, features_of, lengths_of, quantiles_of
+from mlx_suite.curation.report.samples import TextBlock, blocks_of, rejected_samples, samples_of
 from tests.curation.report.rows import rejected, row
 
 COUNTED = [row("A?", instruction_tokens=2, answer_tokens=3, model="m")]
@@ -34,11 +34,11 @@ def test_a_character_is_a_word_where_there_are_no_spaces() -> None:
 
 
 def test_the_spread_of_the_numbers_up_to_eleven() -> None:
-    spread = spread_of(list(range(1, 12)))
+    spread = quantiles_of(list(range(1, 12)))
 
     assert spread is not None
     assert (spread.low, spread.median, spread.mean, spread.high, spread.most) == (2.0, 6.0, 6.0, 10.0, 11.0)
-    assert spread_of([]) is None
+    assert quantiles_of([]) is None
 
 
 def test_what_rows_look_like() -> None:
@@ -49,7 +49,7 @@ def test_what_rows_look_like() -> None:
         {"messages": [{"role": "user", "content": "Hi"}]},
     ]
 
-    shape = shape_of(rows)
+    shape = features_of(rows)
 
     assert (shape.multi_line_instructions, shape.multi_line_answers, shape.with_code) == (1, 2, 1)
     assert (shape.multi_turn, shape.with_system, shape.without_answer, shape.cleaned) == (1, 1, 1, 1)
@@ -85,14 +85,14 @@ def test_labels_below_one_half_are_doubtful() -> None:
 def test_code_is_told_from_text() -> None:
     text = "Mend it:\n```python\nx = 1\n\n```\nThen run:\n```\nx"
 
-    assert passages_of(text) == (
-        Passage(text="Mend it:", is_code=False),
-        Passage(text="x = 1\n", is_code=True, language="python"),
-        Passage(text="Then run:", is_code=False),
-        Passage(text="x", is_code=True),
+    assert blocks_of(text) == (
+        TextBlock(text="Mend it:", is_code=False),
+        TextBlock(text="x = 1\n", is_code=True, language="python"),
+        TextBlock(text="Then run:", is_code=False),
+        TextBlock(text="x", is_code=True),
     )
-    assert passages_of("Use ``` for code.") == (Passage(text="Use ``` for code.", is_code=False),)
-    assert passages_of("") == ()
+    assert blocks_of("Use ``` for code.") == (TextBlock(text="Use ``` for code.", is_code=False),)
+    assert blocks_of("") == ()
 
 
 def test_samples_are_spread_over_the_rows_and_long_turns_are_cut() -> None:
@@ -114,6 +114,6 @@ def test_a_few_rejected_rows_of_each_reason_are_shown() -> None:
 
     assert (most.reason, most.stage, most.rows, len(most.shown)) == ("duplicate", "screen", 5, 3)
     assert most.meaning == "the instruction of an earlier row"
-    assert most.shown[0].marks == (("like", "x-1"),)
-    assert most.shown[0].like == "The first one?"
+    assert most.shown[0].marks == (("duplicate of", "x-1"),)
+    assert most.shown[0].original == "The first one?"
     assert (other.reason, other.rows) == ("instruction_limit", 1)

@@ -5,12 +5,18 @@ import math
 import numpy as np
 import pytest
 
-from mlx_suite.curation.report.comparison import overlap_of
-from mlx_suite.curation.report.diversity import diversity_of, sample_rows, sizes_for
+from mlx_suite.curation.report.diversity import diversity_of
 from mlx_suite.curation.report.embedding_map import POINTS, map_of
-from mlx_suite.curation.report.nearest import cosines, jaccards, nearest_distances
-from mlx_suite.curation.report.neighbourhood import neighbourhoods_of
-from mlx_suite.curation.report.source import UnitVectors
+from mlx_suite.curation.report.neighbours import (
+    UnitVectors,
+    cosines,
+    jaccards,
+    nearest_distances,
+    neighbourhoods_of,
+    overlap_of,
+    sample_rows,
+    sizes_for,
+)
 from tests.curation.report.rows import row
 
 

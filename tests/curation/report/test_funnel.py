@@ -5,8 +5,17 @@ from typing import Any
 
 import pytest
 
-from mlx_suite.curation.report.funnel import Cost, Loss, costs_of, drawn_with, funnel_of, stage_of, steered_to
-from mlx_suite.curation.report.quotas import Quota, quotas_of
+from mlx_suite.curation.report.funnel import (
+    GroupCost,
+    Loss,
+    QuotaBar,
+    costs_of,
+    drawn_with,
+    funnel_of,
+    quotas_of,
+    stage_of,
+    steered_to,
+)
 from tests.curation.report.rows import rejected, row
 
 ACCEPTED = [
@@ -86,8 +95,8 @@ def test_a_filtered_folder_has_one_stage() -> None:
 
 
 def test_a_row_counts_for_what_it_was_steered_to_only_if_it_is_that() -> None:
-    kinds_of = partial(steered_to, MANIFEST["quotas"])
-    assert costs_of(ACCEPTED, REJECTED, kinds_of) == (Cost(kind="category: Math", asked=3, accepted=1, tokens=185),)
+    costs = costs_of(ACCEPTED, REJECTED, partial(steered_to, MANIFEST["quotas"]))
+    assert costs == (GroupCost(kind="category: Math", asked=3, accepted=1, tokens=185),)
 
 
 def test_a_row_that_was_steered_to_the_rest_is_what_no_quota_names() -> None:
@@ -112,9 +121,9 @@ def test_quotas_are_held_against_tags_and_against_what_was_steered_to() -> None:
     rows = [*ACCEPTED, row("Is it afloat?", steer={"topic": "boats"}), row("Is it late?", steer={"topic": "*"})]
 
     assert quotas_of(rows, manifest) == (
-        Quota(dimension="category", value="Math", wanted=2, met=1),
-        Quota(dimension="category", value="*", wanted=1, met=3),
-        Quota(dimension="topic", value="boats", wanted=1, met=1),
-        Quota(dimension="topic", value="*", wanted=3, met=3),
+        QuotaBar(dimension="category", value="Math", wanted=2, met=1),
+        QuotaBar(dimension="category", value="*", wanted=1, met=3),
+        QuotaBar(dimension="topic", value="boats", wanted=1, met=1),
+        QuotaBar(dimension="topic", value="*", wanted=3, met=3),
     )
     assert quotas_of(rows, {}) == ()

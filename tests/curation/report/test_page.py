@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from mlx_suite.curation.provenance import command_of
 from mlx_suite.curation.report import check_place, make_report, write_report
-from mlx_suite.curation.report.glance import written
+from mlx_suite.curation.report.figures import Source
 from mlx_suite.curation.report.report import report_on
-from mlx_suite.curation.report.source import Source
+from mlx_suite.curation.report.summary import formatted
 from mlx_suite.runtime.errors import UserError
 from tests.curation.report.rows import Page, Row, rejected, row, write_run
 
@@ -191,20 +191,20 @@ def test_two_datasets_are_measured_alike(tmp_path: Path) -> None:
 
     assert [each.diversity[0].size for each in report.figures] == [12, 12]
     assert report.overlap is not None and report.overlap.exact == (12, 12)
-    lines = {line.title: (line.texts, line.difference) for line in report.glance}
+    lines = {line.title: (line.texts, line.difference) for line in report.summary}
     assert lines["rows"] == (("12", "30"), "+18")
     assert lines["yield"] == (("92.3%", "96.8%"), "+4.5 points")
     assert [attributes["id"] for tag, attributes in Page(report.html).tags if tag == "section"].count("overlap") == 1
 
 
 def test_differences_of_nothing_have_no_sign() -> None:
-    assert [written(value, form) for value, form in ((-0.04, "+.1f"), (-3, ","), (0.5, "+.1%"), (0, "+.2f"))] == [
+    assert [formatted(value, form) for value, form in ((-0.04, "+.1f"), (-3, ","), (0.5, "+.1%"), (0, "+.2f"))] == [
         "0.0",
         "−3",
         "+50.0%",
         "0.00",
     ]
-    assert written(None, ".1f") == "none"
+    assert formatted(None, ".1f") == "none"
 
 
 def test_embeddings_of_two_models_are_not_compared(tmp_path: Path) -> None:
@@ -226,10 +226,10 @@ def test_rows_that_were_changed_are_noticed(tmp_path: Path) -> None:
     checksum = hashlib.sha256((folder / "accepted.jsonl").read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps({"files": {"accepted.jsonl": checksum}}))
 
-    assert "as in the manifest" in make_report(folder).html
+    assert "matches the manifest" in make_report(folder).html
     with (folder / "accepted.jsonl").open("a") as file:
         file.write(json.dumps(row("C?")) + "\n")
-    assert "not that of the manifest: the rows were changed" in make_report(folder).html
+    assert "differs from the manifest: the rows were changed" in make_report(folder).html
 
 
 def test_the_command_of_a_report_is_the_manifests_with_the_folder_behind_it() -> None:
@@ -247,7 +247,7 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
     write_report(report, path)
     write_report(report, path)
     assert path.read_text(encoding="utf-8") == report.html
-    with pytest.raises(UserError, match="no report"):
+    with pytest.raises(UserError, match="not a report"):
         check_place(other)
     write_report(report, other, force=True)
     with pytest.raises(UserError, match="folder of this name"):

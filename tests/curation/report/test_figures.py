@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mlx_suite.curation.dataset import instruction_of, response_of
-from mlx_suite.curation.report.source import read_source
+from mlx_suite.curation.report.figures import read_source
 from tests.curation.report.rows import rejected, row, write_run
 
 
