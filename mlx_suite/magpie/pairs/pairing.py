@@ -31,6 +31,8 @@ from mlx_suite.magpie.pairs.answers import Answer
 from mlx_suite.magpie.screen import key_of
 
 Floats = npt.NDArray[np.float64]
+Scores = Mapping[tuple[int, int], float | None]
+"""Scores by row and number of the response; None for responses that could not be scored."""
 
 MIN_SPREAD = 0.25
 """Fraction of the scores' standard deviation by which two responses must differ, whatever the margin. It catches what
@@ -108,15 +110,8 @@ class Paired:
     fit: LengthFit
 
 
-def pair_answers(
-    answers: Mapping[int, Sequence[Answer]], scores: Mapping[tuple[int, int], float | None], margin: float
-) -> Paired:
-    """Pair the responses of each row.
-
-    Args:
-        answers: Responses by row, in the order of their numbers.
-        scores: Scores by row and number.
-    """
+def pair_answers(answers: Mapping[int, Sequence[Answer]], scores: Scores, margin: float) -> Paired:
+    """Pair the responses of each row, given in the order of their numbers."""
     refused: dict[int, str] = {}
     usable: dict[int, list[Answer]] = {}
     for row, given in answers.items():
@@ -159,7 +154,7 @@ def balanced(pairs: Collection[PreferencePair]) -> tuple[PreferencePair, ...]:
     return tuple(sorted(left, key=lambda pair: pair.row))
 
 
-def _usable(given: Sequence[Answer], scores: Mapping[tuple[int, int], float | None]) -> list[Answer] | str:
+def _usable(given: Sequence[Answer], scores: Scores) -> list[Answer] | str:
     """The distinct complete responses with a score, or the reason there are fewer than two."""
     whole = [answer for answer in given if answer.flaw is None]
     if len(whole) < 2:
@@ -171,7 +166,7 @@ def _usable(given: Sequence[Answer], scores: Mapping[tuple[int, int], float | No
     return sorted(scored, key=lambda answer: answer.number) if len(scored) >= 2 else "unscored"
 
 
-def _score(scores: Mapping[tuple[int, int], float | None], answer: Answer) -> float:
+def _score(scores: Scores, answer: Answer) -> float:
     score = scores[answer.row, answer.number]
     assert score is not None
     return score

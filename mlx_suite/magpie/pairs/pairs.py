@@ -14,7 +14,7 @@ The output folder:
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Sampling
 from mlx_suite.magpie.author import Author
-from mlx_suite.magpie.pairs.answers import Answer, AnswerSampler, Grader, make_grader, read_answers, write_answers
-from mlx_suite.magpie.pairs.pairing import Paired, PreferencePair, pair_answers
+from mlx_suite.magpie.pairs.answers import Answer, AnswerSampler, make_grader, read_answers, write_answers
+from mlx_suite.magpie.pairs.pairing import PreferencePair, Scores, pair_answers
 from mlx_suite.magpie.pairs.scorers import MARGINS, Scorer
 from mlx_suite.magpie.pairs.settings import PairSettings
 from mlx_suite.magpie.stage import data_digest, id_of, open_stage, prompt_of
@@ -113,32 +113,52 @@ def make_pairs(
         seed=settings.seed,
         grader=grader if scorer is None else None,
     )
-    facts = _facts(data, sampler, grader)
+    facts = {
+        **author.facts(),
+        "data": data_digest(data.rows),
+        "sampling": asdict(sampling),
+        "seed": settings.seed,
+        "grade": None if grader is None else asdict(grader.question),
+    }
     with open_stage(folder, KIND, facts):
         prompts = [prompt_of(row) for row in rows]
         with Journal(folder / ANSWERS_FILE) as journal:
             _write(sampler, prompts, settings.answers, journal, on_progress)
-            answers = read_answers(journal.path, sampler)
-        accepted = [row for row in range(len(rows)) if (row, 0) in answers]
-        written = {row: [answers[row, number] for number in range(settings.answers)] for row in accepted}
-        scores = _grades(written) if scorer is None else _scores(scorer, prompts, written)
+            known = read_answers(journal.path, sampler)
+        answers = {
+            row: [known[row, number] for number in range(settings.answers)]
+            for row in range(len(rows))
+            if (row, 0) in known
+        }
+        scores = _grades(answers) if scorer is None else _scores(scorer, prompts, answers)
         kind, scored_by = ("grade", author.name) if scorer is None else (scorer.kind, scorer.name)
         margin = MARGINS[kind] if settings.margin is None else settings.margin
-        paired = pair_answers(written, scores, margin)
-        refused = {**paired.refused, **{row: "template" for row in range(len(rows)) if row not in written}}
+        paired = pair_answers(answers, scores, margin)
+        refused = {**paired.refused, **{row: "template" for row in range(len(rows)) if row not in answers}}
+        scored = _ScoredRows(rows=rows, prompts=prompts, answers=answers, scores=scores)
         head = {"scored_by": f"{kind} {scored_by}".rstrip(), "model": author.name}
-        _store(folder, rows, prompts, written, scores, paired.pairs, refused, head)
-    return _summary(folder, len(rows), written, paired, refused, prompts, (kind, scored_by), margin)
-
-
-def _facts(data: Collection, sampler: AnswerSampler, grader: Grader | None) -> dict[str, Any]:
-    return {
-        **sampler.author.facts(),
-        "data": data_digest(data.rows),
-        "sampling": asdict(sampler.sampling),
-        "seed": sampler.seed,
-        "grade": None if grader is None else asdict(grader.question),
-    }
+        write_rows(folder / ACCEPTED_FILE, ({**scored.pair_record(pair), **head} for pair in paired.pairs))
+        write_rows(folder / REFUSED_FILE, (scored.refused_record(*each) for each in sorted(refused.items())))
+    chosen, rejected = scored.truth(paired.pairs)
+    written = [answer for each in answers.values() for answer in each]
+    return PairSummary(
+        folder=folder,
+        rows=len(rows),
+        answers=len(written),
+        flaws=_counts(answer.flaw for answer in written if answer.flaw is not None),
+        pairs=len(paired.pairs),
+        refused=_counts(refused.values()),
+        kind=kind,
+        scored_by=head["scored_by"],
+        margin=margin,
+        explained=paired.fit.explained,
+        letters=(
+            _mean([pair.chosen.letters for pair in paired.pairs]),
+            _mean([pair.rejected.letters for pair in paired.pairs]),
+        ),
+        longer=sum(pair.log_length_ratio > 0 for pair in paired.pairs),
+        truth=None if chosen is None or rejected is None else (chosen, rejected),
+    )
 
 
 def _write(
@@ -152,129 +172,73 @@ def _write(
         on_progress(done, total)
 
 
-def _grades(written: Mapping[int, Sequence[Answer]]) -> dict[tuple[int, int], float | None]:
-    return {(answer.row, answer.number): answer.grade for each in written.values() for answer in each}
+def _grades(answers: Mapping[int, Sequence[Answer]]) -> Scores:
+    return {(answer.row, answer.number): answer.grade for each in answers.values() for answer in each}
 
 
-def _scores(
-    scorer: Scorer, prompts: Sequence[Sequence[Message]], written: Mapping[int, Sequence[Answer]]
-) -> dict[tuple[int, int], float | None]:
-    whole = [answer for each in written.values() for answer in each if answer.flaw is None]
+def _scores(scorer: Scorer, prompts: Sequence[Sequence[Message]], answers: Mapping[int, Sequence[Answer]]) -> Scores:
+    complete = [answer for each in answers.values() for answer in each if answer.flaw is None]
     scores: dict[tuple[int, int], float | None] = {}
-    for start in range(0, len(whole), SCORED):
-        chunk = whole[start : start + SCORED]
+    for start in range(0, len(complete), SCORED):
+        chunk = complete[start : start + SCORED]
         values = scorer.score(
-            [[*_turns(prompts[answer.row]), {"role": "assistant", "content": answer.text}] for answer in chunk]
+            [[*_messages(prompts[answer.row]), {"role": "assistant", "content": answer.text}] for answer in chunk]
         )
         scores.update(zip(((answer.row, answer.number) for answer in chunk), values, strict=True))
     return scores
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+@dataclass(frozen=True, kw_only=True)
+class _ScoredRows:
+    """The data's rows with their responses and scores."""
+
+    rows: Sequence[Record]
+    prompts: Sequence[Sequence[Message]]
+    answers: Mapping[int, Sequence[Answer]]
+    """Responses by row; none for rows that the template refuses."""
+    scores: Scores
+
+    def pair_record(self, pair: PreferencePair) -> Record:
+        tags = self.rows[pair.row].get("tags") or {}
+        tags = {name: label for name, label in tags.items() if name != "answer_quality"}
+        return {
+            **self._head(pair.row),
+            "chosen": pair.chosen.answer.text,
+            "rejected": pair.rejected.answer.text,
+            "margin": round(pair.margin, 4),
+            "chosen_score": round(pair.chosen.score, 4),
+            "rejected_score": round(pair.rejected.score, 4),
+            "answer_scores": [self._score(answer) for answer in self.answers[pair.row]],
+            **({"tags": tags} if tags else {}),
+        }
+
+    def refused_record(self, row: int, reason: str) -> Record:
+        answers = [
+            {"text": answer.text, "flaw": answer.flaw, "score": self._score(answer)}
+            for answer in self.answers.get(row, ())
+        ]
+        return {**self._head(row), "reason": reason, "answers": answers}
+
+    def truth(self, pairs: Sequence[PreferencePair]) -> tuple[Verdicts | None, Verdicts | None]:
+        """The microworld checker's counts for the chosen responses and for the rejected ones."""
+        chosen = verdicts_on([(self.prompts[pair.row], pair.chosen.answer.text) for pair in pairs])
+        return chosen, verdicts_on([(self.prompts[pair.row], pair.rejected.answer.text) for pair in pairs])
+
+    def _head(self, row: int) -> Record:
+        return {"id": id_of(self.rows[row], row), "row": row, "messages": _messages(self.prompts[row])}
+
+    def _score(self, answer: Answer) -> float | None:
+        score = self.scores.get((answer.row, answer.number))
+        return None if score is None else round(score, 4)
+
+
+def _messages(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _store(
-    folder: Path,
-    rows: Sequence[Record],
-    prompts: Sequence[Sequence[Message]],
-    written: Mapping[int, Sequence[Answer]],
-    scores: Mapping[tuple[int, int], float | None],
-    pairs: Sequence[PreferencePair],
-    refused: Mapping[int, str],
-    head: Mapping[str, Any],
-) -> None:
-    """Write both files, each atomically."""
-    accepted = (
-        _pair_record(rows[pair.row], pair, prompts[pair.row], scores, written[pair.row], head) for pair in pairs
-    )
-    others = (
-        _refused_record(rows[row], row, prompts[row], reason, scores, written.get(row, ()))
-        for row, reason in sorted(refused.items())
-    )
-    write_rows(folder / ACCEPTED_FILE, accepted)
-    write_rows(folder / REFUSED_FILE, others)
+def _counts(reasons: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(reasons).most_common())
 
 
-def _pair_record(
-    record: Record,
-    pair: PreferencePair,
-    prompt: Sequence[Message],
-    scores: Mapping[tuple[int, int], float | None],
-    answers: Sequence[Answer],
-    head: Mapping[str, Any],
-) -> Record:
-    tags = {name: label for name, label in (record.get("tags") or {}).items() if name != "answer_quality"}
-    return {
-        "id": id_of(record, pair.row),
-        "row": pair.row,
-        "messages": _turns(prompt),
-        "chosen": pair.chosen.answer.text,
-        "rejected": pair.rejected.answer.text,
-        "margin": round(pair.margin, 4),
-        "chosen_score": round(pair.chosen.score, 4),
-        "rejected_score": round(pair.rejected.score, 4),
-        "answer_scores": [_rounded(scores.get((pair.row, answer.number))) for answer in answers],
-        **({"tags": tags} if tags else {}),
-        **head,
-    }
-
-
-def _refused_record(
-    record: Record,
-    row: int,
-    prompt: Sequence[Message],
-    reason: str,
-    scores: Mapping[tuple[int, int], float | None],
-    answers: Sequence[Answer],
-) -> Record:
-    return {
-        "id": id_of(record, row),
-        "row": row,
-        "messages": _turns(prompt),
-        "reason": reason,
-        "answers": [
-            {"text": answer.text, "flaw": answer.flaw, "score": _rounded(scores.get((row, answer.number)))}
-            for answer in answers
-        ],
-    }
-
-
-def _rounded(score: float | None) -> float | None:
-    return None if score is None else round(score, 4)
-
-
-def _summary(
-    folder: Path,
-    rows: int,
-    written: Mapping[int, Sequence[Answer]],
-    paired: Paired,
-    refused: Mapping[int, str],
-    prompts: Sequence[Sequence[Message]],
-    scored_by: tuple[str, str],
-    margin: float,
-) -> PairSummary:
-    pairs, count = paired.pairs, max(len(paired.pairs), 1)
-    sides = [
-        [(prompts[pair.row], getattr(pair, side).answer.text) for pair in pairs] for side in ("chosen", "rejected")
-    ]
-    chosen, rejected = (verdicts_on(side) for side in sides)
-    answers = [answer for each in written.values() for answer in each]
-    return PairSummary(
-        folder=folder,
-        rows=rows,
-        answers=len(answers),
-        flaws=dict(Counter(answer.flaw for answer in answers if answer.flaw is not None).most_common()),
-        pairs=len(pairs),
-        refused=dict(Counter(refused.values()).most_common()),
-        kind=scored_by[0],
-        scored_by=" ".join(scored_by).rstrip(),
-        margin=margin,
-        explained=paired.fit.explained,
-        letters=(
-            sum(pair.chosen.letters for pair in pairs) / count,
-            sum(pair.rejected.letters for pair in pairs) / count,
-        ),
-        longer=sum(pair.log_length_ratio > 0 for pair in pairs),
-        truth=None if chosen is None or rejected is None else (chosen, rejected),
-    )
+def _mean(lengths: Sequence[int]) -> float:
+    return sum(lengths) / max(len(lengths), 1)

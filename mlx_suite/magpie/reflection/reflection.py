@@ -19,8 +19,9 @@ Writer and judge are loaded one after the other, so memory has to hold only one 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,7 +93,8 @@ def reflect(
     records = data.rows[: settings.limit]
     models = _Models(open_writer, open_judge)
     writer, judge = models.writer().name, ""
-    facts = {**models.writer().facts(), "data": data_digest(data.rows), **_written_by(settings)}
+    sampling = {"temperature": settings.temperature, "seed": settings.seed, **settings.limits}
+    facts = {**models.writer().facts(), "data": data_digest(data.rows), **sampling}
     rows = [row_of(record) for record in records]
     reflections: list[Reflection] = []
     refused: list[Record] = []
@@ -147,10 +149,6 @@ class _Models:
         return self._loaded
 
 
-def _written_by(settings: ReflectSettings) -> dict[str, Any]:
-    return {"temperature": settings.temperature, "seed": settings.seed, **settings.limits}
-
-
 def _rewrite(
     folder: Path,
     writer: Author,
@@ -172,18 +170,14 @@ def _rewrite(
         for number, row in enumerate(rows)
         if row.question and (row.answer is not None or part == "instruction")
     }
-    path = folder / REWRITES_FILE
-    keys = {number: _key(part, number, work.question, work.answer) for number, work in works.items()}
-    with Journal(path) as journal:
-        known = _known(path, Rewrite)
-        waiting = [works[number] for number, key in keys.items() if key not in known]
-        reused, step = len(works) - len(waiting), f"write {part}"
-        on_progress(step, reused, len(works))
-        for done, rewrite in enumerate(rewriter.rewrite(waiting), start=reused + 1):
-            journal.append({"key": keys[rewrite.row], "part": part, **asdict(rewrite)})
-            known[keys[rewrite.row]] = rewrite
-            on_progress(step, done, len(works))
-    return {number: known[key] for number, key in keys.items()}
+    return _resumed(
+        folder / REWRITES_FILE,
+        Rewrite,
+        {number: _key(part, number, work.question, work.answer) for number, work in works.items()},
+        lambda waiting: rewriter.rewrite(works[number] for number in waiting),
+        {"part": part},
+        partial(on_progress, f"write {part}"),
+    )
 
 
 def _checks(part: Part, rows: Sequence[ReflectedRow]) -> list[RewriteComparison]:
@@ -198,17 +192,35 @@ def _judge(
 ) -> dict[int, Preference]:
     """The preference in each comparison, by row."""
     digest = json.dumps(judge.facts(), sort_keys=True)
-    keys = {each.row: _key(digest, each.row, each.question, each.old, each.new) for each in comparisons}
-    path = folder / VERDICTS_FILE
+    by_row = {each.row: each for each in comparisons}
+    return _resumed(
+        folder / VERDICTS_FILE,
+        Preference,
+        {row: _key(digest, row, each.question, each.old, each.new) for row, each in by_row.items()},
+        lambda waiting: judge_rewrites(judge, [by_row[row] for row in waiting]),
+        {"what": step, "judge": judge.name},
+        partial(on_progress, step),
+    )
+
+
+def _resumed(
+    path: Path,
+    kind: type[T],
+    keys: Mapping[int, str],
+    generate: Callable[[Sequence[int]], Iterable[T]],
+    head: Record,
+    on_progress: Callable[[int, int], None],
+) -> dict[int, T]:
+    """Results by row: those in the journal, and the missing ones as `generate` yields them, appended to it."""
     with Journal(path) as journal:
-        known = _known(path, Preference)
-        waiting = [each for each in comparisons if keys[each.row] not in known]
-        reused = len(comparisons) - len(waiting)
-        on_progress(step, reused, len(comparisons))
-        for done, preference in enumerate(judge_rewrites(judge, waiting), start=reused + 1):
-            journal.append({"key": keys[preference.row], "what": step, "judge": judge.name, **asdict(preference)})
-            known[keys[preference.row]] = preference
-            on_progress(step, done, len(comparisons))
+        known = _known(path, kind)
+        waiting = [row for row, key in keys.items() if key not in known]
+        reused = len(keys) - len(waiting)
+        on_progress(reused, len(keys))
+        for done, result in enumerate(generate(waiting), start=reused + 1):
+            journal.append({"key": keys[result.row], **head, **asdict(result)})
+            known[keys[result.row]] = result
+            on_progress(done, len(keys))
     return {row: known[key] for row, key in keys.items()}
 
 

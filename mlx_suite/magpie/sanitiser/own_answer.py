@@ -28,7 +28,7 @@ from mlx_suite.magpie.sanitiser.wording import (
 )
 
 
-class Kind(Enum):
+class MarkerKind(Enum):
     """Kinds of markers, by how much they prove."""
 
     ANSWER = auto()
@@ -44,10 +44,10 @@ _WORDS = (
     r"explanation)|(?:correct|right) option|ans|antwort|lösung|respuesta|solución|réponse|risposta|resposta|ответ|"
     r"решение|答案|回答|解答|答|解析|الإجابة|الجواب|उत्तर)"
 )
-_MARKS: Sequence[tuple[Kind, re.Pattern[str]]] = [
-    (Kind.STEPS, re.compile(r" {0,3}(?:#{1,6} *(?:\*\*)?|\*\*)step (?:1|one)\b", re.IGNORECASE)),
+_MARKS: Sequence[tuple[MarkerKind, re.Pattern[str]]] = [
+    (MarkerKind.STEPS, re.compile(r" {0,3}(?:#{1,6} *(?:\*\*)?|\*\*)step (?:1|one)\b", re.IGNORECASE)),
     (
-        Kind.REPLY,
+        MarkerKind.REPLY,
         re.compile(
             r" {0,3}(?:#{1,6} *(?:\*\*)?(?:(?:model |ai )?(?:response|answer|solution|assistant|reply))"
             r"(?:\*\*)?\s*[:：]?(?:\*\*)?\s*$"
@@ -57,7 +57,7 @@ _MARKS: Sequence[tuple[Kind, re.Pattern[str]]] = [
         ),
     ),
     (
-        Kind.ANSWER,
+        MarkerKind.ANSWER,
         re.compile(
             rf" {{0,3}}(?:\*\*|__)?(?:{_WORDS}(?:\*\*|__)?\s*[:：]|the (?:correct |right |final )?answer is\b"
             r"|step 1\s*[:：]|(?:sure|certainly|of course|absolutely)[!,.] (?:here|i['’]d|i can|let)\b)",
@@ -113,7 +113,7 @@ _CLOSED = re.compile(r"[.!?。！？؟।…][\"'”’»)\]*_`]*$")
 class _Cut:
     """A text split at a marker."""
 
-    kind: Kind
+    kind: MarkerKind
     head: list[str]
     """Lines before the marker, without trailing blank ones."""
     head_is_code: bool
@@ -165,17 +165,17 @@ def _cut_at(lines: list[str], is_code: list[bool], place: int) -> _Cut | None:
     )
 
 
-def _mark_of(lines: list[str], place: int) -> tuple[Kind | None, str]:
+def _mark_of(lines: list[str], place: int) -> tuple[MarkerKind | None, str]:
     for kind, pattern in _MARKS:
         if match := pattern.match(lines[place]):
             return kind, match[0].strip()
     if _Q.match(lines[0]) and (match := _A.match(lines[place])):
-        return Kind.ANSWER, match[0].strip()
+        return MarkerKind.ANSWER, match[0].strip()
     # A role name on a line of its own: the template's special tokens around it are not shown.
     if _ROLE_LINE.fullmatch(lines[place]) and (_blank(lines, place + 1) or lines[place].strip() == "model"):
         before = next((line for line in reversed(lines[:place]) if line.strip()), "")
         if _CLOSED.search(before.rstrip()):
-            return Kind.REPLY, lines[place].strip()
+            return MarkerKind.REPLY, lines[place].strip()
     return None, ""
 
 
@@ -206,9 +206,9 @@ def _speaks_of_mark(cut: _Cut) -> bool:
     opening = _opening(cut.head)
     if _PASTED.search(head) or (opening and _EDITING.search(head)):
         return True
-    if cut.kind is Kind.STEPS:
+    if cut.kind is MarkerKind.STEPS:
         return False
-    if cut.kind is Kind.ANSWER and opening and not _SOLVING.search(opening):
+    if cut.kind is MarkerKind.ANSWER and opening and not _SOLVING.search(opening):
         return True  # "Explain the joke:"
     placed = rf"\b(?:put|place|mark|include|add|begin|start|end|finish|label|word)\b.{{0,40}}\b{word}\b"
     return _FORMAT.search(head) is not None or re.search(placed, head, re.IGNORECASE) is not None
@@ -224,14 +224,14 @@ def _opening(head: Sequence[str]) -> str:
 
 def _is_structure(cut: _Cut) -> bool:
     """Whether the marker is one of several parts that belong together."""
-    if cut.kind is Kind.STEPS:
+    if cut.kind is MarkerKind.STEPS:
         return False
     label = cut.mark.strip("*_# :：").casefold()
     again = [line for line in [*cut.head, *cut.tail[1:]] if line.strip("*_#> ").casefold().startswith(label)]
     questions = [line for line in cut.head[1:] if _QUESTION_LABEL.match(line)]
     if questions or any(re.match(r"[\W_]*[:：]", line.strip("*_#> ").casefold()[len(label) :]) for line in again):
         return True
-    if cut.kind is Kind.REPLY:
+    if cut.kind is MarkerKind.REPLY:
         return False
     first = cut.head[0]
     if any(_is_field(line) for line in cut.head[1:]) or (_is_field(first) and not begins_request(first)):
@@ -246,15 +246,15 @@ def _asks_again(cut: _Cut) -> bool:
     if any(_QUESTION_LABEL.match(line) for line in cut.tail[1:]):
         return True
     lines = [line for line in cut.tail[1:] if line.strip()]
-    if cut.kind is Kind.REPLY and lines and is_question(lines[-1]):
+    if cut.kind is MarkerKind.REPLY and lines and is_question(lines[-1]):
         return True
     parts = paragraphs("\n".join(cut.tail))
-    if cut.kind is Kind.ANSWER and any(is_question(one) for one in sentences("\n".join(cut.tail))):
+    if cut.kind is MarkerKind.ANSWER and any(is_question(one) for one in sentences("\n".join(cut.tail))):
         return True
     if len(parts) < 2:
         return False
     last = parts[-1].strip()
-    if cut.kind is Kind.STEPS:
+    if cut.kind is MarkerKind.STEPS:
         return bool(_USERS_END.match(last))
     return is_question(last) or begins_request(last) or first_word(last) in {"now", "please", "also"}
 
