@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_suite.engine import Aside, Engine, Given, Program, Query, Request, Sample, Sampling
+from mlx_suite.engine import Engine, Given, Program, Queries, Query, Request, Sample, Sampling
 
 from .writers import BenchWriter
 
@@ -138,6 +138,6 @@ def _row(shape: RunShape, fate: Fate) -> Program:
     yield _aside(shape, shape.answer_questions)
 
 
-def _aside(shape: RunShape, questions: int) -> Aside:
+def _aside(shape: RunShape, questions: int) -> Queries:
     labels = tuple((label,) for label in range(10, 22))
-    return Aside(tuple(Query(tokens=tuple(range(shape.question)), labels=labels) for _ in range(questions)))
+    return Queries(tuple(Query(tokens=tuple(range(shape.question)), labels=labels) for _ in range(questions)))

@@ -1,14 +1,14 @@
 """Generation as programs: see `program` for what a row is made of and `engine` for how rows run."""
 
-from mlx_suite.engine.counts import Counts
+from mlx_suite.engine.counts import EngineStats
 from mlx_suite.engine.engine import Engine
 from mlx_suite.engine.program import (
-    Aside,
     Choose,
     Chosen,
     Done,
     Given,
     Program,
+    Queries,
     Query,
     Reply,
     Request,
@@ -19,10 +19,10 @@ from mlx_suite.engine.program import (
 )
 
 __all__ = [
-    "Aside",
+    "Queries",
     "Choose",
     "Chosen",
-    "Counts",
+    "EngineStats",
     "Done",
     "Engine",
     "Given",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(kw_only=True)
-class Counts:
+class EngineStats:
     """Tokens, steps and seconds."""
 
     prefilled: int = 0

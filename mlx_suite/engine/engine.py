@@ -16,11 +16,11 @@ from typing import Any, cast
 
 import mlx.core as mx
 
-from mlx_suite.engine.counts import Counts
-from mlx_suite.engine.program import Aside, Choose, Done, Query, Reply, Request, Sample
+from mlx_suite.engine.counts import EngineStats
+from mlx_suite.engine.program import Choose, Done, Queries, Query, Reply, Request, Sample
 from mlx_suite.engine.scoring import label_log_probs, replies
-from mlx_suite.engine.sequence import Walker
-from mlx_suite.engine.slots import Row, SlotCache, slot_caches
+from mlx_suite.engine.sequence import SequenceState
+from mlx_suite.engine.slots import SlotCache, SlotRow, slot_caches
 from mlx_suite.engine.step import GREEDY, Feed, Stepper
 
 RIDE = 16
@@ -43,11 +43,11 @@ class Prefix:
 
 
 @dataclass(kw_only=True)
-class Flight:
+class InFlightStep:
     """A step on its way: the tokens it draws, (S,), and per slot which walker's which segment they are for."""
 
     tokens: mx.array
-    walkers: list[Walker | None]
+    walkers: list[SequenceState | None]
     segments: list[int]
     """0 where the token drawn is for nobody."""
 
@@ -63,7 +63,7 @@ class Engine:
 
     def __init__(self, model: Any, *, slots: int = 16, context: int = 8192, limit: int | None = None) -> None:
         self.model, self.slots, self.context, self.limit = model, slots, context, limit
-        self.counts = Counts()
+        self.counts = EngineStats()
         self.prefixes: list[Prefix] = []
         """The latest used first."""
         self._put_back: list[Request] = []
@@ -76,7 +76,7 @@ class Engine:
         self.caches: list[SlotCache] = slot_caches(self.model, self.slots)
         self.stepper = Stepper(self.model, self.caches)
         self.window = min((cache.window for cache in self.caches if cache.window is not None), default=None)
-        self.walkers: list[Walker | None] = [None] * self.slots
+        self.walkers: list[SequenceState | None] = [None] * self.slots
         self.held: list[list[int]] = [[] for _ in self.walkers]
         """Per free slot, the tokens whose keys and values it still holds."""
         self._afforded = 0
@@ -106,7 +106,7 @@ class Engine:
             raise
 
     def _turns(self, waiting: Iterator[Request | None] | None) -> Iterator[Done]:
-        flight: Flight | None = None
+        flight: InFlightStep | None = None
         while True:
             waiting = yield from self._fill(waiting)
             if waiting is None:
@@ -132,14 +132,14 @@ class Engine:
                     return None
                 if request is None:
                     return waiting
-                walker = Walker(request, self.context, self.window)
+                walker = SequenceState(request, self.context, self.window)
                 self.walkers[slot] = walker
                 if not walker.ended:
                     self._enter(slot, walker)
                 yield from self._settle([slot])
         return waiting
 
-    def _enter(self, slot: int, walker: Walker) -> None:
+    def _enter(self, slot: int, walker: SequenceState) -> None:
         """Rewind the slot to what it holds of the program's given start and compute the rest of it."""
         start = walker.pending[:-1]
         kept = self._shared(start, self.held[slot])
@@ -178,12 +178,12 @@ class Engine:
         turned = any(cache.window is not None and len(held) >= cache.window for cache in self.caches)
         return 0 if turned and shared < len(held) else shared
 
-    def _prefill(self, slot: int, walker: Walker) -> None:
+    def _prefill(self, slot: int, walker: SequenceState) -> None:
         """Feed all that is pending but the last token, whose output decides what comes next."""
         while len(walker.pending) > 1:
             chunk = walker.pending[:-1][:CHUNK]
             self._reserve(walker.fed + len(chunk))
-            self.model(mx.array([chunk]), cache=[Row(cache, slot, walker.fed) for cache in self.caches])
+            self.model(mx.array([chunk]), cache=[SlotRow(cache, slot, walker.fed) for cache in self.caches])
             mx.eval([cache.state for cache in self.caches])
             walker.fed += len(chunk)
             self.counts.prefilled += len(chunk)
@@ -194,7 +194,7 @@ class Engine:
             walker = self.walkers[slot]
             if walker is None:
                 continue
-            while isinstance(walker.active, Choose | Aside):
+            while isinstance(walker.active, Choose | Queries):
                 self._prefill(slot, walker)
                 if isinstance(walker.active, Choose):
                     held = self.model, self.caches, slot, walker.fed, walker.pending[0]
@@ -207,7 +207,7 @@ class Engine:
             elif len(walker.pending) > RIDE:
                 self._prefill(slot, walker)
 
-    def _asked(self, slot: int, walker: Walker, queries: Sequence[Query]) -> tuple[Reply, ...]:
+    def _asked(self, slot: int, walker: SequenceState, queries: Sequence[Query]) -> tuple[Reply, ...]:
         """What the model says aside."""
         tokens = sum(len(query.tokens) for query in queries)
         is_timed = self._asides % TIMED == 1
@@ -222,19 +222,19 @@ class Engine:
             self.counts.timed_seconds += time.perf_counter() - began
         return found
 
-    def _leave(self, slot: int, walker: Walker) -> None:
+    def _leave(self, slot: int, walker: SequenceState) -> None:
         """Free a slot; it keeps what it holds, and room behind it for what a free slot writes."""
         self.walkers[slot] = None
         self.held[slot] = walker.sequence[: min(walker.fed, self.context - 1)]
 
-    def _shrink(self, flight: Flight | None) -> Flight | None:
+    def _shrink(self, flight: InFlightStep | None) -> InFlightStep | None:
         """At the end of the work, go on with half the slots once half of them are free."""
         keep = [slot for slot, walker in enumerate(self.walkers) if walker is not None]
         if not keep or len(keep) > len(self.walkers) // 2:
             return flight
         return self._keep_slots(keep, flight)
 
-    def _keep_slots(self, keep: list[int], flight: Flight | None) -> Flight | None:
+    def _keep_slots(self, keep: list[int], flight: InFlightStep | None) -> InFlightStep | None:
         """Go on with these slots alone."""
         if flight is not None:
             self.counts.idle += len(self.walkers) - len(keep)
@@ -243,7 +243,7 @@ class Engine:
             self._bound(cache)
         self.walkers = [self.walkers[i] for i in keep]
         self.held = [self.held[i] for i in keep]
-        return flight and Flight(
+        return flight and InFlightStep(
             tokens=flight.tokens[mx.array(keep)],
             walkers=[flight.walkers[i] for i in keep],
             segments=[flight.segments[i] for i in keep],
@@ -251,7 +251,7 @@ class Engine:
 
     # ---- memory
 
-    def _within_limit(self, flight: Flight | None) -> Flight | None:
+    def _within_limit(self, flight: InFlightStep | None) -> InFlightStep | None:
         """Before the caches grow past the limit, give up the slots whose programs have come least far."""
         if self.limit is None or not any(self.walkers):
             return flight
@@ -295,7 +295,7 @@ class Engine:
 
     # ---- steps
 
-    def _launch(self, flight: Flight | None) -> Flight:
+    def _launch(self, flight: InFlightStep | None) -> InFlightStep:
         """Start a step: each walker feeds its next known token or, still unread, the one it has just drawn."""
         feeds, segments = [], []
         for walker, held in zip(self.walkers, self.held, strict=True):
@@ -324,9 +324,9 @@ class Engine:
         tokens = self.stepper.step(feeds, None if flight is None else flight.tokens)
         self.counts.steps += 1
         self.counts.slot_steps += len(feeds)
-        return Flight(tokens=tokens, walkers=list(self.walkers), segments=segments)
+        return InFlightStep(tokens=tokens, walkers=list(self.walkers), segments=segments)
 
-    def _read(self, flight: Flight) -> None:
+    def _read(self, flight: InFlightStep) -> None:
         """Take the tokens of a step that has been launched a turn ago."""
         drawn = cast(list[int], flight.tokens.tolist())
         for walker, segment, token in zip(flight.walkers, flight.segments, drawn, strict=True):

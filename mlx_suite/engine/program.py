@@ -78,7 +78,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Aside:
+class Queries:
     """Questions to the sequence so far, side by side; they leave it as it was.
 
     Its result is a `Reply` for each; None where the context has no room for the longest.
@@ -125,7 +125,7 @@ class Reply:
     """(d,), final norm applied."""
 
 
-Segment = Given | Sample | Choose | Aside | Rewind
+Segment = Given | Sample | Choose | Queries | Rewind
 Program = Generator[Segment, Any, Any]
 
 

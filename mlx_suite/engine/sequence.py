@@ -3,11 +3,11 @@
 from typing import Any
 
 from mlx_suite.engine.program import (
-    Aside,
     Choose,
     Chosen,
     Done,
     Given,
+    Queries,
     Reason,
     Reply,
     Request,
@@ -19,7 +19,7 @@ from mlx_suite.engine.scoring import room
 from mlx_suite.runtime.errors import UserError
 
 
-class Walker:
+class SequenceState:
     """Steps a program through its segments. It always waits for the model, or is at its end."""
 
     def __init__(self, request: Request, context: int, window: int | None = None) -> None:
@@ -28,7 +28,7 @@ class Walker:
         """Every token so far, given and sampled, stop tokens included."""
         self.fed = 0
         """Tokens fed to the model. One more than are known while a sampled token is fed before it has been read."""
-        self.active: Sample | Choose | Aside | None = None
+        self.active: Sample | Choose | Queries | None = None
         self.segment = 0
         """Counts the segments, so that a token drawn for one is not taken for the next."""
         self.start = 0
@@ -78,10 +78,10 @@ class Walker:
         turned = self.window is not None and self.fed >= self.window
         self.fed = 0 if turned else min(self.fed, length)
 
-    def no_room(self, segment: Sample | Choose | Aside) -> Written | None:
+    def no_room(self, segment: Sample | Choose | Queries) -> Written | None:
         if isinstance(segment, Sample):
             return Written(tokens=(), reason="context")
-        if isinstance(segment, Aside):
+        if isinstance(segment, Queries):
             return None
         raise UserError(
             what=f"no room to choose a label: the text has {len(self.sequence)} tokens",
@@ -115,7 +115,7 @@ class Walker:
         return Done(request=self.request, result=self.result)
 
 
-def _least_room(segment: Sample | Choose | Aside) -> int:
-    if isinstance(segment, Aside):
+def _least_room(segment: Sample | Choose | Queries) -> int:
+    if isinstance(segment, Queries):
         return max(map(room, segment.queries))
     return 1 if isinstance(segment, Sample) else max(map(len, segment.labels))

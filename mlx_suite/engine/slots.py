@@ -2,7 +2,7 @@
 
 A slot cache stands where a model expects a layer's cache (mlx-lm's calling convention), so every architecture whose
 layers keep plain keys and values runs in the engine. Decoding advances all slots by one token; a long text enters
-one slot at a time through `Row`; labels are scored through `Peek`, which leaves the slot as it was.
+one slot at a time through `SlotRow`; labels are scored through `Peek`, which leaves the slot as it was.
 
 Keys are stored after rotary embedding, so their order in memory does not matter.
 
@@ -146,7 +146,7 @@ class Peek:
         return visible if window is None else visible & (key > query - window)
 
 
-class Row(Peek):
+class SlotRow(Peek):
     """A chunk of text entering one slot at `position`."""
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:

@@ -13,7 +13,7 @@ from mlx_suite.data.batch.mixed_batches import MixedBatches, mixed_batches
 from mlx_suite.data.batch.rows import Document, pack, usual_row_length
 from mlx_suite.data.dataset import Dataset, fingerprint, read_dataset
 from mlx_suite.data.encode.encoding import encode_all
-from mlx_suite.data.encode.lengths import ERROR, Counts, fit
+from mlx_suite.data.encode.lengths import ERROR, LengthCounts, fit
 from mlx_suite.data.encode.styles import CHAT
 from mlx_suite.data.example import Example
 from mlx_suite.data.read.problems import Problem, refusal
@@ -43,7 +43,7 @@ class Prepared:
     valid: tuple[Document, ...]
     held_out: tuple[Example, ...]
     """The validation examples as they were written."""
-    counts: Counts
+    counts: LengthCounts
     """What the length limit did to the examples, those for validation too."""
     problems: tuple[Problem, ...]
     """What is wrong with the rows that were left out."""

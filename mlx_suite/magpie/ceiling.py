@@ -16,7 +16,7 @@ import mlx.core as mx
 from mlx_suite.engine.context import context_length
 from mlx_suite.engine.engine import CHUNK, PREFIX_TOKENS
 from mlx_suite.engine.scoring import replies, room
-from mlx_suite.engine.slots import Row, slot_caches
+from mlx_suite.engine.slots import SlotRow, slot_caches
 from mlx_suite.engine.step import IN_PLACE, vocabulary_size
 from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.settings import MagpieSettings
@@ -133,7 +133,7 @@ def footprint_of(model: Any, plan: Plan) -> Footprint:
     def read() -> None:
         for cache in caches:
             cache.reserve(len(header))
-        mx.eval(model(mx.array([header]), cache=[Row(cache, 0, 0) for cache in caches]))
+        mx.eval(model(mx.array([header]), cache=[SlotRow(cache, 0, 0) for cache in caches]))
 
     passes = [_passing(read)]
     for cache in caches:

@@ -23,7 +23,7 @@ from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.curation.tags.tagging import Tagger, make_tagger
 from mlx_suite.data.questions import Questions
 from mlx_suite.data.steering import CATEGORY_TEXTS, LANGUAGE_TEXTS, REST, lead, steering_text
-from mlx_suite.engine import Aside, Given, Program, Request, Rewind, Sample, Sampling, Written
+from mlx_suite.engine import Given, Program, Queries, Request, Rewind, Sample, Sampling, Written
 from mlx_suite.engine.step import vocabulary_size
 from mlx_suite.magpie.asides import make_asides
 from mlx_suite.magpie.draft import Draft, Exchange, ending_of
@@ -61,7 +61,7 @@ class Plan:
     """Ids that no instruction begins with."""
     tagger: Tagger | None = None
     """Asks about instructions and answers; None where nothing is asked."""
-    role: Aside | None = None
+    role: Queries | None = None
     """Asks who speaks in a further turn; None for checkpoints that were trained on questions of their own."""
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlx_suite.curation.reasons import STAGES, Stage, stage_of
 from mlx_suite.data.questions import TAGGED
-from mlx_suite.engine import Counts
+from mlx_suite.engine import EngineStats
 from mlx_suite.magpie.draft import Draft
 from mlx_suite.magpie.quotas import Quota
 from mlx_suite.magpie.row import Plan
@@ -66,7 +66,7 @@ class Session:
             if draft.answer_tags is not None:
                 self.grading += sum(len(query.tokens) for query in plan.tagger.answer.queries)
 
-    def ended(self, counts: Counts) -> None:
+    def ended(self, counts: EngineStats) -> None:
         """Add what an engine has done."""
         # Rounded as it will be read again: a folder that is only counted keeps its manifest.
         self.aside_seconds = round(self.aside_seconds + counts.aside_seconds, 3)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlx_suite.engine import Aside, Given, Rewind, Sample, Written
+from mlx_suite.engine import Given, Queries, Rewind, Sample, Written
 from mlx_suite.engine.program import Segment
 from mlx_suite.magpie.drift import REPLY, drift_of, flaw_of
 from mlx_suite.text import PreQuery, Tokenizer
@@ -55,7 +55,7 @@ class Conversation:
     """The sanitiser."""
     encode: Callable[[str], Sequence[int]]
     """Tokens of a sanitised instruction as they stand after a user header."""
-    role: Aside | None = None
+    role: Queries | None = None
     """`drift.ROLE_QUESTIONS` in the model's tokens. None for models trained only on questions of their own."""
     tries: int = 3
     """Attempts at a user's turn. If every second one drifts, three attempts lose one conversation in eight."""

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_suite.data.batch.rows import Document
-from mlx_suite.data.encode.lengths import POLICIES, Counts, fit
+from mlx_suite.data.encode.lengths import POLICIES, LengthCounts, fit
 from mlx_suite.data.read.problems import Problem
 from mlx_suite.finetune.settings import CHOICES
 from mlx_suite.runtime.errors import UserError
@@ -36,7 +36,7 @@ def test_what_fits_stays_as_it_is(policy: str) -> None:
     documents = [turns((3, 4)), turns((2, 2))]
     fitted = fit(documents, 8, policy)
     assert list(fitted.documents) == documents
-    assert (fitted.counts, fitted.too_long) == (Counts(), ())
+    assert (fitted.counts, fitted.too_long) == (LengthCounts(), ())
 
 
 def test_error_names_each_with_its_length_and_says_what_would_help() -> None:
@@ -60,7 +60,7 @@ def test_error_names_twenty_and_counts_the_others() -> None:
 def test_drop_leaves_out_and_counts() -> None:
     fitted = fit([turns((3, 4)), turns((3, 9))], 8, "drop")
     assert list(fitted.documents) == [turns((3, 4))]
-    assert fitted.counts == Counts(dropped=1)
+    assert fitted.counts == LengthCounts(dropped=1)
     assert fitted.too_long == (Problem("rows.jsonl:7", "13 tokens"),)
 
 
@@ -72,7 +72,7 @@ class TestTruncate:
             *[(BOS, False), (10, False), (11, False), (12, False)],
             *[(13, True), (14, True), (15, True), (STOP, True)],
         ]
-        assert (fitted.counts, cut.place) == (Counts(truncated=1), "rows.jsonl:7")
+        assert (fitted.counts, cut.place) == (LengthCounts(truncated=1), "rows.jsonl:7")
 
     def test_a_cut_in_a_question_leaves_the_answers_before_it(self) -> None:
         [cut] = fit([turns((2, 3), (9, 3))], 8, "truncate").documents
@@ -86,7 +86,7 @@ class TestTruncate:
         # It would teach to say nothing.
         [cut] = fit([turns((1, 2), (4, 5))], 9, "truncate").documents
         assert shown(cut) == shown(turns((1, 2)))
-        assert fit([turns((6, 5))], 8, "truncate").counts == Counts(dropped=1)
+        assert fit([turns((6, 5))], 8, "truncate").counts == LengthCounts(dropped=1)
 
 
 class TestSplit:
@@ -97,7 +97,7 @@ class TestSplit:
             [*((token, False) for token in (BOS, 15, 16)), *((token, True) for token in (17, 18, 19, 20, 21))],
             [*((token, False) for token in (BOS, 20, 21)), *((token, True) for token in (22, 23, STOP))],
         ]
-        assert fitted.counts == Counts(split=1, pieces=3)
+        assert fitted.counts == LengthCounts(split=1, pieces=3)
         assert [piece.place for piece in fitted.documents] == [f"rows.jsonl:7 part {number}" for number in (1, 2, 3)]
 
     def test_a_question_that_fills_a_piece_is_read_only_at_its_end(self) -> None:

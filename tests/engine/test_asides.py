@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_suite.engine import Aside, Engine, Given, Program, Query, Request, Rewind, Sample, Sampling
+from mlx_suite.engine import Engine, Given, Program, Queries, Query, Request, Rewind, Sample, Sampling
 from mlx_suite.engine.engine import PREFIX_TOKENS
 from mlx_suite.runtime.errors import UserError
 from tests.engine.small_models import GREEDY, one_text, prompt_of, results, small_llama, written_by_mlx_lm
@@ -36,7 +36,7 @@ def test_asides_are_those_of_a_whole_forward_pass_and_the_text_goes_on_as_if_not
     def program(prompt: tuple[int, ...]) -> Program:
         yield Given(prompt)
         text = yield Sample(limit=count, stop=frozenset(), sampling=GREEDY)
-        replies = yield Aside(QUERIES)
+        replies = yield Queries(QUERIES)
         rest = yield Sample(limit=12, stop=frozenset(), sampling=GREEDY)
         return text.tokens, replies, rest.tokens
 
@@ -59,7 +59,7 @@ def test_asides_are_those_of_a_whole_forward_pass_and_the_text_goes_on_as_if_not
 def test_an_aside_without_room_is_answered_by_none() -> None:
     def program() -> Program:
         yield Given(prompt_of(14))
-        return (yield Aside(QUERIES[:2])), (yield Aside(QUERIES[1:2]))
+        return (yield Queries(QUERIES[:2])), (yield Queries(QUERIES[1:2]))
 
     (done,) = Engine(small_llama(), slots=1, context=16).run([Request(program=program())])
     nothing, answered = done.result
@@ -70,7 +70,7 @@ def test_an_aside_without_room_is_answered_by_none() -> None:
 def test_what_is_asked_aside_is_counted() -> None:
     def program() -> Program:
         yield Given((1, 2))
-        yield Aside(QUERIES)
+        yield Queries(QUERIES)
 
     engine = Engine(small_llama(), slots=1)
     list(engine.run([Request(program=program()), Request(program=program())]))
@@ -89,7 +89,7 @@ def test_behind_a_rewind_the_row_is_what_it_would_have_been_from_the_start(kind:
         yield Sample(limit=count, stop=frozenset(), sampling=GREEDY)
         yield Rewind(len(prompt))
         yield Given(cleaned)
-        replies = yield Aside(QUERIES[:1])
+        replies = yield Queries(QUERIES[:1])
         rest = yield Sample(limit=12, stop=frozenset(), sampling=GREEDY)
         return replies, rest.tokens
 
@@ -138,7 +138,7 @@ def test_a_state_on_the_way_of_a_question_costs_no_row_of_its_own() -> None:
 
     def program() -> Program:
         yield Given((5,))
-        return (yield Aside((*states, asked)))
+        return (yield Queries((*states, asked)))
 
     model.model = counted
     (done,) = Engine(model, slots=1).run([Request(program=program())])
@@ -171,7 +171,7 @@ def test_most_asides_do_not_wait_for_an_idle_device(monkeypatch: pytest.MonkeyPa
     def program() -> Program:
         yield Given(prompt_of(6))
         for _ in range(20):
-            yield Aside((Query(tokens=(50, 51, 52), labels=((9,), (10,))),))
+            yield Queries((Query(tokens=(50, 51, 52), labels=((9,), (10,))),))
 
     waits: list[None] = []
     monkeypatch.setattr(mx, "synchronize", lambda: waits.append(None))
@@ -186,7 +186,7 @@ def test_most_asides_do_not_wait_for_an_idle_device(monkeypatch: pytest.MonkeyPa
 def test_a_model_that_gives_no_numbers_is_told() -> None:
     def program() -> Program:
         yield Given(prompt_of(6))
-        yield Aside((Query(tokens=(50,), labels=((9,), (10,))),))
+        yield Queries((Query(tokens=(50,), labels=((9,), (10,))),))
 
     model = small_llama()
     model.model.norm.weight = model.model.norm.weight * float("nan")

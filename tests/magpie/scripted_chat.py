@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from mlx_suite.engine import Aside, Given, Reply, Request, Rewind, Sample, Sampling, Written
+from mlx_suite.engine import Given, Queries, Reply, Request, Rewind, Sample, Sampling, Written
 from mlx_suite.text import Message
 
 END = 0
@@ -64,7 +64,7 @@ class ScriptedChat:
             elif isinstance(segment, Sample):
                 outcome = self._written(segment, sequence)
                 sequence += [*outcome.tokens, *([END] if outcome.reason == "stop" else [])]
-            elif isinstance(segment, Aside):
+            elif isinstance(segment, Queries):
                 texts = [_text([*sequence, *query.tokens]) for query in segment.queries]
                 outcome = tuple(Reply(index=None, log_probs=self.prefers(text)) for text in texts)
 

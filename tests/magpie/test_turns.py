@@ -9,7 +9,7 @@ import pytest
 
 from mlx_suite import load
 from mlx_suite.curation.tags.tagging import make_tagger
-from mlx_suite.engine import Aside, Engine, Given, Program, Query, Request, Sample, Sampling, Written
+from mlx_suite.engine import Engine, Given, Program, Queries, Query, Request, Sample, Sampling, Written
 from mlx_suite.magpie.drift import REPLY, ROLE_QUESTIONS, flaw_of
 from mlx_suite.magpie.turns import Conversation, Turn, further_turns
 from mlx_suite.text import Message, PreQuery, derive_pre_query, encode_chat, load_chat_template
@@ -98,7 +98,7 @@ def test_after_drift_the_conversation_and_its_sequence_end_with_the_turns_kept()
     def program(plan: Conversation) -> Program:
         yield Given(START)
         found = yield from further_turns(plan, FIRST, len(START))
-        (reply,) = yield Aside((Query(tokens=(TO_USER,), labels=((50,), (30,))),))
+        (reply,) = yield Queries((Query(tokens=(TO_USER,), labels=((50,), (30,))),))
         return found, reply.index
 
     engine = Engine(ScriptedModel({TO_USER: 50, 50: STOP}), slots=1, context=64)
@@ -156,7 +156,7 @@ def test_a_response_that_ended_with_another_stop_token_gets_the_templates() -> N
 
 @pytest.mark.parametrize(("label", "reason"), [(60, None), (61, "reply")])
 def test_the_role_question_catches_what_no_rule_does(label: int, reason: str | None) -> None:
-    role = Aside((Query(tokens=(8,), labels=((60,), (61,))),))
+    role = Queries((Query(tokens=(8,), labels=((60,), (61,))),))
     script = {TO_USER: 30, 30: STOP, TO_ASSISTANT: 40, 40: STOP, 8: label}
     (turns, drift), engine = run(ScriptedModel(script), conversation(role=role))
     assert (len(turns), drift) == (0 if reason else 1, reason)

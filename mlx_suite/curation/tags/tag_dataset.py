@@ -35,7 +35,7 @@ from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.curation.tags.tag_file import TagFile, TagResults, key_of
 from mlx_suite.curation.tags.tagging import Tagger, ask_row, make_tagger, only
 from mlx_suite.data.questions import Questions
-from mlx_suite.engine import Counts, Engine, Program, Request
+from mlx_suite.engine import Engine, EngineStats, Program, Request
 from mlx_suite.engine.chat_model import Speaker
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import Journal, read_lines
@@ -66,7 +66,7 @@ class TagRun:
     """Rows as written to the file."""
     reused: int
     """Number of rows that an earlier run had finished."""
-    counts: Counts
+    counts: EngineStats
     """Token counts of the tagging pass."""
     seconds: Mapping[str, float]
     """Duration of each part that had work to do, including loading for all models but the first."""
@@ -147,7 +147,7 @@ class _Passes:
     tagger: Tagger
     model: Any
     """The main model; None after its passes."""
-    counts: Counts = field(default_factory=Counts)
+    counts: EngineStats = field(default_factory=EngineStats)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def lines(self, part: str, rows: Mapping[str, Record]) -> Iterator[Record]:

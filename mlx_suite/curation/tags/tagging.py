@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.data.questions import QUESTIONS_FILE, About, Question, Questions, read_questions
-from mlx_suite.engine import Aside, Given, Program, Query, Reply
+from mlx_suite.engine import Given, Program, Queries, Query, Reply
 from mlx_suite.engine.chat_model import Spoken
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, EncodedChat, Message, PreQuery, TemplateRefusal, Tokenizer, derive_pre_query
@@ -32,7 +32,7 @@ from mlx_suite.text.chat import encode_chat
 from mlx_suite.text.message import ASSISTANT, USER
 
 Replies = Sequence[Reply] | None
-"""Results of an `Aside`; None if the context had no room for it."""
+"""Results of an `Queries`; None if the context had no room for it."""
 Tokens = tuple[int, ...]
 _INSTRUCTION, _RESPONSE = Message(USER, "What is 2 + 2?"), Message(ASSISTANT, "4")
 """Placeholder turns before a question while its tokens are derived; their texts do not matter."""
@@ -54,9 +54,9 @@ class Tagger:
     questions: Questions
     embed: bool
     """Whether the last query on the instruction returns an embedding."""
-    instruction: Aside
+    instruction: Queries
     """Queries for a sequence that ends with the instruction's stop token. Must not be run without queries."""
-    answer: Aside
+    answer: Queries
     """Queries for a sequence that ends with the response's stop token. Must not be run without queries."""
 
     def instruction_tags(self, replies: Replies) -> dict[str, Tag]:
@@ -97,7 +97,7 @@ def make_tagger(tokenizer: Tokenizer, template: ChatTemplate, questions: Questio
         about_instruction.append(Query(tokens=encoder.turns.to_assistant_ids, state=True))
     about_answer = tuple(encoder.query(questions, question) for question in questions.about("answer"))
     return Tagger(
-        questions=questions, embed=embed, instruction=Aside(tuple(about_instruction)), answer=Aside(about_answer)
+        questions=questions, embed=embed, instruction=Queries(tuple(about_instruction)), answer=Queries(about_answer)
     )
 
 
@@ -155,7 +155,7 @@ def ask_row(spoken: Spoken, taggers: Sequence[Tagger]) -> Program:
         queries = tuple(query for aside, _ in asides for query in aside.queries)
         if not queries:
             continue
-        replies = yield Aside(queries)
+        replies = yield Queries(queries)
         if replies is None:
             return None
         for own_tags, (aside, read) in zip(tags, asides, strict=True):

@@ -20,7 +20,7 @@ CONTEXT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
+class LengthCounts:
     """How many documents were too long, by what became of them."""
 
     dropped: int = 0
@@ -32,8 +32,8 @@ class Counts:
     pieces: int = 0
     """Documents that those became."""
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
+    def __add__(self, other: "LengthCounts") -> "LengthCounts":
+        return LengthCounts(
             dropped=self.dropped + other.dropped,
             truncated=self.truncated + other.truncated,
             split=self.split + other.split,
@@ -47,7 +47,7 @@ class Fitted:
 
     documents: Sequence[Document]
     """In their old order."""
-    counts: Counts
+    counts: LengthCounts
     too_long: tuple[Problem, ...] = ()
     """Those that were too long, with their lengths."""
 
@@ -69,24 +69,24 @@ def fit(documents: Sequence[Document], max_length: int, policy: str, bos_id: int
     assert max_length >= 2 * CONTEXT, max_length
     long = [document for document in documents if len(document) > max_length]
     if not long:
-        return Fitted(documents=documents, counts=Counts())
+        return Fitted(documents=documents, counts=LengthCounts())
     named = tuple(Problem(document.place, f"{len(document):,} tokens") for document in long)
     if policy == ERROR:
         raise _refusal(named, long, max_length)
     kept: list[Document] = []
-    counts = Counts()
+    counts = LengthCounts()
     for document in documents:
         if len(document) <= max_length:
             kept.append(document)
         elif policy == SPLIT:
             pieces = _pieces(document, max_length, bos_id)
             kept += pieces
-            counts += Counts(split=1, pieces=len(pieces))
+            counts += LengthCounts(split=1, pieces=len(pieces))
         elif policy == TRUNCATE and (cut := _truncated(document, max_length)) is not None:
             kept.append(cut)
-            counts += Counts(truncated=1)
+            counts += LengthCounts(truncated=1)
         else:
-            counts += Counts(dropped=1)
+            counts += LengthCounts(dropped=1)
     return Fitted(documents=tuple(kept), counts=counts, too_long=named)
 
 

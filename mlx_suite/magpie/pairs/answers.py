@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mlx_suite.curation.tags.tagging import make_tagger, only, probabilities, questions_for
 from mlx_suite.data.questions import Question
-from mlx_suite.engine import Aside, Given, Program, Reply, Request, Rewind, Sample, Sampling, Written
+from mlx_suite.engine import Given, Program, Queries, Reply, Request, Rewind, Sample, Sampling, Written
 from mlx_suite.magpie.author import Author
 from mlx_suite.magpie.drift import flaw_of
 from mlx_suite.magpie.row import row_seed
@@ -46,7 +46,7 @@ class Grader:
     """The question about a response's quality, in the checkpoint's tokens."""
 
     question: Question
-    aside: Aside
+    aside: Queries
 
     def grade(self, replies: Sequence[Reply] | None) -> float | None:
         """Expected position on the scale under the labels' probabilities."""

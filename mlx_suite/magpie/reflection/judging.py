@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from mlx_suite.engine import Aside, Given, Program, Query, Reply, Request, Rewind
+from mlx_suite.engine import Given, Program, Queries, Query, Reply, Request, Rewind
 from mlx_suite.magpie.author import Author
 from mlx_suite.magpie.drift import words_of
 from mlx_suite.text import Message
@@ -117,11 +117,11 @@ def _program(judge: Author, comparison: RewriteComparison, labels: Sequence[tupl
         return Preference(row=comparison.row, first=None, second=None)
     one, other = prompts[0], prompts[1]
     yield Given(one[:-1])
-    first = yield Aside((Query(tokens=one[-1:], labels=tuple(labels)),))
+    first = yield Queries((Query(tokens=one[-1:], labels=tuple(labels)),))
     shared = _shared(one, other)
     yield Rewind(shared)
     yield Given(other[shared:-1])
-    second = yield Aside((Query(tokens=other[-1:], labels=tuple(labels)),))
+    second = yield Queries((Query(tokens=other[-1:], labels=tuple(labels)),))
     odds = _odds(second)
     return Preference(row=comparison.row, first=_odds(first), second=None if odds is None else -odds)
 

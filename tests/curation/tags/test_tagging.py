@@ -166,9 +166,9 @@ def test_queries_on_the_shipped_models_equal_whole_conversations(name: str) -> N
         turns = (*CONVERSATION[:1], Message(ASSISTANT, "Yes?"), Message(USER, "Category?"))
         ids = encode_chat(tokenizer, template, turns, add_generation_prompt=True).ids
         yield Given(tuple(ids[:-1]))
-        from mlx_suite.engine import Aside
+        from mlx_suite.engine import Queries
 
-        [reply] = yield Aside((Query(tokens=tuple(ids[-1:]), labels=query.labels),))
+        [reply] = yield Queries((Query(tokens=tuple(ids[-1:]), labels=query.labels),))
         return reply
 
     def after(tokens: list[int]) -> Program:
