@@ -1,4 +1,4 @@
-"""What a user decides about a run."""
+"""Settings of a Magpie run: its flags and defaults, and what each one may change about a folder that exists."""
 
 import math
 from collections.abc import Iterator
@@ -31,9 +31,9 @@ ROW_SETTINGS = (
     "answer_top_p",
     "turns",
 )
-"""What rows are made of: a folder keeps these to its end."""
+"""Settings that determine the rows. A folder keeps them for good."""
 LIMITS = ("max_instruction", "max_answer")
-"""May be raised: rows that had reached one are made again, all others stay."""
+"""Token limits. They may be raised: only rows that reached one are generated again."""
 POLICY = (
     "quotas",
     "near_duplicate",
@@ -43,125 +43,122 @@ POLICY = (
     "min_answer_quality",
     "unsafe",
 )
-"""Which rows are kept. When one of these changes, all rows are judged again, and only what is missing is made."""
+"""Settings that decide which rows are accepted. A change judges all rows again and generates only what is missing."""
 FREE = ("count", "batch", "memory", "patience", "most_asked", "questions", "model_name")
-"""Change nothing about a row. Of `questions` the contents count, as a part of what rows are made of."""
+"""Settings that change no row. (The path `questions` is free; the contents of that file determine rows.)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MagpieSettings:
-    """Settings of one folder of rows. The docstrings of the fields are the help of the command line."""
+    """Settings of one run folder. The docstrings of the fields are the help of the command line."""
 
     count: int
-    """Rows to end with, each with another instruction. A larger number continues a folder."""
+    """Accepted rows to end with, no two with the same instruction. A larger number extends an existing folder."""
     seed: int = 0
-    """Any whole number; another one gives other rows."""
+    """Random seed, any whole number. Every row derives a seed of its own from it."""
     batch: int = 16
-    """Rows generated side by side: more is faster until memory is full. The rows stay the same."""
+    """Rows generated concurrently; more is faster until memory is full. The rows themselves do not change."""
     memory: str | None = None
-    """Memory that MLX may have in use, as in 8GB; of each process where there are several. The batch is made smaller
-    until it fits. By default what the machine has free."""
+    """Memory budget of each process, as in 8GB; the batch shrinks until it fits. Default: all memory that is free."""
     system: str | None = None
-    """System text that steers what is asked; a first exchange where the template knows no system role. None by
-    default: in the paper a general one lowered quality."""
+    """System prompt to steer the instructions; becomes a first exchange if the chat template has no system role.
+    Default: none, because a general system prompt lowered quality in the paper."""
     temperature: float = 1.0
-    """Temperature of instructions. 1 is what the model learned; higher is more varied and less sensible."""
+    """Sampling temperature of instructions. 1 is the model's own distribution; higher is more varied, less coherent."""
     top_p: float = 1.0
-    """Instructions are made of the most probable tokens that reach this probability together."""
+    """Nucleus sampling of instructions: sample from the fewest tokens whose probabilities sum to this. 1 is off."""
     mix: str | None = None
-    """Several settings in one run in place of temperature and top_p, as temperature/top_p:weight with commas between:
-    1.0/1.0:3,1.2/0.995:1."""
+    """Several sampling settings in one run instead of temperature and top_p: TEMPERATURE/TOP_P:WEIGHT, separated by
+    commas, as in 1.0/1.0:3,1.2/0.995:1."""
     ban_first: tuple[str, ...] = ()
-    """Instructions do not begin with this: `#` keeps Llama 3.1 from writing `## Step 1`. May be repeated."""
+    """Text that no instruction may begin with; `#` keeps Llama 3.1 from writing `## Step 1`. Repeatable."""
     max_instruction: int = 512
-    """Longest instruction. A longer one is rejected, not cut: most of those never end. May be raised later."""
+    """Maximum tokens of an instruction. Longer ones are rejected, not truncated: most would never end. May be raised
+    later."""
     sanitise: bool = True
-    """Take labels, quotes and pieces of an answer off an instruction; what the model wrote is kept beside it."""
+    """Remove labels, quotes and leaked answer text from instructions; the original is stored with the row."""
     topics: tuple[str, ...] = ()
-    """Ask about this, as many rows of each as of the others. May be repeated."""
+    """Topic to ask about; every topic gets the same number of rows. Repeatable."""
     personas: tuple[str, ...] = ()
-    """Ask as this person would: "a nurse". May be repeated."""
+    """Persona to ask as, for example "a nurse"; every persona gets the same number of rows. Repeatable."""
     quotas: tuple[str, ...] = ()
-    """Shares of the rows to end with, as DIMENSION:VALUE=SHARE with commas between, or rows in place of shares:
-    category:Math=0.3,Reasoning=0.3. Dimensions are category, difficulty, language, topic and persona. May be
-    repeated."""
+    """Composition of the dataset, DIMENSION:VALUE=SHARE,…, in shares or in rows: category:Math=0.3,Reasoning=0.3.
+    Dimensions: category, difficulty, language, topic, persona. Repeatable."""
     steer: bool = True
-    """Tell the model what quotas of category, difficulty and language still want. Without it rows are only chosen."""
+    """Prompt the model for what the category, difficulty and language quotas still need. Without it, rows are only
+    filtered."""
     tags: bool = True
-    """Let the model tag each instruction and each answer, aside, with its confidence."""
+    """Let the model tag each instruction and response, with a confidence. Quality filters and quotas need it."""
     questions: str | None = None
-    """File of the questions that tags answer, in place of the checkpoint's own or the built-in ones."""
+    """JSON file of tagging questions. Default: the checkpoint's own if it has any, else the built-in ones."""
     embeddings: bool = True
-    """Keep what the model makes of each instruction as a vector: for the map, and for `near_meaning`."""
+    """Store a hidden-state embedding of each instruction, for the report's map and for near_meaning."""
     near_duplicate: float | None = 0.8
-    """Reject an instruction as like an earlier one as this, as shares of the pieces of text (Jaccard). 0 turns it
-    off."""
+    """Reject an instruction whose Jaccard similarity to an accepted one is at least this. 0 turns it off."""
     near_meaning: float | None = None
-    """Reject an instruction whose vector has this cosine or more with an earlier one's. Off by default: which cosine
-    means the same depends on the model."""
+    """Reject an instruction whose embedding has at least this cosine similarity to an accepted one. Default: off,
+    because the right threshold depends on the model."""
     decontaminate: tuple[str, ...] = ()
-    """Reject instructions that stand in this file of evaluation data. May be repeated."""
+    """Evaluation data: a file, a folder or a hub dataset. Instructions that occur in it are rejected. Repeatable."""
     min_input_quality: str | None = None
-    """Reject instructions that the model tags below this: very poor, poor, average, good, excellent. Off by default:
-    what a tag is worth depends on the model (`mlx-suite magpie calibrate`), and it can be set later."""
+    """Reject instructions tagged below this: very poor, poor, average, good, excellent. Default: off, because a tag
+    is only as good as the model (see `mlx-suite magpie calibrate`). Can be set later."""
     min_answer_quality: str | None = None
-    """Reject answers that the model tags below this. Off by default, as above."""
+    """Reject responses tagged below this; same labels. Default: off."""
     unsafe: Literal["reject", "keep"] = "reject"
-    """What becomes of rows that the model tags as unsafe."""
+    """What to do with rows tagged as unsafe: reject or keep."""
     answer_temperature: float = 0.0
-    """Temperature of answers. 0 takes the most probable token: an answer should be right, not varied."""
+    """Sampling temperature of responses. 0 is greedy: a response should be right, not varied."""
     answer_top_p: float = 1.0
-    """Answers are made of the most probable tokens that reach this probability together."""
+    """Nucleus sampling of responses: sample from the fewest tokens whose probabilities sum to this. 1 is off."""
     max_answer: int = 2048
-    """Longest answer. A longer one is rejected, not cut. May be raised later."""
+    """Maximum tokens of a response. Longer ones are rejected, not truncated. May be raised later."""
     turns: int = 1
-    """Questions and answers in a row. A conversation in which the model forgets that it plays the user ends
-    earlier."""
+    """Exchanges per row. A conversation ends earlier if the model stops writing as the user."""
     patience: int = 400
-    """Rejected rows in a row before the run gives up: then the model has nothing new to ask."""
+    """Stop after this many rejected rows in a row: the model has nothing new left."""
     most_asked: int | None = None
-    """Rows to ask at most, and what the run gives up at as soon as its yield foretells more. 50 for each row wanted,
-    and 1000."""
+    """Maximum rows to generate; the run also stops early when its yield projects more. Default: 50 × count + 1000."""
     model_name: str | None = None
-    """The model's name in every record; the name of its folder without one."""
+    """Model name stored in every record. Default: the name of the checkpoint's folder."""
 
     def __post_init__(self) -> None:
-        """Raises UserError that lists every wrong value."""
+        """Raises UserError listing every invalid value."""
         problems = [
-            f"{name} is {value!r}: {wanted}"
-            for names, good, wanted in _RULES
+            f"{name} is {value!r}: {expected}"
+            for names, is_valid, expected in _RULES
             for name, value in ((name, getattr(self, name)) for name in names)
-            if not good(value)
+            if not is_valid(value)
         ]
         if not problems:
             problems += self._conflicts()
         if problems:
             raise UserError(
-                "A setting is wrong" if len(problems) == 1 else f"{len(problems)} settings are wrong",
-                where="the settings of Magpie",
-                fix="mlx-suite magpie --help says what each one means",
+                "A setting is invalid" if len(problems) == 1 else f"{len(problems)} settings are invalid",
+                where="Magpie settings",
+                fix="see mlx-suite magpie --help",
                 details=problems,
             )
 
     def _conflicts(self) -> Iterator[str]:
-        """What does not go together."""
+        """Settings that contradict each other."""
         if self.mix is not None:
             parse_mix(self.mix)
             if (self.temperature, self.top_p) != (1.0, 1.0):
-                yield "mix stands in place of temperature and top_p: leave those out"
+                yield "mix replaces temperature and top_p: leave those out"
         yield from filter(None, (shares.problem(self.count) for shares in self.shares))
         if not self.tags:
-            wanting = [name for name in ("min_input_quality", "min_answer_quality") if getattr(self, name) is not None]
-            wanting += [f"the quota of {each.dimension}" for each in self.shares if each.dimension in TAGGED]
-            yield from (f"{name} needs tags, which are off" for name in wanting)
+            needing = [name for name in ("min_input_quality", "min_answer_quality") if getattr(self, name) is not None]
+            needing += [f"the quota of {each.dimension}" for each in self.shares if each.dimension in TAGGED]
+            yield from (f"{name} needs tags, which are off" for name in needing)
         if self.near_meaning and not self.embeddings:
             yield "near_meaning needs embeddings, which are off"
         if self.unsafe not in ("reject", "keep"):
-            yield f"unsafe is {self.unsafe!r}: reject or keep"
+            yield f"unsafe is {self.unsafe!r}: expected reject or keep"
 
     @property
     def shares(self) -> tuple[Shares, ...]:
-        """The quotas; topics and personas without one have the same of what is left."""
+        """The quotas; topics and personas without one divide the rest equally."""
         given = {each.dimension: each for each in parse_shares(self.quotas)}
         for dimension, values in (("topic", self.topics), ("persona", self.personas)):
             if values:
@@ -170,24 +167,24 @@ class MagpieSettings:
 
     @property
     def steered(self) -> tuple[str, ...]:
-        """Dimensions in which the model is told what to ask."""
+        """Dimensions along which the model is prompted, not only filtered."""
         return tuple(each.dimension for each in self.shares if self.steer or each.dimension not in TAGGED)
 
     def setting_of(self, index: int) -> Setting:
-        """How the instruction of a row is drawn."""
+        """Sampling settings of a row's instruction."""
         if self.mix is None:
             return Setting(temperature=self.temperature, top_p=self.top_p)
         return setting_of(parse_mix(self.mix), self.seed, index)
 
     @property
     def asked_at_most(self) -> int:
-        """Rows to ask before the run gives up."""
+        """Maximum rows to generate before the run stops."""
         return 50 * self.count + 1000 if self.most_asked is None else self.most_asked
 
     @property
     def answering(self) -> "Sampling":
-        """How answers are drawn."""
-        from mlx_suite.engine import Sampling  # brings MLX, which settings do without
+        """Sampling settings of responses."""
+        from mlx_suite.engine import Sampling  # imports MLX, which the settings alone do not need
 
         return Sampling(temperature=self.answer_temperature, top_p=self.answer_top_p)
 
@@ -225,18 +222,22 @@ def _texts(value: Any) -> bool:
 
 
 _RULES = (
-    (("count", "batch", "max_instruction", "max_answer", "turns", "patience"), _counts, "a whole number from 1 up"),
-    (("most_asked",), lambda value: value is None or _counts(value), "a whole number from 1 up, or leave it out"),
-    (("memory",), _size, "a size of memory as in 8GB, or leave it out"),
-    (("seed",), _whole, "a whole number"),
-    (("temperature", "answer_temperature"), _temperature, "a number from 0 up"),
-    (("top_p", "answer_top_p"), _share, "above 0 and at most 1"),
-    (("near_duplicate", "near_meaning"), _threshold, "a number from 0 to 1, or leave it out"),
+    (
+        ("count", "batch", "max_instruction", "max_answer", "turns", "patience"),
+        _counts,
+        "expected a whole number of at least 1",
+    ),
+    (("most_asked",), lambda value: value is None or _counts(value), "expected a whole number of at least 1"),
+    (("memory",), _size, "expected a size such as 8GB"),
+    (("seed",), _whole, "expected a whole number"),
+    (("temperature", "answer_temperature"), _temperature, "expected a number of at least 0"),
+    (("top_p", "answer_top_p"), _share, "expected a number above 0, at most 1"),
+    (("near_duplicate", "near_meaning"), _threshold, "expected a number from 0 to 1"),
     (
         ("min_input_quality", "min_answer_quality"),
         lambda value: value is None or value in QUALITIES,
-        f"one of {', '.join(QUALITIES)}, or leave it out",
+        f"expected one of {', '.join(QUALITIES)}",
     ),
-    (("system", "mix", "questions", "model_name"), _text, "some text, or leave it out"),
-    (("ban_first", "topics", "personas", "quotas", "decontaminate"), _texts, "texts that are not empty"),
+    (("system", "mix", "questions", "model_name"), _text, "expected a text that is not blank"),
+    (("ban_first", "topics", "personas", "quotas", "decontaminate"), _texts, "expected texts that are not blank"),
 )

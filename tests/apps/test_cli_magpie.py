@@ -176,12 +176,12 @@ def test_wrong_values_are_one_block(
 ) -> None:
     arguments = [random_model, "--count", "0", "--out", tmp_path / "x", "--top-p", "2", "--batch", "-1"]
     assert fail(monkeypatch, capsys, *arguments) == (
-        "error: 3 settings are wrong\n"
-        "       - count is 0: a whole number from 1 up\n"
-        "       - batch is -1: a whole number from 1 up\n"
-        "       - top_p is 2.0: above 0 and at most 1\n"
-        "where: the settings of Magpie\n"
-        "fix:   mlx-suite magpie --help says what each one means\n"
+        "error: 3 settings are invalid\n"
+        "       - count is 0: expected a whole number of at least 1\n"
+        "       - batch is -1: expected a whole number of at least 1\n"
+        "       - top_p is 2.0: expected a number above 0, at most 1\n"
+        "where: Magpie settings\n"
+        "fix:   see mlx-suite magpie --help\n"
     )
     assert not (tmp_path / "x").exists()
 

@@ -22,15 +22,15 @@ def test_every_wrong_value_is_named_at_once() -> None:
         MagpieSettings(count=0, temperature=math.nan, top_p=0.0, answer_top_p=1.5, max_answer=True, system=" ")
 
     assert str(caught.value) == (
-        "error: 6 settings are wrong\n"
-        "       - count is 0: a whole number from 1 up\n"
-        "       - max_answer is True: a whole number from 1 up\n"
-        "       - temperature is nan: a number from 0 up\n"
-        "       - top_p is 0.0: above 0 and at most 1\n"
-        "       - answer_top_p is 1.5: above 0 and at most 1\n"
-        "       - system is ' ': some text, or leave it out\n"
-        "where: the settings of Magpie\n"
-        "fix:   mlx-suite magpie --help says what each one means"
+        "error: 6 settings are invalid\n"
+        "       - count is 0: expected a whole number of at least 1\n"
+        "       - max_answer is True: expected a whole number of at least 1\n"
+        "       - temperature is nan: expected a number of at least 0\n"
+        "       - top_p is 0.0: expected a number above 0, at most 1\n"
+        "       - answer_top_p is 1.5: expected a number above 0, at most 1\n"
+        "       - system is ' ': expected a text that is not blank\n"
+        "where: Magpie settings\n"
+        "fix:   see mlx-suite magpie --help"
     )
 
 
