@@ -205,6 +205,6 @@ def test_conversations_of_the_shipped_models_equal_what_their_templates_render(n
             messages += [Message("user", turn.instruction), Message("assistant", turn.answer)]
             ids += [*turn.asked.tokens, pre_query.user_stop_ids[0], *pre_query.to_assistant_ids]
             ids += [*turn.answered.tokens, pre_query.assistant_stop_ids[0], *pre_query.to_user_ids]
-        said = tokenizer.decode(ids[: len(ids) - len(pre_query.to_user_ids)], skip_special=False)
-        written = tokenizer.decode(encode_chat(tokenizer, template, messages).ids, skip_special=False)
-        assert "".join(said.split()) == "".join(written.split()) or not turns
+        generated = tokenizer.decode(ids[: len(ids) - len(pre_query.to_user_ids)], skip_special=False)
+        rendered = tokenizer.decode(encode_chat(tokenizer, template, messages).ids, skip_special=False)
+        assert "".join(generated.split()) == "".join(rendered.split()) or not turns

@@ -61,22 +61,22 @@ def own_log_probs(
     A response without a token to score has no measurements.
     """
     start = _bos(tokenizer)
-    wanted: list[dict[str, Window]] = []
+    contexts: list[dict[str, Window]] = []
     for each in conversations:
         answer = each.spoken.answer_ids
         windows = {"conversation": _in_conversation(each.spoken, start), "nothing": _window(start, answer, start)}
         if bare:
             before = "".join(f"{message['content']}\n\n" for message in each.messages[:-1])
             windows["bare"] = _window((*start, *tokenizer.encode(before)), answer, start)
-        wanted.append(windows)
-    return _means(model, wanted)
+        contexts.append(windows)
+    return _means(model, contexts)
 
 
 def base_log_probs(model: Any, tokenizer: Tokenizer, conversations: Sequence[ScoredConversation]) -> list[Measurements]:
     """`base`: p(answer | conversation; base). The tokens are the same, so both models must share a vocabulary."""
     start, context = _bos(tokenizer), context_length(model)
-    wanted = [{"base": _in_conversation(each.spoken, start)} for each in conversations]
-    return _means(model, [each if len(each["base"].fed) <= context else {} for each in wanted])
+    contexts = [{"base": _in_conversation(each.spoken, start)} for each in conversations]
+    return _means(model, [each if len(each["base"].fed) <= context else {} for each in contexts])
 
 
 def measured_rewards(
@@ -116,12 +116,12 @@ def scores_of(measured: Mapping[str, float], names: Sequence[str]) -> dict[str, 
     return {name: round(value, DECIMALS) for name, value in scores.items()}
 
 
-def _means(model: Any, wanted: Sequence[Mapping[str, Window]]) -> list[Measurements]:
-    flat = [window for windows in wanted for window in windows.values() if window.targets]
+def _means(model: Any, contexts: Sequence[Mapping[str, Window]]) -> list[Measurements]:
+    flat = [window for windows in contexts for window in windows.values() if window.targets]
     scored = iter(score_windows(model, flat))
     return [
         {name: float(next(scored).log_probs.mean()) for name, window in windows.items() if window.targets}
-        for windows in wanted
+        for windows in contexts
     ]
 
 
