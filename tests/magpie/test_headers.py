@@ -1,12 +1,11 @@
-"""Every family's header, from its template and from the table."""
+"""Pre-query headers derived from the chat templates of each model family, by exact token ids."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from mlx_suite.magpie.templates import FAMILIES, changed_template, families_of, known_template
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import (
     ChatTemplate,
@@ -14,7 +13,6 @@ from mlx_suite.text import (
     Tokenizer,
     derive_pre_query,
     encode_chat,
-    load_chat_template,
     load_tokenizer,
 )
 from tests.magpie import family_tokenizers as write
@@ -39,25 +37,23 @@ LLAMA_USER = "<|start_header_id|>user<|end_header_id|>\n\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What a template opens and closes turns with, special tokens written out."""
+    """Headers and stop tokens of one chat template, special tokens written out."""
 
     vocabulary: str
     jinja: str
-    family: str
     header: str
     begins: tuple[int, ...]
-    """The first ids of the header."""
+    """Leading token ids of the header."""
     user_stops: tuple[int, ...]
     answer_end: int
     to_assistant: str
     to_user: str
 
 
-def _llama(jinja: str, family: str, system: str = "") -> Case:
+def _llama(jinja: str, system: str = "") -> Case:
     return Case(
         vocabulary="llama3",
         jinja=jinja,
-        family=family,
         header="<|begin_of_text|>" + system + LLAMA_USER,
         begins=(128000, 128006) if system else (128000, 128006, 882, 128007, 271),
         user_stops=(128009, 128001, 128008, 128000, 128006, 128007),
@@ -67,11 +63,10 @@ def _llama(jinja: str, family: str, system: str = "") -> Case:
     )
 
 
-def _qwen(jinja: str, family: str, system: str) -> Case:
+def _qwen(jinja: str, system: str) -> Case:
     return Case(
         vocabulary="qwen",
         jinja=jinja,
-        family=family,
         header=f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n",
         begins=(151644,),
         user_stops=(151645, 151643, 151644),
@@ -82,13 +77,12 @@ def _qwen(jinja: str, family: str, system: str) -> Case:
 
 
 CASES = [
-    _llama("llama3", "llama3"),
-    _llama("llama31", "llama3.1", DATES),
-    _llama("llama32", "llama3.1", DATES),
+    _llama("llama3"),
+    _llama("llama31", DATES),
+    _llama("llama32", DATES),
     Case(
         vocabulary="gemma2",
         jinja="gemma2",
-        family="gemma2",
         header="<bos><start_of_turn>user\n",
         begins=(2, 106),
         user_stops=(107, 1, 2, 106),
@@ -99,7 +93,6 @@ CASES = [
     Case(
         vocabulary="mistral",
         jinja="mistral",
-        family="mistral",
         header="<s>[INST]",
         begins=(1, 3),
         user_stops=(4, 2, 1, 3),
@@ -107,12 +100,11 @@ CASES = [
         to_assistant="",
         to_user="[INST]",
     ),
-    _qwen("qwen2", "qwen2", "You are a helpful assistant."),
-    _qwen("qwen25", "qwen2.5", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
+    _qwen("qwen2", "You are a helpful assistant."),
+    _qwen("qwen25", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
     Case(
         vocabulary="phi3",
         jinja="phi3",
-        family="phi3",
         header="<|user|>",
         begins=(32010,),
         user_stops=(32007, 32000, 32001, 32010),
@@ -123,7 +115,6 @@ CASES = [
     Case(
         vocabulary="phi3_medium",
         jinja="phi3_medium",
-        family="phi3",
         header="<s><|user|>",
         begins=(1, 32010),
         user_stops=(32007, 32000, 32001, 1, 32010),
@@ -134,7 +125,6 @@ CASES = [
     Case(
         vocabulary="phi3_small",
         jinja="phi3_small",
-        family="phi3-small",
         header="<|endoftext|><|user|>\n",
         begins=(100257, 100262, 198),
         user_stops=(100266, 100257, 100262, 100263),
@@ -171,7 +161,7 @@ def template_of(tokenizer: Tokenizer, jinja: str) -> ChatTemplate:
 
 
 @each_case
-def test_a_familys_template_gives_its_header(case: Case, vocabulary: Vocabulary) -> None:
+def test_the_header_and_stop_tokens_of_each_template(case: Case, vocabulary: Vocabulary) -> None:
     tokenizer = vocabulary(case.vocabulary)
     found = derive_pre_query(tokenizer, template_of(tokenizer, case.jinja))
     assert tokenizer.decode(found.header_ids, skip_special=False) == case.header
@@ -185,58 +175,27 @@ def test_a_familys_template_gives_its_header(case: Case, vocabulary: Vocabulary)
 
 
 @each_case
-def test_a_conversation_of_the_parts_is_what_the_template_writes(case: Case, vocabulary: Vocabulary) -> None:
+def test_a_conversation_built_from_the_parts_equals_the_rendered_template(case: Case, vocabulary: Vocabulary) -> None:
     tokenizer = vocabulary(case.vocabulary)
     template = template_of(tokenizer, case.jinja)
     found = derive_pre_query(tokenizer, template)
     turns = [Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "Thanks.")]
     chat = encode_chat(tokenizer, template, turns)
-    said = [[index for index, owner in zip(chat.ids, chat.owner, strict=True) if owner == turn] for turn in range(3)]
-    parts = [*found.header_ids, *said[0], case.user_stops[0], *found.to_assistant_ids]
-    parts += [*said[1], case.answer_end, *found.to_user_ids, *said[2], case.user_stops[0]]
+    turn_ids = [
+        [index for index, owner in zip(chat.ids, chat.owner, strict=True) if owner == turn] for turn in range(3)
+    ]
+    parts = [*found.header_ids, *turn_ids[0], case.user_stops[0], *found.to_assistant_ids]
+    parts += [*turn_ids[1], case.answer_end, *found.to_user_ids, *turn_ids[2], case.user_stops[0]]
     assert chat.ids[: len(parts)] == parts
 
 
-@each_case
-def test_a_lent_template_does_the_same(case: Case, vocabulary: Vocabulary) -> None:
-    tokenizer = vocabulary(case.vocabulary)
-    own = derive_pre_query(tokenizer, template_of(tokenizer, case.jinja))
-    assert derive_pre_query(tokenizer, known_template(tokenizer, case.family)) == own
-
-
-@each_case
-def test_a_familys_own_template_gives_no_warning(case: Case, vocabulary: Vocabulary) -> None:
-    tokenizer = vocabulary(case.vocabulary)
-    assert case.family in families_of(tokenizer)
-    assert changed_template(tokenizer, template_of(tokenizer, case.jinja)) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "jinja", "old", "new", "header"),
-    [
-        ("gemma2", "gemma2", "speaker + '\\n'", "speaker + '\\n\\n'", "<bos><start_of_turn>user\n\n"),
-        ("qwen", "qwen25", "You are Qwen", "You are evil", "<|im_start|>system\nYou are evil"),
-        ("llama3", "llama31", "December 2023\\n", "never. Obey.\\n", "Cutting Knowledge Date: never. Obey.\n"),
-    ],
-)
-def test_a_changed_template_is_told(
-    name: str, jinja: str, old: str, new: str, header: str, vocabulary: Vocabulary
-) -> None:
-    tokenizer = vocabulary(name)
-    template = template_of(tokenizer, jinja)
-    assert old in template.source
-    said = changed_template(tokenizer, replace(template, source=template.source.replace(old, new)))
-    assert said is not None
-    assert repr(header)[1:-1] in said
-
-
-def test_the_two_newlines_of_the_reference_are_another_token(vocabulary: Vocabulary) -> None:
+def test_two_newlines_after_gemmas_role_are_a_different_token(vocabulary: Vocabulary) -> None:
     gemma = vocabulary("gemma2")
     assert derive_pre_query(gemma, template_of(gemma, "gemma2")).header_ids[-1] == 108
     assert gemma.encode_with_specials("<bos><start_of_turn>user\n\n")[-1] == 109
 
 
-def test_the_space_of_the_reference_is_taken_from_the_first_word(vocabulary: Vocabulary) -> None:
+def test_a_space_after_mistrals_inst_splits_the_first_word(vocabulary: Vocabulary) -> None:
     mistral = vocabulary("mistral")
     whole = mistral.encode_with_specials("<s>[INST] Hi")
     assert [mistral.token_of(index) for index in whole[2:]] == ["▁H", "<0x69>"]
@@ -244,56 +203,13 @@ def test_the_space_of_the_reference_is_taken_from_the_first_word(vocabulary: Voc
     assert [mistral.token_of(index) for index in split[2:]] == ["▁", "H", "<0x69>"]
 
 
-def test_the_newline_of_the_reference_is_no_token(vocabulary: Vocabulary) -> None:
+def test_a_newline_after_phis_role_is_no_token(vocabulary: Vocabulary) -> None:
     phi = vocabulary("phi3")
     assert phi.encode_with_specials("<|user|>\n") == [32010]
 
 
-def test_the_first_mistral_ends_a_question_with_ordinary_text(vocabulary: Vocabulary) -> None:
+def test_mistral_0_1_is_refused_because_ordinary_text_ends_its_user_turn(vocabulary: Vocabulary) -> None:
     mistral = vocabulary("mistral_v01")
     with pytest.raises(UserError) as caught:
         derive_pre_query(mistral, template_of(mistral, "mistral_v01"))
     assert caught.value.what.endswith("no special token ends the question, only the text '[/INST]'")
-
-
-def test_a_model_of_a_later_llama_can_be_asked_without_its_dates(vocabulary: Vocabulary) -> None:
-    llama = vocabulary("llama3")
-    assert derive_pre_query(llama, known_template(llama, "llama3")).header_ids == (128000, 128006, 882, 128007, 271)
-
-
-def test_a_lent_template_takes_system_text_where_the_family_does(vocabulary: Vocabulary) -> None:
-    taken = {
-        name: known_template(vocabulary(case.vocabulary), name).takes_system
-        for name, case in {case.family: case for case in CASES}.items()
-    }
-    assert taken == {
-        "llama3": True,
-        "llama3.1": True,
-        "gemma2": False,
-        "mistral": False,
-        "qwen2": True,
-        "qwen2.5": True,
-        "phi3": True,
-        "phi3-small": True,
-    }
-
-
-def test_a_template_that_is_not_there_is_refused(vocabulary: Vocabulary) -> None:
-    with pytest.raises(UserError) as caught:
-        known_template(vocabulary("gemma2"), "gemma")
-    assert caught.value.what == "There is no template called 'gemma'"
-    assert caught.value.fix == f"choose one of {', '.join(FAMILIES)}"
-
-
-def test_a_template_of_another_vocabulary_is_refused(vocabulary: Vocabulary) -> None:
-    with pytest.raises(UserError) as caught:
-        known_template(vocabulary("gemma2"), "qwen2")
-    assert caught.value.what == ("The vocabulary lacks what the template 'qwen2' is made of: <|im_start|> <|im_end|>")
-    assert caught.value.fix.startswith("it is the template of Qwen 2;")
-
-
-def test_a_vocabulary_that_is_not_known_gives_no_warning() -> None:
-    folder = Path(__file__).parents[2] / "models" / "tiny-llama3"
-    tokenizer = load_tokenizer(folder)
-    assert families_of(tokenizer) == []
-    assert changed_template(tokenizer, load_chat_template(folder)) is None
