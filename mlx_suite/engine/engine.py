@@ -21,7 +21,8 @@ from mlx_suite.engine.program import Choose, Done, Queries, Query, Reply, Reques
 from mlx_suite.engine.scoring import label_log_probs, replies
 from mlx_suite.engine.sequence import SequenceState
 from mlx_suite.engine.slots import SlotCache, SlotRow, slot_caches
-from mlx_suite.engine.step import GREEDY, Feed, Stepper
+from mlx_suite.engine.step import GREEDY, Feed, Stepper, vocabulary_size
+from mlx_suite.runtime.debug import check_indices
 
 RIDE = 16
 """Given text of up to this many tokens rides along, one token per step; longer text is prefilled in chunks."""
@@ -182,6 +183,7 @@ class Engine:
         """Feed all that is pending but the last token, whose output decides what comes next."""
         while len(walker.pending) > 1:
             chunk = walker.pending[:-1][:CHUNK]
+            check_indices(chunk, vocabulary_size(self.model), "token")
             self._reserve(walker.fed + len(chunk))
             self.model(mx.array([chunk]), cache=[SlotRow(cache, slot, walker.fed) for cache in self.caches])
             mx.eval([cache.state for cache in self.caches])

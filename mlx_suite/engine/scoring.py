@@ -14,9 +14,11 @@ import numpy as np
 
 from mlx_suite.engine.program import Query, Reply
 from mlx_suite.engine.slots import Peek, SlotCache
+from mlx_suite.engine.step import vocabulary_size
 from mlx_suite.modeling.fast_math import logsumexp
 from mlx_suite.modeling.finite import check_finite
 from mlx_suite.modeling.head import head_function
+from mlx_suite.runtime.debug import check_indices
 
 Place = tuple[int, int]
 """Row and column of a position."""
@@ -87,6 +89,9 @@ def _replies(
         rows += [(*fed, *context) for context in contexts]
         ends.append((first, len(query.tokens)))
         wanted.append([_places(label, contexts, first, len(query.tokens)) for label in query.labels])
+    size = vocabulary_size(model)
+    check_indices((token for row in rows for token in row), size, "token")
+    check_indices((token for labels in wanted for places in labels for _, token in places), size, "label token")
     hidden, head = _forward(model, caches, slot, position, rows)
     log_probs = _log_probs(hidden, head, [each for labels in wanted for places in labels for each in places])
     states = _states(hidden, head, [end for query, end in zip(queries, ends, strict=True) if query.state])

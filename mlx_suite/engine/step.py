@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import mlx.core as mx
+import numpy as np
 
 from mlx_suite.engine.program import Sampling
 from mlx_suite.engine.sampling import draw, uniform
 from mlx_suite.engine.slots import SlotCache
+from mlx_suite.runtime.debug import check_indices
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -55,6 +57,9 @@ class Stepper:
 
     def step(self, feeds: Sequence[Feed], drawn: mx.array | None) -> mx.array:
         """Feed every slot and start drawing its next token, (S,); `drawn` is what the step before drew."""
+        check_indices((f.token or 0 for f in feeds), vocabulary_size(self.model), "token")
+        for cache in self.caches:
+            check_indices((cache.index(f.position) for f in feeds), cache.capacity, "position")
         ints = mx.array(
             [
                 [f.token or 0 for f in feeds],
@@ -122,11 +127,10 @@ class Stepper:
 
     def ban_row(self, banned: tuple[int, ...]) -> mx.array:
         if banned not in self.bans:
-            size = vocabulary_size(self.model)
-            row = mx.zeros((size,), mx.bool_)
-            if banned:
-                row[mx.array(banned)] = True
-            self.bans[banned] = row
+            # numpy checks the bounds; MLX would write past the end.
+            row = np.zeros(vocabulary_size(self.model), np.bool_)
+            row[list(banned)] = True
+            self.bans[banned] = mx.array(row)
         return self.bans[banned]
 
 

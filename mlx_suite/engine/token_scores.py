@@ -18,6 +18,7 @@ from mlx_suite.engine.step import vocabulary_size
 from mlx_suite.modeling.fast_math import logsumexp
 from mlx_suite.modeling.finite import check_finite
 from mlx_suite.modeling.head import head_function
+from mlx_suite.runtime.debug import check_indices
 
 BATCH = 8192
 """Positions that are fed at a time."""
@@ -135,7 +136,11 @@ def _log_probs(
     head = head_function(model)
     body = model(fed) if head is None else model.model(fed)  # (B, L, V) or (B, L, d)
     states = body.reshape(-1, body.shape[-1])
-    step = max(1, most // vocabulary_size(model))
+    size = vocabulary_size(model)
+    check_indices(np.array(fed), size, "token")
+    check_indices(targets, size, "target")
+    check_indices(index, len(states), "position")
+    step = max(1, most // size)
     log_probs, greedy = [], []
     for start in range(0, len(index), step):
         picked = states[mx.array(index[start : start + step])]

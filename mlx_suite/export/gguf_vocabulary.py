@@ -128,7 +128,7 @@ def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
 
 def _role(tokenizer: Tokenizer, role: str) -> int | None:
     text = tokenizer.settings.roles.get(role)
-    return None if text is None else tokenizer.id_of(text)
+    return None if text is None or text in tokenizer.outside else tokenizer.id_of(text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,8 @@ class TokenizerSettings:
     """Tokens that tokenizer_config.json calls special, with their ids."""
     stop_ids: frozenset[int] | None
     """Ids that end a text, or None when no file lists them."""
+    embedding_rows: int | None
+    """`vocab_size` of config.json: rows of the model's embedding. None without a config."""
     adds_bos: bool | None
     """`add_bos_token` of tokenizer_config.json, or None when it does not say."""
     chat_template: object = field(repr=False)
@@ -53,6 +55,7 @@ def read_settings(folder: Path) -> TokenizerSettings:
         roles=roles,
         special=_special(config),
         stop_ids=_stop_ids(folder),
+        embedding_rows=_embedding_rows(folder),
         adds_bos=adds_bos if isinstance(adds_bos, bool) else None,
         chat_template=config.get("chat_template"),
     )
@@ -96,6 +99,15 @@ def _special(config: Mapping[str, Any]) -> dict[str, int]:
         for index, token in added.items()
         if isinstance(token, dict) and token.get("special") and str(index).isdecimal()
     }
+
+
+def _embedding_rows(folder: Path) -> int | None:
+    """`vocab_size` of config.json, of its text part for a multimodal model."""
+    config = read_json(folder / "config.json")
+    text_config = config.get("text_config")
+    nested = text_config if isinstance(text_config, dict) else {}
+    rows = config.get("vocab_size", nested.get("vocab_size"))
+    return rows if type(rows) is int and rows > 0 else None
 
 
 def _stop_ids(folder: Path) -> frozenset[int] | None:

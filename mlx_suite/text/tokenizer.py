@@ -3,9 +3,10 @@
 transformers is not needed, so loading takes as long as reading the file.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from re import Pattern
 
@@ -22,6 +23,8 @@ from mlx_suite.text.pieces import (
 )
 from mlx_suite.text.settings import TokenizerSettings, read_settings
 
+_log = logging.getLogger("mlx_suite")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizer:
@@ -33,12 +36,16 @@ class Tokenizer:
     """What the checkpoint's files say about special tokens."""
     origin: str
     """Where the tokenizer came from, for messages."""
+    outside: Mapping[str, int] = field(default_factory=dict)
+    """Special tokens whose ids lie past the model's embedding, by text. They are never special here, never sampled,
+    and refused where trusted text writes them."""
     _bytes: dict[int, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids. A model's embedding may have more rows, padded for speed."""
-        return self.backend.size
+        """Number of ids that the model has an embedding for. The embedding may have more rows, padded for speed."""
+        rows = self.settings.embedding_rows
+        return self.backend.size if rows is None else min(self.backend.size, rows)
 
     @cached_property
     def bos_id(self) -> int | None:
@@ -62,7 +69,7 @@ class Tokenizer:
     @cached_property
     def special_ids(self) -> frozenset[int]:
         """Ids of special tokens, which user text never yields and which `decode` leaves out."""
-        return frozenset(mark.id for mark in self.backend.marks.values())
+        return frozenset(mark.id for mark in self.backend.marks.values()) - frozenset(self.outside.values())
 
     @cached_property
     def adds_bos(self) -> bool:
@@ -88,8 +95,19 @@ class Tokenizer:
 
     def encode_pieces(self, pieces: Iterable[Piece]) -> EncodedChat:
         """Ids and owners of template text and message contents, joined; special tokens only from
-        the template."""
-        return encode_pieces(self.backend, self.specials, pieces)
+        the template.
+
+        Raises UserError where the template writes a token that the model has no embedding for."""
+        chat = encode_pieces(self.backend, self.specials, pieces)
+        for name, index in self.outside.items():
+            if index in chat.ids:
+                raise UserError(
+                    f"the text needs {name}, id {index}, and the model's embedding has "
+                    f"{self.settings.embedding_rows:,} rows",
+                    self.origin,
+                    f"leave {name} out of the chat template, or use the checkpoint's own weights and tokenizer",
+                )
+        return chat
 
     def with_one_bos(self, chat: EncodedChat) -> EncodedChat:
         """The same chat beginning with exactly one BOS, or with what it has if this model wants
@@ -147,7 +165,7 @@ class Tokenizer:
 
     def _role(self, role: str) -> int | None:
         text = self.settings.roles.get(role)
-        return None if text is None else self.backend.id_of(text)
+        return None if text is None or text in self.outside else self.backend.id_of(text)
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -174,4 +192,41 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             str(folder),
             "name a folder with a whole checkpoint, or download the model again",
         )
-    return Tokenizer(backend=backend, settings=settings, origin=str(folder))
+    return _within_embedding(Tokenizer(backend=backend, settings=settings, origin=str(folder)))
+
+
+def _within_embedding(tokenizer: Tokenizer) -> Tokenizer:
+    """Check every id against the model's embedding, once: MLX reads and writes past an array's end without an error.
+
+    Special tokens that nothing needs are left out with a note, as Gemma 3's `<image_soft_token>`, id 262144 of 262,144
+    rows. Raises UserError where a stop token, BOS or ordinary text needs an id that has no row.
+    """
+    rows, backend = tokenizer.settings.embedding_rows, tokenizer.backend
+    if rows is None:
+        return tokenizer
+    tokens = {index: backend.token_of(index) for index in range(rows, backend.size)}
+    outside = {token: index for index, token in tokens.items() if token is not None}
+    special = {name: mark.id for name, mark in backend.marks.items() if mark.id >= rows}
+    problems = [f"stop token {index}" for index in sorted(tokenizer.stop_ids) if index >= rows]
+    if tokenizer.bos_id is not None and tokenizer.bos_id >= rows:
+        problems.append(f"BOS {tokenizer.settings.roles['bos_token']!r}, id {tokenizer.bos_id}")
+    ordinary = [(index, token) for token, index in outside.items() if token not in special]
+    problems += [f"ordinary token {token!r}, id {index}" for index, token in ordinary[:5]]
+    if len(ordinary) > 5:
+        problems.append(f"and {len(ordinary) - 5:,} more ordinary tokens")
+    if problems:
+        raise UserError(
+            f"the tokenizer needs ids that the model's embedding of {rows:,} rows does not have",
+            tokenizer.origin,
+            "take the tokenizer and the weights from the same checkpoint",
+            details=problems,
+        )
+    if special:
+        _note_left_out(tokenizer.origin, ", ".join(f"{name} ({index})" for name, index in special.items()), rows)
+    return replace(tokenizer, outside=special)
+
+
+@cache
+def _note_left_out(origin: str, tokens: str, rows: int) -> None:
+    """Warn once per checkpoint."""
+    _log.warning("%s: left out, since the embedding has %s rows: %s", origin, f"{rows:,}", tokens)

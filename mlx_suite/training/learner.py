@@ -13,6 +13,7 @@ import mlx.optimizers as optim
 from mlx.utils import tree_map
 
 from mlx_suite.data.batch.batches import Batch
+from mlx_suite.runtime.debug import check_indices
 from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, head_of
 from mlx_suite.training.documents import document_caches
 from mlx_suite.training.loss import token_losses
@@ -72,6 +73,7 @@ class Learner:
         mx.random.seed(seed)
         loss, gradient = mx.array(0.0), None
         for batch in batches:
+            self._check(batch)
             part, partial = self._gradient(*_arrays(batch), mx.array(total, dtype=mx.float32))
             loss = loss + part
             gradient = partial if gradient is None else tree_map(mx.add, gradient, partial)
@@ -87,6 +89,7 @@ class Learner:
         self.model.eval()
         total, weight = mx.array(0.0), 0.0
         for batch in batches:
+            self._check(batch)
             total = total + self._loss(*_arrays(batch))
             weight += batch.total
             mx.eval(total)
@@ -99,6 +102,13 @@ class Learner:
         """Put fp32 parameters back, as a checkpoint has kept them."""
         self.master["parameters"] = parameters
         self.model.update(_as_in(parameters, self.model.trainable_parameters()))
+
+    def _check(self, batch: Batch) -> None:
+        """Assert the bounds of a batch's indices, if checks are enabled."""
+        config: Any = getattr(self.model, "config", None) or self.model.args
+        check_indices(batch.tokens, config.vocab_size, "token")
+        check_indices(batch.targets, config.vocab_size, "target")
+        check_indices(batch.index, batch.tokens.size, "position")
 
     # Compiled on first use, when a checkpoint may have put other containers in the place of the first ones.
 

@@ -1,9 +1,11 @@
-"""Steps are compiled only in the tests that ask for it: on a fresh machine each new kernel costs a second of g++."""
+"""Indices are checked, and steps compile only where a test asks for it: each new kernel costs a second of g++."""
 
 from collections.abc import Iterator
 
 import mlx.core as mx
 import pytest
+
+from mlx_suite.runtime import debug
 
 
 @pytest.fixture
@@ -21,3 +23,9 @@ def plain_unless_compiled(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     finally:
         mx.enable_compile()
+
+
+@pytest.fixture(autouse=True)
+def checked_indices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indices are checked: MLX reads and writes past an array's end without an error."""
+    monkeypatch.setattr(debug, "enabled", True)

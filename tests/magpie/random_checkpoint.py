@@ -17,6 +17,8 @@ from mlx_suite.text.training import train_llama3_tokenizer
 LETTERS = "abc ?"
 LAYERS, HIDDEN, HEADS, KV_HEADS, INNER = 2, 32, 2, 1, 64
 CONTEXT = 256
+TOKENS = 256 + 16
+"""Ids of the tokenizer: bytes, then Llama 3.1's special tokens."""
 SHAPES = {
     "self_attn.q_proj": (HIDDEN, HIDDEN),
     "self_attn.k_proj": (HIDDEN * KV_HEADS // HEADS, HIDDEN),
@@ -28,18 +30,20 @@ SHAPES = {
 }
 
 
-def write_checkpoint(folder: Path, letters: str = LETTERS, end: float = 0.15, wrong_end: float = 0.01) -> Path:
-    """Write a Llama of 2 layers whose tokens are single letters.
+def write_checkpoint(
+    folder: Path, letters: str = LETTERS, end: float = 0.15, wrong_end: float = 0.01, rows: int = TOKENS
+) -> Path:
+    """Write a Llama of 2 layers whose tokens are single letters, with so many rows of the embedding.
 
     `end` and `wrong_end` are about the probabilities of `<|eot_id|>` and `<|end_of_text|>` at any place.
     """
-    train_llama3_tokenizer([], folder, vocab_size=256 + 16)
+    train_llama3_tokenizer([], folder, vocab_size=TOKENS)
     tokenizer = load_tokenizer(folder)
     stops = [tokenizer.id_of(name) for name in ("<|eot_id|>", "<|end_of_text|>")]
     settings = {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
-        "vocab_size": tokenizer.vocab_size,
+        "vocab_size": rows,
         "hidden_size": HIDDEN,
         "intermediate_size": INNER,
         "num_hidden_layers": LAYERS,
@@ -54,7 +58,7 @@ def write_checkpoint(folder: Path, letters: str = LETTERS, end: float = 0.15, wr
     (folder / "config.json").write_text(json.dumps(settings))
     shares = {tokenizer.encode(letter)[0]: (1 - end - wrong_end) / len(letters) for letter in letters}
     shares.update(zip(stops, (end, wrong_end), strict=True))
-    mx.save_safetensors(str(folder / "model.safetensors"), _weights(tokenizer.vocab_size, shares))
+    mx.save_safetensors(str(folder / "model.safetensors"), _weights(rows, shares))
     return folder
 
 
