@@ -18,7 +18,6 @@ from mlx_suite.curation.duplicates.neighbours import Neighbours
 from mlx_suite.curation.reasons import DUPLICATE, NEAR_DUPLICATE, NEAR_MEANING, OFF_QUOTA
 from mlx_suite.data.questions import TAGGED
 from mlx_suite.magpie.draft import Draft
-from mlx_suite.magpie.quotas import Quotas, make_quotas
 from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.screen import (
     ANSWER_SAFETY,
@@ -31,7 +30,7 @@ from mlx_suite.magpie.screen import (
     reached_a_lower_limit,
     wording_problem,
 )
-from mlx_suite.magpie.steer import Outcome, Steering
+from mlx_suite.magpie.steering import Quotas, Steering, SteeringOutcome, make_quotas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +79,11 @@ class Judge:
     def settle(self, draft: Draft, verdict: Verdict) -> None:
         """Take note of a decision, in the order of the rows."""
         found, accepted = self.found(draft), verdict.reason is None
-        self.steering.decided(Outcome(steer=dict(draft.steer), found=found, accepted=accepted))
+        self.steering.record(SteeringOutcome(steer=dict(draft.steer), labels=found, accepted=accepted))
         if not accepted:
             return
         self.keys[key_of(draft.instruction)] = draft.index
-        self.quotas.take(found)
+        self.quotas.add(found)
         if self._lexical is not None:
             self._lexical.add(draft.index, self._signed(draft))
         if draft.embedding is not None:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from mlx_suite.curation.tags.tagging import Tag
 from mlx_suite.engine import Written
 from mlx_suite.engine.program import Reason
-from mlx_suite.magpie.mix import Setting
-from mlx_suite.magpie.steer import Steer
+from mlx_suite.magpie.settings import SamplingSetting
+from mlx_suite.magpie.steering import Steer
 
 Tags = Mapping[str, Tag]
 
@@ -52,7 +52,7 @@ class Draft:
     removed: tuple[str, ...] = ()
     """Rules of the sanitiser that have changed it."""
     steer: Steer = ()
-    sampling: Setting = field(default_factory=lambda: Setting(temperature=1.0))
+    sampling: SamplingSetting = field(default_factory=lambda: SamplingSetting(temperature=1.0))
     tags: Tags | None = None
     """About the instruction. None where it was not asked, empty where the context had no room to ask."""
     embedding: npt.NDArray[np.float32] | None = None

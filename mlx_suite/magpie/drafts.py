@@ -27,7 +27,7 @@ import numpy.typing as npt
 from mlx_suite.curation.dataset import DRAFTS_FILE
 from mlx_suite.curation.tags.tagging import Tag
 from mlx_suite.magpie.draft import Draft, Ending, Exchange, Tags
-from mlx_suite.magpie.mix import Setting
+from mlx_suite.magpie.settings import SamplingSetting
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import read_journal
 
@@ -74,7 +74,7 @@ def draft_of(line: Mapping[str, Any]) -> Draft:
         asked=_ending(line["asked"]),
         removed=tuple(line.get("removed", ())),
         steer=tuple(line.get("steer", {}).items()),
-        sampling=Setting(temperature=float(line["temperature"]), top_p=float(line["top_p"])),
+        sampling=SamplingSetting(temperature=float(line["temperature"]), top_p=float(line["top_p"])),
         tags=_tags(line.get("tags")),
         embedding=None if embedding is None else halves(np.frombuffer(base64.b64decode(embedding), "<f2")),
         answer=line.get("answer", ""),

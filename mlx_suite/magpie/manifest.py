@@ -26,9 +26,9 @@ from typing import Any
 from mlx_suite.curation.dataset import MANIFEST_FILE
 from mlx_suite.data.read.sources import find_files
 from mlx_suite.magpie.fingerprint import Fingerprint, short
-from mlx_suite.magpie.quotas import make_quotas
 from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.settings import LIMITS, POLICY, MagpieSettings
+from mlx_suite.magpie.steering import make_quotas
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 
@@ -93,7 +93,7 @@ def begun(plan: Plan, fingerprint: Fingerprint, stored: Content | None) -> dict[
         "settings": json.loads(json.dumps(asdict(plan.settings))),
         "command": command_of(plan.settings),
         "judged_by": judged_by(plan),
-        "quotas": {quota.dimension: dict(quota.wanted) for quota in quotas},
+        "quotas": {quota.dimension: dict(quota.rows) for quota in quotas},
         **{key: value for key, value in content.items() if key not in _OWN},
     }
 

@@ -76,7 +76,7 @@ class Prospects:
         settings = self.judge.plan.settings
         steered, hits = self.steered[dimension][value], self.hits[dimension][value]
         tried = steered if self.steered[dimension] else self.asked
-        held = self.judge.quotas.held[dimension][value]
+        held = self.judge.quotas.accepted[dimension][value]
         rate = max(hits / max(steered, 1), held / self.asked)
         if rate == 0 and tried < settings.patience:
             return

@@ -29,10 +29,9 @@ from mlx_suite.magpie.asides import make_asides
 from mlx_suite.magpie.draft import Draft, Exchange, ending_of
 from mlx_suite.magpie.drift import ROLE_QUESTIONS
 from mlx_suite.magpie.first_tokens import first_token_bans
-from mlx_suite.magpie.mix import Setting
 from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
-from mlx_suite.magpie.settings import MagpieSettings
-from mlx_suite.magpie.steer import Steer
+from mlx_suite.magpie.settings import MagpieSettings, SamplingSetting
+from mlx_suite.magpie.steering import Steer
 from mlx_suite.magpie.turns import Conversation, Turn, further_turns
 from mlx_suite.text import ChatTemplate, Message, PreQuery, Tokenizer, derive_pre_query
 from mlx_suite.text.chat import encode_chat
@@ -75,11 +74,11 @@ class Plan:
         return None if self.tagger is None else self.tagger.questions
 
     @cached_property
-    def asking(self) -> Callable[[Setting], Sample]:
+    def asking(self) -> Callable[[SamplingSetting], Sample]:
         """The instruction, as it is drawn at a setting."""
 
         @cache
-        def sample(setting: Setting) -> Sample:
+        def sample(setting: SamplingSetting) -> Sample:
             sampling = Sampling(temperature=setting.temperature, top_p=setting.top_p, banned_first=self.banned_first)
             return self._sample(sampling, self.settings.max_instruction, self.pre_query.user_stop_ids)
 
@@ -177,7 +176,7 @@ class Plan:
             draft = replace(draft, turns=tuple(map(_exchange, turns)), ended=ended)
         return draft
 
-    def _conversation(self, setting: Setting) -> Conversation:
+    def _conversation(self, setting: SamplingSetting) -> Conversation:
         """How the row continues. Later turns are not steered: the first one already set the subject."""
         return Conversation(
             turns=self.settings.turns,

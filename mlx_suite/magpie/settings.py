@@ -1,13 +1,14 @@
 """Settings of a Magpie run: its flags and defaults, and what each one may change about a folder that exists."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlx_suite.data.questions import QUALITIES, TAGGED
-from mlx_suite.magpie.mix import Setting, parse_mix, setting_of
-from mlx_suite.magpie.shares import Shares, equal_shares, parse_shares
+from mlx_suite.magpie.steering import Shares, equal_shares, parse_shares, uniform_of
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.size import parse_size
 
@@ -46,6 +47,60 @@ POLICY = (
 """Settings that decide which rows are accepted. A change judges all rows again and generates only what is missing."""
 FREE = ("count", "batch", "memory", "patience", "most_asked", "questions", "model_name")
 """Settings that change no row. (The path `questions` is free; the contents of that file determine rows.)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSetting:
+    """Sampling of instructions, possibly one of several in a run."""
+
+    temperature: float
+    top_p: float = 1.0
+    weight: float = 1.0
+    """Relative frequency in a mix."""
+
+
+def parse_mix(text: str) -> tuple[SamplingSetting, ...]:
+    """Parse `temperature/top_p:weight`, separated by commas, as in "1.0/1.0:3, 1.2/0.995:1".
+
+    The paper's datasets are such mixes: mostly temperature 1, and some hotter rows for variety (arXiv 2406.08464,
+    section 2.1). A missing top_p or weight is 1. Raises UserError listing every part that cannot be parsed.
+    """
+    settings, problems = [], []
+    for part in text.split(","):
+        try:
+            settings.append(_mix_part(part))
+        except ValueError as error:
+            problems.append(f"{part.strip()!r}: {error}")
+    if problems:
+        raise UserError(
+            "The mix of sampling settings cannot be parsed",
+            where="--mix",
+            fix="write temperature/top_p:weight, separated by commas: --mix 1.0/1.0:3,1.2/0.995:1",
+            details=problems,
+        )
+    return tuple(settings)
+
+
+def drawn_setting(settings: tuple[SamplingSetting, ...], seed: int, index: int) -> SamplingSetting:
+    """Draw the setting of a row in proportion to the weights; depends only on seed and row number."""
+    sums = list(accumulate(setting.weight for setting in settings))
+    place = uniform_of("mix", seed, index) * sums[-1]
+    return next(setting for setting, end in zip(settings, sums, strict=True) if place < end)
+
+
+_MIX_PART = re.compile(r"\s*([0-9.]+)\s*(?:/\s*([0-9.]+))?\s*(?::\s*([0-9.]+))?\s*")
+
+
+def _mix_part(part: str) -> SamplingSetting:
+    match = _MIX_PART.fullmatch(part)
+    if match is None:
+        raise ValueError("expected temperature/top_p:weight")
+    temperature, top_p, weight = (float(each) if each else 1.0 for each in match.groups())
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p is {top_p:g}: expected a number above 0, at most 1")
+    if not (weight > 0 and math.isfinite(weight)):
+        raise ValueError(f"weight is {weight:g}: expected a number above 0")
+    return SamplingSetting(temperature=temperature, top_p=top_p, weight=weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,11 +225,11 @@ class MagpieSettings:
         """Dimensions along which the model is prompted, not only filtered."""
         return tuple(each.dimension for each in self.shares if self.steer or each.dimension not in TAGGED)
 
-    def setting_of(self, index: int) -> Setting:
+    def setting_of(self, index: int) -> SamplingSetting:
         """Sampling settings of a row's instruction."""
         if self.mix is None:
-            return Setting(temperature=self.temperature, top_p=self.top_p)
-        return setting_of(parse_mix(self.mix), self.seed, index)
+            return SamplingSetting(temperature=self.temperature, top_p=self.top_p)
+        return drawn_setting(parse_mix(self.mix), self.seed, index)
 
     @property
     def asked_at_most(self) -> int:

@@ -9,8 +9,8 @@ from mlx_suite.curation.reasons import STAGES, Stage, stage_of
 from mlx_suite.data.questions import TAGGED
 from mlx_suite.engine import EngineStats
 from mlx_suite.magpie.draft import Draft
-from mlx_suite.magpie.quotas import Quota
 from mlx_suite.magpie.row import Plan
+from mlx_suite.magpie.steering import Quota
 
 Record = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ import pytest
 from mlx_suite.curation.tags.tagging import Tag
 from mlx_suite.magpie.draft import Draft, Ending, Exchange
 from mlx_suite.magpie.drafts import draft_line, draft_of, halves, read_drafts
-from mlx_suite.magpie.mix import Setting
+from mlx_suite.magpie.settings import SamplingSetting
 from mlx_suite.runtime.errors import UserError
 
 ENDED = Ending(reason="stop", stop=3, tokens=14)
@@ -20,7 +20,7 @@ FULL = Draft(
     removed=("label",),
     asked=ENDED,
     steer=(("category", "Math"), ("topic", "böats")),
-    sampling=Setting(temperature=1.1, top_p=0.995),
+    sampling=SamplingSetting(temperature=1.1, top_p=0.995),
     tags={"category": Tag(label="Math", confidence=0.931)},
     embedding=halves(np.array([0.6, 0.8], np.float32)),
     answer="4\ud800",

@@ -11,8 +11,8 @@ from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.data.questions import Questions
 from mlx_suite.data.steering import AGREEMENT
 from mlx_suite.magpie import MagpieSettings
-from mlx_suite.magpie.mix import Setting
 from mlx_suite.magpie.row import Plan, plan_rows
+from mlx_suite.magpie.settings import SamplingSetting
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Message, encode_chat, load_chat_template
 from mlx_suite.text.training import GEMMA2_TEMPLATE
@@ -33,7 +33,7 @@ def header(plan: Plan) -> str:
 def test_special_tokens_are_nobodys_text(checkpoint: Loaded) -> None:
     plan = plan_with(checkpoint, checkpoint.template.source)
 
-    for sample in (plan.asking(Setting(temperature=1.0)), plan.answering):
+    for sample in (plan.asking(SamplingSetting(temperature=1.0)), plan.answering):
         assert sample.stop | set(sample.sampling.banned) == checkpoint.tokenizer.special_ids
         assert not sample.stop & set(sample.sampling.banned)
 
@@ -47,7 +47,7 @@ def test_rows_of_the_embedding_without_a_token_are_banned(checkpoint: Loaded) ->
     plan = plan_rows(Padded(), checkpoint.tokenizer, checkpoint.template, checkpoint.settings(), QUESTIONS)
     size = checkpoint.tokenizer.vocab_size
 
-    assert {size, size + 1} <= set(plan.asking(Setting(temperature=1.0)).sampling.banned)
+    assert {size, size + 1} <= set(plan.asking(SamplingSetting(temperature=1.0)).sampling.banned)
 
 
 def test_a_template_without_a_system_role_is_steered_by_a_first_exchange(checkpoint: Loaded) -> None:

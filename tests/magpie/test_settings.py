@@ -1,7 +1,8 @@
-"""Wrong settings, and settings that a folder was not begun with."""
+"""Validation of settings, and resuming a folder with other settings than it was started with."""
 
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import pytest
 from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.magpie import MagpieSettings
 from mlx_suite.magpie.manifest import command_of
+from mlx_suite.magpie.settings import SamplingSetting, drawn_setting, parse_mix
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.lock import folder_lock
 from tests.magpie.conftest import Loaded, load_checkpoint
 from tests.magpie.random_checkpoint import write_checkpoint
 
 
-def test_every_wrong_value_is_named_at_once() -> None:
+def test_every_invalid_value_is_listed_at_once() -> None:
     with pytest.raises(UserError) as caught:
         MagpieSettings(count=0, temperature=math.nan, top_p=0.0, answer_top_p=1.5, max_answer=True, system=" ")
 
@@ -34,7 +36,37 @@ def test_every_wrong_value_is_named_at_once() -> None:
     )
 
 
-def test_settings_that_would_mix_two_kinds_of_rows_are_refused_by_name(checkpoint: Loaded, undisturbed: Path) -> None:
+def test_a_mix_is_parsed_part_by_part() -> None:
+    assert parse_mix("1.0/1.0:3, 1.1/0.995:3,1.25") == (
+        SamplingSetting(temperature=1.0, top_p=1.0, weight=3.0),
+        SamplingSetting(temperature=1.1, top_p=0.995, weight=3.0),
+        SamplingSetting(temperature=1.25, top_p=1.0, weight=1.0),
+    )
+
+
+def test_every_invalid_part_of_a_mix_is_listed() -> None:
+    with pytest.raises(UserError) as caught:
+        parse_mix("1.0/2:3,hot,1:0")
+
+    assert caught.value.details == (
+        "'1.0/2:3': top_p is 2: expected a number above 0, at most 1",
+        "'hot': expected temperature/top_p:weight",
+        "'1:0': weight is 0: expected a number above 0",
+    )
+    with pytest.raises(UserError, match="mix replaces temperature"):
+        MagpieSettings(count=1, mix="1.0,1.2", temperature=0.8)
+
+
+def test_a_mix_is_drawn_by_its_weights_from_seed_and_row_number_alone() -> None:
+    mix = parse_mix("1.0:3,1.2:1")
+    drawn = [drawn_setting(mix, 0, index).temperature for index in range(4000)]
+
+    assert drawn == [drawn_setting(mix, 0, index).temperature for index in range(4000)]
+    assert drawn[:100] != [drawn_setting(mix, 1, index).temperature for index in range(100)]
+    assert 2900 < Counter(drawn)[1.0] < 3100
+
+
+def test_settings_that_change_the_rows_are_refused_by_name(checkpoint: Loaded, undisturbed: Path) -> None:
     with pytest.raises(UserError) as caught:
         checkpoint.make(undisturbed, seed=1, temperature=1.5, system="Be brief.")
 
@@ -61,7 +93,7 @@ def test_another_model_or_template_is_refused(checkpoint: Loaded, undisturbed: P
     assert [line.split(":")[0] for line in caught.value.details] == ["header", "answer_header"]
 
 
-def test_the_digest_sees_weights_and_not_their_precision(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_the_weights_digest_depends_on_values_not_on_dtype(checkpoint: Loaded, tmp_path: Path) -> None:
     again = load_checkpoint(checkpoint.folder)
     before = weights_digest(checkpoint.model)
 
@@ -75,7 +107,7 @@ def test_the_digest_sees_weights_and_not_their_precision(checkpoint: Loaded, tmp
     assert weights_digest(halves) == rounded
 
 
-def test_batch_and_patience_may_change_and_the_manifest_follows(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_batch_and_patience_may_change_and_the_manifest_records_it(checkpoint: Loaded, tmp_path: Path) -> None:
     checkpoint.make(tmp_path, count=2)
     first = json.loads((tmp_path / "manifest.json").read_text())
     checkpoint.make(tmp_path, count=3, batch=2, patience=99)
@@ -89,7 +121,7 @@ def test_batch_and_patience_may_change_and_the_manifest_follows(checkpoint: Load
     assert set(first["versions"]) == {"mlx-suite", "mlx", "python", "machine"}
 
 
-def test_fewer_rows_than_there_are_is_said_so(checkpoint: Loaded, undisturbed: Path) -> None:
+def test_a_count_below_the_rows_of_the_folder_is_refused(checkpoint: Loaded, undisturbed: Path) -> None:
     before = (undisturbed / "manifest.json").read_bytes()
     with pytest.raises(UserError) as caught:
         checkpoint.make(undisturbed, count=12)
@@ -99,7 +131,7 @@ def test_fewer_rows_than_there_are_is_said_so(checkpoint: Loaded, undisturbed: P
     assert (undisturbed / "manifest.json").read_bytes() == before
 
 
-def test_a_folder_of_something_else_is_left_alone(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_folder_of_another_program_is_left_alone(checkpoint: Loaded, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "manifest.json").write_text('{"editor": "dark"}')
@@ -124,7 +156,7 @@ def test_two_runs_in_one_folder_are_refused(checkpoint: Loaded, tmp_path: Path) 
         checkpoint.make(tmp_path)
 
 
-def test_the_command_of_a_manifest_leaves_out_what_is_usual() -> None:
+def test_the_command_in_the_manifest_omits_defaults() -> None:
     settings = MagpieSettings(
         count=9, model_name="my model", sanitise=False, topics=("boats", "old birds"), answer_top_p=0.9
     )

@@ -10,8 +10,8 @@ import pytest
 from mlx_suite.data.questions import Question, Questions
 from mlx_suite.engine import Rewind, Sample, Written
 from mlx_suite.magpie import make_dataset, replay_row
-from mlx_suite.magpie.mix import Setting
 from mlx_suite.magpie.row import plan_rows
+from mlx_suite.magpie.settings import SamplingSetting
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import read_journal
 from mlx_suite.text import Message, encode_chat
@@ -105,7 +105,7 @@ def test_a_mix_of_settings_stands_in_the_rows(checkpoint: Loaded, tmp_path: Path
 def test_no_instruction_begins_with_what_is_banned(checkpoint: Loaded) -> None:
     settings = checkpoint.settings(ban_first=("a", "?"))
     plan = plan_rows(checkpoint.model, checkpoint.tokenizer, checkpoint.template, settings, QUESTIONS)
-    asking = plan.asking(Setting(temperature=1.0)).sampling
+    asking = plan.asking(SamplingSetting(temperature=1.0)).sampling
 
     banned = {plan.tokenizer.decode([token]).lstrip()[0] for token in asking.banned_first}
     assert banned == {"a", "?"}
