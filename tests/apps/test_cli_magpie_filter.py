@@ -78,9 +78,9 @@ def test_a_program_reads_what_was_written_as_json(data: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (("filter", "--where", "input_quality > gut"), "The rows cannot be filtered by this"),
+        (("filter", "--where", "input_quality > gut"), "The conditions do not fit the rows"),
         (("filter", "--per", "category"), "A setting is wrong"),
-        (("export", "--to", "alpaka"), "there is no format 'alpaka'"),
+        (("export", "--to", "alpaka"), "There is no format 'alpaka'"),
         (("export", "--to", "alpaca"), "1 of 5 rows do not fit the format alpaca"),
     ],
 )

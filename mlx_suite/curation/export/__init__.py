@@ -1,1 +1,1 @@
-"""Datasets as other programs read them, with a card and checksums."""
+"""Exporting datasets for other programs, with a card and checksums."""

@@ -1,5 +1,11 @@
-"""A dataset in the shape another program reads, as a folder that can be given away: data, card and checksums."""
+"""Export a dataset for another program: a folder with data, dataset card and checksums.
 
+Steering texts are removed by default. A text such as "The user asks for the solution of a mathematical problem." only
+serves to obtain the instruction; a model trained on the row should respond without being told first. A system prompt
+that the user gave to all rows stays.
+"""
+
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,36 +13,36 @@ from typing import Any
 
 from mlx_suite.curation.dataset import EMBEDDINGS_FILE, Collection, check_output, read_collection, read_embeddings
 from mlx_suite.curation.export.card import MARK, dataset_card
-from mlx_suite.curation.export.checksums import write_checksums
 from mlx_suite.curation.export.formats import ExportFormat, format_named, problems_of
-from mlx_suite.curation.export.parts import divide
 from mlx_suite.curation.export.settings import ExportSettings
-from mlx_suite.curation.export.steered import with_steering, without_steering
 from mlx_suite.curation.filter.fields import text_of
 from mlx_suite.curation.provenance import run_facts
 from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import TEST, TRAIN, VALID
+from mlx_suite.data.steering import AGREEMENT, CATEGORY_TEXTS, DIMENSIONS, LANGUAGE_TEXTS, REST, steering_text
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import staged_folder
-from mlx_suite.text.message import SYSTEM, USER
+from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
 CARD_FILE = "README.md"
+CHECKSUMS_FILE = "SHA256SUMS"
+_KNOWN = {"category": CATEGORY_TEXTS, "language": LANGUAGE_TEXTS}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What an export came to."""
+    """Result of an export."""
 
     folder: Path
     files: Mapping[str, int]
-    """Rows by file."""
+    """Number of rows by file."""
     cut: int
-    """Conversations of which only the first exchange was written."""
+    """Conversations cut to their first exchange."""
     unsteered: int
-    """Rows whose steering text was left out of their turns."""
+    """Rows whose steering text was removed."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON object."""
         return {
             "folder": str(self.folder),
             "files": dict(self.files),
@@ -47,20 +53,20 @@ class Exported:
 
 
 def export_dataset(source: str | Path, settings: ExportSettings, out: Path, *, force: bool = False) -> Exported:
-    """Read a dataset and write it to the folder `out`, whole or not at all.
+    """Read a dataset and write it to the folder `out` atomically.
 
-    Raises UserError for data that cannot be read or do not fit the format, every row at once; for too few rows to
-    split; and for an `out` that is not to be replaced.
+    Raises UserError for data that cannot be read, for rows that do not fit the format (all at once), for too few rows
+    to split, and for an `out` that may not be replaced.
     """
     form = format_named(settings.to)
     check_output(out, _is_ours, source, force=force)
     collection = read_collection(source)
     rows, cut = _rows(collection.rows, form, settings)
-    parts = _parts(collection, rows, form, settings)
-    files = {f"{part}{form.suffix}": [rows[number] for number in numbers] for part, numbers in parts.items()}
+    splits = _splits(collection, rows, form, settings)
+    files = {f"{name}{form.suffix}": [rows[number] for number in numbers] for name, numbers in splits.items()}
     with staged_folder(out) as folder:
-        for name, found in files.items():
-            form.write(folder / name, found)
+        for name, own in files.items():
+            form.write(folder / name, own)
         card = dataset_card(
             title=settings.title or collection.name,
             license=settings.license,
@@ -70,10 +76,10 @@ def export_dataset(source: str | Path, settings: ExportSettings, out: Path, *, f
             keeps_steering=settings.keep_steering,
         )
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
-        write_checksums(folder)
+        _write_checksums(folder)
     return Exported(
         folder=out,
-        files={name: len(found) for name, found in files.items()},
+        files={name: len(own) for name, own in files.items()},
         cut=cut,
         unsteered=0
         if settings.keep_steering
@@ -82,9 +88,9 @@ def export_dataset(source: str | Path, settings: ExportSettings, out: Path, *, f
 
 
 def _rows(rows: Sequence[Record], form: ExportFormat, settings: ExportSettings) -> tuple[list[Record], int]:
-    """The rows as the format takes them, and how many had to be cut."""
-    steered = with_steering if settings.keep_steering else without_steering
-    chosen = [steered(row) for row in rows]
+    """The rows to export, and how many had to be cut."""
+    convert = with_steering if settings.keep_steering else without_steering
+    chosen = [convert(row) for row in rows]
     cut = 0
     if settings.first_turn:
         shorter = [_first_exchange(row) if form.problem(row) else row for row in chosen]
@@ -95,22 +101,22 @@ def _rows(rows: Sequence[Record], form: ExportFormat, settings: ExportSettings) 
         raise UserError(
             f"{len(problems):,} of {len(chosen):,} rows do not fit the format {form.name}",
             where=f"--to {form.name}",
-            fix=_way_out(form, chosen),
+            fix=_fix(form, chosen),
             details=shortened(problems),
         )
     return chosen, cut
 
 
-def _way_out(form: ExportFormat, rows: Sequence[Record]) -> str:
+def _fix(form: ExportFormat, rows: Sequence[Record]) -> str:
     if form.name.startswith("pairs"):
-        return "take the folder that `mlx-suite magpie pairs DATA --out DIR` fills"
-    fits = any(not form.problem(row) for row in rows)
-    other = " or filter them out with --where 'turns = 1'" if fits else ""
-    return f"give --first-turn, choose --to messages or sharegpt,{other}".rstrip(",")
+        return "export the output folder of `mlx-suite magpie pairs`"
+    if any(not form.problem(row) for row in rows):
+        return "give --first-turn, choose --to messages or sharegpt, or filter the data with --where 'turns = 1'"
+    return "give --first-turn, or choose --to messages or sharegpt"
 
 
 def _first_exchange(row: Record) -> Record:
-    """The row up to its first answer. A pair stays as it is: its answers belong to the last question."""
+    """The row up to its first response. A pair stays as it is: its responses belong to the last instruction."""
     if "chosen" in row:
         return row
     messages = row["messages"]
@@ -118,33 +124,100 @@ def _first_exchange(row: Record) -> Record:
     return {**row, "messages": [*system, *messages[len(system) :][:2]]}
 
 
-def _parts(
+def _splits(
     collection: Collection, rows: Sequence[Record], form: ExportFormat, settings: ExportSettings
 ) -> dict[str, tuple[int, ...]]:
-    asked = {
+    by_split = {
         VALID: form.valid_share if settings.valid is None else settings.valid,
         TEST: form.test_share if settings.test is None else settings.test,
     }
-    shares = {part: share for part, share in asked.items() if share > 0}
+    shares = {name: share for name, share in by_split.items() if share > 0}
     if not shares:
         return {TRAIN: tuple(range(len(rows)))}
-    from mlx_suite.curation.duplicates.clusters import near_duplicate_clusters
+    from mlx_suite.curation.export.splits import near_duplicate_clusters, split_rows
 
     vectors = None if settings.cosine is None else read_embeddings(collection)
     if settings.cosine is not None and vectors is None:
         raise UserError(
-            f"There are no embeddings of these rows: no {EMBEDDINGS_FILE} beside them",
+            f"These rows have no embeddings: there is no {EMBEDDINGS_FILE} next to them",
             where="--cosine",
-            fix="take the folder of a run with embeddings, or leave it out",
+            fix="use the folder of a run with embeddings, or leave --cosine out",
         )
     texts = [text_of(row, USER) for row in rows]
     clusters = near_duplicate_clusters(texts, vectors, cosine=settings.cosine)
-    return divide(rows, clusters, shares, settings.seed)
+    return split_rows(rows, clusters, shares, settings.seed)
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether an export has filled the folder."""
+    """Whether the folder is the output of an export."""
     try:
         return MARK in (folder / CARD_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
+
+
+def _write_checksums(folder: Path) -> None:
+    """Write SHA256SUMS for all files of the folder, for `sha256sum -c` (`shasum -a 256 -c` on a Mac)."""
+    lines = []
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
+    (folder / CHECKSUMS_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+# ---- steering texts
+
+
+def _steering_texts(row: Record) -> tuple[str, ...]:
+    """The steering texts of a row, from its field `steer`; empty if it was not steered."""
+    steer = row.get("steer")
+    if not isinstance(steer, dict):
+        return ()
+    values = [(dimension, steer[dimension]) for dimension in DIMENSIONS if steer.get(dimension) not in (None, REST)]
+    return tuple(
+        steering_text(dimension, value)
+        for dimension, value in values
+        if isinstance(value, str) and value in _KNOWN.get(dimension, (value,))
+    )
+
+
+def without_steering(row: Record) -> Record:
+    """The row without its steering texts, whether they are in a system turn or in an exchange that replaces it."""
+    texts = _steering_texts(row)
+    if not texts:
+        return row
+    first, *rest = row["messages"]
+    if first["role"] == SYSTEM:
+        remaining = _without(first["content"], texts)
+        kept = [{**first, "content": remaining}] if remaining else []
+        return {**row, "messages": [*kept, *rest]}
+    if _is_exchange(row["messages"][:2]) and not _without(first["content"], texts):
+        return {**row, "messages": rest[1:]}
+    return row
+
+
+def with_steering(row: Record) -> Record:
+    """The row with its steering texts as a system turn, appended to the system prompt if it has one."""
+    texts = _steering_texts(row)
+    if not texts:
+        return row
+    bare = without_steering(row)
+    own = [message for message in bare["messages"] if message["role"] == SYSTEM]
+    others = [message for message in bare["messages"] if message["role"] != SYSTEM]
+    system = " ".join([*(message["content"] for message in own), *texts])
+    return {**bare, "messages": [{"role": SYSTEM, "content": system}, *others]}
+
+
+def _without(text: str, sentences: tuple[str, ...]) -> str:
+    for sentence in sentences:
+        text = text.replace(sentence, "", 1)
+    return text.strip()
+
+
+def _is_exchange(turns: list[Record]) -> bool:
+    return (
+        len(turns) == 2
+        and turns[0]["role"] == USER
+        and turns[1]["role"] == ASSISTANT
+        and turns[1]["content"] == AGREEMENT
+    )

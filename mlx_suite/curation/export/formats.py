@@ -1,7 +1,7 @@
-"""The shapes in which other programs read rows.
+"""Export formats: the shapes in which other programs read rows.
 
 messages     {"id": …, "messages": [{"role", "content"}, …], "tags": …, "scores": …}      OpenAI, TRL, mlx-suite
-alpaca       {"instruction": …, "input": "", "output": …}                                 one question, one answer
+alpaca       {"instruction": …, "input": "", "output": …}                                 one instruction, one response
 sharegpt     {"id": …, "conversations": [{"from": "human", "value"}, …]}
 mlx-lm       {"messages": […]}                                                            mlx_lm.lora --data
 pairs        {"prompt": [turns], "chosen": [turn], "rejected": [turn]}                    TRL's conversations
@@ -13,37 +13,39 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlx_suite.curation.dataset import json_line
-from mlx_suite.curation.export.parquet_file import write_parquet
 from mlx_suite.curation.rows import Record
+from mlx_suite.data.read.table import PARQUET_EXTRA
 from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
 SHAREGPT = {SYSTEM: "system", USER: "human", ASSISTANT: "gpt", "tool": "tool"}
 BESIDE = ("tags", "scores", "model")
-"""Fields that go with the messages."""
+"""Fields exported along with the messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportFormat:
-    """One shape of a row, and of a file."""
+    """One export format."""
 
     name: str
     shape: Callable[[Record], Record]
-    """A row as it is written."""
+    """Converts a row."""
     problem: Callable[[Record], str]
-    """Why a row cannot be written so; empty if it can."""
+    """Why a row does not fit the format; empty if it does."""
     suffix: str = ".jsonl"
     valid_share: float = 0.0
-    """Of the rows, to validate on, unless the user says otherwise."""
+    """Default share of rows for validation."""
     test_share: float = 0.0
+    """Default share of rows for testing."""
 
     def write(self, path: Path, rows: Iterable[Record]) -> None:
-        """Write the rows to a file."""
+        """Write rows to a file. Raises UserError for Parquet without pyarrow."""
         shaped = map(self.shape, rows)
         if self.suffix == ".parquet":
-            write_parquet(path, list(shaped))
+            _write_parquet(path, list(shaped))
         elif self.suffix == ".json":
             path.write_bytes(b"[\n" + b",\n".join(json_line(row).rstrip(b"\n") for row in shaped) + b"\n]\n")
         else:
@@ -51,15 +53,15 @@ class ExportFormat:
 
 
 def format_named(name: str) -> ExportFormat:
-    """Raises UserError with the nearest name where there is none."""
+    """The format of this name. Raises UserError that suggests the nearest name."""
     if name in EXPORT_FORMATS:
         return EXPORT_FORMATS[name]
     fix = nearest_name(name, EXPORT_FORMATS, cutoff=0.5)
-    raise UserError(f"there is no format {name!r}", where="--to", fix=fix)
+    raise UserError(f"There is no format {name!r}", where="--to", fix=fix)
 
 
 def turns_of(row: Record) -> list[Record]:
-    """The messages, in roles and texts alone."""
+    """The messages with roles and texts only."""
     return [{"role": message["role"], "content": message["content"]} for message in row["messages"]]
 
 
@@ -97,7 +99,7 @@ def _named(row: Record) -> Record:
     return {"id": row["id"]} if "id" in row else {}
 
 
-def _nothing_wrong(row: Record) -> str:
+def _no_problem(row: Record) -> str:
     return ""
 
 
@@ -105,7 +107,7 @@ def _not_one_exchange(row: Record) -> str:
     roles = [message["role"] for message in row["messages"] if message["role"] != SYSTEM]
     if roles == [USER, ASSISTANT]:
         return ""
-    return f"{len(roles)} turns ({', '.join(roles[:4])}{', …' if len(roles) > 4 else ''}), and the format holds two"
+    return f"{len(roles)} turns ({', '.join(roles[:4])}{', …' if len(roles) > 4 else ''}), but the format holds two"
 
 
 def _no_pair(row: Record) -> str:
@@ -118,23 +120,49 @@ def _no_short_pair(row: Record) -> str:
 
 
 _FORMATS = (
-    ExportFormat(name="messages", shape=_messages, problem=_nothing_wrong),
+    ExportFormat(name="messages", shape=_messages, problem=_no_problem),
     ExportFormat(name="alpaca", shape=_alpaca, problem=_not_one_exchange, suffix=".json"),
-    ExportFormat(name="sharegpt", shape=_sharegpt, problem=_nothing_wrong, suffix=".json"),
-    ExportFormat(name="mlx-lm", shape=_mlx_lm, problem=_nothing_wrong, valid_share=0.1, test_share=0.1),
+    ExportFormat(name="sharegpt", shape=_sharegpt, problem=_no_problem, suffix=".json"),
+    ExportFormat(name="mlx-lm", shape=_mlx_lm, problem=_no_problem, valid_share=0.1, test_share=0.1),
     ExportFormat(name="pairs", shape=_pairs, problem=_no_pair),
     ExportFormat(name="pairs-text", shape=_pairs_text, problem=_no_short_pair),
-    ExportFormat(name="parquet", shape=dict, problem=_nothing_wrong, suffix=".parquet"),
+    ExportFormat(name="parquet", shape=dict, problem=_no_problem, suffix=".parquet"),
 )
 EXPORT_FORMATS: Mapping[str, ExportFormat] = {each.name: each for each in _FORMATS}
-"""By name."""
+"""Formats by name."""
 
 
 def problems_of(rows: Sequence[Record], form: ExportFormat) -> list[str]:
-    """Why rows cannot be written in this format, one line each."""
-    found = ((number, row, form.problem(row)) for number, row in enumerate(rows, start=1))
-    return [f"row {number}{_id(row)}: {problem}" for number, row, problem in found if problem]
+    """Why rows do not fit the format, one line per row."""
+    problems = ((number, row, form.problem(row)) for number, row in enumerate(rows, start=1))
+    return [f"row {number}{_id(row)}: {problem}" for number, row, problem in problems if problem]
 
 
 def _id(row: Record) -> str:
     return f" ({json.dumps(row['id'])})" if "id" in row else ""
+
+
+def _write_parquet(path: Path, rows: Sequence[Record]) -> None:
+    """One column for each key of any row; a column of mixed types holds JSON texts."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError("Writing Parquet needs pyarrow", where="--to parquet", fix=PARQUET_EXTRA) from error
+    columns = {}
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = [row.get(key) for row in rows]
+        try:
+            columns[key] = pyarrow.array(values)
+            if _has_empty_struct(columns[key].type):
+                raise pyarrow.ArrowTypeError("Parquet has no empty struct")
+        except (pyarrow.ArrowException, OverflowError, UnicodeEncodeError):
+            texts = [None if value is None else json.dumps(value, default=str) for value in values]
+            columns[key] = pyarrow.array(texts, type=pyarrow.string())
+    parquet.write_table(pyarrow.table(columns), path, compression="zstd")
+
+
+def _has_empty_struct(kind: Any) -> bool:
+    """Whether a pyarrow type contains a struct without fields."""
+    inner = [kind.field(number) for number in range(kind.num_fields)]
+    return (str(kind) == "struct<>") or any(_has_empty_struct(field.type) for field in inner)

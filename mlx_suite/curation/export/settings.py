@@ -1,4 +1,4 @@
-"""What a user asks of an export."""
+"""Settings of an export."""
 
 from dataclasses import dataclass
 
@@ -7,32 +7,32 @@ from mlx_suite.runtime.rules import check_rules
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """Settings of an export. The docstrings of the fields are the help of the command line."""
+    """Settings of an export. The field docstrings are the command line's help."""
 
     to: str
-    """messages, alpaca, sharegpt, mlx-lm, pairs (turns, as TRL reads them), pairs-text (as mlx-lm-lora reads them) or
+    """Format: messages, alpaca, sharegpt, mlx-lm, pairs (turns, for TRL), pairs-text (texts, for mlx-lm-lora) or
     parquet."""
     valid: float | None = None
-    """Share of the rows to validate on. 0.1 for mlx-lm, otherwise none. Near-duplicates stay in one part."""
+    """Share of rows for validation. Near-duplicates stay in one split. Default: 0.1 for mlx-lm, otherwise 0."""
     test: float | None = None
-    """Share of the rows to test on. 0.1 for mlx-lm, otherwise none."""
+    """Share of rows for testing. Default: 0.1 for mlx-lm, otherwise 0."""
     cosine: float | None = None
-    """Rows with this cosine or more between their embeddings are near-duplicates as well, where a run has embeddings.
-    By default those with nearly the same words alone are."""
+    """Cosine similarity of embeddings from which rows are near-duplicates, in addition to near-duplicates by words.
+    Default: ignore the embeddings."""
     seed: int = 0
-    """Any whole number; another one splits differently."""
+    """Seed of the split."""
     first_turn: bool = False
-    """Write the first question and answer of a longer conversation where the format holds no more."""
+    """Cut longer conversations to the first instruction and response if the format holds no more."""
     keep_steering: bool = False
-    """Write what steered the model as a system text. Left out by default: who learns from a row shall not need it."""
+    """Write steering texts as a system prompt. By default they are removed, so that a model learns to respond without
+    them."""
     license: str = ""
-    """The dataset's licence for its card, as the hub names it: apache-2.0, llama3, gemma, cc-by-4.0, … Unknown where
-    none is given."""
+    """License for the dataset card, as the hub names it: apache-2.0, llama3, gemma, cc-by-4.0, … Default: unknown."""
     title: str = ""
-    """The dataset's name on its card. The name of what was read by default."""
+    """Title of the dataset card. Default: the name of the input."""
 
     def __post_init__(self) -> None:
-        """Raises UserError that lists every wrong value."""
+        """Raises UserError that lists every invalid value."""
         share, line = "at least 0 and below 1, and below 1 together", "a single line"
         together = (self.valid or 0) + (self.test or 0) < 1
         rules = {

@@ -1,1 +1,1 @@
-"""Which rows of a dataset to keep."""
+"""Filtering datasets: conditions, presets, duplicates, quotas and samples."""

@@ -1,12 +1,12 @@
-"""What a row must be like to be kept, as one line of text:
+"""Conditions on rows, each one line of text:
 
     input_quality >= good          on a scale, from its lowest label to its highest
     ifd < 1                        a number
     category in Math, Reasoning    one of several; also `not in`, `=` and `!=`
-    answer contains sorry          in any case; also `not contains`
-    instruction not matches ':$'   a regular expression of Python; also `matches`
+    answer contains sorry          ignoring case; also `not contains`
+    instruction not matches ':$'   a Python regular expression; also `matches`
 
-Values with a comma or spaces at their ends stand in quotes.
+Values that contain a comma, or begin or end with a space, need quotes.
 """
 
 import difflib
@@ -25,7 +25,7 @@ ORDERED = ("<", "<=", ">", ">=")
 EQUAL = ("=", "!=", "in", "not in")
 TEXTUAL = ("contains", "not contains", "matches", "not matches")
 LONGEST_LABEL = 60
-"""Characters; a field with longer values holds texts."""
+"""Characters. A field with longer values holds texts, not labels."""
 EXAMPLE = "write FIELD OPERATOR VALUE, for example 'input_quality >= good' or 'category in Math, Reasoning'"
 
 _CONDITION = re.compile(
@@ -38,13 +38,13 @@ _VALUE = re.compile(r"""\s*(?:"(?P<json>(?:[^"\\]|\\.)*)"|'(?P<raw>[^']*)'|(?P<b
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """One line as it was understood."""
+    """A parsed condition."""
 
     field: str
     operator: str
     """One of ORDERED, EQUAL and TEXTUAL."""
     values: tuple[str, ...]
-    """Several for `in` and `not in`, otherwise one."""
+    """One value, or several for `in` and `not in`."""
 
     def __str__(self) -> str:
         return f"{self.field} {self.operator} {', '.join(map(_quoted, self.values))}"
@@ -52,36 +52,36 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class RowTest:
-    """A condition that knows the rows it is asked of."""
+    """A condition bound to the field that it tests."""
 
     condition: Condition
     field: Field
     holds: Callable[[Any], bool | None]
-    """Of a value that is there; None for one that cannot be compared."""
+    """Tests a value that is present; None if it cannot be compared."""
 
     def passes(self, row: Record) -> bool | None:
-        """None where the row does not have the field."""
+        """Whether the row meets the condition; None if it lacks the field."""
         value = self.field.get(row)
         return None if value is None else self.holds(value)
 
 
 def parse_condition(text: str) -> Condition:
-    """Read one line. Raises UserError for one that is no condition."""
-    found = _CONDITION.fullmatch(text)
-    if found is None:
-        raise UserError(f"{text!r} is no condition", where="--where", fix=EXAMPLE)
-    operator = " ".join((found["sign"] or found["word"]).split()).replace("==", "=")
-    values = _values(found["value"]) if operator in ("in", "not in") else [_unquoted(found["value"])]
+    """Parse one line. Raises UserError if it is not a condition."""
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise UserError(f"{text!r} is not a condition", where="--where", fix=EXAMPLE)
+    operator = " ".join((match["sign"] or match["word"]).split()).replace("==", "=")
+    values = _values(match["value"]) if operator in ("in", "not in") else [_unquoted(match["value"])]
     if values is None or not all(values):
         raise UserError(f"{text!r} has no value to compare with", where="--where", fix=EXAMPLE)
-    return Condition(field=found["field"], operator=operator, values=tuple(values))
+    return Condition(field=match["field"], operator=operator, values=tuple(values))
 
 
 def bind(conditions: Sequence[Condition], rows: Sequence[Record]) -> tuple[RowTest, ...]:
-    """The conditions as tests of these rows.
+    """Bind conditions to the fields of these rows.
 
-    Raises UserError that lists every field that no row has, with how to make it, and every value that its field
-    cannot have, with the nearest that it can.
+    Raises UserError that lists every field that no row has, with how to add it, and every value that a field cannot
+    have, with the nearest one that it can.
     """
     problems: list[str] = []
     tests = []
@@ -94,9 +94,9 @@ def bind(conditions: Sequence[Condition], rows: Sequence[Record]) -> tuple[RowTe
             tests.append(RowTest(condition=condition, field=field, holds=holds))
     if problems:
         raise UserError(
-            "The rows cannot be filtered by this",
+            "The conditions do not fit the rows",
             where="the conditions",
-            fix="mend the conditions, or add what is missing to the rows",
+            fix="correct the conditions, or add the missing fields to the rows",
             details=dict.fromkeys(problems),
         )
     return tuple(tests)
@@ -114,7 +114,7 @@ def _holds(
         return _labelled(condition, field, rows, problems)
     if field.scale:
         return _scaled(condition, field, rows, problems)
-    problems.append(f"{condition}: {field.name} has no order; use =, in or contains")
+    problems.append(f"{condition}: the labels of {field.name} have no order; use =, in or contains")
     return None
 
 
@@ -122,7 +122,7 @@ def _numeric(condition: Condition, problems: list[str]) -> Callable[[Any], bool]
     numbers = [_number(value) for value in condition.values]
     wrong = [value for value, number in zip(condition.values, numbers, strict=True) if number is None]
     if wrong:
-        problems.append(f"{condition}: {condition.field} is a number, and {wrong[0]!r} is none")
+        problems.append(f"{condition}: {condition.field} is a number and {wrong[0]!r} is not")
         return None
     if condition.operator in ("=", "in"):
         return lambda value: value in numbers
@@ -146,9 +146,7 @@ def _scaled(
         problems.append(f"{condition}: {_nearest(value, field.scale)}")
         return None
     if not any(str(label).casefold() in ranks for label in map(field.get, rows)):
-        problems.append(
-            f"{condition}: the rows' labels are not those of the scale {', '.join(field.scale)}; use = or in"
-        )
+        problems.append(f"{condition}: the rows' labels are not on the scale {', '.join(field.scale)}; use = or in")
         return None
     compare = _numeric(
         Condition(field=field.name, operator=condition.operator, values=(str(ranks[value.casefold()]),)), []
@@ -171,9 +169,9 @@ def _labelled(
     problems += [f"{condition}: {_nearest(value, tuple(known.values()))}" for value in unknown]
     if unknown:
         return None
-    wanted = {value.casefold() for value in condition.values}
+    values = {value.casefold() for value in condition.values}
     inside = condition.operator in ("=", "in")
-    return lambda value: (str(value).casefold() in wanted) is inside
+    return lambda value: (str(value).casefold() in values) is inside
 
 
 def _textual(
@@ -181,55 +179,55 @@ def _textual(
 ) -> Callable[[Any], bool] | None:
     [value] = condition.values
     if not any(isinstance(each, str) for each in map(field.get, rows)):
-        problems.append(f"{condition}: {field.name} is no text; compare it with < or >=")
+        problems.append(f"{condition}: {field.name} is not a text; compare it with < or >=")
         return None
     inside = not condition.operator.startswith("not ")
     if condition.operator.endswith("contains"):
-        wanted = value.casefold()
-        return lambda text: (wanted in str(text).casefold()) is inside
+        part = value.casefold()
+        return lambda text: (part in str(text).casefold()) is inside
     try:
         pattern = re.compile(value)
     except re.error as error:
-        problems.append(f"{condition}: no regular expression ({error})")
+        problems.append(f"{condition}: not a regular expression ({error})")
         return None
     return lambda text: (pattern.search(str(text)) is not None) is inside
 
 
 def _nearest(value: str, labels: Sequence[str]) -> str:
     if any(len(label) > LONGEST_LABEL for label in labels):
-        return f"no row says {value!r} and nothing else; `contains` looks for a part of a text"
+        return f"no row's text is exactly {value!r}; use contains to search for part of a text"
     near = difflib.get_close_matches(value, labels, n=1, cutoff=0.5)
     shown = ", ".join(labels[:15]) + (", …" if len(labels) > 15 else "")
-    return f"there is no {value!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are {shown}")
+    return f"no label is {value!r}; " + (f"did you mean {near[0]!r}?" if near else f"the labels are {shown}")
 
 
 def _values(text: str) -> list[str] | None:
-    """The values of a list; None where a quote is not closed properly."""
+    """The values of a list; None if the quotes are wrong."""
     values, at = [], 0
     while True:
-        found = _VALUE.match(text, at)
-        if found is None:
+        match = _VALUE.match(text, at)
+        if match is None:
             return None
-        values.append(_value(found))
-        if not found[0].endswith(","):
-            return values if found.end() == len(text) else None
-        at = found.end()
+        values.append(_value(match))
+        if not match[0].endswith(","):
+            return values if match.end() == len(text) else None
+        at = match.end()
 
 
 def _unquoted(text: str) -> str:
-    """A single value: what stands in quotes, or all of it."""
-    found = _VALUE.fullmatch(text)
-    quoted = found is not None and found["bare"] is None and not found[0].endswith(",")
-    return _value(found) if found is not None and quoted else text
+    """A single value, without its quotes."""
+    match = _VALUE.fullmatch(text)
+    quoted = match is not None and match["bare"] is None and not match[0].endswith(",")
+    return _value(match) if match is not None and quoted else text
 
 
-def _value(found: re.Match[str]) -> str:
-    if found["json"] is not None:
+def _value(match: re.Match[str]) -> str:
+    if match["json"] is not None:
         try:
-            return str(json.loads(f'"{found["json"]}"'))
+            return str(json.loads(f'"{match["json"]}"'))
         except ValueError:
-            return found["json"]
-    return found["raw"] if found["raw"] is not None else found["bare"]
+            return match["json"]
+    return match["raw"] if match["raw"] is not None else match["bare"]
 
 
 def _quoted(value: str) -> str:

@@ -1,11 +1,11 @@
-"""What a row holds under a name: a tag, a score, a length, or anything else that stands in it.
+"""Fields of a row that conditions can use: tags, scores, lengths, and any other value in the row.
 
 category, difficulty, input_quality, answer_quality, language, safety      tags
 ifd, reward, reward_difference, …                                          scores
-nearest                                                                    cosine to the nearest other row
-instruction, answer                                                        texts, from all turns
-turns, instruction_chars, instruction_words, instruction_lines, answer_…   counted
-model, sampling.temperature, confidence.category, …                        as they stand in the row
+nearest                                                                    cosine similarity to the nearest other row
+instruction, answer                                                        texts of all turns
+turns, instruction_chars, instruction_words, instruction_lines, answer_…   counts
+model, sampling.temperature, confidence.category, …                        the row's own keys
 """
 
 import difflib
@@ -19,35 +19,35 @@ from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.text.message import ASSISTANT, USER
 
 SCALES = ("difficulty", "input_quality", "answer_quality")
-"""Tags whose labels are in order, from the lowest to the highest."""
+"""Tags with ordered labels, from the lowest to the highest."""
 _TAG = "mlx-suite magpie tag DATA MODEL"
 HOW_TO_MAKE: Mapping[str, str] = {
-    **{question.name: f"`{_TAG}` tags them" for question in FULL_QUESTIONS.questions},
-    "ifd": f"`{_TAG} --scores ifd` computes it",
-    "reward": f"`{_TAG} --scores reward` computes it, with a reward model",
-    "reward_difference": f"`{_TAG} --scores reward_difference` computes it, with a base model",
-    "nearest": "a run with embeddings has it",
-    "answer_tokens": "rows of `mlx-suite magpie` have it; answer_words and answer_chars are there in any",
-    "instruction_tokens": "rows of `mlx-suite magpie` have it; instruction_words is there in any",
+    **{question.name: f"add it with `{_TAG}`" for question in FULL_QUESTIONS.questions},
+    "ifd": f"add it with `{_TAG} --scores ifd`",
+    "reward": f"add it with `{_TAG} --scores reward` and a reward model",
+    "reward_difference": f"add it with `{_TAG} --scores reward_difference`, a reward model and a base model",
+    "nearest": "run `mlx-suite magpie` with embeddings",
+    "answer_tokens": "only rows of `mlx-suite magpie` have it; use answer_words or answer_chars",
+    "instruction_tokens": "only rows of `mlx-suite magpie` have it; use instruction_words",
 }
-"""By field, what to do where no row has it."""
+"""By field, how to add it if no row has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One thing to ask of every row."""
+    """A named value of a row."""
 
     name: str
     get: Callable[[Record], Any]
-    """Its value in a row; None where the row has none."""
+    """The value in a row; None if the row has none."""
     scale: tuple[str, ...] = ()
-    """Labels from the lowest to the highest; empty where they have no order."""
+    """Labels from the lowest to the highest; empty without an order."""
     labels: tuple[str, ...] = ()
-    """Labels it can have, whether or not a row has them."""
+    """All possible labels, whether or not a row has them."""
 
 
 def find_field(name: str, rows: Sequence[Record], problems: list[str]) -> Field | None:
-    """The field of this name; None, and a problem, if there is none or no row has it."""
+    """The field of this name; None after appending a problem if no row has it."""
     name = name.replace("-", "_")
     field = _field(name)
     if any(field.get(row) is not None for row in rows):
@@ -57,19 +57,18 @@ def find_field(name: str, rows: Sequence[Record], problems: list[str]) -> Field 
         return None
     known = sorted({*HOW_TO_MAKE, *_COUNTED, *_names_in(rows)})
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
-    problems.append(
-        f"no row has {name}: " + (f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}")
-    )
+    advice = f"did you mean {' or '.join(near)}?" if near else f"the fields are {', '.join(known)}"
+    problems.append(f"no row has {name}: {advice}")
     return None
 
 
 def text_of(row: Record, role: str) -> str:
-    """What one side says in all its turns."""
+    """The texts of one role, joined by blank lines."""
     return "\n\n".join(texts_of(row, role))
 
 
 def length_of(row: Record) -> int:
-    """Characters of the answers."""
+    """Characters of all responses of a row."""
     return len(text_of(row, ASSISTANT))
 
 
@@ -91,7 +90,7 @@ def _field(name: str) -> Field:
 
 
 def _anywhere(row: Record, path: tuple[str, ...]) -> Any:
-    """In the row itself, else among its scores, else among its tags."""
+    """The value in the row itself, its scores or its tags, in this order."""
     for before in ((), ("scores",), ("tags",)):
         value = _at(row, (*before, *path))
         if value is not None and not isinstance(value, dict | list):
@@ -106,7 +105,7 @@ def _at(row: Any, path: Iterable[str]) -> Any:
 
 
 def _names_in(rows: Sequence[Record]) -> set[str]:
-    """The names that rows use, those of objects with a dot."""
+    """All names in the rows; keys of nested objects with a dot."""
     names: set[str] = set()
     for row in rows:
         for key, value in row.items():

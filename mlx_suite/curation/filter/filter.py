@@ -1,8 +1,8 @@
-"""Keep the rows of a dataset that are worth training on, and say of each other one why it went.
+"""Filter a dataset into a new folder.
 
-A folder with the rows that stay, `accepted.jsonl`; those that do not, `rejected.jsonl`, each with a `rejection`, the
-stage `filter` and, where it is like another row, `duplicate_of`; and `filter.json`, what was asked and what each step
-cost. `finetune`, the exports and the report read it as they read the folder of a run.
+The folder holds the rows that are kept, `accepted.jsonl`; the others, `rejected.jsonl`, each with a `rejection`, the
+stage `filter` and for duplicates `duplicate_of`; and `filter.json`, the settings and the number of rows each step
+dropped. `finetune`, exports and reports read it like the folder of a run.
 """
 
 import json
@@ -25,7 +25,6 @@ from mlx_suite.curation.dataset import (
 )
 from mlx_suite.curation.filter.conditions import RowTest, bind, parse_condition
 from mlx_suite.curation.filter.fields import find_field
-from mlx_suite.curation.filter.presets import Preset, preset_named
 from mlx_suite.curation.filter.selection import (
     Dropped,
     Step,
@@ -39,7 +38,7 @@ from mlx_suite.curation.filter.selection import (
     keep_per_label,
     keep_sample,
 )
-from mlx_suite.curation.filter.settings import FilterSettings
+from mlx_suite.curation.filter.settings import FilterSettings, Preset, preset_named
 from mlx_suite.curation.provenance import RunFacts, run_facts
 from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import ACCEPTED_FILE
@@ -52,37 +51,37 @@ STAGE = "filter"
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What one step did."""
+    """Result of one step."""
 
     step: str
     left: int
-    """Rows behind it."""
+    """Rows left after the step."""
     dropped: Mapping[str, int]
-    """By reason, the most frequent first."""
+    """Dropped rows by reason, the most frequent first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filtered:
-    """What a filter came to."""
+    """Result of a filter."""
 
     source: str
     read: int
     results: tuple[StepResult, ...]
     kept: tuple[int, ...]
-    """Numbers of the rows that stay, ascending."""
+    """Indices of the rows that are kept, ascending."""
     drops: Mapping[int, Dropped]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON object."""
         steps = [{"step": result.step, "left": result.left, "dropped": dict(result.dropped)} for result in self.results]
         return {"source": self.source, "read": self.read, "kept": len(self.kept), "steps": steps}
 
 
 def filter_dataset(source: str | Path, settings: FilterSettings, out: Path, *, force: bool = False) -> Filtered:
-    """Read a dataset, choose, and fill the folder `out`, whole or not at all.
+    """Read a dataset, filter it and write the folder `out` atomically.
 
-    Raises UserError for data that cannot be read, for conditions that do not fit them, for an `out` that is not to be
-    replaced, and where no row would be left.
+    Raises UserError for data that cannot be read, conditions that do not fit them, an `out` that may not be replaced,
+    and if no row would be left.
     """
     check_output(out, _is_ours, source, force=force)
     collection = read_collection(source)
@@ -91,7 +90,7 @@ def filter_dataset(source: str | Path, settings: FilterSettings, out: Path, *, f
         raise UserError(
             "No row is left",
             where=str(source),
-            fix="ask for less",
+            fix="loosen the conditions",
             details=[f"{result.step}: {result.left:,} left" for result in filtered.results],
         )
     write_filtered(collection, filtered, settings, out)
@@ -99,15 +98,15 @@ def filter_dataset(source: str | Path, settings: FilterSettings, out: Path, *, f
 
 
 def choose(collection: Collection, settings: FilterSettings) -> Filtered:
-    """Which rows stay, without writing anything. Raises UserError for conditions that do not fit the rows."""
+    """Filter without writing anything. Raises UserError for conditions that do not fit the rows."""
     left = list(range(len(collection.rows)))
     drops: dict[int, Dropped] = {}
     results = []
     for step in _steps(collection, settings):
-        gone = step.drop(left)
-        drops |= gone
-        left = [number for number in left if number not in gone]
-        reasons = Counter(dropped.reason for dropped in gone.values())
+        dropped = step.drop(left)
+        drops |= dropped
+        left = [number for number in left if number not in dropped]
+        reasons = Counter(each.reason for each in dropped.values())
         results.append(StepResult(step=step.name, left=len(left), dropped=dict(reasons.most_common())))
     return Filtered(
         source=collection.name,
@@ -119,7 +118,7 @@ def choose(collection: Collection, settings: FilterSettings) -> Filtered:
 
 
 def write_filtered(collection: Collection, filtered: Filtered, settings: FilterSettings, out: Path) -> None:
-    """Fill the folder, whole or not at all."""
+    """Write the folder atomically."""
     rows = collection.rows
     vectors = read_embeddings(collection)
     facts = run_facts(collection)
@@ -133,38 +132,36 @@ def write_filtered(collection: Collection, filtered: Filtered, settings: FilterS
 
 
 def _steps(collection: Collection, settings: FilterSettings) -> list[Step]:
-    """Cheap tests first; then what compares rows with each other; then what counts them."""
+    """The steps in order: conditions, then duplicates, then numbers of rows."""
     rows = collection.rows
-    preset = preset_named(settings.preset) if settings.preset else Preset(where=(), longest=None)
+    preset = preset_named(settings.preset) if settings.preset else Preset(longest=None)
     lines = (*preset.conditions(settings.tau1, settings.tau2), *settings.where)
     tests = bind([parse_condition(line) for line in (*lines, *preset.halves)], rows)
     halves = tests[len(lines) :]
     tests = tests[: len(lines)]
     steps = [keep_passing(test, rows) for test in tests]
     if settings.confidence is not None:
-        steps.append(keep_confident(settings.confidence, _sure_of(tests, rows), rows))
+        steps.append(keep_confident(settings.confidence, _tags_with_confidence(tests, rows), rows))
     if settings.preset or settings.keep_first:
         steps.append(keep_first_of_copies(rows))
     if settings.keep_first in ("lexical", "cosine"):
         steps.append(_keep_first(collection, settings))
-    steps += _counting(rows, settings, preset, halves)
+    steps += _limits(rows, settings, preset, halves)
     if not steps:
         raise UserError(
-            "There is nothing to filter by",
+            "No condition was given",
             where="magpie filter",
-            fix="give --where 'input_quality >= good', --longest 1000 or another condition",
+            fix="give --where 'input_quality >= good', --longest 1000 or another one",
         )
     return steps
 
 
-def _counting(
-    rows: Sequence[Record], settings: FilterSettings, preset: Preset, halves: Sequence[RowTest]
-) -> list[Step]:
+def _limits(rows: Sequence[Record], settings: FilterSettings, preset: Preset, halves: Sequence[RowTest]) -> list[Step]:
     problems: list[str] = []
     fields = [(find_field(name, rows, problems), count) for name, count in settings.quotas]
     if problems:
         raise UserError(
-            "The rows have no such field", where="--per", fix="name another field, or add it", details=problems
+            "The rows lack a field", where="--per", fix="use another field, or add it to the rows", details=problems
         )
     steps = [keep_per_label(field, count, settings.seed, rows) for field, count in fields if field is not None]
     longest = settings.longest if settings.longest is not None else preset.longest
@@ -179,33 +176,26 @@ def _counting(
 
 def _keep_first(collection: Collection, settings: FilterSettings) -> Step:
     if settings.keep_first == "lexical":
-        from mlx_suite.curation.duplicates.lexical import LexicalIndex
-
-        threshold = settings.threshold
-        return keep_first_of_similar_texts(
-            lambda: LexicalIndex() if threshold is None else LexicalIndex(threshold), collection.rows
-        )
-    from mlx_suite.curation.duplicates.neighbours import Neighbours
-
+        return keep_first_of_similar_texts(settings.threshold, collection.rows)
     vectors = read_embeddings(collection)
     if vectors is None:
         raise UserError(
-            f"There are no embeddings of these rows: no {EMBEDDINGS_FILE} beside {ACCEPTED_FILE}",
+            f"These rows have no embeddings: there is no {EMBEDDINGS_FILE} next to {ACCEPTED_FILE}",
             where="--keep-first cosine",
-            fix="take the folder of a run with embeddings, or --keep-first lexical",
+            fix="use the folder of a run with embeddings, or --keep-first lexical",
         )
-    assert settings.threshold is not None, "the settings see to it"
-    return keep_first_of_similar_meanings(vectors, settings.threshold, Neighbours)
+    assert settings.threshold is not None, "checked by the settings"
+    return keep_first_of_similar_meanings(vectors, settings.threshold)
 
 
-def _sure_of(tests: Sequence[RowTest], rows: Sequence[Record]) -> list[str]:
-    """The tags that conditions ask for, if their confidence is known; those whose confidence counts."""
+def _tags_with_confidence(tests: Sequence[RowTest], rows: Sequence[Record]) -> list[str]:
+    """The tags in conditions for which some row has a confidence."""
     known = {tag for row in rows for tag in row.get("confidence", ())}
     if not known:
         raise UserError(
             "No row has a confidence",
             where="--confidence",
-            fix="`mlx-suite magpie tag` writes it beside the tags",
+            fix="add it with `mlx-suite magpie tag`",
         )
     return list(dict.fromkeys(test.field.name for test in tests if test.field.name in known))
 

@@ -1,6 +1,6 @@
-"""Steps that choose among rows: those that pass a test, the longest, a sample, no two alike.
+"""Filter steps: rows that pass a test, the longest, a sample, the first of duplicates.
 
-A step is asked with the numbers of the rows that are left, ascending, and says which of them go, and why.
+A step takes the indices of the rows that are left, ascending, and returns those that it drops, with the reasons.
 """
 
 import hashlib
@@ -8,11 +8,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from mlx_suite.curation.dataset import Vectors
 from mlx_suite.curation.duplicates.words import folded
 from mlx_suite.curation.filter.conditions import RowTest
 from mlx_suite.curation.filter.fields import Field, length_of, text_of
@@ -20,16 +19,15 @@ from mlx_suite.curation.rows import Record
 from mlx_suite.text.message import USER
 
 Rows = Sequence[Record]
-Vectors = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """Why a row goes."""
+    """Why a row is dropped."""
 
     reason: str
     twin: int | None = None
-    """The number of the row it is like."""
+    """Index of the row that it duplicates."""
 
 
 Drops = Mapping[int, Dropped]
@@ -37,55 +35,32 @@ Drops = Mapping[int, Dropped]
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One choice."""
+    """One filter step."""
 
     name: str
-    """For the funnel, and the reason of a row that does not fit."""
+    """Name in the funnel."""
     drop: Callable[[Sequence[int]], Drops]
-    """From the rows that are left to those that go."""
-
-
-class TextIndex(Protocol):
-    """Texts, to find one that is like another (`lexical.py`)."""
-
-    def signature(self, text: str) -> Any:
-        """A text as the index compares it."""
-
-    def find(self, text: Any) -> tuple[int, float] | None:
-        """The key of a similar one, and how similar it is."""
-
-    def add(self, key: int, text: Any) -> None:
-        """Take one in."""
-
-
-class VectorIndex(Protocol):
-    """Vectors, to find the nearest (`neighbours.py`)."""
-
-    def nearest(self, vector: Any) -> tuple[int, float] | None:
-        """The key of the nearest one, and its cosine."""
-
-    def add(self, key: int, vector: Any) -> None:
-        """Take one in."""
+    """From the rows that are left to those that are dropped."""
 
 
 def keep_passing(test: RowTest, rows: Rows) -> Step:
-    """The rows that pass; one without the field does not."""
+    """Rows that pass a test; a row without the field does not."""
     name = str(test.condition)
 
     def drop(left: Sequence[int]) -> Drops:
-        verdicts = {number: test.passes(rows[number]) for number in left}
+        results = {number: test.passes(rows[number]) for number in left}
         missing = f"no {test.field.name}"
         return {
-            number: Dropped(reason=missing if verdict is None else name)
-            for number, verdict in verdicts.items()
-            if not verdict
+            number: Dropped(reason=missing if passes is None else name)
+            for number, passes in results.items()
+            if not passes
         }
 
     return Step(name=name, drop=drop)
 
 
 def keep_confident(least: float, tags: Sequence[str], rows: Rows) -> Step:
-    """The rows whose tags, these or without any all, have a confidence of at least `least`."""
+    """Rows in which all of these tags, or all tags if none are given, have a confidence of at least `least`."""
     name = f"confidence >= {least:g}"
 
     def problem(row: Record) -> str | None:
@@ -95,14 +70,14 @@ def keep_confident(least: float, tags: Sequence[str], rows: Rows) -> Step:
         return name if min(confidences[tag] for tag in tags or confidences) < least else None
 
     def drop(left: Sequence[int]) -> Drops:
-        found = {number: problem(rows[number]) for number in left}
-        return {number: Dropped(reason=reason) for number, reason in found.items() if reason}
+        problems = {number: problem(rows[number]) for number in left}
+        return {number: Dropped(reason=reason) for number, reason in problems.items() if reason}
 
     return Step(name=name, drop=drop)
 
 
 def keep_first_of_copies(rows: Rows) -> Step:
-    """The first of rows whose instructions are the same but for case and whitespace."""
+    """The first of rows with the same instructions, ignoring case and whitespace."""
     keys = [folded(text_of(row, USER)) for row in rows]
 
     def drop(left: Sequence[int]) -> Drops:
@@ -118,11 +93,13 @@ def keep_first_of_copies(rows: Rows) -> Step:
     return Step(name="no duplicate", drop=drop)
 
 
-def keep_first_of_similar_texts(make_index: Callable[[], TextIndex], rows: Rows) -> Step:
-    """The first of rows whose instructions are alike word for word, by the index's own threshold."""
+def keep_first_of_similar_texts(threshold: float | None, rows: Rows) -> Step:
+    """The first of rows whose instructions have a Jaccard similarity of at least `threshold` (None: the default)."""
 
     def drop(left: Sequence[int]) -> Drops:
-        index = make_index()
+        from mlx_suite.curation.duplicates.lexical import NEAR_DUPLICATE, LexicalIndex
+
+        index = LexicalIndex(NEAR_DUPLICATE if threshold is None else threshold)
         drops = {}
         for number in left:
             signature = index.signature(text_of(rows[number], USER))
@@ -136,11 +113,13 @@ def keep_first_of_similar_texts(make_index: Callable[[], TextIndex], rows: Rows)
     return Step(name="no near duplicate", drop=drop)
 
 
-def keep_first_of_similar_meanings(vectors: Vectors, cosine: float, make_index: Callable[[int], VectorIndex]) -> Step:
-    """The first of rows whose vectors, (rows, d), lie within `cosine` of each other."""
+def keep_first_of_similar_meanings(vectors: Vectors, cosine: float) -> Step:
+    """The first of rows whose vectors (N, d) have a cosine similarity of at least `cosine`."""
 
     def drop(left: Sequence[int]) -> Drops:
-        index = make_index(vectors.shape[1])
+        from mlx_suite.curation.duplicates.neighbours import Neighbours
+
+        index = Neighbours(vectors.shape[1])
         drops = {}
         for number in left:
             vector = vectors[number].astype(np.float32)
@@ -155,7 +134,7 @@ def keep_first_of_similar_meanings(vectors: Vectors, cosine: float, make_index: 
 
 
 def keep_longest(count: int, rows: Rows) -> Step:
-    """The rows with the longest answers: in tokens where every row states them, else in characters."""
+    """The rows with the longest responses."""
     lengths = _lengths(rows)
 
     def drop(left: Sequence[int]) -> Drops:
@@ -166,7 +145,7 @@ def keep_longest(count: int, rows: Rows) -> Step:
 
 
 def keep_longest_of_halves(count: int, tests: Sequence[RowTest], rows: Rows) -> Step:
-    """For each test an equal share of `count`: the longest rows that pass it. Where one has too few, fewer stay."""
+    """For each test an equal share of `count`: the longest rows that pass it; fewer if too few pass."""
     lengths = _lengths(rows)
     names = [str(test.condition) for test in tests]
 
@@ -184,7 +163,7 @@ def keep_longest_of_halves(count: int, tests: Sequence[RowTest], rows: Rows) -> 
 
 
 def keep_sample(count: int, seed: int, rows: Rows) -> Step:
-    """Rows drawn by their text and the seed: of more rows most of the same ones are drawn."""
+    """A random sample that depends on the rows' texts and the seed; it changes little if rows are added."""
 
     def drop(left: Sequence[int]) -> Drops:
         kept = set(sorted(left, key=lambda number: (lot(rows[number], seed), number))[:count])
@@ -194,7 +173,7 @@ def keep_sample(count: int, seed: int, rows: Rows) -> Step:
 
 
 def keep_per_label(field: Field, count: int, seed: int, rows: Rows) -> Step:
-    """At most `count` rows of each label, drawn as a sample is; rows without the field go."""
+    """A random sample of at most `count` rows per label; rows without the field are dropped."""
     name = f"per {field.name}={count}"
 
     def drop(left: Sequence[int]) -> Drops:
@@ -214,12 +193,13 @@ def keep_per_label(field: Field, count: int, seed: int, rows: Rows) -> Step:
 
 
 def _lengths(rows: Rows) -> list[int]:
+    """Lengths of the responses: in tokens if all rows have counts, otherwise in characters."""
     tokens = [row.get("answer_tokens") for row in rows]
     counted = [each for each in tokens if isinstance(each, int)]
     return counted if len(counted) == len(rows) else [length_of(row) for row in rows]
 
 
 def lot(row: Record, seed: int) -> bytes:
-    """Random, and the same for the same conversation."""
+    """A random sort key that depends only on the conversation and the seed."""
     turns = [[message["role"], message["content"]] for message in row["messages"]]
     return hashlib.sha256(f"{seed} {json.dumps(turns)}".encode()).digest()

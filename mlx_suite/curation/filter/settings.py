@@ -1,58 +1,62 @@
-"""What a user asks of a filter."""
+"""Settings of a filter, and the filters of the Magpie paper as presets."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlx_suite.curation.filter.presets import TAU1, TAU2
+from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.runtime.rules import check_rules
 
 KEEP_FIRST = ("exact", "lexical", "cosine")
+TAU1, TAU2 = -12.0, 0.0
+"""The paper's thresholds, for FsfairX-LLaMA3-RM-v0.1; other reward models have other scales."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterSettings:
-    """Settings of a filter. The docstrings of the fields are the help of the command line."""
+    """Settings of a filter. The field docstrings are the command line's help."""
 
     where: tuple[str, ...] = ()
-    """What a row must be like: 'input_quality >= good', 'category in Math, Reasoning', 'answer_words >= 50'. May be
-    given several times; all must hold."""
+    """Condition that a row must meet: 'input_quality >= good', 'category in Math, Reasoning', 'answer_words >= 50'.
+    May be repeated; all must hold."""
     preset: str = ""
-    """A filter of the Magpie paper, table 5: air, pro, pro-f2, pro-f3, pro-f4, pro-f5 or pro-f6."""
+    """Filter of the Magpie paper, table 5: air, pro, pro-f2, pro-f3, pro-f4, pro-f5 or pro-f6."""
     tau1: float = TAU1
-    """The reward that the preset asks for. The paper's is of its own reward model."""
+    """Reward that rows must exceed in presets that use it. The default is the paper's, for its own reward model."""
     tau2: float = TAU2
-    """The difference to a base model's reward that the preset asks for."""
+    """Reward difference to the base model that rows must exceed in presets that use it."""
     confidence: float | None = None
-    """Least probability of the tags that conditions ask for; of all tags where none do."""
+    """Minimum probability of the tags used in conditions, or of all tags if no condition uses one. Default: no
+    minimum."""
     keep_first: str = ""
-    """Of rows that are alike keep the first: exact, the same text; lexical, nearly the same words; cosine, nearly the
-    same meaning, by the embeddings of a run."""
+    """Keep only the first of duplicate instructions: exact (same text), lexical (near-duplicates by words) or cosine
+    (near-duplicates by the embeddings of a run). Default: keep all, except that a preset drops exact duplicates."""
     threshold: float | None = None
-    """From which similarity on rows are alike: by default 0.8 for lexical, the share of words in common. Which cosine
-    means the same depends on the model, so it has no default; the report's plot of nearest rows shows it."""
+    """Similarity from which rows are near-duplicates, above 0 and at most 1. Default for lexical: a Jaccard similarity
+    of 0.8. Cosine has no default, as it depends on the model; the report's plot of nearest rows helps to choose."""
     per: tuple[str, ...] = ()
-    """At most so many rows of each label, drawn by the seed: category=100. May be given several times."""
+    """Maximum number of rows per label, drawn at random: category=100. May be repeated."""
     longest: int | None = None
-    """Keep the rows with the longest answers. A preset has a number of its own."""
+    """Keep this many rows, those with the longest responses. Default: all, or the preset's number."""
     sample: int | None = None
-    """Keep this many rows, drawn by the seed."""
+    """Keep this many rows, drawn at random. Default: all."""
     seed: int = 0
-    """Any whole number; another one draws other rows."""
+    """Seed of the random draws."""
 
     def __post_init__(self) -> None:
-        """Raises UserError that lists every wrong value."""
-        count, share = "a whole number from 1 up", "above 0 and at most 1"
+        """Raises UserError that lists every invalid value."""
+        count, share = "an integer of at least 1", "above 0 and at most 1"
         rules = {
-            "longest": (_counts(self.longest), count),
-            "sample": (_counts(self.sample), count),
+            "longest": (_is_count(self.longest), count),
+            "sample": (_is_count(self.sample), count),
             "confidence": (_is_share(self.confidence), share),
             "threshold": (
                 self._threshold_fits,
-                f"{share}; cosine has no default, and without lexical or cosine nothing has one",
+                f"{share}; it is required with --keep-first cosine and allowed only with lexical or cosine",
             ),
             "tau1": (math.isfinite(self.tau1), "a number"),
             "tau2": (math.isfinite(self.tau2), "a number"),
-            "per": (all(map(_is_quota, self.per)), "FIELD=ROWS each, such as category=100"),
+            "per": (all(map(_is_quota, self.per)), "FIELD=ROWS, such as category=100"),
             "keep_first": (self.keep_first in ("", *KEEP_FIRST), f"one of {', '.join(KEEP_FIRST)}"),
         }
         check_rules(self, rules, "the settings of the filter", "mlx-suite magpie filter --help")
@@ -65,9 +69,9 @@ class FilterSettings:
 
     @property
     def quotas(self) -> tuple[tuple[str, int], ...]:
-        """Fields and the rows per label."""
-        found = (line.partition("=") for line in self.per)
-        return tuple((name.strip(), int(count)) for name, _, count in found)
+        """Fields with the maximum number of rows per label."""
+        parts = (line.partition("=") for line in self.per)
+        return tuple((name.strip(), int(count)) for name, _, count in parts)
 
 
 def _is_quota(line: str) -> bool:
@@ -75,9 +79,48 @@ def _is_quota(line: str) -> bool:
     return bool(name.strip()) and count.strip().isdecimal() and int(count) >= 1
 
 
-def _counts(value: int | None) -> bool:
+def _is_count(value: int | None) -> bool:
     return value is None or value >= 1
 
 
 def _is_share(value: float | None) -> bool:
     return value is None or 0 < value <= 1
+
+
+# ---- presets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One filter of the paper."""
+
+    where: tuple[str, ...] = ()
+    """Conditions, with {tau1} and {tau2} for the thresholds."""
+    halves: tuple[str, ...] = ()
+    """Conditions that get equal shares of the rows."""
+    longest: int | None = 300_000
+    """Number of rows to keep; None keeps all."""
+
+    def conditions(self, tau1: float, tau2: float) -> tuple[str, ...]:
+        """The conditions with the thresholds filled in."""
+        return tuple(line.format(tau1=f"{tau1:g}", tau2=f"{tau2:g}") for line in self.where)
+
+
+PRESETS: Mapping[str, Preset] = {
+    "air": Preset(where=("input_quality >= good", "difficulty >= medium", "reward_difference > {tau2}")),
+    "pro": Preset(where=("input_quality >= average", "reward > {tau1}")),
+    "pro-f2": Preset(where=("input_quality >= good", "difficulty >= easy", "reward > {tau1}")),
+    "pro-f3": Preset(where=("reward > {tau1}",)),
+    "pro-f4": Preset(where=("input_quality >= good", "difficulty >= easy", "reward_difference > {tau2}")),
+    "pro-f5": Preset(where=("input_quality >= good", "difficulty >= easy", "reward > {tau1}"), longest=None),
+    "pro-f6": Preset(where=("reward > {tau1}",), halves=("difficulty = easy", "difficulty > easy"), longest=200_000),
+}
+"""Table 5 of arXiv 2406.08464. All filters also require a distance above 0 to the nearest other row, that is, no
+duplicates. The numbers of rows are for sets of one to three million."""
+
+
+def preset_named(name: str) -> Preset:
+    """The preset of this name. Raises UserError that suggests the nearest name."""
+    if name in PRESETS:
+        return PRESETS[name]
+    raise UserError(f"There is no preset {name!r}", where="--preset", fix=nearest_name(name, PRESETS, cutoff=0.4))

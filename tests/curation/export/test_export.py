@@ -1,4 +1,4 @@
-"""Exports: what each format holds, that other programs read it, that nothing leaks, and what is said of misfits."""
+"""Exports: each format, programs that read it, splits without leaks, and rows that do not fit."""
 
 import argparse
 import json
@@ -51,7 +51,7 @@ def turns(each: Row) -> list[tuple[str, str]]:
 
 
 class TestFormats:
-    def test_messages_keep_name_tags_and_scores(self, tmp_path: Path) -> None:
+    def test_messages_keep_id_tags_and_scores(self, tmp_path: Path) -> None:
         export(tmp_path, [PLAIN, FAMILIAR], "messages")
         found = read_lines(tmp_path / "out/train.jsonl")
         assert found == [{key: value for key, value in PLAIN.items() if key != "answer_tokens"}, FAMILIAR]
@@ -64,7 +64,7 @@ class TestFormats:
             {"system": "Be kind.", "instruction": "Ho", "input": "", "output": "Hello, dear"},
         ]
 
-    def test_sharegpt_has_its_own_names(self, tmp_path: Path) -> None:
+    def test_sharegpt_uses_its_own_names(self, tmp_path: Path) -> None:
         export(tmp_path, [FAMILIAR], "sharegpt")
         assert json.loads((tmp_path / "out/train.json").read_text()) == [
             {
@@ -77,7 +77,7 @@ class TestFormats:
             }
         ]
 
-    def test_pairs_are_turns(self, tmp_path: Path) -> None:
+    def test_pairs_hold_turns(self, tmp_path: Path) -> None:
         export(tmp_path, [with_system("Be kind.", PAIR)], "pairs")
         assert read_lines(tmp_path / "out/train.jsonl") == [
             {
@@ -87,7 +87,7 @@ class TestFormats:
             }
         ]
 
-    def test_pairs_can_be_texts(self, tmp_path: Path) -> None:
+    def test_pairs_text_holds_texts(self, tmp_path: Path) -> None:
         export(tmp_path, [PAIR, with_system("Be kind.", PAIR)], "pairs-text")
         plain = {"prompt": "Hi", "chosen": "Hello", "rejected": "No"}
         assert read_lines(tmp_path / "out/train.jsonl") == [plain, {"system": "Be kind.", **plain}]
@@ -110,13 +110,13 @@ class TestFormats:
         notes = [each.get("note") for each in read_collection(tmp_path / "out").rows]
         assert notes == ["1", '"x"', "[{}]", None]
 
-    def test_what_parquet_has_no_type_for_is_written_as_json(self, tmp_path: Path) -> None:
+    def test_values_without_a_parquet_type_are_written_as_json(self, tmp_path: Path) -> None:
         rows = [row("a", meta={}, big=2**70, half="\ud800"), row("b", meta={}, big=2**70, half="b")]
         export(tmp_path, rows, "parquet")
         found = [each["meta"] for each in parquet.read_table(tmp_path / "out/train.parquet").to_pylist()]
         assert found == ["{}", "{}"]
 
-    def test_without_pyarrow_there_is_no_parquet(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_parquet_needs_pyarrow(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
         assert refused(tmp_path, [PLAIN], "parquet").fix == "pip install 'mlx-suite[parquet]'"
 
@@ -124,28 +124,28 @@ class TestFormats:
         assert refused(tmp_path, [PLAIN], "sharegtp").fix == "did you mean sharegpt?"
 
 
-class TestMisfits:
-    def test_all_conversations_that_alpaca_has_no_room_for_are_named(self, tmp_path: Path) -> None:
+class TestRowsThatDoNotFit:
+    def test_all_conversations_that_do_not_fit_alpaca_are_listed(self, tmp_path: Path) -> None:
         error = refused(tmp_path, [PLAIN, LONG, {"messages": LONG["messages"]}], "alpaca")
         assert error.what == "2 of 3 rows do not fit the format alpaca"
         assert error.details == (
-            'row 2 ("r-2"): 4 turns (user, assistant, user, assistant), and the format holds two',
-            "row 3: 4 turns (user, assistant, user, assistant), and the format holds two",
+            'row 2 ("r-2"): 4 turns (user, assistant, user, assistant), but the format holds two',
+            "row 3: 4 turns (user, assistant, user, assistant), but the format holds two",
         )
         assert error.fix.startswith("give --first-turn")
 
-    def test_or_cut_to_their_first_exchange_and_counted(self, tmp_path: Path) -> None:
+    def test_first_turn_cuts_and_counts_them(self, tmp_path: Path) -> None:
         exported = export(tmp_path, [PLAIN, with_system("Be kind.", LONG)], "alpaca", first_turn=True)
         assert (exported.files, exported.cut) == ({"train.json": 2}, 1)
         second = json.loads((tmp_path / "out/train.json").read_text())[1]
         assert second == {"system": "Be kind.", "instruction": "1", "input": "", "output": "2"}
 
-    def test_rows_without_two_answers_are_no_pairs(self, tmp_path: Path) -> None:
+    def test_rows_without_two_responses_are_not_pairs(self, tmp_path: Path) -> None:
         error = refused(tmp_path, [PLAIN], "pairs")
         assert error.details == ('row 1 ("r-0"): no chosen and no rejected',)
         assert "mlx-suite magpie pairs" in error.fix
 
-    def test_wrong_shares_are_refused(self) -> None:
+    def test_invalid_shares_are_refused(self) -> None:
         for shares in ({"valid": 1.0}, {"valid": 0.5, "test": 0.5}, {"test": -0.1}):
             with pytest.raises(UserError, match="wrong"):
                 ExportSettings(to="mlx-lm", **shares)
@@ -156,17 +156,17 @@ class TestSteering:
     STEERED = {**row("2 + 2?", "4"), "steer": {"category": "Math", "topic": "*"}}
 
     @pytest.mark.parametrize("before", [[("system", TEXT)], [("user", TEXT), ("assistant", AGREEMENT)], []])
-    def test_what_steered_the_model_is_not_to_be_learned(self, tmp_path: Path, before: list[tuple[str, str]]) -> None:
+    def test_steering_texts_are_removed(self, tmp_path: Path, before: list[tuple[str, str]]) -> None:
         messages = [{"role": role, "content": text} for role, text in before] + self.STEERED["messages"]
         exported = export(tmp_path, [{**self.STEERED, "messages": messages}], "mlx-lm", valid=0, test=0)
         assert read_lines(tmp_path / "out/train.jsonl") == [row("2 + 2?", "4")]
         assert exported.unsteered == (1 if before else 0)
 
-    def test_a_system_text_of_the_users_own_stays(self, tmp_path: Path) -> None:
+    def test_a_system_prompt_of_the_user_stays(self, tmp_path: Path) -> None:
         export(tmp_path, [with_system(f"Be kind. {self.TEXT}", self.STEERED), FAMILIAR], "mlx-lm", valid=0, test=0)
         assert [turns(each)[0] for each in read_lines(tmp_path / "out/train.jsonl")] == [("system", "Be kind.")] * 2
 
-    def test_it_can_be_kept_as_a_system_text(self, tmp_path: Path) -> None:
+    def test_steering_texts_can_be_kept_as_a_system_prompt(self, tmp_path: Path) -> None:
         rows = [self.STEERED, with_system("Be kind.", self.STEERED), PLAIN]
         export(tmp_path, rows, "mlx-lm", valid=0, test=0, keep_steering=True)
         assert [turns(each)[0] for each in read_lines(tmp_path / "out/train.jsonl")] == [
@@ -176,10 +176,10 @@ class TestSteering:
         ]
 
 
-class TestParts:
+class TestSplits:
     ROWS = [row(STORY.format(name=name, end=end), name) for name in NAMES for end in ("", ", please", "!")]
 
-    def test_near_duplicates_stay_in_one_part(self, tmp_path: Path) -> None:
+    def test_near_duplicates_stay_in_one_split(self, tmp_path: Path) -> None:
         exported = export(tmp_path, self.ROWS, "mlx-lm", valid=0.2, test=0.1)
         found = {part: read_lines(tmp_path / f"out/{part}.jsonl") for part in ("train", "valid", "test")}
         answers = {part: {each["messages"][1]["content"] for each in rows} for part, rows in found.items()}
@@ -187,14 +187,14 @@ class TestParts:
         assert exported.files == {"train.jsonl": 21, "valid.jsonl": 6, "test.jsonl": 3}
         assert sorted(asked([each for rows in found.values() for each in rows])) == sorted(asked(self.ROWS))
 
-    def test_other_formats_are_split_where_one_asks(self, tmp_path: Path) -> None:
+    def test_other_formats_are_split_on_request(self, tmp_path: Path) -> None:
         assert export(tmp_path, self.ROWS, "alpaca").files == {"train.json": 30}
         assert export(tmp_path, self.ROWS, "alpaca", valid=0.1).files == {"train.json": 27, "valid.json": 3}
 
-    def test_embeddings_join_what_words_do_not(self, tmp_path: Path) -> None:
+    def test_embeddings_find_near_duplicates_with_other_words(self, tmp_path: Path) -> None:
         folder = write_run(tmp_path / "run", [row(name) for name in NAMES])
         settings = ExportSettings(to="mlx-lm", valid=0.1, test=0, cosine=0.9)
-        with pytest.raises(UserError, match=r"There are no embeddings of these rows"):
+        with pytest.raises(UserError, match=r"These rows have no embeddings"):
             export_dataset(folder, settings, tmp_path / "out")
         write_embeddings(folder / "embeddings.npy", np.repeat(np.eye(2), 5, axis=0))
         assert export_dataset(folder, settings, tmp_path / "out").files == {"train.jsonl": 5, "valid.jsonl": 5}
@@ -204,7 +204,7 @@ class TestParts:
 
 
 class TestFolder:
-    def test_checksums_tell_whether_a_file_has_changed(self, tmp_path: Path) -> None:
+    def test_checksums_detect_a_changed_file(self, tmp_path: Path) -> None:
         export(tmp_path, [PLAIN], "messages")
         command = ["sha256sum"] if shutil.which("sha256sum") else ["shasum", "-a", "256"]
         check = [*command, "-c", "SHA256SUMS"]
@@ -214,7 +214,7 @@ class TestFolder:
             file.write("\n")
         assert subprocess.run(check, cwd=tmp_path / "out", capture_output=True, check=False).returncode == 1
 
-    def test_an_export_is_replaced_by_the_next_and_nothing_else_is(self, tmp_path: Path) -> None:
+    def test_only_a_previous_export_is_replaced(self, tmp_path: Path) -> None:
         export(tmp_path, [PLAIN], "alpaca")
         export(tmp_path, [PLAIN], "messages")
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "SHA256SUMS", "train.jsonl"]
@@ -229,15 +229,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("models") / "random", letters="abcdefghiklmnopqrstuw 2.?")
 
 
-class TestOtherReaders:
+class TestOtherPrograms:
     def prepared(self, model: Path, data: Path) -> tuple[int, int]:
         made = prepare(FinetuneSettings(model=str(model), data=str(data)))
         assert made.problems == ()
         return len(made.train), len(made.valid)
 
-    def test_finetune_takes_a_run_a_filtered_folder_and_every_export_as_it_is(
-        self, model: Path, tmp_path: Path
-    ) -> None:
+    def test_finetune_reads_a_run_a_filtered_folder_and_every_export(self, model: Path, tmp_path: Path) -> None:
         rows = [row(f"say {a} {b}", b) for a in NAMES for b in ("a", "b", "c", "d")]
         run = write_run(tmp_path / "run", rows)
         assert self.prepared(model, run) == (38, 2)

@@ -1,4 +1,4 @@
-"""Conditions as one types them, what they mean, and what is said of those that mean nothing."""
+"""Parsing and evaluating conditions, and error messages for invalid ones."""
 
 from typing import Any
 
@@ -52,22 +52,22 @@ def problems(*lines: str) -> tuple[str, ...]:
         ("steer.topic = cats", ["three"]),
     ],
 )
-def test_a_condition_keeps_the_rows_for_which_it_holds(line: str, rows: list[str]) -> None:
+def test_a_condition_keeps_the_rows_that_meet_it(line: str, rows: list[str]) -> None:
     assert kept(line) == rows
 
 
-def test_a_row_without_the_field_says_so_instead_of_passing_or_failing() -> None:
+def test_a_row_without_the_field_neither_passes_nor_fails() -> None:
     [test] = bind([parse_condition("difficulty != easy")], ROWS)
     assert [test.passes(each) for each in ROWS] == [False, True, True, None]
 
 
-def test_a_label_beyond_the_scale_cannot_be_compared() -> None:
+def test_a_label_that_is_not_on_the_scale_cannot_be_compared() -> None:
     rows = [row("one", tags={"difficulty": "easy"}), row("two", tags={"difficulty": "tricky"})]
     [test] = bind([parse_condition("difficulty >= easy")], rows)
     assert [test.passes(each) for each in rows] == [True, None]
 
 
-def test_everything_that_is_wrong_is_said_at_once_with_the_nearest_that_is_right() -> None:
+def test_all_problems_are_listed_with_suggestions() -> None:
     assert problems(
         "input_quality >= good",
         "dificulty >= easy",
@@ -80,28 +80,28 @@ def test_everything_that_is_wrong_is_said_at_once_with_the_nearest_that_is_right
         "answer = 1",
         "reward > -12",
     ) == (
-        "no row has input_quality: `mlx-suite magpie tag DATA MODEL` tags them",
+        "no row has input_quality: add it with `mlx-suite magpie tag DATA MODEL`",
         "no row has dificulty: did you mean difficulty?",
-        "difficulty >= harder: there is no 'harder'; did you mean 'hard'?",
-        "category in Maths: there is no 'Maths'; did you mean 'Math'?",
-        "category >= Math: category has no order; use =, in or contains",
-        "ifd < much: ifd is a number, and 'much' is none",
-        "ifd contains 1: ifd is no text; compare it with < or >=",
-        "answer matches (: no regular expression (missing ), unterminated subpattern at position 0)",
-        "answer = 1: no row says '1' and nothing else; `contains` looks for a part of a text",
-        "no row has reward: `mlx-suite magpie tag DATA MODEL --scores reward` computes it, with a reward model",
+        "difficulty >= harder: no label is 'harder'; did you mean 'hard'?",
+        "category in Maths: no label is 'Maths'; did you mean 'Math'?",
+        "category >= Math: the labels of category have no order; use =, in or contains",
+        "ifd < much: ifd is a number and 'much' is not",
+        "ifd contains 1: ifd is not a text; compare it with < or >=",
+        "answer matches (: not a regular expression (missing ), unterminated subpattern at position 0)",
+        "answer = 1: no row's text is exactly '1'; use contains to search for part of a text",
+        "no row has reward: add it with `mlx-suite magpie tag DATA MODEL --scores reward` and a reward model",
     )
 
 
-def test_a_field_that_is_like_nothing_is_answered_with_all_there_are() -> None:
+def test_an_unknown_field_without_a_similar_name_is_answered_with_all_fields() -> None:
     [problem] = problems("zzz = 1")
-    assert problem.startswith("no row has zzz: there are answer, answer_chars, ") and "steer.topic" in problem
+    assert problem.startswith("no row has zzz: the fields are answer, answer_chars, ") and "steer.topic" in problem
 
 
 @pytest.mark.parametrize(
     "line", ["", "difficulty", "difficulty >=", "in Math", ">= good", "difficulty in", "categoryin Math", "a in x,,y"]
 )
-def test_what_is_no_condition_is_refused_with_an_example(line: str) -> None:
+def test_a_line_that_is_not_a_condition_is_refused_with_an_example(line: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_condition(line)
     assert repr(line) in caught.value.what
@@ -114,7 +114,7 @@ VALUES = st.text(min_size=1, max_size=12)
 
 @settings(max_examples=100, deadline=None)
 @given(NAMES, st.sampled_from((*ORDERED, *EQUAL, *TEXTUAL)), st.lists(VALUES, min_size=1, max_size=3))
-def test_a_condition_reads_as_it_is_written(name: str, operator: str, values: list[str]) -> None:
+def test_a_condition_survives_formatting_and_parsing(name: str, operator: str, values: list[str]) -> None:
     several = operator in ("in", "not in")
     condition = Condition(field=name, operator=operator, values=tuple(values if several else values[:1]))
     assert parse_condition(str(condition)) == condition
@@ -122,7 +122,7 @@ def test_a_condition_reads_as_it_is_written(name: str, operator: str, values: li
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=30))
-def test_any_text_is_a_condition_or_refused(text: str) -> None:
+def test_any_text_is_either_a_condition_or_refused(text: str) -> None:
     try:
         condition = parse_condition(text)
     except UserError:
@@ -132,12 +132,12 @@ def test_any_text_is_a_condition_or_refused(text: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(("very easy", "easy", "medium", "hard", "very hard", None)), min_size=1), st.data())
-def test_on_a_scale_at_least_and_below_share_out_the_rows_that_have_a_label(labels: list[Any], data: Any) -> None:
+def test_at_least_and_below_partition_the_rows_with_a_label(labels: list[Any], data: Any) -> None:
     rows = [row("q", tags={} if label is None else {"difficulty": label}) for label in labels]
     bound = data.draw(st.sampled_from(("very easy", "easy", "medium", "hard", "very hard")))
     if not any(labels):
         return
     tests = bind([parse_condition(f"difficulty >= {bound}"), parse_condition(f"difficulty < {bound}")], rows)
     for each in rows:
-        verdicts = [test.passes(each) for test in tests]
-        assert sorted(map(str, verdicts)) == (["False", "True"] if each["tags"] else ["None", "None"])
+        results = [test.passes(each) for test in tests]
+        assert sorted(map(str, results)) == (["False", "True"] if each["tags"] else ["None", "None"])

@@ -1,4 +1,4 @@
-"""A filtered folder: what stays, what went and why, and that nothing is lost of what was there before."""
+"""The folder of a filter: kept rows, dropped rows with reasons, embeddings, and the facts of the source."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run", ROWS, rejected, settings={"seed": 3}, versions={"mlx": "0.32"})
 
 
-def test_rows_that_stay_are_as_they_were_and_the_others_say_why_they_went(run: Path, tmp_path: Path) -> None:
+def test_kept_rows_are_unchanged_and_dropped_rows_have_a_reason(run: Path, tmp_path: Path) -> None:
     filtered = filter_dataset(run, WHERE, tmp_path / "kept")
     assert read_lines(tmp_path / "kept/accepted.jsonl") == ROWS[:1]
     assert read_lines(tmp_path / "kept/rejected.jsonl") == [
@@ -50,14 +50,14 @@ def test_rows_that_stay_are_as_they_were_and_the_others_say_why_they_went(run: P
     }
 
 
-def test_the_folder_is_one_to_train_on_and_to_filter_again(run: Path, tmp_path: Path) -> None:
+def test_a_filtered_folder_can_be_trained_on_and_filtered_again(run: Path, tmp_path: Path) -> None:
     filter_dataset(run, FilterSettings(where=("difficulty = easy",)), tmp_path / "kept")
     filter_dataset(tmp_path / "kept", FilterSettings(longest=1), tmp_path / "fewer")
     assert [example.messages[0].content for example in read_dataset(tmp_path / "kept").train] == ["a", "A"]
     assert asked(read_collection(tmp_path / "fewer").rows) == ["A"]
 
 
-def test_how_the_run_was_made_outlives_any_number_of_filters(run: Path, tmp_path: Path) -> None:
+def test_the_facts_of_the_run_survive_any_number_of_filters(run: Path, tmp_path: Path) -> None:
     filter_dataset(run, FilterSettings(where=("difficulty = easy",)), tmp_path / "kept")
     filter_dataset(tmp_path / "kept", FilterSettings(longest=1), tmp_path / "fewer")
     facts = run_facts(read_collection(tmp_path / "fewer"))
@@ -76,7 +76,7 @@ def test_embeddings_stay_with_their_rows(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "reason"), [("exact", "duplicate"), ("lexical", "near_duplicate"), ("cosine", "near_meaning")]
 )
-def test_of_rows_that_are_alike_the_first_is_kept(tmp_path: Path, how: str, reason: str) -> None:
+def test_the_first_of_duplicates_is_kept(tmp_path: Path, how: str, reason: str) -> None:
     story = "Write a story about a cat who lives in a small town by the sea"
     texts = [story, "Why is the sky blue?", story.upper(), f"{story}, please", "Why are skies blue?"]
     run = write_run(tmp_path / "run", [row(text) for text in texts])
@@ -114,13 +114,13 @@ class TestRefusals:
             filter_dataset(source, settings, out, **options)
         return caught.value
 
-    def test_what_is_read_is_never_replaced(self, run: Path) -> None:
+    def test_the_input_is_never_replaced(self, run: Path) -> None:
         before = {path.name: path.read_bytes() for path in run.iterdir()}
         for source, out in ((run, run), (run / "accepted.jsonl", run), (run, run.parent), (run, run / "../run")):
             assert self.refused(source, out, force=True).what == "This would replace the input data"
         assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
-    def test_a_folder_of_something_else_is_replaced_only_if_one_says_so(self, run: Path, tmp_path: Path) -> None:
+    def test_another_folder_is_replaced_only_with_force(self, run: Path, tmp_path: Path) -> None:
         write_lines(tmp_path / "mine/notes.txt", ["dear diary"])
         assert "did not write" in self.refused(run, tmp_path / "mine").what
         filter_dataset(run, WHERE, tmp_path / "mine", force=True)
@@ -128,19 +128,19 @@ class TestRefusals:
         filter_dataset(run, FilterSettings(longest=3), tmp_path / "mine")
         assert len(read_lines(tmp_path / "mine/accepted.jsonl")) == 3
 
-    def test_a_folder_with_folders_in_it_stays(self, run: Path, tmp_path: Path) -> None:
+    def test_a_folder_with_subfolders_is_not_replaced(self, run: Path, tmp_path: Path) -> None:
         write_lines(tmp_path / "home/documents/letter.txt", ["dear"])
         assert "holds other folders (documents)" in self.refused(run, tmp_path / "home", force=True).what
 
-    def test_a_file_stays(self, run: Path, tmp_path: Path) -> None:
+    def test_a_file_is_not_replaced(self, run: Path, tmp_path: Path) -> None:
         path = write_lines(tmp_path / "kept.jsonl", [])
         assert self.refused(run, path).what == "There is a file of this name; expected a folder"
 
-    def test_where_no_row_is_left_nothing_is_written(self, run: Path, tmp_path: Path) -> None:
+    def test_nothing_is_written_if_no_row_is_left(self, run: Path, tmp_path: Path) -> None:
         error = self.refused(run, tmp_path / "kept", FilterSettings(where=("difficulty = easy", "answer_words > 9")))
         assert error.what == "No row is left"
         assert error.details == ("difficulty = easy: 2 left", "answer_words > 9: 0 left")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
-    def test_a_filter_without_a_condition_is_none(self, run: Path, tmp_path: Path) -> None:
-        assert self.refused(run, tmp_path / "kept", FilterSettings()).what == "There is nothing to filter by"
+    def test_a_filter_without_conditions_is_refused(self, run: Path, tmp_path: Path) -> None:
+        assert self.refused(run, tmp_path / "kept", FilterSettings()).what == "No condition was given"
