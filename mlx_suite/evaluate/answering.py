@@ -22,6 +22,7 @@ from mlx_suite.evaluate.respondent import Respondent
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import Journal, read_journal
+from mlx_suite.runtime.resume import change, differences, facts_text, refuse_other, stored_facts
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM
 
@@ -152,40 +153,17 @@ def _short_digest(text: str) -> str:
 
 
 def _check_facts(out: Path, facts: Mapping[str, Any], *, fresh: bool) -> None:
-    """Write the settings of a new file; refuse to go on with another's."""
+    """Store the settings of a new file; refuse to continue a file with other ones."""
     path = settings_file(out)
-    text = json.dumps({"kind": KIND, **facts}, indent=2, ensure_ascii=False) + "\n"
     if fresh:
-        write_atomically(path, text)
+        write_atomically(path, facts_text(KIND, facts))
         return
-    changed = _changes(path, facts)
-    if changed:
-        raise UserError(
-            "The file was begun with other settings",
-            where=str(out),
-            fix="name another file with --out, or go on with what it was begun with",
-            details=changed,
-        )
-
-
-def _changes(path: Path, facts: Mapping[str, Any]) -> list[str]:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return [f"what it was begun with cannot be read: {error}"]
-    if not isinstance(stored, dict) or stored.get("kind") != KIND:
-        return [f"{path.name} is about something else"]
-    lines = []
-    for name, value in facts.items():
-        before = stored.get(name)
-        if name == "names" or before == value:
-            continue
-        if name == "weights":
-            was, now = (_called(each.get("names") or {}) for each in (stored, facts))
-            lines.append(f"weights: {was} ({before}) in the file, {now} ({value}) now")
-        else:
-            lines.append(f"{name}: {json.dumps(before)} in the file, {json.dumps(value)} now")
-    return lines
+    stored = stored_facts(path, KIND)
+    changes = differences(stored, facts, ignored=["names", "weights"])
+    if stored.get("weights") != facts["weights"]:
+        was, now = (f"{_called(each.get('names') or {})} ({each.get('weights')})" for each in (stored, facts))
+        changes.insert(0, change("weights", was, now))
+    refuse_other(changes, out, what="file")
 
 
 def _called(names: Mapping[str, Any]) -> str:

@@ -7,20 +7,19 @@ another limit of rows needs no new texts.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from mlx_suite.curation.rows import Record
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors, write_atomically
 from mlx_suite.runtime.lock import LOCK_NAME, folder_lock
+from mlx_suite.runtime.resume import Facts, differences, facts_text, refuse_other, stored_facts
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, USER
 
 SETTINGS_FILE = "settings.json"
-Facts = Mapping[str, Any]
 
 
 @contextmanager
@@ -34,15 +33,15 @@ def open_stage(folder: Path, kind: str, facts: Facts) -> Iterator[None]:
     Raises UserError for a folder that is not ours, was begun with other settings, or is in use.
     """
     path = folder / SETTINGS_FILE
-    facts = json.loads(json.dumps(facts))  # as read back from the file
     with disk_errors(folder):
         if folder.is_dir() and not path.exists():
             _check_empty(folder)
         with folder_lock(folder):
             if path.exists():
-                _check_facts(path, kind, facts)
+                # The model's name is for the record; its weights decide.
+                refuse_other(differences(stored_facts(path, kind), facts, ignored=["model"]), folder)
             else:
-                write_atomically(path, json.dumps({"kind": kind, **facts}, indent=2, ensure_ascii=False) + "\n")
+                write_atomically(path, facts_text(kind, facts))
             yield
 
 
@@ -84,40 +83,3 @@ def _check_empty(folder: Path) -> None:
             where=str(folder),
             fix="choose another folder with --out",
         )
-
-
-def _check_facts(path: Path, kind: str, facts: Facts) -> None:
-    changes = _changes(path, kind, facts)
-    if changes:
-        raise UserError(
-            "The folder was begun with other settings",
-            where=str(path.parent),
-            fix="choose another folder with --out, or use the settings it was begun with",
-            details=changes,
-        )
-
-
-def _changes(path: Path, kind: str, facts: Facts) -> list[str]:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return [f"{path.name} cannot be read: {error}"]
-    if not isinstance(stored, dict) or stored.get("kind") != kind:
-        return [f"{path.name} belongs to something else"]
-    return list(_differences("", stored, facts))
-
-
-def _differences(where: str, before: Mapping[str, Any], now: Facts) -> Iterator[str]:
-    for name, value in now.items():
-        was = before.get(name)
-        if name == "model" or was == value:
-            continue  # the name is for the record, the weights decide
-        if isinstance(value, Mapping) and isinstance(was, Mapping):
-            yield from _differences(f"{where}{name} ", was, value)
-        else:
-            yield f"{where}{name}: {_short(was)} in the folder, {_short(value)} now"
-
-
-def _short(value: object) -> str:
-    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 100 else f"{text[:60]} … {text[-30:]}"

@@ -18,6 +18,7 @@ from mlx.utils import tree_flatten, tree_map_with_path
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import staged_folder
+from mlx_suite.runtime.resume import change, differences, refuse_other
 from mlx_suite.training.learner import Learner
 
 NAME = "checkpoint"
@@ -117,21 +118,9 @@ def load_checkpoint(run: Path, learner: Learner, identity: Mapping[str, Any]) ->
 
 
 def refuse_other_run(run: Path, state: State, identity: Mapping[str, Any]) -> None:
-    """Raises UserError that names what differs where `run` was begun with another `identity`."""
-    begun, now = state.identity, json.loads(json.dumps(dict(identity)))
-    different = [key for key in begun.keys() | now.keys() if begun.get(key) != now.get(key)]
-    if different:
-        raise UserError(
-            "This folder was begun with something else; going on would train on a mixture of both",
-            where=str(run),
-            fix="give the same again to go on, or name another folder to begin anew",
-            details=[f"{key} was {_shown(begun.get(key))}, is {_shown(now.get(key))}" for key in sorted(different)],
-        )
-
-
-def _shown(value: object) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 60 else text[:12] + "…"
+    """Raise UserError that lists the differences if `run` was begun with another `identity`."""
+    gone = [change(name, value, None) for name, value in state.identity.items() if name not in identity]
+    refuse_other(sorted([*differences(state.identity, identity), *gone]), run)
 
 
 def _load(path: Path) -> dict[str, mx.array]:

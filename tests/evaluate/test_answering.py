@@ -90,7 +90,7 @@ def test_a_file_is_not_continued_by_another_model_or_with_other_settings(
 def test_a_file_of_something_else_is_left_alone(checkpoint: Loaded, questions: Questions, tmp_path: Path) -> None:
     out = tmp_path / "mine.jsonl"
     out.write_text('{"text": "mine"}\n')
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match="does not say what was begun here"):
         write_answers(respondent(checkpoint), questions, SHORT, out)
     assert out.read_text() == '{"text": "mine"}\n'
 

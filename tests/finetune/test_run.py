@@ -180,16 +180,16 @@ def test_changed_data_are_noticed_and_named(random_model: Path, tmp_path: Path) 
     write_sums(tmp_path / "sums.jsonl", count=25)
     with pytest.raises(UserError) as raised:
         run_sums(random_model, tmp_path, steps=2)
-    assert raised.value.what == "This folder was begun with something else; going on would train on a mixture of both"
+    assert raised.value.what == "The folder was begun with other settings"
     [detail] = raised.value.details
-    assert detail.startswith("data was ")
+    assert detail.startswith("data: was ")
 
 
 def test_every_changed_setting_is_named(random_model: Path, tmp_path: Path) -> None:
     run_sums(random_model, tmp_path, steps=2)
     with pytest.raises(UserError) as raised:
         run_sums(random_model, tmp_path, steps=2, rank=8, seed=1)
-    assert raised.value.details == ("rank was 4, is 8", "seed was 0, is 1")
+    assert raised.value.details == ("rank: was 4, now 8", "seed: was 0, now 1")
 
 
 def test_settings_that_only_watch_may_change(random_model: Path, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_blocks_may_be_computed_again_from_now_on_unless_values_are_dropped(
     if dropout:
         with pytest.raises(UserError) as raised:
             run_sums(random_model, tmp_path, steps=4, dropout=dropout, recompute=True)
-        assert raised.value.details == ("recompute was False, is True",)
+        assert raised.value.details == ("recompute: was false, now true",)
     else:
         run_sums(random_model, tmp_path, steps=4, dropout=dropout, recompute=True)
         assert bits(tmp_path / "run" / "last") == bits(tmp_path / "kept" / "last")

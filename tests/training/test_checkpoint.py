@@ -88,11 +88,11 @@ def test_a_run_begun_with_something_else_is_refused_and_the_difference_named(run
     with pytest.raises(UserError) as raised:
         load_checkpoint(run, fresh(), {"data": "other", "rank": 8})
     assert str(raised.value).splitlines() == [
-        "error: This folder was begun with something else; going on would train on a mixture of both",
-        "       - data was toy, is other",
-        "       - rank was nothing, is 8",
+        "error: The folder was begun with other settings",
+        '       - data: was "toy", now "other"',
+        "       - rank: was none, now 8",
         f"where: {run}",
-        "fix:   give the same again to go on, or name another folder to begin anew",
+        "fix:   choose another folder with --out, or use the settings it was begun with",
     ]
 
 

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from mlx_suite.curation.rows import Record
 from mlx_suite.curation.tags.scores import Measurements, scores_of
 from mlx_suite.curation.tags.settings import TagSettings
-from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import read_lines
+from mlx_suite.runtime.resume import differences, facts_text, refuse_other, stored_facts
 
 KIND = "mlx-suite tags"
 T = TypeVar("T")
@@ -42,38 +42,18 @@ class TagFile:
         """Raises UserError if the file was begun with other settings or is not ours."""
         # A run killed before it wrote its settings leaves an empty journal.
         begun = self.out.exists() or (self.unfinished.exists() and self.unfinished.stat().st_size > 0)
-        if changed := self._changes(begun):
-            raise UserError(
-                "The file was begun with other settings",
-                where=str(self.out),
-                fix="name another file with --out, or use the settings it was begun with",
-                details=changed,
-            )
+        if begun or self.settings.exists():
+            stored = stored_facts(self.settings, KIND)
+            if begun:
+                refuse_other(differences(stored, self.facts, ignored=["names"]), self.out, what="file")
 
     def begin(self) -> None:
         """Store what the tags depend on."""
-        text = json.dumps({"kind": KIND, **self.facts}, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(self.settings, text)
+        write_atomically(self.settings, facts_text(KIND, self.facts))
 
     def finished_rows(self, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
         """`read` applied to each row that an earlier run finished."""
         return read_lines(self.out, read) if self.out.exists() else iter(())
-
-    def _changes(self, begun: bool) -> list[str]:
-        try:
-            stored = json.loads(self.settings.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return [f"it exists without {self.settings.name}, which says how it was made"] if begun else []
-        except (OSError, ValueError) as error:
-            return [f"{self.settings.name} cannot be read: {error}"]
-        if not isinstance(stored, dict) or stored.get("kind") != KIND:
-            return [f"{self.settings.name} belongs to something else"]
-        return [
-            f"{name}: {json.dumps(stored.get(name), ensure_ascii=False)} in the file, "
-            f"{json.dumps(value, ensure_ascii=False)} now"
-            for name, value in self.facts.items()
-            if begun and name != "names" and stored.get(name) != value
-        ]
 
 
 @dataclass(kw_only=True)

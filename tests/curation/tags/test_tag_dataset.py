@@ -172,9 +172,9 @@ def test_another_model_or_other_settings_are_refused_and_listed(
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("tagged.jsonl", '{"mine": 1}\n', "it exists without tagged.settings.json, which says how it was made"),
-        ("tagged.settings.json", '{"kind": "mlx-suite answers"}', "tagged.settings.json belongs to something else"),
-        ("tagged.settings.json", "{", "tagged.settings.json cannot be read"),
+        ("tagged.jsonl", '{"mine": 1}\n', "it is missing"),
+        ("tagged.settings.json", '{"kind": "mlx-suite answers"}', "it belongs to something else"),
+        ("tagged.settings.json", "{", "it cannot be read"),
     ],
 )
 def test_foreign_files_are_not_touched(
@@ -183,7 +183,7 @@ def test_foreign_files_are_not_touched(
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError) as error:
         tag()
-    assert error.value.details[0].startswith(problem)
+    assert f"tagged.settings.json does not say what was begun here: {problem}" in error.value.what
     assert (tmp_path / name).read_text() == content
     assert len(list(tmp_path.iterdir())) == 1
 

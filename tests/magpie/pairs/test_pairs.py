@@ -263,8 +263,8 @@ def test_other_settings_and_other_folders_are_refused(author: Author, tmp_path: 
     with pytest.raises(UserError) as caught:
         make_pairs(DATA, author, replace(SMALL, seed=1, temperature=0.5), tmp_path / "out", LETTERS)
     assert caught.value.details == (
-        "sampling temperature: 0.8 in the folder, 0.5 now",
-        "seed: 0 in the folder, 1 now",
+        "sampling.temperature: was 0.8, now 0.5",
+        "seed: was 0, now 1",
     )
     other = Collection(name="other", rows=ROWS[:2])
     with pytest.raises(UserError) as caught:

@@ -272,7 +272,7 @@ def test_other_settings_are_refused_and_listed(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(UserError) as caught:
         run(tmp_path, replace(ANSWER, temperature=1.0, max_answer=61))
-    assert caught.value.details == ("temperature: 0.0 in the folder, 1.0 now", "answer: 60 in the folder, 61 now")
+    assert caught.value.details == ("temperature: was 0.0, now 1.0", "answer: was 60, now 61")
 
 
 def test_all_invalid_settings_are_reported_at_once() -> None:

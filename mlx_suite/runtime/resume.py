@@ -1,0 +1,101 @@
+"""The guard of everything that can be resumed: only with what it was begun with; differences are listed.
+
+A folder or file stores what its content depends on, as JSON. Before it is continued, the stored values are compared
+with the current ones. Of long values the line shows the part that differs.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlx_suite.runtime.errors import UserError
+
+Facts = Mapping[str, Any]
+LONGEST = 100
+"""Characters of a value that a line shows whole."""
+CONTEXT = 20
+"""Characters shown on either side of the first difference of longer values."""
+
+
+def stored_facts(path: Path, kind: str) -> dict[str, Any]:
+    """The JSON object that a file of ours holds.
+
+    Args:
+        kind: The file's `kind`, such as "mlx-suite magpie": it tells our files from others of the same name.
+
+    Raises UserError for a file that cannot be read or that is something else's.
+    """
+    problem = "it belongs to something else"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        stored, problem = None, "it is missing"
+    except (OSError, ValueError) as error:
+        stored, problem = None, f"it cannot be read: {error}"
+    if not isinstance(stored, dict) or stored.get("kind") != kind:
+        raise UserError(
+            f"{path.name} does not say what was begun here: {problem}",
+            where=str(path),
+            fix="restore the file, or choose another place with --out",
+        )
+    return stored
+
+
+def facts_text(kind: str, facts: Facts) -> str:
+    """The content of a file for `stored_facts`."""
+    return json.dumps({"kind": kind, **facts}, indent=2, ensure_ascii=False) + "\n"
+
+
+def differences(stored: Facts, facts: Facts, *, ignored: Collection[str] = ()) -> list[str]:
+    """One line for each of `facts` that differs from what is stored, with dots between nested keys.
+
+    Args:
+        ignored: Keys that are for the record only, at any depth.
+    """
+    return list(_lines("", stored, as_json(facts), frozenset(ignored)))
+
+
+def refuse_other(changes: Collection[str], where: Path | str, *, what: str = "folder") -> None:
+    """Raise UserError that lists `changes`, if there are any. `what` is a folder or a file."""
+    if changes:
+        raise UserError(
+            f"The {what} was begun with other settings",
+            where=str(where),
+            fix=f"choose another {what} with --out, or use the settings it was begun with",
+            details=list(changes),
+        )
+
+
+def change(name: str, before: object, now: object) -> str:
+    """A line that shows two different values, cut to the part that differs where they are long."""
+    was, will = _text(before), _text(now)
+    if max(len(was), len(will)) > LONGEST:
+        start = next((i for i, (a, b) in enumerate(zip(was, will, strict=False)) if a != b), min(len(was), len(will)))
+        was, will = (_around(each, start) for each in (was, will))
+    return f"{name}: was {was}, now {will}"
+
+
+def as_json(value: Any) -> Any:
+    """A value as it is read back from JSON: tuples become lists."""
+    return json.loads(json.dumps(value))
+
+
+def _lines(prefix: str, stored: Facts, facts: Facts, ignored: frozenset[str]) -> Iterator[str]:
+    for name in dict.fromkeys((*facts, *(stored if prefix else ()))):
+        before, now = stored.get(name), facts.get(name)
+        if name in ignored or before == now:
+            continue
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            yield from _lines(f"{prefix}{name}.", before, now, ignored)
+        else:
+            yield change(f"{prefix}{name}", before, now)
+
+
+def _text(value: object) -> str:
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _around(text: str, start: int) -> str:
+    begin, end = max(0, start - CONTEXT), start + 2 * CONTEXT
+    return f"{'… ' if begin else ''}{text[begin:end]}{' …' if end < len(text) else ''}"
