@@ -152,7 +152,7 @@ class Plan:
         if self.tagger is not None and self.tagger.instruction.queries:
             replies = yield self.tagger.instruction
             vector = self.tagger.embedding(replies)
-            embedding = None if vector is None else Neighbours(len(vector)).kept(vector).astype(np.float32)
+            embedding = None if vector is None else Neighbours(len(vector)).stored(vector).astype(np.float32)
             draft = replace(draft, tags=self.tagger.instruction_tags(replies), embedding=embedding)
             if is_lost(draft):
                 return draft

@@ -167,7 +167,7 @@ def test_a_model_with_nothing_new_to_ask_stops_with_an_explanation(tmp_path: Pat
     made = len(rows(tmp_path / "out"))
     assert 0 < made < 20
     assert error.what == f"{made} of 200 rows are made, and the last 30 were all rejected"
-    assert any(line.endswith("times: the instruction of an earlier row") for line in error.details)
+    assert any(line.endswith("times: the instruction repeats an earlier one") for line in error.details)
     assert f"settle for --count {made}" in error.fix
     with pytest.raises(UserError, match="the last 30 were all rejected"):
         silent.make(tmp_path / "out", count=200, patience=30)

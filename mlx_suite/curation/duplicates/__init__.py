@@ -1,1 +1,1 @@
-"""Rows that are like others: the same text, the same words, the same meaning, or evaluation data."""
+"""Duplicates: by words, by embeddings, and against evaluation data."""

@@ -1,18 +1,18 @@
-"""Whether a text holds something of an evaluation: what a model was trained on measures nothing.
+"""Decontamination: whether a text contains an item of an evaluation.
 
 The rule, over words without case, layout and punctuation (`words.py`):
 
 * An item of 13 words or more is in a text that shares a run of 13 words with it (Brown et al. 2020, appendix C).
 * An item of 8 to 12 words is in a text that shares a run of 8 words with it.
-* An item of 4 to 7 words is in a text that holds it whole; there `3 + 4` and `3 * 4` differ.
-* A shorter one is only equal to a text: "Hello" stands in many.
+* An item of 4 to 7 words is in a text that contains all of it; here `3 + 4` and `3 * 4` differ.
+* A shorter item must equal the text: many texts contain "Hello".
 
-In scripts without spaces, where every character counts as a word, these are 40, 24 and 8 characters. A run most of
-whose words have no letter, such as 1 2 3 4 5 6 7 8, shows nothing.
+In scripts without spaces, where every character counts as a word, the lengths are 40, 24 and 8 characters. Runs whose
+words mostly lack letters, such as 1 2 3 4 5 6 7 8, are ignored.
 
-Items are a conversation's user turns and context, and those of its answers that have 8 words or more: many questions
-have the answer "yes". Of a row in no format of ours every text of 4 words or more is an item. A file of plain text is
-one item a line, and runs of words go on over its lines.
+Items are the user turns and the context of a conversation, and responses of 8 words or more: many questions have the
+answer "yes". In a row of an unknown format every text of 4 words or more is an item. In a plain text file every line is
+an item, and runs of words continue across lines.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,12 +33,12 @@ from mlx_suite.text.message import USER
 
 @dataclass(frozen=True, kw_only=True)
 class _Lengths:
-    """Words of a run."""
+    """Lengths of runs, in words."""
 
     long: int
     middle: int
     shortest: int
-    """Of an item that is looked for inside a text."""
+    """Shortest item that is searched for inside a text."""
 
 
 _WORDS = _Lengths(long=13, middle=8, shortest=4)
@@ -48,45 +48,45 @@ Run = tuple[str, ...]
 
 
 class Contamination:
-    """The runs of words of evaluations, each with the place where it stands. Some 200 bytes for each word of theirs."""
+    """An index of the runs of words in evaluations, with their places. About 200 bytes per word."""
 
     def __init__(self) -> None:
         self._runs: dict[int, dict[int, str]] = {}
-        """By the words in a run, the hash of each run and its place."""
+        """Places by the length of a run and its hash."""
         self._whole: dict[Run, str] = {}
-        """Items too short to be looked for inside a text."""
+        """Places of items too short to be searched for inside a text."""
         self.items = 0
-        """Texts taken in that have words."""
+        """Number of items with words."""
 
     @classmethod
     def from_files(cls, paths: Iterable[str | Path]) -> "Contamination":
-        """Files, folders and datasets of the hub in any format that `mlx_suite.data` reads; other files as plain text.
+        """Read files, folders and hub datasets in any format that `mlx_suite.data` reads; other files as plain text.
 
-        Raises UserError with every file that cannot be read or holds nothing.
+        Raises UserError that lists every file that cannot be read or is empty.
         """
-        found = cls()
+        index = cls()
         problems: list[Problem] = []
         for source in paths:
-            before, bad = found.items, len(problems)
+            before, bad = index.items, len(problems)
             try:
                 for file in find_files(source):
-                    problems += found._read_file(file.path, file.name)
+                    problems += index._read_file(file.path, file.name)
             except UserError as error:
                 problems.append(Problem(error.where or str(source), f"{error.what}; {error.fix}"))
-            if (found.items, len(problems)) == (before, bad):
-                problems.append(Problem(str(source), "there are no words in it"))
+            if (index.items, len(problems)) == (before, bad):
+                problems.append(Problem(str(source), "it contains no words"))
         if problems:
             raise UserError(
-                "The evaluation files cannot be read whole",
+                "The evaluation data cannot be read completely",
                 where="decontamination",
-                fix="mend them; what is not read would not be found in the rows",
+                fix="correct the files: unread items would not be found in the rows",
                 details=shortened(problems),
             )
-        return found
+        return index
 
     def add(self, text: str, place: str) -> None:
-        """Take an item in. Of two places with the same words the first is named."""
-        everything = _without_marking(words(text))
+        """Add an item. The first of two places with the same words is reported."""
+        everything = _without_markup(words(text))
         plain = [word for word in everything if not is_symbol(word)]
         lengths = _lengths(plain)
         self.items += bool(everything)
@@ -98,17 +98,17 @@ class Contamination:
             self._whole.setdefault(tuple(everything), place)
 
     def hit(self, text: str) -> str | None:
-        """The place, `file:line`, of an item that is in the text; None if none is. The longest run decides."""
+        """The place, `file:line`, of an item that the text contains, longest runs first; None if there is none."""
         everything = words(text)
         plain = [word for word in everything if not is_symbol(word)]
         for length in sorted(self._runs, reverse=True):
             known = self._runs[length]
-            for found in (everything, plain) if len(plain) < len(everything) else (everything,):
-                for run in _runs(found, length):
+            for tokens in (everything, plain) if len(plain) < len(everything) else (everything,):
+                for run in _runs(tokens, length):
                     place = known.get(hash(run))
                     if place is not None:
                         return place
-        return self._whole.get(tuple(_without_marking(everything)))
+        return self._whole.get(tuple(_without_markup(everything)))
 
     def _add_runs(self, plain: Sequence[str], places: Sequence[str], lengths: _Lengths) -> None:
         length = lengths.long if len(plain) >= lengths.long else lengths.middle
@@ -151,22 +151,22 @@ class Contamination:
 
 
 def _lengths(plain: Sequence[str]) -> _Lengths:
-    """Of runs in a text of these words."""
+    """Lengths of runs for a text of these words."""
     return _CHARACTERS if 2 * sum(map(is_without_spaces, plain)) > len(plain) else _WORDS
 
 
-def _without_marking(everything: Sequence[str]) -> Sequence[str]:
-    """Without signs at either end: the bullet of a list, the # of a heading, the ** of emphasis."""
+def _without_markup(everything: Sequence[str]) -> Sequence[str]:
+    """The words without symbols at either end: list bullets, # of a heading, ** of emphasis."""
     kept = [place for place, word in enumerate(everything) if not is_symbol(word)]
     return everything[kept[0] : kept[-1] + 1] if kept else everything
 
 
-def _runs(found: Sequence[str], length: int) -> Iterator[Run]:
-    return zip(*(found[begin:] for begin in range(length)), strict=False)
+def _runs(tokens: Sequence[str], length: int) -> Iterator[Run]:
+    return zip(*(tokens[begin:] for begin in range(length)), strict=False)
 
 
 def _items(record: Record, form: Format | None) -> Iterator[str]:
-    """What of a row must not stand in the data."""
+    """The items of a row."""
     read = None if form is None else read_example(record, form)
     if not isinstance(read, Example):
         yield from (text for text in _texts(record.value) if _is_long(text, "shortest"))
@@ -186,12 +186,12 @@ def _is_long(text: str, least: str) -> bool:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a record, however deep."""
+    """All texts in a nested value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for held in value.values():
-            yield from _texts(held)
+        for inner in value.values():
+            yield from _texts(inner)
     elif isinstance(value, list):
-        for held in value:
-            yield from _texts(held)
+        for inner in value:
+            yield from _texts(inner)

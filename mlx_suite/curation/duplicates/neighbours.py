@@ -1,11 +1,10 @@
-"""The nearest of the rows so far by the cosine of their vectors, exactly, in memory.
+"""Exact nearest-neighbour search by cosine similarity, in memory.
 
-Shapes: N rows, D values of a given vector, d of a kept one.
+Shapes: N rows, D dimensions of an input vector, d of a stored one.
 
-A vector of more than 256 values is projected to 256 by a fixed random matrix. That keeps a cosine c to within about
-(1 − c²) / 16, one standard deviation (Johnson and Lindenstrauss): at 0.9 ± 0.012. What is kept is rounded to half
-precision, as it stands in `embeddings.npy`, and so is what is looked up: rows that are put back from the file are found
-as they were before.
+Vectors of more than 256 dimensions are projected to 256 by a fixed random matrix, which changes a cosine c by about
+(1 − c²) / 16, one standard deviation (Johnson and Lindenstrauss): ± 0.012 at 0.9. Stored vectors and queries are
+rounded to half precision, the precision of `embeddings.npy`, so that rows restored from the file give the same results.
 """
 
 from collections.abc import Iterable
@@ -18,11 +17,11 @@ import numpy.typing as npt
 from mlx_suite.runtime.errors import UserError
 
 WIDTH = 256
-"""Values of a kept vector at most: 100,000 rows take 102 MB, and a look among them about 10 ms."""
+"""Maximum dimensions of a stored vector: 100,000 rows take 102 MB and one search about 10 ms."""
 BLOCK = 4096
-"""Rows of one array; a growing matrix in one piece were copied again and again."""
+"""Rows per array: a single growing matrix would be copied again and again."""
 DECIMALS = 5
-"""Of a cosine. Beyond them it depends on the order in which a machine adds."""
+"""Decimals of a cosine; further ones depend on the order of summation."""
 
 Vector = npt.NDArray[np.floating[Any]]
 Half = npt.NDArray[np.float16]
@@ -30,10 +29,10 @@ Single = npt.NDArray[np.float32]
 
 
 class Neighbours:
-    """Vectors by their keys.
+    """An index of vectors by key.
 
     Args:
-        dim: Values of a given vector, D.
+        dim: Dimensions of an input vector, D.
     """
 
     def __init__(self, dim: int) -> None:
@@ -44,15 +43,15 @@ class Neighbours:
         self._keys: list[int] = []
 
     def nearest(self, vector: Vector) -> tuple[int, float] | None:
-        """Key and cosine of the row nearest to a vector (D,), the first of several; None while there is none.
+        """Key and cosine of the row nearest to a vector (D,), the first of equals; None if the index is empty.
 
-        Raises UserError for a vector that is no direction.
+        Raises UserError for a vector that is zero or contains NaN or inf.
         """
-        row = self.kept(vector).astype(np.float32)
+        row = self.stored(vector).astype(np.float32)
         best: tuple[int, float] | None = None
         for number, block in enumerate(self._blocks):
             begin = number * BLOCK
-            # Row by row: a matrix product may wait for a second core that is at work elsewhere.
+            # Row by row: a matrix product may wait for a second core that is busy.
             cosines: Single = np.atleast_1d(np.vecdot(block[: len(self._keys) - begin], row)).round(DECIMALS)
             place = int(cosines.argmax())
             cosine = min(float(cosines.max()), 1.0)
@@ -61,11 +60,11 @@ class Neighbours:
         return None if best is None else (self._keys[best[0]], round(best[1], DECIMALS))
 
     def add(self, key: int, vector: Vector) -> None:
-        """Put a vector (D,) in. Raises UserError for one that is no direction."""
-        self.restore([key], self.kept(vector)[None])
+        """Insert a vector (D,). Raises UserError if it is zero or contains NaN or inf."""
+        self.restore([key], self.stored(vector)[None])
 
     def restore(self, keys: Iterable[int], rows: Vector) -> None:
-        """Put back rows (N, d) as `matrix` gave them, in their order."""
+        """Insert rows (N, d) that were exported by `matrix`."""
         for key, row in zip(keys, rows, strict=True):
             place = len(self._keys) % BLOCK
             if place == 0:
@@ -73,10 +72,10 @@ class Neighbours:
             self._blocks[-1][place] = row
             self._keys.append(key)
 
-    def kept(self, vector: Vector) -> Half:
-        """A vector (D,) as it is kept: (d,), of length 1 but for rounding.
+    def stored(self, vector: Vector) -> Half:
+        """The stored form (d,) of a vector (D,): projected, of length 1, in half precision.
 
-        Raises UserError for one that is no direction.
+        Raises UserError if it is zero or contains NaN or inf.
         """
         assert vector.shape == (self.dim,), f"{vector.shape} is not ({self.dim},)"
         wide = vector.astype(np.float32)
@@ -84,9 +83,9 @@ class Neighbours:
         length = float(np.linalg.norm(row))
         if not 0 < length < np.inf:
             raise UserError(
-                "a row's embedding is no direction: it is zero, or holds something that is no number",
-                where="the model's hidden state behind an instruction",
-                fix="leave the embeddings off, or load the model in float32",
+                "An embedding is zero or contains NaN or inf",
+                where="the model's hidden state after an instruction",
+                fix="load the model in float32",
             )
         half: Half = (row / length).astype(np.float16)
         return half
@@ -105,9 +104,9 @@ class Neighbours:
 
 @cache
 def _projection(dim: int) -> Single | None:
-    """(D, d), the same everywhere; None where vectors are kept as they are."""
+    """The projection matrix (D, d), always the same; None if no projection is needed."""
     if dim <= WIDTH:
         return None
-    # Numpy promises that this generator's numbers stay what they are.
+    # NumPy guarantees that the stream of this generator never changes.
     normal: Single = np.random.RandomState(0).standard_normal((dim, WIDTH)).astype(np.float32)
     return normal

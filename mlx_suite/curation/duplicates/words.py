@@ -1,8 +1,7 @@
-"""The words of a text, as they are compared when rows are looked up: without case, layout and punctuation.
+"""Words of a text for comparisons: without case, layout and punctuation.
 
-A word is a run of letters, digits and the marks that belong to them. A character that stands for something, as in
-`3 + 4` or `C#`, is a word of its own: without it `3 + 4` and `3 * 4` were the same. In scripts that are written without
-spaces every character is a word.
+A word is a run of letters, digits and combining marks. A symbol with a meaning, as in `3 + 4` or `C#`, is a word of its
+own: without it `3 + 4` and `3 * 4` would be equal. In scripts without spaces every character is a word.
 """
 
 import unicodedata
@@ -19,13 +18,13 @@ _WITHOUT_SPACES = (
     (0x20000, 0x3FFFF),
 )
 _MEANINGFUL = "%&#@*/\\-"
-"""Punctuation by Unicode's classes that code and arithmetic need."""
+"""Symbols of code and arithmetic that Unicode classes as punctuation."""
 _APOSTROPHES = "'\u2019"
-"""Left out, not a gap: "don't" is one word."""
+"""Removed without a gap: "don't" is one word."""
 
 
 class _Spacing(dict[int, str]):
-    """What `str.translate` puts in place of a character; found out once for each."""
+    """Replacements for `str.translate`, computed once per character."""
 
     def __missing__(self, code: int) -> str:
         self[code] = spaced = _spaced(chr(code))
@@ -36,24 +35,24 @@ _SPACING = _Spacing()
 
 
 def words(text: str) -> list[str]:
-    """The words in order; empty for a text of punctuation alone."""
+    """The words in order; empty for a text of punctuation only."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return text.casefold().translate(_SPACING).split()
 
 
 def folded(text: str) -> str:
-    """Equal for texts that are the same but for case and whitespace."""
+    """A key that is equal for texts that differ only in case and whitespace."""
     return " ".join(text.split()).casefold()
 
 
 def is_symbol(word: str) -> bool:
-    """Whether a word is a single character that is neither letter nor digit."""
+    """Whether a word is a single character other than a letter or digit."""
     return len(word) == 1 and not word.isalnum()
 
 
 def is_without_spaces(word: str) -> bool:
-    """Whether a word is a character of a script that puts none between words."""
+    """Whether a word is a character of a script without spaces."""
     return len(word) == 1 and any(first <= ord(word) <= last for first, last in _WITHOUT_SPACES)
 
 
@@ -65,6 +64,6 @@ def _spaced(character: str) -> str:
         return f" {character} " if is_without_spaces(character) else character
     if character == "_":
         return character
-    # A backtick only marks code as such.
-    stands_for_something = character in _MEANINGFUL or (kind == "S" and character != "`")
-    return f" {character} " if stands_for_something else " "
+    # A backtick only marks code.
+    has_meaning = character in _MEANINGFUL or (kind == "S" and character != "`")
+    return f" {character} " if has_meaning else " "

@@ -155,13 +155,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {
-        "form": lambda value, form=",": formatted(value, form),
-        "percent": lambda share: formatted(share, ".1%"),
-        "words": lambda name: name.replace("_", " "),  # near_duplicate as prose
-    }
+    environment.filters |= {"form": _form, "percent": lambda share: _form(share, ".1%"), "words": _words}
     environment.globals["style"] = Markup(environment.get_template("style.css").render(hues=HUES))
     return environment
+
+
+def _form(value: float | None, form: str = ",") -> str:
+    return formatted(value, form)
+
+
+def _words(name: str) -> str:
+    """`near_duplicate` as prose."""
+    return name.replace("_", " ")
 
 
 def _facts(figures: DatasetFigures, frame: Frame) -> dict[str, Any]:

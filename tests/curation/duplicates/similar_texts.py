@@ -1,4 +1,4 @@
-"""Instructions in pairs, written by hand: some say the same, some only look like it."""
+"""Handwritten pairs of instructions: near-duplicates, and pairs that only look similar."""
 
 SAME = [
     ("Write a poem about the sea.", "Please write a poem about the sea"),
@@ -67,7 +67,7 @@ SAME = [
         "Explain this query: SELECT name FROM users WHERE age > 30 ORDER BY name",
     ),
 ]
-"""Two instructions of which a run needs one."""
+"""Near-duplicates: a run needs only one of the two."""
 SIMILAR = [
     ("What is 12 plus 30?", "What is 12 plus 31?"),
     ("What is 3+4?", "What is 3-4?"),
@@ -148,4 +148,4 @@ SIMILAR = [
     ("Solve for x: 2x + 3 = 11", "Solve for x: 2x + 3 = 13"),
     ("Solve for x: 2x + 3 = 11", "Solve for x: 3x + 2 = 11"),
 ]
-"""Two instructions in much the same words that have different answers."""
+"""Instructions in similar words with different answers."""

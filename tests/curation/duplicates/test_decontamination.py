@@ -1,3 +1,5 @@
+"""Runs of words that give an evaluation item away, and files that hold them."""
+
 import json
 from pathlib import Path
 
@@ -19,46 +21,46 @@ def known(*items: str) -> Contamination:
     return contamination
 
 
-def test_a_run_of_13_words_gives_a_long_item_away() -> None:
+def test_a_shared_run_of_13_words_reveals_a_long_item() -> None:
     contamination = known(LONG)
     run = "hens and cows, which together have seventy heads and two hundred legs. How"
     assert contamination.hit(f"Think hard. {run} would you go about it?") == "test.jsonl:1"
     assert contamination.hit(run.removeprefix("hens ")) is None
 
 
-def test_a_run_of_8_words_gives_an_item_of_8_to_12_away() -> None:
+def test_a_shared_run_of_8_words_reveals_an_item_of_8_to_12_words() -> None:
     contamination = known(MIDDLE)
     assert contamination.hit("Tell me: how many bones does an adult human being possess?") is not None
     assert contamination.hit("How many bones does an adult human have?") is None
 
 
-def test_a_short_item_must_be_there_whole() -> None:
+def test_a_short_item_must_be_contained_completely() -> None:
     contamination = known("What is the capital of France?")
     assert contamination.hit("What is the capital of France, and how large is it?") is not None
     assert contamination.hit("What is the capital of Spain?") is None
     assert contamination.hit("The capital of France is what?") is None
 
 
-def test_an_item_of_a_word_or_two_must_be_the_whole_text() -> None:
+def test_an_item_of_one_or_two_words_must_equal_the_text() -> None:
     contamination = known("Say hello.")
     assert contamination.hit("say hello") == "test.jsonl:1"
     assert contamination.hit("Say hello to my friends.") is None
 
 
-def test_case_layout_punctuation_and_emphasis_hide_nothing() -> None:
+def test_case_layout_punctuation_and_emphasis_are_ignored() -> None:
     contamination = known(LONG, MIDDLE, "What is the capital of France?")
     assert contamination.hit(LONG.upper().replace(" ", "\n  ").replace(",", "")) == "test.jsonl:1"
     assert contamination.hit("HOW many bones... does an **adult human** being have") == "test.jsonl:2"
     assert contamination.hit("what is the capital of **France**") == "test.jsonl:3"
 
 
-def test_signs_tell_short_items_apart() -> None:
+def test_symbols_distinguish_short_items() -> None:
     contamination = known("Solve for x: 3 + x = 4")
     assert contamination.hit("solve for x: 3+x=4.") is not None
     assert contamination.hit("Solve for x: 3 - x = 4") is None
 
 
-def test_runs_of_numbers_show_nothing() -> None:
+def test_runs_of_numbers_are_ignored() -> None:
     contamination = known("Which of these numbers are even? " + " ".join(map(str, range(1, 31))))
     assert contamination.hit("Add up " + " ".join(map(str, range(1, 31)))) is None
 
@@ -71,11 +73,11 @@ def test_scripts_without_spaces_need_longer_runs() -> None:
     assert contamination.hit("日本の首都はどこですか?教えて") == "test.jsonl:2"
 
 
-def test_of_two_places_the_first_is_named() -> None:
+def test_the_first_of_two_places_is_reported() -> None:
     assert known(MIDDLE, MIDDLE).hit(MIDDLE) == "test.jsonl:1"
 
 
-def test_formats_are_read_and_places_are_lines(tmp_path: Path) -> None:
+def test_all_formats_are_read_and_places_are_lines(tmp_path: Path) -> None:
     rows = [
         {"messages": [{"role": "user", "content": MIDDLE}, {"role": "assistant", "content": "Yes"}]},
         {"messages": [{"role": "user", "content": "Go on"}, {"role": "assistant", "content": LONG}]},
@@ -97,7 +99,7 @@ def test_formats_are_read_and_places_are_lines(tmp_path: Path) -> None:
     assert contamination.hit("Which river runs through the city of Cairo?") == "quiz.csv:2"
 
 
-def test_plain_text_is_an_item_a_line_and_runs_go_on_over_lines(tmp_path: Path) -> None:
+def test_each_line_of_a_text_file_is_an_item_and_runs_continue_across_lines(tmp_path: Path) -> None:
     notes = tmp_path / "notes.md"
     notes.write_text(
         "# Questions\n\n- Name the longest river of Asia.\nA farmer keeps hens\nand cows, which together\n"
@@ -108,7 +110,7 @@ def test_plain_text_is_an_item_a_line_and_runs_go_on_over_lines(tmp_path: Path) 
     assert contamination.hit(LONG) == "notes.md:4"
 
 
-def test_a_folder_is_read_whole(tmp_path: Path) -> None:
+def test_all_files_of_a_folder_are_read(tmp_path: Path) -> None:
     for name, text in (("train.jsonl", MIDDLE), ("other.jsonl", LONG)):
         (tmp_path / name).write_text(json.dumps({"instruction": text, "output": "It is so."}) + "\n")
     contamination = Contamination.from_files([tmp_path])
@@ -116,18 +118,18 @@ def test_a_folder_is_read_whole(tmp_path: Path) -> None:
     assert contamination.hit(LONG) == "other.jsonl:1"
 
 
-def test_all_that_cannot_be_read_is_named_at_once(tmp_path: Path) -> None:
+def test_all_unreadable_files_are_listed(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "broken.jsonl").write_text('{"instruction": "Say hello.", "output": "Hello."}\n{"instruction": \n')
     with pytest.raises(UserError) as caught:
         Contamination.from_files([tmp_path / "empty.txt", tmp_path / "broken.jsonl", tmp_path / "none.json"])
     message = str(caught.value)
-    assert "empty.txt: there are no words in it" in message
+    assert "empty.txt: it contains no words" in message
     assert "broken.jsonl:2: column" in message
     assert "none.json: there is no such file or folder" in message
 
 
-def test_the_same_evaluation_twice_is_no_mistake(tmp_path: Path) -> None:
+def test_the_same_evaluation_may_be_given_twice(tmp_path: Path) -> None:
     (tmp_path / "quiz.txt").write_text(MIDDLE)
     contamination = Contamination.from_files([tmp_path / "quiz.txt", tmp_path / "quiz.txt"])
     assert contamination.hit(MIDDLE) == "quiz.txt:1"
@@ -137,7 +139,7 @@ WORDS = st.lists(st.text("abcxyz", min_size=1, max_size=3), max_size=30).map(" "
 
 
 @given(WORDS, WORDS, WORDS)
-def test_an_item_is_found_whatever_stands_around_it(item: str, before: str, behind: str) -> None:
+def test_an_item_is_found_in_any_surrounding_text(item: str, before: str, after: str) -> None:
     contamination = known(item)
-    text = f"{before}, {item}; {behind}." if len(item.split()) >= 4 else item
+    text = f"{before}, {item}; {after}." if len(item.split()) >= 4 else item
     assert contamination.hit(text) == ("test.jsonl:1" if item else None)

@@ -1,3 +1,5 @@
+"""Words, their Jaccard similarity, and the index of near-duplicates."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,58 +11,58 @@ from tests.curation.duplicates import similar_texts
 FEW_WORDS = st.lists(st.sampled_from("a sea poem write please about the 3 4 + 海".split()), max_size=12).map(" ".join)
 
 
-def alike(one: str, other: str) -> float:
+def jaccard(one: str, other: str) -> float:
     return similarity(" ".join(words(one)), " ".join(words(other)))
 
 
-def found_in(texts: list[str], text: str) -> tuple[int, float] | None:
+def match_in(texts: list[str], text: str) -> tuple[int, float] | None:
     index = LexicalIndex()
     for key, each in enumerate(texts):
         index.add(key, each)
     return index.find(text)
 
 
-def test_words_are_without_case_punctuation_and_layout() -> None:
+def test_words_ignore_case_punctuation_and_layout() -> None:
     assert words("Don't panic,\n  said  “Zoë”!") == ["dont", "panic", "said", "zoë"]
 
 
-def test_what_code_and_arithmetic_need_is_a_word() -> None:
+def test_symbols_of_code_and_arithmetic_are_words() -> None:
     assert words("C++: x_1 = 3*4;") == ["c", "+", "+", "x_1", "=", "3", "*", "4"]
 
 
-def test_characters_are_words_where_a_script_has_no_spaces() -> None:
+def test_characters_are_words_in_scripts_without_spaces() -> None:
     assert words("12加30 ok。") == ["12", "加", "30", "ok"]
     assert words("ทะเล") == ["ท", "ะ", "เ", "ล"]
 
 
-def test_marks_belong_to_their_word_and_wide_letters_are_letters() -> None:
+def test_combining_marks_belong_to_words_and_wide_letters_are_normalised() -> None:
     assert words("छोटी कविता। ABC") == ["छोटी", "कविता", "abc"]
 
 
-def test_a_please_makes_no_other_instruction() -> None:
-    assert found_in(["Write a poem about the sea."], "Please write a poem about the sea") == (0, pytest.approx(11 / 13))
+def test_please_does_not_make_another_instruction() -> None:
+    assert match_in(["Write a poem about the sea."], "Please write a poem about the sea") == (0, pytest.approx(11 / 13))
 
 
 def test_another_number_makes_another_instruction() -> None:
-    assert found_in(["What is 12 plus 30?"], "What is 12 plus 31?") is None
+    assert match_in(["What is 12 plus 30?"], "What is 12 plus 31?") is None
     long = "Tom has {} apples and buys 3 more at the shop. How many apples does Tom have now, all in all?"
-    assert found_in([long.format(5)], long.format(6)) is None
-    # A number more is a word more.
-    assert found_in(["How do I reverse a list in Python?"], "How do I reverse a list in Python 3?") is not None
+    assert match_in([long.format(5)], long.format(6)) is None
+    # An additional number is only an additional word.
+    assert match_in(["How do I reverse a list in Python?"], "How do I reverse a list in Python 3?") is not None
 
 
-def test_the_default_tells_most_pairs_of_the_hand_written_set() -> None:
-    assert sum(alike(*pair) >= 0.8 for pair in similar_texts.SAME) == 23
-    assert sum(alike(*pair) >= 0.8 for pair in similar_texts.SIMILAR) == 3
+def test_the_default_threshold_classifies_most_handwritten_pairs() -> None:
+    assert sum(jaccard(*pair) >= 0.8 for pair in similar_texts.SAME) == 23
+    assert sum(jaccard(*pair) >= 0.8 for pair in similar_texts.SIMILAR) == 3
     assert (len(similar_texts.SAME), len(similar_texts.SIMILAR)) == (25, 49)
 
 
 @pytest.mark.parametrize("threshold", [0.6, 0.8, 0.9])
-def test_the_index_finds_what_comparing_all_would(threshold: float) -> None:
+def test_the_index_finds_the_same_as_comparing_all_pairs(threshold: float) -> None:
     texts = [text for pair in similar_texts.SAME + similar_texts.SIMILAR for text in pair]
     index = LexicalIndex(threshold)
     for key, text in enumerate(texts):
-        near = {other: alike(text, texts[other]) for other in range(key)}
+        near = {other: jaccard(text, texts[other]) for other in range(key)}
         expected = {other: value for other, value in near.items() if value >= threshold}
         assert dict(index.matches(text)) == expected
         best = max(expected, key=lambda other: expected[other], default=None)
@@ -68,7 +70,7 @@ def test_the_index_finds_what_comparing_all_would(threshold: float) -> None:
         index.add(key, text)
 
 
-def test_of_equals_the_first_is_found_whatever_its_key() -> None:
+def test_the_first_of_equals_is_found_whatever_its_key() -> None:
     index = LexicalIndex()
     for key in (9, 4):
         index.add(key, "Name three rivers in France.")
@@ -78,24 +80,24 @@ def test_of_equals_the_first_is_found_whatever_its_key() -> None:
 
 def test_one_signature_serves_find_and_add() -> None:
     index = LexicalIndex()
-    taken_apart = index.signature("Name three rivers in France.")
-    assert index.find(taken_apart) is None
-    index.add(7, taken_apart)
-    assert index.find(taken_apart) == index.find("Name three rivers in France!") == (7, 1.0)
+    signature = index.signature("Name three rivers in France.")
+    assert index.find(signature) is None
+    index.add(7, signature)
+    assert index.find(signature) == index.find("Name three rivers in France!") == (7, 1.0)
 
 
-def test_a_text_without_words_is_only_itself() -> None:
-    assert found_in(["...", "?"], "?") == (1, 1.0)
-    assert found_in(["...", ""], "?") is None
-    assert found_in([""], "") == (0, 1.0)
+def test_a_text_without_words_equals_only_itself() -> None:
+    assert match_in(["...", "?"], "?") == (1, 1.0)
+    assert match_in(["...", ""], "?") is None
+    assert match_in([""], "") == (0, 1.0)
 
 
-def test_half_a_character_is_no_word() -> None:
-    assert found_in(["\ud800 good day to you"], "good day to you") == (0, 1.0)
-    assert found_in(["\ud800"], "good day to you") is None
+def test_a_lone_surrogate_is_not_a_word() -> None:
+    assert match_in(["\ud800 good day to you"], "good day to you") == (0, 1.0)
+    assert match_in(["\ud800"], "good day to you") is None
 
 
-def test_rows_past_the_first_room_are_found() -> None:
+def test_rows_beyond_the_initial_capacity_are_found() -> None:
     index = LexicalIndex()
     for key in range(1500):
         index.add(key, f"row number {key}")
@@ -104,20 +106,20 @@ def test_rows_past_the_first_room_are_found() -> None:
 
 
 @given(FEW_WORDS, FEW_WORDS)
-def test_similarity_is_mutual_and_between_0_and_1(one: str, other: str) -> None:
-    assert alike(one, other) == alike(other, one)
-    assert 0 <= alike(one, other) <= 1
-    assert alike(one, one) == 1
+def test_similarity_is_symmetric_and_between_0_and_1(one: str, other: str) -> None:
+    assert jaccard(one, other) == jaccard(other, one)
+    assert 0 <= jaccard(one, other) <= 1
+    assert jaccard(one, one) == 1
 
 
 @given(st.lists(FEW_WORDS, max_size=15))
-def test_an_index_made_again_from_the_kept_rows_finds_the_same(texts: list[str]) -> None:
+def test_an_index_rebuilt_from_its_rows_finds_the_same(texts: list[str]) -> None:
     index, kept = LexicalIndex(), []
     for key, text in enumerate(texts):
         if index.find(text) is None:
             index.add(key, text)
             kept.append(key)
-    again = LexicalIndex()
+    rebuilt = LexicalIndex()
     for key in kept:
-        again.add(key, texts[key])
-    assert [again.find(text) for text in texts] == [index.find(text) for text in texts]
+        rebuilt.add(key, texts[key])
+    assert [rebuilt.find(text) for text in texts] == [index.find(text) for text in texts]

@@ -113,7 +113,7 @@ def test_a_few_rejected_rows_of_each_reason_are_shown() -> None:
     most, other = rejected_samples(lost, [row("The first one?", id="x-1")])
 
     assert (most.reason, most.stage, most.rows, len(most.shown)) == ("duplicate", "screen", 5, 3)
-    assert most.meaning == "the instruction of an earlier row"
+    assert most.meaning == "the instruction repeats an earlier one"
     assert most.shown[0].marks == (("duplicate of", "x-1"),)
     assert most.shown[0].original == "The first one?"
     assert (other.reason, other.rows) == ("instruction_limit", 1)
