@@ -52,15 +52,15 @@ def label_of(row: Record, dimension: str) -> str | None:
 
 def dimensions_of(datasets: Sequence[Sequence[Record]]) -> tuple[str, ...]:
     """All dimensions in which some row has a label."""
-    found = {
+    present = {
         str(name)
         for rows in datasets
         for row in rows
         for name in object_in(row, "tags")
         if label_of(row, name) is not None
     }
-    known = tuple(name for name in DIMENSIONS if name in found)
-    return (*known, *sorted(found.difference(known)))
+    known = tuple(name for name in DIMENSIONS if name in present)
+    return (*known, *sorted(present.difference(known)))
 
 
 def order_of(dimension: str, datasets: Sequence[Sequence[Record]]) -> tuple[str, ...]:

@@ -53,9 +53,9 @@ def turns(each: Row) -> list[tuple[str, str]]:
 class TestFormats:
     def test_messages_keep_id_tags_and_scores(self, tmp_path: Path) -> None:
         export(tmp_path, [PLAIN, FAMILIAR], "messages")
-        found = read_lines(tmp_path / "out/train.jsonl")
-        assert found == [{key: value for key, value in PLAIN.items() if key != "answer_tokens"}, FAMILIAR]
-        assert list(found[0]) == ["id", "messages", "tags"]
+        result = read_lines(tmp_path / "out/train.jsonl")
+        assert result == [{key: value for key, value in PLAIN.items() if key != "answer_tokens"}, FAMILIAR]
+        assert list(result[0]) == ["id", "messages", "tags"]
 
     def test_alpaca_is_one_array_with_an_empty_input(self, tmp_path: Path) -> None:
         export(tmp_path, [PLAIN, FAMILIAR], "alpaca")
@@ -113,8 +113,8 @@ class TestFormats:
     def test_values_without_a_parquet_type_are_written_as_json(self, tmp_path: Path) -> None:
         rows = [row("a", meta={}, big=2**70, half="\ud800"), row("b", meta={}, big=2**70, half="b")]
         export(tmp_path, rows, "parquet")
-        found = [each["meta"] for each in parquet.read_table(tmp_path / "out/train.parquet").to_pylist()]
-        assert found == ["{}", "{}"]
+        result = [each["meta"] for each in parquet.read_table(tmp_path / "out/train.parquet").to_pylist()]
+        assert result == ["{}", "{}"]
 
     def test_parquet_needs_pyarrow(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -181,11 +181,11 @@ class TestSplits:
 
     def test_near_duplicates_stay_in_one_split(self, tmp_path: Path) -> None:
         exported = export(tmp_path, self.ROWS, "mlx-lm", valid=0.2, test=0.1)
-        found = {part: read_lines(tmp_path / f"out/{part}.jsonl") for part in ("train", "valid", "test")}
-        answers = {part: {each["messages"][1]["content"] for each in rows} for part, rows in found.items()}
+        result = {part: read_lines(tmp_path / f"out/{part}.jsonl") for part in ("train", "valid", "test")}
+        answers = {part: {each["messages"][1]["content"] for each in rows} for part, rows in result.items()}
         assert sum(map(len, answers.values())) == len(NAMES)
         assert exported.files == {"train.jsonl": 21, "valid.jsonl": 6, "test.jsonl": 3}
-        assert sorted(asked([each for rows in found.values() for each in rows])) == sorted(asked(self.ROWS))
+        assert sorted(asked([each for rows in result.values() for each in rows])) == sorted(asked(self.ROWS))
 
     def test_other_formats_are_split_on_request(self, tmp_path: Path) -> None:
         assert export(tmp_path, self.ROWS, "alpaca").files == {"train.json": 30}

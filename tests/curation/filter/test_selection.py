@@ -54,10 +54,10 @@ class TestCounting:
 
     def test_a_quota_per_label_drops_rows_without_the_label(self) -> None:
         rows = [row(f"{label}{n}", tags={"category": label}) for label in ("Math", "Others") for n in range(3)]
-        found = reasons([*rows, row("bare")], per=("category=2",))
-        assert found.pop("bare") == "no category"
-        assert sorted(found.values()) == ["per category=2"] * 2
-        assert {name[:-1] for name in found} == {"Math", "Others"}
+        dropped = reasons([*rows, row("bare")], per=("category=2",))
+        assert dropped.pop("bare") == "no category"
+        assert sorted(dropped.values()) == ["per category=2"] * 2
+        assert {name[:-1] for name in dropped} == {"Math", "Others"}
 
     @settings(max_examples=60, deadline=None)
     @given(st.lists(st.sampled_from("abc")), st.integers(1, 4), st.integers(0, 3))

@@ -1,4 +1,4 @@
-"""Small rows and folders, as a run leaves them."""
+"""Small rows and run folders."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,17 @@ import numpy as np
 
 Row = dict[str, Any]
 VOID = frozenset("br circle img input link meta path".split())
-"""Elements that have no end."""
+"""Elements without an end tag."""
 
 
 def row(instruction: str, answer: str = "Yes.", **fields: Any) -> Row:
-    """A row of one question and one answer."""
+    """A row of one instruction and one response."""
     turns = [{"role": "user", "content": instruction}, {"role": "assistant", "content": answer}]
     return {"messages": turns, **fields}
 
 
 def rejected(instruction: str, reason: str, stage: str, **fields: Any) -> Row:
-    """A row without an answer that was left out."""
+    """A rejected row without a response."""
     turns = [{"role": "user", "content": instruction}]
     return {"messages": turns, "rejection": reason, "stage": stage, **fields}
 
@@ -32,7 +32,7 @@ def write_run(
     manifest: Mapping[str, Any] | None = None,
     vectors: Any = None,
 ) -> Path:
-    """The folder of a run."""
+    """Write the folder of a run."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in (("accepted.jsonl", accepted), ("rejected.jsonl", lost)):
         lines = [json.dumps(each, ensure_ascii=False) + "\n" for each in rows]
@@ -44,7 +44,7 @@ def write_run(
 
 
 class Page(HTMLParser):
-    """A page taken apart; an element that is closed out of turn is an error."""
+    """A parsed page; mismatched end tags are an error."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Scales and charts."""
+"""Axes, histograms and scatter plots."""
 
 import pytest
 from hypothesis import given
@@ -8,18 +8,18 @@ from mlx_suite.curation.report.svg import Box, Point, axis_for, box_around, dist
 from tests.curation.report.rows import Page
 
 
-def test_whole_numbers_have_bins_of_whole_numbers() -> None:
+def test_integers_have_integer_bins() -> None:
     axis = axis_for([[4, 5, 5, 6]])
 
     assert axis.edges == (4, 5, 6, 7)
     assert axis.ticks == (4, 5, 6, 7)
 
 
-def test_values_that_reach_far_down_have_an_axis_from_zero() -> None:
+def test_small_values_start_the_axis_at_zero() -> None:
     assert axis_for([[1, 5, 6]]).edges == (0, 1, 2, 3, 4, 5, 6, 7)
 
 
-def test_a_long_tail_is_drawn_on_a_scale_of_powers() -> None:
+def test_a_long_tail_has_a_logarithmic_axis() -> None:
     axis = axis_for([[2] * 50 + [1000]])
 
     assert axis.is_log
@@ -34,7 +34,7 @@ def test_a_long_tail_is_drawn_on_a_scale_of_powers() -> None:
         max_size=2,
     )
 )
-def test_every_value_has_a_place_in_a_bin_and_on_the_axis(columns: list[list[float]]) -> None:
+def test_every_value_is_in_a_bin_and_on_the_axis(columns: list[list[float]]) -> None:
     axis = axis_for(columns)
 
     assert list(axis.edges) == sorted(set(axis.edges))
@@ -45,7 +45,7 @@ def test_every_value_has_a_place_in_a_bin_and_on_the_axis(columns: list[list[flo
     Page(histogram(columns, axis, "words", "Lengths"))
 
 
-def test_distances_begin_at_zero() -> None:
+def test_distance_axes_start_at_zero() -> None:
     axis = distance_axis([[0.31, 0.52], []])
 
     assert (axis.low, axis.high) == (0, pytest.approx(0.6))
@@ -53,7 +53,7 @@ def test_distances_begin_at_zero() -> None:
     assert distance_axis([[0.0]]).high > 0
 
 
-def test_numbers_are_written_short() -> None:
+def test_tick_labels_are_short() -> None:
     assert [short(value) for value in (0, 0.25, 950, 1500, 12_000, 3_400_000)] == [
         "0",
         "0.25",
@@ -64,7 +64,7 @@ def test_numbers_are_written_short() -> None:
     ]
 
 
-def test_a_histogram_of_one_column_has_a_bar_for_each_bin_that_is_not_empty() -> None:
+def test_a_histogram_has_a_bar_for_each_nonempty_bin() -> None:
     picture = histogram([[1, 1, 2, 4]], axis_for([[1, 1, 2, 4]]), "tokens", "Lengths")
 
     bars = [attributes["d"] for tag, attributes in Page(picture).tags if attributes.get("class") == "series-a"]
@@ -72,7 +72,7 @@ def test_a_histogram_of_one_column_has_a_bar_for_each_bin_that_is_not_empty() ->
     assert "series-b" not in picture
 
 
-def test_two_columns_are_shares() -> None:
+def test_two_columns_are_percentages() -> None:
     columns = [[1, 1], [1, 2, 2, 2]]
 
     page = Page(histogram(columns, axis_for(columns), "tokens", "Lengths"))
@@ -81,7 +81,7 @@ def test_two_columns_are_shares() -> None:
     assert {attributes.get("class") for _, attributes in page.tags} >= {"series-a", "series-b"}
 
 
-def test_a_dot_on_a_map_says_what_it_is_and_no_more() -> None:
+def test_tooltips_are_escaped() -> None:
     points = [Point(x=0, y=0, hue=0, title="<script>alert(1)</script>"), Point(x=4, y=3, hue=99, title="other")]
 
     page = Page(scatter(points, Box(low=(0, 0), high=(4, 3)), "Map"))
@@ -92,5 +92,5 @@ def test_a_dot_on_a_map_says_what_it_is_and_no_more() -> None:
     assert "<script>" in page.text
 
 
-def test_a_map_of_one_point_has_room() -> None:
+def test_a_single_point_has_a_margin() -> None:
     assert box_around([(2.0, 2.0)]) == Box(low=(1.5, 1.5), high=(2.5, 2.5))

@@ -1,4 +1,4 @@
-"""Lengths, tags and samples, counted by hand."""
+"""Lengths, features, tags and samples."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from tests.curation.report.rows import rejected, row
 COUNTED = [row("A?", instruction_tokens=2, answer_tokens=3, model="m")]
 
 
-def test_lengths_are_in_tokens_only_where_one_model_counted_all_of_them() -> None:
+def test_lengths_are_in_tokens_only_if_one_model_counted_them_all() -> None:
     other = [row("A?", instruction_tokens=2, answer_tokens=3, model="another")]
 
     assert common_unit([COUNTED]) == "tokens"
@@ -27,21 +27,26 @@ def test_lengths_are_in_tokens_only_where_one_model_counted_all_of_them() -> Non
     assert lengths_of(COUNTED, "tokens") == {"instruction": [2.0], "answer": [3.0]}
 
 
-def test_a_character_is_a_word_where_there_are_no_spaces() -> None:
+def test_a_character_is_a_word_in_scripts_without_spaces() -> None:
     rows = [row("Say it twice.", "Twice, twice."), row("请写诗。", "")]
 
     assert lengths_of(rows, "words") == {"instruction": [3.0, 3.0], "answer": [2.0]}
 
 
-def test_the_spread_of_the_numbers_up_to_eleven() -> None:
-    spread = quantiles_of(list(range(1, 12)))
+def test_quantiles_of_the_numbers_up_to_eleven() -> None:
+    quantiles = quantiles_of(list(range(1, 12)))
 
-    assert spread is not None
-    assert (spread.low, spread.median, spread.mean, spread.high, spread.most) == (2.0, 6.0, 6.0, 10.0, 11.0)
+    assert (quantiles.low, quantiles.median, quantiles.mean, quantiles.high, quantiles.most) == (
+        2.0,
+        6.0,
+        6.0,
+        10.0,
+        11.0,
+    )
     assert quantiles_of([]) is None
 
 
-def test_what_rows_look_like() -> None:
+def test_features_of_rows_are_counted() -> None:
     turns = [{"role": role, "content": "Hi\nthere"} for role in ("system", "user", "assistant", "user", "assistant")]
     rows = [
         {"messages": turns},
@@ -49,10 +54,10 @@ def test_what_rows_look_like() -> None:
         {"messages": [{"role": "user", "content": "Hi"}]},
     ]
 
-    shape = features_of(rows)
+    features = features_of(rows)
 
-    assert (shape.multi_line_instructions, shape.multi_line_answers, shape.with_code) == (1, 2, 1)
-    assert (shape.multi_turn, shape.with_system, shape.without_answer, shape.cleaned) == (1, 1, 1, 1)
+    assert (features.multi_line_instructions, features.multi_line_answers, features.with_code) == (1, 2, 1)
+    assert (features.multi_turn, features.with_system, features.without_answer, features.cleaned) == (1, 1, 1, 1)
 
 
 TAGGED = [
@@ -63,14 +68,14 @@ TAGGED = [
 ]
 
 
-def test_labels_stand_in_the_order_of_their_scale_and_a_gap_in_it_is_shown() -> None:
+def test_labels_are_in_the_order_of_their_scale_with_gaps() -> None:
     assert dimensions_of([TAGGED]) == ("category", "difficulty")
     assert order_of("difficulty", [TAGGED]) == ("easy", "medium", "hard", UNTAGGED)
     assert order_of("category", [TAGGED]) == ("Math", "Cooking", UNTAGGED)
     assert counts_of(TAGGED, "difficulty", ("easy", "medium", "hard", UNTAGGED)) == (2, 0, 1, 1)
 
 
-def test_categories_are_counted_against_difficulties() -> None:
+def test_cross_table_counts_category_by_difficulty() -> None:
     assert cross_table(TAGGED, ("Math", "Cooking"), ("easy", "hard")).counts == ((1, 1), (1, 0))
 
 
@@ -82,7 +87,7 @@ def test_labels_below_one_half_are_doubtful() -> None:
     assert scores_of(TAGGED)["ifd"].mean == 1.5
 
 
-def test_code_is_told_from_text() -> None:
+def test_code_is_separated_from_text() -> None:
     text = "Mend it:\n```python\nx = 1\n\n```\nThen run:\n```\nx"
 
     assert blocks_of(text) == (
@@ -95,7 +100,7 @@ def test_code_is_told_from_text() -> None:
     assert blocks_of("") == ()
 
 
-def test_samples_are_spread_over_the_rows_and_long_turns_are_cut() -> None:
+def test_samples_are_evenly_spaced_and_long_turns_are_cut() -> None:
     rows = [row(f"{number}?", "x" * 2500, id=str(number)) for number in range(10)]
 
     samples = samples_of(rows, 3)

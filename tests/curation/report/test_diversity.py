@@ -1,4 +1,4 @@
-"""Diversity, distances, the map and the overlap of rows that can be worked out by hand."""
+"""Diversity, distances, embedding map and overlap, on rows with known results."""
 
 import math
 
@@ -21,8 +21,8 @@ from tests.curation.report.rows import row
 
 
 def unit(*vectors: tuple[float, ...]) -> UnitVectors:
-    found = np.asarray(vectors, np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    rows = np.asarray(vectors, np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def measured(texts: list[str], vectors: UnitVectors | None = None, **fields: list[str]) -> dict[str, float]:
@@ -30,14 +30,14 @@ def measured(texts: list[str], vectors: UnitVectors | None = None, **fields: lis
     return {name: each.mean for name, each in diversity_of(rows, vectors, len(rows)).estimates.items()}
 
 
-def test_sizes_are_the_same_in_all_reports_that_can_have_them() -> None:
+def test_sample_sizes_are_fixed_for_large_enough_datasets() -> None:
     assert sizes_for(20_000) == (100, 500, 2000)
     assert sizes_for(600) == (100, 500)
     assert sizes_for(7) == (7,)
     assert sizes_for(1) == ()
 
 
-def test_samples_are_always_the_same_and_share_no_rows() -> None:
+def test_samples_are_deterministic_and_disjoint() -> None:
     samples = sample_rows(25, 10)
 
     assert [len(each) for each in samples] == [10, 10]
@@ -47,24 +47,24 @@ def test_samples_are_always_the_same_and_share_no_rows() -> None:
     assert len(sample_rows(1000, 10)) == 5
 
 
-def test_words_that_come_again_are_less_distinct() -> None:
-    found = measured(["the cat sat", "the cat ran"])
+def test_distinct_n_counts_repeated_words() -> None:
+    result = measured(["the cat sat", "the cat ran"])
 
-    assert found["words"] == 3
-    assert found["distinct_1"] == pytest.approx(4 / 6)
-    assert found["distinct_2"] == pytest.approx(3 / 4)
-    assert found["distinct_3"] == 1
+    assert result["words"] == 3
+    assert result["distinct_1"] == pytest.approx(4 / 6)
+    assert result["distinct_2"] == pytest.approx(3 / 4)
+    assert result["distinct_3"] == 1
 
 
-def test_repeats_are_counted_from_the_second_time_on() -> None:
+def test_duplicates_are_counted_without_their_first_row() -> None:
     long = "Write a short poem about the old bridge over the river in the winter"
-    found = measured([f"{long} snow.", f"{long}  SNOW.", f"{long} rain.", "What is 2 + 2?"])
+    result = measured([f"{long} snow.", f"{long}  SNOW.", f"{long} rain.", "What is 2 + 2?"])
 
-    assert found["exact_repeats"] == 1 / 4
-    assert found["near_repeats"] == 2 / 4
+    assert result["exact_repeats"] == 1 / 4
+    assert result["near_repeats"] == 2 / 4
 
 
-def test_entropy_of_the_categories_is_in_bits() -> None:
+def test_category_entropy_is_in_bits() -> None:
     texts = ["a", "b", "c", "d"]
 
     assert measured(texts, category=["Math", "Math", "Editing", "Others"])["category_entropy"] == pytest.approx(1.5)
@@ -72,7 +72,7 @@ def test_entropy_of_the_categories_is_in_bits() -> None:
     assert "category_entropy" not in measured(texts)
 
 
-def test_the_vendi_score_counts_rows_that_have_nothing_in_common() -> None:
+def test_the_vendi_score_is_the_number_of_rows_with_nothing_in_common() -> None:
     texts = ["a", "b", "c", "d"]
 
     assert measured(texts, unit((1, 0), (0, 1), (1, 0), (0, 1)))["vendi_meaning"] == pytest.approx(2)
@@ -82,7 +82,7 @@ def test_the_vendi_score_counts_rows_that_have_nothing_in_common() -> None:
     assert measured(texts, wide)["vendi_meaning"] == pytest.approx(4)
 
 
-def test_the_spread_is_that_between_samples() -> None:
+def test_the_spread_is_the_standard_deviation_between_samples() -> None:
     rows = [row(text) for text in ["one", "one two three"] * 2]
 
     words = diversity_of(rows, None, 2).estimates["words"]
@@ -103,7 +103,7 @@ def test_a_row_is_never_its_own_neighbour() -> None:
     assert len(nearest_distances(cosines(vectors[:1]))) == 0
 
 
-def test_lexical_likeness_is_the_share_of_words_and_pairs_in_common() -> None:
+def test_jaccard_similarity_is_over_words_and_pairs() -> None:
     # the, cat, sat, the cat, cat sat; the, cat, ran, the cat, cat ran
     np.testing.assert_allclose(jaccards(["the cat sat", "The cat ran", "?"])[0], [1, 3 / 7, 0], atol=1e-6)
 
@@ -115,7 +115,7 @@ def test_frequent_words_are_counted_like_rare_ones() -> None:
     np.testing.assert_allclose(nearest_distances(jaccards(texts)), np.full(40, 1 - 5 / 9), atol=1e-6)
 
 
-def test_the_closest_rows_are_told_by_name_once() -> None:
+def test_each_row_is_in_one_closest_pair() -> None:
     rows = [row("the cat sat"), row("a dog"), row("the cat ran"), row("a dog")]
 
     [words] = neighbourhoods_of(rows, None, 4)
@@ -127,17 +127,17 @@ def test_the_closest_rows_are_told_by_name_once() -> None:
     ]
 
 
-def test_the_map_shows_the_two_widest_directions() -> None:
+def test_the_map_shows_the_two_principal_components() -> None:
     vectors = np.zeros((5, 6), np.float32)
     vectors[:, 4] = [-3, -1, 0, 1, 3]
     vectors[:, 1] = [1, -2, 2, -2, 1]
     vectors[:, 0] = 7
 
-    [found] = map_of([vectors])
+    [embedding_map] = map_of([vectors])
 
-    np.testing.assert_allclose(found.points[:, 0], [-3, -1, 0, 1, 3], atol=1e-6)
-    np.testing.assert_allclose(found.points[:, 1], [1, -2, 2, -2, 1], atol=1e-6)
-    assert found.explained == pytest.approx((20 / 34, 14 / 34))
+    np.testing.assert_allclose(embedding_map.points[:, 0], [-3, -1, 0, 1, 3], atol=1e-6)
+    np.testing.assert_allclose(embedding_map.points[:, 1], [1, -2, 2, -2, 1], atol=1e-6)
+    assert embedding_map.explained == pytest.approx((20 / 34, 14 / 34))
 
 
 def test_two_maps_have_the_same_axes() -> None:
@@ -151,23 +151,23 @@ def test_two_maps_have_the_same_axes() -> None:
     assert first.explained == second.explained
 
 
-def test_a_large_map_shows_rows_at_equal_distances() -> None:
+def test_a_large_map_shows_evenly_spaced_rows() -> None:
     vectors = np.random.default_rng(0).standard_normal((2 * POINTS, 3)).astype(np.float32)
 
-    [found] = map_of([vectors])
+    [embedding_map] = map_of([vectors])
 
-    assert len(found.points) == POINTS
-    assert found.chosen[:3] == (0, 2, 4)
-
-
-def test_rows_that_are_all_alike_have_a_map_too() -> None:
-    [found] = map_of([np.ones((4, 3), np.float32)])
-
-    assert found.points.shape == (4, 2) and not found.points.any()
-    assert found.explained == (0.0, 0.0)
+    assert len(embedding_map.points) == POINTS
+    assert embedding_map.chosen[:3] == (0, 2, 4)
 
 
-def test_what_two_datasets_share() -> None:
+def test_identical_embeddings_have_a_map() -> None:
+    [embedding_map] = map_of([np.ones((4, 3), np.float32)])
+
+    assert embedding_map.points.shape == (4, 2) and not embedding_map.points.any()
+    assert embedding_map.explained == (0.0, 0.0)
+
+
+def test_overlap_counts_exact_and_near_duplicates() -> None:
     poem = "Write a short poem about the old bridge over the river in the winter"
     one = [row("What is 2 + 2?", "4"), row("Name a colour."), row(f"{poem} snow."), row("Only here.")]
     other = [

@@ -1,4 +1,4 @@
-"""What a report is made of is read whole, or left out with a note."""
+"""Reading a source: parts of a run folder are read, or left out with a note."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_run_has_rows_rejected_rows_a_manifest_and_unit_vectors(tmp_path: Path
     assert source.notes == ()
 
 
-def test_alpaca_rows_have_no_run_around_them(tmp_path: Path) -> None:
+def test_an_alpaca_file_has_only_rows(tmp_path: Path) -> None:
     file = tmp_path / "alpaca.json"
     file.write_text(json.dumps([{"instruction": "Add.", "input": "2 and 3", "output": "5"}]))
 
@@ -41,7 +41,7 @@ def test_alpaca_rows_have_no_run_around_them(tmp_path: Path) -> None:
     assert (source.rejected, source.manifest, source.vectors, source.notes) == (None, {}, None, ())
 
 
-def test_a_line_that_is_being_written_is_nothing_and_a_broken_one_is_counted(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_ignored_and_a_broken_line_is_noted(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", [row("A?")], [rejected("B?", "duplicate", "screen")])
     with (folder / "rejected.jsonl").open("a") as file:
         file.write('{"no": "messages"}\n{"messages": [{"role": "us')
@@ -52,7 +52,7 @@ def test_a_line_that_is_being_written_is_nothing_and_a_broken_one_is_counted(tmp
     assert source.notes == ("rejected.jsonl: 1 line is not a row and is not counted (line 2).",)
 
 
-def test_embeddings_of_other_rows_are_left_out(tmp_path: Path) -> None:
+def test_embeddings_of_other_rows_are_ignored(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", [row("A?")], vectors=[[1, 0], [0, 1]])
 
     source = read_source(folder)
@@ -63,7 +63,7 @@ def test_embeddings_of_other_rows_are_left_out(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_files_are_noted(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", [row("A?")])
     (folder / "rejected.jsonl").unlink()
     (folder / "manifest.json").write_text("{")
@@ -77,7 +77,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     ]
 
 
-def test_the_settings_of_an_old_folder_are_its_manifest(tmp_path: Path) -> None:
+def test_settings_json_is_the_manifest_of_an_old_folder(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", [row("A?")])
     (folder / "manifest.json").rename(folder / "settings.json")
 

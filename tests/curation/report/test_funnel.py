@@ -1,4 +1,4 @@
-"""The funnel: rows, tokens and seconds of each stage, and what is wanted of what."""
+"""The funnel: rows, tokens and seconds by stage, costs of steering, and quotas."""
 
 from functools import partial
 from typing import Any
@@ -36,7 +36,7 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-def test_rows_are_lost_from_stage_to_stage() -> None:
+def test_rows_are_counted_by_stage_and_reason() -> None:
     funnel = funnel_of(ACCEPTED, REJECTED, {})
 
     assert [(stage.name, stage.rows, stage.lost) for stage in funnel.stages] == [
@@ -52,7 +52,7 @@ def test_rows_are_lost_from_stage_to_stage() -> None:
     )
 
 
-def test_tokens_of_rejected_rows_are_paid_by_the_accepted_ones() -> None:
+def test_costs_per_accepted_row_include_rejected_rows() -> None:
     funnel = funnel_of(ACCEPTED, REJECTED, MANIFEST)
 
     assert [stage.tokens for stage in funnel.stages] == [568, 0, 2198, 0]
@@ -64,7 +64,7 @@ def test_tokens_of_rejected_rows_are_paid_by_the_accepted_ones() -> None:
     assert funnel.stages[2].seconds == 15.0
 
 
-def test_without_accepted_rows_nothing_has_a_price() -> None:
+def test_without_accepted_rows_there_are_no_costs_per_row() -> None:
     funnel = funnel_of([], REJECTED[:1], {})
 
     assert (funnel.tokens_per_row, funnel.seconds_per_row, funnel.read_per_row) == (None, None, None)
@@ -81,7 +81,7 @@ def test_without_accepted_rows_nothing_has_a_price() -> None:
         ("of its own", "screen"),
     ],
 )
-def test_a_reason_tells_the_stage_of_an_older_row(reason: str, stage: str) -> None:
+def test_the_stage_of_an_old_row_is_inferred_from_its_reason(reason: str, stage: str) -> None:
     assert stage_of({"messages": [], "rejection": reason}) == stage
 
 
@@ -94,12 +94,12 @@ def test_a_filtered_folder_has_one_stage() -> None:
     assert [stage.name for stage in funnel_of(ACCEPTED, [], {"kind": "mlx-suite magpie filter"}).stages] == ["filter"]
 
 
-def test_a_row_counts_for_what_it_was_steered_to_only_if_it_is_that() -> None:
+def test_a_steered_row_counts_only_if_its_tag_agrees() -> None:
     costs = costs_of(ACCEPTED, REJECTED, partial(steered_to, MANIFEST["quotas"]))
     assert costs == (GroupCost(kind="category: Math", asked=3, accepted=1, tokens=185),)
 
 
-def test_a_row_that_was_steered_to_the_rest_is_what_no_quota_names() -> None:
+def test_a_row_steered_to_the_rest_agrees_if_no_quota_names_its_tag() -> None:
     rows = [row("A?", steer={"category": "*"}, tags={"category": name}) for name in ("Math", "Editing")]
 
     [cost] = costs_of(rows, [], partial(steered_to, MANIFEST["quotas"]))
@@ -107,7 +107,7 @@ def test_a_row_that_was_steered_to_the_rest_is_what_no_quota_names() -> None:
     assert (cost.kind, cost.asked, cost.accepted) == ("category: *", 2, 1)
 
 
-def test_settings_in_turn_have_a_price_each() -> None:
+def test_sampling_settings_have_separate_costs() -> None:
     rows = [row("A?", sampling={"temperature": each, "top_p": 1.0}, answer_tokens=each) for each in (1, 2, 2)]
 
     assert [(cost.kind, cost.accepted, cost.tokens_per_row) for cost in costs_of(rows, [], drawn_with)] == [
@@ -116,7 +116,7 @@ def test_settings_in_turn_have_a_price_each() -> None:
     ]
 
 
-def test_quotas_are_held_against_tags_and_against_what_was_steered_to() -> None:
+def test_quotas_count_tags_and_steering() -> None:
     manifest = {"quotas": {**MANIFEST["quotas"], "topic": {"boats": 1, "*": 3}, "odd": "text"}}
     rows = [*ACCEPTED, row("Is it afloat?", steer={"topic": "boats"}), row("Is it late?", steer={"topic": "*"})]
 

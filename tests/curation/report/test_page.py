@@ -1,4 +1,4 @@
-"""The page: whole, alone, always the same, and harmless whatever stands in the rows."""
+"""The page: complete, offline, deterministic, and safe whatever the rows contain."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ WORDS = "river table poem engine garden number letter planet cake market bridge 
 
 
 def rows(count: int, **fields: Any) -> list[Row]:
-    """Rows with all that a run writes down."""
-    found = []
+    """Rows with all fields of a run."""
+    result = []
     for number in range(count):
         random = np.random.default_rng(number)
         text = " ".join(random.choice(WORDS, 6))
         tags = {"category": ("Math", "Editing")[number % 2], "difficulty": ("easy", "hard")[number % 3 == 0]}
-        found.append(
+        result.append(
             row(
                 f"{text}?",
                 f"The {text}.",
@@ -48,7 +48,7 @@ def rows(count: int, **fields: Any) -> list[Row]:
                 },
             )
         )
-    return found
+    return result
 
 
 def run(folder: Path, count: int = 12, seed: int = 0, **fields: Any) -> Path:
@@ -75,7 +75,7 @@ def test_a_run_has_every_part(tmp_path: Path) -> None:
     assert {f"#{section}" for section in sections} >= set(links)
 
 
-def test_the_page_asks_nobody_for_anything(tmp_path: Path) -> None:
+def test_the_page_loads_nothing(tmp_path: Path) -> None:
     folder = run(tmp_path / "run")
     html = make_report(folder, run(tmp_path / "other", seed=1)).html
 
@@ -90,7 +90,7 @@ def test_the_page_asks_nobody_for_anything(tmp_path: Path) -> None:
     assert "default-src 'none'" in html
 
 
-def test_what_rows_say_is_shown_and_does_nothing(tmp_path: Path) -> None:
+def test_texts_of_rows_are_escaped(tmp_path: Path) -> None:
     wicked = rows(3, id=WICKED, tags={WICKED: WICKED, "category": WICKED}, steer={WICKED: WICKED}, model=WICKED)
     wicked.append(row(WICKED, f"```{WICKED}\n{WICKED}\n```", model=WICKED, scores={WICKED: 1.0}))
     lost = [rejected(WICKED, WICKED, "screen", duplicate_of=WICKED)]
@@ -122,9 +122,7 @@ PARTS = "settings rows quotas seconds work files versions created".split()
     st.dictionaries(st.sampled_from(PARTS), JSON),
     st.dictionaries(st.sampled_from(["rejection", "stage", *FIELDS]), JSON),
 )
-def test_whatever_else_stands_in_a_folder_there_is_a_page(
-    fields: list[dict[str, Any]], manifest: dict[str, Any], other: dict[str, Any]
-) -> None:
+def test_any_folder_has_a_page(fields: list[dict[str, Any]], manifest: dict[str, Any], other: dict[str, Any]) -> None:
     accepted = [row(f"Question {number}?") | each for number, each in enumerate([*fields, {}])]
     source = Source(
         name="odd", rows=accepted, rejected=[rejected("No.", "duplicate", "screen") | other], manifest=manifest
@@ -137,7 +135,7 @@ def test_whatever_else_stands_in_a_folder_there_is_a_page(
     report.html.encode()
 
 
-def test_characters_that_no_page_may_hold_are_replaced(tmp_path: Path) -> None:
+def test_characters_forbidden_in_html_are_replaced(tmp_path: Path) -> None:
     file = tmp_path / "odd.jsonl"
     odd = [row("Bell \x07 and \x1b[31m red\r\nnext", "नमस्ते 🎉 مرحبا"), row("你好")]
     file.write_text("".join(json.dumps(each) + "\n" for each in odd))
@@ -149,28 +147,28 @@ def test_characters_that_no_page_may_hold_are_replaced(tmp_path: Path) -> None:
     html.encode()
 
 
-def test_the_same_rows_make_the_same_page(tmp_path: Path) -> None:
+def test_the_same_rows_give_the_same_page(tmp_path: Path) -> None:
     first, second = (make_report(run(tmp_path / name / "run"), run(tmp_path / name / "b", seed=1)) for name in "xy")
 
     assert first.html == second.html
     assert first.as_dict() == second.as_dict()
 
 
-def test_code_is_kept_as_it_is(tmp_path: Path) -> None:
+def test_code_is_preformatted(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", [row("Mend:\n```python\nif a < b:\n    pass\n```")])
 
     assert "<pre><code>if a &lt; b:\n    pass</code></pre>" in make_report(folder).html
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_few_rows_make_a_page(tmp_path: Path, count: int) -> None:
+def test_a_few_rows_are_enough_for_a_page(tmp_path: Path, count: int) -> None:
     report = make_report(run(tmp_path / "run", count))
 
     Page(report.html)
     assert report.figures[0].rows == count
 
 
-def test_a_run_that_accepted_nothing_yet_cannot_be_shown(tmp_path: Path) -> None:
+def test_a_run_without_accepted_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="accepted.jsonl"):
         make_report(write_run(tmp_path / "run", []))
 
@@ -186,7 +184,7 @@ def test_alpaca_has_a_page_without_tags_funnel_and_map(tmp_path: Path) -> None:
     assert report.as_dict()["datasets"][0]["funnel"] is None
 
 
-def test_two_datasets_are_measured_alike(tmp_path: Path) -> None:
+def test_two_datasets_are_measured_on_samples_of_equal_size(tmp_path: Path) -> None:
     report = make_report(run(tmp_path / "a", 12), run(tmp_path / "b", 30, seed=1))
 
     assert [each.diversity[0].size for each in report.figures] == [12, 12]
@@ -197,7 +195,7 @@ def test_two_datasets_are_measured_alike(tmp_path: Path) -> None:
     assert [attributes["id"] for tag, attributes in Page(report.html).tags if tag == "section"].count("overlap") == 1
 
 
-def test_differences_of_nothing_have_no_sign() -> None:
+def test_zero_has_no_sign() -> None:
     assert [formatted(value, form) for value, form in ((-0.04, "+.1f"), (-3, ","), (0.5, "+.1%"), (0, "+.2f"))] == [
         "0.0",
         "−3",
@@ -215,13 +213,13 @@ def test_embeddings_of_two_models_are_not_compared(tmp_path: Path) -> None:
     assert report.frame.unit == "words"
 
 
-def test_one_dataset_twice_has_two_names(tmp_path: Path) -> None:
+def test_a_dataset_compared_with_itself_has_two_names(tmp_path: Path) -> None:
     folder = run(tmp_path / "run")
 
     assert [each.name for each in make_report(folder, folder).figures] == ["run (1)", "run (2)"]
 
 
-def test_rows_that_were_changed_are_noticed(tmp_path: Path) -> None:
+def test_changed_rows_are_detected(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", [row("A?"), row("B?")])
     checksum = hashlib.sha256((folder / "accepted.jsonl").read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps({"files": {"accepted.jsonl": checksum}}))
@@ -232,14 +230,14 @@ def test_rows_that_were_changed_are_noticed(tmp_path: Path) -> None:
     assert "differs from the manifest: the rows were changed" in make_report(folder).html
 
 
-def test_the_command_of_a_report_is_the_manifests_with_the_folder_behind_it() -> None:
+def test_the_command_is_that_of_the_manifest_with_the_output_folder() -> None:
     assert command_of({"command": "mlx-suite magpie 'my model' --count 9"}, "out") == (
         "mlx-suite magpie 'my model' --count 9 --out out"
     )
     assert command_of({}, "out") is None
 
 
-def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
+def test_only_a_previous_report_is_replaced(tmp_path: Path) -> None:
     report = make_report(run(tmp_path / "run"))
     path, other = tmp_path / "report.html", tmp_path / "thesis.html"
     other.write_text("<html>My thesis</html>")
