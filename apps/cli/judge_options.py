@@ -14,8 +14,8 @@ from mlx_suite.runtime.progress import Progress
 from .checkpoint import open_checkpoint
 
 if TYPE_CHECKING:
+    from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.evaluate.prompts import JudgePrompt
-    from mlx_suite.evaluate.respondent import Respondent
 
 Answers = Annotated[
     Path,
@@ -38,12 +38,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 
 def respondent_of(
     name: str, quiet: bool, slots: int, *, adapter: Path | None = None, style: str = "chat"
-) -> tuple["Respondent", str, str | None]:
+) -> tuple["ChatModel", str, str | None]:
     """The model, ready to be asked; its name and its adapter's."""
-    from mlx_suite.evaluate.respondent import Respondent
+    from mlx_suite.engine.chat_model import ChatModel
 
     checkpoint = open_checkpoint(name, quiet, adapter)
-    respondent = Respondent(
+    respondent = ChatModel(
         model=checkpoint.model,
         tokenizer=checkpoint.tokenizer,
         template=checkpoint.template if style == "chat" else None,

@@ -18,7 +18,7 @@ from .magpie_stage import (
     DataName,
     OutFolder,
     Quiet,
-    author_of,
+    chat_model,
     open_reward_model,
     stages_progress,
     verdict_lines,
@@ -26,7 +26,7 @@ from .magpie_stage import (
 from .options import option
 
 if TYPE_CHECKING:
-    from mlx_suite.magpie.author import Author
+    from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.magpie.pairs.pairs import PairSummary
     from mlx_suite.magpie.pairs.scorers import Scorer
 
@@ -83,7 +83,7 @@ def magpie_pairs(
     from mlx_suite.magpie.pairs.pairs import make_pairs
 
     collection = read_collection(data)
-    author = author_of(open_checkpoint(model, quiet), batch)
+    author = chat_model(open_checkpoint(model, quiet), batch).with_fixed_date()
     scorer = _scorer(author, by, judge, quiet)
     try:
         with stages_progress("answers", quiet) as tell:
@@ -109,7 +109,7 @@ def _check_scorer(by: str, judge: str | None) -> None:
         )
 
 
-def _scorer(author: "Author", by: str, judge: str | None, quiet: bool) -> "Scorer | None":
+def _scorer(author: "ChatModel", by: str, judge: str | None, quiet: bool) -> "Scorer | None":
     from mlx_suite.magpie.pairs.scorers import difference_scorer, likelihood_scorer, reward_scorer
 
     if judge is None:

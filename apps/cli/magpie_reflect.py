@@ -11,11 +11,11 @@ from mlx_suite.magpie.reflection.settings import ReflectSettings
 
 from .checkpoint import ModelName, open_checkpoint
 from .labelled import show
-from .magpie_stage import AsJson, Batch, DataName, OutFolder, Quiet, author_of, stages_progress, verdict_lines
+from .magpie_stage import AsJson, Batch, DataName, OutFolder, Quiet, chat_model, stages_progress, verdict_lines
 from .options import option
 
 if TYPE_CHECKING:
-    from mlx_suite.magpie.author import Author
+    from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.magpie.reflection.outcomes import Reflection, ReflectSummary
 
 _DEFAULT = ReflectSettings(what="both")
@@ -64,8 +64,8 @@ def magpie_reflect(
     from mlx_suite.curation.dataset import read_collection
     from mlx_suite.magpie.reflection.reflection import reflect
 
-    def opener(name: str) -> "Callable[[], Author]":
-        return lambda: author_of(open_checkpoint(name, quiet), batch)
+    def opener(name: str) -> "Callable[[], ChatModel]":
+        return lambda: chat_model(open_checkpoint(name, quiet), batch).with_fixed_date()
 
     collection = read_collection(data)
     try:

@@ -13,8 +13,7 @@ from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from mlx_suite.checkpoints.reward_model import RewardModel
-    from mlx_suite.engine.chat_model import Speaker
-    from mlx_suite.magpie.author import Author
+    from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.magpie.truth import Verdicts
 
 DataName = Annotated[
@@ -35,37 +34,36 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
-def author_of(checkpoint: Checkpoint, batch: int) -> "Author":
-    """The model of a command as one that writes for a stage."""
-    from mlx_suite.magpie.author import make_author
+def chat_model(checkpoint: Checkpoint, batch: int = 16) -> "ChatModel":
+    """The checkpoint of a command as a chat model."""
+    from mlx_suite.engine.chat_model import ChatModel
 
-    return make_author(
-        checkpoint.model,
-        checkpoint.tokenizer,
-        checkpoint.template,
+    return ChatModel(
+        model=checkpoint.model,
+        tokenizer=checkpoint.tokenizer,
+        template=checkpoint.template,
         name=checkpoint.name,
         folder=checkpoint.folder,
         slots=batch,
     )
 
 
-def open_reward_model(name: str, quiet: bool) -> "tuple[RewardModel, Speaker]":
-    """A reward model and how it is spoken to."""
+def open_reward_model(name: str, quiet: bool) -> "tuple[RewardModel, ChatModel]":
+    """A reward model, and the chat model that encodes conversations for it."""
     from mlx_suite.checkpoints.reward_model import load_reward_model
-    from mlx_suite.engine.chat_model import Speaker
-    from mlx_suite.engine.context import context_length
+    from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.hub.resolve import resolve
     from mlx_suite.text import load_chat_template, load_tokenizer
 
     folder = resolve(name, progress=not quiet)
     model = load_reward_model(folder)
-    speaker = Speaker(
+    chat = ChatModel(
+        model=model,
         tokenizer=load_tokenizer(folder),
         template=load_chat_template(folder),
-        context=context_length(model),
         name=folder.name if Path(name).expanduser().exists() else name,
     )
-    return model, speaker
+    return model, chat
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 
-from .checkpoint import AdapterFolder, Checkpoint, ModelName, open_checkpoint
+from .checkpoint import AdapterFolder, ModelName, open_checkpoint
 from .labelled import show
-from .magpie_stage import AsJson, DataName, Quiet, open_reward_model
+from .magpie_stage import AsJson, DataName, Quiet, chat_model, open_reward_model
 from .magpie_tag_report import show_calibration, tag_facts, tag_lines
 from .options import option
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlx_suite.checkpoints.reward_model import RewardModel
     from mlx_suite.curation.tags.tag_dataset import Models
     from mlx_suite.data.questions import Questions
-    from mlx_suite.engine.chat_model import Speaker
+    from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.text import Tokenizer
 
 PARTS = {"tags": "tags", "own": "scores", "base": "base model", "reward": "reward model"}
@@ -145,7 +145,7 @@ def magpie_calibrate(
     with _progress(quiet) as tell:
         report = calibrate(
             checkpoint.model,
-            _speaker(checkpoint),
+            chat_model(checkpoint),
             rows[:limit],
             asked,
             as_text=as_text,
@@ -183,30 +183,18 @@ def _second_questions(name: str) -> "Questions":
     return TURNED_QUESTIONS if name == "turned" else read_questions(Path(name))
 
 
-def _speaker(checkpoint: Checkpoint) -> "Speaker":
-    from mlx_suite.engine.chat_model import Speaker
-    from mlx_suite.engine.context import context_length
-
-    return Speaker(
-        tokenizer=checkpoint.tokenizer,
-        template=checkpoint.template,
-        context=context_length(checkpoint.model),
-        name=checkpoint.name,
-    )
-
-
 def _models(name: str, adapter: Path | None, settings: TagSettings, quiet: bool) -> "Models":
     from mlx_suite.curation.tags.tag_dataset import Models
 
-    def load_main() -> "tuple[Any, Speaker]":
+    def load_main() -> "tuple[Any, ChatModel]":
         checkpoint = open_checkpoint(name, quiet, adapter)
-        return checkpoint.model, _speaker(checkpoint)
+        return checkpoint.model, chat_model(checkpoint)
 
     def load_base() -> "tuple[Any, Tokenizer]":
         checkpoint = open_checkpoint(settings.base or "", quiet)
         return checkpoint.model, checkpoint.tokenizer
 
-    def load_reward() -> "tuple[RewardModel, Speaker]":
+    def load_reward() -> "tuple[RewardModel, ChatModel]":
         return open_reward_model(settings.reward_model or "", quiet)
 
     return Models(main=load_main, base=load_base, reward=load_reward)

@@ -43,7 +43,7 @@ def tag_facts(run: "TagRun", out: Path) -> dict[str, Any]:
 
 
 def tag_lines(run: "TagRun", out: Path) -> Iterator[tuple[str, str]]:
-    from mlx_suite.engine.chat_model import UNSPOKEN
+    from mlx_suite.engine.chat_model import NOT_ENCODED
 
     facts = tag_facts(run, out)
     for number, (name, counts) in enumerate(facts["tags"].items()):
@@ -55,7 +55,7 @@ def tag_lines(run: "TagRun", out: Path) -> Iterator[tuple[str, str]]:
     for number, (name, score) in enumerate(facts["scores"].items()):
         yield "scores" if not number else "", f"{name}: {score['mean']:.3f} on the average of {score['rows']:,} rows"
     for number, (reason, count) in enumerate(facts["untagged"].items()):
-        yield "untagged" if not number else "", f"{count:,}: {UNSPOKEN.get(reason, reason)}"
+        yield "untagged" if not number else "", f"{count:,}: {NOT_ENCODED.get(reason, reason)}"
     if run.reused:
         yield "reused", f"{run.reused:,} rows were tagged already"
     made = len(run.rows) - run.reused

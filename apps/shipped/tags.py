@@ -1,13 +1,15 @@
 """How well a checkpoint's tags agree with the truth of the microworld."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import numpy as np
+
 from mlx_suite.data.questions import Question, Questions
-from mlx_suite.engine import Choose, Engine, Given, Program, Request
+from mlx_suite.data.statistics import cohen_kappa
+from mlx_suite.engine.chat_model import label_log_probs
 from mlx_suite.microworld import Verdict, check, identify, make_world
 from mlx_suite.microworld.tagging import ANSWER_QUALITY, Tagged, sample_tagged
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
@@ -38,12 +40,15 @@ class AnswerTags:
 
 def agreement(found: Sequence[str], true: Sequence[str]) -> Agreement:
     """Share of equal labels and kappa."""
-    count = len(true)
-    assert count and len(found) == count
-    share = sum(one == other for one, other in zip(found, true, strict=True)) / count
-    ours, theirs = Counter(found), Counter(true)
-    chance = sum(ours[label] * theirs[label] for label in theirs) / count**2
-    return Agreement(count=count, share=share, kappa=1.0 if chance == 1.0 else (share - chance) / (1.0 - chance))
+    assert true and len(found) == len(true)
+    labels = sorted({*found, *true})
+    number = {label: place for place, label in enumerate(labels)}
+    matrix = np.zeros((len(labels), len(labels)), np.int64)
+    for one, other in zip(found, true, strict=True):
+        matrix[number[one], number[other]] += 1
+    kappa = cohen_kappa(matrix, 1.0 - np.eye(len(labels)))
+    share = float(matrix.trace()) / len(true)
+    return Agreement(count=len(true), share=share, kappa=1.0 if kappa is None else kappa)
 
 
 def choose_labels(
@@ -67,16 +72,14 @@ def choose_labels(
 
     labels = tuple(map(label_ids, question.labels))
 
-    def program(instruction: str, answer: str | None) -> Program:
-        ids = encode_chat(tokenizer, template, chat(instruction, answer, None), add_generation_prompt=True).ids
-        yield Given(tuple(ids))
-        chosen = yield Choose(labels)
-        return question.labels[chosen.index]
-
-    engine = Engine(model, slots=8, context=512)
-    done = engine.run(Request(program=program(*each), seed=number) for number, each in enumerate(examples))
-    found = {each.request.seed: each.result for each in done}
-    return [found[number] for number in range(len(examples))]
+    prompts = (encode_chat(tokenizer, template, chat(*each, None), add_generation_prompt=True).ids for each in examples)
+    found = dict(label_log_probs(model, prompts, labels, slots=8, context=512))
+    chosen = []
+    for number in range(len(examples)):
+        log_probs = found[number]
+        assert log_probs is not None, "the microworld's rows are short"
+        chosen.append(question.labels[max(range(len(labels)), key=log_probs.__getitem__)])
+    return chosen
 
 
 def heldout_tagged(name: str, count: int) -> list[Tagged]:

@@ -98,6 +98,23 @@ def auc_interval(scores: Sequence[float], right: Sequence[bool], seed: int) -> I
     return bootstrap(figure, len(values), seed)
 
 
+def cohen_kappa(matrix: npt.NDArray[np.int64], cost: npt.NDArray[np.float64]) -> float | None:
+    """Cohen's kappa (1960): 1 minus the ratio of observed to expected cost of disagreement.
+
+    Args:
+        matrix: (C, C) counts, one rater's labels down, the other's across.
+        cost: (C, C) cost of each disagreement, 0 on the diagonal; quadratic for ordered labels (1968).
+
+    None where the matrix is empty or only one label occurs.
+    """
+    total = matrix.sum()
+    if total == 0:
+        return None
+    chance = np.outer(matrix.sum(axis=1), matrix.sum(axis=0)) / total
+    expected = float((cost * chance).sum())
+    return None if expected == 0.0 else 1.0 - float((cost * matrix).sum()) / expected
+
+
 def histogram(scores: Sequence[float], low: float = 0.0, high: float = 100.0, bins: int = 10) -> list[str]:
     """A line per bin: its range, a bar, its count. The last bin includes `high`."""
     edges = np.linspace(low, high, bins + 1)

@@ -1,101 +1,312 @@
-"""A row's conversation in a checkpoint's own tokens, with the places behind its instruction and its answer."""
+"""A model, its tokenizer and its chat template: prompts, encoded conversations, greedy responses, label preferences."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from mlx_suite.checkpoints.digest import weights_digest
+from mlx_suite.data.encode.styles import CHAT, Writer
 from mlx_suite.data.read.formats import fold_tools
 from mlx_suite.data.steering import lead
+from mlx_suite.engine.context import context_length
+from mlx_suite.engine.engine import Engine
+from mlx_suite.engine.program import Given, Program, Queries, Query, Request, Sample, Sampling, Written
+from mlx_suite.engine.step import GREEDY, vocabulary_size
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, EncodedChat, Message, PreQuery, Tokenizer, derive_pre_query, encode_chat
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
+from mlx_suite.text.template import dated
 
-UNSPOKEN: Mapping[str, str] = {
-    "no_instruction": "the row has no user's turn with text in it",
+NOT_ENCODED: Mapping[str, str] = {
+    "no_instruction": "the row has no user turn with text in it",
     "template": "the chat template refuses or rewrites the conversation",
-    "too_long": "the conversation and a question behind it are longer than the model's context",
+    "too_long": "the conversation and a question after it exceed the model's context",
 }
-"""Why a row cannot be put to a model, as it stands in a row's `untagged`, and what it says."""
+"""Why a row cannot be given to a model, as stored in a row's `untagged`, and its explanation."""
+TOO_LONG = "context"
+"""Reason of a response for which the prompt left no room."""
+
+LogProbs = tuple[float, ...]
+"""Log-probability of each label, in nats."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spoken:
-    """One conversation, from the header to the stop token of its last answer."""
+class EncodedConversation:
+    """Token ids of a conversation, from the header to the stop token of its last response."""
 
     ids: tuple[int, ...]
-    asked: int
-    """How many of them end with the stop token of the instruction, the first user's turn."""
-    answer: tuple[int, int] | None
-    """First token of the last answer, and where its stop token is; None where the conversation ends without one."""
+    instruction_end: int
+    """Length up to and including the stop token of the instruction, the first user turn."""
+    response: tuple[int, int] | None
+    """Start of the last response and index of its stop token; None if the conversation ends with a user turn."""
 
     @property
-    def answer_ids(self) -> tuple[int, ...]:
-        """The answer without its stop token."""
-        assert self.answer is not None, "a conversation without an answer"
-        return self.ids[slice(*self.answer)]
+    def response_ids(self) -> tuple[int, ...]:
+        """Ids of the last response, without its stop token."""
+        assert self.response is not None, "a conversation without a response"
+        return self.ids[slice(*self.response)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speaker:
-    """How a checkpoint is spoken to."""
+class Response:
+    """A generated response."""
+
+    text: str
+    reason: str
+    """Why it ended: `stop`, `limit` (too many tokens) or `context` (no room left)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatModel:
+    """A model that is given conversations in its own template."""
 
     tokenizer: Tokenizer
-    template: ChatTemplate
-    context: int
-    """Tokens that a text may have."""
+    template: ChatTemplate | None
+    """None for a model without one, which needs a `style`."""
+    model: Any = None
+    """Ours or mlx-lm's. None where conversations are only encoded."""
     name: str = ""
-    """Of the checkpoint, for the record."""
+    """Name of the checkpoint, for the record."""
+    folder: Path | None = None
+    """Folder of the checkpoint, which may hold the tag questions it was trained on."""
+    style: str = CHAT
+    """One of `data.encode.styles.STYLES`; for a finetuned model, the one it was trained in."""
+    slots: int = 16
+    """Texts generated side by side. They do not depend on it (in fp32)."""
+    max_context: int | None = None
+    """Longest sequence in tokens; None takes the model's context."""
+
+    # ---- fixed tokens
+
+    @cached_property
+    def context(self) -> int:
+        """Tokens that prompt and response may have together."""
+        return self.max_context or context_length(self.model)
 
     @cached_property
     def turns(self) -> PreQuery:
-        """Stop tokens and headers. Raises UserError where the template does not show them."""
-        return derive_pre_query(self.tokenizer, self.template)
+        """Headers and stop tokens. Raises UserError where the template does not show them."""
+        return derive_pre_query(self.tokenizer, self.own_template)
 
-    def speak(self, messages: Sequence[Mapping[str, Any]]) -> Spoken | str:
-        """The conversation up to its last answer's stop token, or one of `UNSPOKEN`."""
+    @cached_property
+    def own_template(self) -> ChatTemplate:
+        assert self.template is not None, "this model has no chat template"
+        return self.template
+
+    @property
+    def response_end(self) -> int:
+        """The stop token that the template puts after a response."""
+        return self.turns.assistant_stop_ids[0]
+
+    @cached_property
+    def response_ends(self) -> frozenset[int]:
+        """Stop tokens of a complete response: the template's own and those that end every text."""
+        return self.tokenizer.stop_ids | {self.response_end}
+
+    @cached_property
+    def never_sampled(self) -> frozenset[int]:
+        """Ids that no turn contains: special tokens and embedding rows without a token."""
+        return never_sampled(self.model, self.tokenizer)
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Stop tokens of a response in this style, the style's own first."""
+        own = self._writer.stop_id
+        if self.style == CHAT and self.template is not None:
+            # The checkpoint's list may lack the template's own stop token.
+            with suppress(UserError):
+                own = self.response_end
+        return (own, *sorted(self._writer.stops - {own}))
+
+    # ---- prompts
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...] | None:
+        """A conversation up to where the model responds; None if it ends with another turn, or the template refuses.
+
+        A system text becomes a first exchange where the template has no system role, as in a Magpie row.
+        """
+        if not messages or messages[-1].role != USER:
+            return None
+        turns = fold_tools(messages)
+        if turns and turns[0].role == SYSTEM and not self.own_template.takes_system:
+            turns = [*lead(self.own_template, turns[0].content), *turns[1:]]
+        try:
+            return tuple(encode_chat(self.tokenizer, self.own_template, turns, add_generation_prompt=True).ids)
+        except UserError:
+            return None
+
+    def styled_prompt(self, messages: Sequence[Message], context: str = "") -> tuple[int, ...]:
+        """A conversation in this model's style up to where it responds; `context` belongs to the first instruction."""
+        return tuple(self._writer.ask(messages, context))
+
+    def follow_up(self, text: str) -> tuple[int, ...]:
+        """Ids that follow a response's stop token: a user turn with `text`, and the prompt for the next response.
+
+        Raises UserError for a template that does not show where a second turn begins.
+        """
+        first = (Message(USER, "Hi"),)
+        start = self.prompt(first) or ()
+        whole = self.prompt((*first, Message(ASSISTANT, "Hello"), Message(USER, text))) or ()
+        if not start or whole[: len(start)] != start or self.response_end not in whole[len(start) :]:
+            raise UserError(
+                "this chat template does not show where a second turn begins",
+                where=self.own_template.origin,
+                fix="use an instruction-tuned checkpoint with its own template",
+            )
+        return whole[whole.index(self.response_end, len(start)) + 1 :]
+
+    # ---- encoded conversations
+
+    def encode(self, messages: Sequence[Mapping[str, Any]]) -> EncodedConversation | str:
+        """A conversation up to the stop token of its last response, or a key of `NOT_ENCODED`."""
         turns, first = self._turns(messages)
         if first is None:
             return "no_instruction"
         try:
-            return self._spoken(turns, first)
+            return self._encoded(turns, first)
         except UserError:
             return "template"
 
-    def whole(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-        """The conversation as the template writes it, to its end; nothing where the template refuses it."""
+    def encode_whole(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+        """Everything the template writes for a conversation; empty where it refuses."""
         try:
-            return tuple(encode_chat(self.tokenizer, self.template, self._turns(messages)[0]).ids)
+            return tuple(encode_chat(self.tokenizer, self.own_template, self._turns(messages)[0]).ids)
         except UserError:
             return ()
 
+    # ---- generation
+
+    def response(self, limit: int, sampling: Sampling, salt: int = 0) -> Sample:
+        """The segment of a response of at most `limit` tokens, without special tokens."""
+        stop = frozenset(self.turns.assistant_stop_ids)
+        banned = tuple(sorted(self.never_sampled - stop))
+        return Sample(limit=limit, stop=stop, sampling=replace(sampling, banned=banned), salt=salt)
+
+    def text(self, written: Written) -> str:
+        """The text of a segment without surrounding whitespace, which templates trim as well."""
+        return self.tokenizer.decode(written.tokens).strip()
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Any]:
+        """Yield the results of programs as they end."""
+        for done in Engine(self.model, slots=self.slots, context=self.context).run(requests):
+            yield done.result
+
+    def respond(self, conversations: Iterable[Sequence[Message]], limit: int) -> Iterator[tuple[int, Response]]:
+        """Yield (index, greedy response of at most `limit` tokens) for each conversation, as they end."""
+        return self.complete(map(self.styled_prompt, conversations), limit)
+
+    def complete(self, prompts: Iterable[Sequence[int]], limit: int) -> Iterator[tuple[int, Response]]:
+        """`respond` for prompts that are token ids."""
+        stop = frozenset(self.stop_ids)
+        for number, written in greedy_completions(
+            self.model, prompts, limit=limit, stop=stop, slots=self.slots, context=self.context
+        ):
+            yield number, Response(text=self.tokenizer.decode(written.tokens), reason=written.reason)
+
+    def preferences(
+        self, conversations: Iterable[Sequence[Message]], labels: Sequence[str]
+    ) -> Iterator[tuple[int, LogProbs | None]]:
+        """Yield (index, log-probability of each label as the whole response); None where the context has no room.
+
+        The stop token is part of a label, so no label is a prefix of another: "10" is not "100".
+        """
+        ends = self.stop_ids[:1]
+        encoded = tuple((*self.tokenizer.encode(label), *ends) for label in labels)
+        return label_log_probs(
+            self.model, map(self.styled_prompt, conversations), encoded, slots=self.slots, context=self.context
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What this model's texts depend on, for a resume guard: weights, template, stop tokens."""
+        return {
+            "model": self.name,
+            "weights": weights_digest(self.model),
+            "template": hashlib.sha256(self.own_template.source.encode()).hexdigest()[:12],
+            "stop_ids": sorted(self.response_ends),
+        }
+
+    def with_fixed_date(self) -> "ChatModel":
+        """The same model with a fixed date in its template, so that a stage can be resumed on another day."""
+        return replace(self, template=dated(self.own_template))
+
+    @cached_property
+    def _writer(self) -> Writer:
+        return Writer(style=self.style, tokenizer=self.tokenizer, template=self.template)
+
     def _turns(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[Message], int | None]:
-        """The messages as the template takes them, and the number of the instruction."""
+        """The messages as the template takes them, and the index of the instruction."""
         turns = fold_tools([Message(str(each["role"]), str(each["content"])) for each in messages])
         before: tuple[Message, ...] = ()
-        if turns and turns[0].role == SYSTEM and not self.template.takes_system:
-            before = lead(self.template, turns.pop(0).content)
+        if turns and turns[0].role == SYSTEM and not self.own_template.takes_system:
+            before = lead(self.own_template, turns.pop(0).content)
         first = next((place for place, turn in enumerate(turns) if turn.role == USER), None)
         if first is None or not turns[first].content.strip():
             return [*before, *turns], None
         return [*before, *turns], first + len(before)
 
-    def _spoken(self, turns: Sequence[Message], first: int) -> Spoken | str:
-        chat = encode_chat(self.tokenizer, self.template, turns)
-        asked = self._end(chat, first, self.turns.user_stop_ids[0])
-        if asked is None:
+    def _encoded(self, turns: Sequence[Message], first: int) -> EncodedConversation | str:
+        chat = encode_chat(self.tokenizer, self.own_template, turns)
+        instruction_end = _turn_end(chat, first, self.turns.user_stop_ids[0])
+        if instruction_end is None:
             return "template"
         last = len(turns) - 1
-        if turns[last].role != ASSISTANT or last not in chat.owner:  # none, or an empty one
-            return Spoken(ids=tuple(chat.ids[:asked]), asked=asked, answer=None)
-        end = self._end(chat, last, self.turns.assistant_stop_ids[0])
+        if turns[last].role != ASSISTANT or last not in chat.owner:  # no response, or an empty one
+            return EncodedConversation(
+                ids=tuple(chat.ids[:instruction_end]), instruction_end=instruction_end, response=None
+            )
+        end = _turn_end(chat, last, self.response_end)
         if end is None or last < first:
             return "template"
-        return Spoken(ids=tuple(chat.ids[:end]), asked=asked, answer=(chat.owner.index(last), end - 1))
+        return EncodedConversation(
+            ids=tuple(chat.ids[:end]), instruction_end=instruction_end, response=(chat.owner.index(last), end - 1)
+        )
 
-    def _end(self, chat: EncodedChat, number: int, stop: int) -> int | None:
-        """The place behind a turn's stop token; None where the template puts something else behind the turn."""
-        if number not in chat.owner:
-            return None
-        place = max(place for place, owner in enumerate(chat.owner) if owner == number) + 1
-        return place + 1 if chat.ids[place : place + 1] == [stop] else None
+
+def never_sampled(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids that no turn contains: special tokens and embedding rows without a token."""
+    return tokenizer.special_ids | frozenset(range(tokenizer.vocab_size, vocabulary_size(model)))
+
+
+def greedy_completions(
+    model: Any, prompts: Iterable[Sequence[int]], *, limit: int, stop: frozenset[int], slots: int, context: int
+) -> Iterator[tuple[int, Written]]:
+    """Yield (index, most probable completion of at most `limit` tokens) for each prompt, as they end."""
+
+    def program(number: int, prompt: Sequence[int]) -> Program:
+        yield Given(tuple(prompt))
+        return number, (yield Sample(limit=limit, stop=stop, sampling=GREEDY))
+
+    requests = (Request(program=program(number, prompt)) for number, prompt in enumerate(prompts))
+    for done in Engine(model, slots=slots, context=context).run(requests):
+        yield done.result
+
+
+def label_log_probs(
+    model: Any, prompts: Iterable[Sequence[int]], labels: Sequence[Sequence[int]], *, slots: int, context: int
+) -> Iterator[tuple[int, LogProbs | None]]:
+    """Yield (index, log-probability of each label after the prompt), as they end; None where there is no room."""
+    query = Queries((Query(tokens=(), labels=tuple(map(tuple, labels))),))
+    longest = max(map(len, labels))
+
+    def program(number: int, prompt: Sequence[int]) -> Program:
+        if len(prompt) + longest > context:
+            return number, None
+        yield Given(tuple(prompt))
+        [reply] = yield query
+        return number, reply.log_probs
+
+    requests = (Request(program=program(number, prompt)) for number, prompt in enumerate(prompts))
+    for done in Engine(model, slots=slots, context=context).run(requests):
+        yield done.result
+
+
+def _turn_end(chat: EncodedChat, turn: int, stop: int) -> int | None:
+    """Length up to and including a turn's stop token; None where the template puts something else there."""
+    if turn not in chat.owner:
+        return None
+    end = max(place for place, owner in enumerate(chat.owner) if owner == turn) + 1
+    return end + 1 if chat.ids[end : end + 1] == [stop] else None

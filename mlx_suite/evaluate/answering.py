@@ -16,9 +16,9 @@ from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.data.dataset import read_dataset
 from mlx_suite.data.example import Example
 from mlx_suite.data.split import content
+from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.evaluate.answered import question_of, reference_of
 from mlx_suite.evaluate.parts import chosen_part
-from mlx_suite.evaluate.respondent import Respondent
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import Journal, read_journal
@@ -68,7 +68,7 @@ def read_questions(source: str | Path, part: str | None = None, format: str | No
 
 
 def write_answers(
-    respondent: Respondent,
+    chat: ChatModel,
     questions: Questions,
     settings: AnswerSettings,
     out: Path,
@@ -84,15 +84,15 @@ def write_answers(
     """
     examples = questions.examples[:limit]
     asked = [_with_system(question_of(example), settings.system) for example in examples]
-    facts = _facts(respondent, questions, settings)
+    facts = _facts(chat, questions, settings)
     with Journal(out) as journal:
         _check_facts(out, facts, fresh=journal.count == 0)
         known = {record["number"] for record in journal.records()}
         waiting = [number for number in range(len(examples)) if number not in known]
         done = len(examples) - len(waiting)
         tell(done, len(examples))
-        prompts = (_prompt(respondent, examples[number], settings) for number in waiting)
-        for place, reply in respondent.continuations(prompts, settings.max_tokens):
+        prompts = (_prompt(chat, examples[number], settings) for number in waiting)
+        for place, reply in chat.complete(prompts, settings.max_tokens):
             number = waiting[place]
             example = examples[number]
             journal.append(
@@ -116,10 +116,10 @@ def settings_file(out: Path) -> Path:
     return out.with_suffix(".settings.json")
 
 
-def _prompt(respondent: Respondent, example: Example, settings: AnswerSettings) -> tuple[int, ...]:
+def _prompt(chat: ChatModel, example: Example, settings: AnswerSettings) -> tuple[int, ...]:
     # The context apart: Alpaca's style writes it under a heading of its own.
     turns = question_of(example, joined=False)
-    return respondent.prompt(_with_system(turns, settings.system), example.context)
+    return chat.styled_prompt(_with_system(turns, settings.system), example.context)
 
 
 def _with_system(turns: tuple[Message, ...], system: str | None) -> tuple[Message, ...]:
@@ -128,18 +128,18 @@ def _with_system(turns: tuple[Message, ...], system: str | None) -> tuple[Messag
     return (Message(SYSTEM, system), *turns)
 
 
-def _facts(respondent: Respondent, questions: Questions, settings: AnswerSettings) -> dict[str, Any]:
+def _facts(chat: ChatModel, questions: Questions, settings: AnswerSettings) -> dict[str, Any]:
     """What the answers depend on. How many are wanted is not part of it, so more can be asked for later."""
     digest = hashlib.sha256()
     for example in questions.examples:
         digest.update(f"{content(example)}\n".encode())
-    scales = sorted({float(layer.scale) for layer in adapted_layers(respondent.model).values()})
+    scales = sorted({float(layer.scale) for layer in adapted_layers(chat.model).values()})
     return {
-        "weights": weights_digest(respondent.model),
+        "weights": weights_digest(chat.model),
         "adapter_scale": scales,
-        "style": respondent.style,
-        "template": None if respondent.template is None else _short_digest(respondent.template.source),
-        "stop_ids": sorted(respondent.stop_ids),
+        "style": chat.style,
+        "template": None if chat.template is None else _short_digest(chat.template.source),
+        "stop_ids": sorted(chat.stop_ids),
         "max_tokens": settings.max_tokens,
         "system": settings.system,
         "part": questions.part,

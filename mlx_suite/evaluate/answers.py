@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling
+from mlx_suite.engine.chat_model import greedy_completions
 from mlx_suite.microworld import Example, Verdict, World, check
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
+from mlx_suite.text.message import USER
 
 LIMIT = 96
 """Tokens an answer may have: half as many again as the longest right one."""
@@ -36,17 +37,12 @@ def answer_all(
 ) -> list[str]:
     """The greedy answer to each instruction, in order. An answer cut off at `LIMIT` tokens is left cut off."""
 
-    def program(number: int, instruction: str) -> Program:
-        message = Message(role="user", content=instruction)
-        chat = encode_chat(tokenizer, template, [message], add_generation_prompt=True)
-        yield Given(tuple(chat.ids))
-        greedy = Sampling(temperature=0.0)
-        written = yield Sample(limit=LIMIT, stop=tokenizer.stop_ids, sampling=greedy)
-        return number, tokenizer.decode(written.tokens)
-
-    engine = Engine(model, slots=slots, context=context)
-    requests = (Request(program=program(i, text)) for i, text in enumerate(instructions))
-    return [text for _, text in sorted(done.result for done in engine.run(requests))]
+    prompts = (
+        encode_chat(tokenizer, template, [Message(USER, text)], add_generation_prompt=True).ids for text in instructions
+    )
+    stop = tokenizer.stop_ids
+    found = dict(greedy_completions(model, prompts, limit=LIMIT, stop=stop, slots=slots, context=context))
+    return [tokenizer.decode(found[number].tokens) for number in range(len(found))]
 
 
 def measure_accuracy(

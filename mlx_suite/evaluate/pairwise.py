@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from mlx_suite.data.statistics import Interval, bootstrap
+from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.evaluate.answered import Answered
 from mlx_suite.evaluate.length_control import controlled_interval, controlled_win_rate
 from mlx_suite.evaluate.prompts import PAIR_LABELS, PAIR_PROMPT, JudgePrompt, conversation_text
-from mlx_suite.evaluate.respondent import Respondent
 
 FIRST, SECOND, NEITHER = "first", "second", "neither"
 """A verdict on what stood in the first and in the second place."""
@@ -175,7 +175,7 @@ def match_answers(a: Sequence[Answered], b: Sequence[Answered]) -> Matched:
 
 
 def judge_pairs(
-    judge: Respondent,
+    judge: ChatModel,
     pairs: Sequence[Pair],
     *,
     mode: str = "label",
@@ -190,10 +190,10 @@ def judge_pairs(
     verdicts: dict[int, tuple[str | None, float | None, str]] = {}
     if mode == "label":
         for number, preference in judge.preferences(questions, PAIR_LABELS):
-            verdicts[number] = (None, None, "") if preference is None else _by_label(preference.log_probs)
+            verdicts[number] = (None, None, "") if preference is None else _by_label(preference)
             tell()
     else:
-        for number, reply in judge.answers(questions, max_tokens):
+        for number, reply in judge.respond(questions, max_tokens):
             verdicts[number] = (parse_verdict(reply.text), None, reply.text)
             tell()
     rows = (_judged(pair, verdicts[2 * i], verdicts[2 * i + 1]) for i, pair in enumerate(pairs))

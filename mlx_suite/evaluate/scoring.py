@@ -12,9 +12,9 @@ from math import exp
 from typing import Any
 
 from mlx_suite.data.statistics import Mean, mean_of
+from mlx_suite.engine.chat_model import TOO_LONG, ChatModel
 from mlx_suite.evaluate.answered import Answered
 from mlx_suite.evaluate.prompts import SCORE_LABELS, SCORE_PROMPT, JudgePrompt, conversation_text
-from mlx_suite.evaluate.respondent import TOO_LONG, Respondent
 
 MODES = ("text", "label")
 MOST_TOKENS = 64
@@ -95,7 +95,7 @@ class ScoreReport:
 
 
 def score_answers(
-    judge: Respondent,
+    judge: ChatModel,
     rows: Sequence[Answered],
     *,
     mode: str = "text",
@@ -109,10 +109,10 @@ def score_answers(
     scored: dict[int, Scored] = {}
     if mode == "label":
         for number, preference in judge.preferences(questions, SCORE_LABELS):
-            scored[number] = _by_label(rows[number], None if preference is None else preference.log_probs)
+            scored[number] = _by_label(rows[number], preference)
             tell()
     else:
-        for number, reply in judge.answers(questions, max_tokens):
+        for number, reply in judge.respond(questions, max_tokens):
             score, problem = parse_score(reply.text)
             if score is None and reply.reason == TOO_LONG and not reply.text:
                 problem = "too long for the judge's context"

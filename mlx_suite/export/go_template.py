@@ -7,14 +7,14 @@ not (it depends on contents, dates or tools), there is none.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.chat import chat_pieces
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER, Message
 from mlx_suite.text.pieces import TEMPLATE
-from mlx_suite.text.template import ChatTemplate
+from mlx_suite.text.template import ChatTemplate, dated
 from mlx_suite.text.tokenizer import Tokenizer
 
 PROBES = (
@@ -23,7 +23,6 @@ PROBES = (
 )
 """A system text, a question, an answer and a second question."""
 
-FIXED_DATE = {"date_string": "26 Jul 2024"}
 """The date that Llama 3.1's and 3.2's template writes where it is told none: a file cannot know today's."""
 
 USUAL = {USER: ASSISTANT, ASSISTANT: USER}
@@ -49,7 +48,7 @@ def read_turns(tokenizer: Tokenizer, template: ChatTemplate) -> Turns | None:
 
     None too where the template fails, or refuses a user who speaks first.
     """
-    template = replace(template, variables={**FIXED_DATE, **template.variables})
+    template = dated(template)
     gaps: dict[Place, str] = {}
     for _, question, answer, again in PROBES:
         asked = [Message(USER, question)]

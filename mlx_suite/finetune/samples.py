@@ -13,14 +13,14 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling, Written
+from mlx_suite.engine import Written
+from mlx_suite.engine.chat_model import greedy_completions
 from mlx_suite.runtime.files import disk_errors, write_atomically
 from mlx_suite.runtime.journal import read_lines
 from mlx_suite.text import Tokenizer
 
 SLOTS = 8
 """Prompts that are answered at a time."""
-GREEDY = Sampling(temperature=0.0)
 REASONS = {"stop": "", "limit": "cut off by the limit", "context": "cut off by the end of the context"}
 
 
@@ -63,23 +63,16 @@ def greedy_answers(
 ) -> list[Written]:
     """The most probable answer to each prompt, in order; the memory it has taken is given back."""
 
-    def program(number: int, ids: Sequence[int]) -> Program:
-        yield Given(tuple(ids))
-        written = yield Sample(limit=limit, stop=stop, sampling=GREEDY)
-        return number, written
-
     if not prompts_ids:
         return []
     training = model.training
     model.eval()
     try:
         # A new engine each time: a compiled step keeps the weights it was traced with.
-        engine = Engine(model, slots=min(len(prompts_ids), SLOTS), context=max(len(ids) for ids in prompts_ids) + limit)
-        requests = (Request(program=program(number, ids)) for number, ids in enumerate(prompts_ids))
-        found: dict[int, Written] = dict(done.result for done in engine.run(requests))
+        slots, context = min(len(prompts_ids), SLOTS), max(map(len, prompts_ids)) + limit
+        found = dict(greedy_completions(model, prompts_ids, limit=limit, stop=stop, slots=slots, context=context))
     finally:
         model.train(training)
-    del engine
     mx.clear_cache()
     return [found[number] for number in range(len(prompts_ids))]
 

@@ -9,7 +9,7 @@ it is).
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,8 @@ from mlx_suite.text.message import SYSTEM, USER, Message
 from mlx_suite.text.settings import read_settings
 
 TEMPLATE_FILE = "chat_template.jinja"
+FIXED_DATE = {"date_string": "26 Jul 2024"}
+"""The default date of Llama 3.1's and 3.2's system turn. With today's date no run could be resumed tomorrow."""
 
 
 class TemplateRefusal(UserError):
@@ -93,6 +95,11 @@ class ChatTemplate:
                 self.origin,
                 f"mend the template, or put one that works into {TEMPLATE_FILE}",
             ) from error
+
+
+def dated(template: ChatTemplate) -> ChatTemplate:
+    """The template with a fixed date, unless it has one of its own already."""
+    return replace(template, variables={**FIXED_DATE, **template.variables})
 
 
 def load_chat_template(

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from mlx_suite.engine.chat_model import Response
 from mlx_suite.evaluate.answered import Answered
-from mlx_suite.evaluate.respondent import Preference, Reply
 from mlx_suite.text import Message
 
 
@@ -20,10 +20,10 @@ class WritingJudge:
         self.reply, self.reason = reply, reason
         self.seen: list[str] = []
 
-    def answers(self, questions: Iterable[Sequence[Message]], limit: int) -> Iterator[tuple[int, Reply]]:
+    def respond(self, questions: Iterable[Sequence[Message]], limit: int) -> Iterator[tuple[int, Response]]:
         self.seen = [turns[-1].content for turns in questions]
         for number in reversed(range(len(self.seen))):
-            yield number, Reply(text=self.reply(self.seen[number]), reason=self.reason)
+            yield number, Response(text=self.reply(self.seen[number]), reason=self.reason)
 
 
 class WeighingJudge:
@@ -39,4 +39,4 @@ class WeighingJudge:
             found = re.search(r"### Answer A\n(.*)\n\n### Answer B\n(.*)\n\nWhich", text, re.DOTALL)
             assert found is not None, text
             weights = self.weigh(found[1], found[2])
-            yield number, None if weights is None else Preference(log_probs=weights)
+            yield number, weights

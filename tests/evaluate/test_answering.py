@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
+from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.evaluate.answering import AnswerSettings, Questions, read_questions, settings_file, write_answers
-from mlx_suite.evaluate.respondent import Respondent
 from mlx_suite.runtime.errors import UserError
 from tests.evaluate.conftest import Loaded
 
 SHORT = AnswerSettings(max_tokens=8, model="random")
 
 
-def respondent(checkpoint: Loaded, **changes: Any) -> Respondent:
+def chat(checkpoint: Loaded, **changes: Any) -> ChatModel:
     facts = {"model": checkpoint.model, "tokenizer": checkpoint.tokenizer, "template": checkpoint.template, "slots": 3}
-    return Respondent(**{**facts, **changes})
+    return ChatModel(**{**facts, **changes})
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_rows_hold_question_reference_answer_and_how_it_ended(
     checkpoint: Loaded, questions: Questions, tmp_path: Path
 ) -> None:
     out = tmp_path / "answers.jsonl"
-    assert write_answers(respondent(checkpoint), questions, SHORT, out) == 7
+    assert write_answers(chat(checkpoint), questions, SHORT, out) == 7
     rows = records(out)
     assert [row["number"] for row in rows] == list(range(7))
     assert [row["reference"] for row in rows] == [f"r{i}" for i in range(7)]
@@ -47,29 +47,29 @@ def test_rows_hold_question_reference_answer_and_how_it_ended(
 
 def test_an_interrupted_run_ends_with_the_same_file(checkpoint: Loaded, questions: Questions, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
-    write_answers(respondent(checkpoint), questions, SHORT, whole)
+    write_answers(chat(checkpoint), questions, SHORT, whole)
 
     def stop(done: int, total: int) -> None:
         if done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_answers(respondent(checkpoint), questions, SHORT, broken, tell=stop)
+        write_answers(chat(checkpoint), questions, SHORT, broken, tell=stop)
     assert len(records(broken)) == 3
     with broken.open("a") as file:
         file.write('{"number": 5, "pla')  # as kill -9 leaves it
     counts: list[int] = []
-    write_answers(respondent(checkpoint), questions, SHORT, broken, tell=lambda done, total: counts.append(done))
+    write_answers(chat(checkpoint), questions, SHORT, broken, tell=lambda done, total: counts.append(done))
     assert counts == [3, 4, 5, 6, 7]
     assert broken.read_bytes() == whole.read_bytes()
 
 
 def test_more_questions_can_be_asked_later(checkpoint: Loaded, questions: Questions, tmp_path: Path) -> None:
     some, whole = tmp_path / "some.jsonl", tmp_path / "whole.jsonl"
-    write_answers(respondent(checkpoint), questions, SHORT, whole)
-    write_answers(respondent(checkpoint), questions, SHORT, some, limit=2)
+    write_answers(chat(checkpoint), questions, SHORT, whole)
+    write_answers(chat(checkpoint), questions, SHORT, some, limit=2)
     assert len(records(some)) == 2
-    write_answers(respondent(checkpoint), questions, SHORT, some)
+    write_answers(chat(checkpoint), questions, SHORT, some)
     assert some.read_bytes() == whole.read_bytes()
 
 
@@ -77,11 +77,11 @@ def test_a_file_is_not_continued_by_another_model_or_with_other_settings(
     checkpoint: Loaded, questions: Questions, tmp_path: Path
 ) -> None:
     out = tmp_path / "answers.jsonl"
-    write_answers(respondent(checkpoint), questions, SHORT, out, limit=2)
+    write_answers(chat(checkpoint), questions, SHORT, out, limit=2)
     before = out.read_bytes()
     other = AnswerSettings(max_tokens=9, system="Be brief.", model="random")
     with pytest.raises(UserError) as caught:
-        write_answers(respondent(checkpoint, style="phi3"), questions, other, out)
+        write_answers(chat(checkpoint, style="phi3"), questions, other, out)
     changed = [line.split(":")[0] for line in caught.value.details]
     assert changed == ["style", "max_tokens", "system"]
     assert out.read_bytes() == before
@@ -91,7 +91,7 @@ def test_a_file_of_something_else_is_left_alone(checkpoint: Loaded, questions: Q
     out = tmp_path / "mine.jsonl"
     out.write_text('{"text": "mine"}\n')
     with pytest.raises(UserError, match="does not say what was begun here"):
-        write_answers(respondent(checkpoint), questions, SHORT, out)
+        write_answers(chat(checkpoint), questions, SHORT, out)
     assert out.read_text() == '{"text": "mine"}\n'
 
 
@@ -100,7 +100,7 @@ def test_system_text_goes_in_front_where_there_is_none(checkpoint: Loaded, tmp_p
     rows = [{"instruction": "a", "output": "r"}, {"system": "Own.", "instruction": "a", "output": "r"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = AnswerSettings(max_tokens=2, system="Mine.")
-    write_answers(respondent(checkpoint), read_questions(path), settings, tmp_path / "out.jsonl")
+    write_answers(chat(checkpoint), read_questions(path), settings, tmp_path / "out.jsonl")
     first = [row["messages"][0]["content"] for row in records(tmp_path / "out.jsonl")]
     assert first == ["Mine.", "Own."]
 

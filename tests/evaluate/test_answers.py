@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mlx_suite.engine import Engine
+from mlx_suite.engine import Engine, chat_model
 from mlx_suite.evaluate import Accuracy, answer_all, answers, measure_accuracy
 from mlx_suite.microworld import Example, heldout_examples, make_world
 from tests.engine.scripted import ScriptedModel
@@ -73,7 +73,7 @@ def test_the_context_that_is_asked_for_is_the_engines(checkpoint: Loaded, monkey
         seen.append((slots, context))
         return Engine(model, slots=slots, context=context)
 
-    monkeypatch.setattr(answers, "Engine", engine)
+    monkeypatch.setattr(chat_model, "Engine", engine)
     [short] = ask(checkpoint, ["a?"], scripted(checkpoint, "abcdefgh", 0), slots=2, context=30)
     assert seen == [(2, 30)]
     # BOS, the user's header of 8 tokens, "a?" and its end, the assistant's header of 13: 5 of 30 places are left.

@@ -16,12 +16,12 @@ Prefers = Callable[[str], tuple[float, float]]
 
 
 class ScriptedChat:
-    """Implements the interface of `author.Author`."""
+    """Implements the interface of `author.ChatModel`."""
 
     def __init__(self, says: Says, prefers: Prefers = lambda text: (0.0, 0.0), name: str = "scripted") -> None:
         self.says, self.prefers, self.name = says, prefers, name
-        self.speaker = SimpleNamespace(tokenizer=SimpleNamespace(encode=_ids), context=1 << 20)
-        self.own_end, self.answer_ends = END, frozenset({END})
+        self.tokenizer, self.context = SimpleNamespace(encode=_ids), 1 << 20
+        self.response_end, self.response_ends = END, frozenset({END})
         self.folder = None
         self.written = 0
         """Number of texts generated so far."""
@@ -32,10 +32,10 @@ class ScriptedChat:
         turns = "".join(f"[{message.role}] {message.content}|" for message in messages)
         return tuple(_ids(f"{turns}[assistant] "))
 
-    def behind_answer(self, text: str) -> tuple[int, ...]:
+    def follow_up(self, text: str) -> tuple[int, ...]:
         return tuple(_ids(f"[user] {text}|[assistant] "))
 
-    def answering(self, limit: int, sampling: Sampling, salt: int = 0) -> Sample:
+    def response(self, limit: int, sampling: Sampling, salt: int = 0) -> Sample:
         return Sample(limit=limit, stop=frozenset({END}), sampling=sampling, salt=salt)
 
     def text(self, written: Written) -> str:

@@ -17,7 +17,7 @@ from mlx_suite.curation.tags.labelled import Labelled
 from mlx_suite.curation.tags.tagging import Tag, Tagger, ask_row, make_tagger, only
 from mlx_suite.data.questions import Question, Questions
 from mlx_suite.engine import Engine, Given, Program, Request, Rewind, Sample, Sampling
-from mlx_suite.engine.chat_model import Speaker, Spoken
+from mlx_suite.engine.chat_model import ChatModel, EncodedConversation
 from mlx_suite.runtime.errors import UserError
 
 TEXT_TOKENS = 24
@@ -76,7 +76,7 @@ class _RowReplies:
 
 def calibrate(
     model: Any,
-    speaker: Speaker,
+    chat: ChatModel,
     rows: Sequence[Labelled],
     questions: Questions,
     *,
@@ -94,8 +94,8 @@ def calibrate(
     """
     if second is not None:
         _check_second(questions, second)
-    questioner = _Questioner(speaker=speaker, questions=questions, second=second, as_text=as_text)
-    engine = Engine(model, slots=SLOTS if as_text else 1, context=speaker.context)
+    questioner = _Questioner(chat=chat, questions=questions, second=second, as_text=as_text)
+    engine = Engine(model, slots=SLOTS if as_text else 1, context=chat.context)
     replies: dict[int, _RowReplies | None] = {}
     for done in engine.run(Request(program=questioner.program(row), seed=number) for number, row in enumerate(rows)):
         replies[done.request.seed] = done.result
@@ -131,7 +131,7 @@ def _words(text: str) -> str:
 class _Questioner:
     """Makes programs that ask only the questions a row has true labels for."""
 
-    speaker: Speaker
+    chat: ChatModel
     questions: Questions
     second: Questions | None
     as_text: bool
@@ -142,7 +142,7 @@ class _Questioner:
         if names not in self.taggers:
             sets = [self.questions, *([] if self.second is None else [self.second])]
             self.taggers[names] = tuple(
-                make_tagger(self.speaker.tokenizer, self.speaker.template, only(each, names), embed=False)
+                make_tagger(self.chat.tokenizer, self.chat.own_template, only(each, names), embed=False)
                 for each in sets
             )
         return self.taggers[names]
@@ -150,11 +150,11 @@ class _Questioner:
     @cached_property
     def stops(self) -> frozenset[int]:
         """Stop tokens of a reply in text."""
-        return self.speaker.tokenizer.stop_ids | {self.speaker.turns.assistant_stop_ids[0]}
+        return self.chat.tokenizer.stop_ids | {self.chat.turns.assistant_stop_ids[0]}
 
     def program(self, row: Labelled) -> Program:
         """Returns `_RowReplies`; None for a row that the template refuses or that exceeds the context."""
-        spoken = self.speaker.speak(row.messages)
+        spoken = self.chat.encode(row.messages)
         if isinstance(spoken, str):
             return None
         first, *second = self.taggers_for(tuple(row.truth))
@@ -164,19 +164,19 @@ class _Questioner:
         written = (yield from self._write(spoken, first)) if self.as_text else {}
         return _RowReplies(tags=tags[0], second=tags[1] if second else {}, written=written)
 
-    def _write(self, spoken: Spoken, tagger: Tagger) -> Program:
+    def _write(self, spoken: EncodedConversation, tagger: Tagger) -> Program:
         """Generate replies as text and rewind them; returns the parsed labels by question."""
         written: dict[str, str | None] = {}
-        parts = [(spoken.asked, tagger.questions.about("instruction"), tagger.instruction)]
-        if spoken.answer is not None:
+        parts = [(spoken.instruction_end, tagger.questions.about("instruction"), tagger.instruction)]
+        if spoken.response is not None:
             parts.append((len(spoken.ids), tagger.questions.about("answer"), tagger.answer))
-        yield Rewind(spoken.asked)
+        yield Rewind(spoken.instruction_end)
         for length, questions, aside in parts:
-            yield Given(spoken.ids[spoken.asked : length])
+            yield Given(spoken.ids[spoken.instruction_end : length])
             for question, query in zip(questions, aside.queries, strict=True):
                 yield Given(query.tokens)
                 reply = yield Sample(limit=TEXT_TOKENS, stop=self.stops, sampling=Sampling(temperature=0.0))
-                text = self.speaker.tokenizer.decode(reply.tokens)
+                text = self.chat.tokenizer.decode(reply.tokens)
                 written[question.name] = read_reply(text, question.labels)
                 yield Rewind(length)
         return written

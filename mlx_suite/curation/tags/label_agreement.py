@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlx_suite.data.statistics import Interval, share_interval
+from mlx_suite.data.statistics import Interval, cohen_kappa, share_interval
 
 BINS = 10
 """Number of confidence bins of the calibration error."""
@@ -119,8 +119,8 @@ def label_agreement(labels: Sequence[str], rows: Sequence[JudgedRow], *, scale: 
         read=int(matrix.sum()),
         agreed=int(matrix.trace()),
         matrix=tuple(tuple(int(cell) for cell in line) for line in matrix),
-        kappa=_kappa(matrix, plain),
-        weighted_kappa=_kappa(matrix, steps) if scale else None,
+        kappa=cohen_kappa(matrix, plain),
+        weighted_kappa=cohen_kappa(matrix, steps) if scale else None,
         macro_f1=_macro_f1(matrix),
         confidence_right=_mean([confidence for confidence, right in sure if right]),
         confidence_wrong=_mean([confidence for confidence, right in sure if not right]),
@@ -131,16 +131,6 @@ def label_agreement(labels: Sequence[str], rows: Sequence[JudgedRow], *, scale: 
 def same_labels(one: Sequence[str], other: Sequence[str]) -> float | None:
     """Share of rows with the same label in both lists; None without rows."""
     return _mean([float(a == b) for a, b in zip(one, other, strict=True)])
-
-
-def _kappa(matrix: npt.NDArray[np.int64], cost: npt.NDArray[np.float64]) -> float | None:
-    """1 minus the ratio of observed to expected cost of disagreement."""
-    total = matrix.sum()
-    if total == 0:
-        return None
-    chance = np.outer(matrix.sum(axis=1), matrix.sum(axis=0)) / total
-    expected = float((cost * chance).sum())
-    return None if expected == 0.0 else 1.0 - float((cost * matrix).sum()) / expected
 
 
 def _macro_f1(matrix: npt.NDArray[np.int64]) -> float | None:

@@ -31,7 +31,7 @@ from math import exp
 from typing import Any
 
 from mlx_suite.checkpoints.reward_model import RewardModel, rewards
-from mlx_suite.engine.chat_model import Speaker, Spoken
+from mlx_suite.engine.chat_model import ChatModel, EncodedConversation
 from mlx_suite.engine.context import context_length
 from mlx_suite.engine.token_scores import Window, score_windows
 from mlx_suite.text import Tokenizer
@@ -48,7 +48,7 @@ class ScoredConversation:
     """A row's conversation as messages and as tokens. It ends with a response."""
 
     messages: Sequence[Mapping[str, Any]]
-    spoken: Spoken
+    spoken: EncodedConversation
     base_output: str | None = None
     """Another model's response to the same conversation, if the row has one."""
 
@@ -63,7 +63,7 @@ def own_log_probs(
     start = _bos(tokenizer)
     contexts: list[dict[str, Window]] = []
     for each in conversations:
-        answer = each.spoken.answer_ids
+        answer = each.spoken.response_ids
         windows = {"conversation": _in_conversation(each.spoken, start), "nothing": _window(start, answer, start)}
         if bare:
             before = "".join(f"{message['content']}\n\n" for message in each.messages[:-1])
@@ -80,7 +80,7 @@ def base_log_probs(model: Any, tokenizer: Tokenizer, conversations: Sequence[Sco
 
 
 def measured_rewards(
-    model: RewardModel, judge: Speaker, conversations: Sequence[ScoredConversation]
+    model: RewardModel, judge: ChatModel, conversations: Sequence[ScoredConversation]
 ) -> list[Measurements]:
     """`reward` of each conversation, and `base_reward` of the other response if there is one, in the judge's template.
 
@@ -92,7 +92,7 @@ def measured_rewards(
         if each.base_output is not None:
             versions["base_reward"] = [*each.messages[:-1], {"role": ASSISTANT, "content": each.base_output}]
         for name, messages in versions.items():
-            ids = judge.whole(messages)
+            ids = judge.encode_whole(messages)
             if ids and len(ids) <= judge.context:
                 texts.append((number, name, ids))
     measured: list[Measurements] = [{} for _ in conversations]
@@ -125,9 +125,9 @@ def _means(model: Any, contexts: Sequence[Mapping[str, Window]]) -> list[Measure
     ]
 
 
-def _in_conversation(spoken: Spoken, start: tuple[int, ...]) -> Window:
-    assert spoken.answer is not None, "a conversation without an answer"
-    first, stop = spoken.answer
+def _in_conversation(spoken: EncodedConversation, start: tuple[int, ...]) -> Window:
+    assert spoken.response is not None, "a conversation without an answer"
+    first, stop = spoken.response
     return _window(spoken.ids[:first], spoken.ids[first:stop], start)
 
 

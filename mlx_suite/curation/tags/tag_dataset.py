@@ -36,7 +36,7 @@ from mlx_suite.curation.tags.tag_file import TagFile, TagResults, key_of
 from mlx_suite.curation.tags.tagging import Tagger, ask_row, make_tagger, only
 from mlx_suite.data.questions import Questions
 from mlx_suite.engine import Engine, EngineStats, Program, Request
-from mlx_suite.engine.chat_model import Speaker
+from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import Journal, read_lines
 from mlx_suite.text import Tokenizer
@@ -51,11 +51,11 @@ OnProgress = Callable[[str, int, int], None]
 class Models:
     """Loaders of the models, each called when its pass begins."""
 
-    main: Callable[[], tuple[Any, Speaker]]
+    main: Callable[[], tuple[Any, ChatModel]]
     """The model that tags, and scores by its log-probabilities."""
     base: Callable[[], tuple[Any, Tokenizer]] | None = None
     """The base model it was tuned from."""
-    reward: Callable[[], tuple[RewardModel, Speaker]] | None = None
+    reward: Callable[[], tuple[RewardModel, ChatModel]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +90,12 @@ def tag_rows(
     questions, templates and vocabularies.
     """
     asked = only(questions, settings.only) if settings.only and not settings.asks_nothing else questions
-    model, speaker = models.main()
-    tagger = make_tagger(speaker.tokenizer, speaker.template, asked, embed=False)
-    file = TagFile(out=out, facts=_facts(model, speaker, asked, settings))
+    model, chat = models.main()
+    tagger = make_tagger(chat.tokenizer, chat.own_template, asked, embed=False)
+    file = TagFile(out=out, facts=_facts(model, chat, asked, settings))
     file.check()
     results = TagResults(settings=settings, names=[question.name for question in asked.questions])
-    passes = _Passes(models=models, settings=settings, speaker=speaker, tagger=tagger, model=model)
+    passes = _Passes(models=models, settings=settings, chat=chat, tagger=tagger, model=model)
     del model  # `passes` frees it before the next model is loaded
     row_of = {key_of(row): row for row in rows}
     with Journal(file.unfinished) as journal:
@@ -118,18 +118,18 @@ def tag_rows(
     return TagRun(rows=tagged, reused=reused, counts=passes.counts, seconds=passes.seconds)
 
 
-def _facts(model: Any, speaker: Speaker, questions: Questions, settings: TagSettings) -> dict[str, Any]:
+def _facts(model: Any, chat: ChatModel, questions: Questions, settings: TagSettings) -> dict[str, Any]:
     """Everything tags and scores depend on, except for the rows: more may be added."""
     return {
         "weights": weights_digest(model),
         "adapter_scale": sorted({float(layer.scale) for layer in adapted_layers(model).values()}),
-        "template": _digest(speaker.template.source),
+        "template": _digest(chat.own_template.source),
         "questions": None if settings.asks_nothing else _digest(json.dumps(asdict(questions), sort_keys=True)),
         "asked": [] if settings.asks_nothing else [question.name for question in questions.questions],
         "scores": sorted(settings.scores),
         "base": settings.base,
         "reward_model": settings.reward_model,
-        "names": {"model": speaker.name},
+        "names": {"model": chat.name},
     }
 
 
@@ -143,7 +143,7 @@ class _Passes:
 
     models: Models
     settings: TagSettings
-    speaker: Speaker
+    chat: ChatModel
     tagger: Tagger
     model: Any
     """The main model; None after its passes."""
@@ -161,13 +161,13 @@ class _Passes:
 
     def _tags(self, rows: Mapping[str, Record]) -> Iterator[Record]:
         # Nothing is sampled, so one slot runs all programs in sequence.
-        engine = Engine(self.model, slots=1, context=self.speaker.context)
+        engine = Engine(self.model, slots=1, context=self.chat.context)
         self.counts = engine.counts
         for done in engine.run(Request(program=self._program(key, row)) for key, row in rows.items()):
             yield done.result
 
     def _program(self, key: str, row: Record) -> Program:
-        spoken = self.speaker.speak(row["messages"])
+        spoken = self.chat.encode(row["messages"])
         if isinstance(spoken, str):
             return {"key": key, "untagged": spoken}
         answers = yield from ask_row(spoken, [self.tagger])
@@ -192,8 +192,8 @@ class _Passes:
 
     def _conversation(self, row: Record) -> ScoredConversation | None:
         """None if there is no response to score, or the context has no room for it."""
-        spoken = self.speaker.speak(row["messages"])
-        if isinstance(spoken, str) or spoken.answer is None or len(spoken.ids) > self.speaker.context:
+        spoken = self.chat.encode(row["messages"])
+        if isinstance(spoken, str) or spoken.response is None or len(spoken.ids) > self.chat.context:
             return None
         other = row.get("base_output")
         return ScoredConversation(
@@ -202,17 +202,17 @@ class _Passes:
 
     def _measure(self, part: str) -> Callable[[Sequence[ScoredConversation]], list[Measurements]]:
         if part == "own":
-            return lambda rows: own_log_probs(self.model, self.speaker.tokenizer, rows, bare=self.settings.bare)
+            return lambda rows: own_log_probs(self.model, self.chat.tokenizer, rows, bare=self.settings.bare)
         self.model = None
         mx.clear_cache()
         if part == "base":
             assert self.models.base is not None, "no base model"
             base, tokenizer = self.models.base()
-            _check_vocabulary(self.speaker.tokenizer, tokenizer)
+            _check_vocabulary(self.chat.tokenizer, tokenizer)
             return lambda rows: base_log_probs(base, tokenizer, rows)
         assert self.models.reward is not None, "no reward model"
-        judge, speaker = self.models.reward()
-        return lambda rows: measured_rewards(judge, speaker, rows)
+        judge, chat = self.models.reward()
+        return lambda rows: measured_rewards(judge, chat, rows)
 
 
 def _check_vocabulary(ours: Tokenizer, theirs: Tokenizer) -> None:

@@ -66,7 +66,7 @@ class RowResults:
     scores: dict[str, float] = field(default_factory=dict)
     """Scores of a row that an earlier run finished."""
     untagged: str | None = None
-    """Why there are no tags, one of `chat_model.UNSPOKEN`."""
+    """Why there are no tags, one of `chat_model.NOT_ENCODED`."""
     parts: set[str] = field(default_factory=set)
     """Passes that are done."""
 

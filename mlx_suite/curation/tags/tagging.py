@@ -25,7 +25,7 @@ import numpy.typing as npt
 from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.data.questions import QUESTIONS_FILE, About, Question, Questions, read_questions
 from mlx_suite.engine import Given, Program, Queries, Query, Reply
-from mlx_suite.engine.chat_model import Spoken
+from mlx_suite.engine.chat_model import EncodedConversation
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, EncodedChat, Message, PreQuery, TemplateRefusal, Tokenizer, derive_pre_query
 from mlx_suite.text.chat import encode_chat
@@ -140,16 +140,20 @@ def unique_prefixes(labels: Sequence[Tokens]) -> tuple[Tokens, ...]:
     )
 
 
-def ask_row(spoken: Spoken, taggers: Sequence[Tagger]) -> Program:
+def ask_row(spoken: EncodedConversation, taggers: Sequence[Tagger]) -> Program:
     """Program that feeds a conversation once and asks every tagger's questions about it.
 
     Returns the tags by question for each tagger; None if the context has no room for a question. Questions about the
     response are skipped if there is none.
     """
     tags: list[dict[str, Tag]] = [{} for _ in taggers]
-    parts = [(spoken.ids[: spoken.asked], [(tagger.instruction, tagger.instruction_tags) for tagger in taggers])]
-    if spoken.answer is not None:
-        parts.append((spoken.ids[spoken.asked :], [(tagger.answer, tagger.answer_tags) for tagger in taggers]))
+    parts = [
+        (spoken.ids[: spoken.instruction_end], [(tagger.instruction, tagger.instruction_tags) for tagger in taggers])
+    ]
+    if spoken.response is not None:
+        parts.append(
+            (spoken.ids[spoken.instruction_end :], [(tagger.answer, tagger.answer_tags) for tagger in taggers])
+        )
     for tokens, asides in parts:
         yield Given(tokens)
         queries = tuple(query for aside, _ in asides for query in aside.queries)

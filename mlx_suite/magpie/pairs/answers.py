@@ -12,7 +12,7 @@ from pathlib import Path
 from mlx_suite.curation.tags.tagging import make_tagger, only, probabilities, questions_for
 from mlx_suite.data.questions import Question
 from mlx_suite.engine import Given, Program, Queries, Reply, Request, Rewind, Sample, Sampling, Written
-from mlx_suite.magpie.author import Author
+from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.magpie.drift import flaw_of
 from mlx_suite.magpie.row import row_seed
 from mlx_suite.runtime.journal import Journal, read_lines
@@ -55,13 +55,13 @@ class Grader:
         return sum(place * share for place, share in enumerate(probabilities(replies[0].log_probs)))
 
 
-def make_grader(author: Author) -> Grader | None:
+def make_grader(author: ChatModel) -> Grader | None:
     """Use the checkpoint's own question about responses, or the general one. None if its own ask nothing about them."""
     questions = questions_for(author.folder)
     if not any(each.name == GRADE_QUESTION for each in questions.questions):
         return None
-    speaker = author.speaker
-    tagger = make_tagger(speaker.tokenizer, speaker.template, only(questions, [GRADE_QUESTION]), embed=False)
+    chat = author
+    tagger = make_tagger(chat.tokenizer, chat.own_template, only(questions, [GRADE_QUESTION]), embed=False)
     return Grader(question=questions.named(GRADE_QUESTION), aside=tagger.answer)
 
 
@@ -69,7 +69,7 @@ def make_grader(author: Author) -> Grader | None:
 class AnswerSampler:
     """How responses are sampled and graded."""
 
-    author: Author
+    author: ChatModel
     sampling: Sampling
     limit: int
     """Longest response, in tokens, stop token included."""
@@ -78,7 +78,7 @@ class AnswerSampler:
 
     def request(self, prompt: Sequence[int], row: int, number: int) -> Request:
         """Engine request for one response; its result is an `Answer`."""
-        sample = self.author.answering(self.limit, self.sampling, salt=number)
+        sample = self.author.response(self.limit, self.sampling, salt=number)
         return Request(program=self._program(tuple(prompt), sample, row, number), seed=row_seed(self.seed, row))
 
     def _program(self, prompt: tuple[int, ...], sample: Sample, row: int, number: int) -> Program:
@@ -86,11 +86,11 @@ class AnswerSampler:
         yield Given(prompt)
         written: Written = yield sample
         text = author.text(written)
-        flaw, grade = flaw_of(written, text, author.answer_ends), None
+        flaw, grade = flaw_of(written, text, author.response_ends), None
         if flaw is None and self.grader is not None:
-            if written.stop_token != author.own_end:
+            if written.stop_token != author.response_end:
                 yield Rewind(len(prompt) + len(written.tokens))
-                yield Given((author.own_end,))
+                yield Given((author.response_end,))
             grade = self.grader.grade((yield self.grader.aside))
         return Answer(
             row=row,

@@ -23,7 +23,7 @@ from mlx_suite.curation.dataset import Collection, write_rows
 from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Sampling
-from mlx_suite.magpie.author import Author
+from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.magpie.pairs.answers import Answer, AnswerSampler, make_grader, read_answers, write_answers
 from mlx_suite.magpie.pairs.pairing import PreferencePair, Scores, pair_answers
 from mlx_suite.magpie.pairs.scorers import MARGINS, Scorer
@@ -79,7 +79,7 @@ class PairSummary:
 
 def make_pairs(
     data: Collection,
-    author: Author,
+    author: ChatModel,
     settings: PairSettings,
     folder: Path,
     scorer: Scorer | None = None,

@@ -24,8 +24,7 @@ from mlx_suite.curation.tags.scores import (
     measured_rewards,
     own_log_probs,
 )
-from mlx_suite.engine.chat_model import Speaker, Spoken
-from mlx_suite.magpie.author import Author
+from mlx_suite.engine.chat_model import ChatModel, EncodedConversation
 
 MARGINS: Mapping[str, float] = {"grade": 0.5, "likelihood": 0.1, "difference": 0.1, "reward": 1.0}
 """Default margin by kind of score."""
@@ -51,7 +50,7 @@ class Scorer:
     """Scores conversations that end with the response; None for those it cannot score."""
 
 
-def reward_scorer(model: RewardModel, judge: Speaker) -> Scorer:
+def reward_scorer(model: RewardModel, judge: ChatModel) -> Scorer:
     """Score by a reward model, in its own chat template."""
 
     def score(conversations: Sequence[Messages]) -> list[float | None]:
@@ -62,22 +61,22 @@ def reward_scorer(model: RewardModel, judge: Speaker) -> Scorer:
     return Scorer(kind="reward", name=judge.name, score=score)
 
 
-def likelihood_scorer(own: Author) -> Scorer:
+def likelihood_scorer(own: ChatModel) -> Scorer:
     """Score by the response's log-probability under the model that wrote it."""
 
     def score(conversations: Sequence[Messages]) -> list[float | None]:
-        encoded, numbers = _encoded(own.speaker, conversations)
+        encoded, numbers = _encoded(own, conversations)
         return _scattered(len(conversations), numbers, [each.get("conversation") for each in _own(own, encoded)])
 
     return Scorer(kind="likelihood", name=own.name, score=score)
 
 
-def difference_scorer(own: Author, base: Any, base_name: str = "") -> Scorer:
+def difference_scorer(own: ChatModel, base: Any, base_name: str = "") -> Scorer:
     """Score by how much likelier the response is under the model than under its base model, of the same vocabulary."""
 
     def score(conversations: Sequence[Messages]) -> list[float | None]:
-        encoded, numbers = _encoded(own.speaker, conversations)
-        others = base_log_probs(base, own.speaker.tokenizer, encoded)
+        encoded, numbers = _encoded(own, conversations)
+        others = base_log_probs(base, own.tokenizer, encoded)
         differences = [
             mine["conversation"] - other["base"] if "conversation" in mine and "base" in other else None
             for mine, other in zip(_own(own, encoded), others, strict=True)
@@ -87,16 +86,16 @@ def difference_scorer(own: Author, base: Any, base_name: str = "") -> Scorer:
     return Scorer(kind="difference", name=base_name, score=score)
 
 
-def _own(own: Author, conversations: Sequence[ScoredConversation]) -> list[Measurements]:
-    return own_log_probs(own.model, own.speaker.tokenizer, conversations, bare=False)
+def _own(own: ChatModel, conversations: Sequence[ScoredConversation]) -> list[Measurements]:
+    return own_log_probs(own.model, own.tokenizer, conversations, bare=False)
 
 
-def _encoded(speaker: Speaker, conversations: Sequence[Messages]) -> tuple[list[ScoredConversation], list[int]]:
+def _encoded(chat: ChatModel, conversations: Sequence[Messages]) -> tuple[list[ScoredConversation], list[int]]:
     """The conversations that fit the model's template and context, and their indices."""
     encoded, numbers = [], []
     for number, messages in enumerate(conversations):
-        spoken = speaker.speak(messages)
-        if isinstance(spoken, Spoken) and spoken.answer is not None and len(spoken.ids) <= speaker.context:
+        spoken = chat.encode(messages)
+        if isinstance(spoken, EncodedConversation) and spoken.response is not None and len(spoken.ids) <= chat.context:
             encoded.append(ScoredConversation(messages=messages, spoken=spoken))
             numbers.append(number)
     return encoded, numbers

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 
 from mlx_suite.engine import Given, Program, Queries, Query, Reply, Request, Rewind
-from mlx_suite.magpie.author import Author
+from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.magpie.drift import words_of
 from mlx_suite.text import Message
 from mlx_suite.text.message import USER
@@ -105,13 +105,13 @@ class Preference:
         return int((self.first or 0.0) > 0) + int((self.second or 0.0) < 0)
 
 
-def judge_rewrites(judge: Author, comparisons: Iterable[RewriteComparison]) -> Iterator[Preference]:
+def judge_rewrites(judge: ChatModel, comparisons: Iterable[RewriteComparison]) -> Iterator[Preference]:
     """The preference in each comparison, as they finish."""
-    labels = tuple((*judge.speaker.tokenizer.encode(label), judge.own_end) for label in LABELS)
+    labels = tuple((*judge.tokenizer.encode(label), judge.response_end) for label in LABELS)
     return judge.run(Request(program=_program(judge, each, labels)) for each in comparisons)
 
 
-def _program(judge: Author, comparison: RewriteComparison, labels: Sequence[tuple[int, ...]]) -> Program:
+def _program(judge: ChatModel, comparison: RewriteComparison, labels: Sequence[tuple[int, ...]]) -> Program:
     prompts = [judge.prompt(comparison.messages(new_first=new_first)) for new_first in (True, False)]
     if prompts[0] is None or prompts[1] is None:
         return Preference(row=comparison.row, first=None, second=None)

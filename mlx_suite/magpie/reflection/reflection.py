@@ -29,7 +29,7 @@ from mlx_suite.curation.dataset import Collection, write_rows
 from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Sampling
-from mlx_suite.magpie.author import Author
+from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.magpie.reflection.judging import (
     PASS_SHARE,
     Preference,
@@ -69,7 +69,7 @@ PARTS: Mapping[str, tuple[Part, ...]] = {
 """Parts to rewrite, in order."""
 OnProgress = Callable[[str, int, int], None]
 """Called with the current step (`write instruction`, `judge answer`, …), the number of rows done and in all."""
-Opener = Callable[[], Author]
+Opener = Callable[[], ChatModel]
 T = TypeVar("T", Rewrite, Preference)
 
 
@@ -133,15 +133,15 @@ class _Models:
     def __init__(self, open_writer: Opener, open_judge: Opener | None) -> None:
         self._openers = {"writer": open_writer, "judge": open_judge or open_writer}
         self._role = "both" if open_judge is None else ""
-        self._loaded: Author | None = open_writer() if open_judge is None else None
+        self._loaded: ChatModel | None = open_writer() if open_judge is None else None
 
-    def writer(self) -> Author:
+    def writer(self) -> ChatModel:
         return self._open("writer")
 
-    def judge(self) -> Author:
+    def judge(self) -> ChatModel:
         return self._open("judge")
 
-    def _open(self, role: str) -> Author:
+    def _open(self, role: str) -> ChatModel:
         if self._role != "both" and (self._role != role or self._loaded is None):
             self._loaded = None  # freed before the other is loaded
             self._loaded, self._role = self._openers[role](), role
@@ -151,7 +151,7 @@ class _Models:
 
 def _rewrite(
     folder: Path,
-    writer: Author,
+    writer: ChatModel,
     part: Part,
     rows: Sequence[ReflectedRow],
     settings: ReflectSettings,
@@ -188,7 +188,7 @@ def _checks(part: Part, rows: Sequence[ReflectedRow]) -> list[RewriteComparison]
 
 
 def _judge(
-    folder: Path, judge: Author, step: str, comparisons: Sequence[RewriteComparison], on_progress: OnProgress
+    folder: Path, judge: ChatModel, step: str, comparisons: Sequence[RewriteComparison], on_progress: OnProgress
 ) -> dict[int, Preference]:
     """The preference in each comparison, by row."""
     digest = json.dumps(judge.facts(), sort_keys=True)

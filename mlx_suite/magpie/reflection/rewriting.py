@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlx_suite.engine import Given, Program, Request, Rewind, Sampling, Written
+from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.engine.program import Segment
-from mlx_suite.magpie.author import Author
 from mlx_suite.magpie.drift import flaw_of, words_of
 from mlx_suite.magpie.row import row_seed
 from mlx_suite.magpie.sanitiser.request_checks import looks_like_answer
@@ -89,7 +89,7 @@ class Rewrite:
 class Rewriter:
     """How rows are rewritten."""
 
-    author: Author
+    author: ChatModel
     part: Part
     sampling: Sampling
     limits: Mapping[str, int]
@@ -109,11 +109,11 @@ class Rewriter:
         if prompt is None:
             return self._failed(work, "template")
         yield Given(prompt)
-        criticism, flaw = yield from self._write("criticism", {self.author.own_end})
+        criticism, flaw = yield from self._write("criticism", {self.author.response_end})
         if flaw is not None:
             return self._failed(work, f"criticism_{flaw}", criticism=criticism)
-        yield Given(self.author.behind_answer(REWRITE[self.part]))
-        text, flaw = yield from self._write(self.part, self.author.answer_ends)
+        yield Given(self.author.follow_up(REWRITE[self.part]))
+        text, flaw = yield from self._write(self.part, self.author.response_ends)
         if flaw is not None:
             return self._failed(work, f"text_{flaw}", text, criticism)
         old = work.answer if self.part == "answer" else work.question[-1].content
@@ -133,13 +133,13 @@ class Rewriter:
         # A rewind keeps at least one token; the first is the same in every conversation.
         yield Rewind(1)
         yield Given(prompt[1:])
-        answer, flaw = yield from self._write("answer", self.author.answer_ends)
+        answer, flaw = yield from self._write("answer", self.author.response_ends)
         problem = None if flaw is None else f"answer_{flaw}"
         return Rewrite(row=work.row, text=text, answer=answer, criticism=criticism, problem=problem)
 
     def _write(self, what: str, ends: Collection[int]) -> Generator[Segment, Any, tuple[str, str | None]]:
         """Generate one text; returns it with its flaw."""
-        written: Written = yield self.author.answering(self.limits[what], self.sampling)
+        written: Written = yield self.author.response(self.limits[what], self.sampling)
         text = self.author.text(written)
         return text, flaw_of(written, text, ends)
 

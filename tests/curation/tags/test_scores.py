@@ -19,7 +19,7 @@ from mlx_suite.curation.tags.scores import (
     own_log_probs,
     scores_of,
 )
-from mlx_suite.engine.chat_model import Speaker, Spoken
+from mlx_suite.engine.chat_model import ChatModel, EncodedConversation
 from mlx_suite.engine.context import context_length
 from mlx_suite.microworld import heldout_examples, make_world
 from mlx_suite.text import load_chat_template
@@ -50,7 +50,7 @@ def tokenizer(bos: int | None = BOS) -> Any:
 
 CONVERSATION = ScoredConversation(
     messages=[{"role": "user", "content": "?"}, {"role": "assistant", "content": "ab"}],
-    spoken=Spoken(ids=(BOS, ASK, ANSWER, A, B, STOP), asked=2, answer=(3, 5)),
+    spoken=EncodedConversation(ids=(BOS, ASK, ANSWER, A, B, STOP), instruction_end=2, response=(3, 5)),
 )
 
 
@@ -76,7 +76,8 @@ def test_without_a_bos_the_first_token_is_not_scored() -> None:
 
     assert measured == pytest.approx(dict.fromkeys(("conversation", "nothing", "bare"), math.log(0.5)), abs=1e-5)
     one_token = ScoredConversation(
-        messages=CONVERSATION.messages, spoken=Spoken(ids=(ASK, ANSWER, A, STOP), asked=1, answer=(2, 3))
+        messages=CONVERSATION.messages,
+        spoken=EncodedConversation(ids=(ASK, ANSWER, A, STOP), instruction_end=1, response=(2, 3)),
     )
     assert own_log_probs(model, tokenizer(None), [one_token], bare=False) == [{}]
 
@@ -104,12 +105,12 @@ def test_scores_are_computed_from_the_measurements_available() -> None:
 def test_a_matching_response_has_a_lower_ifd_than_a_mismatched_one() -> None:
     folder = Path(__file__).parents[3] / "models" / "tiny-llama3"
     model, words = load(folder)
-    speaker = Speaker(tokenizer=words, template=load_chat_template(folder), context=context_length(model))
+    chat = ChatModel(tokenizer=words, template=load_chat_template(folder), max_context=context_length(model))
 
     def ifd(question: str, answer: str) -> float:
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        spoken = speaker.speak(messages)
-        assert isinstance(spoken, Spoken)
+        spoken = chat.encode(messages)
+        assert isinstance(spoken, EncodedConversation)
         [measured] = own_log_probs(model, words, [ScoredConversation(messages=messages, spoken=spoken)], bare=False)
         return scores_of(measured, ["ifd"])["ifd"]
 
@@ -121,16 +122,16 @@ def test_a_matching_response_has_a_lower_ifd_than_a_mismatched_one() -> None:
 def test_rewards_cover_the_conversation_and_the_other_response() -> None:
     folder = Path(__file__).parents[3] / "models" / "tiny-llama3"
     _, words = load(folder)
-    judge = Speaker(tokenizer=words, template=load_chat_template(folder), context=32)
+    judge = ChatModel(tokenizer=words, template=load_chat_template(folder), max_context=32)
     mx.random.seed(0)
     model = RewardModel(tiny_config("llama", vocab_size=words.vocab_size))
     question, good, other = "What is 2 + 2?", "4", "Perhaps 5"
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": good}]
-    spoken = judge.speak(messages)
-    assert isinstance(spoken, Spoken)
+    spoken = judge.encode(messages)
+    assert isinstance(spoken, EncodedConversation)
 
     def alone(answer: str) -> float:
-        ids = judge.whole([messages[0], {"role": "assistant", "content": answer}])
+        ids = judge.encode_whole([messages[0], {"role": "assistant", "content": answer}])
         return float(model(mx.array([ids]), mx.array([len(ids)])).item())
 
     both = ScoredConversation(messages=messages, spoken=spoken, base_output=other)

@@ -13,7 +13,7 @@ from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.curation.tags.tag_dataset import Models, TagRun, tag_rows
 from mlx_suite.curation.tags.tagging import make_tagger
 from mlx_suite.data.questions import Question, Questions
-from mlx_suite.engine.chat_model import Speaker
+from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.engine.context import context_length
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import load_chat_template
@@ -40,16 +40,16 @@ ROWS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def loaded() -> tuple[Any, Speaker]:
+def loaded() -> tuple[Any, ChatModel]:
     folder = Path(__file__).parents[3] / "models" / "tiny-llama3"
     model, tokenizer = load(folder)
-    return model, Speaker(
-        tokenizer=tokenizer, template=load_chat_template(folder), context=context_length(model), name="tiny-llama3"
+    return model, ChatModel(
+        tokenizer=tokenizer, template=load_chat_template(folder), max_context=context_length(model), name="tiny-llama3"
     )
 
 
 @pytest.fixture
-def tag(loaded: tuple[Any, Speaker], tmp_path: Path) -> Callable[..., TagRun]:
+def tag(loaded: tuple[Any, ChatModel], tmp_path: Path) -> Callable[..., TagRun]:
     def run(rows: list[dict[str, Any]] = ROWS, **changes: Any) -> TagRun:
         on_progress = changes.pop("on_progress", lambda part, done, total: None)
         models = Models(main=lambda: loaded, base=lambda: (loaded[0], loaded[1].tokenizer))
@@ -75,16 +75,16 @@ def test_rows_keep_their_fields_and_get_tags_confidence_and_scores(tag: Callable
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tagged.jsonl", "tagged.settings.json"]
 
 
-def query_tokens(speaker: Speaker) -> int:
+def query_tokens(chat: ChatModel) -> int:
     """Number of tokens of both questions."""
-    tagger = make_tagger(speaker.tokenizer, speaker.template, QUESTIONS, embed=False)
+    tagger = make_tagger(chat.tokenizer, chat.own_template, QUESTIONS, embed=False)
     return sum(len(query.tokens) for query in (*tagger.instruction.queries, *tagger.answer.queries))
 
 
 def test_a_row_is_prefilled_once_and_the_questions_are_queried_on_forks(
-    tag: Callable[..., TagRun], loaded: tuple[Any, Speaker]
+    tag: Callable[..., TagRun], loaded: tuple[Any, ChatModel]
 ) -> None:
-    spoken = loaded[1].speak(ROWS[0]["messages"])
+    spoken = loaded[1].encode(ROWS[0]["messages"])
     assert not isinstance(spoken, str)
 
     counts = tag(ROWS[:1]).counts
@@ -151,7 +151,7 @@ def test_rows_that_are_added_or_moved_cost_only_the_new_ones(tag: Callable[..., 
     assert (again.reused, again.counts.aside) == (5, 0)
 
 
-def test_equal_rows_are_tagged_once(tag: Callable[..., TagRun], loaded: tuple[Any, Speaker], tmp_path: Path) -> None:
+def test_equal_rows_are_tagged_once(tag: Callable[..., TagRun], loaded: tuple[Any, ChatModel], tmp_path: Path) -> None:
     run = tag([ROWS[0], {**ROWS[0], "id": "twin"}, ROWS[1]])
 
     one, twin, _ = lines(tmp_path)
@@ -160,7 +160,7 @@ def test_equal_rows_are_tagged_once(tag: Callable[..., TagRun], loaded: tuple[An
 
 
 def test_another_model_or_other_settings_are_refused_and_listed(
-    tag: Callable[..., TagRun], loaded: tuple[Any, Speaker], tmp_path: Path
+    tag: Callable[..., TagRun], loaded: tuple[Any, ChatModel], tmp_path: Path
 ) -> None:
     tag(ROWS[:1])
     with pytest.raises(UserError) as error:
@@ -189,10 +189,10 @@ def test_foreign_files_are_not_touched(
 
 
 def test_rows_too_long_or_without_an_instruction_are_written_with_the_reason(
-    loaded: tuple[Any, Speaker], tmp_path: Path
+    loaded: tuple[Any, ChatModel], tmp_path: Path
 ) -> None:
-    model, speaker = loaded
-    small = replace(speaker, context=60)
+    model, chat = loaded
+    small = replace(chat, max_context=60)
     long, silent = {"messages": [{"role": "user", "content": "one two " * 30}]}, {"messages": [ROWS[0]["messages"][1]]}
     rows = [ROWS[0], long, silent]
 
@@ -210,7 +210,7 @@ def test_a_base_model_of_equal_weights_gives_a_difference_of_zero(tag: Callable[
     assert [row["tags"] for row in lines(tmp_path)] == [ROWS[0]["tags"]] * 2
 
 
-def test_a_base_model_with_another_vocabulary_is_refused(loaded: tuple[Any, Speaker], tmp_path: Path) -> None:
+def test_a_base_model_with_another_vocabulary_is_refused(loaded: tuple[Any, ChatModel], tmp_path: Path) -> None:
     gemma, words = load(Path(__file__).parents[3] / "models" / "tiny-gemma2")
     models = Models(main=lambda: loaded, base=lambda: (gemma, words))
     with pytest.raises(UserError, match="The base model has another vocabulary: token 4 is"):

@@ -12,7 +12,7 @@ from mlx_suite.curation.dataset import Collection, read_collection
 from mlx_suite.data.questions import QUESTIONS_FILE, write_questions
 from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Engine
-from mlx_suite.magpie.author import Author, make_author
+from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.magpie.pairs import pairs
 from mlx_suite.magpie.pairs.answers import make_grader
 from mlx_suite.magpie.pairs.pairs import ANSWERS_FILE, REFUSED_FILE, make_pairs
@@ -60,12 +60,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def author(checkpoint: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Author:
+def author(checkpoint: Loaded, tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
     folder = tmp_path_factory.mktemp("model")
     write_questions(QUESTIONS, folder / QUESTIONS_FILE)
-    return make_author(
-        checkpoint.model, checkpoint.tokenizer, checkpoint.template, name="random", folder=folder, slots=4
-    )
+    facts = {"model": checkpoint.model, "tokenizer": checkpoint.tokenizer, "template": checkpoint.template}
+    return ChatModel(**facts, name="random", folder=folder, slots=4).with_fixed_date()
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +78,7 @@ def uncompiled(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(author: Author, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(author: ChatModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted") / "out"
     make_pairs(DATA, author, SMALL, folder, LETTERS)
     return folder
@@ -115,13 +114,13 @@ def test_pairs_can_be_read_as_a_dataset(uninterrupted: Path) -> None:
     assert [row["messages"][-1]["content"] for row in read.rows] == [pair["chosen"] for pair in pairs]
 
 
-def test_responses_do_not_depend_on_the_number_of_slots(author: Author, uninterrupted: Path, tmp_path: Path) -> None:
+def test_responses_do_not_depend_on_the_number_of_slots(author: ChatModel, uninterrupted: Path, tmp_path: Path) -> None:
     make_pairs(DATA, replace(author, slots=1), SMALL, tmp_path / "one", LETTERS)
     assert same(tmp_path / "one", uninterrupted)
 
 
 def test_an_interrupted_run_resumes_and_ends_with_the_same_pairs(
-    author: Author, uninterrupted: Path, tmp_path: Path
+    author: ChatModel, uninterrupted: Path, tmp_path: Path
 ) -> None:
     for count in (0, 1, 5):
         folder = tmp_path / str(count)
@@ -142,7 +141,7 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_pairs(
 
 
 def test_more_responses_more_rows_or_another_margin_cost_only_what_is_new(
-    author: Author, uninterrupted: Path, tmp_path: Path
+    author: ChatModel, uninterrupted: Path, tmp_path: Path
 ) -> None:
     make_pairs(DATA, author, replace(SMALL, answers=2, limit=2), tmp_path, LETTERS)
     assert len(lines(tmp_path / ANSWERS_FILE)) == 4
@@ -161,7 +160,7 @@ def test_more_responses_more_rows_or_another_margin_cost_only_what_is_new(
 
 
 def test_a_higher_limit_resamples_only_the_responses_that_were_cut_off(
-    author: Author, uninterrupted: Path, tmp_path: Path
+    author: ChatModel, uninterrupted: Path, tmp_path: Path
 ) -> None:
     make_pairs(DATA, author, replace(SMALL, max_answer=3), tmp_path, LETTERS)
     cut = sum(each["flaw"] == "limit" for each in lines(tmp_path / ANSWERS_FILE))
@@ -173,7 +172,7 @@ def test_a_higher_limit_resamples_only_the_responses_that_were_cut_off(
     assert len(lines(tmp_path / ANSWERS_FILE)) == WRITTEN + cut
 
 
-def test_a_scorer_of_length_alone_gives_one_pair_at_most(author: Author, tmp_path: Path) -> None:
+def test_a_scorer_of_length_alone_gives_one_pair_at_most(author: ChatModel, tmp_path: Path) -> None:
     rows = tuple({"messages": [{"role": "user", "content": f"{'abc'[i % 3] * (i // 3 + 1)}?"}]} for i in range(20))
     scorer = Scorer(kind="reward", name="length", score=by_length)
     summary = make_pairs(Collection(name="many", rows=rows), author, SMALL, tmp_path, scorer)
@@ -182,7 +181,7 @@ def test_a_scorer_of_length_alone_gives_one_pair_at_most(author: Author, tmp_pat
     assert summary.explained > 0.9
 
 
-def test_own_grades_are_expectations_over_the_labels(author: Author, tmp_path: Path) -> None:
+def test_own_grades_are_expectations_over_the_labels(author: ChatModel, tmp_path: Path) -> None:
     grader = make_grader(author)
     assert grader is not None
     summary = make_pairs(DATA, author, replace(SMALL, margin=0.001), tmp_path)
@@ -199,7 +198,7 @@ def test_own_grades_are_expectations_over_the_labels(author: Author, tmp_path: P
     assert len(lines(tmp_path / "other" / ANSWERS_FILE)) == 2 * WRITTEN
 
 
-def test_log_probability_scorers_score_finished_responses(author: Author) -> None:
+def test_log_probability_scorers_score_finished_responses(author: ChatModel) -> None:
     conversations = [
         [{"role": "user", "content": "ab?"}, {"role": "assistant", "content": text}] for text in ("a", "?")
     ]
@@ -211,7 +210,7 @@ def test_log_probability_scorers_score_finished_responses(author: Author) -> Non
     assert likelihood_scorer(author).score(unanswered) == [None]
 
 
-def test_a_reward_model_scores_what_its_template_and_context_allow(author: Author) -> None:
+def test_a_reward_model_scores_what_its_template_and_context_allow(author: ChatModel) -> None:
     def judge(tokens: Any, lengths: Any) -> Any:
         return lengths
 
@@ -219,22 +218,22 @@ def test_a_reward_model_scores_what_its_template_and_context_allow(author: Autho
         [{"role": "user", "content": "ab?"}, {"role": "assistant", "content": text}] for text in ("a", "a b")
     ]
     conversations.append([{"role": "user", "content": "ab?"}, {"role": "assistant", "content": "a" * 300}])
-    scores = reward_scorer(judge, author.speaker).score(conversations)  # type: ignore[arg-type]
+    scores = reward_scorer(judge, author).score(conversations)  # type: ignore[arg-type]
     assert scores[0] is not None
     assert scores[1] == scores[0] + 2
     assert scores[2] is None
 
 
 def test_a_conversation_that_the_template_refuses_is_reported(
-    author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    author: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Author, "prompt", lambda self, turns: None if len(turns) > 1 else (1, 2))
+    monkeypatch.setattr(ChatModel, "prompt", lambda self, turns: None if len(turns) > 1 else (1, 2))
     summary = make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
     assert [each["reason"] for each in lines(tmp_path / REFUSED_FILE) if each["row"] == 1] == ["template"]
     assert summary.answers == WRITTEN - 3
 
 
-def test_a_malformed_line_of_the_journal_is_reported_with_its_number(author: Author, tmp_path: Path) -> None:
+def test_a_malformed_line_of_the_journal_is_reported_with_its_number(author: ChatModel, tmp_path: Path) -> None:
     make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path, LETTERS)
     with (tmp_path / ANSWERS_FILE).open("a") as file:
         file.write('{"row": 0, "number": 0}\n')
@@ -244,7 +243,7 @@ def test_a_malformed_line_of_the_journal_is_reported_with_its_number(author: Aut
 
 
 def test_responses_are_scored_in_chunks(
-    author: Author, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    author: ChatModel, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pairs, "SCORED", 2)
     sizes: list[int] = []
@@ -258,7 +257,7 @@ def test_responses_are_scored_in_chunks(
     assert same(tmp_path, uninterrupted)
 
 
-def test_other_settings_and_other_folders_are_refused(author: Author, tmp_path: Path) -> None:
+def test_other_settings_and_other_folders_are_refused(author: ChatModel, tmp_path: Path) -> None:
     make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path / "out", LETTERS)
     with pytest.raises(UserError) as caught:
         make_pairs(DATA, author, replace(SMALL, seed=1, temperature=0.5), tmp_path / "out", LETTERS)
@@ -278,7 +277,7 @@ def test_other_settings_and_other_folders_are_refused(author: Author, tmp_path: 
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["accepted.jsonl"]
 
 
-def test_a_folder_with_half_written_settings_can_be_used(author: Author, tmp_path: Path) -> None:
+def test_a_folder_with_half_written_settings_can_be_used(author: ChatModel, tmp_path: Path) -> None:
     (tmp_path / ".settings.json.partial-1234").write_text('{"kind": "mlx-s')
     make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path, LETTERS)
     assert (tmp_path / ACCEPTED_FILE).exists()
@@ -298,7 +297,7 @@ def test_all_invalid_settings_are_reported_at_once() -> None:
 
 
 def test_prompts_are_prefilled_once_for_all_their_responses(
-    author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    author: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engines: list[Engine] = []
     begin = Engine.__init__
