@@ -83,12 +83,12 @@ def magpie_pairs(
     from mlx_suite.magpie.pairs.pairs import make_pairs
 
     collection = read_collection(data)
-    author = chat_model(open_checkpoint(model, quiet), batch).with_fixed_date()
-    scorer = _scorer(author, by, judge, quiet)
+    chat = chat_model(open_checkpoint(model, quiet), batch).with_fixed_date()
+    scorer = _scorer(chat, by, judge, quiet)
     try:
         with stages_progress("answers", quiet) as tell:
             summary = make_pairs(
-                collection, author, settings, out, scorer, lambda done, total: tell("write", done, total)
+                collection, chat, settings, out, scorer, lambda done, total: tell("write", done, total)
             )
     except KeyboardInterrupt:
         print(f"Stopped. What was answered is in {out}; the same command goes on from there.", file=sys.stderr)
@@ -109,15 +109,15 @@ def _check_scorer(by: str, judge: str | None) -> None:
         )
 
 
-def _scorer(author: "ChatModel", by: str, judge: str | None, quiet: bool) -> "Scorer | None":
+def _scorer(chat: "ChatModel", by: str, judge: str | None, quiet: bool) -> "Scorer | None":
     from mlx_suite.magpie.pairs.scorers import difference_scorer, likelihood_scorer, reward_scorer
 
     if judge is None:
-        return likelihood_scorer(author) if by == "likelihood" else None
+        return likelihood_scorer(chat) if by == "likelihood" else None
     if by == "reward":
         return reward_scorer(*open_reward_model(judge, quiet))
     checkpoint = open_checkpoint(judge, quiet)
-    return difference_scorer(author, checkpoint.model, checkpoint.name)
+    return difference_scorer(chat, checkpoint.model, checkpoint.name)
 
 
 def _figures(summary: "PairSummary") -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ Prefers = Callable[[str], tuple[float, float]]
 
 
 class ScriptedChat:
-    """Implements the interface of `author.ChatModel`."""
+    """Implements the interface of `engine.chat_model.ChatModel`."""
 
     def __init__(self, says: Says, prefers: Prefers = lambda text: (0.0, 0.0), name: str = "scripted") -> None:
         self.says, self.prefers, self.name = says, prefers, name

@@ -154,25 +154,25 @@ class _Questioner:
 
     def program(self, row: Labelled) -> Program:
         """Returns `_RowReplies`; None for a row that the template refuses or that exceeds the context."""
-        spoken = self.chat.encode(row.messages)
-        if isinstance(spoken, str):
+        encoded = self.chat.encode(row.messages)
+        if isinstance(encoded, str):
             return None
         first, *second = self.taggers_for(tuple(row.truth))
-        tags = yield from ask_row(spoken, [first, *second])
+        tags = yield from ask_row(encoded, [first, *second])
         if tags is None:
             return None
-        written = (yield from self._write(spoken, first)) if self.as_text else {}
+        written = (yield from self._write(encoded, first)) if self.as_text else {}
         return _RowReplies(tags=tags[0], second=tags[1] if second else {}, written=written)
 
-    def _write(self, spoken: EncodedConversation, tagger: Tagger) -> Program:
+    def _write(self, encoded: EncodedConversation, tagger: Tagger) -> Program:
         """Generate replies as text and rewind them; returns the parsed labels by question."""
         written: dict[str, str | None] = {}
-        parts = [(spoken.instruction_end, tagger.questions.about("instruction"), tagger.instruction)]
-        if spoken.response is not None:
-            parts.append((len(spoken.ids), tagger.questions.about("answer"), tagger.answer))
-        yield Rewind(spoken.instruction_end)
+        parts = [(encoded.instruction_end, tagger.questions.about("instruction"), tagger.instruction)]
+        if encoded.response is not None:
+            parts.append((len(encoded.ids), tagger.questions.about("answer"), tagger.answer))
+        yield Rewind(encoded.instruction_end)
         for length, questions, aside in parts:
-            yield Given(spoken.ids[spoken.instruction_end : length])
+            yield Given(encoded.ids[encoded.instruction_end : length])
             for question, query in zip(questions, aside.queries, strict=True):
                 yield Given(query.tokens)
                 reply = yield Sample(limit=TEXT_TOKENS, stop=self.stops, sampling=Sampling(temperature=0.0))

@@ -48,7 +48,7 @@ class ScoredConversation:
     """A row's conversation as messages and as tokens. It ends with a response."""
 
     messages: Sequence[Mapping[str, Any]]
-    spoken: EncodedConversation
+    encoded: EncodedConversation
     base_output: str | None = None
     """Another model's response to the same conversation, if the row has one."""
 
@@ -63,8 +63,8 @@ def own_log_probs(
     start = _bos(tokenizer)
     contexts: list[dict[str, Window]] = []
     for each in conversations:
-        answer = each.spoken.response_ids
-        windows = {"conversation": _in_conversation(each.spoken, start), "nothing": _window(start, answer, start)}
+        answer = each.encoded.response_ids
+        windows = {"conversation": _in_conversation(each.encoded, start), "nothing": _window(start, answer, start)}
         if bare:
             before = "".join(f"{message['content']}\n\n" for message in each.messages[:-1])
             windows["bare"] = _window((*start, *tokenizer.encode(before)), answer, start)
@@ -75,7 +75,7 @@ def own_log_probs(
 def base_log_probs(model: Any, tokenizer: Tokenizer, conversations: Sequence[ScoredConversation]) -> list[Measurements]:
     """`base`: p(answer | conversation; base). The tokens are the same, so both models must share a vocabulary."""
     start, context = _bos(tokenizer), context_length(model)
-    contexts = [{"base": _in_conversation(each.spoken, start)} for each in conversations]
+    contexts = [{"base": _in_conversation(each.encoded, start)} for each in conversations]
     return _means(model, [each if len(each["base"].fed) <= context else {} for each in contexts])
 
 
@@ -125,10 +125,10 @@ def _means(model: Any, contexts: Sequence[Mapping[str, Window]]) -> list[Measure
     ]
 
 
-def _in_conversation(spoken: EncodedConversation, start: tuple[int, ...]) -> Window:
-    assert spoken.response is not None, "a conversation without an answer"
-    first, stop = spoken.response
-    return _window(spoken.ids[:first], spoken.ids[first:stop], start)
+def _in_conversation(encoded: EncodedConversation, start: tuple[int, ...]) -> Window:
+    assert encoded.response is not None, "a conversation without an answer"
+    first, stop = encoded.response
+    return _window(encoded.ids[:first], encoded.ids[first:stop], start)
 
 
 def _window(before: tuple[int, ...], answer: tuple[int, ...], start: tuple[int, ...]) -> Window:

@@ -167,10 +167,10 @@ class _Passes:
             yield done.result
 
     def _program(self, key: str, row: Record) -> Program:
-        spoken = self.chat.encode(row["messages"])
-        if isinstance(spoken, str):
-            return {"key": key, "untagged": spoken}
-        answers = yield from ask_row(spoken, [self.tagger])
+        encoded = self.chat.encode(row["messages"])
+        if isinstance(encoded, str):
+            return {"key": key, "untagged": encoded}
+        answers = yield from ask_row(encoded, [self.tagger])
         if answers is None:
             return {"key": key, "untagged": "too_long"}
         [tags] = answers
@@ -186,18 +186,18 @@ class _Passes:
         keys = list(rows)
         for start in range(0, len(keys), CHUNK):
             chunk = keys[start : start + CHUNK]
-            encoded = {key: each for key in chunk if (each := self._conversation(rows[key])) is not None}
-            measured = dict(zip(encoded, measure(list(encoded.values())), strict=True))
+            conversations = {key: each for key in chunk if (each := self._conversation(rows[key])) is not None}
+            measured = dict(zip(conversations, measure(list(conversations.values())), strict=True))
             yield from ({"key": key, "figures": measured.get(key, {})} for key in chunk)
 
     def _conversation(self, row: Record) -> ScoredConversation | None:
         """None if there is no response to score, or the context has no room for it."""
-        spoken = self.chat.encode(row["messages"])
-        if isinstance(spoken, str) or spoken.response is None or len(spoken.ids) > self.chat.context:
+        encoded = self.chat.encode(row["messages"])
+        if isinstance(encoded, str) or encoded.response is None or len(encoded.ids) > self.chat.context:
             return None
         other = row.get("base_output")
         return ScoredConversation(
-            messages=row["messages"], spoken=spoken, base_output=other if isinstance(other, str) else None
+            messages=row["messages"], encoded=encoded, base_output=other if isinstance(other, str) else None
         )
 
     def _measure(self, part: str) -> Callable[[Sequence[ScoredConversation]], list[Measurements]]:

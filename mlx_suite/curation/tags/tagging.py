@@ -140,7 +140,7 @@ def unique_prefixes(labels: Sequence[Tokens]) -> tuple[Tokens, ...]:
     )
 
 
-def ask_row(spoken: EncodedConversation, taggers: Sequence[Tagger]) -> Program:
+def ask_row(encoded: EncodedConversation, taggers: Sequence[Tagger]) -> Program:
     """Program that feeds a conversation once and asks every tagger's questions about it.
 
     Returns the tags by question for each tagger; None if the context has no room for a question. Questions about the
@@ -148,11 +148,11 @@ def ask_row(spoken: EncodedConversation, taggers: Sequence[Tagger]) -> Program:
     """
     tags: list[dict[str, Tag]] = [{} for _ in taggers]
     parts = [
-        (spoken.ids[: spoken.instruction_end], [(tagger.instruction, tagger.instruction_tags) for tagger in taggers])
+        (encoded.ids[: encoded.instruction_end], [(tagger.instruction, tagger.instruction_tags) for tagger in taggers])
     ]
-    if spoken.response is not None:
+    if encoded.response is not None:
         parts.append(
-            (spoken.ids[spoken.instruction_end :], [(tagger.answer, tagger.answer_tags) for tagger in taggers])
+            (encoded.ids[encoded.instruction_end :], [(tagger.answer, tagger.answer_tags) for tagger in taggers])
         )
     for tokens, asides in parts:
         yield Given(tokens)

@@ -55,12 +55,11 @@ class Grader:
         return sum(place * share for place, share in enumerate(probabilities(replies[0].log_probs)))
 
 
-def make_grader(author: ChatModel) -> Grader | None:
+def make_grader(chat: ChatModel) -> Grader | None:
     """Use the checkpoint's own question about responses, or the general one. None if its own ask nothing about them."""
-    questions = questions_for(author.folder)
+    questions = questions_for(chat.folder)
     if not any(each.name == GRADE_QUESTION for each in questions.questions):
         return None
-    chat = author
     tagger = make_tagger(chat.tokenizer, chat.own_template, only(questions, [GRADE_QUESTION]), embed=False)
     return Grader(question=questions.named(GRADE_QUESTION), aside=tagger.answer)
 
@@ -69,7 +68,7 @@ def make_grader(author: ChatModel) -> Grader | None:
 class AnswerSampler:
     """How responses are sampled and graded."""
 
-    author: ChatModel
+    chat: ChatModel
     sampling: Sampling
     limit: int
     """Longest response, in tokens, stop token included."""
@@ -78,19 +77,19 @@ class AnswerSampler:
 
     def request(self, prompt: Sequence[int], row: int, number: int) -> Request:
         """Engine request for one response; its result is an `Answer`."""
-        sample = self.author.response(self.limit, self.sampling, salt=number)
+        sample = self.chat.response(self.limit, self.sampling, salt=number)
         return Request(program=self._program(tuple(prompt), sample, row, number), seed=row_seed(self.seed, row))
 
     def _program(self, prompt: tuple[int, ...], sample: Sample, row: int, number: int) -> Program:
-        author = self.author
+        chat = self.chat
         yield Given(prompt)
         written: Written = yield sample
-        text = author.text(written)
-        flaw, grade = flaw_of(written, text, author.response_ends), None
+        text = chat.text(written)
+        flaw, grade = flaw_of(written, text, chat.response_ends), None
         if flaw is None and self.grader is not None:
-            if written.stop_token != author.response_end:
+            if written.stop_token != chat.response_end:
                 yield Rewind(len(prompt) + len(written.tokens))
-                yield Given((author.response_end,))
+                yield Given((chat.response_end,))
             grade = self.grader.grade((yield self.grader.aside))
         return Answer(
             row=row,
@@ -111,7 +110,7 @@ def write_answers(
     Prompts that the template refuses get none.
     """
     known = read_answers(journal.path, sampler)
-    for answer in sampler.author.run(_requests(sampler, prompts, count, known)):
+    for answer in sampler.chat.run(_requests(sampler, prompts, count, known)):
         journal.append(asdict(answer))
         yield answer
 
@@ -122,7 +121,7 @@ def _requests(
     """Requests one by one: a large dataset's tokens are never all in memory."""
     for row, messages in enumerate(prompts):
         missing = [number for number in range(count) if (row, number) not in known]
-        prompt = sampler.author.prompt(messages) if missing else None
+        prompt = sampler.chat.prompt(messages) if missing else None
         if prompt is not None:
             yield from (sampler.request(prompt, row, number) for number in missing)
 

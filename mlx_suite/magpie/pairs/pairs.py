@@ -79,7 +79,7 @@ class PairSummary:
 
 def make_pairs(
     data: Collection,
-    author: ChatModel,
+    chat: ChatModel,
     settings: PairSettings,
     folder: Path,
     scorer: Scorer | None = None,
@@ -98,23 +98,23 @@ def make_pairs(
     its turns, and if there is no scorer and the checkpoint's questions ask nothing about responses.
     """
     rows = data.rows[: settings.limit]
-    grader = make_grader(author)
+    grader = make_grader(chat)
     if scorer is None and grader is None:
         raise UserError(
             "The checkpoint cannot grade responses: its questions ask nothing about them",
-            where=str(author.folder or author.name),
+            where=str(chat.folder or chat.name),
             fix="choose another score: --by likelihood, or --by reward --judge MODEL",
         )
     sampling = Sampling(temperature=settings.temperature, top_p=settings.top_p)
     sampler = AnswerSampler(
-        author=author,
+        chat=chat,
         sampling=sampling,
         limit=settings.max_answer,
         seed=settings.seed,
         grader=grader if scorer is None else None,
     )
     facts = {
-        **author.facts(),
+        **chat.facts(),
         "data": data_digest(data.rows),
         "sampling": asdict(sampling),
         "seed": settings.seed,
@@ -131,12 +131,12 @@ def make_pairs(
             if (row, 0) in known
         }
         scores = _grades(answers) if scorer is None else _scores(scorer, prompts, answers)
-        kind, scored_by = ("grade", author.name) if scorer is None else (scorer.kind, scorer.name)
+        kind, scored_by = ("grade", chat.name) if scorer is None else (scorer.kind, scorer.name)
         margin = MARGINS[kind] if settings.margin is None else settings.margin
         paired = pair_answers(answers, scores, margin)
         refused = {**paired.refused, **{row: "template" for row in range(len(rows)) if row not in answers}}
         scored = _ScoredRows(rows=rows, prompts=prompts, answers=answers, scores=scores)
-        head = {"scored_by": f"{kind} {scored_by}".rstrip(), "model": author.name}
+        head = {"scored_by": f"{kind} {scored_by}".rstrip(), "model": chat.name}
         write_rows(folder / ACCEPTED_FILE, ({**scored.pair_record(pair), **head} for pair in paired.pairs))
         write_rows(folder / REFUSED_FILE, (scored.refused_record(*each) for each in sorted(refused.items())))
     chosen, rejected = scored.truth(paired.pairs)

@@ -24,7 +24,7 @@ from mlx_suite.curation.tags.scores import (
     measured_rewards,
     own_log_probs,
 )
-from mlx_suite.engine.chat_model import ChatModel, EncodedConversation
+from mlx_suite.engine.chat_model import ChatModel
 
 MARGINS: Mapping[str, float] = {"grade": 0.5, "likelihood": 0.1, "difference": 0.1, "reward": 1.0}
 """Default margin by kind of score."""
@@ -54,8 +54,8 @@ def reward_scorer(model: RewardModel, judge: ChatModel) -> Scorer:
     """Score by a reward model, in its own chat template."""
 
     def score(conversations: Sequence[Messages]) -> list[float | None]:
-        encoded, numbers = _encoded(judge, conversations)
-        values = [each.get("reward") for each in measured_rewards(model, judge, encoded)]
+        scored, numbers = _to_score(judge, conversations)
+        values = [each.get("reward") for each in measured_rewards(model, judge, scored)]
         return _scattered(len(conversations), numbers, values)
 
     return Scorer(kind="reward", name=judge.name, score=score)
@@ -65,8 +65,8 @@ def likelihood_scorer(own: ChatModel) -> Scorer:
     """Score by the response's log-probability under the model that wrote it."""
 
     def score(conversations: Sequence[Messages]) -> list[float | None]:
-        encoded, numbers = _encoded(own, conversations)
-        return _scattered(len(conversations), numbers, [each.get("conversation") for each in _own(own, encoded)])
+        scored, numbers = _to_score(own, conversations)
+        return _scattered(len(conversations), numbers, [each.get("conversation") for each in _own(own, scored)])
 
     return Scorer(kind="likelihood", name=own.name, score=score)
 
@@ -75,11 +75,11 @@ def difference_scorer(own: ChatModel, base: Any, base_name: str = "") -> Scorer:
     """Score by how much likelier the response is under the model than under its base model, of the same vocabulary."""
 
     def score(conversations: Sequence[Messages]) -> list[float | None]:
-        encoded, numbers = _encoded(own, conversations)
-        others = base_log_probs(base, own.tokenizer, encoded)
+        scored, numbers = _to_score(own, conversations)
+        others = base_log_probs(base, own.tokenizer, scored)
         differences = [
             mine["conversation"] - other["base"] if "conversation" in mine and "base" in other else None
-            for mine, other in zip(_own(own, encoded), others, strict=True)
+            for mine, other in zip(_own(own, scored), others, strict=True)
         ]
         return _scattered(len(conversations), numbers, differences)
 
@@ -90,15 +90,15 @@ def _own(own: ChatModel, conversations: Sequence[ScoredConversation]) -> list[Me
     return own_log_probs(own.model, own.tokenizer, conversations, bare=False)
 
 
-def _encoded(chat: ChatModel, conversations: Sequence[Messages]) -> tuple[list[ScoredConversation], list[int]]:
+def _to_score(chat: ChatModel, conversations: Sequence[Messages]) -> tuple[list[ScoredConversation], list[int]]:
     """The conversations that fit the model's template and context, and their indices."""
-    encoded, numbers = [], []
+    scored, numbers = [], []
     for number, messages in enumerate(conversations):
-        spoken = chat.encode(messages)
-        if isinstance(spoken, EncodedConversation) and spoken.response is not None and len(spoken.ids) <= chat.context:
-            encoded.append(ScoredConversation(messages=messages, spoken=spoken))
+        encoded = chat.encode(messages)
+        if not isinstance(encoded, str) and encoded.response is not None and len(encoded.ids) <= chat.context:
+            scored.append(ScoredConversation(messages=messages, encoded=encoded))
             numbers.append(number)
-    return encoded, numbers
+    return scored, numbers
 
 
 def _scattered(count: int, numbers: Sequence[int], values: Sequence[float | None]) -> list[float | None]:

@@ -159,7 +159,7 @@ def _rewrite(
 ) -> dict[int, Rewrite]:
     """The rewrite of each row that has the part and an instruction."""
     rewriter = Rewriter(
-        author=writer,
+        chat=writer,
         part=part,
         sampling=Sampling(temperature=settings.temperature),
         limits=settings.limits,

@@ -89,7 +89,7 @@ class Rewrite:
 class Rewriter:
     """How rows are rewritten."""
 
-    author: ChatModel
+    chat: ChatModel
     part: Part
     sampling: Sampling
     limits: Mapping[str, int]
@@ -98,22 +98,20 @@ class Rewriter:
 
     def rewrite(self, works: Iterable[Work]) -> Iterator[Rewrite]:
         """The rewrite of each row, as they finish."""
-        return self.author.run(
-            Request(program=self._program(work), seed=row_seed(self.seed, work.row)) for work in works
-        )
+        return self.chat.run(Request(program=self._program(work), seed=row_seed(self.seed, work.row)) for work in works)
 
     def _program(self, work: Work) -> Program:
         answer = LISTENING if self.part == "instruction" else work.answer
         messages = (*work.question, Message(ASSISTANT, answer), Message(USER, CRITICISE[self.part]))
-        prompt = self.author.prompt(messages)
+        prompt = self.chat.prompt(messages)
         if prompt is None:
             return self._failed(work, "template")
         yield Given(prompt)
-        criticism, flaw = yield from self._write("criticism", {self.author.response_end})
+        criticism, flaw = yield from self._write("criticism", {self.chat.response_end})
         if flaw is not None:
             return self._failed(work, f"criticism_{flaw}", criticism=criticism)
-        yield Given(self.author.follow_up(REWRITE[self.part]))
-        text, flaw = yield from self._write(self.part, self.author.response_ends)
+        yield Given(self.chat.follow_up(REWRITE[self.part]))
+        text, flaw = yield from self._write(self.part, self.chat.response_ends)
         if flaw is not None:
             return self._failed(work, f"text_{flaw}", text, criticism)
         old = work.answer if self.part == "answer" else work.question[-1].content
@@ -127,20 +125,20 @@ class Rewriter:
 
     def _answered(self, work: Work, text: str, criticism: str) -> Generator[Segment, Any, Rewrite]:
         """Generate the response to a new instruction."""
-        prompt = self.author.prompt((*work.question[:-1], Message(USER, text)))
+        prompt = self.chat.prompt((*work.question[:-1], Message(USER, text)))
         if prompt is None:
             return self._failed(work, "template", text, criticism)
         # A rewind keeps at least one token; the first is the same in every conversation.
         yield Rewind(1)
         yield Given(prompt[1:])
-        answer, flaw = yield from self._write("answer", self.author.response_ends)
+        answer, flaw = yield from self._write("answer", self.chat.response_ends)
         problem = None if flaw is None else f"answer_{flaw}"
         return Rewrite(row=work.row, text=text, answer=answer, criticism=criticism, problem=problem)
 
     def _write(self, what: str, ends: Collection[int]) -> Generator[Segment, Any, tuple[str, str | None]]:
         """Generate one text; returns it with its flaw."""
-        written: Written = yield self.author.response(self.limits[what], self.sampling)
-        text = self.author.text(written)
+        written: Written = yield self.chat.response(self.limits[what], self.sampling)
+        text = self.chat.text(written)
         return text, flaw_of(written, text, ends)
 
     def _failed(self, work: Work, problem: str, text: str = "", criticism: str = "") -> Rewrite:

@@ -50,7 +50,7 @@ def tokenizer(bos: int | None = BOS) -> Any:
 
 CONVERSATION = ScoredConversation(
     messages=[{"role": "user", "content": "?"}, {"role": "assistant", "content": "ab"}],
-    spoken=EncodedConversation(ids=(BOS, ASK, ANSWER, A, B, STOP), instruction_end=2, response=(3, 5)),
+    encoded=EncodedConversation(ids=(BOS, ASK, ANSWER, A, B, STOP), instruction_end=2, response=(3, 5)),
 )
 
 
@@ -77,7 +77,7 @@ def test_without_a_bos_the_first_token_is_not_scored() -> None:
     assert measured == pytest.approx(dict.fromkeys(("conversation", "nothing", "bare"), math.log(0.5)), abs=1e-5)
     one_token = ScoredConversation(
         messages=CONVERSATION.messages,
-        spoken=EncodedConversation(ids=(ASK, ANSWER, A, STOP), instruction_end=1, response=(2, 3)),
+        encoded=EncodedConversation(ids=(ASK, ANSWER, A, STOP), instruction_end=1, response=(2, 3)),
     )
     assert own_log_probs(model, tokenizer(None), [one_token], bare=False) == [{}]
 
@@ -109,9 +109,9 @@ def test_a_matching_response_has_a_lower_ifd_than_a_mismatched_one() -> None:
 
     def ifd(question: str, answer: str) -> float:
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        spoken = chat.encode(messages)
-        assert isinstance(spoken, EncodedConversation)
-        [measured] = own_log_probs(model, words, [ScoredConversation(messages=messages, spoken=spoken)], bare=False)
+        encoded = chat.encode(messages)
+        assert isinstance(encoded, EncodedConversation)
+        [measured] = own_log_probs(model, words, [ScoredConversation(messages=messages, encoded=encoded)], bare=False)
         return scores_of(measured, ["ifd"])["ifd"]
 
     one, other = heldout_examples(0, 2, make_world())
@@ -127,14 +127,14 @@ def test_rewards_cover_the_conversation_and_the_other_response() -> None:
     model = RewardModel(tiny_config("llama", vocab_size=words.vocab_size))
     question, good, other = "What is 2 + 2?", "4", "Perhaps 5"
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": good}]
-    spoken = judge.encode(messages)
-    assert isinstance(spoken, EncodedConversation)
+    encoded = judge.encode(messages)
+    assert isinstance(encoded, EncodedConversation)
 
     def alone(answer: str) -> float:
         ids = judge.encode_whole([messages[0], {"role": "assistant", "content": answer}])
         return float(model(mx.array([ids]), mx.array([len(ids)])).item())
 
-    both = ScoredConversation(messages=messages, spoken=spoken, base_output=other)
+    both = ScoredConversation(messages=messages, encoded=encoded, base_output=other)
     far_too_long = [*messages, {"role": "user", "content": "why? " * 20}, messages[1]]
-    found = measured_rewards(model, judge, [both, ScoredConversation(messages=far_too_long, spoken=spoken)])
+    found = measured_rewards(model, judge, [both, ScoredConversation(messages=far_too_long, encoded=encoded)])
     assert found == [pytest.approx({"reward": alone(good), "base_reward": alone(other)}, abs=1e-5), {}]

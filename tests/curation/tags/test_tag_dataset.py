@@ -84,13 +84,13 @@ def query_tokens(chat: ChatModel) -> int:
 def test_a_row_is_prefilled_once_and_the_questions_are_queried_on_forks(
     tag: Callable[..., TagRun], loaded: tuple[Any, ChatModel]
 ) -> None:
-    spoken = loaded[1].encode(ROWS[0]["messages"])
-    assert not isinstance(spoken, str)
+    encoded = loaded[1].encode(ROWS[0]["messages"])
+    assert not isinstance(encoded, str)
 
     counts = tag(ROWS[:1]).counts
 
     # The last token of the row is fed with the questions.
-    assert counts.prefilled == len(spoken.ids) - 1
+    assert counts.prefilled == len(encoded.ids) - 1
     assert counts.aside == query_tokens(loaded[1])
     assert (counts.sampled, counts.steps) == (0, 0)
 

@@ -60,7 +60,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def author(checkpoint: Loaded, tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+def chat(checkpoint: Loaded, tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
     folder = tmp_path_factory.mktemp("model")
     write_questions(QUESTIONS, folder / QUESTIONS_FILE)
     facts = {"model": checkpoint.model, "tokenizer": checkpoint.tokenizer, "template": checkpoint.template}
@@ -78,9 +78,9 @@ def uncompiled(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(author: ChatModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(chat: ChatModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted") / "out"
-    make_pairs(DATA, author, SMALL, folder, LETTERS)
+    make_pairs(DATA, chat, SMALL, folder, LETTERS)
     return folder
 
 
@@ -114,13 +114,13 @@ def test_pairs_can_be_read_as_a_dataset(uninterrupted: Path) -> None:
     assert [row["messages"][-1]["content"] for row in read.rows] == [pair["chosen"] for pair in pairs]
 
 
-def test_responses_do_not_depend_on_the_number_of_slots(author: ChatModel, uninterrupted: Path, tmp_path: Path) -> None:
-    make_pairs(DATA, replace(author, slots=1), SMALL, tmp_path / "one", LETTERS)
+def test_responses_do_not_depend_on_the_number_of_slots(chat: ChatModel, uninterrupted: Path, tmp_path: Path) -> None:
+    make_pairs(DATA, replace(chat, slots=1), SMALL, tmp_path / "one", LETTERS)
     assert same(tmp_path / "one", uninterrupted)
 
 
 def test_an_interrupted_run_resumes_and_ends_with_the_same_pairs(
-    author: ChatModel, uninterrupted: Path, tmp_path: Path
+    chat: ChatModel, uninterrupted: Path, tmp_path: Path
 ) -> None:
     for count in (0, 1, 5):
         folder = tmp_path / str(count)
@@ -130,26 +130,26 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_pairs(
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            make_pairs(DATA, author, SMALL, folder, LETTERS, stop)
+            make_pairs(DATA, chat, SMALL, folder, LETTERS, stop)
         assert not (folder / ACCEPTED_FILE).exists()
         with (folder / ANSWERS_FILE).open("a") as file:
             file.write('{"row": 3, "numb')  # a line torn by a kill
         calls: list[tuple[int, int]] = []
-        make_pairs(DATA, author, SMALL, folder, LETTERS, lambda done, total: calls.append((done, total)))  # noqa: B023
+        make_pairs(DATA, chat, SMALL, folder, LETTERS, lambda done, total: calls.append((done, total)))  # noqa: B023
         assert same(folder, uninterrupted)
         assert (calls[0], calls[-1]) == ((count + 1, WRITTEN), (WRITTEN, WRITTEN))
 
 
 def test_more_responses_more_rows_or_another_margin_cost_only_what_is_new(
-    author: ChatModel, uninterrupted: Path, tmp_path: Path
+    chat: ChatModel, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    make_pairs(DATA, author, replace(SMALL, answers=2, limit=2), tmp_path, LETTERS)
+    make_pairs(DATA, chat, replace(SMALL, answers=2, limit=2), tmp_path, LETTERS)
     assert len(lines(tmp_path / ANSWERS_FILE)) == 4
-    make_pairs(DATA, author, replace(SMALL, margin=2.0), tmp_path, LETTERS)
+    make_pairs(DATA, chat, replace(SMALL, margin=2.0), tmp_path, LETTERS)
     assert lines(tmp_path / ACCEPTED_FILE) == []
     written = lines(tmp_path / ANSWERS_FILE)
     assert len(written) == WRITTEN
-    summary = make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
+    summary = make_pairs(DATA, chat, SMALL, tmp_path, LETTERS)
     assert lines(tmp_path / ANSWERS_FILE) == written
     assert same(tmp_path, uninterrupted)
     assert (summary.pairs, summary.rows, summary.answers) == (
@@ -160,57 +160,57 @@ def test_more_responses_more_rows_or_another_margin_cost_only_what_is_new(
 
 
 def test_a_higher_limit_resamples_only_the_responses_that_were_cut_off(
-    author: ChatModel, uninterrupted: Path, tmp_path: Path
+    chat: ChatModel, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    make_pairs(DATA, author, replace(SMALL, max_answer=3), tmp_path, LETTERS)
+    make_pairs(DATA, chat, replace(SMALL, max_answer=3), tmp_path, LETTERS)
     cut = sum(each["flaw"] == "limit" for each in lines(tmp_path / ANSWERS_FILE))
     assert 0 < cut < WRITTEN
-    make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
+    make_pairs(DATA, chat, SMALL, tmp_path, LETTERS)
     assert len(lines(tmp_path / ANSWERS_FILE)) == WRITTEN + cut
     assert same(tmp_path, uninterrupted)
-    make_pairs(DATA, author, replace(SMALL, max_answer=3), tmp_path, LETTERS)
+    make_pairs(DATA, chat, replace(SMALL, max_answer=3), tmp_path, LETTERS)
     assert len(lines(tmp_path / ANSWERS_FILE)) == WRITTEN + cut
 
 
-def test_a_scorer_of_length_alone_gives_one_pair_at_most(author: ChatModel, tmp_path: Path) -> None:
+def test_a_scorer_of_length_alone_gives_one_pair_at_most(chat: ChatModel, tmp_path: Path) -> None:
     rows = tuple({"messages": [{"role": "user", "content": f"{'abc'[i % 3] * (i // 3 + 1)}?"}]} for i in range(20))
     scorer = Scorer(kind="reward", name="length", score=by_length)
-    summary = make_pairs(Collection(name="many", rows=rows), author, SMALL, tmp_path, scorer)
+    summary = make_pairs(Collection(name="many", rows=rows), chat, SMALL, tmp_path, scorer)
     assert summary.pairs <= 1
     assert summary.explained is not None
     assert summary.explained > 0.9
 
 
-def test_own_grades_are_expectations_over_the_labels(author: ChatModel, tmp_path: Path) -> None:
-    grader = make_grader(author)
+def test_own_grades_are_expectations_over_the_labels(chat: ChatModel, tmp_path: Path) -> None:
+    grader = make_grader(chat)
     assert grader is not None
-    summary = make_pairs(DATA, author, replace(SMALL, margin=0.001), tmp_path)
+    summary = make_pairs(DATA, chat, replace(SMALL, margin=0.001), tmp_path)
     assert (summary.scored_by, summary.kind) == ("grade random", "grade")
     for answer in lines(tmp_path / ANSWERS_FILE):
         assert (answer["grade"] is None) == (answer["flaw"] is not None)
         assert answer["grade"] is None or 0 < answer["grade"] < 1
     # Other scorers reuse graded responses; responses without a grade are sampled again if grades are needed.
-    make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
+    make_pairs(DATA, chat, SMALL, tmp_path, LETTERS)
     assert len(lines(tmp_path / ANSWERS_FILE)) == WRITTEN
-    make_pairs(DATA, author, SMALL, tmp_path / "other", LETTERS)
+    make_pairs(DATA, chat, SMALL, tmp_path / "other", LETTERS)
     assert {answer["graded"] for answer in lines(tmp_path / "other" / ANSWERS_FILE)} == {False}
-    make_pairs(DATA, author, replace(SMALL, margin=0.001), tmp_path / "other")
+    make_pairs(DATA, chat, replace(SMALL, margin=0.001), tmp_path / "other")
     assert len(lines(tmp_path / "other" / ANSWERS_FILE)) == 2 * WRITTEN
 
 
-def test_log_probability_scorers_score_finished_responses(author: ChatModel) -> None:
+def test_log_probability_scorers_score_finished_responses(chat: ChatModel) -> None:
     conversations = [
         [{"role": "user", "content": "ab?"}, {"role": "assistant", "content": text}] for text in ("a", "?")
     ]
-    likely = likelihood_scorer(author).score(conversations)
+    likely = likelihood_scorer(chat).score(conversations)
     assert all(score is not None and score < 0 for score in likely)
     assert likely[0] != likely[1]
-    assert difference_scorer(author, author.model).score(conversations) == pytest.approx([0.0, 0.0], abs=1e-5)
+    assert difference_scorer(chat, chat.model).score(conversations) == pytest.approx([0.0, 0.0], abs=1e-5)
     unanswered = [[{"role": "user", "content": "ab?"}]]
-    assert likelihood_scorer(author).score(unanswered) == [None]
+    assert likelihood_scorer(chat).score(unanswered) == [None]
 
 
-def test_a_reward_model_scores_what_its_template_and_context_allow(author: ChatModel) -> None:
+def test_a_reward_model_scores_what_its_template_and_context_allow(chat: ChatModel) -> None:
     def judge(tokens: Any, lengths: Any) -> Any:
         return lengths
 
@@ -218,32 +218,32 @@ def test_a_reward_model_scores_what_its_template_and_context_allow(author: ChatM
         [{"role": "user", "content": "ab?"}, {"role": "assistant", "content": text}] for text in ("a", "a b")
     ]
     conversations.append([{"role": "user", "content": "ab?"}, {"role": "assistant", "content": "a" * 300}])
-    scores = reward_scorer(judge, author).score(conversations)  # type: ignore[arg-type]
+    scores = reward_scorer(judge, chat).score(conversations)  # type: ignore[arg-type]
     assert scores[0] is not None
     assert scores[1] == scores[0] + 2
     assert scores[2] is None
 
 
 def test_a_conversation_that_the_template_refuses_is_reported(
-    author: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chat: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ChatModel, "prompt", lambda self, turns: None if len(turns) > 1 else (1, 2))
-    summary = make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
+    summary = make_pairs(DATA, chat, SMALL, tmp_path, LETTERS)
     assert [each["reason"] for each in lines(tmp_path / REFUSED_FILE) if each["row"] == 1] == ["template"]
     assert summary.answers == WRITTEN - 3
 
 
-def test_a_malformed_line_of_the_journal_is_reported_with_its_number(author: ChatModel, tmp_path: Path) -> None:
-    make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path, LETTERS)
+def test_a_malformed_line_of_the_journal_is_reported_with_its_number(chat: ChatModel, tmp_path: Path) -> None:
+    make_pairs(DATA, chat, replace(SMALL, limit=1), tmp_path, LETTERS)
     with (tmp_path / ANSWERS_FILE).open("a") as file:
         file.write('{"row": 0, "number": 0}\n')
     with pytest.raises(UserError) as caught:
-        make_pairs(DATA, author, SMALL, tmp_path, LETTERS)
+        make_pairs(DATA, chat, SMALL, tmp_path, LETTERS)
     assert caught.value.where.endswith(f"{ANSWERS_FILE}:4")
 
 
 def test_responses_are_scored_in_chunks(
-    author: ChatModel, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chat: ChatModel, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pairs, "SCORED", 2)
     sizes: list[int] = []
@@ -252,34 +252,34 @@ def test_responses_are_scored_in_chunks(
         sizes.append(len(conversations))
         return letters(conversations)
 
-    make_pairs(DATA, author, SMALL, tmp_path, replace(LETTERS, score=score))
+    make_pairs(DATA, chat, SMALL, tmp_path, replace(LETTERS, score=score))
     assert max(sizes) == 2
     assert same(tmp_path, uninterrupted)
 
 
-def test_other_settings_and_other_folders_are_refused(author: ChatModel, tmp_path: Path) -> None:
-    make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path / "out", LETTERS)
+def test_other_settings_and_other_folders_are_refused(chat: ChatModel, tmp_path: Path) -> None:
+    make_pairs(DATA, chat, replace(SMALL, limit=1), tmp_path / "out", LETTERS)
     with pytest.raises(UserError) as caught:
-        make_pairs(DATA, author, replace(SMALL, seed=1, temperature=0.5), tmp_path / "out", LETTERS)
+        make_pairs(DATA, chat, replace(SMALL, seed=1, temperature=0.5), tmp_path / "out", LETTERS)
     assert caught.value.details == (
         "sampling.temperature: was 0.8, now 0.5",
         "seed: was 0, now 1",
     )
     other = Collection(name="other", rows=ROWS[:2])
     with pytest.raises(UserError) as caught:
-        make_pairs(other, author, SMALL, tmp_path / "out", LETTERS)
+        make_pairs(other, chat, SMALL, tmp_path / "out", LETTERS)
     assert [detail.partition(":")[0] for detail in caught.value.details] == ["data"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "accepted.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match=r"The folder holds 'accepted.jsonl' and no settings.json"):
-        make_pairs(DATA, author, SMALL, tmp_path / "mine", LETTERS)
+        make_pairs(DATA, chat, SMALL, tmp_path / "mine", LETTERS)
     assert (tmp_path / "mine" / "accepted.jsonl").read_text() == "{}\n"
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["accepted.jsonl"]
 
 
-def test_a_folder_with_half_written_settings_can_be_used(author: ChatModel, tmp_path: Path) -> None:
+def test_a_folder_with_half_written_settings_can_be_used(chat: ChatModel, tmp_path: Path) -> None:
     (tmp_path / ".settings.json.partial-1234").write_text('{"kind": "mlx-s')
-    make_pairs(DATA, author, replace(SMALL, limit=1), tmp_path, LETTERS)
+    make_pairs(DATA, chat, replace(SMALL, limit=1), tmp_path, LETTERS)
     assert (tmp_path / ACCEPTED_FILE).exists()
 
 
@@ -297,7 +297,7 @@ def test_all_invalid_settings_are_reported_at_once() -> None:
 
 
 def test_prompts_are_prefilled_once_for_all_their_responses(
-    author: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chat: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engines: list[Engine] = []
     begin = Engine.__init__
@@ -307,6 +307,6 @@ def test_prompts_are_prefilled_once_for_all_their_responses(
         engines.append(self)
 
     monkeypatch.setattr(Engine, "__init__", recorded)
-    make_pairs(DATA, author, replace(SMALL, answers=6), tmp_path, LETTERS)
-    prompts = [author.prompt(prompt_of(row)) for row in DATA.rows]
+    make_pairs(DATA, chat, replace(SMALL, answers=6), tmp_path, LETTERS)
+    prompts = [chat.prompt(prompt_of(row)) for row in DATA.rows]
     assert engines[0].counts.prefilled <= sum(len(prompt) - 1 for prompt in prompts if prompt is not None)

@@ -292,7 +292,7 @@ def test_all_invalid_settings_are_reported_at_once() -> None:
 def rewritten(says: Callable[[str, int], str], part: Any = "answer", question: str = "Who is Ben?") -> Rewrite:
     limits = {"criticism": 40, "instruction": 60, "answer": 60}
     rewriter = Rewriter(
-        author=cast(Any, ScriptedChat(says)), part=part, sampling=Sampling(temperature=0.0), limits=limits, seed=0
+        chat=cast(Any, ScriptedChat(says)), part=part, sampling=Sampling(temperature=0.0), limits=limits, seed=0
     )
     work = Work(row=0, question=(Message("system", "Be brief."), Message("user", question)), answer="A nurse.")
     [found] = rewriter.rewrite([work])
