@@ -171,9 +171,9 @@ class _Questioner:
         if encoded.response is not None:
             parts.append((len(encoded.ids), tagger.questions.about("answer"), tagger.answer))
         yield Rewind(encoded.instruction_end)
-        for length, questions, aside in parts:
+        for length, questions, asked in parts:
             yield Given(encoded.ids[encoded.instruction_end : length])
-            for question, query in zip(questions, aside.queries, strict=True):
+            for question, query in zip(questions, asked.queries, strict=True):
                 yield Given(query.tokens)
                 reply = yield Sample(limit=TEXT_TOKENS, stop=self.stops, sampling=Sampling(temperature=0.0))
                 text = self.chat.tokenizer.decode(reply.tokens)

@@ -147,23 +147,20 @@ def ask_row(encoded: EncodedConversation, taggers: Sequence[Tagger]) -> Program:
     response are skipped if there is none.
     """
     tags: list[dict[str, Tag]] = [{} for _ in taggers]
-    parts = [
-        (encoded.ids[: encoded.instruction_end], [(tagger.instruction, tagger.instruction_tags) for tagger in taggers])
-    ]
+    end = encoded.instruction_end
+    parts = [(encoded.ids[:end], [(tagger.instruction, tagger.instruction_tags) for tagger in taggers])]
     if encoded.response is not None:
-        parts.append(
-            (encoded.ids[encoded.instruction_end :], [(tagger.answer, tagger.answer_tags) for tagger in taggers])
-        )
-    for tokens, asides in parts:
+        parts.append((encoded.ids[end:], [(tagger.answer, tagger.answer_tags) for tagger in taggers]))
+    for tokens, asked in parts:
         yield Given(tokens)
-        queries = tuple(query for aside, _ in asides for query in aside.queries)
+        queries = tuple(query for segment, _ in asked for query in segment.queries)
         if not queries:
             continue
         replies = yield Queries(queries)
         if replies is None:
             return None
-        for own_tags, (aside, read) in zip(tags, asides, strict=True):
-            own, replies = replies[: len(aside.queries)], replies[len(aside.queries) :]
+        for own_tags, (segment, read) in zip(tags, asked, strict=True):
+            own, replies = replies[: len(segment.queries)], replies[len(segment.queries) :]
             own_tags |= read(own)
     return tags
 

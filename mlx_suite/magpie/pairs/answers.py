@@ -46,7 +46,7 @@ class Grader:
     """The question about a response's quality, in the checkpoint's tokens."""
 
     question: Question
-    aside: Queries
+    queries: Queries
 
     def grade(self, replies: Sequence[Reply] | None) -> float | None:
         """Expected position on the scale under the labels' probabilities."""
@@ -61,7 +61,7 @@ def make_grader(chat: ChatModel) -> Grader | None:
     if not any(each.name == GRADE_QUESTION for each in questions.questions):
         return None
     tagger = make_tagger(chat.tokenizer, chat.own_template, only(questions, [GRADE_QUESTION]), embed=False)
-    return Grader(question=questions.named(GRADE_QUESTION), aside=tagger.answer)
+    return Grader(question=questions.named(GRADE_QUESTION), queries=tagger.answer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class AnswerSampler:
             if written.stop_token != chat.response_end:
                 yield Rewind(len(prompt) + len(written.tokens))
                 yield Given((chat.response_end,))
-            grade = self.grader.grade((yield self.grader.aside))
+            grade = self.grader.grade((yield self.grader.queries))
         return Answer(
             row=row,
             number=number,

@@ -56,8 +56,8 @@ def test_query_tokens_are_what_the_template_renders_next(name: str, family: Call
     def encoded(*turns: Message, prompt: bool = True) -> list[int]:
         return encode_chat(one.tokenizer, one.template, turns, add_generation_prompt=prompt).ids
 
-    for aside, turns in ((tagger.instruction, CONVERSATION[:1]), (tagger.answer, CONVERSATION)):
-        [query] = aside.queries
+    for queries, turns in ((tagger.instruction, CONVERSATION[:1]), (tagger.answer, CONVERSATION)):
+        [query] = queries.queries
         listening = (Message(ASSISTANT, "Yes?"),) if len(turns) == 1 else ()
         text = "Category?" if len(turns) == 1 else "Good?"
         whole = encoded(*turns, *listening, Message(USER, text))
