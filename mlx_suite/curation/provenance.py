@@ -20,7 +20,6 @@ from mlx_suite.curation.dataset import (
     object_in,
     read_manifest,
 )
-from mlx_suite.curation.rows import Record
 from mlx_suite.runtime.journal import read_lines
 
 LONGEST = 300
@@ -55,43 +54,32 @@ class RunFacts:
 
 def run_facts(collection: Collection) -> RunFacts:
     """Collect the facts from the dataset's folder and its rows."""
-    models = tuple(name for name, _ in _models(collection.rows).most_common())
-    folder = collection.folder
-    if folder is None:
+    names = Counter(row["model"] for row in collection.rows if isinstance(row.get("model"), str))
+    models = tuple(name for name, _ in names.most_common())
+    if collection.folder is None:
         return RunFacts(models=models)
-    name, manifest = read_manifest(folder)
+    name, manifest = read_manifest(collection.folder)
     if name == FILTER_FILE and manifest:
-        return _facts_of_filter(manifest, models)
-    path = folder / REJECTED_FILE
-    reasons = read_lines(path, lambda row: str(row.get("rejection")), bad=[]) if path.is_file() else ()
-    rejections = Counter(reasons)
+        facts = object_in(manifest, "made_by")
+        asked, rejections = int(facts.get("asked") or 0), dict(object_in(facts, "rejections"))
+        earlier = facts.get("filters")
+        funnel = {key: manifest.get(key) for key in ("source", "read", "kept", "steps")}
+        filters = (*(earlier if isinstance(earlier, list) else ()), funnel)
+    else:
+        facts, filters = manifest, ()
+        path = collection.folder / REJECTED_FILE
+        reasons = read_lines(path, lambda row: str(row.get("rejection")), bad=[]) if path.is_file() else ()
+        rejections = dict(Counter(reasons).most_common())
+        asked = len(collection.rows) + sum(rejections.values()) if manifest else 0
     return RunFacts(
         models=models,
-        settings=dict(object_in(manifest, "settings")),
-        versions=dict(object_in(manifest, "versions")),
-        created=str(manifest.get("created") or ""),
-        asked=len(collection.rows) + rejections.total() if manifest else 0,
-        rejections=dict(rejections.most_common()),
+        settings=dict(object_in(facts, "settings")),
+        versions=dict(object_in(facts, "versions")),
+        created=str(facts.get("created") or ""),
+        asked=asked,
+        rejections=rejections,
+        filters=filters,
     )
-
-
-def _facts_of_filter(content: Mapping[str, Any], models: tuple[str, ...]) -> RunFacts:
-    source = object_in(content, "made_by")
-    earlier = source.get("filters")
-    funnel = {key: content.get(key) for key in ("source", "read", "kept", "steps")}
-    return RunFacts(
-        models=models,
-        settings=dict(object_in(source, "settings")),
-        versions=dict(object_in(source, "versions")),
-        created=str(source.get("created") or ""),
-        asked=int(source.get("asked") or 0),
-        rejections=dict(object_in(source, "rejections")),
-        filters=(*(earlier if isinstance(earlier, list) else ()), funnel),
-    )
-
-
-def _models(rows: Iterable[Record]) -> Counter[str]:
-    return Counter(row["model"] for row in rows if isinstance(row.get("model"), str))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,11 +49,7 @@ TAG_FIELDS: Mapping[str, str] = {
     "language": "language",
     "llama_guard_2": "safety",
 }
-SCORE_FIELDS: Mapping[str, str] = {
-    "instruct_reward": "reward",
-    "base_reward": "base_reward",
-    "reward_difference": "reward_difference",
-}
+SCORE_FIELDS = {"instruct_reward": "reward", "base_reward": "base_reward", "reward_difference": "reward_difference"}
 NUMBERS = ("answer_tokens", "instruction_tokens", "input_length", "output_length", "index", "repeat_count")
 """Fields that hold numbers, also in tables of text."""
 LANGUAGES: Mapping[str, str] = {

@@ -14,7 +14,8 @@ from mlx_suite.magpie.manifest import command_of
 from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.cli.magpie import magpie
 from mlx_suite_apps.cli.magpie_report import report
-from tests.curation.report.rows import rejected, row, write_run
+from tests.curation.report.rows import rejected, write_run
+from tests.magpie.rows import row
 
 app = typer.Typer()
 app.command()(report)

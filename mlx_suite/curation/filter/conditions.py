@@ -13,15 +13,17 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import ge, gt, le, lt
 from typing import Any
 
-from mlx_suite.curation.filter.fields import Field, find_field
+from mlx_suite.curation.filter.fields import Field, UnknownField, find_field
 from mlx_suite.curation.rows import Record
 from mlx_suite.runtime.errors import UserError
 
-ORDERED = ("<", "<=", ">", ">=")
+COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
+ORDERED = tuple(COMPARE)
 EQUAL = ("=", "!=", "in", "not in")
 TEXTUAL = ("contains", "not contains", "matches", "not matches")
 LONGEST_LABEL = 60
@@ -86,12 +88,14 @@ def bind(conditions: Sequence[Condition], rows: Sequence[Record]) -> tuple[RowTe
     problems: list[str] = []
     tests = []
     for condition in conditions:
-        field = find_field(condition.field, rows, problems)
-        if field is None:
-            continue
-        holds = _holds(condition, field, rows, problems)
-        if holds is not None:
-            tests.append(RowTest(condition=condition, field=field, holds=holds))
+        try:
+            field = find_field(condition.field, rows)
+            values = [value for value in map(field.get, rows) if value is not None]
+            tests.append(RowTest(condition=condition, field=field, holds=_holds(condition, field, values)))
+        except UnknownField as error:
+            problems.append(str(error))
+        except ValueError as error:
+            problems += [f"{condition}: {problem}" for problem in error.args]
     if problems:
         raise UserError(
             "The conditions do not fit the rows",
@@ -102,85 +106,58 @@ def bind(conditions: Sequence[Condition], rows: Sequence[Record]) -> tuple[RowTe
     return tuple(tests)
 
 
-def _holds(
-    condition: Condition, field: Field, rows: Sequence[Record], problems: list[str]
-) -> Callable[[Any], bool | None] | None:
+def _holds(condition: Condition, field: Field, values: Sequence[Any]) -> Callable[[Any], bool | None]:
+    """The test of a field's value. Raises ValueError if the condition does not fit the field's values in the rows."""
     if condition.operator in TEXTUAL:
-        return _textual(condition, field, rows, problems)
-    numeric = all(_is_number(value) for value in map(field.get, rows) if value is not None)
-    if numeric:
-        return _numeric(condition, problems)
+        return _textual(condition, values)
+    if all(map(_is_number, values)):
+        return _numeric(condition)
     if condition.operator in EQUAL:
-        return _labelled(condition, field, rows, problems)
+        return _labelled(condition, field, values)
     if field.scale:
-        return _scaled(condition, field, rows, problems)
-    problems.append(f"{condition}: the labels of {field.name} have no order; use =, in or contains")
-    return None
+        return _scaled(condition, field, values)
+    raise ValueError(f"the labels of {field.name} have no order; use =, in or contains")
 
 
-def _numeric(condition: Condition, problems: list[str]) -> Callable[[Any], bool] | None:
+def _numeric(condition: Condition) -> Callable[[Any], bool]:
     numbers = [_number(value) for value in condition.values]
-    wrong = [value for value, number in zip(condition.values, numbers, strict=True) if number is None]
-    if wrong:
-        problems.append(f"{condition}: {condition.field} is a number and {wrong[0]!r} is not")
-        return None
-    if condition.operator in ("=", "in"):
-        return lambda value: value in numbers
-    if condition.operator in ("!=", "not in"):
-        return lambda value: value not in numbers
-    [bound] = numbers
-    return {
-        "<": lambda value: value < bound,
-        "<=": lambda value: value <= bound,
-        ">": lambda value: value > bound,
-        ">=": lambda value: value >= bound,
-    }[condition.operator]
+    if None in numbers:
+        raise ValueError(f"{condition.field} is a number and {condition.values[numbers.index(None)]!r} is not")
+    if condition.operator in EQUAL:
+        inside = condition.operator in ("=", "in")
+        return lambda value: (value in numbers) is inside
+    return lambda value: COMPARE[condition.operator](value, numbers[0])
 
 
-def _scaled(
-    condition: Condition, field: Field, rows: Sequence[Record], problems: list[str]
-) -> Callable[[Any], bool | None] | None:
+def _scaled(condition: Condition, field: Field, values: Sequence[Any]) -> Callable[[Any], bool | None]:
     ranks = {label.casefold(): rank for rank, label in enumerate(field.scale)}
-    [value] = condition.values
-    if value.casefold() not in ranks:
-        problems.append(f"{condition}: {_nearest(value, field.scale)}")
-        return None
-    if not any(str(label).casefold() in ranks for label in map(field.get, rows)):
-        problems.append(f"{condition}: the rows' labels are not on the scale {', '.join(field.scale)}; use = or in")
-        return None
-    compare = _numeric(
-        Condition(field=field.name, operator=condition.operator, values=(str(ranks[value.casefold()]),)), []
-    )
-    assert compare is not None
+    bound = ranks.get(condition.values[0].casefold())
+    if bound is None:
+        raise ValueError(_unknown_label(condition.values[0], field.scale))
+    if not any(str(label).casefold() in ranks for label in values):
+        raise ValueError(f"the rows' labels are not on the scale {', '.join(field.scale)}; use = or in")
 
     def holds(label: Any) -> bool | None:
         rank = ranks.get(str(label).casefold())
-        return None if rank is None else compare(rank)
+        return None if rank is None else COMPARE[condition.operator](rank, bound)
 
     return holds
 
 
-def _labelled(
-    condition: Condition, field: Field, rows: Sequence[Record], problems: list[str]
-) -> Callable[[Any], bool] | None:
-    known = {str(label).casefold(): str(label) for label in field.labels}
-    known |= {str(value).casefold(): str(value) for value in map(field.get, rows) if value is not None}
+def _labelled(condition: Condition, field: Field, values: Sequence[Any]) -> Callable[[Any], bool]:
+    known = {str(label).casefold(): str(label) for label in (*field.labels, *values)}
     unknown = [value for value in condition.values if value.casefold() not in known]
-    problems += [f"{condition}: {_nearest(value, tuple(known.values()))}" for value in unknown]
     if unknown:
-        return None
-    values = {value.casefold() for value in condition.values}
+        raise ValueError(*(_unknown_label(value, tuple(known.values())) for value in unknown))
+    labels = {value.casefold() for value in condition.values}
     inside = condition.operator in ("=", "in")
-    return lambda value: (str(value).casefold() in values) is inside
+    return lambda value: (str(value).casefold() in labels) is inside
 
 
-def _textual(
-    condition: Condition, field: Field, rows: Sequence[Record], problems: list[str]
-) -> Callable[[Any], bool] | None:
+def _textual(condition: Condition, values: Sequence[Any]) -> Callable[[Any], bool]:
     [value] = condition.values
-    if not any(isinstance(each, str) for each in map(field.get, rows)):
-        problems.append(f"{condition}: {field.name} is not a text; compare it with < or >=")
-        return None
+    if not any(isinstance(each, str) for each in values):
+        raise ValueError(f"{condition.field} is not a text; compare it with < or >=")
     inside = not condition.operator.startswith("not ")
     if condition.operator.endswith("contains"):
         part = value.casefold()
@@ -188,12 +165,11 @@ def _textual(
     try:
         pattern = re.compile(value)
     except re.error as error:
-        problems.append(f"{condition}: not a regular expression ({error})")
-        return None
+        raise ValueError(f"not a regular expression ({error})") from error
     return lambda text: (pattern.search(str(text)) is not None) is inside
 
 
-def _nearest(value: str, labels: Sequence[str]) -> str:
+def _unknown_label(value: str, labels: Sequence[str]) -> str:
     if any(len(label) > LONGEST_LABEL for label in labels):
         return f"no row's text is exactly {value!r}; use contains to search for part of a text"
     near = difflib.get_close_matches(value, labels, n=1, cutoff=0.5)

@@ -21,7 +21,7 @@ from mlx_suite.text.message import ASSISTANT, USER
 SCALES = ("difficulty", "input_quality", "answer_quality")
 """Tags with ordered labels, from the lowest to the highest."""
 _TAG = "mlx-suite magpie tag DATA MODEL"
-HOW_TO_MAKE: Mapping[str, str] = {
+HOW_TO_ADD: Mapping[str, str] = {
     **{question.name: f"add it with `{_TAG}`" for question in FULL_QUESTIONS.questions},
     "ifd": f"add it with `{_TAG} --scores ifd`",
     "reward": f"add it with `{_TAG} --scores reward` and a reward model",
@@ -46,20 +46,20 @@ class Field:
     """All possible labels, whether or not a row has them."""
 
 
-def find_field(name: str, rows: Sequence[Record], problems: list[str]) -> Field | None:
-    """The field of this name; None after appending a problem if no row has it."""
+class UnknownField(Exception):
+    """A field that no row has, with how to add it or similar names."""
+
+
+def find_field(name: str, rows: Sequence[Record]) -> Field:
+    """The field of this name. Raises UnknownField if no row has it."""
     name = name.replace("-", "_")
     field = _field(name)
     if any(field.get(row) is not None for row in rows):
         return field
-    if name in HOW_TO_MAKE:
-        problems.append(f"no row has {name}: {HOW_TO_MAKE[name]}")
-        return None
-    known = sorted({*HOW_TO_MAKE, *_COUNTED, *_names_in(rows)})
+    known = sorted({*HOW_TO_ADD, *_COUNTED, *_names_in(rows)})
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
     advice = f"did you mean {' or '.join(near)}?" if near else f"the fields are {', '.join(known)}"
-    problems.append(f"no row has {name}: {advice}")
-    return None
+    raise UnknownField(f"no row has {name}: {HOW_TO_ADD.get(name, advice)}")
 
 
 def text_of(row: Record, role: str) -> str:

@@ -24,7 +24,7 @@ from mlx_suite.curation.dataset import (
     write_embeddings,
 )
 from mlx_suite.curation.filter.conditions import RowTest, bind, parse_condition
-from mlx_suite.curation.filter.fields import find_field
+from mlx_suite.curation.filter.fields import UnknownField, find_field
 from mlx_suite.curation.filter.selection import (
     Dropped,
     Step,
@@ -157,13 +157,10 @@ def _steps(collection: Collection, settings: FilterSettings) -> list[Step]:
 
 
 def _limits(rows: Sequence[Record], settings: FilterSettings, preset: Preset, halves: Sequence[RowTest]) -> list[Step]:
-    problems: list[str] = []
-    fields = [(find_field(name, rows, problems), count) for name, count in settings.quotas]
-    if problems:
-        raise UserError(
-            "The rows lack a field", where="--per", fix="use another field, or add it to the rows", details=problems
-        )
-    steps = [keep_per_label(field, count, settings.seed, rows) for field, count in fields if field is not None]
+    try:
+        steps = [keep_per_label(find_field(name, rows), count, settings.seed, rows) for name, count in settings.quotas]
+    except UnknownField as error:
+        raise UserError(f"The rows lack a field: {error}", where="--per", fix="use another field, or add it") from error
     longest = settings.longest if settings.longest is not None else preset.longest
     if longest is not None and halves:
         steps.append(keep_longest_of_halves(longest, halves, rows))

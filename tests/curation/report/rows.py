@@ -1,6 +1,5 @@
 """Small rows and run folders."""
 
-import json
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,21 +7,16 @@ from typing import Any
 
 import numpy as np
 
-Row = dict[str, Any]
+from tests.magpie import rows
+from tests.magpie.rows import Row, talk
+
 VOID = frozenset("br circle img input link meta path".split())
 """Elements without an end tag."""
 
 
-def row(instruction: str, answer: str = "Yes.", **fields: Any) -> Row:
-    """A row of one instruction and one response."""
-    turns = [{"role": "user", "content": instruction}, {"role": "assistant", "content": answer}]
-    return {"messages": turns, **fields}
-
-
 def rejected(instruction: str, reason: str, stage: str, **fields: Any) -> Row:
     """A rejected row without a response."""
-    turns = [{"role": "user", "content": instruction}]
-    return {"messages": turns, "rejection": reason, "stage": stage, **fields}
+    return {**talk(instruction), "rejection": reason, "stage": stage, **fields}
 
 
 def write_run(
@@ -33,11 +27,7 @@ def write_run(
     vectors: Any = None,
 ) -> Path:
     """Write the folder of a run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("accepted.jsonl", accepted), ("rejected.jsonl", lost)):
-        lines = [json.dumps(each, ensure_ascii=False) + "\n" for each in rows]
-        (folder / name).write_text("".join(lines), encoding="utf-8")
-    (folder / "manifest.json").write_text(json.dumps(manifest or {"kind": "mlx-suite magpie"}))
+    rows.write_run(folder, accepted, lost, **(manifest or {"kind": "mlx-suite magpie"}))
     if vectors is not None:
         np.save(folder / "embeddings.npy", np.asarray(vectors, np.float16))
     return folder

@@ -13,7 +13,8 @@ from mlx_suite.curation.report.labels import (
 )
 from mlx_suite.curation.report.lengths import common_unit, features_of, lengths_of, quantiles_of
 from mlx_suite.curation.report.samples import TextBlock, blocks_of, rejected_samples, samples_of
-from tests.curation.report.rows import rejected, row
+from tests.curation.report.rows import rejected
+from tests.magpie.rows import row
 
 COUNTED = [row("A?", instruction_tokens=2, answer_tokens=3, model="m")]
 

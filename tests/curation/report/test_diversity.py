@@ -17,7 +17,7 @@ from mlx_suite.curation.report.neighbours import (
     sample_rows,
     sizes_for,
 )
-from tests.curation.report.rows import row
+from tests.magpie.rows import row
 
 
 def unit(*vectors: tuple[float, ...]) -> UnitVectors:

@@ -7,7 +7,8 @@ import numpy as np
 
 from mlx_suite.curation.dataset import instruction_of, response_of
 from mlx_suite.curation.report.figures import read_source
-from tests.curation.report.rows import rejected, row, write_run
+from tests.curation.report.rows import rejected, write_run
+from tests.magpie.rows import row
 
 
 def test_a_run_has_rows_rejected_rows_a_manifest_and_unit_vectors(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from mlx_suite.curation.report.funnel import (
     stage_of,
     steered_to,
 )
-from tests.curation.report.rows import rejected, row
+from tests.curation.report.rows import rejected
+from tests.magpie.rows import row
 
 ACCEPTED = [
     row("A?", instruction_tokens=10, answer_tokens=100, steer={"category": "Math"}, tags={"category": "Math"}),

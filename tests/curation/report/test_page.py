@@ -17,7 +17,8 @@ from mlx_suite.curation.report.figures import Source
 from mlx_suite.curation.report.report import report_on
 from mlx_suite.curation.report.summary import formatted
 from mlx_suite.runtime.errors import UserError
-from tests.curation.report.rows import Page, Row, rejected, row, write_run
+from tests.curation.report.rows import Page, rejected, write_run
+from tests.magpie.rows import Row, row
 
 WICKED = "<script>alert('x')</script> & \"quoted\" <img src=http://evil.example/x.png onerror=alert(1)>"
 WORDS = "river table poem engine garden number letter planet cake market bridge kettle violin cloud".split()
