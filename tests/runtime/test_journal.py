@@ -279,3 +279,12 @@ def test_a_line_of_another_program_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         next(found)
     assert caught.value.where == f"{path}:3"
+
+
+def test_lines_that_cannot_be_read_are_skipped_and_numbered_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"number": 1}\nodd\n{"other": 2}\n[3]\n{"number": 4}\n{"number": 5, "te')
+    bad: list[int] = []
+
+    assert list(read_lines(path, lambda record: record["number"], bad)) == [1, 4]
+    assert bad == [2, 3, 4]
