@@ -1,12 +1,10 @@
-"""Generation as programs: see `program` for what a row is made of and `engine` for how rows run."""
+"""Generation as programs: `program` defines what a row consists of, `engine` runs rows."""
 
-from mlx_suite.engine.counts import EngineStats
 from mlx_suite.engine.engine import Engine
 from mlx_suite.engine.program import (
-    Choose,
-    Chosen,
     Done,
     Given,
+    Mark,
     Program,
     Queries,
     Query,
@@ -17,16 +15,16 @@ from mlx_suite.engine.program import (
     Sampling,
     Written,
 )
+from mlx_suite.engine.stats import EngineStats
 
 __all__ = [
-    "Queries",
-    "Choose",
-    "Chosen",
-    "EngineStats",
     "Done",
     "Engine",
+    "EngineStats",
     "Given",
+    "Mark",
     "Program",
+    "Queries",
     "Query",
     "Reply",
     "Request",

@@ -1,16 +1,16 @@
-"""What a row of generation consists of: text given, text sampled, labels chosen, in one token sequence.
+"""A row of generation as a program: forced tokens, sampled text and queries, in one token sequence.
 
-A program is a generator function. It yields segments and is sent what became of them, so it may look at an
-instruction before it asks for the answer; what it returns is the row's result.
+A program is a generator function. It yields segments and is sent their results, so it can look at an instruction
+before it asks for the response; its return value is the row's result.
 
-    def ask(header, reply_header, stop):
+    def row(header, response_header, stop):
         yield Given(header)
-        question = yield Sample(limit=64, stop=stop)
-        if question.reason != "stop":
+        instruction = yield Sample(limit=64, stop=stop)
+        if instruction.reason != "stop":
             return None
-        yield Given(reply_header)
-        answer = yield Sample(limit=128, stop=stop, sampling=Sampling(temperature=0.0))
-        return question.tokens, answer.tokens
+        yield Given(response_header)
+        response = yield Sample(limit=128, stop=stop, sampling=Sampling(temperature=0.0))
+        return instruction.tokens, response.tokens
 """
 
 from collections.abc import Callable, Generator
@@ -26,7 +26,7 @@ Reason = Literal["stop", "limit", "context"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn. The temperature is applied first, then top-p and min-p, as vLLM does."""
+    """How the next token is sampled: temperature first, then top-p and min-p, as in vLLM."""
 
     temperature: float = 1.0
     """0 takes the most probable token."""
@@ -35,68 +35,66 @@ class Sampling:
     min_p: float = 0.0
     """Keep tokens at least this probable, as a share of the most probable one's."""
     banned: tuple[int, ...] = ()
-    """Tokens that are never written."""
+    """Ids that are never sampled."""
     banned_first: tuple[int, ...] = ()
-    """Tokens that are not written as the first of a segment."""
+    """Ids that are never sampled as the first token of a segment."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """Tokens that are fed, not sampled."""
+    """Forced tokens: fed to the model, not sampled. The result is None."""
 
     tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Text that the model writes, up to a stop token or `limit` tokens. Its result is `Written`."""
+    """Text that the model writes, up to a stop token or `limit` tokens. The result is `Written`."""
 
     limit: int
     stop: frozenset[int]
     sampling: Sampling = field(default_factory=Sampling)
     salt: int = 0
-    """Another number gives another text at the same place: for trying again."""
-
-
-@dataclass(frozen=True)
-class Choose:
-    """The label (a token sequence) with the highest log-probability. Its result is `Chosen`."""
-
-    labels: tuple[tuple[int, ...], ...]
+    """Another value gives another text at the same place: for a second attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """Something asked aside."""
+    """A query scored on a fork of the KV cache; the sequence is unchanged."""
 
     tokens: tuple[int, ...]
-    """What is fed behind the sequence so far. None asks the sequence itself."""
+    """Tokens appended for this query only; empty to score the sequence as it is."""
     labels: tuple[tuple[int, ...], ...] = ()
-    """What may follow; none where only the state is wanted."""
+    """Continuations whose log-probabilities are compared; empty if only the hidden state is needed."""
     state: bool = False
-    """Whether the hidden state behind the last token is wanted, of models whose parts are known (`modeling.head`)."""
+    """Whether to return the hidden state of the last token, for models with a known head (`modeling.head`)."""
 
 
 @dataclass(frozen=True)
 class Queries:
-    """Questions to the sequence so far, side by side; they leave it as it was.
+    """Several queries on the sequence so far, in one batch. The result is a `Reply` for each.
 
-    Its result is a `Reply` for each; None where the context has no room for the longest.
+    The result is None where the context has no room for the longest.
     """
 
     queries: tuple[Query, ...]
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A position to come back to. The result is the length of the sequence, for `Rewind`."""
+
+
+@dataclass(frozen=True)
 class Rewind:
-    """Forget all but the first `length` tokens of the sequence. Its result is None."""
+    """Forget all but the first `length` tokens of the sequence; `length` is a `Mark`'s result. The result is None."""
 
     length: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What a `Sample` became."""
+    """Result of a `Sample`."""
 
     tokens: tuple[int, ...]
     """Without the stop token."""
@@ -105,46 +103,37 @@ class Written:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """What a `Choose` became."""
-
-    index: int
-    log_probs: tuple[float, ...]
-    """Of each whole label behind the sequence so far, in nats."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What a `Query` became."""
+    """Result of a `Query`."""
 
     index: int | None
-    """Of the most probable label; None without labels."""
+    """Index of the most probable label; None without labels."""
     log_probs: tuple[float, ...]
-    """Of each whole label, in nats."""
+    """Log-probability of each whole label, in nats."""
     state: npt.NDArray[np.float32] | None = None
-    """(d,), final norm applied."""
+    """(d,) hidden state after the final norm."""
 
 
-Segment = Given | Sample | Choose | Queries | Rewind
+Segment = Given | Sample | Queries | Mark | Rewind
 Program = Generator[Segment, Any, Any]
 
 
 @dataclass(kw_only=True)
 class Request:
-    """One program to run. Rows with equal programs and seeds are equal whatever runs beside them (in fp32)."""
+    """One program to run. Equal programs with equal seeds give equal rows, whatever runs beside them (in fp32)."""
 
     program: Program
     seed: int = 0
     on_token: Callable[[int], None] | None = None
-    """Called with each sampled token, the stop token included, as it becomes known."""
+    """Called with each sampled token, the stop token included, as soon as it is known."""
     renew: Callable[[], Program] | None = None
-    """Makes the same program anew. An engine that runs out of memory begins such a row again later."""
+    """Makes the program again from its start. An engine that runs out of memory restarts such a row later."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """A program that has ended."""
+    """A finished program."""
 
     request: Request
     result: Any
-    """What the program returned."""
+    """The program's return value."""

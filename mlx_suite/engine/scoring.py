@@ -24,14 +24,6 @@ Place = tuple[int, int]
 """Row and column of a position."""
 
 
-def label_log_probs(
-    model: Any, caches: Sequence[SlotCache], slot: int, position: int, last: int, labels: Sequence[Sequence[int]]
-) -> tuple[float, ...]:
-    """log p(label | text) in nats, summed over a label's tokens; arguments as in `replies`."""
-    [reply] = replies(model, caches, slot, position, last, [Query(tokens=(), labels=tuple(map(tuple, labels)))])
-    return reply.log_probs
-
-
 def replies(
     model: Any, caches: Sequence[SlotCache], slot: int, position: int, last: int, queries: Sequence[Query]
 ) -> tuple[Reply, ...]:

@@ -14,7 +14,8 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_suite.engine.context import context_length
-from mlx_suite.engine.engine import CHUNK, PREFIX_TOKENS
+from mlx_suite.engine.engine import CHUNK
+from mlx_suite.engine.prefix_cache import MAX_TOKENS as PREFIX_TOKENS
 from mlx_suite.engine.scoring import replies, room
 from mlx_suite.engine.slots import SlotRow, slot_caches
 from mlx_suite.engine.step import IN_PLACE, vocabulary_size

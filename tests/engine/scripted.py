@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
 
-from mlx_suite.engine import Engine
+from mlx_suite.engine import Engine, Given, Program, Queries, Query
 
 STOP = 0
 """Ends every script."""
@@ -101,3 +102,15 @@ class HistoryModel:
             right = token == self.after([*text, *label[:i]])
             total += (4.0 if right else 0.0) - math.log(math.exp(4.0) + self.size - 1)
         return total
+
+
+@dataclass(frozen=True)
+class Choose:
+    """A query whose most probable label joins the sequence."""
+
+    labels: tuple[tuple[int, ...], ...]
+
+    def program(self) -> Program:
+        [reply] = yield Queries((Query(tokens=(), labels=self.labels),))
+        yield Given(self.labels[reply.index])
+        return reply

@@ -6,9 +6,22 @@ from typing import Any
 
 import pytest
 
-from mlx_suite.engine import Choose, Chosen, Engine, Given, Program, Request, Sample, Sampling, Written, slots
-from mlx_suite.runtime.errors import UserError
-from tests.engine.scripted import STOP, ScriptedModel, fed
+from mlx_suite.engine import (
+    Engine,
+    Given,
+    Mark,
+    Program,
+    Queries,
+    Query,
+    Reply,
+    Request,
+    Rewind,
+    Sample,
+    Sampling,
+    Written,
+    slots,
+)
+from tests.engine.scripted import STOP, Choose, ScriptedModel, fed
 
 CHAIN = {token: token + 1 for token in range(10, 20)} | {20: STOP}
 """10 is followed by 11, and so on; 20 by STOP."""
@@ -19,11 +32,18 @@ def upto(limit: int) -> Sample:
     return Sample(limit=limit, stop=frozenset({STOP}))
 
 
+GREEDY = Sampling(temperature=0.0)
+
+
+def one(segment: Any) -> Program:
+    return (yield segment)
+
+
 def outcomes(*segments: Any) -> Program:
     """Runs the segments and returns what became of them."""
     became = []
     for segment in segments:
-        outcome = yield segment
+        outcome = yield from segment.program() if isinstance(segment, Choose) else one(segment)
         if not isinstance(segment, Given):
             became.append(outcome)
     return became
@@ -212,7 +232,7 @@ LABELS = ((20, 21), (22,), (20, 20, 21))
 def test_a_label_may_be_chosen_right_after_given_text() -> None:
     engine = Engine(ScriptedModel(CROSSROADS), slots=1)
     assert run(engine, outcomes(Given((5, 12)), Choose(LABELS), upto(1))) == [
-        [Chosen(index=1, log_probs=logs(0.25, 0.3, 0.125)), Written(tokens=(23,), reason="limit")]
+        [Reply(index=1, log_probs=logs(0.25, 0.3, 0.125)), Written(tokens=(23,), reason="limit")]
     ]
     assert fed(engine, 0, 3) == [5, 12, 22]
 
@@ -222,7 +242,7 @@ def test_a_label_may_be_chosen_within_a_text() -> None:
     assert run(engine, outcomes(Given((10,)), upto(1), Given((7, 12)), Choose(LABELS), Given((16,)), upto(1))) == [
         [
             Written(tokens=(11,), reason="limit"),
-            Chosen(index=1, log_probs=logs(0.25, 0.3, 0.125)),
+            Reply(index=1, log_probs=logs(0.25, 0.3, 0.125)),
             Written(tokens=(17,), reason="limit"),
         ]
     ]
@@ -234,7 +254,7 @@ def test_a_label_may_be_chosen_right_after_sampled_text() -> None:
     assert run(engine, outcomes(Given((10,)), upto(2), Choose(LABELS), upto(1))) == [
         [
             Written(tokens=(11, 12), reason="limit"),
-            Chosen(index=1, log_probs=logs(0.25, 0.3, 0.125)),
+            Reply(index=1, log_probs=logs(0.25, 0.3, 0.125)),
             Written(tokens=(23,), reason="limit"),
         ]
     ]
@@ -247,9 +267,9 @@ def test_a_label_may_be_chosen_right_after_a_label_and_end_the_program() -> None
         engine, outcomes(Given((12,)), Choose(((20,), (13,))), Choose(((20, 21), (21,))), Choose(((25, 26),)))
     ) == [
         [
-            Chosen(index=0, log_probs=logs(0.5, 0.2)),
-            Chosen(index=1, log_probs=logs(0.25, 0.5)),
-            Chosen(index=0, log_probs=logs(1.0)),
+            Reply(index=0, log_probs=logs(0.5, 0.2)),
+            Reply(index=1, log_probs=logs(0.25, 0.5)),
+            Reply(index=0, log_probs=logs(1.0)),
         ]
     ]
     assert engine.counts.steps == 0
@@ -258,14 +278,14 @@ def test_a_label_may_be_chosen_right_after_a_label_and_end_the_program() -> None
 def test_of_labels_that_share_a_start_each_is_scored_whole() -> None:
     engine = Engine(ScriptedModel(CROSSROADS), slots=1)
     assert run(engine, outcomes(Given((12,)), Choose(((20, 20), (20, 21, 25), (20,))))) == [
-        [Chosen(index=2, log_probs=logs(0.25, 0.25, 0.5))]
+        [Reply(index=2, log_probs=logs(0.25, 0.25, 0.5))]
     ]
 
 
 def test_of_equal_labels_the_first_is_chosen() -> None:
     engine = Engine(ScriptedModel(CROSSROADS), slots=1)
     assert run(engine, outcomes(Given((12,)), Choose(((22,), (20, 20), (20, 21), (22,))))) == [
-        [Chosen(index=0, log_probs=logs(0.3, 0.25, 0.25, 0.3))]
+        [Reply(index=0, log_probs=logs(0.3, 0.25, 0.25, 0.3))]
     ]
 
 
@@ -278,7 +298,7 @@ def test_neighbours_write_on_while_a_label_is_chosen() -> None:
         alone,
         [
             Written(tokens=(11, 12), reason="limit"),
-            Chosen(index=1, log_probs=logs(0.25, 0.3, 0.125)),
+            Reply(index=1, log_probs=logs(0.25, 0.3, 0.125)),
             Written(tokens=(17, 18), reason="limit"),
         ],
         alone,
@@ -287,13 +307,11 @@ def test_neighbours_write_on_while_a_label_is_chosen() -> None:
     ]
 
 
-def test_a_label_that_does_not_fit_is_a_users_error_and_one_that_just_fits_is_not() -> None:
+def test_a_query_that_does_not_fit_has_no_reply_and_one_that_just_fits_has() -> None:
     engine = Engine(ScriptedModel(CROSSROADS), slots=1, context=6)
-    assert run(engine, outcomes(Given((9, 9, 9, 12)), Choose(((20, 21), (22,))))) == [
-        [Chosen(index=1, log_probs=logs(0.25, 0.3))]
-    ]
-    with pytest.raises(UserError, match="no room to choose a label: the text has 5 tokens"):
-        run(engine, outcomes(Given((9, 9, 9, 9, 12)), Choose(((20, 21), (22,)))))
+    query = Queries((Query(tokens=(), labels=((20, 21), (22,))),))
+    assert run(engine, outcomes(Given((9, 9, 9, 12)), query)) == [[(Reply(index=1, log_probs=logs(0.25, 0.3)),)]]
+    assert run(engine, outcomes(Given((9, 9, 9, 9, 12)), query)) == [[None]]
 
 
 # ---- programs come and go
@@ -379,7 +397,7 @@ def test_a_run_may_be_closed_and_its_slots_know_what_they_hold() -> None:
     first = engine.run(Request(program=outcomes(Given((5, 6, 10)), upto(n)), seed=n) for n in (2, 9, 9, 9))
     assert next(first).request.seed == 2
     first.close()
-    assert engine.held == [[5, 6, 10, 11, 12], [5, 6, 10, 11, 12]]
+    assert engine.cached == [[5, 6, 10, 11, 12], [5, 6, 10, 11, 12]]
     prefilled = engine.counts.prefilled
     assert run(engine, outcomes(Given((5, 6, 10, 11, 12)), upto(2)), outcomes(Given((5, 6, 13)), upto(2))) == [
         [Written(tokens=(13, 14), reason="limit")],
@@ -403,7 +421,7 @@ def test_an_engine_that_ended_on_fewer_slots_runs_again_on_all_and_keeps_its_pre
         assert run(engine, *(outcomes(Given((5, 6, 7, 10)), upto(n)) for n in (1, 2, 3, 4, 9))) == [
             [Written(tokens=tuple(range(11, 11 + n)), reason="limit")] for n in (1, 2, 3, 4, 9)
         ]
-        assert len(engine.walkers) == 1
+        assert len(engine.states) == 1
         assert (engine.counts.steps, engine.counts.slot_steps) == (12 * again, (4 * 4 + 2 + 7) * again)
     assert engine.counts.prefilled == 3
 
@@ -511,3 +529,21 @@ def test_a_seed_decides_a_row_and_seeds_differ() -> None:
     assert tokens == rolls(Sampling(), range(40), slots=1)
     assert tokens == rolls(Sampling(), range(40), slots=16)
     assert {token: tokens.count(token) for token in (11, 12, 13, 14)} == {11: 13, 12: 14, 13: 10, 14: 3}
+
+
+# ---- marks
+
+
+def test_a_program_comes_back_to_a_mark_and_writes_the_same_again() -> None:
+    def program() -> Program:
+        yield Given((10,))
+        first = yield Sample(limit=2, stop=frozenset(), sampling=GREEDY)
+        mark = yield Mark()
+        second = yield Sample(limit=3, stop=frozenset(), sampling=GREEDY)
+        yield Rewind(mark)
+        again = yield Sample(limit=3, stop=frozenset(), sampling=GREEDY)
+        return mark, first.tokens, second.tokens, again.tokens
+
+    [result] = run(Engine(ScriptedModel({token: token + 1 for token in range(10, 30)}), slots=1), program())
+
+    assert result == (3, (11, 12), (13, 14, 15), (13, 14, 15))

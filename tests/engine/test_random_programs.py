@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.engine import Choose, Engine, Given, Program, Request, Sample, Sampling, Written, slots
+from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling, Written, slots
 from mlx_suite.engine import engine as engine_module
-from tests.engine.scripted import HistoryModel
+from tests.engine.scripted import Choose, HistoryModel
 
 Plan = list[Given | Sample | Choose]
 GREEDY = Sampling(temperature=0.0)
@@ -44,13 +44,17 @@ def fits(text: Sequence[int], choose: Choose, context: int) -> bool:
     return len(text) + max(map(len, choose.labels)) <= context
 
 
+def one(segment: Given | Sample) -> Program:
+    return (yield segment)
+
+
 def program(plan: Plan, context: int) -> Program:
     text: list[int] = []
     became = []
     for segment in plan:
         if isinstance(segment, Choose) and not fits(text, segment, context):
             continue
-        outcome = yield segment
+        outcome = yield from segment.program() if isinstance(segment, Choose) else one(segment)
         if isinstance(segment, Given):
             text += segment.tokens
         elif isinstance(segment, Choose):
@@ -135,7 +139,7 @@ def test_random_programs_do_what_a_plain_interpreter_does(
             for i, result in done.items():
                 assert result == interpreted(plans[i], model, context, result[0])
         assert max(cache.capacity for cache in engine.caches) < context + growth
-        assert not any(engine.walkers)
+        assert not any(engine.states)
 
 
 @pytest.mark.parametrize("windows", [(None,), (5,), (5, None)], ids=str)
@@ -152,6 +156,6 @@ def test_slots_of_a_closed_run_serve_what_they_share_with_the_next(windows: tupl
         run = engine.run(Request(program=program(plan, 60), seed=i) for i, plan in enumerate(first))
         assert [next(run).request.seed, next(run).request.seed] == [0, 1]
         run.close()
-        plans: list[Plan] = [[Given((*held[:shared], 22, 21)), never] for held in engine.held]
+        plans: list[Plan] = [[Given((*held[:shared], 22, 21)), never] for held in engine.cached]
         for done in engine.run(Request(program=program(plan, 60), seed=i) for i, plan in enumerate(plans)):
             assert done.result == interpreted(plans[done.request.seed], model, 60, done.result[0])

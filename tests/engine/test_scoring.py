@@ -7,7 +7,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_suite.engine import Choose, Engine, Given, Program, Request, Sample
+from mlx_suite.engine import Engine, Given, Program, Request, Sample
+from tests.engine.scripted import Choose
 from tests.engine.small_models import (
     GREEDY,
     prompt_of,
@@ -48,7 +49,7 @@ def test_log_probabilities_are_those_of_a_whole_forward_pass(kind: str, length: 
 
     def program() -> Program:
         yield Given(prompt)
-        return (yield Choose(LABELS))
+        return (yield from Choose(LABELS).program())
 
     (done,) = Engine(model, slots=2).run([Request(program=program())])
     expected = log_probs(model, prompt, LABELS)
@@ -65,11 +66,11 @@ def test_a_label_behind_sampled_text_is_scored_behind_all_of_it(kind: str, count
     def program(prompt: tuple[int, ...]) -> Program:
         yield Given(prompt)
         text = yield Sample(limit=count, stop=frozenset(), sampling=GREEDY)
-        first = yield Choose(LABELS)
+        first = yield from Choose(LABELS).program()
         yield Given((33, 34))
-        second = yield Choose(LABELS[:2])
+        second = yield from Choose(LABELS[:2]).program()
         rest = yield Sample(limit=12, stop=frozenset(), sampling=GREEDY)
-        third = yield Choose(LABELS)
+        third = yield from Choose(LABELS).program()
         return text.tokens, first, second, rest.tokens, third
 
     prompts = [prompt_of(6 + i, seed=i) for i in range(4)]

@@ -186,7 +186,7 @@ def test_memory_at_twice_the_window_is_that_of_the_window_on_local_layers() -> N
     ]
     sizes = set()
     for _ in engine.run(requests):
-        sizes.add((len(engine.walkers), tuple(cache.nbytes for cache in engine.caches)))
+        sizes.add((len(engine.states), tuple(cache.nbytes for cache in engine.caches)))
     local, everything = 2 * 4 * 2 * 256 * 8 * 4, 2 * 4 * 2 * 512 * 8 * 4
     assert (local, everything) == (131072, 262144)
     assert (4, (local, everything, local, everything)) in sizes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlx_suite.engine import Engine, Given, Program, Queries, Query, Request, Rewind, Sample, Sampling
-from mlx_suite.engine.engine import PREFIX_TOKENS
+from mlx_suite.engine.prefix_cache import MAX_TOKENS
 from mlx_suite.runtime.errors import UserError
 from tests.engine.small_models import GREEDY, one_text, prompt_of, results, small_llama, written_by_mlx_lm
 from tests.engine.test_scoring import LABELS, MODELS, log_probs
@@ -159,12 +159,12 @@ def test_several_headers_are_each_computed_once() -> None:
 
 
 def test_old_headers_are_let_go_and_the_newest_is_kept_however_long() -> None:
-    engine = Engine(small_llama(), slots=1, context=3 * PREFIX_TOKENS)
+    engine = Engine(small_llama(), slots=1, context=3 * MAX_TOKENS)
     sample = Sample(limit=1, stop=frozenset())
-    for length in (100, 200, PREFIX_TOKENS + 500):
+    for length in (100, 200, MAX_TOKENS + 500):
         list(engine.run([Request(program=one_text(prompt_of(length, seed=length), sample))]))
-        assert len(engine.prefixes[0].tokens) == length - 1
-    assert len(engine.prefixes) == 1
+        assert len(engine.prefixes.entries[0].tokens) == length - 1
+    assert len(engine.prefixes.entries) == 1
 
 
 def test_most_asides_do_not_wait_for_an_idle_device(monkeypatch: pytest.MonkeyPatch) -> None:
