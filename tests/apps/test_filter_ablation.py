@@ -43,4 +43,4 @@ def test_every_set_has_the_same_number_of_rows(tmp_path: Path, monkeypatch: pyte
 
     with pytest.raises(UserError) as caught:  # results of sets of nine are not those of sets of eight
         worth.worth(tmp_path, size=8, **settings)
-    assert caught.value.details == ("size: 9 in the folder, 8 now",)
+    assert caught.value.details == ("size: was 9, now 8",)

@@ -64,15 +64,6 @@ class Bar:
     """Width in percent of the longest bar of the dimension."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One cell of a heat map."""
-
-    count: int
-    shade: float
-    """From 0 to 1."""
-
-
 def length_charts(figures: Sequence[DatasetFigures], frame: Frame) -> tuple[Chart, ...]:
     """Histograms of the lengths of instructions and responses."""
     charts = []
@@ -110,13 +101,13 @@ def bars_of(figures: Sequence[DatasetFigures], frame: Frame, dimension: str) -> 
     return tuple(bars)
 
 
-def heat_maps(figures: Sequence[DatasetFigures]) -> tuple[tuple[tuple[Cell, ...], ...], ...]:
-    """For each dataset, cells by category and difficulty, shaded by the share of its rows on a common scale."""
+def heat_maps(figures: Sequence[DatasetFigures]) -> tuple[tuple[tuple[tuple[int, float], ...], ...], ...]:
+    """For each dataset, (rows, shade from 0 to 1) by category and difficulty; shades are on a common scale."""
     tables = [each.cross.counts if each.cross else () for each in figures]
     totals = [max(each.rows, 1) for each in figures]
     most = max((count / total for table, total in zip(tables, totals, strict=True) for row in table for count in row))
     return tuple(
-        tuple(tuple(Cell(count=count, shade=round(count / total / (most or 1), 3)) for count in row) for row in table)
+        tuple(tuple((count, round(count / total / (most or 1), 3)) for count in row) for row in table)
         for table, total in zip(tables, totals, strict=True)
     )
 

@@ -25,7 +25,7 @@ from mlx_suite.curation.report.neighbours import UnitVectors, cosines, jaccards,
 from mlx_suite.curation.rows import Record
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Measure:
     """How the page shows one measure."""
 
@@ -35,40 +35,22 @@ class Measure:
     """Format of a value, for `format`."""
 
 
+_NEAR = f"rows with a Jaccard similarity of {NEAR_DUPLICATE} or more to an earlier one"
 MEASURES: Mapping[str, Measure] = {
-    "words": Measure(title="words", meaning="per instruction, mean", form=".1f"),
-    "distinct_1": Measure(title="distinct-1", meaning="distinct words / all words", form=".1%"),
-    "distinct_2": Measure(title="distinct-2", meaning="distinct bigrams / all bigrams", form=".1%"),
-    "distinct_3": Measure(title="distinct-3", meaning="distinct trigrams / all trigrams", form=".1%"),
-    "exact_repeats": Measure(title="exact duplicates", meaning="rows that repeat an earlier one", form=".1%"),
-    "near_repeats": Measure(
-        title="near-duplicates",
-        meaning=f"rows with a Jaccard similarity of {NEAR_DUPLICATE} or more to an earlier one",
-        form=".1%",
-    ),
-    "jaccard_distance": Measure(
-        title="lexical distance", meaning="to the nearest other row: 1 − Jaccard similarity, mean", form=".3f"
-    ),
-    "cosine_distance": Measure(
-        title="semantic distance",
-        meaning="to the nearest other row: 1 − cosine similarity of embeddings, mean",
-        form=".4f",
-    ),
-    "vendi_words": Measure(
-        title="Vendi score, lexical",
-        meaning="effective number of distinct rows, by Jaccard similarity",
-        form=",.1f",
-    ),
-    "vendi_meaning": Measure(
-        title="Vendi score, semantic",
-        meaning="the same by cosine similarity; it stays near 1 for hidden states",
-        form=",.2f",
-    ),
-    "category_entropy": Measure(title="category entropy", meaning="bits; 3.58 for twelve equal categories", form=".2f"),
-    "compression": Measure(
-        title="compression ratio", meaning="of all instructions together; lower is more diverse", form=".2f"
-    ),
+    "words": Measure("words", "per instruction, mean", ".1f"),
+    "distinct_1": Measure("distinct-1", "distinct words / all words", ".1%"),
+    "distinct_2": Measure("distinct-2", "distinct bigrams / all bigrams", ".1%"),
+    "distinct_3": Measure("distinct-3", "distinct trigrams / all trigrams", ".1%"),
+    "exact_repeats": Measure("exact duplicates", "rows that repeat an earlier one", ".1%"),
+    "near_repeats": Measure("near-duplicates", _NEAR, ".1%"),
+    "jaccard_distance": Measure("lexical distance", "mean of 1 − Jaccard similarity to the nearest other row", ".3f"),
+    "cosine_distance": Measure("semantic distance", "mean of 1 − cosine similarity to the nearest other row", ".4f"),
+    "vendi_words": Measure("Vendi score, lexical", "effective number of distinct rows, by Jaccard similarity", ",.1f"),
+    "vendi_meaning": Measure("Vendi score, semantic", "the same by cosine; near 1 for hidden states", ",.2f"),
+    "category_entropy": Measure("category entropy", "bits; 3.58 for twelve equal categories", ".2f"),
+    "compression": Measure("compression ratio", "of all instructions together; lower is more diverse", ".2f"),
 }
+"""Measures in the order of the page."""
 
 
 @dataclass(frozen=True, kw_only=True)

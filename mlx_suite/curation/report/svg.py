@@ -123,12 +123,8 @@ class Point:
     """Shown while the pointer rests on the dot."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Box:
-    """The range of a scatter plot."""
-
-    low: tuple[float, float]
-    high: tuple[float, float]
+Box = tuple[tuple[float, float], tuple[float, float]]
+"""The lowest and the highest (x, y) of a scatter plot."""
 
 
 def histogram(columns: Sequence[Sequence[float]], axis: Axis, label: str, title: str) -> str:
@@ -156,15 +152,16 @@ def histogram(columns: Sequence[Sequence[float]], axis: Axis, label: str, title:
 
 def scatter(points: Sequence[Point], box: Box, title: str) -> str:
     """A scatter plot with the same scale in both directions, as on a map."""
-    width, height = (box.high[side] - box.low[side] for side in (0, 1))
+    (left_x, low_y), (right_x, high_y) = box
+    width, height = right_x - left_x, high_y - low_y
     scale = min((MAP_WIDTH - 2 * MAP_EDGE) / max(width, 1e-9), (MAP_HEIGHT - 2 * MAP_EDGE) / max(height, 1e-9))
     left = (MAP_WIDTH - scale * width) / 2
     top = (MAP_HEIGHT - scale * height) / 2
     radius = 3.2 if len(points) > 600 else 4.2 if len(points) > 100 else 5.5
     dots = []
     for point in points:
-        x = left + scale * (point.x - box.low[0])
-        y = top + scale * (box.high[1] - point.y)
+        x = left + scale * (point.x - left_x)
+        y = top + scale * (high_y - point.y)
         hue = f"h{point.hue}" if point.hue < HUES else "hx"
         dots.append(f'<circle class="{hue}" cx="{x:.1f}" cy="{y:.1f}"><title>{escape(point.title)}</title></circle>')
     return (
@@ -178,8 +175,8 @@ def box_around(points: Sequence[tuple[float, float]]) -> Box:
     values = np.asarray(points, float).reshape(-1, 2)
     low, high = values.min(axis=0), values.max(axis=0)
     margin = np.where(high - low > 1e-9, 0.0, 0.5)
-    low, high = low - margin, high + margin
-    return Box(low=(float(low[0]), float(low[1])), high=(float(high[0]), float(high[1])))
+    (low_x, low_y), (high_x, high_y) = (low - margin).tolist(), (high + margin).tolist()
+    return (low_x, low_y), (high_x, high_y)
 
 
 def _bars(heights: np.ndarray, axis: Axis, top: float) -> str:

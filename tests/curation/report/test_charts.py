@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_suite.curation.report.svg import Box, Point, axis_for, box_around, distance_axis, histogram, scatter, short
+from mlx_suite.curation.report.svg import Point, axis_for, box_around, distance_axis, histogram, scatter, short
 from tests.curation.report.rows import Page
 
 
@@ -84,7 +84,7 @@ def test_two_columns_are_percentages() -> None:
 def test_tooltips_are_escaped() -> None:
     points = [Point(x=0, y=0, hue=0, title="<script>alert(1)</script>"), Point(x=4, y=3, hue=99, title="other")]
 
-    page = Page(scatter(points, Box(low=(0, 0), high=(4, 3)), "Map"))
+    page = Page(scatter(points, ((0, 0), (4, 3)), "Map"))
 
     dots = [attributes for tag, attributes in page.tags if tag == "circle"]
     assert [(dot["class"], dot["cx"], dot["cy"]) for dot in dots] == [("h0", "13.3", "470.0"), ("hx", "626.7", "10.0")]
@@ -93,4 +93,4 @@ def test_tooltips_are_escaped() -> None:
 
 
 def test_a_single_point_has_a_margin() -> None:
-    assert box_around([(2.0, 2.0)]) == Box(low=(1.5, 1.5), high=(2.5, 2.5))
+    assert box_around([(2.0, 2.0)]) == ((1.5, 1.5), (2.5, 2.5))
