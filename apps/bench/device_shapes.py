@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten, tree_map
 from mlx_suite.checkpoints.load import build_model
 from mlx_suite.checkpoints.quantization import quantize_base
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.runtime.reference_models import REFERENCE_MODELS
+from mlx_suite.runtime.machine import REFERENCE_MODELS
 
 Config = dict[str, Any]
 

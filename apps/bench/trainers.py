@@ -218,7 +218,6 @@ def resident_peak() -> int:
 
 def _prepare_memory() -> None:
     """Set the memory limits that our commands set, for mlx-lm as well."""
-    from mlx_suite.runtime.device import device
-    from mlx_suite.runtime.memory import set_limits
+    from mlx_suite.runtime.device import device, set_limits
 
     set_limits(device())

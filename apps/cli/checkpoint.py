@@ -49,8 +49,7 @@ def open_checkpoint(name: str, quiet: bool = False, adapter: Path | None = None)
     from mlx_suite.checkpoints.trained_run import adapter_folder
     from mlx_suite.hub.resolve import resolve
     from mlx_suite.loading import load
-    from mlx_suite.runtime.device import device
-    from mlx_suite.runtime.memory import set_limits
+    from mlx_suite.runtime.device import device, set_limits
 
     folder = resolve(name, progress=not quiet)
     given = Path(name).expanduser()

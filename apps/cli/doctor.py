@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mlx_suite.runtime.machine import Fit, Report, examine
+from mlx_suite.runtime.machine import Fit, MachineReport, examine
 from mlx_suite.runtime.memory import human_bytes
 
 _BACKENDS = {"metal": "Metal", "cuda": "CUDA", "cpu": "CPU"}
@@ -42,7 +42,7 @@ def doctor(
             console.print(Padding(Text(line, style="yellow"), (0, 0, 0, 2)))
 
 
-def _machine(report: Report) -> list[tuple[str, str]]:
+def _machine(report: MachineReport) -> list[tuple[str, str]]:
     device = report.device
     rows = [
         ("processor", f"{report.processor} ({report.machine}), {report.cores} cores to use"),
@@ -63,7 +63,7 @@ def _machine(report: Report) -> list[tuple[str, str]]:
     return rows
 
 
-def _blas(report: Report) -> str:
+def _blas(report: MachineReport) -> str:
     blas = report.device.blas
     assert blas is not None
     threads = f", {blas.threads} thread{'' if blas.threads == 1 else 's'}" if blas.threads else ""
@@ -71,7 +71,7 @@ def _blas(report: Report) -> str:
     return f"{blas.name}{threads}{worth}"
 
 
-def _measured(report: Report) -> list[tuple[str, str]]:
+def _measured(report: MachineReport) -> list[tuple[str, str]]:
     speed = report.speed
     rows = [("matrix product", f"{speed.gemm_float32:,.0f} GFLOP/s float32")]
     if speed.gemm_bfloat16:

@@ -137,8 +137,7 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     from mlx_suite.finetune.estimate.estimate import memory_outlook
     from mlx_suite.finetune.prepare import prepare
     from mlx_suite.finetune.run import finetune as run
-    from mlx_suite.runtime.device import device
-    from mlx_suite.runtime.memory import set_limits
+    from mlx_suite.runtime.device import device, set_limits
     from mlx_suite.training.peers import join
 
     peers = join()

@@ -44,8 +44,7 @@ def fuse(
     """
     from mlx_suite.export.fuse import fuse_checkpoint
     from mlx_suite.hub.resolve import resolve
-    from mlx_suite.runtime.device import device
-    from mlx_suite.runtime.memory import set_limits
+    from mlx_suite.runtime.device import device, set_limits
 
     folder = resolve(model, progress=not as_json)
     set_limits(device())

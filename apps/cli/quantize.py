@@ -31,8 +31,7 @@ def quantize(
     """
     from mlx_suite.export.quantize import check, quantize_checkpoint
     from mlx_suite.hub.resolve import resolve
-    from mlx_suite.runtime.device import device
-    from mlx_suite.runtime.memory import set_limits
+    from mlx_suite.runtime.device import device, set_limits
 
     check(bits, group_size)
     folder = resolve(model, progress=not as_json)

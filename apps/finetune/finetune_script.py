@@ -16,8 +16,8 @@ from mlx_suite.finetune.prepare import Prepared, prepare
 from mlx_suite.finetune.run import Finished, Tell, finetune
 from mlx_suite.finetune.samples import greedy_answers
 from mlx_suite.finetune.settings import FinetuneSettings, check_settings
-from mlx_suite.runtime.device import device
-from mlx_suite.runtime.memory import human_bytes, set_limits
+from mlx_suite.runtime.device import device, set_limits
+from mlx_suite.runtime.memory import human_bytes
 from mlx_suite.text import Message
 
 

@@ -39,7 +39,7 @@ def make(
     """Train, save, measure and describe. Takes hours on two cores; a killed run goes on where it was."""
     from mlx_suite.checkpoints.save import save_model
     from mlx_suite.pretrain.make import finish_tokenizer, make_model
-    from mlx_suite.runtime.heap import keep_freed_blocks
+    from mlx_suite.runtime.memory import keep_freed_blocks
 
     from .card import earlier_phases, write_card
     from .measure import measure_checkpoint

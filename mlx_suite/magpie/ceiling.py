@@ -24,8 +24,7 @@ from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.runtime.container import processes_here
 from mlx_suite.runtime.device import device
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.memory import available_memory, human_bytes
-from mlx_suite.runtime.size import parse_size
+from mlx_suite.runtime.memory import available_memory, human_bytes, parse_size
 
 TURN = 32
 """Tokens around a turn: headers and ends. More than any template has."""

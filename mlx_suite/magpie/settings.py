@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlx_suite.data.questions import QUALITIES, TAGGED
 from mlx_suite.magpie.steering import Shares, equal_shares, parse_shares, uniform_of
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.size import parse_size
+from mlx_suite.runtime.memory import parse_size
 
 if TYPE_CHECKING:
     from mlx_suite.engine import Sampling

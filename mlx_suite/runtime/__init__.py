@@ -1,12 +1,11 @@
-"""The machine: device policy, memory, whole files, errors. MLX is imported only to compute.
+"""The machine: device policy, memory, atomic files, journals, errors. MLX is imported only to compute.
 
-Not among these names: `device.device()` (it would hide its module) and `progress.Progress` (it
-imports rich).
+Not exported: `device.device()`, which would hide its module, and `progress.Progress`, which imports rich.
 """
 
 from .backend import explain_import_error, import_mlx
 from .blas import Blas, load_blas
-from .device import Device, Precision, weights_dtype
+from .device import Device, MemoryLimits, Precision, set_limits, weights_dtype
 from .errors import UserError
 from .files import disk_errors, replace_folder, staged_folder, write_atomically
 from .footprint import (
@@ -18,7 +17,7 @@ from .footprint import (
 )
 from .journal import Journal, read_journal
 from .lock import folder_lock
-from .memory import MemoryLimits, available_memory, human_bytes, machine_memory, set_limits
+from .memory import available_memory, human_bytes, machine_memory
 
 __all__ = [
     "Blas",

@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision weights live on it."""
+"""The compute device, its precision policy, and the memory limits given to MLX."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 from .backend import import_mlx
 from .blas import Blas, load_blas
-from .memory import machine_memory
+from .memory import keep_freed_blocks, machine_memory
 
 Kind = Literal["metal", "cuda", "cpu"]
+
+_SMALLEST_CACHE = 256 * 10**6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,23 +24,33 @@ class Device:
 
     kind: Kind
     name: str
-    """What the maker calls it, for instance "Apple M4 Max"."""
+    """The maker's name for it, such as "Apple M4 Max"."""
     memory_bytes: int
-    """The machine's memory on Metal and CPU (cut by the container), the card's on CUDA."""
+    """On Metal and CPU the machine's memory (capped at the container's limit), on CUDA the card's."""
     working_set_bytes: int
-    """What a program should stay within: past it macOS swaps, CUDA refuses, Linux kills."""
+    """Memory a program should stay within: beyond it macOS swaps, CUDA fails, Linux kills."""
     blas: Blas | None
-    """The BLAS behind matrix products; None on a GPU, which has its own."""
+    """The BLAS that computes matrix products on the CPU; None on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
-    """How a checkpoint's weights are held in memory."""
+    """Precision in which a checkpoint's weights are loaded."""
 
     dtype: str
     """MLX dtype name of the dense weights: "float32", "bfloat16" or "float16"."""
     dequantize: bool
     """Whether quantized weights are expanded to `dtype` on loading."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryLimits:
+    """Limits given to MLX, in bytes."""
+
+    memory_bytes: int
+    """Beyond this MLX waits for running work to free memory before it allocates more."""
+    cache_bytes: int
+    """Freed buffers that MLX keeps for reuse; beyond this it returns them to the system."""
 
 
 def device() -> Device:
@@ -56,7 +68,7 @@ def device() -> Device:
             working_set_bytes=_number(info, "max_recommended_working_set_size") or memory * 2 // 3,
             blas=None,
         )
-    # The CUDA build says "available" without a card too; then it knows no facts about one.
+    # The CUDA build is "available" without a card too, but then has no information about one.
     if hasattr(mx, "cuda") and mx.cuda.is_available() and info:
         memory = _number(info, "total_memory") or _number(info, "memory_size") or machine_memory()
         return Device(
@@ -70,22 +82,40 @@ def device() -> Device:
 
 
 def fits(bytes_needed: int) -> bool:
-    """Whether so many bytes stay within the default device's working set."""
+    """Whether this many bytes stay within the default device's working set."""
     return bytes_needed <= device().working_set_bytes
 
 
-def weights_dtype(kind: Kind, checkpoint_dtype: str, quantized: bool) -> Precision:
-    """The precision policy.
+def set_limits(device: Device) -> MemoryLimits:
+    """Set MLX's memory and cache limits from the device; call it once, before a model is loaded.
 
-    A GPU keeps what the checkpoint has: its dtype, and quantized weights as they are. On the CPU
-    everything becomes dense float32: bf16 and quantized products there run one to two orders of
-    magnitude slower than a float32 BLAS.
+    By default MLX allows 1.5 times the recommended working set on Metal and caches freed buffers up to that size: a
+    long job with rows of many lengths grows until macOS swaps. An eighth of the working set as cache is enough to reuse
+    the buffers of a step. The wired limit stays at its default: wired buffers have caused kernel panics (mlx#3186). On
+    the CPU, large freed blocks stay in the heap (`memory.keep_freed_blocks`).
+    """
+    working_set_bytes = device.working_set_bytes
+    limits = MemoryLimits(
+        memory_bytes=working_set_bytes,
+        cache_bytes=min(working_set_bytes, max(working_set_bytes // 8, _SMALLEST_CACHE)),
+    )
+    if device.kind == "cpu":
+        keep_freed_blocks()
+    mx = import_mlx()
+    mx.set_memory_limit(limits.memory_bytes)
+    mx.set_cache_limit(limits.cache_bytes)
+    return limits
+
+
+def weights_dtype(kind: Kind, checkpoint_dtype: str, quantized: bool) -> Precision:
+    """Precision policy: a GPU keeps the checkpoint's dtype and quantization; the CPU uses dense float32.
+
+    On the CPU, bf16 and quantized products are one to two orders of magnitude slower than a float32 BLAS.
 
     Args:
         kind: `Device.kind`.
-        checkpoint_dtype: dtype of the checkpoint's dense tensors ("bfloat16", also as
-            "torch.bfloat16").
-        quantized: Whether the checkpoint holds MLX-quantized layers.
+        checkpoint_dtype: dtype of the checkpoint's dense tensors ("bfloat16" or "torch.bfloat16").
+        quantized: Whether the checkpoint has MLX-quantized layers.
     """
     if kind == "cpu":
         return Precision(dtype="float32", dequantize=quantized)
@@ -93,7 +123,7 @@ def weights_dtype(kind: Kind, checkpoint_dtype: str, quantized: bool) -> Precisi
 
 
 def processor_name() -> str:
-    """The CPU's model name, as the operating system tells it."""
+    """The CPU's model name, from the operating system."""
     if sys.platform == "darwin":
         return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
     try:
@@ -118,7 +148,7 @@ def _cpu(info: dict[str, Any]) -> Device:
 
 
 def _device_info(mx: Any) -> dict[str, Any]:
-    """MLX's own facts about the default device; older releases have them under `mx.metal` only."""
+    """MLX's information about the default device; older releases have it under `mx.metal` only."""
     if hasattr(mx, "device_info"):
         return dict(mx.device_info())
     return dict(mx.metal.device_info()) if mx.metal.is_available() else {}

@@ -1,29 +1,27 @@
-"""The one error a user is meant to read.
+"""`UserError`: the error that users are meant to read.
 
-Whatever a user can mend (a missing file, a wrong flag, a full disk) is raised as `UserError`; the
-command line prints it as one block on stderr and leaves with exit code 2. Our own mistakes stay
-`assert`s and tracebacks.
+Everything a user can fix (a missing file, a wrong flag, a full disk) is raised as `UserError`; the command line prints
+it as one block on stderr and exits with code 2. Bugs of ours stay `assert`s and tracebacks.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 SHOWN = 20
-"""Details of one error that are shown; the rest are counted."""
+"""Details of an error that are shown; the rest are counted."""
 
 
 class UserError(Exception):
-    """Something the user can mend: what went wrong, where, and how to mend it.
+    """A problem the user can fix: what is wrong, where, and how to fix it.
 
     Args:
         what: One sentence that names the thing and the value at fault.
-        where: The file, `file:line`, flag, or environment variable at fault. Empty leaves the line
-            out.
-        fix: The next thing to do, as a command or a flag where there is one. Empty leaves the line
-            out.
-        details: Every problem found, when there are several: one line each, shown under `what`.
+        where: The file, `file:line`, flag, or environment variable at fault; empty to omit the line.
+        fix: What to do next, as a command or flag where possible; empty to omit the line.
+        details: All problems found, where there are several: one line each, shown under `what`.
     """
 
     def __init__(self, what: str, where: str = "", fix: str = "", details: Iterable[str] = ()) -> None:
@@ -31,7 +29,7 @@ class UserError(Exception):
         self.where = where
         self.fix = fix
         self.details: tuple[str, ...] = tuple(details)
-        # All four go to Exception, so that the error survives pickling between processes.
+        # Exception gets all four, so that the error can be pickled between processes.
         super().__init__(what, where, fix, self.details)
 
     def __str__(self) -> str:
@@ -45,19 +43,41 @@ class UserError(Exception):
 
 
 def shortened(details: Sequence[object]) -> list[str]:
-    """The first details, and how many more there are."""
+    """The first `SHOWN` details, and a line that counts the rest."""
     more = len(details) - SHOWN
     return [*map(str, details[:SHOWN]), *([f"and {more:,} more"] if more > 0 else [])]
 
 
 def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """What to do about an unknown name: take the nearest, or one of all where none is at least `cutoff` like it."""
+    """A fix for an unknown name: suggest the nearest known one, or list all if none has a similarity of `cutoff`."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return f"did you mean {near[0]}?" if near else f"use one of {', '.join(names)}"
 
 
+def check_rules(settings: Any, rules: Mapping[str, tuple[bool, str]], where: str, command: str) -> None:
+    """Validate settings and report every violation in one error.
+
+    Args:
+        rules: For each field, whether its value is valid and what it must be.
+        where: File or flag named in the error.
+        command: Command whose help explains the settings.
+
+    Raises UserError for fields with invalid values.
+    """
+    problems = [
+        f"{name} is {getattr(settings, name)!r}: {wanted}" for name, (valid, wanted) in rules.items() if not valid
+    ]
+    if problems:
+        raise UserError(
+            "A setting is wrong" if len(problems) == 1 else f"{len(problems)} settings are wrong",
+            where=where,
+            fix=f"{command} says what each one means",
+            details=problems,
+        )
+
+
 def _labelled(label: str, text: str) -> str:
-    """Put `text` in the column behind the labels, later lines of it too."""
+    """`text` in the column after the labels, its later lines too."""
     first, *rest = text.splitlines() or [""]
     return "\n".join([f"{label:<7}{first}", *(f"{'':<7}{line}" for line in rest)])

@@ -16,15 +16,56 @@ from typing import Any
 from .benchmark import Speed, measure_speed
 from .blas import INSTALL, VARIABLE, Blas
 from .container import usable_cores
-from .device import Device, device, processor_name
+from .device import Device, device, processor_name, set_limits
 from .footprint import bytes_read_per_token, cache_bytes, kv_bytes_per_token, weight_bytes
-from .memory import available_memory, machine_memory, set_limits
-from .reference_models import REFERENCE_MODELS
+from .memory import available_memory, machine_memory
 
 # Bits per weight as loaded, by the name of the precision. The CPU expands everything to float32.
 _PRECISIONS = {"4-bit": 4.5, "bf16": 16.0}
 _CPU_PRECISIONS = {"float32": 32.0}
 _SLOW_GEMM = 20.0  # GFLOP/s: the reference BLAS stays below, any real one is above even on one old core
+
+
+def _llama(hidden: int, layers: int, heads: int, intermediate: int, context: int, tied: bool) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "head_dim": hidden // heads,
+        "intermediate_size": intermediate,
+        "vocab_size": 128256,
+        "max_position_embeddings": context,
+        "tie_word_embeddings": tied,
+    }
+
+
+def _gemma2(hidden: int, layers: int, heads: int, kv_heads: int, head_dim: int, intermediate: int) -> dict[str, Any]:
+    return {
+        "model_type": "gemma2",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "intermediate_size": intermediate,
+        "vocab_size": 256000,
+        "sliding_window": 4096,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+    }
+
+
+REFERENCE_MODELS: dict[str, dict[str, Any]] = {
+    "Llama 3.2 1B": _llama(2048, 16, 32, 8192, 131072, tied=True),
+    "Llama 3.2 3B": _llama(3072, 28, 24, 8192, 131072, tied=True),
+    "Llama 3 8B": _llama(4096, 32, 32, 14336, 8192, tied=False),
+    "Gemma 2 2B": _gemma2(2304, 26, 8, 4, 256, 9216),
+    "Gemma 2 9B": _gemma2(3584, 42, 16, 8, 256, 14336),
+    "Gemma 2 27B": _gemma2(4608, 46, 32, 16, 128, 36864),
+}
+"""Configurations of common models, with Hugging Face's keys: `doctor` says which fit before any download."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +85,7 @@ class Fit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class MachineReport:
     """The machine, what runs on it, and what would make it faster."""
 
     machine: str
@@ -83,7 +124,7 @@ class Report:
         return plain
 
 
-def examine() -> Report:
+def examine() -> MachineReport:
     """Look at the machine and measure it: about four seconds.
 
     Raises:
@@ -93,7 +134,7 @@ def examine() -> Report:
     set_limits(here)
     speed = measure_speed(here.kind, here.memory_bytes)
     compiler = shutil.which("g++")
-    return Report(
+    return MachineReport(
         machine=platform.machine(),
         processor=processor_name(),
         cores=usable_cores(),

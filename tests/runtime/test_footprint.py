@@ -11,7 +11,7 @@ from mlx_suite.runtime.footprint import (
     parameter_count,
     weight_bytes,
 )
-from mlx_suite.runtime.reference_models import REFERENCE_MODELS
+from mlx_suite.runtime.machine import REFERENCE_MODELS
 
 LLAMA_8B = REFERENCE_MODELS["Llama 3 8B"]
 GEMMA_9B = REFERENCE_MODELS["Gemma 2 9B"]

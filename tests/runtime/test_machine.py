@@ -14,7 +14,7 @@ from mlx_suite.runtime.benchmark import Speed, best_time, gemm_gflops
 from mlx_suite.runtime.blas import Blas
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.machine import Report, advise, what_fits
+from mlx_suite.runtime.machine import MachineReport, advise, what_fits
 from mlx_suite_apps.cli import doctor, main
 
 MAC = Device(
@@ -35,8 +35,8 @@ FAST = Speed(gemm_float32=250.0, gemm_bfloat16=None, copy_bandwidth=11.0, gemv_b
 SLOW = Speed(gemm_float32=3.0, gemm_bfloat16=None, copy_bandwidth=3.0, gemv_bandwidth=5.0)
 
 
-def report(advice: tuple[str, ...] = ()) -> Report:
-    return Report(
+def report(advice: tuple[str, ...] = ()) -> MachineReport:
+    return MachineReport(
         machine="x86_64",
         processor="Xeon",
         cores=2,
@@ -163,7 +163,7 @@ def test_doctor_gives_programs_one_json_object(monkeypatch: pytest.MonkeyPatch) 
 def test_a_users_error_is_one_block_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> Report:
+    def fail() -> MachineReport:
         raise UserError("MLX is installed without a backend", "python", "pip install it")
 
     monkeypatch.setattr(doctor, "examine", fail)

@@ -1,16 +1,16 @@
-"""Sizes for people, and limits for MLX."""
+"""Sizes as text, the device, and the limits given to MLX."""
 
 from collections.abc import Iterator
 
 import mlx.core as mx
 import pytest
 
-from mlx_suite.runtime.device import Device, device, fits, weights_dtype
+from mlx_suite.runtime.device import Device, device, fits, set_limits, weights_dtype
 from mlx_suite.runtime.memory import (
     available_memory,
     human_bytes,
     machine_memory,
-    set_limits,
+    parse_size,
 )
 
 
@@ -31,6 +31,29 @@ from mlx_suite.runtime.memory import (
 )
 def test_sizes_are_written_to_three_figures(count: int, text: str) -> None:
     assert human_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("8GB", 8 * 10**9),
+        (" 8 gb ", 8 * 10**9),
+        ("1.5G", 15 * 10**8),
+        ("8GiB", 8 * 2**30),
+        ("512m", 512 * 10**6),
+        ("1000", 1000),
+        ("0", 0),
+        ("", None),
+        ("GB", None),
+        ("-8GB", None),
+        ("8XB", None),
+        ("8iB", None),
+        ("٨GB", None),
+        ("1e9", None),
+    ],
+)
+def test_a_size_is_read_in_decimal_and_binary_units(text: str, size: int | None) -> None:
+    assert parse_size(text) == size
 
 
 def test_the_machine_has_more_than_it_has_left() -> None:

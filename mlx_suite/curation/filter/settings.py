@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlx_suite.runtime.errors import UserError, nearest_name
-from mlx_suite.runtime.rules import check_rules
+from mlx_suite.runtime.errors import UserError, check_rules, nearest_name
 
 KEEP_FIRST = ("exact", "lexical", "cosine")
 TAU1, TAU2 = -12.0, 0.0

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mlx_suite.runtime.rules import check_rules
+from mlx_suite.runtime.errors import check_rules
 
 WHAT = ("instruction", "answer", "both")
 LIMITS = ("max_criticism", "max_instruction", "max_answer")
