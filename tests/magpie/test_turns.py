@@ -189,7 +189,7 @@ def test_conversations_of_the_shipped_models_equal_what_their_templates_render(n
         yield Given(pre_query.to_assistant_ids)
         answered = yield answering
         texts = [tokenizer.decode(each.tokens).strip() for each in (asked, answered)]
-        if flaw_of(asked, texts[0], stop) or flaw_of(answered, texts[1], plan.response_ends):
+        if flaw_of(asked, texts[0], stop) or flaw_of(answered, texts[1], plan.answer_ends):
             return ()
         first = Turn(instruction=texts[0], asked=asked, answer=texts[1], answered=answered)
         length = sum(map(len, (pre_query.header_ids, asked.tokens, pre_query.to_assistant_ids, answered.tokens))) + 2
