@@ -4,7 +4,6 @@ A run's folder has a manifest and its rejected rows. A filtered folder has `filt
 its source, so that they survive any number of filters.
 """
 
-import hashlib
 import json
 import shlex
 from collections import Counter
@@ -20,6 +19,7 @@ from mlx_suite.curation.dataset import (
     object_in,
     read_manifest,
 )
+from mlx_suite.runtime.files import sha256_of
 from mlx_suite.runtime.journal import read_lines
 
 LONGEST = 300
@@ -104,7 +104,7 @@ def provenance_of(
     """Provenance from a run's manifest, its rows and the file they are in."""
     checksum = recorded = None
     if accepted_file is not None:
-        checksum = hashlib.sha256(accepted_file.read_bytes()).hexdigest()
+        checksum = sha256_of(accepted_file)
         recorded = object_in(manifest, "files").get(accepted_file.name)
     return Provenance(
         models=tuple(sorted({str(row["model"]) for row in rows if row.get("model")})),

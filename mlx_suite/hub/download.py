@@ -10,7 +10,6 @@ Set HF_XET_HIGH_PERFORMANCE=1 to leave the weights to the hub's Xet client inste
 connections for each file, and starts a file over after an interruption.
 """
 
-import hashlib
 import logging
 import os
 import re
@@ -43,6 +42,7 @@ from rich.table import Column
 
 from mlx_suite.hub.errors import DamagedDownload, disk_full
 from mlx_suite.hub.local_models import storage_folder
+from mlx_suite.runtime.files import sha256_of
 
 CONNECTIONS = 4
 """Files fetched at the same time."""
@@ -185,9 +185,7 @@ def _fetch(file: _RemoteFile, repo: str, advance: "_Advance", stop: threading.Ev
 
 def _check_sum(file: _RemoteFile) -> None:
     """Compare a fetched file with the hub's SHA-256: its parts may come from several attempts."""
-    with file.partial.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != file.etag:
+    if sha256_of(file.partial) != file.etag:
         file.partial.unlink()
         raise DamagedDownload(f"{file.name} arrived damaged and was thrown away")
 

@@ -30,7 +30,7 @@ from mlx_suite.magpie.row import Plan
 from mlx_suite.magpie.settings import LIMITS, POLICY, MagpieSettings
 from mlx_suite.magpie.steering import make_quotas
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.files import write_atomically
+from mlx_suite.runtime.files import sha256_of, write_atomically
 
 KIND = "mlx-suite magpie"
 _REPEATED_FLAGS = {"quotas": "quota", "topics": "topic", "personas": "persona"}
@@ -131,8 +131,7 @@ def store_manifest(folder: Path, content: Content, stored: Content | None) -> No
 def file_digest(path: Path) -> str | None:
     """SHA-256 of a file; None where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return None
 

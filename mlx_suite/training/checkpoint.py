@@ -5,7 +5,6 @@ trained weights, the optimizer's moments, the step and the sums of the log are s
 random numbers follow from the step. Each file's checksum is kept with it: a torn or changed file is never trained on.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map_with_path
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.files import staged_folder
+from mlx_suite.runtime.files import sha256_of, staged_folder
 from mlx_suite.runtime.resume import change, differences, refuse_other
 from mlx_suite.training.learner import Learner
 
@@ -48,7 +47,7 @@ def save_checkpoint(run: Path, state: State, learner: Learner) -> None:
     with staged_folder(run / NAME) as folder:
         mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(learner.master["parameters"])))
         mx.save_safetensors(str(folder / "optimizer.safetensors"), dict(tree_flatten(learner.optimizer.state)))
-        sums = {path.name: _checksum(path) for path in sorted(folder.glob("*.safetensors"))}
+        sums = {path.name: sha256_of(path) for path in sorted(folder.glob("*.safetensors"))}
         (folder / "state.json").write_text(json.dumps(asdict(state) | {"sha256": sums}, indent=1) + "\n")
 
 
@@ -80,7 +79,7 @@ def _read(run: Path) -> tuple[State, dict[str, str]] | None:
 def _refuse_torn(folder: Path, sums: Mapping[str, str]) -> None:
     """A kill cannot damage a checkpoint; a disk, a copy or an editor can."""
     try:
-        torn = [name for name, sum_ in sums.items() if _checksum(folder / name) != sum_]
+        torn = [name for name, sum_ in sums.items() if sha256_of(folder / name) != sum_]
     except OSError as error:
         raise _unusable(folder, str(error)) from error
     if torn or len(sums) != 2:
@@ -127,11 +126,6 @@ def _load(path: Path) -> dict[str, mx.array]:
     arrays = mx.load(str(path))
     assert isinstance(arrays, dict)
     return arrays
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unusable(folder: Path, why: str) -> UserError:

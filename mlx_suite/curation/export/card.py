@@ -110,10 +110,7 @@ def _opening(rows: Sequence[Record], facts: RunFacts) -> str:
 def _files(form: str, files: Mapping[str, Sequence[Record]]) -> str:
     lines = ["## Files", "", _table(("file", "rows"), [(name, f"{len(own):,}") for name, own in files.items()])]
     if len(files) > 1:
-        lines += [
-            "",
-            "Near-duplicates are kept in the same file, so no test row is a near-duplicate of a training row.",
-        ]
+        lines += ["", "Near-duplicates share a file, so no evaluation row is a near-duplicate of a training row."]
     lines += ["", f"The format is `{form}`. To train on it:", "", "```", _LOADING[form].format(folder="FOLDER"), "```"]
     return "\n".join([*lines, "", "`sha256sum -c SHA256SUMS` verifies the files."])
 
@@ -188,8 +185,8 @@ def _distribution(labels: Iterable[str | None]) -> str:
 def _limits(license: str, facts: RunFacts) -> str:
     models = _listed(facts.models) or "the model"
     lines = [
-        f"The rows have not been reviewed by people. The responses are those of {models}, including its errors and "
-        "biases; a model trained on them learns these too.",
+        f"The rows have not been reviewed by people. The responses come from {models}, errors and biases included; a "
+        "model trained on them learns these too.",
         "Tags and scores are also assigned by models and may be wrong.",
     ]
     if not license:

@@ -5,7 +5,6 @@ serves to obtain the instruction; a model trained on the row should respond with
 that the user gave to all rows stays.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import TEST, TRAIN, VALID
 from mlx_suite.data.steering import AGREEMENT, CATEGORY_TEXTS, DIMENSIONS, LANGUAGE_TEXTS, REST, steering_text
 from mlx_suite.runtime.errors import UserError, shortened
-from mlx_suite.runtime.files import staged_folder
+from mlx_suite.runtime.files import sha256_of, staged_folder
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
 CARD_FILE = "README.md"
@@ -158,10 +157,7 @@ def _is_ours(folder: Path) -> bool:
 
 def _write_checksums(folder: Path) -> None:
     """Write SHA256SUMS for all files of the folder, for `sha256sum -c` (`shasum -a 256 -c` on a Mac)."""
-    lines = []
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
+    lines = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
     (folder / CHECKSUMS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
