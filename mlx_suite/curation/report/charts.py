@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from mlx_suite.curation.dataset import instruction_of
+from mlx_suite.curation.report.counts import PARTS, UNTAGGED, Quantiles, label_of, quantiles_of
 from mlx_suite.curation.report.figures import DatasetFigures, Frame, Source
-from mlx_suite.curation.report.labels import UNTAGGED, label_of
-from mlx_suite.curation.report.lengths import PARTS, Quantiles, quantiles_of
 from mlx_suite.curation.report.neighbours import COSINE
 from mlx_suite.curation.report.svg import HUES, Axis, Point, axis_for, box_around, distance_axis, histogram, scatter
 

@@ -20,7 +20,7 @@ import numpy as np
 from mlx_suite.curation.dataset import instruction_of
 from mlx_suite.curation.duplicates.lexical import NEAR_DUPLICATE, LexicalIndex
 from mlx_suite.curation.duplicates.words import folded, words
-from mlx_suite.curation.report.labels import label_of
+from mlx_suite.curation.report.counts import label_of
 from mlx_suite.curation.report.neighbours import UnitVectors, cosines, jaccards, nearest_distances, sample_rows
 from mlx_suite.curation.rows import Record
 

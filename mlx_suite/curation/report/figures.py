@@ -25,6 +25,22 @@ from mlx_suite.curation.dataset import (
     read_rejected,
 )
 from mlx_suite.curation.provenance import Provenance, provenance_of
+from mlx_suite.curation.report.counts import (
+    WORDS,
+    Confidence,
+    CrossTable,
+    Quantiles,
+    RowFeatures,
+    common_unit,
+    confidences_of,
+    counts_of,
+    cross_table,
+    dimensions_of,
+    features_of,
+    lengths_of,
+    order_of,
+    scores_of,
+)
 from mlx_suite.curation.report.diversity import Diversity, diversity_of
 from mlx_suite.curation.report.embedding_map import EmbeddingMap, map_of
 from mlx_suite.curation.report.funnel import (
@@ -37,17 +53,6 @@ from mlx_suite.curation.report.funnel import (
     quotas_of,
     steered_to,
 )
-from mlx_suite.curation.report.labels import (
-    Confidence,
-    CrossTable,
-    confidences_of,
-    counts_of,
-    cross_table,
-    dimensions_of,
-    order_of,
-    scores_of,
-)
-from mlx_suite.curation.report.lengths import WORDS, Quantiles, RowFeatures, common_unit, features_of, lengths_of
 from mlx_suite.curation.report.neighbours import Neighbourhood, UnitVectors, neighbourhoods_of, sample_rows, sizes_for
 from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import ACCEPTED_FILE

@@ -8,7 +8,7 @@ from typing import Any
 from mlx_suite.curation.dataset import number_in, object_in
 from mlx_suite.curation.reasons import REASONS
 from mlx_suite.curation.reasons import stage_of as reason_stage
-from mlx_suite.curation.report.labels import label_of
+from mlx_suite.curation.report.counts import label_of
 from mlx_suite.curation.rows import Record
 from mlx_suite.data.questions import TAGGED
 from mlx_suite.data.steering import REST

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mlx_suite.curation.dataset import instruction_of, response_of
 from mlx_suite.curation.duplicates.lexical import LexicalIndex, shingles
 from mlx_suite.curation.duplicates.words import folded, words
-from mlx_suite.curation.report.lengths import Quantiles, quantiles_of
+from mlx_suite.curation.report.counts import Quantiles, quantiles_of
 from mlx_suite.curation.rows import Record
 
 UnitVectors = npt.NDArray[np.float32]

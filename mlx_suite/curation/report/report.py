@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mlx_suite.curation.report.charts import bars_of, distance_charts, heat_maps, length_charts, map_chart
+from mlx_suite.curation.report.counts import quantiles_of
 from mlx_suite.curation.report.figures import (
     DatasetFigures,
     Frame,
@@ -25,7 +26,6 @@ from mlx_suite.curation.report.figures import (
     read_source,
 )
 from mlx_suite.curation.report.funnel import FILTER_TITLES, STAGE_TITLES
-from mlx_suite.curation.report.lengths import quantiles_of
 from mlx_suite.curation.report.neighbours import Overlap, overlap_of
 from mlx_suite.curation.report.samples import rejected_samples, samples_of
 from mlx_suite.curation.report.summary import SummaryLine, diversity_lines, feature_lines, formatted, summary_of

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mlx_suite.curation.report.counts import quantiles_of
 from mlx_suite.curation.report.diversity import MEASURES
 from mlx_suite.curation.report.figures import DatasetFigures, Frame
-from mlx_suite.curation.report.lengths import quantiles_of
 
 
 @dataclass(frozen=True, kw_only=True)

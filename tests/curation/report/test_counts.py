@@ -2,16 +2,19 @@
 
 import pytest
 
-from mlx_suite.curation.report.labels import (
+from mlx_suite.curation.report.counts import (
     UNTAGGED,
+    common_unit,
     confidences_of,
     counts_of,
     cross_table,
     dimensions_of,
+    features_of,
+    lengths_of,
     order_of,
+    quantiles_of,
     scores_of,
 )
-from mlx_suite.curation.report.lengths import common_unit, features_of, lengths_of, quantiles_of
 from mlx_suite.curation.report.samples import TextBlock, blocks_of, rejected_samples, samples_of
 from tests.curation.report.rows import rejected
 from tests.magpie.rows import row
