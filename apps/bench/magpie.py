@@ -19,13 +19,12 @@ from typing import Any
 
 from mlx_suite.curation.tags.tagging import Tag, only, questions_for
 from mlx_suite.data.questions import Questions
-from mlx_suite.magpie.decide import Judge
-from mlx_suite.magpie.draft import Draft, Ending
+from mlx_suite.magpie.judge import Judge, instruction_problem, response_problem
 from mlx_suite.magpie.manifest import read_manifest
-from mlx_suite.magpie.row import Plan, plan_rows
+from mlx_suite.magpie.plan import RowPlan, plan_rows
+from mlx_suite.magpie.records import Draft, Ending
 from mlx_suite.magpie.run import make_dataset
 from mlx_suite.magpie.sanitiser.sanitise import sanitise
-from mlx_suite.magpie.screen import answer_problem, instruction_problem
 from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.text import ChatTemplate, Tokenizer
 
@@ -119,7 +118,7 @@ def our_pace(checkpoint: BenchCheckpoint, target: Target, settings: MagpieSettin
     return Pace(
         side=side,
         accepted=summary.accepted,
-        asked=summary.asked,
+        asked=summary.decided,
         seconds=seconds,
         prefilled=fed,
         decoded=sum(each["sampled"] for each in work),
@@ -179,7 +178,7 @@ def serial_pace(
     )
 
 
-def write_round(writer: BenchWriter, plan: Plan, indices: Sequence[int]) -> list[Draft]:
+def write_round(writer: BenchWriter, plan: RowPlan, indices: Sequence[int]) -> list[Draft]:
     """Drafts with instruction, response and tags."""
     settings, pre_query = plan.settings, plan.pre_query
     limits = [settings.max_instruction] * len(indices)
@@ -193,10 +192,10 @@ def write_round(writer: BenchWriter, plan: Plan, indices: Sequence[int]) -> list
     answers = writer(prompts, [settings.max_answer] * len(whole), settings.answer_temperature)
     for number, answer in zip(whole, answers, strict=True):
         text = plan.tokenizer.decode(answer.tokens).strip()
-        drafts[number] = replace(drafts[number], answer=text, answered=_ending(answer))
+        drafts[number] = replace(drafts[number], response=text, response_end=_ending(answer))
     if plan.tagger is None:
         return drafts
-    answered = [number for number in whole if answer_problem(plan, drafts[number]) is None]
+    answered = [number for number in whole if response_problem(plan, drafts[number]) is None]
     behind = dict(
         zip(whole, (prompt + answer.tokens for prompt, answer in zip(prompts, answers, strict=True)), strict=True)
     )
@@ -204,11 +203,11 @@ def write_round(writer: BenchWriter, plan: Plan, indices: Sequence[int]) -> list
     about_instruction = _tags(writer, plan, "instruction", [asked[number] for number in answered])
     about_answer = _tags(writer, plan, "answer", [(*behind[number], end) for number in answered])
     for number, tags, grades in zip(answered, about_instruction, about_answer, strict=True):
-        drafts[number] = replace(drafts[number], tags=tags, answer_tags=grades)
+        drafts[number] = replace(drafts[number], tags=tags, response_tags=grades)
     return drafts
 
 
-def _tags(writer: BenchWriter, plan: Plan, part: Any, rows: Sequence[Sequence[int]]) -> list[dict[str, Tag]]:
+def _tags(writer: BenchWriter, plan: RowPlan, part: Any, rows: Sequence[Sequence[int]]) -> list[dict[str, Tag]]:
     """The label that is generated for each question; tags that are no label are left out."""
     assert plan.tagger is not None and plan.questions is not None
     found: list[dict[str, Tag]] = [{} for _ in rows]
@@ -223,13 +222,13 @@ def _tags(writer: BenchWriter, plan: Plan, part: Any, rows: Sequence[Sequence[in
     return [tags or {"": Tag(label="", confidence=0.0)} for tags in found]
 
 
-def _draft(plan: Plan, index: int, text: Text) -> Draft:
+def _draft(plan: RowPlan, index: int, text: Text) -> Draft:
     raw = plan.tokenizer.decode(text.tokens).strip()
     cleaned = sanitise(raw)
-    return Draft(index=index, raw=raw, instruction=cleaned.text, removed=cleaned.removed, asked=_ending(text))
+    return Draft(index=index, raw=raw, instruction=cleaned.text, removed=cleaned.removed, instruction_end=_ending(text))
 
 
-def _said(plan: Plan, draft: Draft, text: Text) -> Sequence[int]:
+def _said(plan: RowPlan, draft: Draft, text: Text) -> Sequence[int]:
     return text.tokens if draft.instruction == draft.raw else plan.tokenizer.encode(draft.instruction)
 
 
@@ -237,7 +236,7 @@ def _ending(text: Text) -> Ending:
     return Ending(reason="limit" if text.stop is None else "stop", stop=text.stop, tokens=len(text.tokens))
 
 
-def _plan(checkpoint: BenchCheckpoint, target: Target, settings: MagpieSettings) -> Plan:
+def _plan(checkpoint: BenchCheckpoint, target: Target, settings: MagpieSettings) -> RowPlan:
     questions = _questions(checkpoint.tokenizer, target)
     return plan_rows(checkpoint.ours, checkpoint.tokenizer, checkpoint.template, settings, questions)
 

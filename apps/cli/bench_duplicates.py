@@ -57,7 +57,7 @@ def duplicates(
 
 def exact() -> "BenchStage":
     """The same text."""
-    from mlx_suite.magpie.screen import key_of
+    from mlx_suite.magpie.judge import key_of
 
     from ..bench.duplicates import BenchStage, instructions
 

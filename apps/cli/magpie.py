@@ -24,7 +24,7 @@ from .launched import launched
 from .options import option
 
 if TYPE_CHECKING:
-    from mlx_suite.magpie import Summary
+    from mlx_suite.magpie import RunSummary
     from mlx_suite.magpie.shards import Shards
 
 _DEFAULT = MagpieSettings(count=1)
@@ -157,7 +157,7 @@ def _read_lines(path: Path | None, flag: str) -> Iterator[str]:
 
 def _make(
     model: str, settings_given: Callable[[], MagpieSettings], out: Path, quiet: bool, shards: "Shards"
-) -> "Summary | None":
+) -> "RunSummary | None":
     """The summary of the first process; None of another, which only helps."""
     from mlx_suite.magpie import make_dataset
     from mlx_suite.magpie.followers import follow_dataset

@@ -13,8 +13,8 @@ from rich.text import Text
 from mlx_suite.runtime.progress import duration
 
 if TYPE_CHECKING:
-    from mlx_suite.magpie import Summary
-    from mlx_suite.magpie.tally import Session
+    from mlx_suite.magpie import RunSummary
+    from mlx_suite.magpie.stats import Session
 
 SAMPLES = 5
 LONGEST = 200
@@ -24,7 +24,7 @@ VALUES = 12
 _STAGES = {"ask": "asked", "screen": "screened", "answer": "answered", "grade": "graded"}
 
 
-def show_summary(console: Console, summary: "Summary") -> None:
+def show_summary(console: Console, summary: "RunSummary") -> None:
     """Samples first: whether the rows are any good is what everyone wants to know."""
     console.print(_samples(summary))
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -38,7 +38,7 @@ def show_summary(console: Console, summary: "Summary") -> None:
     )  # whole, to be copied
 
 
-def _samples(summary: "Summary") -> Table:
+def _samples(summary: "RunSummary") -> Table:
     """Rows spread evenly over the folder."""
     table = Table(box=box.HORIZONTALS, show_lines=True, pad_edge=False, expand=True, header_style="bold")
     table.add_column("the model asks", ratio=1, overflow="fold")
@@ -55,9 +55,9 @@ def _shortened(text: str) -> Text:
     return Text(shown if len(shown) <= LONGEST else shown[:LONGEST].rstrip() + " …")
 
 
-def _figures(summary: "Summary") -> Iterator[tuple[str, str]]:
+def _figures(summary: "RunSummary") -> Iterator[tuple[str, str]]:
     yield from _funnel(summary)
-    yield "accepted", f"{summary.accepted:,} rows, a yield of {_percent(summary.accepted, summary.asked)}"
+    yield "accepted", f"{summary.accepted:,} rows, a yield of {_percent(summary.accepted, summary.decided)}"
     yield from _steered(summary)
     yield "speed", _speed(summary.work)
     if summary.rows_per_hour:
@@ -75,14 +75,14 @@ def _figures(summary: "Summary") -> Iterator[tuple[str, str]]:
             yield "", f"{truth.recognised:,} of the instructions are the microworld's"
 
 
-def _funnel(summary: "Summary") -> Iterator[tuple[str, str]]:
+def _funnel(summary: "RunSummary") -> Iterator[tuple[str, str]]:
     """One line for each stage, and one for each reason for which rows ended there."""
     from mlx_suite.curation.reasons import REASONS, STAGES, stage_of
 
     reasons: dict[str, Counter[str]] = {stage: Counter() for stage in STAGES}
     for reason, number in summary.rejections.items():
         reasons[stage_of(reason)][reason] += number
-    seconds, rows = summary.seconds, summary.asked
+    seconds, rows = summary.seconds, summary.decided
     for stage in STAGES:
         spent = f" in {duration(seconds[stage])}" if seconds[stage] >= 0.5 else ""
         yield _STAGES[stage], f"{rows:,} rows{spent}"
@@ -91,7 +91,7 @@ def _funnel(summary: "Summary") -> Iterator[tuple[str, str]]:
         rows -= reasons[stage].total()
 
 
-def _steered(summary: "Summary") -> Iterator[tuple[str, str]]:
+def _steered(summary: "RunSummary") -> Iterator[tuple[str, str]]:
     """What each value has cost to which rows were steered."""
     for dimension, values in summary.tally.steered.items():
         for value, each in list(values.items())[:VALUES]:

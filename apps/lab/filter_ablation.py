@@ -207,7 +207,7 @@ def show(
     draws: Mapping[str, Callable[[int], list[Row]]],
 ) -> None:
     """A row for each way to choose: what is right in the data, and what the students learned from it."""
-    from mlx_suite.magpie.summary import examine_truth
+    from mlx_suite.magpie.stats import examine_truth
 
     table = Table("rows", "right in them", "students", "sd", title=f"Right answers of {student}", title_justify="left")
     for name, shares in results.items():

@@ -1,8 +1,8 @@
-"""The processes of a run behind the first: they make rows, and read what has been decided about them.
+"""Workers of rank 1 and above: they generate rows and read the decisions on them.
 
-What a row is steered to, and whether one need not go on, depends on the decisions about earlier rows. Those are taken
-over from accepted.jsonl and rejected.jsonl, never made here: on another machine a cosine may round to the other side
-of a threshold.
+What a row is steered to, and whether it may end early, depends on the decisions on earlier rows. Those are read from
+accepted.jsonl and rejected.jsonl and never made here: on another machine a cosine similarity may round to the other
+side of a threshold.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,10 @@ from typing import Any
 from mlx_suite.curation.dataset import REJECTED_FILE
 from mlx_suite.data.questions import Questions
 from mlx_suite.data.read.sources import ACCEPTED_FILE
-from mlx_suite.magpie.decide import Judge, Verdict
-from mlx_suite.magpie.draft import Draft
-from mlx_suite.magpie.drafts import draft_line, drafts_name
-from mlx_suite.magpie.pool import Pool
-from mlx_suite.magpie.prepare import OnNote, Prepared, prepare
-from mlx_suite.magpie.record import Record, Recorder
+from mlx_suite.magpie.judge import Judge
+from mlx_suite.magpie.records import Decision, Draft, Record, Recorder, draft_line, drafts_name
+from mlx_suite.magpie.run import OnNote, PreparedMagpie, prepare
+from mlx_suite.magpie.scheduler import Pool
 from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.magpie.shards import ElsewhereError, Over, Shards
 from mlx_suite.magpie.tail import Tail
@@ -28,7 +26,7 @@ from mlx_suite.text import ChatTemplate, Tokenizer
 from mlx_suite.training.peers import Peers
 
 COMPARED = ("messages", "steer", "tags", "answer_reason")
-"""Fields by which a draft is known as the one that a record was made of."""
+"""Fields that show whether a record was made from a given draft."""
 
 
 def follow_dataset(
@@ -41,17 +39,17 @@ def follow_dataset(
     questions: Questions | None = None,
     on_note: OnNote | None = None,
 ) -> None:
-    """Make this process's rows of a folder that the first process fills with `make_dataset`; arguments as there.
+    """Generate this worker's rows of a folder that rank 0 fills with `make_dataset`; same arguments as there.
 
-    Returns when that one has all the rows that are wanted. Raises UserError for what is wrong here alone, or where the
-    first process is gone and this is the second; ElsewhereError where another process tells what is wrong.
+    Returns when rank 0 has all rows. Raises UserError for a problem of this worker alone, or if rank 0 is gone and
+    this is rank 1; ElsewhereError if another worker reports what is wrong.
     """
     folder = Path(folder)
     shards = Shards(peers, folder)
     with prepare(model, tokenizer, template, settings, shards, questions, on_note) as prepared:
-        shards.together(lambda: None)  # the first opens the folder
+        shards.together(lambda: None)  # rank 0 opens the folder
         if shards.tell(0):
-            return  # and it holds all that is wanted
+            return  # it is complete
         with ExitStack() as stack:
             name = folder / drafts_name(peers.rank)
             journal = shards.together(lambda: stack.enter_context(Journal(name)))
@@ -61,83 +59,81 @@ def follow_dataset(
 
 
 class Follower:
-    """One process behind the first, at work."""
+    """A worker of rank 1 or above."""
 
-    def __init__(self, prepared: Prepared, shards: Shards, journal: Journal) -> None:
+    def __init__(self, prepared: PreparedMagpie, shards: Shards, journal: Journal) -> None:
         self.shards, self.journal = shards, journal
         self.slots = prepared.slots
         self.engine = prepared.engine()
         judge = Judge(prepared.plan)
-        self.pool = Pool(judge, {}, following=0, mine=shards.mine)
+        self.pool = Pool(judge, {}, next_index=0, is_own=shards.mine)
         self.recorder = Recorder(plan=prepared.plan, fingerprint=prepared.fingerprint.value)
         self._decisions = [Tail(shards.folder / name) for name in (ACCEPTED_FILE, REJECTED_FILE)]
         self._drafts = [Tail(shards.folder / drafts_name(rank)) for rank in shards.others]
         self._decided: dict[int, Record] = {}
-        """Decisions that have been read and not been taken over."""
-        self._made_again: set[tuple[int, int]] = set()
+        """Decisions that have been read and not taken over yet."""
+        self._retried: set[tuple[int, int]] = set()
 
     def work(self) -> None:
-        """Make rows until the run has ended."""
+        """Generate rows until the run ends."""
         try:
-            self.look()
+            self.poll()
             while True:
-                requests = self.shards.requests(
-                    self.pool.requests(), lambda: self.pool.ahead, self.slots, look=self.look
-                )
+                requests = self.shards.requests(self.pool.requests(), lambda: self.pool.lead, self.slots, self.poll)
                 for done in self.engine.run(requests):
                     draft: Draft = done.result
                     self.journal.append(draft_line(draft))
-                    self.pool.take(draft)
-                self.journal.sync()  # a network file system shows the others what is flushed
+                    self.pool.add(draft)
+                self.journal.sync()  # on a network file system others see only what is flushed
                 self._wait()
         except Over:
             return
 
-    def look(self) -> None:
-        """Take over what the others have made and decided. Raises Over when all rows are there."""
+    def poll(self) -> None:
+        """Take over the others' drafts and decisions. Raises Over when the folder is complete."""
         board = self.shards.board
         if board.ended == "complete":
             raise Over
         if board.ended == "stopped":
             raise ElsewhereError
-        # Drafts behind decisions: what a decision was made of is there when it is read.
+        # Read drafts after decisions: the draft behind a decision exists by the time that is read.
         for tail in self._decisions:
             for _, record in tail.records():
                 self._decided[record["index"]] = record
         for tail in self._drafts:
             for draft in tail.drafts():
-                if draft.index >= self.pool.following:
-                    self.pool.take(draft)
-        while self._is_here(self.pool.following):
-            record = self._decided.pop(self.pool.following)
-            self.pool.settle(Verdict(reason=record.get("rejection")))
+                if draft.index >= self.pool.next_index:
+                    self.pool.add(draft)
+        while self._matches(self.pool.next_index):
+            record = self._decided.pop(self.pool.next_index)
+            self.pool.record(Decision(reason=record.get("rejection")))
             self.shards.heard()
-        if board.again is not None and board.again not in self._made_again:
-            self._made_again.add(board.again)
-            self.pool.make_again(board.again[0])
+        if board.again is not None and board.again not in self._retried:
+            self._retried.add(board.again)
+            self.pool.retry(board.again[0])
 
-    def _is_here(self, index: int) -> bool:
-        """Whether a row is decided, and the draft here is the one that was: it may have been made again meanwhile."""
+    def _matches(self, index: int) -> bool:
+        """Whether a row is decided and its draft here is the one that was; it may have been generated again since."""
         record, draft = self._decided.get(index), self.pool.drafts.get(index)
         if record is None or draft is None:
             return False
-        ours = self.recorder.record(draft, Verdict(reason=record.get("rejection")))
-        return _part(ours) == _part(record)
+        ours = self.recorder.record(draft, Decision(reason=record.get("rejection")))
+        return _compared(ours) == _compared(record)
 
     def _wait(self) -> None:
-        """Wait for decisions. Where a process is gone, let the first speak, or speak for it."""
+        """Wait for decisions. If a worker is gone, let rank 0 report it, or rank 1 if rank 0 is gone."""
         try:
-            self.shards.wait(self.look)
+            self.shards.wait(self.poll)
         except UserError:
             if not self.shards.lost:
                 raise
             while 0 not in self.shards.lost:
                 self.shards.linger()
-                self.look()
+                self.poll()
             if self.shards.peers.rank == 1:
                 raise
             raise ElsewhereError from None
 
 
-def _part(record: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: record.get(name) for name in COMPARED}

@@ -1,14 +1,14 @@
-"""The drafts of several processes, put into the one file `drafts.jsonl` again.
+"""Merge the workers' draft files into the one file `drafts.jsonl`.
 
-Of a row that stands in a file twice the last line counts. Between files there would be no last one: so whoever begins
-to work on a folder, with however many processes, first puts what the last run's others have left behind its own.
+If a row has two lines in a file, the last one counts; across files there is no last one. So whoever opens a folder,
+with any number of workers, first appends the draft files that the last run's other workers have left.
 """
 
 import os
 from pathlib import Path
 
 from mlx_suite.curation.dataset import DRAFTS_FILE
-from mlx_suite.magpie.drafts import DRAFTS_FILES
+from mlx_suite.magpie.records import DRAFTS_GLOB
 from mlx_suite.runtime.files import disk_errors, sync_folder
 from mlx_suite.runtime.journal import Journal
 
@@ -16,18 +16,17 @@ CHUNK = 1 << 20
 
 
 def gather_drafts(folder: Path) -> None:
-    """Append the other files to `drafts.jsonl` and delete them. The folder is locked by this process.
+    """Append the other draft files to `drafts.jsonl` and delete them. This process must hold the folder's lock.
 
-    A kill in between costs nothing: what has been copied already is copied once more, and says the same.
+    A kill in between is harmless: what was already copied is copied again, with the same content.
 
-    Raises UserError for a line that is broken, for a file that a process of an earlier run still writes to, or where
-    the disk takes nothing more.
+    Raises UserError for a broken line, a file that a worker of an earlier run still writes to, and a full disk.
     """
     own = folder / DRAFTS_FILE
-    others = sorted(path for path in folder.glob(DRAFTS_FILES) if path != own)
+    others = sorted(path for path in folder.glob(DRAFTS_GLOB) if path != own)
     if not others:
         return
-    with Journal(own):  # a torn last line would be torn in the middle of the file
+    with Journal(own):  # cuts off a torn last line, which would end up in the middle
         for path in others:
             with Journal(path):
                 _append(path, own)
@@ -36,7 +35,7 @@ def gather_drafts(folder: Path) -> None:
 
 
 def _append(path: Path, own: Path) -> None:
-    """Put the bytes of `path` behind those of `own`, or none of them."""
+    """Append the bytes of `path` to `own`, all or none."""
     size = own.stat().st_size
     with disk_errors(own, kept="All drafts are kept"), path.open("rb") as source, own.open("ab") as target:
         try:

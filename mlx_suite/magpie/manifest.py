@@ -1,14 +1,14 @@
-"""`manifest.json` of a run's folder: how its rows were made, by what they were judged, and what it has come to.
+"""`manifest.json` of a run folder: how its rows were made and judged, and what the run has come to.
 
 {"kind": "mlx-suite magpie", "fingerprint": "5d0c9f2e81b04c7a",
- "rows": {…},       what the fingerprint is made of: weights, header, stop tokens, questions, row settings
- "settings": {…},   everything that was set
- "command": "mlx-suite magpie …",   makes these rows again, given an --out; null where the model has no name
- "judged_by": {…},  limits and policy that both files of rows agree with; null while they are rewritten
- "quotas": {"category": {"Math": 60, …}},       rows wanted
- "versions": {…}, "created": "…",               of the programs that began the folder, and when
- "work": [{"began": "…", "seconds": 61.2, …}],  one for each time somebody worked on it, kills left out
- "counts": {…}, "seconds": {"ask": …, …},       when it was last left
+ "rows": {…},       what the fingerprint hashes: weights, headers, stop tokens, questions, row settings
+ "settings": {…},   all settings
+ "command": "mlx-suite magpie …",   makes these rows again, given an --out; null if the model has no name
+ "judged_by": {…},  limits and policy that both row files agree with; null while they are being rewritten
+ "quotas": {"category": {"Math": 60, …}},       rows required
+ "versions": {…}, "created": "…",               of the programs that started the folder, and when
+ "work": [{"began": "…", "seconds": 61.2, …}],  one per session, killed ones excepted
+ "counts": {…}, "seconds": {"ask": …, …},       when the folder was last closed
  "files": {"accepted.jsonl": "sha256 …"}}
 """
 
@@ -17,29 +17,97 @@ import json
 import platform
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.curation.dataset import MANIFEST_FILE
 from mlx_suite.data.read.sources import find_files
-from mlx_suite.magpie.fingerprint import Fingerprint, short
-from mlx_suite.magpie.row import Plan
-from mlx_suite.magpie.settings import LIMITS, POLICY, MagpieSettings
+from mlx_suite.magpie.plan import RowPlan
+from mlx_suite.magpie.settings import LIMITS, POLICY, ROW_SETTINGS, MagpieSettings
 from mlx_suite.magpie.steering import make_quotas
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import sha256_of, write_atomically
 
 KIND = "mlx-suite magpie"
-_REPEATED_FLAGS = {"quotas": "quota", "topics": "topic", "personas": "persona"}
-"""Flags that may be repeated are named in the singular."""
+PROGRAM = 2
+"""Incremented whenever the same settings start to give other rows."""
 Content = Mapping[str, Any]
+
+_RENEWED = ("kind", "fingerprint", "rows", "settings", "command", "judged_by", "quotas")
+"""Keys that are written anew by every run; the others are kept."""
+_SINGULAR_FLAGS = {"quotas": "quota", "topics": "topic", "personas": "persona"}
+"""Repeatable settings whose flag is singular."""
+
+
+# ---- the fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """Everything that determines the text of a folder's rows, except the limits, which may be raised."""
+
+    rows: Mapping[str, Any]
+    """JSON values by name."""
+
+    @property
+    def value(self) -> str:
+        """16 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.rows, sort_keys=True).encode()).hexdigest()[:16]
+
+    def changes(self, stored: Content, plan: RowPlan) -> list[str]:
+        """One line for each difference from a stored manifest."""
+        rows = stored["rows"]
+        changed = [name for name in {**self.rows, **rows} if rows.get(name) != self.rows.get(name)]
+        if "system" in changed:  # it is part of the header
+            changed = [name for name in changed if name not in {"header", "answer_header"}]
+        return [self._change(name, stored, plan) for name in changed]
+
+    def _change(self, name: str, stored: Content, plan: RowPlan) -> str:
+        before, now = stored["rows"].get(name), self.rows.get(name)
+        if name == "program":
+            return "the program: another version of mlx-suite, which generates other rows"
+        if name != "weights":
+            return f"{name}: {short(before)} in the folder, {short(now)} now"
+        settings = stored.get("settings")
+        stored_name = settings.get("model_name") if isinstance(settings, dict) else None
+        before, now = (
+            f"{model or 'a model'} ({digest})"
+            for model, digest in ((stored_name, before), (plan.settings.model_name, now))
+        )
+        return f"weights: {before} in the folder, {now} now"
+
+
+def fingerprint_of(model: Any, plan: RowPlan) -> Fingerprint:
+    """The fingerprint of the rows that `model` would generate."""
+    pre_query, settings = plan.pre_query, asdict(plan.settings)
+    stop_ids = {*pre_query.user_stop_ids, *pre_query.assistant_stop_ids, *plan.response_ends}
+    rows = {
+        "program": PROGRAM,
+        "weights": weights_digest(model),
+        "header": plan.tokenizer.decode(pre_query.header_ids, skip_special=False),
+        "answer_header": plan.tokenizer.decode((plan.user_end, *pre_query.to_assistant_ids), skip_special=False),
+        "stop_ids": sorted(stop_ids),
+        "questions": None if plan.questions is None else asdict(plan.questions),
+        **{name: settings[name] for name in ROW_SETTINGS},
+    }
+    return Fingerprint(rows=json.loads(json.dumps(rows)))  # tuples become lists, as they are read back
+
+
+def short(value: object) -> str:
+    """A JSON value in at most about 100 characters."""
+    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:60]} … {text[-30:]}"
+
+
+# ---- the manifest
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What a folder's manifest holds; None if there is none. Raises UserError for one of something else."""
+    """The manifest of a folder; None if it has none. Raises UserError for another program's."""
     path = folder / MANIFEST_FILE
     if not path.exists():
         return None
@@ -49,41 +117,41 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise UserError(
             f"{MANIFEST_FILE} cannot be read: {error}",
             where=str(path),
-            fix="mend the file, or choose another folder with --out",
+            fix="repair the file, or choose another folder with --out",
         ) from error
     if not isinstance(stored, dict) or stored.get("kind") != KIND or not isinstance(stored.get("rows"), dict):
         raise UserError(
-            f"The folder holds a {MANIFEST_FILE} of something else",
+            f"The folder holds the {MANIFEST_FILE} of another program",
             where=str(path),
             fix="choose another folder with --out",
         )
     return stored
 
 
-def check_manifest(folder: Path, stored: Content, plan: Plan, fingerprint: Fingerprint) -> None:
-    """Raises UserError that names every change under which the folder's rows cannot be kept."""
-    changes = fingerprint.changes(stored, plan) + _lowered(stored, plan)
+def check_manifest(folder: Path, stored: Content, plan: RowPlan, fingerprint: Fingerprint) -> None:
+    """Raises UserError listing every change under which the folder's rows cannot be kept."""
+    changes = fingerprint.changes(stored, plan) + _lowered_limits(stored, plan)
     if changes:
         raise UserError(
-            "The folder was begun with other settings",
+            "The folder was started with other settings",
             where=str(folder),
-            fix="choose another folder with --out, or go on with the settings the folder was begun with",
+            fix="choose another folder with --out, or use the settings that the folder was started with",
             details=changes,
         )
 
 
-def judged_by(plan: Plan) -> dict[str, Any]:
-    """All that decides which rows are kept, once they are written."""
+def judged_by(plan: RowPlan) -> dict[str, Any]:
+    """Everything that decides which rows are accepted once they are generated."""
     settings = asdict(plan.settings)
-    kept = {name: settings[name] for name in (*LIMITS, *POLICY)}
-    # Shares are of the rows wanted; of the evaluation data the contents count, not the names.
-    kept |= {"count": plan.settings.count if plan.settings.shares else None}
-    kept |= {"evaluation": [_evaluation_digest(source) for source in plan.settings.decontaminate]}
-    return json.loads(json.dumps(kept))
+    policy = {name: settings[name] for name in (*LIMITS, *POLICY)}
+    # Shares are of the count; of the evaluation data the contents matter, not the names.
+    policy |= {"count": plan.settings.count if plan.settings.shares else None}
+    policy |= {"evaluation": [_evaluation_digest(source) for source in plan.settings.decontaminate]}
+    return json.loads(json.dumps(policy))
 
 
-def begun(plan: Plan, fingerprint: Fingerprint, stored: Content | None) -> dict[str, Any]:
-    """The manifest of a run that begins, or that goes on with what is `stored`."""
+def new_manifest(plan: RowPlan, fingerprint: Fingerprint, stored: Content | None) -> dict[str, Any]:
+    """The manifest of a run that starts, or that resumes the `stored` one."""
     content = dict(stored) if stored is not None else {"versions": _versions(), "created": now(), "work": []}
     quotas = make_quotas(plan.settings.shares, plan.settings.count)
     return {
@@ -94,15 +162,18 @@ def begun(plan: Plan, fingerprint: Fingerprint, stored: Content | None) -> dict[
         "command": command_of(plan.settings),
         "judged_by": judged_by(plan),
         "quotas": {quota.dimension: dict(quota.rows) for quota in quotas},
-        **{key: value for key, value in content.items() if key not in _OWN},
+        **{key: value for key, value in content.items() if key not in _RENEWED},
     }
 
 
-_OWN = ("kind", "fingerprint", "rows", "settings", "command", "judged_by", "quotas")
+def store_manifest(folder: Path, content: Content, stored: Content | None) -> None:
+    """Write the manifest unless it equals what is `stored`."""
+    if stored != content:
+        write_atomically(folder / MANIFEST_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def command_of(settings: MagpieSettings) -> str | None:
-    """The command that makes a run's rows again, but for its --out; None for a model without a name."""
+    """The command that makes a run's rows again, without its --out; None for a model without a name."""
     if settings.model_name is None:
         return None
     words = ["mlx-suite", "magpie", settings.model_name]
@@ -118,49 +189,43 @@ def _flag(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     if isinstance(value, tuple):
-        return [word for each in value for word in (f"--{_REPEATED_FLAGS.get(name, flag)}", str(each))]
+        return [word for each in value for word in (f"--{_SINGULAR_FLAGS.get(name, flag)}", str(each))]
     return [f"--{flag}", str(value)]
 
 
-def store_manifest(folder: Path, content: Content, stored: Content | None) -> None:
-    """Write the manifest, unless what is `stored` there says the same."""
-    if stored != content:
-        write_atomically(folder / MANIFEST_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
 def file_digest(path: Path) -> str | None:
-    """SHA-256 of a file; None where it cannot be read."""
+    """SHA-256 of a file; None if it cannot be read."""
     try:
         return sha256_of(path)
     except OSError:
         return None
 
 
+def now() -> str:
+    """The current time as manifests store it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def _evaluation_digest(source: str) -> str | None:
-    """SHA-256 of a file's content; of a folder or a dataset of the hub, of the digests of all its files."""
+    """SHA-256 of a file; for a folder or a hub dataset, over the digests of all its files."""
     if Path(source).expanduser().is_file():
         return file_digest(Path(source).expanduser())
     try:
         digests = [f"{file.name} {file_digest(file.path)}\n" for file in find_files(source)]
     except UserError:
-        return None  # who reads the data says what is wrong
+        return None  # reported when the data is read
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def now() -> str:
-    """The time as manifests give it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _lowered(stored: Content, plan: Plan) -> list[str]:
-    """Limits may only rise; in conversations they stay, since nobody can tell which turn one has ended."""
+def _lowered_limits(stored: Content, plan: RowPlan) -> list[str]:
+    """Changed limits that are refused: lowered ones, and any in conversations, whose cut turn is not recorded."""
     settings = stored.get("settings")
     changes = []
     for name in LIMITS:
         before, after = settings.get(name) if isinstance(settings, dict) else None, getattr(plan.settings, name)
-        fixed = plan.settings.turns > 1
-        if isinstance(before, int) and (after != before if fixed else after < before):
-            rule = "in conversations it stays" if fixed else "it can be raised, not lowered"
+        is_fixed = plan.settings.turns > 1
+        if isinstance(before, int) and (after != before if is_fixed else after < before):
+            rule = "it cannot change with --turns" if is_fixed else "it can be raised, not lowered"
             changes.append(f"{name}: {short(before)} in the folder, {short(after)} now; {rule}")
     return changes
 

@@ -1,33 +1,34 @@
-"""Fill a folder with rows, or go on filling it."""
+"""Fill a run folder with rows, or resume filling it."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlx_suite.data.questions import Questions
 from mlx_suite.engine import Engine
 from mlx_suite.engine.context import context_length
-from mlx_suite.magpie.dataset import Dataset, open_dataset
-from mlx_suite.magpie.decide import Judge
-from mlx_suite.magpie.draft import Draft
-from mlx_suite.magpie.fingerprint import fingerprint_of
 from mlx_suite.magpie.first import First
-from mlx_suite.magpie.manifest import now
-from mlx_suite.magpie.pool import Pool
-from mlx_suite.magpie.prepare import OnNote, Prepared, prepare
-from mlx_suite.magpie.record import Record, Recorder
-from mlx_suite.magpie.row import plan_rows
+from mlx_suite.magpie.judge import Judge
+from mlx_suite.magpie.manifest import Fingerprint, fingerprint_of, judged_by, now
+from mlx_suite.magpie.memory import MemoryBudget, memory_budget, memory_limits
+from mlx_suite.magpie.plan import RowPlan, plan_rows
+from mlx_suite.magpie.records import Draft, Record, Recorder
+from mlx_suite.magpie.row import row_request
+from mlx_suite.magpie.run_folder import RunFolder, open_run_folder
+from mlx_suite.magpie.scheduler import Pool
 from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.magpie.shards import Over, Shards
-from mlx_suite.magpie.summary import Summary, summarise
-from mlx_suite.magpie.tally import Session
+from mlx_suite.magpie.stats import RunSummary, Session, examine_truth
 from mlx_suite.text import ChatTemplate, Tokenizer
 from mlx_suite.training.peers import Peers
 
 OnProgress = Callable[[int, int], None]
-"""Called with the rows accepted and the rows decided so far: once at the start, then after every decision."""
+"""Called with the numbers of accepted and decided rows: once at the start, then after every decision."""
+OnNote = Callable[[str], None]
+"""Called with a sentence that the user should see."""
 
 
 def make_dataset(
@@ -40,45 +41,47 @@ def make_dataset(
     questions: Questions | None = None,
     on_note: OnNote | None = None,
     peers: Peers | None = None,
-) -> Summary:
-    """End with exactly `settings.count` accepted rows in `folder`.
+) -> RunSummary:
+    """Generate rows until `folder` holds exactly `settings.count` accepted ones.
 
-    Which rows these are depends on model, template and settings alone: not on the batch, nor on how often the run was
-    stopped, nor on how many processes made them (in float32; in half precision rounding differs with the batch). A
-    folder that is complete is only counted; one whose limits were raised or whose policy has changed is judged again,
-    and only what is missing is made.
+    The rows depend only on model, template and settings: not on the batch size, on interruptions, or on the number of
+    processes (in float32; in half precision, rounding differs with the batch). A complete folder is only counted. If
+    its limits were raised or its policy has changed, its drafts are judged again and only missing rows are generated.
 
     Args:
         model: Ours or mlx-lm's, tokens (B, L) → logits (B, L, V).
         tokenizer: The model's own.
         template: Its chat template, from which the header is derived.
-        settings: What to make.
-        folder: Made if it is not there; continued if it was begun with the same settings.
-        on_progress: Told of every decision.
-        questions: What tags answer; by default those of the settings' file, of the checkpoint, or the built-in ones.
-        on_note: Told why there are fewer rows side by side than was asked for.
-        peers: This process among several, of which it is the first. The others call `followers.follow_dataset`.
+        settings: What to generate.
+        folder: Made if missing; resumed if it was started with the same settings.
+        on_progress: Called after every decision.
+        questions: Tagging questions. Default: those of the settings' file, of the checkpoint, or the built-in ones.
+        on_note: Called with the reason if memory allows only a smaller batch.
+        peers: Rank and world size; this process is rank 0. The others call `followers.follow_dataset`.
 
-    Raises UserError where the header cannot be derived, the questions cannot be asked, the folder cannot be used, the
-    disk is full, the memory is not enough, another process is gone, or the rows that are wanted will not come;
-    ElsewhereError where another process says what is wrong.
+    Raises UserError if the header cannot be derived, a question cannot be encoded, the folder cannot be used, the disk
+    is full, memory is too small, another process has ended, or the yield is too low to reach the count;
+    ElsewhereError if another process reports what is wrong.
     """
     folder = Path(folder)
     shards = Shards(peers or Peers(), folder)
-    with (
-        prepare(model, tokenizer, template, settings, shards, questions, on_note) as prepared,
-        ExitStack() as stack,
-    ):
-        opened = open_dataset(folder, prepared.plan, prepared.fingerprint)
-        dataset = shards.together(lambda: stack.enter_context(opened))
-        report = on_progress or (lambda accepted, asked: None)
-        report(dataset.accepted, dataset.asked)
+    with prepare(model, tokenizer, template, settings, shards, questions, on_note) as prepared, ExitStack() as stack:
+        opening = open_run_folder(folder, prepared.plan, prepared.fingerprint)
+        run_folder = shards.together(lambda: stack.enter_context(opening))
+        report = on_progress or (lambda accepted, decided: None)
+        report(run_folder.accepted, run_folder.decided)
         session = None
-        if not shards.tell(int(dataset.is_full)):
+        if not shards.tell(int(run_folder.is_complete)):
             first = First(shards)
             with first.leading():
-                session = _fill(prepared, dataset, report, first)
-    return summarise(folder, dataset, session)
+                session = _fill(prepared, run_folder, report, first)
+    return RunSummary(
+        folder=folder,
+        tally=run_folder.tally,
+        sessions=tuple(run_folder.sessions),
+        work=session,
+        truth=examine_truth(run_folder.accepted_rows()),
+    )
 
 
 def replay_row(
@@ -90,74 +93,129 @@ def replay_row(
     steer: Mapping[str, str] | None = None,
     questions: Questions | None = None,
 ) -> Record:
-    """Make one row again from nothing but the settings, its number and what its record says under `steer`.
+    """Generate one row again from the settings, its number, and its record's `steer`.
 
-    It is judged alone: what was rejected for its likeness to others, or for a quota, comes out with its answer, and
-    there is no `nearest`.
+    The row is judged alone: one that was rejected as a duplicate or by a quota comes with its response, and there is
+    no `nearest`.
     """
     plan = plan_rows(model, tokenizer, template, settings, questions)
     judge = Judge(plan)
     engine = Engine(model, slots=1, context=context_length(model))
-    [done] = engine.run([plan.request(index, tuple((steer or {}).items()), judge.is_lost)])
+    [done] = engine.run([row_request(plan, index, tuple((steer or {}).items()), judge.is_certain_reject)])
     draft: Draft = done.result
-    verdict = judge.verdict(draft)
-    assert verdict is not None, "alone, a row has all that its decision needs"
-    return Recorder(plan=plan, fingerprint=fingerprint_of(model, plan).value).record(draft, verdict)
+    decision = judge.preview(draft)
+    assert decision is not None, "a row alone has everything that its decision needs"
+    return Recorder(plan=plan, fingerprint=fingerprint_of(model, plan).value).record(draft, decision)
 
 
-def _fill(prepared: Prepared, dataset: Dataset, report: OnProgress, first: First) -> Session:
-    """Run the engine until the wanted number of rows is accepted."""
+@dataclass(frozen=True, kw_only=True)
+class PreparedMagpie:
+    """Everything that a process needs to generate rows."""
+
+    model: Any
+    plan: RowPlan
+    fingerprint: Fingerprint
+    memory: MemoryBudget
+
+    @property
+    def slots(self) -> int:
+        """Rows to generate concurrently."""
+        return self.memory.slots
+
+    def engine(self) -> Engine:
+        """A new engine with that many slots."""
+        return Engine(self.model, slots=self.slots, context=context_length(self.model), limit=self.memory.limit)
+
+
+@contextmanager
+def prepare(
+    model: Any,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    settings: MagpieSettings,
+    shards: Shards,
+    questions: Questions | None = None,
+    on_note: OnNote | None = None,
+) -> Iterator[PreparedMagpie]:
+    """Plan, fingerprint and memory budget of this process, agreed on with all others; memory is limited meanwhile.
+
+    Raises UserError if settings, model or memory do not work out here, ElsewhereError if they do not in another
+    process.
+    """
+
+    def make() -> PreparedMagpie:
+        plan = plan_rows(model, tokenizer, template, settings, questions)
+        fingerprint = fingerprint_of(model, plan)
+        budget = memory_budget(model, plan, slots_for(settings, shards.peers.size))
+        return PreparedMagpie(model=model, plan=plan, fingerprint=fingerprint, memory=budget)
+
+    prepared = shards.together(make)
+    shards.agree(prepared.fingerprint.value, judged_by(prepared.plan), settings.count)
+    if prepared.memory.note is not None and on_note is not None:
+        on_note(prepared.memory.note)
+    with memory_limits(prepared.memory, settings):
+        yield prepared
+
+
+def slots_for(settings: MagpieSettings, processes: int = 1) -> int:
+    """Rows to generate concurrently in each process, before memory is considered."""
+    # More slots than 1.5 × count would only generate rows that are not needed.
+    return min(settings.batch, -(-(settings.count + settings.count // 2 + 1) // processes))
+
+
+def _fill(prepared: PreparedMagpie, run_folder: RunFolder, report: OnProgress, first: First) -> Session:
+    """Run the engine until the folder is complete."""
     shards, plan = first.shards, prepared.plan
-    pool = Pool(dataset.judge, dataset.waiting, following=dataset.asked, mine=shards.mine)
+    pool = Pool(run_folder.judge, run_folder.waiting, next_index=run_folder.decided, is_own=shards.mine)
     session = Session(began=now(), slots=prepared.slots, processes=shards.peers.size)
     engine = prepared.engine()
-    dataset.forget_embeddings()
-    dataset.sessions.append(session)
+    run_folder.delete_embeddings()
+    run_folder.sessions.append(session)
     started = time.perf_counter()
 
-    def look() -> None:
-        """Take in what other processes have made. Raises Over when all rows are there."""
+    def poll() -> None:
+        """Take in rows from the other processes. Raises Over when the folder is complete."""
         for draft in first.arrived():
-            session.finished(draft, plan)
-            pool.take(draft)
-        _decide(pool, dataset, session, report)
+            session.add_row(draft, plan)
+            pool.add(draft)
+        _decide(pool, run_folder, session, report)
         first.ask_again(pool)
-        if dataset.is_full:
+        if run_folder.is_complete:
             raise Over
 
     try:
-        look()
-        # A run ends when there are probably enough rows. The decisions may have found that there are not.
+        poll()
+        # The engine ends when there are probably enough rows; the decisions may show that there are not.
         while True:
-            requests = shards.requests(pool.requests(), lambda: pool.ahead, session.slots, look)
+            requests = shards.requests(pool.requests(), lambda: pool.lead, session.slots, poll)
             for done in engine.run(requests):
                 draft: Draft = done.result
-                session.finished(draft, plan)
-                dataset.log(draft)
-                pool.take(draft)
-                _decide(pool, dataset, session, report)
-                if dataset.is_full:
+                session.add_row(draft, plan)
+                run_folder.log(draft)
+                pool.add(draft)
+                _decide(pool, run_folder, session, report)
+                if run_folder.is_complete:
                     raise Over
-            dataset.flush()
-            shards.wait(look)
+            run_folder.flush()
+            shards.wait(poll)
     except Over:
         first.complete = True
     finally:
-        session.seconds = round(time.perf_counter() - started, 3)  # as it will be read again
-        session.ended(engine.counts)
+        session.seconds = round(time.perf_counter() - started, 3)  # as it is read back
+        session.add_engine(engine.counts)
     return session
 
 
-def _decide(pool: Pool, dataset: Dataset, session: Session, report: OnProgress) -> None:
-    """Write the decisions that can be made now."""
-    dataset.prospects.check()
-    if dataset.is_full:
+def _decide(pool: Pool, run_folder: RunFolder, session: Session, report: OnProgress) -> None:
+    """Write all decisions that can be made now. Raises UserError if the run should stop."""
+    run_folder.stop_rule.check()
+    if run_folder.is_complete:
         return
-    for draft, verdict in pool.decided():
-        dataset.write(draft, verdict)
+    for draft, decision in pool.decisions():
+        run_folder.write(draft, decision)
         session.decided += 1
-        session.rows += verdict.reason is None
-        report(dataset.accepted, dataset.asked)
-        if dataset.is_full:
+        session.rows += decision.reason is None
+        report(run_folder.accepted, run_folder.decided)
+        if run_folder.is_complete:
             return
-        dataset.prospects.check()
+        run_folder.stop_rule.check()

@@ -1,20 +1,26 @@
-"""Several processes that fill one folder: which rows each one makes, and how they learn of each other's end.
+"""Several workers that fill one run folder: which rows each one generates, and how each notices the others' end.
 
-Under `mlx.launch` process r of W makes the rows whose numbers leave r when divided by W, and appends them to a file of
-its own. The first decides all rows in their order, as it does alone; the others read what it has decided (`follow`).
-So all that passes between them are files of the folder, which they share. MLX's group tells who is who, and carries a
-few numbers before the first row; behind that nobody waits for a message, since it might never come.
+Under `mlx.launch`, the worker of rank r in a world of size W generates the rows with `index % W == r` and appends them
+to a draft file of its own. Rank 0 decides all rows in order, as it does alone; the others read its decisions
+(`followers`). All communication is through files in the shared folder. MLX's group provides rank and world size, and
+carries a few numbers before the first row; after that no worker waits for a message that might never come.
 
-Each process holds the lock on its own file, which its end sets free, however it ends. Whoever finds that another one
-is gone begins no more rows, finishes those under way and ends: `mlx.launch` stops all others when one has failed, so
-nobody could take over the rows of the lost one for long. The same command goes on, with any number of processes.
+Each worker holds a lock on its own file, which is released however it ends. A worker that notices that another one is
+gone starts no more rows, finishes those in flight, and ends: `mlx.launch` stops all workers when one has failed, so
+nobody could take over the lost one's rows for long. The same command resumes, with any number of workers.
 
-What is assumed of the folder's file system: a file that is opened shows what others have written and flushed, sooner
-or later; locks that are held on one machine are seen on the others. Where they are not (`unwatched`), or where a
-machine loses its power and its lock stays, the end of a process is not noticed until nothing has come from it for
-`Peers.patience`.
+Assumptions about the file system: opening a file shows, sooner or later, what others have written and flushed; locks
+held on one machine are visible on the others. Where they are not, or where a machine loses power and its lock stays,
+the end of a worker is noticed only after nothing has come from it for `Peers.patience`.
+
+Rank 0 reports to the others in `.shards.json`, which is written atomically:
+
+    {"run": 1804289383,     id of the run; a board left by another run is ignored
+     "ended": "complete",   or "stopped"; null while rows are missing
+     "again": [12, 1]}      a row to generate again, because its draft lacks something, and a counter; or null
 """
 
+import json
 import secrets
 import signal
 import threading
@@ -22,67 +28,97 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import mlx.core as mx
 
 from mlx_suite.engine import Request
-from mlx_suite.magpie.board import Board, read_board
-from mlx_suite.magpie.drafts import drafts_name
+from mlx_suite.magpie.records import drafts_name
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import LOCK_NAME, is_held
 from mlx_suite.training.peers import Peers, lost_peer
 
+BOARD_FILE = ".shards.json"
+POLL_SECONDS = 0.2
+"""Seconds between two polls of the others' files."""
+MAX_LEAD = 4
+"""Batches that a worker may be ahead of the first undecided row; enough for rows of any length."""
+Ended = Literal["complete", "stopped"]
 Result = TypeVar("Result")
-LOOK = 0.2
-"""Seconds between two looks at the others' files."""
-LEAD = 4
-"""How many batches of its rows a process may be ahead of the first undecided row: enough for rows of any length."""
 
 
 class ElsewhereError(Exception):
-    """The run has ended because of another process, which says why."""
+    """The run has ended because of another worker, which reports why."""
 
 
 class Over(Exception):
-    """The run has ended well, in the middle of rows that nobody needs any more."""
+    """The folder is complete; rows still in flight are not needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """Content of `.shards.json`."""
+
+    run: int
+    ended: Ended | None = None
+    again: tuple[int, int] | None = None
+
+    def write(self, folder: Path) -> None:
+        """Raises UserError if the disk is full."""
+        content = {"run": self.run, "ended": self.ended, "again": self.again}
+        write_atomically(folder / BOARD_FILE, json.dumps(content) + "\n")
+
+
+def read_board(folder: Path, run: int) -> Board:
+    """The board of a run; an empty one if it does not exist yet."""
+    try:
+        content = json.loads((folder / BOARD_FILE).read_bytes())
+        if content["run"] != run:
+            return Board(run=run)
+        again = content["again"]
+        ended: Ended | None = content["ended"]
+        return Board(run=run, ended=ended, again=None if again is None else (int(again[0]), int(again[1])))
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return Board(run=run)
 
 
 class Shards:
-    """This process among those that fill `folder`. Of one alone, nothing here does anything."""
+    """This worker among those that fill `folder`. With one process every method is a no-op."""
 
     def __init__(self, peers: Peers, folder: Path) -> None:
         self.peers, self.folder = peers, folder
         self.run = 0
-        """Number of this run, the same in all its processes."""
+        """Id of this run, the same in all workers."""
         self.lost: tuple[int, ...] = ()
-        """Processes that are gone."""
-        self.unwatched: tuple[int, ...] = ()
-        """Processes whose locks cannot be seen from here."""
+        """Ranks of workers that are gone."""
         self._locks: dict[int, Path] = {}
-        self._looked = self._heard = time.monotonic()
+        self._polled = self._heard = time.monotonic()
         self._asked_to_end = False
 
     @property
     def alone(self) -> bool:
+        """Whether there is only one process."""
         return self.peers.size == 1
 
     @property
     def others(self) -> tuple[int, ...]:
+        """Ranks of the other workers."""
         return tuple(rank for rank in range(self.peers.size) if rank != self.peers.rank)
 
     def mine(self, index: int) -> bool:
-        """Whether a row of this number is made here."""
+        """Whether the row of this number is generated here."""
         return index % self.peers.size == self.peers.rank
 
     # ---- before the first row
 
     def together(self, act: Callable[[], Result]) -> Result:
-        """What `act` gives, once it has worked in every process.
+        """Call `act` in every worker; returns its result once it has succeeded in all of them.
 
-        Raises UserError, its own, in the first process in which it has not, and ElsewhereError in all others: a
-        mistake that all make is told once.
+        If it fails, the first worker in which it does raises its UserError, and all others raise ElsewhereError, so
+        that an error in all workers is reported once.
         """
         result: Any = None
         problem = None
@@ -99,33 +135,32 @@ class Shards:
         raise ElsewhereError
 
     def agree(self, *what: object) -> None:
-        """Settle the number of the run. Raises UserError where not all processes would write the same rows."""
+        """Agree on the id of the run. Raises UserError if not all workers would generate the same rows."""
         sums = self._gather(zlib.crc32(repr(what).encode()) >> 1)
         self.run = self._gather(secrets.randbits(31) if self.peers.first else 0)[0]
-        strange = [rank for rank, each in enumerate(sums) if each != sums[0]]
-        if strange and self.peers.first:
+        different = [rank for rank, each in enumerate(sums) if each != sums[0]]
+        if different and self.peers.first:
             raise UserError(
-                f"{_named(strange)} would write other rows than the first process",
+                f"{_named(different)} would generate other rows than process 0",
                 where=str(self.folder),
                 fix="use the same weights, settings and version of mlx-suite on every machine",
             )
-        if strange:
+        if different:
             raise ElsewhereError
 
     def tell(self, number: int) -> int:
-        """A number of the first process, from 0 up, for all."""
+        """Broadcast a non-negative number from rank 0."""
         return self._gather(number)[0]
 
     def meet(self) -> None:
-        """Wait until every process holds its lock. From here on they are watched."""
+        """Wait until every worker holds its lock. From here on, locks are watched."""
         self._gather(0)
         paths = {rank: self.folder / (drafts_name(rank) if rank else LOCK_NAME) for rank in self.others}
         self._locks = {rank: path for rank, path in paths.items() if is_held(path)}
-        self.unwatched = tuple(rank for rank in paths if rank not in self._locks)
         self.heard()
 
     def _gather(self, number: int) -> list[int]:
-        """A number from each process: 31 bits."""
+        """A number of up to 31 bits from each worker."""
         if self.alone:
             return [number]
         own = [number if rank == self.peers.rank else 0 for rank in range(self.peers.size)]
@@ -133,31 +168,31 @@ class Shards:
             numbers: Any = self.peers.add_up(mx.array(own, mx.int32)).tolist()
         return [int(each) for each in numbers]
 
-    # ---- meanwhile
+    # ---- while rows are generated
 
     @property
     def board(self) -> Board:
-        """What the first process tells."""
+        """Rank 0's report."""
         return read_board(self.folder, self.run)
 
     def requests(
-        self, following: Iterator[Request | None], ahead: Callable[[], int], slots: int, look: Callable[[], None]
+        self, following: Iterator[Request | None], lead: Callable[[], int], slots: int, poll: Callable[[], None]
     ) -> Iterator[Request | None]:
-        """The requests that `following` gives, as long as nobody is lost, and none too far ahead.
+        """The requests in `following`, until a worker is lost, and never too far ahead.
 
         Args:
-            following: Of this process's rows.
-            ahead: Rows by which the next one is ahead of the first undecided one.
-            slots: Rows made here side by side.
-            look: Called every now and then while rows are made, as by `wait`.
+            following: Requests for this worker's rows.
+            lead: Rows from the first undecided one to the next request.
+            slots: Rows generated concurrently here.
+            poll: Called at intervals while rows are generated, as by `wait`.
         """
         if self.alone:
             yield from following
             return
-        reach = LEAD * slots * self.peers.size
+        reach = MAX_LEAD * slots * self.peers.size
         while not self.lost:
-            self._look_in_time(look)
-            if ahead() > reach:
+            self._poll_in_time(poll)
+            if lead() > reach:
                 yield None
                 continue
             try:
@@ -165,74 +200,74 @@ class Shards:
             except StopIteration:
                 return
             if request is not None:
-                request.on_token = lambda token: self._look_in_time(look)
+                request.on_token = lambda token: self._poll_in_time(poll)
             yield request
 
-    def wait(self, look: Callable[[], None]) -> None:
-        """Nothing can be made here just now: look what others have made.
+    def wait(self, poll: Callable[[], None]) -> None:
+        """Called when there is nothing to generate here at the moment: poll the others' files.
 
-        Raises UserError where another process is gone, or has been silent for too long.
+        Raises UserError if another worker is gone or has been silent for too long.
         """
         if self.alone:
             return
         if self.lost:
             raise self.loss()
-        time.sleep(LOOK)
+        time.sleep(POLL_SECONDS)
         self._watch()
-        look()
+        poll()
         if time.monotonic() - self._heard > self.peers.patience:
             raise UserError(
-                f"Nothing has come from the other processes of this run for {self.peers.patience:.0f} seconds",
+                f"The other processes of this run have been silent for {self.peers.patience:.0f} seconds",
                 where=str(self.folder),
-                fix="look whether their machines still run, stop what is left of it, and start the same command again",
+                fix="check whether their machines are running, stop what is left of the run, and repeat the command",
             )
 
     def linger(self) -> None:
-        """A process is gone: wait a little for the first one, which says so.
+        """Wait briefly for rank 0 to report a lost worker.
 
-        Raises ElsewhereError where it cannot be seen from here whether that still runs.
+        Raises ElsewhereError if it cannot be seen from here whether rank 0 is running.
         """
         if 0 not in self._locks:
             raise ElsewhereError
-        time.sleep(LOOK)
+        time.sleep(POLL_SECONDS)
         if is_held(self._locks[0]) is False and self.board.ended is None:
             self.lost = (0, *self.lost)
 
     def heard(self) -> None:
-        """Something has come from another process."""
+        """Note that something has come from another worker."""
         self._heard = time.monotonic()
 
     def loss(self) -> UserError:
-        """What is said when a process is gone."""
+        """The error for lost workers."""
         gone = f"{_named(self.lost)} of this run's {self.peers.size} {'is' if len(self.lost) == 1 else 'are'} gone"
         return UserError(
             gone,
             where=str(self.folder),
-            fix="look for its own message, or whether its machine still runs. The same command goes on, with as many "
-            "processes as there are then",
-            details=["every row that was finished is kept"],
+            fix="look for its own error message, or check its machine. The same command resumes with any number of "
+            "processes",
+            details=["every finished row is kept"],
         )
 
-    def _look_in_time(self, look: Callable[[], None]) -> None:
-        if time.monotonic() - self._looked >= LOOK:
+    def _poll_in_time(self, poll: Callable[[], None]) -> None:
+        if time.monotonic() - self._polled >= POLL_SECONDS:
             self._watch()
-            look()
-            self._looked = time.monotonic()
+            poll()
+            self._polled = time.monotonic()
 
     def _watch(self) -> bool:
-        """Whether a process is gone."""
+        """Whether a worker is gone."""
         if not self.lost:
             free = tuple(rank for rank, path in self._locks.items() if is_held(path) is False)
-            # Read behind the locks: whoever ends in good order lets go after that is said.
+            # The board is read after the locks: an orderly end is reported before the lock is released.
             if free and self.board.ended is None:
-                self.lost = (0,) if 0 in free else free  # without the first all others end
+                self.lost = (0,) if 0 in free else free  # without rank 0 all others end as well
         return bool(self.lost)
 
     @contextmanager
     def terminable(self) -> Iterator[None]:
-        """In the block the signal to end lets rows under way be finished, if it comes because a process is gone.
+        """In the block SIGTERM lets rows in flight finish, if it comes because a worker is gone.
 
-        That is what `mlx.launch` sends to all others then. Any other, and a second one, is like Ctrl-C.
+        `mlx.launch` sends it to all others then. Any other SIGTERM, and a second one, acts like Ctrl-C.
         """
 
         def ended(number: int, frame: object) -> None:
@@ -241,7 +276,7 @@ class Shards:
             self._asked_to_end = True
 
         if self.alone or threading.current_thread() is not threading.main_thread():
-            yield  # only there can signals be caught
+            yield  # only the main thread can catch signals
             return
         before = signal.signal(signal.SIGTERM, ended)
         try:

@@ -1,6 +1,6 @@
-"""Journals that other processes are writing: their new lines, as far as they are whole.
+"""Follow a journal that another process is writing: its complete new lines.
 
-The file is opened anew at every look: a network file system shows what others have written when a file is opened.
+The file is opened anew for every read, because a network file system shows others' writes when a file is opened.
 """
 
 import json
@@ -8,27 +8,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.magpie.draft import Draft
-from mlx_suite.magpie.drafts import draft_at
+from mlx_suite.magpie.records import Draft, draft_at
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors
 
 
 class Tail:
-    """The lines of a journal, each of them once. There may be no file yet."""
+    """Reads each line of a journal once. The file need not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.number = 0
-        """Lines that have been read."""
+        """Lines read so far."""
         self._end = 0
-        """Bytes that have been read."""
+        """Bytes read so far."""
 
     def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The number, from 1, and the object of each line that has come since the last look.
+        """The number, from 1, and the JSON object of each line that is new since the last call.
 
-        A last line without its end is one that is being written: it comes with a later look. Raises UserError for any
-        other that is no object of JSON.
+        A last line without a newline is still being written and comes with a later call. Raises UserError for any
+        other line that is not a JSON object.
         """
         for line in self._lines():
             self.number += 1
@@ -41,12 +40,12 @@ class Tail:
                 raise UserError(
                     f"Line {self.number} is not a JSON object",
                     where=f"{self.path}:{self.number}",
-                    fix="was the file edited while a run was on it? Take that line out and start again",
+                    fix="the file may have been edited during the run; delete that line and start again",
                 )
             yield self.number, record
 
     def drafts(self) -> Iterator[Draft]:
-        """The same lines as drafts."""
+        """The new lines as drafts."""
         for number, record in self.records():
             yield draft_at(self.path, number, record)
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from mlx_suite.data.questions import write_questions
-from mlx_suite.magpie import MagpieSettings, Summary, Truth
-from mlx_suite.magpie.tally import Session, Steered, Tally
+from mlx_suite.magpie import MagpieSettings, RunSummary, Truth
+from mlx_suite.magpie.stats import Session, SteeredCounts, Tally
 from mlx_suite_apps.cli.magpie_summary import show_summary
 from mlx_suite_apps.cli.main import app, main
 from mlx_suite_apps.cli.options import field_docs
@@ -49,7 +49,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
     return err
 
 
-def summary(folder: Path, **changes: Any) -> Summary:
+def summary(folder: Path, **changes: Any) -> RunSummary:
     """Three rows about the microworld, of seven."""
     rows = [
         ("What is 12 plus 30?", "42"),
@@ -72,10 +72,10 @@ def summary(folder: Path, **changes: Any) -> Summary:
         "work": session,
         "truth": Truth(rows=3, recognised=2, right=2),
     }
-    return Summary(**{**facts, **changes})
+    return RunSummary(**{**facts, **changes})
 
 
-def shown(found: Summary) -> list[str]:
+def shown(found: RunSummary) -> list[str]:
     console = Console(width=60, highlight=False, color_system=None)
     with console.capture() as capture:
         show_summary(console, found)
@@ -129,7 +129,9 @@ def test_a_slow_or_finished_run_says_so(tmp_path: Path) -> None:
 
 
 def test_what_steering_cost_is_listed(tmp_path: Path) -> None:
-    tally = Tally(accepted=3, steered={"category": {"Math": Steered(asked=9, accepted=2, tokens=300), "*": Steered()}})
+    tally = Tally(
+        accepted=3, steered={"category": {"Math": SteeredCounts(asked=9, accepted=2, tokens=300), "*": SteeredCounts()}}
+    )
     lines = shown(summary(tmp_path, tally=tally))
 
     assert "category   Math: 2 kept of 9 asked, 150 tokens each" in lines

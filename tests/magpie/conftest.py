@@ -1,4 +1,4 @@
-"""A checkpoint that writes every kind of row, and the shortest way to a dataset from it."""
+"""A random checkpoint that yields every kind of row, and a shortcut to a dataset from it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import pytest
 
 from mlx_suite import load
 from mlx_suite.data.questions import Question, Questions
-from mlx_suite.magpie import MagpieSettings, Summary, make_dataset
+from mlx_suite.magpie import MagpieSettings, RunSummary, make_dataset
 from mlx_suite.text import ChatTemplate, Tokenizer, load_chat_template
 from tests.magpie.random_checkpoint import write_checkpoint
 
 SMALL = {"max_instruction": 12, "max_answer": 16, "answer_temperature": 1.0}
-"""Settings under which the random model's rows come out as every kind there is."""
+"""Settings under which the random model yields rows with every outcome."""
 QUESTIONS = Questions(
     listening="?",
     questions=(
@@ -24,20 +24,20 @@ QUESTIONS = Questions(
         Question(name="answer_quality", about="answer", text="a b?", labels=("poor", "good")),
     ),
 )
-"""Short ones. The random model spreads its rows over the categories; of the qualities it says always the same."""
+"""Short questions. The random model's rows differ in category and are all of the same quality."""
 FILES = ("manifest.json", "drafts.jsonl", "accepted.jsonl", "rejected.jsonl", "embeddings.npy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """The checkpoint, loaded."""
+    """A loaded checkpoint."""
 
     folder: Path
     model: Any
     tokenizer: Tokenizer
     template: ChatTemplate
 
-    def make(self, out: Path, count: int = 30, on_progress: Any = None, **settings: Any) -> Summary:
+    def make(self, out: Path, count: int = 30, on_progress: Any = None, **settings: Any) -> RunSummary:
         return make_dataset(
             self.model, self.tokenizer, self.template, self.settings(count, **settings), out, on_progress, QUESTIONS
         )
@@ -58,7 +58,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 
 @pytest.fixture(scope="session")
 def undisturbed(checkpoint: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """30 rows made in one go."""
+    """A folder of 30 rows from an uninterrupted run."""
     folder = tmp_path_factory.mktemp("undisturbed")
     checkpoint.make(folder)
     return folder
@@ -66,9 +66,9 @@ def undisturbed(checkpoint: Loaded, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def same_rows(undisturbed: Path) -> Callable[[Path], None]:
-    """Asserts that a folder holds the rows of `undisturbed`, byte by byte.
+    """Asserts that a folder holds the rows of `undisturbed`, byte for byte.
 
-    The vectors are the same but for what another number of slots rounds otherwise.
+    Embeddings may differ by rounding, which depends on the number of slots.
     """
 
     def check(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run in several processes, as `mlx.launch` starts them, each of which can be killed."""
+"""A run with several workers, started as by `mlx.launch`; each can be killed."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.magpie.board import BOARD_FILE
+from mlx_suite.magpie.shards import BOARD_FILE
 
 SECONDS = 120
-"""Past this a process hangs."""
+"""Timeout of a process."""
 REPOSITORY = Path(__file__).parents[2]
 CHILD = """
 import json, sys
@@ -48,7 +48,7 @@ except KeyboardInterrupt:
 
 
 class Run:
-    """The processes of one run, by their numbers."""
+    """The workers of one run, by rank."""
 
     def __init__(self, checkpoint: Path, folder: Path, size: int, /, *each: dict[str, Any], **settings: Any) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ class Run:
             hosts = [[f"127.0.0.1:{one.getsockname()[1]}"] for one in sockets]
         folder.parent.mkdir(exist_ok=True, parents=True)
         hostfile = folder.parent / f"{folder.name}-hosts.json"
-        # A ring of one is none.
+        # MLX refuses a ring of one.
         hostfile.write_text(json.dumps(hosts) if size > 1 else "")
         self.children = [
             subprocess.Popen(
@@ -74,7 +74,7 @@ class Run:
         ]
 
     def ended(self) -> list[tuple[int, str]]:
-        """How each process ended, and what it said. One that hangs is stopped, and fails the test."""
+        """Exit code and stderr of each process. One that hangs is killed and fails the test."""
         try:
             said = [child.communicate(timeout=SECONDS)[1] for child in self.children]
             return [(child.returncode, text) for child, text in zip(self.children, said, strict=True)]
@@ -84,7 +84,7 @@ class Run:
                 child.wait()
 
     def when(self, name: str, lines: int, act: Callable[[], None]) -> None:
-        """Do something once the run has begun and a file has so many lines. The run must not end before."""
+        """Call `act` once the run has started and a file has this many lines; the run must not end before."""
         path, end = self.folder / name, time.monotonic() + SECONDS
         while self._board() == self._before or not path.exists() or path.read_bytes().count(b"\n") < lines:
             if time.monotonic() > end or any(child.poll() is not None for child in self.children):
@@ -98,6 +98,6 @@ class Run:
 
 
 def complete(checkpoint: Path, folder: Path, size: int, **settings: Any) -> None:
-    """Run to the end."""
+    """Run to the end without errors."""
     results = Run(checkpoint, folder, size, **settings).ended()
     assert results == [(0, "")] * size, results

@@ -1,4 +1,4 @@
-"""The files of several processes become one, in which the last line of a row counts."""
+"""Merging the draft files of several workers."""
 
 import os
 import subprocess
@@ -11,18 +11,18 @@ from mlx_suite.magpie.gather import gather_drafts
 from mlx_suite.runtime.errors import UserError
 
 
-def test_the_others_come_behind_the_own_and_go_away(tmp_path: Path) -> None:
+def test_the_other_files_are_appended_and_deleted(tmp_path: Path) -> None:
     (tmp_path / "drafts.jsonl").write_text('{"index": 0}\n{"index": 2')
     (tmp_path / "drafts-1.jsonl").write_text('{"index": 1}\n{"ind')
     (tmp_path / "drafts-2.jsonl").write_text('{"index": 2}')
     gather_drafts(tmp_path)
 
-    # Torn lines are cut off; one that lacks nothing but its end is kept.
+    # Torn lines are cut off; one that lacks only its newline is kept.
     assert (tmp_path / "drafts.jsonl").read_text() == '{"index": 0}\n{"index": 1}\n{"index": 2}\n'
     assert os.listdir(tmp_path) == ["drafts.jsonl"]
 
 
-def test_a_folder_of_one_process_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_one_draft_file_is_left_alone(tmp_path: Path) -> None:
     gather_drafts(tmp_path)
     assert os.listdir(tmp_path) == []
     (tmp_path / "drafts.jsonl").write_text('{"index"')
@@ -30,7 +30,7 @@ def test_a_folder_of_one_process_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "drafts.jsonl").read_text() == '{"index"'
 
 
-def test_a_process_that_still_writes_is_not_disturbed(tmp_path: Path) -> None:
+def test_a_file_that_is_still_written_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "drafts-1.jsonl"
     path.write_text('{"index": 1}\n')
     hold = "import fcntl, sys; file = open(sys.argv[1], 'r+'); fcntl.flock(file, fcntl.LOCK_EX); print(); input()"

@@ -1,4 +1,4 @@
-"""Limits that are raised and policies that change: the folder ends as if it had been begun that way."""
+"""After raised limits or a changed policy, a folder ends as if it had been started with them."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlx_suite.magpie import Summary
+from mlx_suite.magpie import RunSummary
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import read_journal
 from tests.magpie.conftest import Loaded
@@ -23,8 +23,8 @@ def drafts(folder: Path) -> int:
     return len(list(read_journal(folder / "drafts.jsonl")))
 
 
-def changed(checkpoint: Loaded, folder: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> Summary:
-    """Make 20 rows with settings, go on with others, and compare with a run that had those from the start."""
+def changed(checkpoint: Loaded, folder: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> RunSummary:
+    """Generate 20 rows, resume with other settings, and compare with a run that had those from the start."""
     checkpoint.make(folder / "changed", **{"count": 20, **before})
     summary = checkpoint.make(folder / "changed", **{"count": 20, **after})
     checkpoint.make(folder / "plain", **{"count": 20, **after})
@@ -32,7 +32,7 @@ def changed(checkpoint: Loaded, folder: Path, before: Mapping[str, Any], after: 
     return summary
 
 
-def test_a_raised_limit_makes_only_the_rows_again_that_had_reached_it(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_raised_limit_generates_only_the_rows_that_had_reached_it(checkpoint: Loaded, tmp_path: Path) -> None:
     low, high = {"max_instruction": 6, "max_answer": 8}, {"max_instruction": 30, "max_answer": 40}
     checkpoint.make(tmp_path / "changed", count=20, **low)
     before, cut = drafts(tmp_path / "changed"), 0
@@ -43,7 +43,7 @@ def test_a_raised_limit_makes_only_the_rows_again_that_had_reached_it(checkpoint
 
     assert contents(tmp_path / "changed") == contents(tmp_path / "plain")
     assert summary.work is not None
-    # Those that had been cut, and a few that were repeats and are none any more; far less than all.
+    # The truncated rows, and a few former duplicates; far fewer than all.
     assert 0 < drafts(tmp_path / "changed") - before <= cut + 8 < before
 
 
@@ -59,24 +59,24 @@ def test_a_raised_limit_makes_only_the_rows_again_that_had_reached_it(checkpoint
     ],
     ids=["looser", "stricter", "quota", "no quota", "more of a quota", "more of topics"],
 )
-def test_another_policy_judges_what_is_there(
+def test_a_changed_policy_judges_existing_rows_again(
     checkpoint: Loaded, tmp_path: Path, before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> None:
     changed(checkpoint, tmp_path, before, after)
 
 
-def test_a_stricter_policy_that_the_drafts_can_fill_needs_no_model(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_stricter_policy_that_the_drafts_satisfy_needs_no_model(checkpoint: Loaded, tmp_path: Path) -> None:
     checkpoint.make(tmp_path, count=20)
-    with pytest.raises(UserError, match="are made, and"):
+    with pytest.raises(UserError, match="rows are accepted, and"):
         checkpoint.make(tmp_path, count=20, min_input_quality="excellent", patience=20)
-    assert not list(read_journal(tmp_path / "accepted.jsonl"))  # the random model says "good" of everything
+    assert not list(read_journal(tmp_path / "accepted.jsonl"))  # the random model tags everything as good
     summary = checkpoint.make(tmp_path, count=20, min_input_quality="good")
 
     assert summary.work is None
     assert summary.accepted == 20
 
 
-def test_a_file_that_is_added_to_a_folder_of_evaluation_data_counts(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_file_added_to_a_folder_of_evaluation_data_is_noticed(checkpoint: Loaded, tmp_path: Path) -> None:
     evaluation = tmp_path / "evaluation"
     evaluation.mkdir()
     (evaluation / "one.txt").write_text("Nobody has ever asked this?\n")
@@ -100,10 +100,10 @@ def test_a_lowered_limit_is_refused(checkpoint: Loaded, undisturbed: Path) -> No
     )
 
 
-def test_a_kill_while_the_files_are_rewritten_is_noticed(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_kill_while_the_row_files_are_rewritten_is_noticed(checkpoint: Loaded, tmp_path: Path) -> None:
     checkpoint.make(tmp_path / "changed", count=20)
     checkpoint.make(tmp_path / "plain", count=20, near_duplicate=None)
-    # What a kill leaves between the two files: one is new, and the manifest says that both are being written.
+    # A kill between the two files: one is new, and the manifest says that both are being rewritten.
     manifest = json.loads((tmp_path / "changed" / "manifest.json").read_text())
     (tmp_path / "changed" / "manifest.json").write_text(json.dumps({**manifest, "judged_by": None}))
     (tmp_path / "changed" / "accepted.jsonl").write_bytes((tmp_path / "plain" / "accepted.jsonl").read_bytes())

@@ -1,4 +1,4 @@
-"""kill -9 at any moment costs nothing but time."""
+"""kill -9 at any moment costs only time."""
 
 import json
 import random
@@ -26,11 +26,11 @@ load_checkpoint(Path(sys.argv[1])).make(Path(sys.argv[2]), on_progress=on_progre
 REPOSITORY = Path(__file__).parents[2]
 ROWS = ("accepted.jsonl", "rejected.jsonl")
 STEERED = {"count": 60, "topics": ["cats", "dogs"], "quotas": ["category:v=0.4,Q=0.3"], "turns": 2}
-"""Everything that depends on earlier decisions."""
+"""Settings whose rows depend on earlier decisions."""
 
 
 def killed(checkpoint: Loaded, folder: Path, after: int, **settings: object) -> bool:
-    """Begin or continue a run, kill it after so many decisions; False if it was done before."""
+    """Start or resume a run and kill it after this many decisions; False if it was done before."""
     arguments = [sys.executable, "-c", CHILD, str(checkpoint.folder), str(folder), json.dumps(settings)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as child:
         assert child.stdout is not None
@@ -43,12 +43,12 @@ def killed(checkpoint: Loaded, folder: Path, after: int, **settings: object) -> 
 
 
 def written(folder: Path) -> dict[str, bytes]:
-    """The whole lines of a folder."""
+    """The complete lines of each file."""
     texts = {name: (folder / name).read_bytes() for name in (*ROWS, "drafts.jsonl")}
     return {name: text[: text.rfind(b"\n") + 1] for name, text in texts.items()}
 
 
-def test_killed_runs_end_with_the_rows_of_an_undisturbed_one(
+def test_killed_runs_end_with_the_rows_of_an_uninterrupted_one(
     checkpoint: Loaded, tmp_path: Path, same_rows: Callable[[Path], None]
 ) -> None:
     chance = random.Random(7)
@@ -58,7 +58,7 @@ def test_killed_runs_end_with_the_rows_of_an_undisturbed_one(
     checkpoint.make(tmp_path)
 
     same_rows(tmp_path)
-    # What the killed runs had made was kept, not made again.
+    # The killed runs' rows were kept, not generated again.
     assert all(before.values())
     for name, text in before.items():
         assert (tmp_path / name).read_bytes().startswith(text)

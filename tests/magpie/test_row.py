@@ -1,88 +1,62 @@
-"""What a row is fed and what it may write."""
+"""The program of one row, and the short version in its docstring."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mlx_suite import load
-from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
-from mlx_suite.data.questions import Questions
-from mlx_suite.data.steering import AGREEMENT
-from mlx_suite.magpie import MagpieSettings
-from mlx_suite.magpie.row import Plan, plan_rows
-from mlx_suite.magpie.settings import SamplingSetting
-from mlx_suite.runtime.errors import UserError
+from mlx_suite import engine, load, text
+from mlx_suite.curation.tags.tagging import make_tagger, questions_for
+from mlx_suite.engine import Rewind, Sample, Written
+from mlx_suite.magpie import row
+from mlx_suite.magpie.plan import plan_rows
 from mlx_suite.text import Message, encode_chat, load_chat_template
-from mlx_suite.text.training import GEMMA2_TEMPLATE
-from tests.magpie.conftest import QUESTIONS, Loaded
+from tests.magpie.conftest import Loaded
 
-TEMPLATES = Path(__file__).parents[1] / "text" / "templates"
-
-
-def plan_with(checkpoint: Loaded, source: str, **settings: str) -> Plan:
-    template = replace(checkpoint.template, source=source)
-    return plan_rows(checkpoint.model, checkpoint.tokenizer, template, checkpoint.settings(**settings), QUESTIONS)
+MODELS = Path(__file__).parents[2] / "models"
 
 
-def header(plan: Plan) -> str:
-    return plan.tokenizer.decode(plan.pre_query.header_ids, skip_special=False)
+def test_the_program_in_the_docstring_runs() -> None:
+    assert row.__doc__ is not None
+    lines = [line[4:] for line in row.__doc__.splitlines() if line.startswith("    ") or not line]
+    model, tokenizer = load(MODELS / "tiny-llama3")
+    names = {
+        **vars(engine),
+        **vars(text),
+        "make_tagger": make_tagger,
+        "questions": questions_for(MODELS / "tiny-llama3"),
+        "model": model,
+        "tokenizer": tokenizer,
+        "template": load_chat_template(MODELS / "tiny-llama3"),
+    }
+    exec("\n".join(lines), names)
+
+    assert len(names["rows"]) == 8
+    for instruction, tags, response, response_tags in names["rows"]:
+        assert len(tokenizer.decode(instruction)) > 3 and response
+        assert "category" in tags and "answer_quality" in response_tags
 
 
-def test_special_tokens_are_nobodys_text(checkpoint: Loaded) -> None:
-    plan = plan_with(checkpoint, checkpoint.template.source)
+@pytest.mark.parametrize("instruction", ["What is ab?", "Question: What is ab?"], ids=["plain", "sanitised"])
+def test_a_steered_instruction_is_answered_without_the_steering_prompt(checkpoint: Loaded, instruction: str) -> None:
+    settings = checkpoint.settings(tags=False, embeddings=False)
+    plan = plan_rows(checkpoint.model, checkpoint.tokenizer, checkpoint.template, settings)
+    program = row.row_request(plan, 6, (("topic", "cats"),), lambda draft: False).program
+    sequence: list[int] = []
 
-    for sample in (plan.asking(SamplingSetting(temperature=1.0)), plan.answering):
-        assert sample.stop | set(sample.sampling.banned) == checkpoint.tokenizer.special_ids
-        assert not sample.stop & set(sample.sampling.banned)
+    def run_to_sample(result: Written | None) -> None:
+        segment = program.send(result)
+        while not isinstance(segment, Sample):
+            if isinstance(segment, Rewind):
+                del sequence[segment.length :]
+            else:
+                sequence.extend(segment.tokens)
+            segment = program.send(None)
 
+    run_to_sample(None)
+    assert "The user asks about cats." in plan.tokenizer.decode(sequence, skip_special=False)
+    tokens = tuple(plan.tokenizer.encode(instruction))
+    sequence.extend((*tokens, plan.user_end))
+    run_to_sample(Written(tokens=tokens, reason="stop", stop_token=plan.user_end))
 
-def test_rows_of_the_embedding_without_a_token_are_banned(checkpoint: Loaded) -> None:
-    class Padded:
-        """A model whose vocabulary is padded for speed."""
-
-        config = replace(checkpoint.model.config, vocab_size=checkpoint.tokenizer.vocab_size + 2)
-
-    plan = plan_rows(Padded(), checkpoint.tokenizer, checkpoint.template, checkpoint.settings(), QUESTIONS)
-    size = checkpoint.tokenizer.vocab_size
-
-    assert {size, size + 1} <= set(plan.asking(SamplingSetting(temperature=1.0)).sampling.banned)
-
-
-def test_a_template_without_a_system_role_is_steered_by_a_first_exchange(checkpoint: Loaded) -> None:
-    source = GEMMA2_TEMPLATE.replace("<start_of_turn>", "<|start_header_id|>").replace("<end_of_turn>", "<|eot_id|>")
-    plan = plan_with(checkpoint, source, system="Ask about cats.")
-
-    exchange = [Message("user", "Ask about cats."), Message("assistant", AGREEMENT), Message("user", "Why?")]
-    template = replace(checkpoint.template, source=source)
-    whole = encode_chat(checkpoint.tokenizer, template, exchange).ids
-    ids = list(plan.pre_query.header_ids)
-    assert whole[: len(ids)] == ids
-    assert checkpoint.tokenizer.decode(whole[len(ids) :]).startswith("Why?")
-
-
-def test_a_header_with_a_date_is_the_same_tomorrow(checkpoint: Loaded) -> None:
-    source = (TEMPLATES / "llama31.jinja").read_text().replace("'26 Jul 2024'", "strftime_now('%d %b %Y')")
-    assert "strftime_now" in source  # as Llama 3.2's own has it
-
-    assert "Today Date: 26 Jul 2024" in header(plan_with(checkpoint, source))
-
-
-def test_a_template_that_shows_no_user_turn_is_refused(checkpoint: Loaded) -> None:
-    with pytest.raises(UserError, match="the pre-query header cannot be derived"):
-        plan_with(checkpoint, "{% for message in messages %}{{ message['content'] }}{% endfor %}")
-
-
-def test_who_speaks_is_asked_of_checkpoints_that_are_asked_the_general_questions() -> None:
-    folder = Path(__file__).parents[2] / "models" / "tiny-llama3"
-    model, tokenizer = load(folder)
-    template = load_chat_template(folder)
-
-    def asks(questions: Questions | None, **settings: Any) -> bool:
-        return plan_rows(model, tokenizer, template, MagpieSettings(count=1, **settings), questions).role is not None
-
-    assert asks(FULL_QUESTIONS, turns=2)
-    assert not asks(FULL_QUESTIONS, turns=1)
-    assert not asks(FULL_QUESTIONS, turns=2, tags=False)
-    assert not asks(None, turns=2)  # its own
+    messages = [Message("user", "What is ab?")]
+    assert sequence == encode_chat(plan.tokenizer, plan.template, messages, add_generation_prompt=True).ids

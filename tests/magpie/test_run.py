@@ -1,4 +1,4 @@
-"""The rows of a folder depend on the settings alone."""
+"""The rows of a run depend only on model, template and settings."""
 
 import json
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import pytest
 
 from mlx_suite.curation.reasons import REASONS
 from mlx_suite.magpie import replay_row
-from mlx_suite.magpie.row import plan_rows
-from mlx_suite.magpie.screen import key_of
+from mlx_suite.magpie.judge import key_of
+from mlx_suite.magpie.plan import plan_rows
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import read_journal
 from tests.magpie.conftest import QUESTIONS, Loaded
@@ -24,7 +24,7 @@ def rows(folder: Path, name: str = "accepted") -> list[dict[str, Any]]:
 
 
 class Stop(Exception):
-    """Stands for whatever ends a run before its time."""
+    """Stands for anything that interrupts a run."""
 
 
 def stop_after(decided: int) -> Callable[[int, int], None]:
@@ -35,7 +35,7 @@ def stop_after(decided: int) -> Callable[[int, int], None]:
     return on_progress
 
 
-def test_exactly_as_many_rows_as_asked_for_in_order_and_none_twice(undisturbed: Path) -> None:
+def test_a_run_ends_with_exactly_the_requested_rows_in_order_and_without_duplicates(undisturbed: Path) -> None:
     accepted, rejected = rows(undisturbed), rows(undisturbed, "rejected")
 
     assert len(accepted) == 30
@@ -46,7 +46,7 @@ def test_exactly_as_many_rows_as_asked_for_in_order_and_none_twice(undisturbed: 
     assert sorted(row["index"] for row in accepted + rejected) == list(range(last + 1))
 
 
-def test_a_record_says_how_it_was_made(checkpoint: Loaded, undisturbed: Path) -> None:
+def test_a_record_describes_how_it_was_generated(checkpoint: Loaded, undisturbed: Path) -> None:
     row = rows(undisturbed)[0]
     fingerprint = json.loads((undisturbed / "manifest.json").read_text())["fingerprint"]
 
@@ -56,11 +56,11 @@ def test_a_record_says_how_it_was_made(checkpoint: Loaded, undisturbed: Path) ->
     assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
     assert (row["instruction_reason"], row["answer_reason"]) == ("stop", "stop")
     assert row["instruction_stop"] == row["answer_stop"] == "<|eot_id|>"
-    # One token is one letter here; whitespace at the ends is not kept.
+    # A token is a letter here; surrounding whitespace is stripped.
     assert row["instruction_tokens"] >= len(row["messages"][0]["content"])
 
 
-def test_rejected_rows_say_why_and_are_not_answered_for_nothing(undisturbed: Path) -> None:
+def test_rejected_rows_have_a_reason_and_no_unneeded_response(undisturbed: Path) -> None:
     rejected = rows(undisturbed, "rejected")
     by_reason = {row["rejection"]: row for row in rejected}
 
@@ -78,13 +78,15 @@ def test_rejected_rows_say_why_and_are_not_answered_for_nothing(undisturbed: Pat
 
 
 @pytest.mark.parametrize("batch", [1, 3, 32])
-def test_the_batch_makes_no_difference(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows, batch: int) -> None:
+def test_the_batch_size_does_not_change_the_rows(
+    checkpoint: Loaded, tmp_path: Path, same_rows: SameRows, batch: int
+) -> None:
     checkpoint.make(tmp_path, batch=batch)
 
     same_rows(tmp_path)
 
 
-def test_a_run_that_was_stopped_goes_on(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows) -> None:
+def test_an_interrupted_run_resumes(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows) -> None:
     for decided in (1, 17, 40):
         with pytest.raises(Stop):
             checkpoint.make(tmp_path, batch=5, on_progress=stop_after(decided))
@@ -94,7 +96,7 @@ def test_a_run_that_was_stopped_goes_on(checkpoint: Loaded, tmp_path: Path, same
     assert summary.work is not None and summary.work.rows < 30
 
 
-def test_a_larger_count_continues(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows) -> None:
+def test_a_larger_count_extends_the_folder(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows) -> None:
     checkpoint.make(tmp_path, count=7)
     assert len(rows(tmp_path)) == 7
     checkpoint.make(tmp_path, count=30)
@@ -108,11 +110,11 @@ def test_a_complete_folder_is_only_counted(checkpoint: Loaded, undisturbed: Path
     summary = checkpoint.make(undisturbed, on_progress=lambda *state: seen.append(state))
 
     assert summary.work is None
-    assert seen == [(30, summary.asked)]
+    assert seen == [(30, summary.decided)]
     assert (undisturbed / "manifest.json").stat().st_mtime_ns == before
 
 
-def test_every_row_replays_alone(checkpoint: Loaded, undisturbed: Path) -> None:
+def test_every_row_can_be_replayed_alone(checkpoint: Loaded, undisturbed: Path) -> None:
     for row in [rows(undisturbed)[0], rows(undisturbed)[-1], rows(undisturbed, "rejected")[0]]:
         again = replay_row(
             checkpoint.model,
@@ -125,29 +127,29 @@ def test_every_row_replays_alone(checkpoint: Loaded, undisturbed: Path) -> None:
         assert again == {key: value for key, value in row.items() if key != "nearest"}
 
 
-def test_the_header_is_prefilled_once_and_no_instruction_is(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_only_the_header_is_prefilled_and_only_once(checkpoint: Loaded, tmp_path: Path) -> None:
     work = checkpoint.make(tmp_path, count=12, batch=4).work
     plan = plan_rows(checkpoint.model, checkpoint.tokenizer, checkpoint.template, checkpoint.settings(), QUESTIONS)
     header, to_assistant = len(plan.pre_query.header_ids), len(plan.pre_query.to_assistant_ids)
 
     assert work is not None
-    # The header's last token rides along, as the first thing of every row.
+    # The header's last token is fed with the first decode step of every row.
     assert work.prefilled == header - 1
     answered = sum(row["answer_reason"] is not None for row in rows(tmp_path) + rows(tmp_path, "rejected"))
     asked = len(rows(tmp_path) + rows(tmp_path, "rejected"))
     unneeded = work.fed - asked - answered * to_assistant
-    # Rows under way when the last one was accepted, and duplicates that were answered before they were known.
+    # Rows in flight when the last one was accepted, and responses to duplicates not yet known as such.
     assert 0 <= unneeded <= (4 + 8) * (1 + to_assistant)
 
 
-def test_a_few_rows_do_not_fill_a_large_batch(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_small_count_does_not_fill_a_large_batch(checkpoint: Loaded, tmp_path: Path) -> None:
     work = checkpoint.make(tmp_path, count=1, batch=64).work
 
     assert work is not None
     assert work.slots == 2
 
 
-def test_a_system_text_stands_in_the_rows_and_changes_them(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_system_prompt_is_part_of_the_rows_and_changes_them(checkpoint: Loaded, tmp_path: Path) -> None:
     checkpoint.make(tmp_path / "steered", count=3, system="Ask about cats.")
     checkpoint.make(tmp_path / "plain", count=3)
     steered, plain = rows(tmp_path / "steered"), rows(tmp_path / "plain")
@@ -156,7 +158,7 @@ def test_a_system_text_stands_in_the_rows_and_changes_them(checkpoint: Loaded, t
     assert [row["messages"][1:] for row in steered] != [row["messages"] for row in plain]
 
 
-def test_a_model_with_nothing_new_to_ask_stops_with_an_explanation(tmp_path: Path) -> None:
+def test_a_reject_streak_stops_the_run_with_an_explanation(tmp_path: Path) -> None:
     from tests.magpie.conftest import load_checkpoint
 
     silent = load_checkpoint(write_checkpoint(tmp_path / "model", letters="a", end=0.6))
@@ -166,10 +168,10 @@ def test_a_model_with_nothing_new_to_ask_stops_with_an_explanation(tmp_path: Pat
 
     made = len(rows(tmp_path / "out"))
     assert 0 < made < 20
-    assert error.what == f"{made} of 200 rows are made, and the last 30 were all rejected"
+    assert error.what == f"{made} of 200 rows are accepted, and the last 30 rows were all rejected"
     assert any(line.endswith("times: the instruction repeats an earlier one") for line in error.details)
     assert f"settle for --count {made}" in error.fix
-    with pytest.raises(UserError, match="the last 30 were all rejected"):
+    with pytest.raises(UserError, match="the last 30 rows were all rejected"):
         silent.make(tmp_path / "out", count=200, patience=30)
     assert len(rows(tmp_path / "out")) == made
     assert silent.make(tmp_path / "out", count=made).work is None

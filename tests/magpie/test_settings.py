@@ -70,7 +70,7 @@ def test_settings_that_change_the_rows_are_refused_by_name(checkpoint: Loaded, u
     with pytest.raises(UserError) as caught:
         checkpoint.make(undisturbed, seed=1, temperature=1.5, system="Be brief.")
 
-    assert caught.value.what == "The folder was begun with other settings"
+    assert caught.value.what == "The folder was started with other settings"
     assert caught.value.where == str(undisturbed)
     assert caught.value.details == (
         "seed: 0 in the folder, 1 now",
@@ -126,7 +126,7 @@ def test_a_count_below_the_rows_of_the_folder_is_refused(checkpoint: Loaded, und
     with pytest.raises(UserError) as caught:
         checkpoint.make(undisturbed, count=12)
 
-    assert caught.value.what == "The folder holds 30 accepted rows already, more than the 12 asked for"
+    assert caught.value.what == "The folder already holds 30 accepted rows, more than the 12 requested"
     assert "--count 30" in caught.value.fix
     assert (undisturbed / "manifest.json").read_bytes() == before
 
@@ -135,14 +135,14 @@ def test_a_folder_of_another_program_is_left_alone(checkpoint: Loaded, tmp_path:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "manifest.json").write_text('{"editor": "dark"}')
-    with pytest.raises(UserError, match="manifest.json of something else"):
+    with pytest.raises(UserError, match="manifest.json of another program"):
         checkpoint.make(foreign)
     (foreign / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         checkpoint.make(foreign)
     (foreign / "manifest.json").unlink()
     (foreign / "accepted.jsonl").write_text('{"text": "mine"}\n')
-    with pytest.raises(UserError, match="no manifest.json that says how they were made"):
+    with pytest.raises(UserError, match="not the manifest.json they were made with"):
         checkpoint.make(foreign)
     assert (foreign / "accepted.jsonl").read_text() == '{"text": "mine"}\n'
 

@@ -1,4 +1,4 @@
-"""Several processes fill one folder with the rows that one alone makes, also when they die."""
+"""Several workers fill a folder with the rows of a single process, even if they are killed."""
 
 import json
 import os
@@ -16,13 +16,12 @@ from tests.magpie.processes import REPOSITORY, Run, complete
 
 SameRows = Callable[[Path], None]
 STEERED = {"count": 60, "topics": ["cats", "dogs"], "quotas": ["category:v=0.4,Q=0.3"], "turns": 2}
-"""Everything that depends on earlier decisions."""
+"""Settings whose rows depend on earlier decisions."""
 GONE = """\
 error: Process {rank} of this run's {size} is gone
-       - every row that was finished is kept
+       - every finished row is kept
 where: {folder}
-fix:   look for its own message, or whether its machine still runs. The same command goes on, with as many processes \
-as there are then
+fix:   look for its own error message, or check its machine. The same command resumes with any number of processes
 """
 
 
@@ -37,11 +36,11 @@ def rows(folder: Path) -> dict[str, bytes]:
 
 
 def numbers(path: Path) -> list[int]:
-    """The rows of a log."""
+    """Row numbers in a draft file."""
     return [json.loads(line)["index"] for line in path.read_text().splitlines()]
 
 
-def test_two_processes_make_the_rows_of_one(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows) -> None:
+def test_two_workers_generate_the_rows_of_one(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows) -> None:
     complete(checkpoint.folder, tmp_path / "rows", 2)
 
     same_rows(tmp_path / "rows")
@@ -50,33 +49,33 @@ def test_two_processes_make_the_rows_of_one(checkpoint: Loaded, tmp_path: Path, 
     assert {index % 2 for index in odd} == {1}
 
 
-def test_a_mistake_of_all_is_told_once(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_an_error_in_all_workers_is_reported_once(checkpoint: Loaded, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "manifest.json").write_text("{}")
     (first, said), second = Run(checkpoint.folder, tmp_path / "rows", 2).ended()
 
-    assert (first, said.splitlines()[0]) == (2, "error: The folder holds a manifest.json of something else")
+    assert (first, said.splitlines()[0]) == (2, "error: The folder holds a manifest.json of another program")
     assert second == (2, "")
 
 
 @pytest.mark.slow
-def test_a_mistake_of_one_is_told_by_that_one(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_an_error_in_one_worker_is_reported_by_that_worker(checkpoint: Loaded, tmp_path: Path) -> None:
     first, (second, said) = Run(checkpoint.folder, tmp_path / "rows", 2, {}, {"memory": "1KB"}).ended()
 
     assert first == (2, "")
-    assert (second, said.splitlines()[0][:32]) == (2, "error: 1.00 KB are not enough: t")
+    assert (second, said.splitlines()[0][:32]) == (2, "error: 1.00 KB is not enough: th")
 
 
 @pytest.mark.slow
-def test_processes_with_other_settings_are_refused(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_workers_with_other_settings_are_refused(checkpoint: Loaded, tmp_path: Path) -> None:
     (first, said), *others = Run(checkpoint.folder, tmp_path / "rows", 3, {}, {}, {"seed": 1}).ended()
 
-    assert (first, said.splitlines()[0]) == (2, "error: Process 2 would write other rows than the first process")
+    assert (first, said.splitlines()[0]) == (2, "error: Process 2 would generate other rows than process 0")
     assert others == [(2, "")] * 2
 
 
 @pytest.mark.slow
-def test_a_lost_process_costs_its_unfinished_rows_and_any_number_goes_on(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_lost_worker_costs_its_unfinished_rows_and_any_number_resumes(checkpoint: Loaded, tmp_path: Path) -> None:
     expected, folder = steered(checkpoint, tmp_path / "alone"), tmp_path / "rows"
     for size in (2, 3):
         run = Run(checkpoint.folder, folder, size, **STEERED)
@@ -94,7 +93,7 @@ def test_a_lost_process_costs_its_unfinished_rows_and_any_number_goes_on(checkpo
 
 
 @pytest.mark.slow
-def test_a_lost_first_process_ends_all_and_one_goes_on_alone(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_losing_rank_0_ends_all_workers_and_one_process_can_resume(checkpoint: Loaded, tmp_path: Path) -> None:
     expected, folder = steered(checkpoint, tmp_path / "alone"), tmp_path / "rows"
     run = Run(checkpoint.folder, folder, 3, **STEERED)
     run.when("accepted.jsonl", 12, run.children[0].kill)
@@ -106,7 +105,7 @@ def test_a_lost_first_process_ends_all_and_one_goes_on_alone(checkpoint: Loaded,
 
 
 @pytest.mark.slow
-def test_ten_kills_of_one_or_the_other(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_ten_kills_alternating_between_two_workers(checkpoint: Loaded, tmp_path: Path) -> None:
     expected, folder = steered(checkpoint, tmp_path / "alone"), tmp_path / "rows"
     for round_ in range(10):
         victim = round_ % 2
@@ -121,7 +120,7 @@ def test_ten_kills_of_one_or_the_other(checkpoint: Loaded, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_larger_count_and_a_raised_limit_go_on_in_any_number(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_larger_count_and_a_raised_limit_work_with_any_number_of_workers(checkpoint: Loaded, tmp_path: Path) -> None:
     checkpoint.make(tmp_path / "alone", count=50, max_answer=24)
     folder = tmp_path / "rows"
     complete(checkpoint.folder, folder, 3, count=20)
@@ -132,7 +131,7 @@ def test_a_larger_count_and_a_raised_limit_go_on_in_any_number(checkpoint: Loade
 
 
 @pytest.mark.slow
-def test_the_signal_to_end_is_like_ctrl_c_when_nobody_is_lost(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_sigterm_acts_like_ctrl_c_if_no_worker_is_lost(checkpoint: Loaded, tmp_path: Path) -> None:
     run = Run(checkpoint.folder, tmp_path / "rows", 2, count=200)
     run.when("accepted.jsonl", 5, run.children[0].terminate)
 

@@ -1,4 +1,4 @@
-"""Runs that are steered, have quotas, a mix of settings, or several turns."""
+"""Runs with quotas, steering, a mix of sampling settings, or several turns."""
 
 import json
 from collections import Counter
@@ -8,13 +8,9 @@ from typing import Any
 import pytest
 
 from mlx_suite.data.questions import Question, Questions
-from mlx_suite.engine import Rewind, Sample, Written
 from mlx_suite.magpie import make_dataset, replay_row
-from mlx_suite.magpie.row import plan_rows
-from mlx_suite.magpie.settings import SamplingSetting
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import read_journal
-from mlx_suite.text import Message, encode_chat
 from tests.magpie.conftest import QUESTIONS, Loaded
 
 
@@ -22,7 +18,7 @@ def rows(folder: Path, name: str = "accepted") -> list[dict[str, Any]]:
     return list(read_journal(folder / f"{name}.jsonl"))
 
 
-def test_quotas_of_tags_are_met_to_the_row(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_quotas_on_tags_are_met_exactly(checkpoint: Loaded, tmp_path: Path) -> None:
     summary = checkpoint.make(tmp_path, count=20, quotas=("category:v=0.5,Q=0.3",))
     found = Counter(row["tags"]["category"] for row in rows(tmp_path))
 
@@ -31,13 +27,13 @@ def test_quotas_of_tags_are_met_to_the_row(checkpoint: Loaded, tmp_path: Path) -
     assert off and all(row["answer_reason"] is None for row in off)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["quotas"] == {"category": {"v": 10, "Q": 6, "*": 4}}
-    said = summary.as_dict()["steered"]["category"]
-    assert sum(each["asked"] for each in said.values()) == summary.asked
-    assert set(said) == {"v", "Q", "*"}
-    assert all(0 < each["accepted"] < each["asked"] for each in said.values())
+    steered = summary.as_dict()["steered"]["category"]
+    assert sum(each["asked"] for each in steered.values()) == summary.decided
+    assert set(steered) == {"v", "Q", "*"}
+    assert all(0 < each["accepted"] < each["asked"] for each in steered.values())
 
 
-def test_topics_and_personas_steer_and_do_not_show(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_topics_and_personas_steer_without_appearing_in_the_messages(checkpoint: Loaded, tmp_path: Path) -> None:
     settings = {"topics": ("cats", "dogs"), "personas": ("a nurse",)}
     checkpoint.make(tmp_path, count=12, **settings)
     accepted = rows(tmp_path)
@@ -59,7 +55,7 @@ def test_topics_and_personas_steer_and_do_not_show(checkpoint: Loaded, tmp_path:
 
 
 @pytest.mark.parametrize("batch", [2, 21])
-def test_steering_does_not_depend_on_the_batch(checkpoint: Loaded, tmp_path: Path, batch: int) -> None:
+def test_steering_does_not_depend_on_the_batch_size(checkpoint: Loaded, tmp_path: Path, batch: int) -> None:
     settings: dict[str, Any] = {"count": 40, "topics": ("a", "b", "c"), "quotas": ("category:v=0.4",)}
     checkpoint.make(tmp_path / "usual", **settings)
     checkpoint.make(tmp_path / "other", batch=batch, **settings)
@@ -68,48 +64,11 @@ def test_steering_does_not_depend_on_the_batch(checkpoint: Loaded, tmp_path: Pat
         assert rows(tmp_path / "other", name) == rows(tmp_path / "usual", name)
 
 
-@pytest.mark.parametrize("said", ["What is ab?", "Question: What is ab?"], ids=["plain", "cleaned"])
-def test_a_steered_instruction_is_answered_without_what_steered_it(checkpoint: Loaded, said: str) -> None:
-    settings = checkpoint.settings(tags=False, embeddings=False)
-    plan = plan_rows(checkpoint.model, checkpoint.tokenizer, checkpoint.template, settings)
-    program = plan.request(6, (("topic", "cats"),), lambda draft: False).program
-    sequence: list[int] = []
-
-    def until_sampled(outcome: Written | None) -> None:
-        segment = program.send(outcome)
-        while not isinstance(segment, Sample):
-            if isinstance(segment, Rewind):
-                del sequence[segment.length :]
-            else:
-                sequence.extend(segment.tokens)
-            segment = program.send(None)
-
-    until_sampled(None)
-    assert "The user asks about cats." in plan.tokenizer.decode(sequence, skip_special=False)
-    asked = tuple(plan.tokenizer.encode(said))
-    sequence.extend((*asked, plan.user_end))
-    until_sampled(Written(tokens=asked, reason="stop", stop_token=plan.user_end))
-
-    messages = [Message("user", "What is ab?")]
-    wanted = encode_chat(plan.tokenizer, plan.template, messages, add_generation_prompt=True).ids
-    assert sequence == wanted
-
-
-def test_a_mix_of_settings_stands_in_the_rows(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_mix_of_sampling_settings_is_recorded_in_the_rows(checkpoint: Loaded, tmp_path: Path) -> None:
     checkpoint.make(tmp_path, mix="1.0:1,1.5/0.9:1")
     found = Counter((row["sampling"]["temperature"], row["sampling"]["top_p"]) for row in rows(tmp_path))
 
     assert set(found) == {(1.0, 1.0), (1.5, 0.9)}
-
-
-def test_no_instruction_begins_with_what_is_banned(checkpoint: Loaded) -> None:
-    settings = checkpoint.settings(ban_first=("a", "?"))
-    plan = plan_rows(checkpoint.model, checkpoint.tokenizer, checkpoint.template, settings, QUESTIONS)
-    asking = plan.asking(SamplingSetting(temperature=1.0)).sampling
-
-    banned = {plan.tokenizer.decode([token]).lstrip()[0] for token in asking.banned_first}
-    assert banned == {"a", "?"}
-    assert not plan.answering.sampling.banned_first
 
 
 def test_conversations_have_several_turns(checkpoint: Loaded, tmp_path: Path) -> None:
@@ -128,7 +87,7 @@ def rows_of_one_turn(checkpoint: Loaded, folder: Path) -> list[dict[str, Any]]:
     return rows(folder)
 
 
-def test_without_tags_and_vectors_nothing_is_asked_aside(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_without_tags_and_embeddings_no_query_is_run(checkpoint: Loaded, tmp_path: Path) -> None:
     summary = checkpoint.make(tmp_path, count=5, tags=False, embeddings=False)
 
     assert summary.work is not None and summary.work.screening == summary.work.grading == 0
@@ -142,12 +101,12 @@ def test_without_tags_and_vectors_nothing_is_asked_aside(checkpoint: Loaded, tmp
     )
 
 
-def test_a_value_that_never_comes_is_named(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_quota_value_that_the_model_never_writes_is_reported(checkpoint: Loaded, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         checkpoint.make(tmp_path, count=30, quotas=("language:German=0.1",))
     assert caught.value.details == ("language: no question asks for it",)
 
-    category = Question(name="category", about="instruction", text="a?", labels=("a", "v"))  # it writes a much oftener
+    category = Question(name="category", about="instruction", text="a?", labels=("a", "v"))  # "a" is far more likely
     questions = Questions(listening="?", questions=(category,))
     settings = checkpoint.settings(count=100, patience=60, quotas=("category:v=0.1",))
     with pytest.raises(UserError) as caught:
@@ -159,28 +118,26 @@ def test_a_value_that_never_comes_is_named(checkpoint: Loaded, tmp_path: Path) -
     steered = sum(row["steer"]["category"] == "v" for row in made)
     assert 60 <= steered < len(made) < 400
     assert error.what == (
-        "category 'v': 10 rows are wanted, and the model hardly gives any: "
-        f"0 accepted in {len(made)} rows, 0 of them among the {steered} that were steered to it"
+        "category 'v': 10 rows are required, but the model hardly writes any: "
+        f"0 accepted in {len(made)} rows, 0 of them among the {steered} steered to it"
     )
     assert error.fix.startswith("lower that share (--quota category:v=…; the rows stay)")
-    assert error.fix.endswith("or go on with --most-asked above 6,000")
+    assert error.fix.endswith("or continue with --most-asked above 6,000")
 
 
-def test_a_run_that_may_not_ask_enough_rows_says_so_though_none_was_rejected(
-    checkpoint: Loaded, tmp_path: Path
-) -> None:
+def test_reaching_most_asked_is_reported_even_if_no_row_was_rejected(checkpoint: Loaded, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         checkpoint.make(tmp_path, count=10, most_asked=1, seed=4)
 
     assert (len(rows(tmp_path)), rows(tmp_path, "rejected")) == (1, [])
-    assert caught.value.what == "1 of 10 rows are made, and 1 have been asked, which is the most"
-    assert caught.value.fix == "settle for --count 1; or go on trying with --most-asked above 1"
+    assert caught.value.what == "1 of 10 rows are accepted, and 1 were generated, the maximum"
+    assert caught.value.fix == "settle for --count 1; or continue with --most-asked above 1"
 
 
-def test_a_yield_that_foretells_too_many_rows_ends_the_run(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_yield_that_projects_too_many_rows_stops_the_run(checkpoint: Loaded, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         checkpoint.make(tmp_path, count=400, most_asked=800)
 
-    assert caught.value.what.startswith(f"{len(rows(tmp_path))} of 400 rows are made, one in ")
+    assert caught.value.what.startswith(f"{len(rows(tmp_path))} of 400 rows are accepted, one in ")
     assert "all of them would take" in caught.value.what
     assert len(rows(tmp_path)) + len(rows(tmp_path, "rejected")) == 200

@@ -14,7 +14,7 @@ from mlx_suite.data.questions import Question
 from mlx_suite.engine import Given, Program, Queries, Reply, Request, Rewind, Sample, Sampling, Written
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.magpie.drift import flaw_of
-from mlx_suite.magpie.row import row_seed
+from mlx_suite.magpie.plan import row_seed
 from mlx_suite.runtime.journal import Journal, read_lines
 from mlx_suite.text import Message
 

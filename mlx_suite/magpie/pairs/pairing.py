@@ -27,8 +27,8 @@ from math import log
 import numpy as np
 import numpy.typing as npt
 
+from mlx_suite.magpie.judge import key_of
 from mlx_suite.magpie.pairs.answers import Answer
-from mlx_suite.magpie.screen import key_of
 
 Floats = npt.NDArray[np.float64]
 Scores = Mapping[tuple[int, int], float | None]

@@ -25,7 +25,7 @@ from mlx_suite.engine import Given, Program, Request, Rewind, Sampling, Written
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.engine.program import Segment
 from mlx_suite.magpie.drift import flaw_of, words_of
-from mlx_suite.magpie.row import row_seed
+from mlx_suite.magpie.plan import row_seed
 from mlx_suite.magpie.sanitiser.request_checks import looks_like_answer
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, USER

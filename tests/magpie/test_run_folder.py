@@ -1,4 +1,4 @@
-"""Folders that a power failure, a full disk or a person has been at."""
+"""Folders damaged by a power failure, a full disk, or a person."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ SameRows = Callable[[Path], None]
 
 @pytest.fixture
 def folder(undisturbed: Path, tmp_path: Path) -> Path:
-    """A copy of 30 rows."""
+    """A copy of a folder with 30 rows."""
     for name in FILES:
         (tmp_path / name).write_bytes((undisturbed / name).read_bytes())
     return tmp_path
@@ -27,19 +27,21 @@ def keep(path: Path, wanted: Callable[[int], bool]) -> None:
     path.write_bytes(b"".join(line for place, line in enumerate(lines) if wanted(place)))
 
 
-def test_rows_lost_in_a_power_failure_are_made_again_in_their_place(
+def test_rows_lost_in_a_power_failure_are_made_again_from_the_drafts(
     checkpoint: Loaded, folder: Path, same_rows: SameRows
 ) -> None:
-    # The two files reach the disk at different times: one has lost more than the other.
+    # The two files are synced at different times, so one has lost more than the other.
     keep(folder / "accepted.jsonl", lambda place: place < 20)
     keep(folder / "rejected.jsonl", lambda place: place < 35)
     summary = checkpoint.make(folder)
 
     same_rows(folder)
-    assert summary.work is None  # the drafts were all there
+    assert summary.work is None  # all drafts were there
 
 
-def test_drafts_lost_in_a_power_failure_are_made_again(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
+def test_drafts_lost_in_a_power_failure_are_generated_again(
+    checkpoint: Loaded, folder: Path, same_rows: SameRows
+) -> None:
     log = folder / "drafts.jsonl"
     keep(log, lambda place: place not in (7, 8, 50))
     kept = log.read_bytes()
@@ -48,12 +50,12 @@ def test_drafts_lost_in_a_power_failure_are_made_again(checkpoint: Loaded, folde
     same_rows(folder)
     assert summary.work is not None
     assert log.read_bytes().startswith(kept)
-    # Beside the three, at most the rows of one batch, before it is known what they are duplicates of.
+    # Besides the three, at most one batch: rows generated before they were known to be duplicates.
     made = log.read_bytes().count(b"\n") - kept.count(b"\n")
     assert 3 <= made <= 3 + 8
 
 
-def test_a_line_taken_out_comes_back(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
+def test_a_deleted_line_is_made_again(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
     keep(folder / "accepted.jsonl", lambda place: place not in (3, 11))
     checkpoint.make(folder)
 
@@ -71,12 +73,12 @@ def test_a_torn_line_is_made_again(checkpoint: Loaded, folder: Path, same_rows: 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('{"index": 4}', "Line 31 is no row of this program"),
-        ('{"index": "x", "messages": []}', "Line 31 is no row of this program"),
+        ('{"index": 4}', "Line 31 is not a row of Magpie"),
+        ('{"index": "x", "messages": []}', "Line 31 is not a row of Magpie"),
         ("[1]", "Line 31 is not a JSON object: it is a list"),
     ],
 )
-def test_a_foreign_line_is_named(checkpoint: Loaded, folder: Path, line: str, problem: str) -> None:
+def test_a_foreign_line_is_reported(checkpoint: Loaded, folder: Path, line: str, problem: str) -> None:
     with (folder / "accepted.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(UserError) as caught:
@@ -86,7 +88,7 @@ def test_a_foreign_line_is_named(checkpoint: Loaded, folder: Path, line: str, pr
     assert caught.value.where == f"{folder / 'accepted.jsonl'}:31"
 
 
-def test_a_repeated_row_is_named(checkpoint: Loaded, folder: Path) -> None:
+def test_a_repeated_row_is_reported(checkpoint: Loaded, folder: Path) -> None:
     path = folder / "rejected.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines, lines[0]]))
@@ -94,7 +96,7 @@ def test_a_repeated_row_is_named(checkpoint: Loaded, folder: Path) -> None:
         checkpoint.make(folder)
 
 
-def test_a_full_disk_keeps_what_is_written_and_the_run_goes_on_later(
+def test_after_a_full_disk_the_run_resumes_from_what_was_written(
     checkpoint: Loaded, tmp_path: Path, same_rows: SameRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, room = os.write, [9]
@@ -121,7 +123,7 @@ def test_a_full_disk_keeps_what_is_written_and_the_run_goes_on_later(
 
 
 @pytest.mark.parametrize("edited", ["messages", "tags", "seed"])
-def test_an_edited_row_is_named(checkpoint: Loaded, folder: Path, same_rows: SameRows, edited: str) -> None:
+def test_an_edited_row_is_reported(checkpoint: Loaded, folder: Path, same_rows: SameRows, edited: str) -> None:
     path = folder / "accepted.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     record = json.loads(lines[4])
@@ -135,15 +137,15 @@ def test_an_edited_row_is_named(checkpoint: Loaded, folder: Path, same_rows: Sam
     with pytest.raises(UserError) as caught:
         checkpoint.make(folder)
 
-    assert caught.value.what == "Line 5 does not say what the model wrote"
+    assert caught.value.what == "Line 5 does not match what the model wrote"
     assert caught.value.where == f"{path}:5"
-    assert caught.value.fix == "take that line out: it is made again from drafts.jsonl"
+    assert caught.value.fix == "delete that line: it will be made again from drafts.jsonl"
     keep(path, lambda place: place != 4)
     checkpoint.make(folder)
     same_rows(folder)
 
 
-def test_fields_that_others_have_added_stay(checkpoint: Loaded, folder: Path) -> None:
+def test_fields_added_by_others_are_kept(checkpoint: Loaded, folder: Path) -> None:
     path = folder / "accepted.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     lines[2] = json.dumps({**json.loads(lines[2]), "note": "mine"}).encode() + b"\n"
@@ -153,10 +155,10 @@ def test_fields_that_others_have_added_stay(checkpoint: Loaded, folder: Path) ->
     assert path.read_bytes().splitlines(keepends=True)[:30] == lines
 
 
-def test_rows_without_the_log_they_were_made_of_are_left_alone(checkpoint: Loaded, folder: Path) -> None:
+def test_rows_without_drafts_are_left_alone(checkpoint: Loaded, folder: Path) -> None:
     before = (folder / "accepted.jsonl").read_bytes()
     (folder / "drafts.jsonl").unlink()
-    with pytest.raises(UserError, match="no drafts.jsonl that they were made of"):
+    with pytest.raises(UserError, match="not the drafts.jsonl they were made with"):
         checkpoint.make(folder)
 
     assert (folder / "accepted.jsonl").read_bytes() == before

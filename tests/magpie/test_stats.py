@@ -1,4 +1,4 @@
-"""What a run says about itself."""
+"""The summary of a run."""
 
 import hashlib
 import json
@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from mlx_suite.magpie.record import Record
-from mlx_suite.magpie.summary import examine_truth
+from mlx_suite.magpie.records import Record
+from mlx_suite.magpie.stats import examine_truth
 from mlx_suite.microworld import make_world, sample_example
 from tests.magpie.conftest import Loaded
 
@@ -19,36 +19,36 @@ def row(instruction: str, answer: str) -> Record:
 
 def test_the_funnel_adds_up(checkpoint: Loaded, tmp_path: Path) -> None:
     summary = checkpoint.make(tmp_path, count=10)
-    said = json.loads(json.dumps(summary.as_dict()))
+    shown = json.loads(json.dumps(summary.as_dict()))
 
-    assert said["asked"] == said["accepted"] + sum(said["rejected"].values())
-    assert said["accepted"] == 10
-    assert said["yield"] == round(10 / said["asked"], 4)
-    assert said["accepted_file"] == str(tmp_path / "accepted.jsonl")
-    assert list(said["rejected"].values()) == sorted(said["rejected"].values(), reverse=True)
-    run = said["run"]
+    assert shown["asked"] == shown["accepted"] + sum(shown["rejected"].values())
+    assert shown["accepted"] == 10
+    assert shown["yield"] == round(10 / shown["asked"], 4)
+    assert shown["accepted_file"] == str(tmp_path / "accepted.jsonl")
+    assert list(shown["rejected"].values()) == sorted(shown["rejected"].values(), reverse=True)
+    run = shown["run"]
     assert run["rows"] == 10
     assert run["rows_per_second"] > 0 and run["tokens_per_second"] > run["rows_per_second"]
     assert 0 < run["slots_busy"] <= 1
-    assert said["left"]["grade"] == 10
-    assert list(said["left"].values()) == sorted(said["left"].values(), reverse=True)
-    assert set(said["seconds"]) == {"ask", "screen", "answer", "grade"}
-    assert abs(sum(said["seconds"].values()) - run["seconds"]) < 0.05
-    assert said["accepted_rows_per_hour"] == pytest.approx(36000 / run["seconds"], rel=0.01)
-    sampled = said["instruction_tokens"] + said["answer_tokens"] + sum(said["lost_tokens"].values())
-    assert run["tokens"]["sampled"] >= sampled  # stop tokens, and rows that were not needed
+    assert shown["left"]["grade"] == 10
+    assert list(shown["left"].values()) == sorted(shown["left"].values(), reverse=True)
+    assert set(shown["seconds"]) == {"ask", "screen", "answer", "grade"}
+    assert abs(sum(shown["seconds"].values()) - run["seconds"]) < 0.05
+    assert shown["accepted_rows_per_hour"] == pytest.approx(36000 / run["seconds"], rel=0.01)
+    sampled = shown["instruction_tokens"] + shown["answer_tokens"] + sum(shown["lost_tokens"].values())
+    assert run["tokens"]["sampled"] >= sampled  # plus stop tokens, and rows that were not needed
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["counts"]["accepted"] == 10
-    assert manifest["seconds"] == said["seconds"]
+    assert manifest["seconds"] == shown["seconds"]
     digest = hashlib.sha256((tmp_path / "accepted.jsonl").read_bytes()).hexdigest()
     assert manifest["files"]["accepted.jsonl"] == digest
-    assert said["confirmed"] is None  # letters at random are not about the microworld
+    assert shown["confirmed"] is None  # random letters are not about the microworld
     records = list(summary.records())
-    assert said["instruction_tokens"] == sum(record["instruction_tokens"] for record in records)
-    assert said["answer_tokens"] == sum(record["answer_tokens"] for record in records)
+    assert shown["instruction_tokens"] == sum(record["instruction_tokens"] for record in records)
+    assert shown["answer_tokens"] == sum(record["answer_tokens"] for record in records)
 
 
-def test_the_microworld_confirms_what_is_right_and_admits_what_it_does_not_know() -> None:
+def test_the_microworld_counts_recognised_and_right_rows() -> None:
     random, world = Random(1), make_world()
     known = [sample_example(random, world) for _ in range(60)]
     rows = [row(example.instruction, example.answer) for example in known]
@@ -63,7 +63,7 @@ def test_the_microworld_confirms_what_is_right_and_admits_what_it_does_not_know(
     assert examine_truth([]) is None
 
 
-def test_of_a_conversation_the_first_answer_is_held_against_the_first_question() -> None:
+def test_the_first_exchange_of_a_conversation_is_checked() -> None:
     example = sample_example(Random(1), make_world())
     talk = row(example.instruction, example.answer)["messages"] + row("And then?", "Then it rained.")["messages"]
     truth = examine_truth([{"messages": talk}])
