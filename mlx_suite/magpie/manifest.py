@@ -31,6 +31,7 @@ from mlx_suite.magpie.settings import LIMITS, POLICY, ROW_SETTINGS, MagpieSettin
 from mlx_suite.magpie.steering import make_quotas
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import sha256_of, write_atomically
+from mlx_suite.runtime.resume import as_json, change, refuse_other, stored_facts
 
 KIND = "mlx-suite magpie"
 PROGRAM = 2
@@ -71,14 +72,14 @@ class Fingerprint:
         if name == "program":
             return "the program: another version of mlx-suite, which generates other rows"
         if name != "weights":
-            return f"{name}: {short(before)} in the folder, {short(now)} now"
+            return change(name, before, now)
         settings = stored.get("settings")
         stored_name = settings.get("model_name") if isinstance(settings, dict) else None
         before, now = (
             f"{model or 'a model'} ({digest})"
             for model, digest in ((stored_name, before), (plan.settings.model_name, now))
         )
-        return f"weights: {before} in the folder, {now} now"
+        return f"weights: was {before}, now {now}"
 
 
 def fingerprint_of(model: Any, plan: RowPlan) -> Fingerprint:
@@ -94,13 +95,7 @@ def fingerprint_of(model: Any, plan: RowPlan) -> Fingerprint:
         "questions": None if plan.questions is None else asdict(plan.questions),
         **{name: settings[name] for name in ROW_SETTINGS},
     }
-    return Fingerprint(rows=json.loads(json.dumps(rows)))  # tuples become lists, as they are read back
-
-
-def short(value: object) -> str:
-    """A JSON value in at most about 100 characters."""
-    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 100 else f"{text[:60]} … {text[-30:]}"
+    return Fingerprint(rows=as_json(rows))
 
 
 # ---- the manifest
@@ -111,33 +106,19 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     path = folder / MANIFEST_FILE
     if not path.exists():
         return None
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    stored = stored_facts(path, KIND)
+    if not isinstance(stored.get("rows"), dict):
         raise UserError(
-            f"{MANIFEST_FILE} cannot be read: {error}",
+            f"{MANIFEST_FILE} does not say how the rows were made",
             where=str(path),
-            fix="repair the file, or choose another folder with --out",
-        ) from error
-    if not isinstance(stored, dict) or stored.get("kind") != KIND or not isinstance(stored.get("rows"), dict):
-        raise UserError(
-            f"The folder holds the {MANIFEST_FILE} of another program",
-            where=str(path),
-            fix="choose another folder with --out",
+            fix="restore the file, or choose another folder with --out",
         )
     return stored
 
 
 def check_manifest(folder: Path, stored: Content, plan: RowPlan, fingerprint: Fingerprint) -> None:
     """Raises UserError listing every change under which the folder's rows cannot be kept."""
-    changes = fingerprint.changes(stored, plan) + _lowered_limits(stored, plan)
-    if changes:
-        raise UserError(
-            "The folder was started with other settings",
-            where=str(folder),
-            fix="choose another folder with --out, or use the settings that the folder was started with",
-            details=changes,
-        )
+    refuse_other(fingerprint.changes(stored, plan) + _lowered_limits(stored, plan), folder)
 
 
 def judged_by(plan: RowPlan) -> dict[str, Any]:
@@ -147,7 +128,8 @@ def judged_by(plan: RowPlan) -> dict[str, Any]:
     # Shares are of the count; of the evaluation data the contents matter, not the names.
     policy |= {"count": plan.settings.count if plan.settings.shares else None}
     policy |= {"evaluation": [_evaluation_digest(source) for source in plan.settings.decontaminate]}
-    return json.loads(json.dumps(policy))
+    result: dict[str, Any] = as_json(policy)
+    return result
 
 
 def new_manifest(plan: RowPlan, fingerprint: Fingerprint, stored: Content | None) -> dict[str, Any]:
@@ -158,7 +140,7 @@ def new_manifest(plan: RowPlan, fingerprint: Fingerprint, stored: Content | None
         "kind": KIND,
         "fingerprint": fingerprint.value,
         "rows": fingerprint.rows,
-        "settings": json.loads(json.dumps(asdict(plan.settings))),
+        "settings": as_json(asdict(plan.settings)),
         "command": command_of(plan.settings),
         "judged_by": judged_by(plan),
         "quotas": {quota.dimension: dict(quota.rows) for quota in quotas},
@@ -226,7 +208,7 @@ def _lowered_limits(stored: Content, plan: RowPlan) -> list[str]:
         is_fixed = plan.settings.turns > 1
         if isinstance(before, int) and (after != before if is_fixed else after < before):
             rule = "it cannot change with --turns" if is_fixed else "it can be raised, not lowered"
-            changes.append(f"{name}: {short(before)} in the folder, {short(after)} now; {rule}")
+            changes.append(f"{change(name, before, after)}; {rule}")
     return changes
 
 

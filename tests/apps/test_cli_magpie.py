@@ -209,7 +209,7 @@ def test_changed_settings_are_named_with_their_flags_in_reach(
     said = fail(monkeypatch, capsys, random_model, "--count", "2", "--out", tmp_path, "--quiet", *SMALL, "--seed", "7")
     assert said == (
         "error: The folder was begun with other settings\n"
-        "       - seed: 0 in the folder, 7 now\n"
+        "       - seed: was 0, now 7\n"
         f"where: {tmp_path}\n"
         "fix:   choose another folder with --out, or go on with the settings the folder was begun with\n"
     )

@@ -94,9 +94,9 @@ def test_a_lowered_limit_is_refused(checkpoint: Loaded, undisturbed: Path) -> No
         checkpoint.make(undisturbed, max_instruction=10, max_answer=15, temperature=1.5)
 
     assert caught.value.details == (
-        "temperature: 1.0 in the folder, 1.5 now",
-        "max_instruction: 12 in the folder, 10 now; it can be raised, not lowered",
-        "max_answer: 16 in the folder, 15 now; it can be raised, not lowered",
+        "temperature: was 1.0, now 1.5",
+        "max_instruction: was 12, now 10; it can be raised, not lowered",
+        "max_answer: was 16, now 15; it can be raised, not lowered",
     )
 
 

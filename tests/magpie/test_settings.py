@@ -70,12 +70,12 @@ def test_settings_that_change_the_rows_are_refused_by_name(checkpoint: Loaded, u
     with pytest.raises(UserError) as caught:
         checkpoint.make(undisturbed, seed=1, temperature=1.5, system="Be brief.")
 
-    assert caught.value.what == "The folder was started with other settings"
+    assert caught.value.what == "The folder was begun with other settings"
     assert caught.value.where == str(undisturbed)
     assert caught.value.details == (
-        "seed: 0 in the folder, 1 now",
-        'system: none in the folder, "Be brief." now',
-        "temperature: 1.0 in the folder, 1.5 now",
+        "seed: was 0, now 1",
+        'system: was none, now "Be brief."',
+        "temperature: was 1.0, now 1.5",
     )
     assert "--out" in caught.value.fix
 
@@ -85,7 +85,7 @@ def test_another_model_or_template_is_refused(checkpoint: Loaded, undisturbed: P
     with pytest.raises(UserError) as caught:
         other.make(undisturbed, model_name="other")
     [change] = caught.value.details
-    assert change.startswith("weights: a model (") and ", other (" in change
+    assert change.startswith("weights: was a model (") and ", now other (" in change
 
     template = replace(checkpoint.template, source=checkpoint.template.source.replace("\\n\\n", "\\n"))
     with pytest.raises(UserError) as caught:
@@ -135,7 +135,7 @@ def test_a_folder_of_another_program_is_left_alone(checkpoint: Loaded, tmp_path:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "manifest.json").write_text('{"editor": "dark"}')
-    with pytest.raises(UserError, match="manifest.json of another program"):
+    with pytest.raises(UserError, match="manifest.json does not say what was begun here: it belongs to something else"):
         checkpoint.make(foreign)
     (foreign / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):

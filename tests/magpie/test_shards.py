@@ -54,7 +54,10 @@ def test_an_error_in_all_workers_is_reported_once(checkpoint: Loaded, tmp_path: 
     (tmp_path / "rows" / "manifest.json").write_text("{}")
     (first, said), second = Run(checkpoint.folder, tmp_path / "rows", 2).ended()
 
-    assert (first, said.splitlines()[0]) == (2, "error: The folder holds a manifest.json of another program")
+    assert (first, said.splitlines()[0]) == (
+        2,
+        "error: manifest.json does not say what was begun here: it belongs to something else",
+    )
     assert second == (2, "")
 
 
