@@ -211,7 +211,7 @@ def test_changed_settings_are_named_with_their_flags_in_reach(
         "error: The folder was begun with other settings\n"
         "       - seed: was 0, now 7\n"
         f"where: {tmp_path}\n"
-        "fix:   choose another folder with --out, or go on with the settings the folder was begun with\n"
+        "fix:   choose another folder with --out, or use the settings it was begun with\n"
     )
 
 
