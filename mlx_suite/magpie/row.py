@@ -37,7 +37,7 @@ from mlx_suite.magpie.records import Draft, ending_of, exchange_of
 from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
 from mlx_suite.magpie.settings import SamplingSetting
 from mlx_suite.magpie.steering import Steer
-from mlx_suite.magpie.turns import Conversation, Turn, further_turns
+from mlx_suite.magpie.turns import Conversation, Turn, end_turn, further_turns
 
 IsCertainReject = Callable[[Draft], bool]
 """Called with what is known of a row so far: whether its rejection is certain."""
@@ -71,7 +71,6 @@ def _program(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCerta
     if is_certain_reject(draft):
         return draft
 
-    length = len(header) + len(sampled.tokens) + 1
     plain = plan.pre_query.header_ids
     # A sequence cannot be rewound to nothing: if the headers share no first token, the steered one stays.
     kept = _common_prefix(header, plain)
@@ -80,7 +79,6 @@ def _program(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCerta
         turn = (*sampled.tokens, plan.user_end) if cleaned.text == raw else plan.user_turn(cleaned.text)
         yield Rewind(kept)
         yield Given((*rest, *turn))
-        length = kept + len(rest) + len(turn)
 
     if tagger is not None and tagger.instruction.queries:
         replies = yield tagger.instruction
@@ -96,11 +94,8 @@ def _program(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCerta
     if is_certain_reject(draft):
         return draft
 
-    length += len(plan.pre_query.to_assistant_ids) + len(responded.tokens) + 1
-    if responded.stop_token != plan.assistant_end:
-        yield Rewind(length - 1)
-        yield Given((plan.assistant_end,))
-        responded = replace(responded, stop_token=plan.assistant_end)
+    yield from end_turn(responded, plan.assistant_end)
+    responded = replace(responded, stop_token=plan.assistant_end)
     if tagger is not None and tagger.answer.queries:
         draft = replace(draft, response_tags=tagger.answer_tags((yield tagger.answer)))
         if is_certain_reject(draft):
@@ -108,7 +103,7 @@ def _program(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCerta
 
     if settings.turns > 1:
         first = Turn(instruction=draft.instruction, asked=sampled, answer=draft.response, answered=responded)
-        turns, ended = yield from further_turns(_conversation(plan, setting), first, length)
+        turns, ended = yield from further_turns(_conversation(plan, setting), first)
         draft = replace(draft, turns=tuple(map(exchange_of, turns)), turns_ended=ended)
     return draft
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlx_suite.engine import Given, Queries, Rewind, Sample, Written
+from mlx_suite.engine import Given, Mark, Queries, Rewind, Sample, Written
 from mlx_suite.engine.program import Segment
 from mlx_suite.magpie.drift import REPLY, drift_of, flaw_of
 from mlx_suite.text import PreQuery, Tokenizer
@@ -61,57 +61,54 @@ class Conversation:
     """Attempts at a user's turn. If every second one drifts, three attempts lose one conversation in eight."""
 
 
-def further_turns(conversation: Conversation, first: Turn, length: int) -> Generator[Segment, Any, Further]:
-    """Part of a row's program: continue after its first exchange.
-
-    Args:
-        first: The exchange in the sequence. Its response is complete.
-        length: Tokens of the sequence so far; the last one is the response's stop token.
+def further_turns(conversation: Conversation, first: Turn) -> Generator[Segment, Any, Further]:
+    """Part of a row's program: continue after its first exchange, whose response is complete.
 
     When it returns, the sequence ends with the last response that is kept.
     """
     turns = [first]
     while len(turns) < conversation.turns:
-        own = conversation.pre_query.assistant_stop_ids[0]
-        if turns[-1].answered.stop_token != own:
-            yield Rewind(length - 1)
-            yield Given((own,))
-        result = yield from _exchange(conversation, turns, length)
-        if isinstance(result, str):
-            yield Rewind(length)
-            return tuple(turns[1:]), result
-        turn, length = result
-        turns.append(turn)
+        yield from end_turn(turns[-1].answered, conversation.pre_query.assistant_stop_ids[0])
+        end = yield Mark()
+        exchange = yield from _exchange(conversation, turns)
+        if isinstance(exchange, str):
+            yield Rewind(end)
+            return tuple(turns[1:]), exchange
+        turns.append(exchange)
     return tuple(turns[1:]), None
 
 
-def _exchange(
-    conversation: Conversation, turns: Sequence[Turn], length: int
-) -> Generator[Segment, Any, tuple[Turn, int] | str]:
-    """Generate one exchange; returns it with the new length, or the reason it failed."""
-    result = yield from _instruction(conversation, turns, length)
-    if isinstance(result, str):
-        return result
-    raw, text, asked, length = result
+def end_turn(written: Written, stop: int) -> Generator[Segment, Any, None]:
+    """Replace the stop token at the end of a sampled text by the template's own, if they differ."""
+    if written.stop_token != stop:
+        end = yield Mark()
+        yield Rewind(end - 1)
+        yield Given((stop,))
+
+
+def _exchange(conversation: Conversation, turns: Sequence[Turn]) -> Generator[Segment, Any, Turn | str]:
+    """Generate one exchange; returns it, or the reason it failed."""
+    instruction = yield from _instruction(conversation, turns)
+    if isinstance(instruction, str):
+        return instruction
+    raw, text, asked = instruction
     yield Given(conversation.pre_query.to_assistant_ids)
     answered: Written = yield conversation.answering
     answer = conversation.tokenizer.decode(answered.tokens).strip()
     flaw = flaw_of(answered, answer, conversation.answer_ends)
     if flaw is not None:
         return f"answer_{flaw}"
-    length += len(conversation.pre_query.to_assistant_ids) + len(answered.tokens) + 1
     raw_instruction = raw if text != raw else None
-    turn = Turn(instruction=text, asked=asked, answer=answer, answered=answered, raw_instruction=raw_instruction)
-    return turn, length
+    return Turn(instruction=text, asked=asked, answer=answer, answered=answered, raw_instruction=raw_instruction)
 
 
 def _instruction(
-    conversation: Conversation, turns: Sequence[Turn], length: int
-) -> Generator[Segment, Any, tuple[str, str, Written, int] | str]:
-    """Generate a user's turn; returns the raw text, the sanitised one, the tokens and the new length, or the reason."""
+    conversation: Conversation, turns: Sequence[Turn]
+) -> Generator[Segment, Any, tuple[str, str, Written] | str]:
+    """Generate a user's turn; returns the raw text, the sanitised one and the tokens, or the reason it failed."""
     pre_query = conversation.pre_query
     yield Given(pre_query.to_user_ids)
-    start = length + len(pre_query.to_user_ids)
+    start = yield Mark()
     # Greedy sampling would only repeat itself.
     tries = conversation.tries if conversation.asking.sampling.temperature else 1
     problem = "empty"
@@ -123,15 +120,12 @@ def _instruction(
         text = conversation.clean(raw)
         found = _problem(conversation, turns, asked, text)
         if found is None:
-            length = start + len(asked.tokens) + 1
             if text != raw:
                 yield Rewind(start)
-                cleaned = (*conversation.encode(text), pre_query.user_stop_ids[0])
-                yield Given(cleaned)
-                length = start + len(cleaned)
+                yield Given((*conversation.encode(text), pre_query.user_stop_ids[0]))
             found = yield from _role_drift(conversation)
         if found is None:
-            return raw, text, asked, length
+            return raw, text, asked
         problem = found
         if problem == "context":
             break  # another attempt has no more room

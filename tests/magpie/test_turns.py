@@ -53,7 +53,7 @@ def conversation(**changes: Any) -> Conversation:
 def run(model: Any, plan: Conversation, first: Turn = FIRST, start: tuple[int, ...] = START) -> tuple[Any, Engine]:
     def program() -> Program:
         yield Given(start)
-        return (yield from further_turns(plan, first, len(start)))
+        return (yield from further_turns(plan, first))
 
     engine = Engine(model, slots=1, context=64)
     (done,) = engine.run([Request(program=program(), seed=3)])
@@ -97,7 +97,7 @@ def test_a_turn_that_drifts_is_sampled_again_from_other_random_numbers() -> None
 def test_after_drift_the_conversation_and_its_sequence_end_with_the_turns_kept() -> None:
     def program(plan: Conversation) -> Program:
         yield Given(START)
-        found = yield from further_turns(plan, FIRST, len(START))
+        found = yield from further_turns(plan, FIRST)
         (reply,) = yield Queries((Query(tokens=(TO_USER,), labels=((50,), (30,))),))
         return found, reply.index
 
@@ -129,7 +129,7 @@ def test_the_reason_a_conversation_ended_is_returned(script: dict[int, int], rea
 def test_the_end_of_the_context_ends_a_conversation() -> None:
     def program() -> Program:
         yield Given(START)
-        return (yield from further_turns(conversation(), FIRST, len(START)))
+        return (yield from further_turns(conversation(), FIRST))
 
     engine = Engine(ScriptedModel({TO_USER: 30}), slots=1, context=len(START) + 1)
     (done,) = engine.run([Request(program=program())])
@@ -192,8 +192,7 @@ def test_conversations_of_the_shipped_models_equal_what_their_templates_render(n
         if flaw_of(asked, texts[0], stop) or flaw_of(answered, texts[1], plan.answer_ends):
             return ()
         first = Turn(instruction=texts[0], asked=asked, answer=texts[1], answered=answered)
-        length = sum(map(len, (pre_query.header_ids, asked.tokens, pre_query.to_assistant_ids, answered.tokens))) + 2
-        turns, _ = yield from further_turns(plan, first, length)
+        turns, _ = yield from further_turns(plan, first)
         return (first, *turns)
 
     engine = Engine(model, slots=4, context=512)

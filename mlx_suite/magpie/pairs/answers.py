@@ -11,10 +11,11 @@ from pathlib import Path
 
 from mlx_suite.curation.tags.tagging import make_tagger, only, probabilities, questions_for
 from mlx_suite.data.questions import Question
-from mlx_suite.engine import Given, Program, Queries, Reply, Request, Rewind, Sample, Sampling, Written
+from mlx_suite.engine import Given, Program, Queries, Reply, Request, Sample, Sampling, Written
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.magpie.drift import flaw_of
 from mlx_suite.magpie.plan import row_seed
+from mlx_suite.magpie.turns import end_turn
 from mlx_suite.runtime.journal import Journal, read_lines
 from mlx_suite.text import Message
 
@@ -87,9 +88,7 @@ class AnswerSampler:
         text = chat.text(written)
         flaw, grade = flaw_of(written, text, chat.response_ends), None
         if flaw is None and self.grader is not None:
-            if written.stop_token != chat.response_end:
-                yield Rewind(len(prompt) + len(written.tokens))
-                yield Given((chat.response_end,))
+            yield from end_turn(written, chat.response_end)
             grade = self.grader.grade((yield self.grader.queries))
         return Answer(
             row=row,
