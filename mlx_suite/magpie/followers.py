@@ -96,7 +96,7 @@ class Follower:
             raise Over
         if board.ended == "stopped":
             raise ElsewhereError
-        # Read drafts after decisions: the draft behind a decision exists by the time that is read.
+        # Read drafts after decisions: a decision is written after the draft it was made from.
         for tail in self._decisions:
             for _, record in tail.records():
                 self._decided[record["index"]] = record

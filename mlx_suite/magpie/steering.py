@@ -32,7 +32,7 @@ LOOKAHEAD = 128
 """Rows that may start before the first of them is decided: a few batches, so that no slot waits for the longest
 response."""
 HORIZON = 32
-"""Rows by which shares look ahead, so that a value slightly behind its share is not the only one drawn."""
+"""Rows by which shares look ahead, so that a value slightly short of its share is not the only one drawn."""
 _EPSILON = 1e-6
 
 Steer = tuple[tuple[str, str], ...]

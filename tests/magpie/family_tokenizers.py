@@ -1,7 +1,7 @@
-"""Tokenizers with the special tokens of the real families at their real ids, and hardly any others.
+"""Tokenizers with the special tokens of real model families at their real ids, and few other tokens.
 
-Everything between is filled with tokens that no text yields, so that a header comes out with the numbers it has in the
-model itself.
+The ids between are filled with tokens that no text contains, so that headers get the ids they have in the real
+models.
 """
 
 import json
@@ -72,7 +72,7 @@ def write_gemma2(folder: Path) -> None:
 
 
 def write_mistral(folder: Path, specials: Mapping[str, int]) -> None:
-    # A word's first token carries the space before it.
+    # A word's first token includes the space before it.
     merges = [("▁", "H"), ("▁", "T")]
     library = _pieces(specials, bytes_at=771 if "[INST]" in specials else 3, letters="▁HT", merges=merges)
     library.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
@@ -108,7 +108,7 @@ def _pieces(
     merges: list[tuple[str, str]] | None = None,
     letters: str = "▁",
 ) -> Tokenizer:
-    """Every letter is its bytes, but for `letters` and `words`."""
+    """Every letter is split into bytes, except `letters` and `words`."""
     words = {**{f"<0x{byte:02X}>": bytes_at + byte for byte in range(256)}, **(words or {})}
     joined = ["".join(pair) for pair in merges or [] if "".join(pair) not in words]
     vocab = _filled(specials, words, [*letters, *joined])
@@ -121,7 +121,7 @@ def _llama2_decoder() -> decoders.Decoder:
 
 
 def _filled(specials: Mapping[str, int], words: Mapping[str, int], letters: list[str]) -> dict[str, int]:
-    """A vocabulary without gaps: letters at the first free ids, and fillers that no text yields."""
+    """A vocabulary without gaps: letters at the first free ids, then fillers that no text contains."""
     vocab = {**specials, **words}
     taken = set(vocab.values())
     free = [place for place in range(max(taken) + len(letters) + 1) if place not in taken]

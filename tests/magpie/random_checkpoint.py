@@ -1,7 +1,7 @@
-"""A checkpoint of random weights that writes short texts of few letters, so that every kind of row turns up soon.
+"""A checkpoint with random weights that writes short texts of few letters, so that every kind of row occurs soon.
 
-One hidden dimension is the same in every state: nothing writes to it. So the head's weights for it are a bias, which
-says how often each token is written on the average; the other dimensions make the text depend on what came before.
+One hidden dimension is constant, because no layer writes to it. The head's weights for it act as a bias that sets the
+mean probability of each token; the other dimensions make the text depend on its prefix.
 """
 
 import json
@@ -18,7 +18,7 @@ LETTERS = "abc ?"
 LAYERS, HIDDEN, HEADS, KV_HEADS, INNER = 2, 32, 2, 1, 64
 CONTEXT = 256
 TOKENS = 256 + 16
-"""Ids of the tokenizer: bytes, then Llama 3.1's special tokens."""
+"""Vocabulary size: bytes, then Llama 3.1's special tokens."""
 SHAPES = {
     "self_attn.q_proj": (HIDDEN, HIDDEN),
     "self_attn.k_proj": (HIDDEN * KV_HEADS // HEADS, HIDDEN),
@@ -33,9 +33,9 @@ SHAPES = {
 def write_checkpoint(
     folder: Path, letters: str = LETTERS, end: float = 0.15, wrong_end: float = 0.01, rows: int = TOKENS
 ) -> Path:
-    """Write a Llama of 2 layers whose tokens are single letters, with so many rows of the embedding.
+    """Write a 2-layer Llama whose tokens are single letters, with `rows` rows in the embedding.
 
-    `end` and `wrong_end` are about the probabilities of `<|eot_id|>` and `<|end_of_text|>` at any place.
+    `end` and `wrong_end` are roughly the probabilities of `<|eot_id|>` and `<|end_of_text|>` at any position.
     """
     train_llama3_tokenizer([], folder, vocab_size=TOKENS)
     tokenizer = load_tokenizer(folder)
@@ -70,7 +70,7 @@ def _weights(vocabulary: int, shares: dict[int, float]) -> dict[str, mx.array]:
 
     embedding, head = matrix(vocabulary, HIDDEN, 0.6), matrix(vocabulary, HIDDEN, 0.1)
     embedding[:, 0] = 4.0
-    # The state's constant dimension is about 4 before the last norm and about 4 after it.
+    # The constant dimension is about 4 before and after the final norm.
     head[:, 0] = [math.log(shares.get(token, 1e-9)) / 4.0 for token in range(vocabulary)]
     weights = {"model.embed_tokens.weight": embedding, "lm_head.weight": head}
     for layer in range(LAYERS):

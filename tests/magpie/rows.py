@@ -1,4 +1,4 @@
-"""Small datasets in files, for what is done with rows after a run."""
+"""Small datasets in files, for tests of what happens to rows after a run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ Row = dict[str, Any]
 
 
 def row(asked: str, answered: str = "Yes.", **fields: Any) -> Row:
-    """One question and its answer, with whatever else."""
+    """One exchange, with further fields."""
     return {
         "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}],
         **fields,
@@ -17,30 +17,30 @@ def row(asked: str, answered: str = "Yes.", **fields: Any) -> Row:
 
 
 def talk(*turns: str, **fields: Any) -> Row:
-    """User and assistant in turn."""
+    """A conversation: user and assistant alternate."""
     roles = ("user", "assistant")
     return {"messages": [{"role": roles[n % 2], "content": text} for n, text in enumerate(turns)], **fields}
 
 
 def with_system(text: str, given: Row) -> Row:
-    """The row with a system text in front."""
+    """The row with a system prompt before it."""
     return {**given, "messages": [{"role": "system", "content": text}, *given["messages"]]}
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any] | str]) -> Path:
-    """JSON lines; a string stands as it is."""
+    """Write JSON lines; a string is written as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in rows))
     return path
 
 
 def read_lines(path: Path) -> list[Row]:
-    """What JSON lines hold."""
+    """Read JSON lines."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def write_run(folder: Path, rows: Sequence[Row], rejected: Sequence[Row] = (), **manifest: Any) -> Path:
-    """The folder of a run, as far as the stages behind it look."""
+    """Write the files of a run folder that later stages read."""
     write_lines(folder / "accepted.jsonl", rows)
     write_lines(folder / "rejected.jsonl", rejected)
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -48,5 +48,5 @@ def write_run(folder: Path, rows: Sequence[Row], rejected: Sequence[Row] = (), *
 
 
 def asked(rows: Sequence[Row]) -> list[str]:
-    """The last question of each row."""
+    """The last instruction of each row."""
     return [[turn["content"] for turn in each["messages"] if turn["role"] == "user"][-1] for each in rows]

@@ -65,8 +65,8 @@ def test_the_microworld_counts_recognised_and_right_rows() -> None:
 
 def test_the_first_exchange_of_a_conversation_is_checked() -> None:
     example = sample_example(Random(1), make_world())
-    talk = row(example.instruction, example.answer)["messages"] + row("And then?", "Then it rained.")["messages"]
-    truth = examine_truth([{"messages": talk}])
+    exchanges = row(example.instruction, example.answer)["messages"] + row("And then?", "Then it rained.")["messages"]
+    truth = examine_truth([{"messages": exchanges}])
 
     assert truth is not None
     assert (truth.recognised, truth.right) == (1, 1)
