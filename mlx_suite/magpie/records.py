@@ -162,9 +162,9 @@ def exchange_of(turn: Turn) -> Exchange:
     return Exchange(
         instruction=turn.instruction,
         raw=turn.raw_instruction or turn.instruction,
-        instruction_end=ending_of(turn.asked),
-        response=turn.answer,
-        response_end=ending_of(turn.answered),
+        instruction_end=ending_of(turn.instruction_written),
+        response=turn.response,
+        response_end=ending_of(turn.response_written),
     )
 
 

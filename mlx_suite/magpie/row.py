@@ -102,7 +102,12 @@ def _program(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCerta
             return draft
 
     if settings.turns > 1:
-        first = Turn(instruction=draft.instruction, asked=sampled, answer=draft.response, answered=responded)
+        first = Turn(
+            instruction=draft.instruction,
+            instruction_written=sampled,
+            response=draft.response,
+            response_written=responded,
+        )
         turns, ended = yield from further_turns(_conversation(plan, setting), first)
         draft = replace(draft, turns=tuple(map(exchange_of, turns)), turns_ended=ended)
     return draft
@@ -112,11 +117,11 @@ def _conversation(plan: RowPlan, setting: SamplingSetting) -> Conversation:
     """How a row continues. Further turns are not steered: the first one sets the subject."""
     return Conversation(
         turns=plan.settings.turns,
-        asking=plan.instruction_sample(setting),
-        answering=plan.response_sample,
+        instruction_sample=plan.instruction_sample(setting),
+        response_sample=plan.response_sample,
         pre_query=plan.pre_query,
         tokenizer=plan.tokenizer,
-        answer_ends=plan.response_ends,
+        response_ends=plan.response_ends,
         clean=(lambda text: sanitise(text).text) if plan.settings.sanitise else (lambda text: text),
         encode=lambda text: plan.user_turn(text)[:-1],
         role=plan.role,

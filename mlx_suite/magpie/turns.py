@@ -28,10 +28,10 @@ class Turn:
 
     instruction: str
     """As it stands in the conversation: sanitised and stripped."""
-    asked: Written
+    instruction_written: Written
     """The instruction as sampled."""
-    answer: str
-    answered: Written
+    response: str
+    response_written: Written
     """The response as sampled."""
     raw_instruction: str | None = None
     """The decoded instruction before sanitising, where that changed it."""
@@ -43,13 +43,13 @@ class Conversation:
 
     turns: int
     """Number of exchanges to reach, the first one included."""
-    asking: Sample
+    instruction_sample: Sample
     """Sampling of an instruction."""
-    answering: Sample
+    response_sample: Sample
     """Sampling of a response."""
     pre_query: PreQuery
     tokenizer: Tokenizer
-    answer_ends: frozenset[int]
+    response_ends: frozenset[int]
     """Stop tokens that end a complete response."""
     clean: Callable[[str], str]
     """The sanitiser."""
@@ -68,7 +68,7 @@ def further_turns(conversation: Conversation, first: Turn) -> Generator[Segment,
     """
     turns = [first]
     while len(turns) < conversation.turns:
-        yield from end_turn(turns[-1].answered, conversation.pre_query.assistant_stop_ids[0])
+        yield from end_turn(turns[-1].response_written, conversation.pre_query.assistant_stop_ids[0])
         end = yield Mark()
         exchange = yield from _exchange(conversation, turns)
         if isinstance(exchange, str):
@@ -91,50 +91,55 @@ def _exchange(conversation: Conversation, turns: Sequence[Turn]) -> Generator[Se
     instruction = yield from _instruction(conversation, turns)
     if isinstance(instruction, str):
         return instruction
-    raw, text, asked = instruction
+    raw, text, written = instruction
     yield Given(conversation.pre_query.to_assistant_ids)
-    answered: Written = yield conversation.answering
-    answer = conversation.tokenizer.decode(answered.tokens).strip()
-    flaw = flaw_of(answered, answer, conversation.answer_ends)
+    response_written: Written = yield conversation.response_sample
+    response = conversation.tokenizer.decode(response_written.tokens).strip()
+    flaw = flaw_of(response_written, response, conversation.response_ends)
     if flaw is not None:
         return f"answer_{flaw}"
-    raw_instruction = raw if text != raw else None
-    return Turn(instruction=text, asked=asked, answer=answer, answered=answered, raw_instruction=raw_instruction)
+    return Turn(
+        instruction=text,
+        instruction_written=written,
+        response=response,
+        response_written=response_written,
+        raw_instruction=raw if text != raw else None,
+    )
 
 
 def _instruction(
     conversation: Conversation, turns: Sequence[Turn]
 ) -> Generator[Segment, Any, tuple[str, str, Written] | str]:
     """Generate a user's turn; returns the raw text, the sanitised one and the tokens, or the reason it failed."""
-    pre_query = conversation.pre_query
+    pre_query, sample = conversation.pre_query, conversation.instruction_sample
     yield Given(pre_query.to_user_ids)
     start = yield Mark()
     # Greedy sampling would only repeat itself.
-    tries = conversation.tries if conversation.asking.sampling.temperature else 1
+    tries = conversation.tries if sample.sampling.temperature else 1
     problem = "empty"
     for attempt in range(tries):
         if attempt:
             yield Rewind(start)
-        asked: Written = yield replace(conversation.asking, salt=conversation.asking.salt + attempt)
-        raw = conversation.tokenizer.decode(asked.tokens).strip()
+        written: Written = yield replace(sample, salt=sample.salt + attempt)
+        raw = conversation.tokenizer.decode(written.tokens).strip()
         text = conversation.clean(raw)
-        found = _problem(conversation, turns, asked, text)
+        found = _problem(conversation, turns, written, text)
         if found is None:
             if text != raw:
                 yield Rewind(start)
                 yield Given((*conversation.encode(text), pre_query.user_stop_ids[0]))
             found = yield from _role_drift(conversation)
         if found is None:
-            return raw, text, asked
+            return raw, text, written
         problem = found
         if problem == "context":
             break  # another attempt has no more room
     return problem
 
 
-def _problem(conversation: Conversation, turns: Sequence[Turn], asked: Written, text: str) -> str | None:
-    flaw = flaw_of(asked, text, conversation.pre_query.user_stop_ids[:1])
-    return flaw or drift_of(text, [turn.instruction for turn in turns], [turn.answer for turn in turns])
+def _problem(conversation: Conversation, turns: Sequence[Turn], written: Written, text: str) -> str | None:
+    flaw = flaw_of(written, text, conversation.pre_query.user_stop_ids[:1])
+    return flaw or drift_of(text, [turn.instruction for turn in turns], [turn.response for turn in turns])
 
 
 def _role_drift(conversation: Conversation) -> Generator[Segment, Any, str | None]:

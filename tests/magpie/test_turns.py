@@ -20,9 +20,9 @@ WORDS = {10: "who", 11: "is", 12: "ben", 20: "a", 21: "nurse", 30: "why", 31: "s
 HEADER, TO_ASSISTANT, TO_USER, OTHER_END = 5, 6, 7, 1
 FIRST = Turn(
     instruction="who is ben",
-    asked=Written(tokens=(10, 11, 12), reason="stop", stop_token=STOP),
-    answer="a nurse",
-    answered=Written(tokens=(20, 21), reason="stop", stop_token=STOP),
+    instruction_written=Written(tokens=(10, 11, 12), reason="stop", stop_token=STOP),
+    response="a nurse",
+    response_written=Written(tokens=(20, 21), reason="stop", stop_token=STOP),
 )
 START = (HEADER, 10, 11, 12, STOP, TO_ASSISTANT, 20, 21, STOP)
 
@@ -39,11 +39,11 @@ def conversation(**changes: Any) -> Conversation:
     )
     fields = {
         "turns": 2,
-        "asking": sample,
-        "answering": sample,
+        "instruction_sample": sample,
+        "response_sample": sample,
         "pre_query": pre_query,
         "tokenizer": cast(Any, tokenizer),
-        "answer_ends": frozenset({STOP, OTHER_END}),
+        "response_ends": frozenset({STOP, OTHER_END}),
         "clean": lambda text: text,
         "encode": lambda text: [next(index for index, word in WORDS.items() if word == each) for each in text.split()],
     }
@@ -64,7 +64,7 @@ def test_later_turns_follow_in_the_same_slot_after_the_templates_headers() -> No
     script = {TO_USER: 30, 30: 31, 31: STOP, TO_ASSISTANT: 40, 40: 41, 41: STOP}
     (turns, drift), engine = run(ScriptedModel(script), conversation())
     assert drift is None
-    assert [(turn.instruction, turn.answer, turn.raw_instruction) for turn in turns] == [("why so", "he cares", None)]
+    assert [(turn.instruction, turn.response, turn.raw_instruction) for turn in turns] == [("why so", "he cares", None)]
     sequence = (*START, TO_USER, 30, 31, STOP, TO_ASSISTANT, 40, 41)
     assert fed(engine, 0, len(sequence)) == list(sequence)
     assert engine.counts.prefilled == len(START)
@@ -78,16 +78,16 @@ def test_a_single_turn_generates_nothing() -> None:
 
 def test_a_turn_that_drifts_is_sampled_again_from_other_random_numbers() -> None:
     script: dict[int, Any] = {TO_USER: {30: 0.5, 50: 0.5}, 30: 31, 31: STOP, 50: STOP, TO_ASSISTANT: 40, 40: 41}
-    drawn = replace(conversation().asking, sampling=Sampling(temperature=1.0))
+    drawn = replace(conversation().instruction_sample, sampling=Sampling(temperature=1.0))
     found = []
     for salt in range(8):
-        plan = conversation(asking=replace(drawn, salt=salt), tries=1)
+        plan = conversation(instruction_sample=replace(drawn, salt=salt), tries=1)
         (turns, drift), _ = run(ScriptedModel(script), plan)
         found.append(drift or turns[0].instruction)
     assert set(found) == {"why so", "thanks"}
     first = found.index("thanks")
     later = found.index("why so", first)
-    plan = conversation(asking=replace(drawn, salt=first), tries=later - first + 1)
+    plan = conversation(instruction_sample=replace(drawn, salt=first), tries=later - first + 1)
     (turns, drift), engine = run(ScriptedModel(script), plan)
     assert (drift, [turn.instruction for turn in turns]) == (None, ["why so"])
     sequence = (*START, TO_USER, 30, 31, STOP, TO_ASSISTANT, 40, 41)
@@ -147,7 +147,7 @@ def test_a_sanitised_turn_replaces_the_sampled_one() -> None:
 
 def test_a_response_that_ended_with_another_stop_token_gets_the_templates() -> None:
     script = {TO_USER: 30, 30: STOP, TO_ASSISTANT: 40, 40: STOP}
-    first = replace(FIRST, answered=replace(FIRST.answered, stop_token=OTHER_END))
+    first = replace(FIRST, response_written=replace(FIRST.response_written, stop_token=OTHER_END))
     (turns, _), engine = run(ScriptedModel(script), conversation(), first, (*START[:-1], OTHER_END))
     assert len(turns) == 1
     sequence = (*START, TO_USER, 30, STOP, TO_ASSISTANT, 40)
@@ -176,11 +176,11 @@ def test_conversations_of_the_shipped_models_equal_what_their_templates_render(n
     assert len(role.queries[0].labels) == REPLY + 1
     plan = conversation(
         turns=3,
-        asking=asking,
-        answering=answering,
+        instruction_sample=asking,
+        response_sample=answering,
         pre_query=pre_query,
         tokenizer=tokenizer,
-        answer_ends=frozenset(pre_query.assistant_stop_ids[:1]),
+        response_ends=frozenset(pre_query.assistant_stop_ids[:1]),
     )
 
     def program() -> Program:
@@ -189,9 +189,9 @@ def test_conversations_of_the_shipped_models_equal_what_their_templates_render(n
         yield Given(pre_query.to_assistant_ids)
         answered = yield answering
         texts = [tokenizer.decode(each.tokens).strip() for each in (asked, answered)]
-        if flaw_of(asked, texts[0], stop) or flaw_of(answered, texts[1], plan.answer_ends):
+        if flaw_of(asked, texts[0], stop) or flaw_of(answered, texts[1], plan.response_ends):
             return ()
-        first = Turn(instruction=texts[0], asked=asked, answer=texts[1], answered=answered)
+        first = Turn(instruction=texts[0], instruction_written=asked, response=texts[1], response_written=answered)
         turns, _ = yield from further_turns(plan, first)
         return (first, *turns)
 
@@ -201,9 +201,9 @@ def test_conversations_of_the_shipped_models_equal_what_their_templates_render(n
     for turns in found:
         messages, ids = [], list(pre_query.header_ids)
         for turn in turns:
-            messages += [Message("user", turn.instruction), Message("assistant", turn.answer)]
-            ids += [*turn.asked.tokens, pre_query.user_stop_ids[0], *pre_query.to_assistant_ids]
-            ids += [*turn.answered.tokens, pre_query.assistant_stop_ids[0], *pre_query.to_user_ids]
+            messages += [Message("user", turn.instruction), Message("assistant", turn.response)]
+            ids += [*turn.instruction_written.tokens, pre_query.user_stop_ids[0], *pre_query.to_assistant_ids]
+            ids += [*turn.response_written.tokens, pre_query.assistant_stop_ids[0], *pre_query.to_user_ids]
         generated = tokenizer.decode(ids[: len(ids) - len(pre_query.to_user_ids)], skip_special=False)
         rendered = tokenizer.decode(encode_chat(tokenizer, template, messages).ids, skip_special=False)
         assert "".join(generated.split()) == "".join(rendered.split()) or not turns
