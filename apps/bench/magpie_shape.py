@@ -92,11 +92,11 @@ def our_cost(model: Any, shape: RunShape, fates: list[Fate]) -> ShapeCost:
     start = time.perf_counter()
     for _ in engine.run(Request(program=_row(shape, fate), seed=seed) for seed, fate in enumerate(fates)):
         pass
-    counts = engine.counts
+    counts = engine.stats
     return ShapeCost(
         seconds=time.perf_counter() - start,
         kept=sum(fate.kept for fate in fates),
-        prefilled=counts.prefilled + counts.ridden + counts.aside,
+        prefilled=counts.prefilled + counts.forced + counts.queried,
         decoded=counts.sampled,
     )
 

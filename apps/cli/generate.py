@@ -118,8 +118,7 @@ class _Answer:
 
     def write(self, turn: _Turn, sample: "Sample", seed: int) -> "Written":
         """Let the model write, token by token."""
-        from mlx_suite.engine import Engine, Given, Request
-        from mlx_suite.engine.context import context_length
+        from mlx_suite.engine import Engine, Given, Request, context_length
         from mlx_suite.text import StreamingDetokenizer
 
         context = context_length(self.checkpoint.model)

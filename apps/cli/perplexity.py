@@ -93,7 +93,7 @@ def perplexity(
 
 def _context(checkpoint: Checkpoint, context: int | None, stride: int | None) -> int:
     """How much is read at a time; raises UserError for more than the model can."""
-    from mlx_suite.engine.context import context_length
+    from mlx_suite.engine import context_length
     from mlx_suite.evaluate.perplexity import CONTEXT
 
     most = context_length(checkpoint.model)

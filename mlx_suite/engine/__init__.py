@@ -1,6 +1,6 @@
 """Generation as programs: `program` defines what a row consists of, `engine` runs rows."""
 
-from mlx_suite.engine.engine import Engine
+from mlx_suite.engine.engine import Engine, context_length
 from mlx_suite.engine.program import (
     Done,
     Given,
@@ -32,4 +32,5 @@ __all__ = [
     "Sample",
     "Sampling",
     "Written",
+    "context_length",
 ]

@@ -12,8 +12,7 @@ from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.data.encode.styles import CHAT, Writer
 from mlx_suite.data.read.formats import fold_tools
 from mlx_suite.data.steering import lead
-from mlx_suite.engine.context import context_length
-from mlx_suite.engine.engine import Engine
+from mlx_suite.engine.engine import Engine, context_length
 from mlx_suite.engine.program import Given, Program, Queries, Query, Request, Sample, Sampling, Written
 from mlx_suite.engine.step import GREEDY, vocabulary_size
 from mlx_suite.runtime.errors import UserError

@@ -24,6 +24,8 @@ from mlx_suite.engine.stats import EngineStats
 from mlx_suite.engine.step import GREEDY, Feed, Stepper, vocabulary_size
 from mlx_suite.runtime.debug import check_indices
 
+UNSTATED_CONTEXT = 8192
+"""Context of architectures whose configuration does not state one."""
 RIDE = 16
 """Forced text of up to this many tokens is fed one token per decode step; longer text is prefilled in chunks."""
 CHUNK = 512
@@ -56,7 +58,7 @@ class Engine:
 
     def __init__(self, model: Any, *, slots: int = 16, context: int = 8192, limit: int | None = None) -> None:
         self.model, self.slots, self.context, self.limit = model, slots, context, limit
-        self.counts = EngineStats()
+        self.stats = EngineStats()
         self.prefixes = PrefixCache()
         self._restarts: list[Request] = []
         """Requests that lost their slot."""
@@ -155,10 +157,10 @@ class Engine:
             self.model(mx.array([chunk]), cache=[SlotRow(cache, slot, state.fed) for cache in self.caches])
             mx.eval([cache.state for cache in self.caches])
             state.fed += len(chunk)
-            self.counts.prefilled += len(chunk)
+            self.stats.prefilled += len(chunk)
 
     def _settle(self, slots: Iterable[int]) -> Iterator[Done]:
-        """Do what needs no decode step: answer queries, prefill long text, yield ended programs."""
+        """Do what needs no decode step: run queries, prefill long text, yield ended programs."""
         for slot in slots:
             state = self.states[slot]
             if state is None:
@@ -176,14 +178,14 @@ class Engine:
         tokens = sum(len(query.tokens) for query in queries)
         is_timed = self._queried % TIMED == 1
         self._queried += 1
-        self.counts.aside += tokens
+        self.stats.queried += tokens
         if is_timed:
             mx.synchronize()  # the step in flight would be counted otherwise
         began = time.perf_counter()
         found = replies(self.model, self.caches, slot, state.fed, state.pending[0], queries)
         if is_timed:
-            self.counts.timed += tokens
-            self.counts.timed_seconds += time.perf_counter() - began
+            self.stats.timed += tokens
+            self.stats.timed_seconds += time.perf_counter() - began
         return found
 
     def _leave(self, slot: int, state: SequenceState) -> None:
@@ -207,14 +209,14 @@ class Engine:
             state = self.states[slot]
             if state is not None and state.request.renew is not None:
                 self._restarts.append(replace(state.request, program=state.request.renew()))
-                self.counts.put_back += 1
+                self.stats.restarted += 1
         self.slots = len(keep)
         return self._keep_slots(keep, flight)
 
     def _keep_slots(self, keep: list[int], flight: InFlightStep | None) -> InFlightStep | None:
         """Go on with these slots only."""
         if flight is not None:
-            self.counts.idle += len(self.states) - len(keep)
+            self.stats.idle += len(self.states) - len(keep)
         for cache in self.caches:
             cache.keep_slots(keep)
             self._budget.settle(cache)
@@ -241,7 +243,7 @@ class Engine:
             position, known = state.fed, len(state.sequence)
             token = state.sequence[position] if position < known else None
             state.fed += 1
-            self.counts.ridden += token is not None
+            self.stats.forced += token is not None
             samples = state.fed >= known
             feeds.append(
                 Feed(
@@ -255,8 +257,8 @@ class Engine:
             segments.append(state.segment if samples else 0)
         self._reserve(1 + max(feed.position for feed in feeds))
         tokens = self.stepper.step(feeds, None if flight is None else flight.tokens)
-        self.counts.steps += 1
-        self.counts.slot_steps += len(feeds)
+        self.stats.steps += 1
+        self.stats.slot_steps += len(feeds)
         return InFlightStep(tokens=tokens, states=list(self.states), segments=segments)
 
     def _read(self, flight: InFlightStep) -> None:
@@ -264,9 +266,9 @@ class Engine:
         sampled = cast(list[int], flight.tokens.tolist())
         for state, segment, token in zip(flight.states, flight.segments, sampled, strict=True):
             if state is None or state.ended:
-                self.counts.idle += 1
+                self.stats.idle += 1
             elif segment == state.segment:
-                self.counts.sampled += 1
+                self.stats.sampled += 1
                 state.wrote(token)
 
     def _reserve(self, tokens: int) -> None:
@@ -274,3 +276,10 @@ class Engine:
         for cache in self.caches:
             if cache.reserve(tokens):
                 self._budget.settle(cache)
+
+
+def context_length(model: Any) -> int:
+    """Maximum tokens of a sequence, prompt and response together; `model` is ours or mlx-lm's."""
+    config = getattr(model, "config", None) or getattr(model, "args", None)
+    stated = getattr(config, "max_position_embeddings", None)
+    return stated if isinstance(stated, int) and stated > 0 else UNSTATED_CONTEXT

@@ -29,7 +29,7 @@ class MemoryBudget:
         if self.limit is None or not any(states):
             return None
         tokens = 1 + max(state.fed for state in states if state is not None)
-        capacity = max(cache.room(tokens) for cache in caches)
+        capacity = max(cache.capacity_for(tokens) for cache in caches)
         if capacity <= self._checked or not caches[0].state:
             return None
         self._checked = capacity

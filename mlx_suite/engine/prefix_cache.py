@@ -41,7 +41,7 @@ class PrefixCache:
     def add(self, start: list[int], slot: int, caches: Sequence[SlotCache]) -> None:
         """Store the start that a slot now holds."""
         # Copies: a slice would keep the memory of the whole caches.
-        layers = [[mx.contiguous(each) for each in cache.held(slot, len(start))] for cache in caches]
+        layers = [[mx.contiguous(each) for each in cache.read(slot, len(start))] for cache in caches]
         mx.eval(layers)
         self.use(PrefixEntry(tokens=start, layers=layers))
 

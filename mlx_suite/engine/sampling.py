@@ -1,4 +1,4 @@
-"""The next token of every row in one vectorised call, each row with its own settings and its own random numbers.
+"""Sampling of the next token of every row in one vectorised call, each row with its own settings and seed.
 
 Shapes: S rows, V vocabulary.
 """
@@ -11,10 +11,10 @@ _MASK64 = (1 << 64) - 1
 
 
 def uniform(seed: int, index: int) -> float:
-    """The `index`-th random number of a row, in [0, 1): a hash (SplitMix64) of seed and index.
+    """The `index`-th random number of a row, in [0, 1): SplitMix64 of seed and index.
 
-    A row's numbers depend on nothing but its seed, so its text does not change with its neighbours, its slot or
-    the moment it is generated. 24 bits: all that fp32 can tell apart below 1.
+    A row's numbers depend on its seed only, so its text does not change with its neighbours, its slot or the time it
+    is generated. 24 bits: the resolution of fp32 below 1.
     """
     z = _mix(_mix(seed & _MASK64) + index)
     return (z >> 40) / (1 << 24)
@@ -28,10 +28,10 @@ def _mix(z: int) -> int:
 
 
 def keep_probable(probs: mx.array, top_p: mx.array, min_p: mx.array) -> mx.array:
-    """Zero what top-p and min-p, (S,) each, leave out of probs (S, V). Ties at the threshold are kept."""
+    """Zero the tokens of probs (S, V) that top-p and min-p, (S,) each, exclude. Ties at the threshold are kept."""
     ranked = mx.sort(probs, axis=-1)[:, ::-1]
     before = mx.cumsum(ranked, axis=-1) - ranked
-    # A rounded sum can reach 1 early: a row without top-p must not lose its tail because a neighbour has one.
+    # A rounded sum can reach 1 early: a row without top-p must not lose its tail because another row has one.
     share = mx.where(top_p < 1.0, top_p, float("inf"))[:, None]
     kept = (before < share).sum(axis=-1, keepdims=True)  # at least 1: nothing comes before the first
     threshold = mx.take_along_axis(ranked, mx.maximum(kept - 1, 0), axis=-1)
@@ -47,15 +47,15 @@ def draw(
 ) -> mx.array:
     """One token per row, (S,) uint32, from logits (S, V).
 
-    Rows of temperature 0 take the most probable token, the others invert the cumulative distribution at their
-    `uniforms` (S,). `limits` are (top_p, min_p), None where no row uses them and the sort can be saved.
+    Rows with temperature 0 take the most probable token; the others invert the cumulative distribution at `uniforms`
+    (S,). `limits` are (top_p, min_p); None if no row uses them, which saves the sort.
     """
     logits = logits.astype(mx.float32)
     best = mx.argmax(logits, axis=-1)
     probs = softmax(logits / mx.maximum(temperature, 1e-4)[:, None])
     if limits is not None:
         probs = keep_probable(probs, *limits)
-    # A GPU sums in parallel, and its rounding may rise where nothing is added: such tokens must not be reached.
+    # A GPU sums in parallel, and rounding can raise the sum at a token of probability 0, which must not be drawn.
     reached = mx.where(probs > 0.0, mx.cumsum(probs, axis=-1), 0.0)
     target = mx.minimum(uniforms, 1.0 - 2**-22)[:, None] * reached.max(axis=-1, keepdims=True)
     drawn = mx.argmax(reached > target, axis=-1)

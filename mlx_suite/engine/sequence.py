@@ -3,7 +3,7 @@
 from typing import Any
 
 from mlx_suite.engine.program import Done, Given, Mark, Queries, Reason, Reply, Request, Rewind, Sample, Written
-from mlx_suite.engine.scoring import room
+from mlx_suite.engine.scoring import query_length
 
 
 class SequenceState:
@@ -87,4 +87,4 @@ class SequenceState:
 
 
 def _least_room(segment: Sample | Queries) -> int:
-    return max(map(room, segment.queries)) if isinstance(segment, Queries) else 1
+    return max(map(query_length, segment.queries)) if isinstance(segment, Queries) else 1

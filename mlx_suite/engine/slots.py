@@ -1,8 +1,8 @@
-"""Key/value memory for a fixed set of slots, each at its own position.
+"""KV caches for a fixed set of slots, each at its own position.
 
-A slot cache stands where a model expects a layer's cache (mlx-lm's calling convention), so every architecture whose
-layers keep plain keys and values runs in the engine. Decoding advances all slots by one token; a long text enters
-one slot at a time through `SlotRow`; labels are scored through `Peek`, which leaves the slot as it was.
+A slot cache takes the place of a layer's cache (mlx-lm's calling convention), so every architecture whose layers cache
+plain keys and values runs in the engine. A decode step advances all slots by one token; `SlotRow` prefills one slot;
+`SlotFork` runs continuations of a slot without changing it.
 
 Keys are stored after rotary embedding, so their order in memory does not matter.
 
@@ -17,35 +17,35 @@ from mlx_suite.modeling.masks import Mask
 from mlx_suite.runtime.errors import UserError
 
 GROWTH = 128
-"""Positions by which caches grow: each growth copies them and costs a new trace of the compiled step."""
+"""Positions by which caches grow. Each growth copies them and recompiles the step."""
 
 
 class SlotCache:
-    """All keys of every slot, or, with a window W, a ring of the last W: position p lives at index p mod W."""
+    """Keys and values of one layer for all slots; with a window W, a ring buffer with position p at index p mod W."""
 
     def __init__(self, slots: int, window: int | None = None) -> None:
         self.slots, self.window = slots, window
         self.state: list[mx.array] = []
-        """[keys, values], (S, H, C, D) each; empty until the first tokens tell H and D."""
+        """[keys, values], (S, H, C, D) each; empty until H and D are known from the first tokens."""
         self.offset: mx.array = mx.zeros((slots,), mx.int32)
-        """(S,): the position at which each slot's next token is written."""
+        """(S,) position of each slot's next token."""
         self.capacity = 0
 
-    def room(self, tokens: int) -> int:
-        """The capacity with which there is room for `tokens` per slot."""
-        room = -(-tokens // GROWTH) * GROWTH
-        return max(self.capacity, room if self.window is None else min(room, self.window))
+    def capacity_for(self, tokens: int) -> int:
+        """Capacity needed to hold `tokens` per slot; never below the present one."""
+        needed = -(-tokens // GROWTH) * GROWTH
+        return max(self.capacity, needed if self.window is None else min(needed, self.window))
 
     def reserve(self, tokens: int) -> bool:
-        """Make room for `tokens` per slot; what is held stays. Tells whether it had to be moved."""
-        self.capacity = self.room(tokens)
+        """Make room for `tokens` per slot, keeping the content. Returns whether the arrays were reallocated."""
+        self.capacity = self.capacity_for(tokens)
         if not self.state or self.state[0].shape[2] >= self.capacity:
             return False
         self.state[:] = [_lengthened(each, self.capacity) for each in self.state]
         return True
 
     def allocate(self, keys: mx.array, values: mx.array) -> None:
-        """Take the number of heads and the precision from the first keys and values seen."""
+        """Allocate with the heads, head dimensions and dtypes of the first keys and values."""
         if not self.state:
             for like in (keys, values):
                 _, H, _, D = like.shape
@@ -55,20 +55,20 @@ class SlotCache:
         return position if self.window is None else position % self.window
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """One new token per slot: write it at its slot's position, return everything."""
+        """Write one new token per slot at its slot's position; returns all keys and values."""
         assert keys.shape[2] == 1
         self.allocate(keys, values)
         at = self.index(self.offset)[:, None, None, None]
         self.state[:] = [
-            mx.put_along_axis(held, mx.broadcast_to(at, new.shape), new, axis=2)
-            for held, new in zip(self.state, (keys, values), strict=True)
+            mx.put_along_axis(cached, mx.broadcast_to(at, new.shape), new, axis=2)
+            for cached, new in zip(self.state, (keys, values), strict=True)
         ]
         return self.state[0], self.state[1]
 
     def make_mask(self, length: int, return_array: bool = True, window_size: int | None = None) -> mx.array:
-        """(S, 1, 1, C): what each slot's next token sees, itself included.
+        """(S, 1, 1, C) mask of what each slot's next token sees, itself included.
 
-        In a ring every index up to the position is within the window, and all of them are once it is full.
+        In a ring buffer every index up to the position is within the window, and all indices are once it is full.
         """
         index = mx.arange(self.capacity)
         visible = index <= self.offset[:, None]
@@ -76,7 +76,7 @@ class SlotCache:
             visible = visible & (index > self.offset[:, None] - window_size)
         return visible[:, None, None, :]
 
-    def held(self, slot: int, length: int) -> list[mx.array]:
+    def read(self, slot: int, length: int) -> list[mx.array]:
         """Keys and values of a slot that holds `length` tokens, in order of position: (1, H, ≤ length, D)."""
         rows = [each[slot : slot + 1] for each in self.state]
         if self.window is None or length <= self.window:
@@ -85,27 +85,27 @@ class SlotCache:
         return [mx.take(each, order, axis=2) for each in rows]
 
     def restore(self, slot: int, length: int, saved: list[mx.array]) -> None:
-        """Put back what `held` gave, as positions up to `length`."""
+        """Write back the result of `read`, as the positions up to `length`."""
         self.allocate(*saved)
         self.write(slot, length - saved[0].shape[2], saved)
 
     def write(self, slot: int, start: int, new: list[mx.array]) -> None:
-        """Store the keys and values of positions start, start + 1, …; a ring keeps the last W of them."""
+        """Store the keys and values of positions start, start + 1, …; a ring buffer keeps the last W."""
         end = start + new[0].shape[2]
         first = start if self.window is None else max(start, end - self.window)
         if first == end:
             return
-        # A ring may close within the chunk: then it is written in two pieces.
+        # A chunk that wraps around the ring buffer is written in two pieces.
         at, size = self.index(first), end - first
         before = size if self.window is None else min(size, self.window - at)
-        for held, each in zip(self.state, new, strict=True):
+        for cached, each in zip(self.state, new, strict=True):
             late = each[:, :, first - start :]
-            held[slot : slot + 1, :, at : at + before] = late[:, :, :before]
+            cached[slot : slot + 1, :, at : at + before] = late[:, :, :before]
             if before < size:
-                held[slot : slot + 1, :, : size - before] = late[:, :, before:]
+                cached[slot : slot + 1, :, : size - before] = late[:, :, before:]
 
     def keep_slots(self, slots: list[int]) -> None:
-        """Go on with these slots alone."""
+        """Drop all other slots."""
         self.slots = len(slots)
         self.state[:] = [each[mx.array(slots)] for each in self.state]
 
@@ -114,19 +114,19 @@ class SlotCache:
         return sum(each.nbytes for each in self.state)
 
     def slot_bytes(self, tokens: int) -> int:
-        """Memory of a slot when there is room for `tokens`; 0 while nobody knows the shapes."""
-        return sum(each.nbytes // each.shape[0] // each.shape[2] for each in self.state) * self.room(tokens)
+        """Bytes of a slot with room for `tokens`; 0 before the first tokens."""
+        return sum(each.nbytes // each.shape[0] // each.shape[2] for each in self.state) * self.capacity_for(tokens)
 
 
-class Peek:
-    """Several continuations of one slot side by side, none of them kept."""
+class SlotFork:
+    """Forks of one slot's KV cache for continuations in a batch; none is kept."""
 
     def __init__(self, cache: SlotCache, slot: int, position: int) -> None:
         self.cache, self.slot, self.offset = cache, slot, position
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         self.cache.allocate(keys, values)
-        old = self.cache.held(self.slot, self.offset)
+        old = self.cache.read(self.slot, self.offset)
         copies = keys.shape[0]
         joined = [
             mx.concatenate([mx.repeat(each, copies, axis=0), new], axis=2)
@@ -135,7 +135,7 @@ class Peek:
         return joined[0], joined[1]
 
     def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> Mask:
-        """What `length` tokens behind the slot's text see of it and of each other."""
+        """Mask of what the next `length` tokens see of the slot and of each other."""
         window = self.cache.window or window_size
         if window is None and (length == 1 or not return_array):
             return None if length == 1 else "causal"
@@ -146,8 +146,8 @@ class Peek:
         return visible if window is None else visible & (key > query - window)
 
 
-class SlotRow(Peek):
-    """A chunk of text entering one slot at `position`."""
+class SlotRow(SlotFork):
+    """Prefill of one slot: a chunk of tokens written at `position`."""
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         seen = super().update_and_fetch(keys, values)
@@ -155,13 +155,13 @@ class SlotRow(Peek):
         return seen
 
 
-def _lengthened(held: mx.array, capacity: int) -> mx.array:
-    S, H, C, D = held.shape
-    return mx.concatenate([held, mx.zeros((S, H, capacity - C, D), held.dtype)], axis=2)
+def _lengthened(array: mx.array, capacity: int) -> mx.array:
+    S, H, C, D = array.shape
+    return mx.concatenate([array, mx.zeros((S, H, capacity - C, D), array.dtype)], axis=2)
 
 
 def slot_caches(model: Any, slots: int) -> list[SlotCache]:
-    """One slot cache per layer of `model`; raises UserError where layers keep something other than keys and values."""
+    """One slot cache per layer of `model`. Raises UserError for layers that cache anything but keys and values."""
     windows = getattr(getattr(model, "config", None), "windows", None)
     if windows is not None:
         return [SlotCache(slots, window) for window in windows]
@@ -175,9 +175,9 @@ def slot_caches(model: Any, slots: int) -> list[SlotCache]:
             caches.append(SlotCache(slots, cache.max_size))
         else:
             raise UserError(
-                what=f"{type(model).__module__.split('.')[-1]} layers keep a {type(cache).__name__}, which cannot "
-                "be rewound and shared between rows",
+                f"{type(model).__module__.split('.')[-1]} layers use a {type(cache).__name__}, which cannot be rewound "
+                "or shared between rows",
                 where="the model's architecture",
-                fix="use a model whose layers keep plain keys and values (Llama, Mistral, Gemma, Qwen, Phi, ...)",
+                fix="use a model whose layers cache plain keys and values (Llama, Mistral, Gemma, Qwen, Phi, ...)",
             )
     return caches

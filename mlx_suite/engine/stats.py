@@ -9,14 +9,14 @@ class EngineStats:
 
     prefilled: int = 0
     """Tokens fed in chunks."""
-    ridden: int = 0
+    forced: int = 0
     """Forced tokens fed one per decode step."""
-    aside: int = 0
+    queried: int = 0
     """Tokens of queries."""
     timed: int = 0
     """Tokens of the queries that were timed, one in `engine.TIMED`."""
     timed_seconds: float = 0.0
-    """Seconds of those."""
+    """Seconds that those took."""
     sampled: int = 0
     """Tokens sampled, stop tokens included."""
     steps: int = 0
@@ -25,7 +25,7 @@ class EngineStats:
     """Decode steps times their slots."""
     idle: int = 0
     """Slot-steps without a program: an empty slot, or one whose program had just ended."""
-    put_back: int = 0
+    restarted: int = 0
     """Programs restarted because memory was short."""
 
     @property
@@ -34,6 +34,6 @@ class EngineStats:
         return 1.0 - self.idle / max(self.slot_steps, 1)
 
     @property
-    def aside_seconds(self) -> float:
+    def query_seconds(self) -> float:
         """Seconds spent on queries, extrapolated from those that were timed."""
-        return self.timed_seconds * self.aside / max(self.timed, 1)
+        return self.timed_seconds * self.queried / max(self.timed, 1)

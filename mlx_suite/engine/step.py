@@ -1,4 +1,4 @@
-"""One compiled decoding step for all slots: feed a token each, draw the next.
+"""The compiled decode step: feed one token per slot and sample the next.
 
 Shapes: S slots, V vocabulary.
 """
@@ -18,27 +18,27 @@ from mlx_suite.runtime.debug import check_indices
 GREEDY = Sampling(temperature=0.0)
 
 IN_PLACE = 1 << 25
-"""Bytes of keys and values from which a step waits for the one before, though it is made ready meanwhile.
+"""KV cache size in bytes from which a step waits for the previous one, after being prepared.
 
-MLX writes into an array in place only when nothing under way reads it any more, else into a copy: of little ones
+MLX writes into an array in place only if no running work still reads it, and into a copy otherwise; for small caches
 the copy costs less than the wait.
 """
 
 Kind = Literal["greedy", "drawn", "limited"]
-"""What a step's rows need: the most probable token, a draw, or a draw under top-p or min-p, which sorts."""
+"""Sampling that a step needs: the most probable token, a draw, or a draw with top-p or min-p, which needs a sort."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feed:
-    """What one slot does in a step."""
+    """Input of one slot to a step."""
 
     token: int | None
-    """The token to feed; None feeds what the slot drew in the step before."""
+    """The token to feed; None feeds the one sampled in the previous step."""
     position: int
     seed: int
     sampling: Sampling
     first: bool
-    """Whether the token drawn is the first of its segment."""
+    """Whether the sampled token is the first of its segment."""
 
     @property
     def banned(self) -> tuple[int, ...]:
@@ -46,17 +46,21 @@ class Feed:
 
 
 class Stepper:
-    """Compiles the step once per number of slots and capacity, and per kind of sampling in use."""
+    """The decode step, compiled per number of slots, cache capacity and kind of sampling."""
 
     def __init__(self, model: Any, caches: list[SlotCache]) -> None:
         self.model, self.caches = model, caches
         self.compiled: dict[tuple[Kind, bool], Callable[..., mx.array]] = {}
         self.bans: dict[tuple[int, ...], mx.array] = {}
         self.stacked: tuple[tuple[tuple[int, ...], ...], mx.array] | None = None
-        """What the slots banned last, and the rows of that: the next step mostly bans the same."""
+        """The latest banned ids and their mask: most steps ban the same ids as the previous one."""
 
-    def step(self, feeds: Sequence[Feed], drawn: mx.array | None) -> mx.array:
-        """Feed every slot and start drawing its next token, (S,); `drawn` is what the step before drew."""
+    def step(self, feeds: Sequence[Feed], previous: mx.array | None) -> mx.array:
+        """Start a decode step and return its tokens, (S,), before they are computed.
+
+        Args:
+            previous: (S,) tokens of the previous step, possibly still being computed.
+        """
         check_indices((f.token or 0 for f in feeds), vocabulary_size(self.model), "token")
         for cache in self.caches:
             check_indices((cache.index(f.position) for f in feeds), cache.capacity, "position")
@@ -81,26 +85,27 @@ class Stepper:
             kind = "limited" if limited else "drawn"
         bans = self.ban_rows(feeds)
         run = self.variant(kind, bans is not None)
-        previous = ints[0].astype(mx.uint32) if drawn is None else drawn
-        tokens = run(ints, floats, previous, *([] if bans is None else [bans]))
-        if drawn is not None and sum(cache.nbytes for cache in self.caches) > IN_PLACE:
-            mx.eval(drawn)
+        sampled = ints[0].astype(mx.uint32) if previous is None else previous
+        tokens = run(ints, floats, sampled, *([] if bans is None else [bans]))
+        if previous is not None and sum(cache.nbytes for cache in self.caches) > IN_PLACE:
+            mx.eval(previous)
         mx.async_eval(tokens, [cache.state for cache in self.caches])
         return tokens
 
     def variant(self, kind: Kind, banning: bool) -> Callable[..., mx.array]:
+        """The step for a kind of sampling, compiled if the caches are allocated."""
         key = (kind, banning)
         if key not in self.compiled:
             states = [cache.state for cache in self.caches]
-            # The first step allocates the caches, which a compiled function cannot.
+            # The first step allocates the caches, which a compiled function cannot do.
             if not states[0]:
                 return self.plain(kind)
             self.compiled[key] = mx.compile(self.plain(kind), inputs=states, outputs=states)
         return self.compiled[key]
 
     def plain(self, kind: Kind) -> Callable[..., mx.array]:
-        # Held by name: a compiled function that held the stepper, which holds it, would keep the caches' memory
-        # after the engine is gone, until Python looks for cycles.
+        # Local names avoid a reference cycle through `self`, which would keep the caches in memory after the engine
+        # is gone, until Python's cycle collector runs.
         model, caches = self.model, self.caches
 
         def step(ints: mx.array, floats: mx.array, previous: mx.array, bans: mx.array | None = None) -> mx.array:
@@ -117,7 +122,7 @@ class Stepper:
         return step
 
     def ban_rows(self, feeds: Sequence[Feed]) -> mx.array | None:
-        """(S, V) true where a slot must not draw a token; None where nobody bans anything."""
+        """(S, V) mask of banned ids; None if no slot bans any."""
         banned = tuple(feed.banned for feed in feeds)
         if not any(banned):
             return None
@@ -127,7 +132,7 @@ class Stepper:
 
     def ban_row(self, banned: tuple[int, ...]) -> mx.array:
         if banned not in self.bans:
-            # numpy checks the bounds; MLX would write past the end.
+            # NumPy checks the bounds; MLX would write past the end of the array.
             row = np.zeros(vocabulary_size(self.model), np.bool_)
             row[list(banned)] = True
             self.bans[banned] = mx.array(row)
@@ -135,6 +140,6 @@ class Stepper:
 
 
 def vocabulary_size(model: Any) -> int:
-    """V of our models and of mlx-lm's."""
+    """Vocabulary size V; `model` is ours or mlx-lm's."""
     config = getattr(model, "config", None) or model.args
     return int(config.vocab_size)

@@ -1,7 +1,7 @@
-"""Log-probabilities of given tokens, many texts at a time, with little more memory than their hidden states.
+"""Log-probabilities of given tokens, in batches, with little more memory than the hidden states need.
 
-Only the positions that predict a scored token go through the head, and no more of them at a time than a bound on the
-logits allows: Gemma's 256 k tokens would make 8 GB of a batch's.
+Only positions that predict a scored token go through the head, in blocks with a bounded number of logits: with Gemma's
+vocabulary of 256,000, the logits of a whole batch would take 8 GB.
 
 Shapes: B windows, L positions, M scored tokens, d hidden size, V vocabulary.
 """
@@ -21,19 +21,19 @@ from mlx_suite.modeling.head import head_function
 from mlx_suite.runtime.debug import check_indices
 
 BATCH = 8192
-"""Positions that are fed at a time."""
+"""Positions fed at a time."""
 LOGITS = 1 << 26
-"""Logits that are computed at a time: 256 MiB in fp32."""
+"""Logits computed at a time: 256 MiB in fp32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A stretch of text that is fed at once, the last tokens of which are scored."""
+    """Tokens fed at once, the last of which predict scored tokens."""
 
     fed: tuple[int, ...]
-    """What the model reads."""
+    """Tokens that the model reads."""
     targets: tuple[int, ...]
-    """What the last positions of it predict, at most as many as are fed."""
+    """Tokens predicted by the last positions of `fed`, at most as many as are fed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,9 @@ class TokenScores:
     """The scored tokens of one window."""
 
     log_probs: npt.NDArray[np.float64]
-    """(M,) in nats."""
+    """(M,) log-probabilities, in nats."""
     greedy: npt.NDArray[np.bool_]
-    """(M,) whether each was the most probable token."""
+    """(M,) whether each is the most probable token."""
 
     @property
     def total(self) -> float:
@@ -53,16 +53,16 @@ class TokenScores:
 def cut_windows(
     tokens: Sequence[int], *, prefix: Sequence[int], first: int, context: int, stride: int
 ) -> Iterator[Window]:
-    """Windows in which every token from number `first` on is scored once.
+    """Sliding windows that score every token from index `first` on exactly once.
 
-    Every window begins with `prefix`: a model that has learned texts with BOS in front does not know what to make of
-    one without. The first window holds what fits; each later one scores `stride` more tokens, with as many before them
-    as the context has room for. The last one has a full context too.
+    Every window begins with `prefix`: models trained on texts that start with BOS expect it. The first window fills the
+    context; each later one scores `stride` more tokens, preceded by as many as fit. The last one fills the context
+    too.
 
     Args:
         tokens: The text without the prefix.
         prefix: BOS, or nothing; without it the first token of the text cannot be scored.
-        context: Tokens that are fed at most.
+        context: Maximum tokens fed.
     """
     room = context - len(prefix) + 1  # the last token of a window is not fed
     assert first >= 1 or prefix, "nothing predicts the first token"
@@ -82,25 +82,25 @@ def score_windows(
     logits: int = LOGITS,
     tell: Callable[[int], None] = lambda count: None,
 ) -> list[TokenScores]:
-    """Score each window, in order. Windows of like length run together, padded behind, where nothing sees it.
+    """Scores of each window, in order. Windows of similar length share a batch, padded at the end.
 
     Args:
-        batch: Positions that are fed at a time; a longer window runs alone.
-        logits: Numbers that the head gives at a time.
-        tell: Called with the number of windows that a batch has finished.
+        batch: Positions fed at a time; a longer window runs alone.
+        logits: Logits computed at a time.
+        tell: Called after each batch with its number of windows.
 
-    Raises UserError where the model gives something that is no number.
+    Raises UserError if the model returns NaN or inf.
     """
-    found: dict[int, TokenScores] = {}
+    results: dict[int, TokenScores] = {}
     for numbers in _batches(windows, batch):
         scored = _score_batch(model, [windows[number] for number in numbers], logits)
-        found.update(zip(numbers, scored, strict=True))
+        results.update(zip(numbers, scored, strict=True))
         tell(len(numbers))
-    return [found[number] for number in range(len(windows))]
+    return [results[number] for number in range(len(windows))]
 
 
 def _batches(windows: Sequence[Window], batch: int) -> Iterator[list[int]]:
-    """Numbers of windows, the longest first: if the memory does not suffice, it shows at once."""
+    """Indices of the windows in each batch, the longest first, so that a lack of memory shows at once."""
     waiting: list[int] = []
     for number in sorted(range(len(windows)), key=lambda i: (-len(windows[i].fed), i)):
         if waiting and (len(waiting) + 1) * len(windows[waiting[0]].fed) > batch:
@@ -132,7 +132,7 @@ def _score_batch(model: Any, windows: Sequence[Window], most: int) -> list[Token
 def _log_probs(
     model: Any, fed: mx.array, index: npt.NDArray[np.int64], targets: npt.NDArray[np.int32], most: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Of `targets` (M,) at the flat positions `index` (M,) of `fed` (B, L)."""
+    """Scores of `targets` (M,) at the flat positions `index` (M,) of `fed` (B, L)."""
     head = head_function(model)
     body = model(fed) if head is None else model.model(fed)  # (B, L, V) or (B, L, d)
     states = body.reshape(-1, body.shape[-1])

@@ -22,8 +22,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from mlx_suite.engine import Engine, Program, Request, Sampling
-from mlx_suite.engine.context import context_length
+from mlx_suite.engine import Engine, Program, Request, Sampling, context_length
 from mlx_suite.engine.token_scores import Window, cut_windows, score_windows
 from mlx_suite.evaluate.passages import prefix_of
 from mlx_suite.evaluate.text_stops import write_until

@@ -13,10 +13,10 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_suite.engine.context import context_length
+from mlx_suite.engine import context_length
 from mlx_suite.engine.engine import CHUNK
 from mlx_suite.engine.prefix_cache import MAX_TOKENS as PREFIX_TOKENS
-from mlx_suite.engine.scoring import replies, room
+from mlx_suite.engine.scoring import query_length, replies
 from mlx_suite.engine.slots import SlotRow, slot_caches
 from mlx_suite.engine.step import IN_PLACE, vocabulary_size
 from mlx_suite.magpie.plan import RowPlan
@@ -144,7 +144,7 @@ def footprint_of(model: Any, plan: RowPlan) -> Footprint:
         instruction_length = min(longest, len(header) + plan.settings.max_instruction + TURN_OVERHEAD)
         queries += [(plan.tagger.instruction.queries, instruction_length), (plan.tagger.answer.queries, longest)]
     for group, length in queries:
-        position = min(length, context - max(map(room, group), default=0)) - 1
+        position = min(length, context - max(map(query_length, group), default=0)) - 1
         if group and position > 0:
             peaks.append(_temporary_bytes(partial(replies, model, caches, 0, position, header[-1], group)))
     layers = [cache.slot_bytes(longest) for cache in caches]

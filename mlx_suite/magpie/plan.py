@@ -14,10 +14,9 @@ from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.curation.tags.tagging import Tagger, make_tagger, questions_for
 from mlx_suite.data.questions import TAGGED, Questions
 from mlx_suite.data.steering import CATEGORY_TEXTS, LANGUAGE_TEXTS, REST, lead, steering_text
-from mlx_suite.engine import Queries, Sample, Sampling
+from mlx_suite.engine import Queries, Sample, Sampling, context_length
 from mlx_suite.engine.chat_model import never_sampled
-from mlx_suite.engine.context import context_length
-from mlx_suite.engine.scoring import room
+from mlx_suite.engine.scoring import query_length
 from mlx_suite.magpie.drift import ROLE_QUESTIONS
 from mlx_suite.magpie.settings import MagpieSettings, SamplingSetting
 from mlx_suite.magpie.steering import Steer
@@ -227,7 +226,10 @@ def _make_tagger(
     if not (questions.questions or embed):
         return None
     tagger = make_tagger(tokenizer, template, questions, embed=embed)
-    longest, context = max(map(room, (*tagger.instruction.queries, *tagger.answer.queries))), context_length(model)
+    longest, context = (
+        max(map(query_length, (*tagger.instruction.queries, *tagger.answer.queries))),
+        context_length(model),
+    )
     if longest > context // 2:
         raise UserError(
             f"The longest question takes {longest} tokens, more than half of the model's context",

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_suite.data.questions import Questions
-from mlx_suite.engine import Engine
-from mlx_suite.engine.context import context_length
+from mlx_suite.engine import Engine, context_length
 from mlx_suite.magpie.first import First
 from mlx_suite.magpie.judge import Judge
 from mlx_suite.magpie.manifest import Fingerprint, fingerprint_of, judged_by, now
@@ -202,7 +201,7 @@ def _fill(prepared: PreparedMagpie, run_folder: RunFolder, report: OnProgress, f
         first.complete = True
     finally:
         session.seconds = round(time.perf_counter() - started, 3)  # as it is read back
-        session.add_engine(engine.counts)
+        session.add_engine(engine.stats)
     return session
 
 

@@ -80,9 +80,9 @@ class Session:
     def add_engine(self, counts: EngineStats) -> None:
         """Add the statistics of an engine that has finished."""
         # Rounded as they are read back, so that opening a complete folder leaves its manifest unchanged.
-        self.aside_seconds = round(self.aside_seconds + counts.aside_seconds, 3)
+        self.aside_seconds = round(self.aside_seconds + counts.query_seconds, 3)
         self.prefilled += counts.prefilled
-        self.fed += counts.ridden
+        self.fed += counts.forced
         self.sampled += counts.sampled
         self.busy = round(counts.busy, 3)
 

@@ -54,10 +54,10 @@ def test_a_run_prefills_its_header_once_and_no_instruction_at_all(slots: int, wi
     written = sum(question + answer for question, answer in lengths)
     stops = sum((question < 96) + (answer < 160) for question, answer in lengths)
     assert (written, stops) == (2438, 99)
-    assert engine.counts.prefilled == len(HEADER) - 1
+    assert engine.stats.prefilled == len(HEADER) - 1
     # The header's last token and the reply's header: one per step, beside what other slots write.
-    assert engine.counts.ridden == 50 * (1 + len(REPLY))
-    assert engine.counts.sampled == written + stops
+    assert engine.stats.forced == 50 * (1 + len(REPLY))
+    assert engine.stats.sampled == written + stops
 
 
 def test_a_real_model_with_rings_prefills_its_header_once() -> None:
@@ -66,7 +66,7 @@ def test_a_real_model_with_rings_prefills_its_header_once() -> None:
     for _ in range(2):
         sample = Sample(limit=12, stop=frozenset())
         list(engine.run(Request(program=one_text(HEADER, sample), seed=seed) for seed in range(10)))
-    assert engine.counts.prefilled == len(HEADER) - 1
+    assert engine.stats.prefilled == len(HEADER) - 1
 
 
 def test_each_long_given_text_is_prefilled_once() -> None:
@@ -78,8 +78,8 @@ def test_each_long_given_text_is_prefilled_once() -> None:
 
     engine = Engine(ScriptedModel({}), slots=2)
     list(engine.run(Request(program=program(), seed=i) for i in range(5)))
-    assert engine.counts.prefilled == 699 + 5 * 29
-    assert engine.counts.ridden == 5 * 2
+    assert engine.stats.prefilled == 699 + 5 * 29
+    assert engine.stats.forced == 5 * 2
 
 
 # ---- slots
@@ -100,10 +100,10 @@ def test_slots_are_busy_95_percent_of_a_run_of_200_rows(
 ) -> None:
     engine = Engine(talkative(question, answer, windows), slots=slots)
     assert len(list(engine.run(rows(200)))) == 200
-    assert engine.counts.busy >= 0.95
-    served = engine.counts.slot_steps - engine.counts.idle
+    assert engine.stats.busy >= 0.95
+    served = engine.stats.slot_steps - engine.stats.idle
     # Each token is fed once; the last one of a row is fed ahead, in vain, and counts as idle.
-    assert served == engine.counts.ridden + engine.counts.sampled - 200
+    assert served == engine.stats.forced + engine.stats.sampled - 200
 
 
 def test_slots_are_given_up_by_halves_at_the_end() -> None:
@@ -112,9 +112,9 @@ def test_slots_are_given_up_by_halves_at_the_end() -> None:
     for done in engine.run(Request(program=program) for program in programs):
         assert done.result[1] == "limit"
     # A row of n tokens takes n + 1 steps, the last in vain: 8 slots for 2 steps, 4 for 4, 2 for 2, 1 for 2.
-    assert (engine.counts.steps, engine.counts.slot_steps) == (10, 8 * 2 + 4 * 4 + 2 * 2 + 1 * 2)
-    assert engine.counts.idle == 8
-    assert engine.counts.busy == 1 - 8 / 38
+    assert (engine.stats.steps, engine.stats.slot_steps) == (10, 8 * 2 + 4 * 4 + 2 * 2 + 1 * 2)
+    assert engine.stats.idle == 8
+    assert engine.stats.busy == 1 - 8 / 38
 
 
 # ---- compilations
@@ -126,7 +126,7 @@ def test_a_run_compiles_for_new_shapes_and_settings_alone() -> None:
     engine = Engine(model, slots=16)
     list(engine.run(rows(200)))
     # One prefill of the header; 16 slots with room for 128 tokens and for 256; three smaller numbers of slots.
-    assert engine.counts.steps > 500
+    assert engine.stats.steps > 500
     assert model.traces == 1 + 2 + 3
 
 

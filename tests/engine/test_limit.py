@@ -43,9 +43,9 @@ def test_fewer_slots_write_the_same_texts(make: type) -> None:
     limited = Engine(model, slots=6, limit=room_for(model, 5, 256) if make is small_llama else 1)
 
     assert results(limited.run(requests(12))) == expected
-    assert limited.counts.put_back > 0
+    assert limited.stats.restarted > 0
     assert limited.slots < free.slots
-    assert free.counts.put_back == 0
+    assert free.stats.restarted == 0
 
 
 def test_the_limit_is_not_passed() -> None:
@@ -67,7 +67,7 @@ def test_programs_that_cannot_be_renewed_keep_their_slots() -> None:
 
     assert len(results(engine.run(requests(8, renewable=False)))) == 8
     assert engine.slots == 4
-    assert engine.counts.put_back == 0
+    assert engine.stats.restarted == 0
 
 
 def test_one_slot_is_kept_however_little_memory_there_is() -> None:

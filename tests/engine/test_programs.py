@@ -151,7 +151,7 @@ def test_no_slot_reaches_past_the_context(monkeypatch: pytest.MonkeyPatch) -> No
     # The first slot is free, and full, while the others write on.
     others = [outcomes(Given((10,)), upto(1), Given((10,)), upto(1), Given((10,)), upto(9)) for _ in range(2)]
     assert run(engine, full, *others)[0] == [Written(tokens=(11, 12, 13), reason="context")]
-    assert engine.counts.idle > 1
+    assert engine.stats.idle > 1
     assert engine.caches[0].capacity == 6
 
 
@@ -164,7 +164,7 @@ def test_given_text_follows_a_stop_token_in_the_same_slot() -> None:
         [Written(tokens=(19, 20), reason="stop", stop_token=STOP), Written(tokens=(15, 16), reason="limit")]
     ]
     assert fed(engine, 0, 9) == [5, 18, 19, 20, STOP, 6, 7, 14, 15]
-    assert (engine.counts.prefilled, engine.counts.ridden, engine.counts.sampled) == (1, 1 + 3, 3 + 2)
+    assert (engine.stats.prefilled, engine.stats.forced, engine.stats.sampled) == (1, 1 + 3, 3 + 2)
 
 
 def test_given_text_follows_text_that_reached_its_limit() -> None:
@@ -188,7 +188,7 @@ def test_long_given_text_is_prefilled_and_short_text_rides_along() -> None:
     run(engine, outcomes(Given((9, 10)), upto(2), Given((9,) * 14 + (10,)), upto(2), Given((8,) * 16 + (10,)), upto(2)))
     # What was sampled last has been fed ahead, so 15 tokens are pending first, and then 17: one too many to ride.
     assert fed(engine, 0, 39) == [9, 10, 11, 12, *[9] * 14, 10, 11, 12, *[8] * 16, 10, 11]
-    assert (engine.counts.prefilled, engine.counts.ridden) == (1 + 16, 1 + 15 + 1)
+    assert (engine.stats.prefilled, engine.stats.forced) == (1 + 16, 1 + 15 + 1)
 
 
 def test_text_may_go_on_after_text() -> None:
@@ -272,7 +272,7 @@ def test_a_label_may_be_chosen_right_after_a_label_and_end_the_program() -> None
             Reply(index=0, log_probs=logs(1.0)),
         ]
     ]
-    assert engine.counts.steps == 0
+    assert engine.stats.steps == 0
 
 
 def test_of_labels_that_share_a_start_each_is_scored_whole() -> None:
@@ -320,7 +320,7 @@ def test_a_query_that_does_not_fit_has_no_reply_and_one_that_just_fits_has() -> 
 def test_nothing_to_run_is_nothing_done() -> None:
     engine = Engine(ScriptedModel(CHAIN), slots=4)
     assert list(engine.run([])) == []
-    assert engine.counts.steps == 0
+    assert engine.stats.steps == 0
 
 
 def test_fewer_programs_than_slots_open_no_more_than_they_need() -> None:
@@ -328,7 +328,7 @@ def test_fewer_programs_than_slots_open_no_more_than_they_need() -> None:
     assert run(engine, *(outcomes(Given((10 + i,)), upto(2)) for i in range(3))) == [
         [Written(tokens=(11 + i, 12 + i), reason="limit")] for i in range(3)
     ]
-    assert (engine.counts.slot_steps, engine.counts.idle) == (9, 3)
+    assert (engine.stats.slot_steps, engine.stats.idle) == (9, 3)
 
 
 def test_programs_may_end_before_they_sample() -> None:
@@ -398,12 +398,12 @@ def test_a_run_may_be_closed_and_its_slots_know_what_they_hold() -> None:
     assert next(first).request.seed == 2
     first.close()
     assert engine.cached == [[5, 6, 10, 11, 12], [5, 6, 10, 11, 12]]
-    prefilled = engine.counts.prefilled
+    prefilled = engine.stats.prefilled
     assert run(engine, outcomes(Given((5, 6, 10, 11, 12)), upto(2)), outcomes(Given((5, 6, 13)), upto(2))) == [
         [Written(tokens=(13, 14), reason="limit")],
         [Written(tokens=(14, 15), reason="limit")],
     ]
-    assert engine.counts.prefilled == prefilled
+    assert engine.stats.prefilled == prefilled
 
 
 def test_two_runs_at_a_time_are_refused() -> None:
@@ -422,8 +422,8 @@ def test_an_engine_that_ended_on_fewer_slots_runs_again_on_all_and_keeps_its_pre
             [Written(tokens=tuple(range(11, 11 + n)), reason="limit")] for n in (1, 2, 3, 4, 9)
         ]
         assert len(engine.states) == 1
-        assert (engine.counts.steps, engine.counts.slot_steps) == (12 * again, (4 * 4 + 2 + 7) * again)
-    assert engine.counts.prefilled == 3
+        assert (engine.stats.steps, engine.stats.slot_steps) == (12 * again, (4 * 4 + 2 + 7) * again)
+    assert engine.stats.prefilled == 3
 
 
 def test_a_start_that_is_shared_in_part_is_computed_once() -> None:
@@ -431,7 +431,7 @@ def test_a_start_that_is_shared_in_part_is_computed_once() -> None:
     header = (5, 6, 7, 8, 9)
     run(engine, *(outcomes(Given((*header, 30 + i, 10)), upto(3)) for i in range(4)))
     # The first computes six tokens, the others their own one alone; the last token of each is fed in a step.
-    assert engine.counts.prefilled == 6 + 1 + 1 + 1
+    assert engine.stats.prefilled == 6 + 1 + 1 + 1
 
 
 def test_tokens_are_told_in_order_the_stop_token_included() -> None:

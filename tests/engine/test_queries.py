@@ -74,7 +74,7 @@ def test_what_is_asked_aside_is_counted() -> None:
 
     engine = Engine(small_llama(), slots=1)
     list(engine.run([Request(program=program()), Request(program=program())]))
-    assert engine.counts.aside == 2 * (3 + 1 + 2 + 2)
+    assert engine.stats.queried == 2 * (3 + 1 + 2 + 2)
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -155,7 +155,7 @@ def test_several_headers_are_each_computed_once() -> None:
     engine = Engine(small_llama(), slots=2)
     requests = [Request(program=one_text(headers[i % 3], sample), seed=i) for i in range(30)]
     assert len(results(engine.run(requests))) == 30
-    assert engine.counts.prefilled == 3 * 19
+    assert engine.stats.prefilled == 3 * 19
 
 
 def test_old_headers_are_let_go_and_the_newest_is_kept_however_long() -> None:
@@ -179,8 +179,8 @@ def test_most_asides_do_not_wait_for_an_idle_device(monkeypatch: pytest.MonkeyPa
     list(engine.run([Request(program=program())]))
 
     assert len(waits) == 2  # the second and the nineteenth
-    assert (engine.counts.aside, engine.counts.timed) == (60, 6)
-    assert engine.counts.aside_seconds == pytest.approx(10 * engine.counts.timed_seconds)
+    assert (engine.stats.queried, engine.stats.timed) == (60, 6)
+    assert engine.stats.query_seconds == pytest.approx(10 * engine.stats.timed_seconds)
 
 
 def test_a_model_that_gives_no_numbers_is_told() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_suite.engine import Engine, Request, Sample, slots
-from mlx_suite.engine.slots import Peek, SlotCache, SlotRow, slot_caches
+from mlx_suite.engine.slots import SlotCache, SlotFork, SlotRow, slot_caches
 from tests.engine.small_models import one_text, prompt_of, small_gemma, small_llama, small_mistral
 
 FAMILIES = {
@@ -87,14 +87,14 @@ class Twin:
     def peek(self, slot: int, count: int) -> None:
         """Two continuations side by side, neither kept."""
         text, new = self.texts[slot], [self.tokens(count), self.tokens(count)]
-        logits = self.model(mx.array(new), cache=[Peek(cache, slot, len(text)) for cache in self.caches])
+        logits = self.model(mx.array(new), cache=[SlotFork(cache, slot, len(text)) for cache in self.caches])
         for row, continuation in zip(logits, new, strict=True):
             self.same(row, text + continuation)
 
     def save(self, slot: int) -> None:
         text = self.texts[slot]
         if text:
-            layers = [[mx.contiguous(each) for each in cache.held(slot, len(text))] for cache in self.caches]
+            layers = [[mx.contiguous(each) for each in cache.read(slot, len(text))] for cache in self.caches]
             self.saved = list(text), layers
 
     def restore(self, slot: int) -> None:
@@ -209,7 +209,7 @@ def test_slots_grow_without_a_change_to_what_they_hold(monkeypatch: pytest.Monke
 def test_a_model_may_ask_for_its_mask_as_an_array() -> None:
     cache = SlotCache(slots=2)
     for length, offset in ((1, 0), (4, 0), (1, 5), (3, 5)):
-        peek = Peek(cache, 0, offset)
+        peek = SlotFork(cache, 0, offset)
         wanted = [[k <= q for k in range(offset + length)] for q in range(offset, offset + length)]
         assert peek.make_mask(length) == (None if length == 1 else "causal")
         if length > 1:

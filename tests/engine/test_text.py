@@ -140,7 +140,7 @@ def test_the_next_turn_of_a_conversation_goes_on_from_what_its_slot_holds(kind: 
         assert text == written_by_mlx_lm(model, history, 15)
         history = (*history, *text, *prompt_of(5, seed=turn))
     # 19 of the first start; then the turns alone: what was sampled last has been fed ahead.
-    assert engine.counts.prefilled == 19 + 4 + 4
+    assert engine.stats.prefilled == 19 + 4 + 4
 
 
 # ---- mlx-lm's own models
@@ -207,5 +207,5 @@ def test_a_model_that_keeps_something_else_than_keys_and_values_is_refused() -> 
             time_step_rank=4,
         )
     )
-    with pytest.raises(UserError, match="mamba layers keep a ArraysCache, which cannot be rewound"):
+    with pytest.raises(UserError, match="mamba layers use a ArraysCache, which cannot be rewound"):
         Engine(model)

@@ -24,7 +24,7 @@ def write(checkpoint: Loaded, texts: list[str], limit: int = 30, end: str = "") 
         tokenizer, ids[:1], texts, limit=limit, stop=frozenset({stop}), sampling=Sampling(temperature=0.0)
     )
     [done] = engine.run([Request(program=program)])
-    return done.result, engine.counts.sampled
+    return done.result, engine.stats.sampled
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,13 @@ def test_later_turns_follow_in_the_same_slot_after_the_templates_headers() -> No
     assert [(turn.instruction, turn.response, turn.raw_instruction) for turn in turns] == [("why so", "he cares", None)]
     sequence = (*START, TO_USER, 30, 31, STOP, TO_ASSISTANT, 40, 41)
     assert fed(engine, 0, len(sequence)) == list(sequence)
-    assert engine.counts.prefilled == len(START)
+    assert engine.stats.prefilled == len(START)
 
 
 def test_a_single_turn_generates_nothing() -> None:
     (turns, drift), engine = run(ScriptedModel({}), conversation(turns=1))
     assert (turns, drift) == ((), None)
-    assert engine.counts.sampled == 0
+    assert engine.stats.sampled == 0
 
 
 def test_a_turn_that_drifts_is_sampled_again_from_other_random_numbers() -> None:
@@ -106,7 +106,7 @@ def test_after_drift_the_conversation_and_its_sequence_end_with_the_turns_kept()
     assert done.result == (((), "thanks"), 0)
     assert fed(engine, 0, len(START)) == list(START)
     # Greedy sampling is not retried.
-    assert engine.counts.sampled == 2
+    assert engine.stats.sampled == 2
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_role_question_catches_what_no_rule_does(label: int, reason: str | N
     script = {TO_USER: 30, 30: STOP, TO_ASSISTANT: 40, 40: STOP, 8: label}
     (turns, drift), engine = run(ScriptedModel(script), conversation(role=role))
     assert (len(turns), drift) == (0 if reason else 1, reason)
-    assert engine.counts.aside == 1
+    assert engine.stats.queried == 1
 
 
 @pytest.mark.parametrize("name", ["tiny-llama3", "tiny-gemma2"])

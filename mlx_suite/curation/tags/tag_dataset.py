@@ -162,7 +162,7 @@ class _Passes:
     def _tags(self, rows: Mapping[str, Record]) -> Iterator[Record]:
         # Nothing is sampled, so one slot runs all programs in sequence.
         engine = Engine(self.model, slots=1, context=self.chat.context)
-        self.counts = engine.counts
+        self.counts = engine.stats
         for done in engine.run(Request(program=self._program(key, row)) for key, row in rows.items()):
             yield done.result
 

@@ -19,8 +19,8 @@ from mlx_suite.curation.tags.scores import (
     own_log_probs,
     scores_of,
 )
+from mlx_suite.engine import context_length
 from mlx_suite.engine.chat_model import ChatModel, EncodedConversation
-from mlx_suite.engine.context import context_length
 from mlx_suite.microworld import heldout_examples, make_world
 from mlx_suite.text import load_chat_template
 from tests.modeling.tiny import tiny_config

@@ -13,8 +13,8 @@ from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.curation.tags.tag_dataset import Models, TagRun, tag_rows
 from mlx_suite.curation.tags.tagging import make_tagger
 from mlx_suite.data.questions import Question, Questions
+from mlx_suite.engine import context_length
 from mlx_suite.engine.chat_model import ChatModel
-from mlx_suite.engine.context import context_length
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import load_chat_template
 
@@ -91,7 +91,7 @@ def test_a_row_is_prefilled_once_and_the_questions_are_queried_on_forks(
 
     # The last token of the row is fed with the questions.
     assert counts.prefilled == len(encoded.ids) - 1
-    assert counts.aside == query_tokens(loaded[1])
+    assert counts.queried == query_tokens(loaded[1])
     assert (counts.sampled, counts.steps) == (0, 0)
 
 
@@ -148,7 +148,7 @@ def test_rows_that_are_added_or_moved_cost_only_the_new_ones(tag: Callable[..., 
     assert grown.reused == 4
     assert lines(tmp_path)[1:] == first[::-1]
     again = tag([ROWS[5], *reversed(ROWS[:4])])
-    assert (again.reused, again.counts.aside) == (5, 0)
+    assert (again.reused, again.counts.queried) == (5, 0)
 
 
 def test_equal_rows_are_tagged_once(tag: Callable[..., TagRun], loaded: tuple[Any, ChatModel], tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_equal_rows_are_tagged_once(tag: Callable[..., TagRun], loaded: tuple[An
 
     one, twin, _ = lines(tmp_path)
     assert {**one, "id": "twin"} == twin
-    assert run.counts.aside == 2 * query_tokens(loaded[1])
+    assert run.counts.queried == 2 * query_tokens(loaded[1])
 
 
 def test_another_model_or_other_settings_are_refused_and_listed(
