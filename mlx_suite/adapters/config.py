@@ -134,4 +134,4 @@ def check_config(config: AdapterConfig) -> None:
     ]
     problems = [problem for good, problem in rules if not good]
     if problems:
-        raise UserError("The adapter's settings are wrong", details=problems, fix="mend these settings")
+        raise UserError("The adapter's settings are invalid", details=problems, fix="mend these settings")

@@ -152,7 +152,7 @@ def check_settings(settings: FinetuneSettings, origin: Mapping[str, str] | None 
             sorted({(origin or {}).get(problem.split()[0], "") for problem in problems} - {"", "default"})
         )
         raise UserError(
-            "A setting is wrong" if len(problems) == 1 else f"{len(problems)} settings are wrong",
+            "A setting is invalid" if len(problems) == 1 else f"{len(problems)} settings are invalid",
             where=where,
             fix="mlx-suite finetune --help says what each one means",
             details=problems,

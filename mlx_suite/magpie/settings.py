@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlx_suite.data.questions import QUALITIES, TAGGED
 from mlx_suite.magpie.steering import Shares, equal_shares, parse_shares, uniform_of
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, check_rules
 from mlx_suite.runtime.memory import parse_size
 
 if TYPE_CHECKING:
@@ -179,20 +179,17 @@ class MagpieSettings:
 
     def __post_init__(self) -> None:
         """Raises UserError listing every invalid value."""
-        problems = [
-            f"{name} is {value!r}: {expected}"
-            for names, is_valid, expected in _RULES
-            for name, value in ((name, getattr(self, name)) for name in names)
-            if not is_valid(value)
-        ]
-        if not problems:
-            problems += self._conflicts()
-        if problems:
+        rules = {
+            name: (is_valid(getattr(self, name)), expected) for names, is_valid, expected in _RULES for name in names
+        }
+        check_rules(self, rules, "Magpie settings", "mlx-suite magpie --help")
+        conflicts = list(self._conflicts())
+        if conflicts:
             raise UserError(
-                "A setting is invalid" if len(problems) == 1 else f"{len(problems)} settings are invalid",
+                "The settings contradict each other",
                 where="Magpie settings",
-                fix="see mlx-suite magpie --help",
-                details=problems,
+                fix="leave out one side of each conflict",
+                details=conflicts,
             )
 
     def _conflicts(self) -> Iterator[str]:
@@ -208,8 +205,6 @@ class MagpieSettings:
             yield from (f"{name} needs tags, which are off" for name in needing)
         if self.near_meaning and not self.embeddings:
             yield "near_meaning needs embeddings, which are off"
-        if self.unsafe not in ("reject", "keep"):
-            yield f"unsafe is {self.unsafe!r}: expected reject or keep"
 
     @property
     def shares(self) -> tuple[Shares, ...]:
@@ -293,6 +288,7 @@ _RULES = (
         lambda value: value is None or value in QUALITIES,
         f"expected one of {', '.join(QUALITIES)}",
     ),
+    (("unsafe",), lambda value: value in ("reject", "keep"), "expected reject or keep"),
     (("system", "mix", "questions", "model_name"), _text, "expected a text that is not blank"),
     (("ban_first", "topics", "personas", "quotas", "decontaminate"), _texts, "expected texts that are not blank"),
 )

@@ -70,7 +70,7 @@ def check_rules(settings: Any, rules: Mapping[str, tuple[bool, str]], where: str
     ]
     if problems:
         raise UserError(
-            "A setting is wrong" if len(problems) == 1 else f"{len(problems)} settings are wrong",
+            "A setting is invalid" if len(problems) == 1 else f"{len(problems)} settings are invalid",
             where=where,
             fix=f"{command} says what each one means",
             details=problems,

@@ -173,7 +173,7 @@ def test_all_wrong_settings_are_named_at_once(
 ) -> None:
     wrong = ["--method", "lorra", "--rank", "0", "--dropout", "2", "--optimizer", "adam"]
     assert fail(monkeypatch, capsys, "tiny-llama3", data, "--out", "x", *wrong) == [
-        "error: 4 settings are wrong",
+        "error: 4 settings are invalid",
         "       - method is 'lorra': did you mean lora?",
         "       - optimizer is 'adam': did you mean adamw?",
         "       - rank is 0: a whole number from 1 up",

@@ -183,7 +183,7 @@ def test_wrong_values_are_one_block(
         "       - batch is -1: expected a whole number of at least 1\n"
         "       - top_p is 2.0: expected a number above 0, at most 1\n"
         "where: Magpie settings\n"
-        "fix:   see mlx-suite magpie --help\n"
+        "fix:   mlx-suite magpie --help says what each one means\n"
     )
     assert not (tmp_path / "x").exists()
 

@@ -79,7 +79,7 @@ def test_a_program_reads_what_was_written_as_json(data: Path, tmp_path: Path) ->
     ("arguments", "what"),
     [
         (("filter", "--where", "input_quality > gut"), "The conditions do not fit the rows"),
-        (("filter", "--per", "category"), "A setting is wrong"),
+        (("filter", "--per", "category"), "A setting is invalid"),
         (("export", "--to", "alpaka"), "There is no format 'alpaka'"),
         (("export", "--to", "alpaca"), "1 of 5 rows do not fit the format alpaca"),
     ],

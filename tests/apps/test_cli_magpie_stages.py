@@ -109,7 +109,7 @@ def test_wrong_values_are_one_block(
 ) -> None:
     said = fail(monkeypatch, capsys, "reflect", "none", "none", "--what", "all", "--out", tmp_path, "--max-answer", "0")
     assert said == (
-        "error: 2 settings are wrong\n"
+        "error: 2 settings are invalid\n"
         "       - what is 'all': one of instruction, answer, both\n"
         "       - max_answer is 0: 1 or more\n"
         "where: the settings of the reflection\n"

@@ -93,7 +93,7 @@ def test_the_defaults_are_right() -> None:
 
 def test_every_problem_is_named_at_once() -> None:
     error = refusal(optimizer="adam", batch=0, epochs=0.0, warmup=2.0, loggers=("tensorbord",), neftune=-1.0)
-    assert error.what == "6 settings are wrong"
+    assert error.what == "6 settings are invalid"
     assert error.details == (
         "optimizer is 'adam': did you mean adamw?",
         "loggers is 'tensorbord': did you mean tensorboard?",

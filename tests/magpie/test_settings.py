@@ -32,7 +32,7 @@ def test_every_invalid_value_is_listed_at_once() -> None:
         "       - answer_top_p is 1.5: expected a number above 0, at most 1\n"
         "       - system is ' ': expected a text that is not blank\n"
         "where: Magpie settings\n"
-        "fix:   see mlx-suite magpie --help"
+        "fix:   mlx-suite magpie --help says what each one means"
     )
 
 
