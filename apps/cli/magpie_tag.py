@@ -144,7 +144,6 @@ def magpie_calibrate(
     rows = microworld_rows(microworld or 0, asked, seed) if labelled is None else read_labelled(labelled, asked)
     with _progress(quiet) as tell:
         report = calibrate(
-            checkpoint.model,
             chat_model(checkpoint),
             rows[:limit],
             asked,
@@ -186,9 +185,8 @@ def _second_questions(name: str) -> "Questions":
 def _models(name: str, adapter: Path | None, settings: TagSettings, quiet: bool) -> "Models":
     from mlx_suite.curation.tags.tag_dataset import Models
 
-    def load_main() -> "tuple[Any, ChatModel]":
-        checkpoint = open_checkpoint(name, quiet, adapter)
-        return checkpoint.model, chat_model(checkpoint)
+    def load_main() -> "ChatModel":
+        return chat_model(open_checkpoint(name, quiet, adapter))
 
     def load_base() -> "tuple[Any, Tokenizer]":
         checkpoint = open_checkpoint(settings.base or "", quiet)

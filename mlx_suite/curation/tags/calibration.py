@@ -7,8 +7,7 @@ measures stability: a reliable model gives the same tags.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlx_suite.curation.tags.full_questions import SCALES
@@ -16,8 +15,9 @@ from mlx_suite.curation.tags.label_agreement import JudgedRow, LabelAgreement, l
 from mlx_suite.curation.tags.labelled import Labelled
 from mlx_suite.curation.tags.tagging import Tag, Tagger, ask_row, make_tagger, only
 from mlx_suite.data.questions import Question, Questions
-from mlx_suite.engine import Engine, Given, Program, Request, Rewind, Sample, Sampling
+from mlx_suite.engine import Given, Program, Request, Rewind, Sample
 from mlx_suite.engine.chat_model import ChatModel, EncodedConversation
+from mlx_suite.engine.step import GREEDY
 from mlx_suite.runtime.errors import UserError
 
 TEXT_TOKENS = 24
@@ -75,7 +75,6 @@ class _RowReplies:
 
 
 def calibrate(
-    model: Any,
     chat: ChatModel,
     rows: Sequence[Labelled],
     questions: Questions,
@@ -95,10 +94,10 @@ def calibrate(
     if second is not None:
         _check_second(questions, second)
     questioner = _Questioner(chat=chat, questions=questions, second=second, as_text=as_text)
-    engine = Engine(model, slots=SLOTS if as_text else 1, context=chat.context)
+    requests = (Request(program=questioner.program(number, row)) for number, row in enumerate(rows))
     replies: dict[int, _RowReplies | None] = {}
-    for done in engine.run(Request(program=questioner.program(row), seed=number) for number, row in enumerate(rows)):
-        replies[done.request.seed] = done.result
+    for number, reply in replace(chat, slots=SLOTS if as_text else 1).run(requests):
+        replies[number] = reply
         on_progress(len(replies), len(rows))
     judged = [(row, own) for number, row in enumerate(rows) if (own := replies[number]) is not None]
     reports = (_report(question, judged, as_text=as_text, twice=second is not None) for question in questions.questions)
@@ -147,13 +146,11 @@ class _Questioner:
             )
         return self.taggers[names]
 
-    @cached_property
-    def stops(self) -> frozenset[int]:
-        """Stop tokens of a reply in text."""
-        return self.chat.tokenizer.stop_ids | {self.chat.turns.assistant_stop_ids[0]}
+    def program(self, number: int, row: Labelled) -> Program:
+        """Returns (number, `_RowReplies`); None for a row that the template refuses or that exceeds the context."""
+        return number, (yield from self._replies(row))
 
-    def program(self, row: Labelled) -> Program:
-        """Returns `_RowReplies`; None for a row that the template refuses or that exceeds the context."""
+    def _replies(self, row: Labelled) -> Program:
         encoded = self.chat.encode(row.messages)
         if isinstance(encoded, str):
             return None
@@ -175,7 +172,7 @@ class _Questioner:
             yield Given(encoded.ids[encoded.instruction_end : length])
             for question, query in zip(questions, asked.queries, strict=True):
                 yield Given(query.tokens)
-                reply = yield Sample(limit=TEXT_TOKENS, stop=self.stops, sampling=Sampling(temperature=0.0))
+                reply = yield Sample(limit=TEXT_TOKENS, stop=self.chat.response_ends, sampling=GREEDY)
                 text = self.chat.tokenizer.decode(reply.tokens)
                 written[question.name] = read_reply(text, question.labels)
                 yield Rewind(length)

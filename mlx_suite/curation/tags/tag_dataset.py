@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ OnProgress = Callable[[str, int, int], None]
 class Models:
     """Loaders of the models, each called when its pass begins."""
 
-    main: Callable[[], tuple[Any, ChatModel]]
+    main: Callable[[], ChatModel]
     """The model that tags, and scores by its log-probabilities."""
     base: Callable[[], tuple[Any, Tokenizer]] | None = None
     """The base model it was tuned from."""
@@ -90,13 +90,13 @@ def tag_rows(
     questions, templates and vocabularies.
     """
     asked = only(questions, settings.only) if settings.only and not settings.asks_nothing else questions
-    model, chat = models.main()
+    chat = models.main()
     tagger = make_tagger(chat.tokenizer, chat.own_template, asked, embed=False)
-    file = TagFile(out=out, facts=_facts(model, chat, asked, settings))
+    file = TagFile(out=out, facts=_facts(chat, asked, settings))
     file.check()
     results = TagResults(settings=settings, names=[question.name for question in asked.questions])
-    passes = _Passes(models=models, settings=settings, chat=chat, tagger=tagger, model=model)
-    del model  # `passes` frees it before the next model is loaded
+    passes = _Passes(models=models, settings=settings, chat=chat, tagger=tagger)
+    del chat  # `passes` frees its model before the next one is loaded
     row_of = {key_of(row): row for row in rows}
     with Journal(file.unfinished) as journal:
         file.begin()
@@ -118,11 +118,11 @@ def tag_rows(
     return TagRun(rows=tagged, reused=reused, counts=passes.counts, seconds=passes.seconds)
 
 
-def _facts(model: Any, chat: ChatModel, questions: Questions, settings: TagSettings) -> dict[str, Any]:
+def _facts(chat: ChatModel, questions: Questions, settings: TagSettings) -> dict[str, Any]:
     """Everything tags and scores depend on, except for the rows: more may be added."""
     return {
-        "weights": weights_digest(model),
-        "adapter_scale": sorted({float(layer.scale) for layer in adapted_layers(model).values()}),
+        "weights": weights_digest(chat.model),
+        "adapter_scale": sorted({float(layer.scale) for layer in adapted_layers(chat.model).values()}),
         "template": _digest(chat.own_template.source),
         "questions": None if settings.asks_nothing else _digest(json.dumps(asdict(questions), sort_keys=True)),
         "asked": [] if settings.asks_nothing else [question.name for question in questions.questions],
@@ -144,9 +144,8 @@ class _Passes:
     models: Models
     settings: TagSettings
     chat: ChatModel
+    """The main model; after its passes it only encodes."""
     tagger: Tagger
-    model: Any
-    """The main model; None after its passes."""
     counts: EngineStats = field(default_factory=EngineStats)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -161,7 +160,7 @@ class _Passes:
 
     def _tags(self, rows: Mapping[str, Record]) -> Iterator[Record]:
         # Nothing is sampled, so one slot runs all programs in sequence.
-        engine = Engine(self.model, slots=1, context=self.chat.context)
+        engine = Engine(self.chat.model, slots=1, context=self.chat.context)
         self.counts = engine.stats
         for done in engine.run(Request(program=self._program(key, row)) for key, row in rows.items()):
             yield done.result
@@ -202,8 +201,8 @@ class _Passes:
 
     def _measure(self, part: str) -> Callable[[Sequence[ScoredConversation]], list[Measurements]]:
         if part == "own":
-            return lambda rows: own_log_probs(self.model, self.chat.tokenizer, rows, bare=self.settings.bare)
-        self.model = None
+            return lambda rows: own_log_probs(self.chat.model, self.chat.tokenizer, rows, bare=self.settings.bare)
+        self.chat = replace(self.chat, model=None, max_context=self.chat.context)
         mx.clear_cache()
         if part == "base":
             assert self.models.base is not None, "no base model"

@@ -32,8 +32,9 @@ def letter(text: str) -> int:
     return ord(text) - 33
 
 
-def chat_in(folder: Path) -> ChatModel:
-    return ChatModel(tokenizer=load_tokenizer(folder), template=load_chat_template(folder), max_context=512)
+def chat_of(model: Any, folder: Path) -> ChatModel:
+    tokenizer, template = load_tokenizer(folder), load_chat_template(folder)
+    return ChatModel(model=model, tokenizer=tokenizer, template=template, max_context=512)
 
 
 def labelled(truth: dict[str, str], answer: str | None = None) -> Labelled:
@@ -54,7 +55,7 @@ def always_math() -> ScriptedModel:
 def test_labels_and_parsed_text_are_compared_with_the_truth(byte_folder: Path) -> None:  # noqa: F811
     rows = [labelled({"category": truth}) for truth in ("Math", "Math", "Editing", "Others")]
 
-    report = calibrate(always_math(), chat_in(byte_folder), rows, QUESTIONS, as_text=True, second=QUESTIONS)
+    report = calibrate(chat_of(always_math(), byte_folder), rows, QUESTIONS, as_text=True, second=QUESTIONS)
 
     assert (report.rows, report.left_out) == (4, 0)
     [category] = report.questions
@@ -71,7 +72,7 @@ def test_labels_and_parsed_text_are_compared_with_the_truth(byte_folder: Path) -
 def test_unparsable_text_lowers_the_parse_rate(byte_folder: Path) -> None:  # noqa: F811
     rambling = ScriptedModel({letter("M"): letter("M"), 198: {letter("M"): 0.6}}, vocab_size=272)
 
-    report = calibrate(rambling, chat_in(byte_folder), [labelled({"category": "Math"})], QUESTIONS, as_text=True)
+    report = calibrate(chat_of(rambling, byte_folder), [labelled({"category": "Math"})], QUESTIONS, as_text=True)
 
     [category] = report.questions
     assert (category.chosen.agreed, category.stability) == (1, None)
@@ -82,7 +83,7 @@ def test_unparsable_text_lowers_the_parse_rate(byte_folder: Path) -> None:  # no
 def test_a_row_is_asked_only_questions_with_a_true_label_and_scales_are_weighted(byte_folder: Path) -> None:  # noqa: F811
     rows = [labelled({"difficulty": "hard"}), labelled({"answer_quality": "good"}, "4"), labelled({"category": "Math"})]
 
-    report = calibrate(always_math(), chat_in(byte_folder), rows, QUESTIONS, as_text=True)
+    report = calibrate(chat_of(always_math(), byte_folder), rows, QUESTIONS, as_text=True)
 
     assert [(each.question.name, each.chosen.rows) for each in report.questions] == [
         ("category", 1),
@@ -95,7 +96,7 @@ def test_a_row_is_asked_only_questions_with_a_true_label_and_scales_are_weighted
 def test_rows_longer_than_the_context_are_left_out(byte_folder: Path) -> None:  # noqa: F811
     long = Labelled(messages=[{"role": "user", "content": "a" * 600}], truth={"category": "Math"})
 
-    report: CalibrationReport = calibrate(always_math(), chat_in(byte_folder), [long], QUESTIONS)
+    report: CalibrationReport = calibrate(chat_of(always_math(), byte_folder), [long], QUESTIONS)
 
     assert (report.rows, report.left_out, report.questions) == (1, 1, ())
 
@@ -106,7 +107,7 @@ def test_second_questions_must_have_the_same_labels(byte_folder: Path) -> None: 
         questions=(Question(name="category", about="instruction", text="?", labels=("Math", "Others")),),
     )
     with pytest.raises(UserError) as error:
-        calibrate(always_math(), chat_in(byte_folder), [], QUESTIONS, second=other)
+        calibrate(chat_of(always_math(), byte_folder), [], QUESTIONS, second=other)
     assert list(error.value.details) == [
         "category: has other labels",
         "difficulty: is missing",

@@ -1,6 +1,8 @@
 """Tagging a dataset: the rows written, and resuming a run that was killed."""
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +15,9 @@ from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.curation.tags.tag_dataset import Models, TagRun, tag_rows
 from mlx_suite.curation.tags.tagging import make_tagger
 from mlx_suite.data.questions import Question, Questions
-from mlx_suite.engine import context_length
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text import load_chat_template
+from mlx_suite.text import Tokenizer, load_chat_template
 
 QUESTIONS = Questions(
     listening="Yes?",
@@ -40,19 +41,21 @@ ROWS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def loaded() -> tuple[Any, ChatModel]:
+def loaded() -> ChatModel:
+    return load_chat()
+
+
+def load_chat() -> ChatModel:
     folder = Path(__file__).parents[3] / "models" / "tiny-llama3"
     model, tokenizer = load(folder)
-    return model, ChatModel(
-        tokenizer=tokenizer, template=load_chat_template(folder), max_context=context_length(model), name="tiny-llama3"
-    )
+    return ChatModel(model=model, tokenizer=tokenizer, template=load_chat_template(folder), name="tiny-llama3")
 
 
 @pytest.fixture
-def tag(loaded: tuple[Any, ChatModel], tmp_path: Path) -> Callable[..., TagRun]:
+def tag(loaded: ChatModel, tmp_path: Path) -> Callable[..., TagRun]:
     def run(rows: list[dict[str, Any]] = ROWS, **changes: Any) -> TagRun:
         on_progress = changes.pop("on_progress", lambda part, done, total: None)
-        models = Models(main=lambda: loaded, base=lambda: (loaded[0], loaded[1].tokenizer))
+        models = Models(main=lambda: loaded, base=lambda: (loaded.model, loaded.tokenizer))
         return tag_rows(rows, models, QUESTIONS, TagSettings(**changes), tmp_path / "tagged.jsonl", on_progress)
 
     return run
@@ -82,16 +85,16 @@ def query_tokens(chat: ChatModel) -> int:
 
 
 def test_a_row_is_prefilled_once_and_the_questions_are_queried_on_forks(
-    tag: Callable[..., TagRun], loaded: tuple[Any, ChatModel]
+    tag: Callable[..., TagRun], loaded: ChatModel
 ) -> None:
-    encoded = loaded[1].encode(ROWS[0]["messages"])
+    encoded = loaded.encode(ROWS[0]["messages"])
     assert not isinstance(encoded, str)
 
     counts = tag(ROWS[:1]).counts
 
     # The last token of the row is fed with the questions.
     assert counts.prefilled == len(encoded.ids) - 1
-    assert counts.queried == query_tokens(loaded[1])
+    assert counts.queried == query_tokens(loaded)
     assert (counts.sampled, counts.steps) == (0, 0)
 
 
@@ -151,16 +154,16 @@ def test_rows_that_are_added_or_moved_cost_only_the_new_ones(tag: Callable[..., 
     assert (again.reused, again.counts.queried) == (5, 0)
 
 
-def test_equal_rows_are_tagged_once(tag: Callable[..., TagRun], loaded: tuple[Any, ChatModel], tmp_path: Path) -> None:
+def test_equal_rows_are_tagged_once(tag: Callable[..., TagRun], loaded: ChatModel, tmp_path: Path) -> None:
     run = tag([ROWS[0], {**ROWS[0], "id": "twin"}, ROWS[1]])
 
     one, twin, _ = lines(tmp_path)
     assert {**one, "id": "twin"} == twin
-    assert run.counts.queried == 2 * query_tokens(loaded[1])
+    assert run.counts.queried == 2 * query_tokens(loaded)
 
 
 def test_another_model_or_other_settings_are_refused_and_listed(
-    tag: Callable[..., TagRun], loaded: tuple[Any, ChatModel], tmp_path: Path
+    tag: Callable[..., TagRun], loaded: ChatModel, tmp_path: Path
 ) -> None:
     tag(ROWS[:1])
     with pytest.raises(UserError) as error:
@@ -188,15 +191,12 @@ def test_foreign_files_are_not_touched(
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_rows_too_long_or_without_an_instruction_are_written_with_the_reason(
-    loaded: tuple[Any, ChatModel], tmp_path: Path
-) -> None:
-    model, chat = loaded
-    small = replace(chat, max_context=60)
+def test_rows_too_long_or_without_an_instruction_are_written_with_the_reason(loaded: ChatModel, tmp_path: Path) -> None:
+    small = replace(loaded, max_context=60)
     long, silent = {"messages": [{"role": "user", "content": "one two " * 30}]}, {"messages": [ROWS[0]["messages"][1]]}
     rows = [ROWS[0], long, silent]
 
-    tag_rows(rows, Models(main=lambda: (model, small)), QUESTIONS, TagSettings(scores=("ifd",)), tmp_path / "t.jsonl")
+    tag_rows(rows, Models(main=lambda: small), QUESTIONS, TagSettings(scores=("ifd",)), tmp_path / "t.jsonl")
 
     written = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert [row.get("untagged") for row in written] == [None, "too_long", "no_instruction"]
@@ -210,7 +210,25 @@ def test_a_base_model_of_equal_weights_gives_a_difference_of_zero(tag: Callable[
     assert [row["tags"] for row in lines(tmp_path)] == [ROWS[0]["tags"]] * 2
 
 
-def test_a_base_model_with_another_vocabulary_is_refused(loaded: tuple[Any, ChatModel], tmp_path: Path) -> None:
+def test_the_main_model_is_freed_before_the_base_model_is_loaded(loaded: ChatModel, tmp_path: Path) -> None:
+    main: list[weakref.ref[Any]] = []
+
+    def load_main() -> ChatModel:
+        chat = load_chat()
+        main.append(weakref.ref(chat.model))
+        return chat
+
+    def load_base() -> tuple[Any, Tokenizer]:
+        gc.collect()
+        assert main[0]() is None
+        return loaded.model, loaded.tokenizer
+
+    settings = TagSettings(scores=("reward_difference",), base="the same")
+    run = tag_rows(ROWS[:1], Models(main=load_main, base=load_base), QUESTIONS, settings, tmp_path / "tagged.jsonl")
+    assert run.rows[0]["scores"] == {"reward_difference": 0.0}
+
+
+def test_a_base_model_with_another_vocabulary_is_refused(loaded: ChatModel, tmp_path: Path) -> None:
     gemma, words = load(Path(__file__).parents[3] / "models" / "tiny-gemma2")
     models = Models(main=lambda: loaded, base=lambda: (gemma, words))
     with pytest.raises(UserError, match="The base model has another vocabulary: token 4 is"):
