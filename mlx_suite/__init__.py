@@ -1,6 +1,6 @@
 """Llama 3 and Gemma 2 on MLX: generate, Magpie, finetune, pretrain.
 
-Importing the package loads a fast BLAS (Linux), which only works before MLX itself is imported.
+Importing the package loads a fast BLAS on Linux, which works only before MLX is imported.
 """
 
 import logging
@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 if (_advice := load_blas().advice) is not None:
-    # Without any logging set up Python prints warnings as bare lines on stderr: one line, easily
-    # silenced.
+    # Without logging configured, Python prints a warning as one plain line on stderr.
     logging.getLogger(__name__).warning(_advice)
 
 
 def __getattr__(name: str) -> Any:
-    """`mlx_suite.load`, imported when it is first asked for: it brings MLX and the hub's client with it."""
+    """Import `mlx_suite.load` on first use: it imports MLX and the hub client."""
     if name == "load":
         from .loading import load
 

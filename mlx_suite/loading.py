@@ -1,4 +1,4 @@
-"""A model and its tokenizer by name: where `text` and `modeling` meet."""
+"""Loading of a model with its tokenizer, by name."""
 
 import os
 from typing import TYPE_CHECKING
@@ -25,17 +25,17 @@ def load(
 
     Args:
         name: A shipped checkpoint (`tiny-llama3`), a folder, or a repository of the hub (`owner/repo`, with
-            `@revision` if wanted), which is fetched into the cache when it is not there.
-        adapter: The folder of an adapter for it, or of the run that has trained one; in mlx-lm's layout or PEFT's.
-        dtype: Of the dense weights: float32, bfloat16 or float16. None follows the machine: float32 on a CPU,
-            elsewhere the checkpoint's own.
-        dequantize: Whether quantized layers become dense. None follows the machine: yes on a CPU.
-        lazy: Leave the weights in the files until they are used.
+            optional `@revision`), which is downloaded into the cache if it is not there.
+        adapter: Folder of an adapter, or of the run that trained it, in mlx-lm's or PEFT's layout.
+        dtype: dtype of the dense weights: float32, bfloat16 or float16. None: float32 on a CPU, the checkpoint's on a
+            GPU.
+        dequantize: Whether to expand quantized layers. None: only on a CPU.
+        lazy: Read weights from the files when they are first used.
 
-    Raises UserError for a model that cannot be found, fetched or loaded, and for an adapter that does not fit it.
+    Raises UserError for a model that cannot be found, downloaded or loaded, or an adapter that does not fit it.
     """
     folder = resolve(name)
-    tokenizer = load_tokenizer(folder)  # first: it takes no time and fails as readily
+    tokenizer = load_tokenizer(folder)  # first, because it is fast and may fail
     trained = None if adapter is None else load_adapter(os.fspath(adapter))
     model = load_model(folder, dtype=dtype, dequantize=dequantize, lazy=lazy)
     if trained is not None:

@@ -67,7 +67,7 @@ def _blas(report: MachineReport) -> str:
     blas = report.device.blas
     assert blas is not None
     threads = f", {blas.threads} thread{'' if blas.threads == 1 else 's'}" if blas.threads else ""
-    worth = f", {report.blas_worth:.0f} times the bundled one" if report.blas_worth else ""
+    worth = f", {report.blas_speedup:.0f} times the bundled one" if report.blas_speedup else ""
     return f"{blas.name}{threads}{worth}"
 
 

@@ -1,7 +1,7 @@
-"""MLX's compiled part: import it, or say what is missing.
+"""Import of MLX, with an error that says how to install a missing backend.
 
-A plain `pip install mlx` on Linux brings the Python bindings without a backend; the import then
-fails with a message about `libmlx.so` that names no remedy.
+On Linux, `pip install mlx` installs the Python bindings without a backend; importing them fails with a message about
+`libmlx.so` that suggests no fix.
 """
 
 from __future__ import annotations
@@ -14,11 +14,7 @@ from .errors import UserError
 
 
 def import_mlx() -> ModuleType:
-    """`mlx.core`, imported.
-
-    Raises:
-        UserError: MLX is not installed, or has no backend for this machine.
-    """
+    """Import `mlx.core`. Raises UserError if MLX is not installed or has no backend for this machine."""
     try:
         return importlib.import_module("mlx.core")
     except ImportError as error:
@@ -29,7 +25,7 @@ def import_mlx() -> ModuleType:
 
 
 def explain_import_error(error: ImportError) -> UserError | None:
-    """The user's error behind a failed import of MLX; None when the cause is another."""
+    """The UserError for a failed import of MLX; None if something else failed to import."""
     if "libmlx" in str(error):
         return UserError(
             "MLX is installed without a backend",

@@ -1,7 +1,6 @@
-"""What this machine is worth, measured: matrix products per second and memory bandwidth.
+"""Speed of this machine: matrix products per second and memory bandwidth.
 
-Each figure takes well under a second. They are best-of measurements: another program on the same
-cores lowers them.
+Each measurement takes less than a second and reports its fastest run; other programs on the same cores lower it.
 """
 
 from __future__ import annotations
@@ -17,22 +16,22 @@ if TYPE_CHECKING:
     import mlx.core as mx
 
 _GEMM_SIZES = (256, 512, 1024, 2048, 4096, 8192)
-_LONG_ENOUGH = 0.02  # seconds: below this, starting the work weighs more than the work
+_LONG_ENOUGH = 0.02  # seconds: shorter products are dominated by launch overhead
 _VECTOR_WIDTH = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Measured figures of the default device."""
+    """Measured speed of the default device."""
 
     gemm_float32: float
     """Square float32 matrix product, in GFLOP/s."""
     gemm_bfloat16: float | None
     """Square bfloat16 matrix product, in GFLOP/s; None on the CPU, which runs float32."""
     copy_bandwidth: float
-    """Elementwise copy of a large array, bytes read plus written, in GB/s."""
+    """Elementwise copy of a large array, in GB/s read plus written."""
     gemv_bandwidth: float
-    """Matrix times vector, bytes of the matrix, in GB/s: what decoding at batch 1 does."""
+    """Matrix-vector product, in GB/s of the matrix: the bottleneck of decoding at batch size 1."""
 
 
 def measure_speed(kind: str, memory_bytes: int, seconds: float = 0.4) -> Speed:
@@ -40,14 +39,13 @@ def measure_speed(kind: str, memory_bytes: int, seconds: float = 0.4) -> Speed:
 
     Args:
         kind: `Device.kind`.
-        memory_bytes: Memory that may be counted on; the largest array is 1/32 of it and at most 256
-            MiB.
-        seconds: Time for each figure.
+        memory_bytes: Usable memory; the largest array takes 1/32 of it, at most 256 MiB.
+        seconds: Time for each measurement.
     """
     mx = import_mlx()
     rows = min(memory_bytes // 32, 2**28) // (4 * _VECTOR_WIDTH)
     on_gpu = kind != "cpu"
-    # A GPU decodes from 16-bit weights, the CPU from float32.
+    # A GPU decodes with 16-bit weights, the CPU with float32.
     matrix = mx.ones(
         (max(rows, 256) * (2 if on_gpu else 1), _VECTOR_WIDTH),
         mx.bfloat16 if on_gpu else mx.float32,
@@ -63,7 +61,7 @@ def measure_speed(kind: str, memory_bytes: int, seconds: float = 0.4) -> Speed:
 
 
 def gemm_gflops(dtype: str, seconds: float = 0.4) -> float:
-    """GFLOP/s of a square matrix product; the size grows until one product takes 20 ms."""
+    """GFLOP/s of a square matrix product, with the smallest size whose product takes 20 ms."""
     mx = import_mlx()
     for size in _GEMM_SIZES:
         a, b = (mx.random.uniform(shape=(size, size)).astype(getattr(mx, dtype)) for _ in range(2))
@@ -74,7 +72,7 @@ def gemm_gflops(dtype: str, seconds: float = 0.4) -> float:
 
 
 def best_time(work: Callable[[], mx.array], seconds: float) -> float:
-    """Seconds of the fastest run of `work` within `seconds`; a warm-up and at least one run."""
+    """Seconds of the fastest run of `work` within `seconds`, after a warm-up; at least one run."""
     evaluate: Any = import_mlx().eval
     evaluate(work())
     best = float("inf")

@@ -1,9 +1,8 @@
-"""What the container or batch system lets this process have: cores and memory.
+"""Cores and memory that the container or batch system allows this process.
 
-A machine may show 64 cores and 512 GB while the cgroup of the process allows 2 and 4. A BLAS that
-starts 64 threads there is slower than one thread, and a cache sized from 512 GB is killed. Both
-cgroup versions are read; a limit that is not set, and any file that cannot be read, counts as no
-limit.
+A machine may have 64 cores and 512 GB while the process's cgroup allows 2 cores and 4 GB. A BLAS with 64 threads is
+slower there than with one, and a cache sized for 512 GB gets the process killed. Both cgroup versions are supported;
+unset limits and unreadable files count as no limit.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 PROC_CGROUP = Path("/proc/self/cgroup")
-# cgroup v1 writes "no limit" as the largest multiple of the page size; anything near it is not a
-# limit.
+# cgroup v1 writes "no limit" as the largest multiple of the page size.
 _NO_LIMIT_BYTES = 1 << 60
 
 
 def usable_cores() -> int:
-    """Cores this process may run on: the affinity mask, cut by the cgroup's CPU quota."""
+    """Cores this process may use: those of the affinity mask, capped at the cgroup's CPU quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
     quota = cpu_quota()
@@ -30,9 +28,9 @@ def usable_cores() -> int:
 
 
 def processes_here() -> int:
-    """How many processes of one `mlx.launch` run on this machine, this one among them; 1 without the launcher.
+    """Processes of this `mlx.launch` job on this machine, including this one; 1 without the launcher.
 
-    It gives each process its number and the file of all addresses: a list of `host:port` for every process.
+    The launcher passes each process its rank and a file with a list of `host:port` for every rank.
     """
     try:
         hosts = [at[0].rpartition(":")[0] for at in json.loads(Path(os.environ["MLX_HOSTFILE"]).read_text())]
@@ -42,7 +40,7 @@ def processes_here() -> int:
 
 
 def cpu_quota() -> float | None:
-    """The tightest CPU quota on the way up the cgroup tree, in cores; None without one."""
+    """The lowest CPU quota of the cgroup and its parents, in cores; None without one."""
     quotas = []
     for folder in _folders(""):
         words = _words(folder / "cpu.max")
@@ -56,7 +54,7 @@ def cpu_quota() -> float | None:
 
 
 def memory_limit() -> int | None:
-    """The tightest memory limit on the way up the cgroup tree, in bytes; None without one."""
+    """The lowest memory limit of the cgroup and its parents, in bytes; None without one."""
     files = [folder / "memory.max" for folder in _folders("")]
     files += [folder / "memory.limit_in_bytes" for folder in _folders("memory")]
     limits = [limit for file in files if (limit := _number(file)) and 0 < limit < _NO_LIMIT_BYTES]
@@ -64,15 +62,14 @@ def memory_limit() -> int | None:
 
 
 def _folders(controller: str) -> Iterator[Path]:
-    """Folders of this process's cgroup, from its own up to the root; `controller` "" is version 2.
+    """Folders of this process's cgroup, from its own up to the root; `controller` "" means version 2.
 
-    Inside a container the path in /proc often belongs to the host and does not exist here: the
-    root, which the container sees as its own group, is always among the answers.
+    Inside a container the path in /proc is often the host's and does not exist. The root, which is the container's own
+    group, is always included.
     """
     root = CGROUP_ROOT / controller if controller else CGROUP_ROOT
     for line in _lines(PROC_CGROUP):
-        # "hierarchy:controllers:path", for instance "4:memory:/batch/7" or, in version 2,
-        # "0::/user.slice"
+        # "hierarchy:controllers:path", such as "4:memory:/batch/7", or "0::/user.slice" in version 2
         _, names, path = (line.split(":", 2) + ["", ""])[:3]
         if controller in names.split(","):
             relative = Path(path.lstrip("/"))

@@ -1,7 +1,7 @@
-"""Bounds checks of indices, off unless the environment variable MLX_SUITE_DEBUG is set.
+"""Bounds checks of indices, enabled by the environment variable MLX_SUITE_DEBUG.
 
-MLX gathers and scatters past the end of an array without an error: it reads other memory, or damages it. Ids are
-checked once, where they enter (`text.load_tokenizer`); these assertions find what slips past.
+MLX does not check bounds: a gather past the end of an array reads other memory, and a scatter corrupts it. Token ids
+are validated once, in `text.load_tokenizer`; these assertions catch the rest.
 """
 
 import os
@@ -11,11 +11,11 @@ import numpy as np
 
 VARIABLE = "MLX_SUITE_DEBUG"
 enabled = os.environ.get(VARIABLE, "0") not in ("", "0")
-"""Whether indices are checked. The engine's tests turn it on."""
+"""Whether indices are checked; the engine's tests turn this on."""
 
 
 def check_indices(indices: Iterable[int], size: int, what: str) -> None:
-    """Assert that every index lies in [0, size); nothing unless checks are enabled."""
+    """Assert that every index lies in [0, size); a no-op unless checks are enabled."""
     if not enabled:
         return
     values = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices))

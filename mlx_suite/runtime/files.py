@@ -1,8 +1,7 @@
-"""Files and folders that are either whole or not there.
+"""Atomic writes of files and folders.
 
-Everything is written beside its final name, flushed to the disk, and renamed: a kill or a full disk
-at any moment leaves the old content or the new, never half of one. Errors of the disk become
-`UserError`s that say what was kept.
+Content is written under a temporary name next to the final one, flushed to disk, and renamed: a kill or a full disk at
+any moment leaves the old content or the new, never a part. Disk errors become `UserError`s that say what was kept.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .errors import UserError
 UNTOUCHED = "What was there before is untouched"
 
 _AT_FDCWD = -100 if sys.platform.startswith("linux") else -2
-_EXCHANGE = 2  # RENAME_EXCHANGE on Linux and RENAME_SWAP on macOS happen to share the value
+_EXCHANGE = 2  # RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
 
 _PROBLEMS = {
     errno.ENOSPC: ("The disk is full", "free some space, then run the same command again"),
@@ -56,21 +55,19 @@ _PROBLEMS = {
 }
 
 
-# These say "no room" whichever file they are about; the others may be about a file that was only to
-# be read.
+# Errors of writing, whichever file they name; the others may concern a file that was only read.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 @contextmanager
 def disk_errors(path: Path, kept: str = UNTOUCHED, codes: Collection[int] = _PROBLEMS) -> Iterator[None]:
-    """Turn an error of the disk into a `UserError`; any other passes through.
+    """Turn disk errors into `UserError`s; other errors pass through.
 
-    MLX's own savers report a full disk as a `RuntimeError` that begins with "[write]": it counts as
-    one.
+    MLX reports a full disk as a `RuntimeError` that begins with "[write]"; it counts as a disk error.
 
     Args:
-        path: The file or folder the user knows, not the temporary one beside it.
-        kept: One sentence without its stop on what is safe: "120 lines are kept".
+        path: The file or folder that the user knows, not the temporary one.
+        kept: A sentence, without its full stop, about what is safe: "120 lines are kept".
         codes: The `errno`s to turn.
     """
     try:
@@ -88,10 +85,9 @@ def disk_errors(path: Path, kept: str = UNTOUCHED, codes: Collection[int] = _PRO
 
 
 def write_atomically(path: Path | str, content: bytes | str) -> None:
-    """Write `content` (text as UTF-8) to `path`, whole or not at all; missing folders are made.
+    """Write `content` (text as UTF-8) to `path` atomically; missing folders are created.
 
-    Raises:
-        UserError: The disk is full, read-only, or not ours to write on.
+    Raises UserError if the disk is full or read-only, or permissions are missing.
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
@@ -112,10 +108,9 @@ def write_atomically(path: Path | str, content: bytes | str) -> None:
 
 @contextmanager
 def staged_folder(final: Path | str) -> Iterator[Path]:
-    """A folder to fill that becomes `final`, in place of an older one, when the block ends well.
+    """A temporary folder that replaces `final` when the block ends without an error.
 
-    After an error, or a kill, `final` is as it was; what a killed run has left is cleared by the
-    next one.
+    After an error or a kill, `final` is unchanged; the next run removes what a killed one left.
 
         with staged_folder("checkpoints/last") as folder:
             save_weights(folder / "model.safetensors")
@@ -144,14 +139,14 @@ def sha256_of(path: Path) -> str:
 
 
 def replace_folder(new: Path, final: Path) -> None:
-    """Rename folder `new` to `final`; an old `final` is swapped out in one step, then deleted."""
+    """Rename folder `new` to `final`; an existing `final` is swapped out atomically, then deleted."""
     if not os.path.lexists(final):
         os.rename(new, final)
     elif _exchange(new, final):
         _remove(new)
     else:
-        # Without an atomic swap `final` is missing for a moment; the old folder keeps a name that
-        # can be found.
+        # Without an atomic swap, `final` is missing for a moment; the old folder remains under a name that users can
+        # find.
         old = final.with_name(f".{final.name}.old")
         _remove(old)
         os.rename(final, old)
@@ -161,10 +156,10 @@ def replace_folder(new: Path, final: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to the disk, so that a rename outlives a power cut."""
+    """Flush a folder's entries to disk, so that a rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems refuse this; the rename itself has worked.
+        # Some network file systems refuse this, but the rename has been done.
         with suppress(OSError):
             os.fsync(handle)
     finally:
@@ -190,7 +185,7 @@ def _remove(path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step; False where the system cannot."""
+    """Swap two names atomically; False if the system does not support it."""
     libc = ctypes.CDLL(None, use_errno=True)
     swap = getattr(libc, "renameat2" if sys.platform.startswith("linux") else "renameatx_np", None)
     if swap is None:

@@ -1,8 +1,7 @@
-"""Bytes that a model takes, from its `config.json` alone.
+"""Memory that a model needs, computed from its `config.json`.
 
-Exact for Llama, Mistral and Gemma 2 (no biases, gated MLP); for other dense models close enough to
-plan with. Keys are Hugging Face's. Sizes are decimal, in bytes; weights are counted in bits because
-4-bit weights carry scales.
+Exact for Llama, Mistral and Gemma 2 (no biases, gated MLP), an estimate for other dense models. Configuration keys are
+Hugging Face's. Sizes are in bytes; weights are counted in bits because quantized weights carry scales.
 """
 
 from __future__ import annotations
@@ -12,20 +11,19 @@ from typing import Any
 
 Config = Mapping[str, Any]
 
-# Bits that scales and biases add to each weight, by MLX quantization mode: shared bits per group of
-# weights.
+# Bits of scales and biases per group of weights, by MLX quantization mode.
 _SHARED_BITS = {"affine": 32, "mxfp4": 8, "mxfp8": 8, "nvfp4": 8}
 _DEFAULT_GROUP = {"affine": 64, "mxfp4": 32, "mxfp8": 32, "nvfp4": 16}
 _FLOAT_BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
 
 
 def parameter_count(config: Config) -> int:
-    """Parameters of the model, the tied head counted once."""
+    """Parameters of the model; a tied head counts once."""
     return _matrix_parameters(config) + _embedding_parameters(config) + _norm_parameters(config)
 
 
 def bits_per_weight(config: Config) -> float:
-    """Bits one stored weight takes: 4.5 for 4 bits in groups of 64, 16 for bfloat16."""
+    """Bits per stored weight, scales included: 4.5 for 4 bits in groups of 64, 16 for bfloat16."""
     quantization = config.get("quantization")
     if quantization:
         mode = quantization.get("mode", "affine")
@@ -40,7 +38,7 @@ def weight_bytes(config: Config, bits: float | None = None) -> int:
 
     Args:
         config: The model's configuration.
-        bits: Bits per weight once loaded, 32 on a CPU; None for the checkpoint's own.
+        bits: Bits per weight once loaded, such as 32 on a CPU; None for the checkpoint's own.
     """
     bits = bits_per_weight(config) if bits is None else bits
     matrices = _matrix_parameters(config) + _embedding_parameters(config)
@@ -48,9 +46,9 @@ def weight_bytes(config: Config, bits: float | None = None) -> int:
 
 
 def bytes_read_per_token(config: Config, bits: float | None = None) -> int:
-    """Weight bytes one decoding step reads: all but an untied input embedding (one row of it).
+    """Weight bytes that a decode step reads: all weights except an untied input embedding.
 
-    Memory bandwidth divided by this is the ceiling of tokens per second at batch 1.
+    Memory bandwidth divided by this is the upper bound of tokens per second at batch size 1.
     """
     bits = bits_per_weight(config) if bits is None else bits
     head = int(config["vocab_size"] * config["hidden_size"])
@@ -58,12 +56,12 @@ def bytes_read_per_token(config: Config, bits: float | None = None) -> int:
 
 
 def kv_bytes_per_token(config: Config, element_bytes: int = 2) -> int:
-    """Keys and values that one token adds to all layers, sliding windows left aside."""
+    """KV cache bytes per token over all layers, ignoring sliding windows."""
     return int(config["num_hidden_layers"]) * _kv_bytes_per_layer(config, element_bytes)
 
 
 def cache_bytes(config: Config, tokens: int, element_bytes: int = 2) -> int:
-    """Keys and values of a row of `tokens` tokens; local layers keep no more than their window."""
+    """KV cache bytes of a row of `tokens` tokens; local layers keep at most their sliding window."""
     local = local_layers(config)
     everywhere = int(config["num_hidden_layers"]) - local
     kept = min(tokens, int(config.get("sliding_window") or tokens))
@@ -71,14 +69,14 @@ def cache_bytes(config: Config, tokens: int, element_bytes: int = 2) -> int:
 
 
 def local_layers(config: Config) -> int:
-    """Layers whose attention is limited to the sliding window."""
+    """Number of layers with sliding-window attention."""
     if not config.get("sliding_window"):
         return 0
     if types := config.get("layer_types"):
         return sum(1 for kind in types if kind == "sliding_attention")
     layers = int(config["num_hidden_layers"])
     if config.get("model_type") == "gemma2":
-        return (layers + 1) // 2  # layer 0 is local, then every other one
+        return (layers + 1) // 2  # layers 0, 2, 4, … are local
     return layers if config.get("model_type") == "mistral" else 0
 
 
@@ -95,7 +93,7 @@ def _kv_bytes_per_layer(config: Config, element_bytes: int) -> int:
 
 
 def _matrix_parameters(config: Config) -> int:
-    """Attention and MLP matrices of all layers."""
+    """Parameters of the attention and MLP matrices of all layers."""
     hidden = config["hidden_size"]
     attention = 2 * hidden * _head_dim(config) * (config["num_attention_heads"] + _kv_heads(config))
     mlp = 3 * hidden * config["intermediate_size"]
@@ -103,8 +101,8 @@ def _matrix_parameters(config: Config) -> int:
 
 
 def _embedding_parameters(config: Config) -> int:
-    """The input embedding, and the head where it has weights of its own."""
-    # Gemma's published configs leave the key out and tie; every other family writes it.
+    """Parameters of the input embedding, and of the head if it is not tied."""
+    # Gemma's published configurations omit the key and tie; every other family states it.
     tied = config.get("tie_word_embeddings", config.get("model_type", "").startswith("gemma"))
     return int(config["vocab_size"] * config["hidden_size"] * (1 if tied else 2))
 

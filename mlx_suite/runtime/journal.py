@@ -1,9 +1,8 @@
 """An append-only log of JSON objects, one per line, that survives kill -9.
 
-A line counts once it is whole. One line is one `write` on a file opened for appending, so a killed
-process leaves at most one torn line, at the end; opening the journal again cuts it off. Anything
-else that is wrong with the file was not done by us and is reported by line instead of being
-repaired.
+Each line is one `write` to a file opened for appending, so a killed process leaves at most one torn line, at the end;
+opening the journal again truncates it. Any other fault in the file is not ours and is reported with its line number
+instead of being repaired.
 """
 
 from __future__ import annotations
@@ -23,25 +22,21 @@ T = TypeVar("T")
 
 
 class Journal:
-    """The journal at `path`, opened for appending by this process alone; made if missing.
+    """A journal opened for appending, locked by this process; created if missing.
 
     Args:
         path: The `.jsonl` file.
-        sync_seconds: At most this many seconds of lines are lost when the power fails (a kill loses
-            none). 0 flushes every line to the disk, which costs milliseconds each.
+        sync_seconds: At most this many seconds of lines are lost in a power cut (a kill loses none). 0 flushes every
+            line to disk, which takes milliseconds each.
 
-    Raises:
-        UserError: Another process has it open, or a line is no JSON object (`file:line` in the
-            message).
+    Raises UserError if another process has it open, or a line is not a JSON object (with `file:line`).
     """
 
     def __init__(self, path: Path | str, *, sync_seconds: float = 1.0) -> None:
         self.path = Path(path)
         self.sync_seconds = sync_seconds
         self.count = 0
-        """Whole lines in the file."""
-        self.torn_bytes = 0
-        """Bytes of a torn last line that were cut off on opening."""
+        """Records in the file."""
         self._synced = time.monotonic()
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,12 +49,11 @@ class Journal:
             raise
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write one record as one line.
+        """Append one record as one line.
 
         Raises:
-            UserError: The disk is full. The lines before are kept and the file ends with the last
-                of them.
-            ValueError: The record holds NaN or infinity, which JSON does not have.
+            UserError: The disk is full; earlier lines are kept and the file ends with the last of them.
+            ValueError: The record contains NaN or inf, which JSON does not have.
         """
         line = _line(record)
         size = os.fstat(self._handle).st_size
@@ -76,16 +70,16 @@ class Journal:
                 self.sync()
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The records from the first to the last, read from the file."""
+        """All records, read from the file."""
         return read_journal(self.path)
 
     def sync(self) -> None:
-        """Flush all lines to the disk."""
+        """Flush all lines to disk."""
         os.fsync(self._handle)
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Flush, unlock and close; the journal cannot be used afterwards."""
+        """Flush, unlock and close the journal."""
         if self._handle >= 0:
             handle, self._handle = self._handle, -1
             try:
@@ -103,25 +97,23 @@ class Journal:
         return "1 finished line is kept" if self.count == 1 else f"{self.count} finished lines are kept"
 
     def _repair(self) -> None:
-        """Count the lines, refuse a corrupt one, and mend the end of the file."""
+        """Count the records, refuse corrupt lines, and repair the end of the file."""
         end = 0
         for line in _lines(self.path):
             if line.whole:
                 end += line.length
                 self.count += line.record is not None
             elif line.record is not None:
-                os.write(self._handle, b"\n")  # the record is all there, only its line end is missing
+                os.write(self._handle, b"\n")  # only the line end is missing
                 self.count += 1
             else:
-                self.torn_bytes = line.length
                 os.ftruncate(self._handle, end)
 
 
 def read_journal(path: Path | str) -> Iterator[dict[str, Any]]:
-    """The records of a journal that another process may be writing: nothing is locked or repaired.
+    """Records of a journal that another process may be writing; it is neither locked nor repaired.
 
-    Raises:
-        UserError: A line is no JSON object. A torn last line is left out.
+    A torn last line is skipped. Raises UserError for a line that is not a JSON object.
     """
     for line in _lines(Path(path)):
         if line.record is not None:
@@ -129,14 +121,13 @@ def read_journal(path: Path | str) -> Iterator[dict[str, Any]]:
 
 
 def read_lines(path: Path | str, read: Callable[[dict[str, Any]], T], bad: list[int] | None = None) -> Iterator[T]:
-    """Yield `read(record)` for each record of a journal; a torn last line is left out.
+    """Yield `read(record)` for each record of a journal; a torn last line is skipped.
 
     Args:
         read: Raises KeyError, TypeError, ValueError or AttributeError for a record it does not recognise.
-        bad: Where given, lines that cannot be read are skipped and their numbers appended to it.
+        bad: If given, unreadable lines are skipped and their numbers appended to it.
 
-    Raises:
-        UserError: A line cannot be read and `bad` is None; with `file:line`.
+    Raises UserError, with `file:line`, for an unreadable line if `bad` is None.
     """
     for line in _lines(Path(path), bad):
         if line.record is None:
@@ -156,7 +147,7 @@ def read_lines(path: Path | str, read: Callable[[dict[str, Any]], T], bad: list[
 
 
 class _Line:
-    """One line of the file and the record in it (None for a blank or torn line)."""
+    """A line of the file and its record, None for a blank or torn line."""
 
     def __init__(self, text: bytes, path: Path, number: int) -> None:
         self.number = number
@@ -164,7 +155,7 @@ class _Line:
         self.whole = text.endswith(b"\n")
         self.record: dict[str, Any] | None = None
         if not text.strip() or (not self.whole and not text.strip(b"\0")):
-            return  # blank; or zeros, which is how a power cut can leave the end of a file
+            return  # blank, or the zeros that a power cut can leave at the end of a file
         try:
             record = json.loads(text.decode().rstrip("\n"))
             problem = "" if isinstance(record, dict) else f"it is a {type(record).__name__}"
@@ -202,6 +193,5 @@ def _line(record: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except UnicodeEncodeError:
-        # A lone surrogate, from text cut in the middle of a character, exists in JSON only as an
-        # escape.
+        # A lone surrogate, from text cut within a character, needs an escape in JSON.
         return json.dumps(record, allow_nan=False).encode() + b"\n"

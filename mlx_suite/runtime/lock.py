@@ -1,4 +1,4 @@
-"""One run per folder: an advisory lock that ends with its process, however that ends."""
+"""Advisory locks: one run per folder. A lock is released when its process ends, for whatever reason."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ from .files import disk_errors
 
 LOCK_NAME = ".lock"
 
-# Some network file systems have no locks at all; refusing to work there would help nobody.
+# Some network file systems do not support locks; runs go on without one there.
 _NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 @contextmanager
 def folder_lock(folder: Path | str) -> Iterator[None]:
-    """Hold `folder` (made if missing) for this process until the block ends.
+    """Lock `folder` (created if missing) for this process until the block ends.
 
-    The lock is on a small file `.lock` inside, which stays: deleting it would let two runs lock two
-    different files.
+    The lock is on a file `.lock` in the folder. The file stays: if it were deleted, two runs could lock two files.
 
-    Raises:
-        UserError: Another run holds the folder, its process id is in the message; or the disk takes nothing more.
+    Raises UserError if another run holds the folder (with its process id), or the disk is full.
     """
     file = Path(folder) / LOCK_NAME
     with disk_errors(file.parent):
@@ -43,7 +41,7 @@ def folder_lock(folder: Path | str) -> Iterator[None]:
 
 
 def take_lock(handle: int, where: Path) -> None:
-    """Lock the open file `handle` for this process; `where` is what the user is told is in use."""
+    """Lock the open file `handle` for this process. Raises UserError naming `where` if it is locked already."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -59,12 +57,12 @@ def take_lock(handle: int, where: Path) -> None:
 
 
 def is_held(file: Path | str) -> bool | None:
-    """Whether another process holds the lock on `file`; None where the file system cannot tell.
+    """Whether another process holds the lock on `file`; None if the file system does not support locks.
 
-    Looking takes a shared lock for a moment, so that several may look at the same time.
+    The check takes a shared lock for a moment, so that several processes can check at the same time.
     """
     try:
-        handle = os.open(file, os.O_RDWR)  # locks of network file systems want a file that may be written
+        handle = os.open(file, os.O_RDWR)  # some network file systems lock only writable files
     except FileNotFoundError:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Everything `mlx-suite doctor` tells about this machine, as data."""
+"""The report of `mlx-suite doctor` on this machine, as data."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .device import Device, device, processor_name, set_limits
 from .footprint import bytes_read_per_token, cache_bytes, kv_bytes_per_token, weight_bytes
 from .memory import available_memory, machine_memory
 
-# Bits per weight as loaded, by the name of the precision. The CPU expands everything to float32.
+# Bits per loaded weight, by name of the precision. The CPU expands everything to float32.
 _PRECISIONS = {"4-bit": 4.5, "bf16": 16.0}
 _CPU_PRECISIONS = {"float32": 32.0}
-_SLOW_GEMM = 20.0  # GFLOP/s: the reference BLAS stays below, any real one is above even on one old core
+_SLOW_GEMM = 20.0  # GFLOP/s: above the reference BLAS, below any optimised one on a single old core
 
 
 def _llama(hidden: int, layers: int, heads: int, intermediate: int, context: int, tied: bool) -> dict[str, Any]:
@@ -70,65 +70,64 @@ REFERENCE_MODELS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What one model would take here, and how fast it could decode."""
+    """Memory that a model needs on this machine, and how fast it could decode."""
 
     model: str
     precision: str
-    """How the weights are held: "4-bit" (groups of 64), "bf16", or "float32" on the CPU."""
+    """Precision of the weights: "4-bit" (groups of 64), "bf16", or "float32" on the CPU."""
     weight_bytes: int
     fits: bool
-    """Whether the weights and 1,024 tokens of cache stay within the working set."""
+    """Whether the weights and a KV cache of 1,024 tokens fit into the working set."""
     tokens: int
-    """Tokens of cache that fit beside the weights, at most the model's context; 0 if too big."""
+    """Tokens of KV cache that fit with the weights, at most the model's context; 0 if the model does not fit."""
     ceiling: float
-    """Tokens per second that memory bandwidth allows at batch 1; decoding stays below it."""
+    """Upper bound of tokens per second at batch size 1, from memory bandwidth."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineReport:
-    """The machine, what runs on it, and what would make it faster."""
+    """The machine, its speed, the models that fit, and advice."""
 
     machine: str
     processor: str
     cores: int
-    """Cores this process may use: affinity and container quota counted."""
+    """Cores this process may use, from its affinity and container quota."""
     system: str
     python: str
     mlx: str
     mlx_lm: str
     device: Device
     compiler: str | None
-    """Path of g++, which `mx.compile` needs on a Linux CPU; None when missing."""
+    """Path of g++, which `mx.compile` needs on a Linux CPU; None if missing."""
     memory_bytes: int
     available_bytes: int
     speed: Speed
     bundled_gemm: float | None
-    """float32 GFLOP/s of MLX's bundled BLAS; None where nothing was loaded in its place."""
+    """float32 GFLOP/s of MLX's bundled BLAS; None if no other BLAS was loaded."""
     fits: tuple[Fit, ...]
     advice: tuple[str, ...]
 
     @property
-    def blas_worth(self) -> float | None:
-        """How many times faster matrix products run than on the bundled BLAS."""
+    def blas_speedup(self) -> float | None:
+        """Speed of matrix products relative to the bundled BLAS; None if no other BLAS was loaded."""
         return self.speed.gemm_float32 / self.bundled_gemm if self.bundled_gemm else None
 
     def as_dict(self) -> dict[str, Any]:
-        """The report with plain JSON types; sizes in bytes, speeds in GFLOP/s and GB/s."""
+        """The report in JSON types; sizes in bytes, speeds in GFLOP/s and GB/s."""
         plain = dataclasses.asdict(self)
         blas = self.device.blas
         if blas is not None:
             plain["device"]["blas"]["path"] = str(blas.path) if blas.path else None
-        plain["blas_worth"] = self.blas_worth
+        plain["blas_worth"] = self.blas_speedup
         plain["fits"] = list(plain["fits"])
         plain["advice"] = list(plain["advice"])
         return plain
 
 
 def examine() -> MachineReport:
-    """Look at the machine and measure it: about four seconds.
+    """Examine and measure the machine, in about four seconds.
 
-    Raises:
-        UserError: MLX is missing or has no backend here.
+    Raises UserError if MLX is missing or has no backend for this machine.
     """
     here = device()
     set_limits(here)
@@ -154,13 +153,12 @@ def examine() -> MachineReport:
 
 
 def what_fits(device: Device, bandwidth: float) -> tuple[Fit, ...]:
-    """The reference models on `device`.
+    """Which of `REFERENCE_MODELS` fit on `device`, in each precision that its kind uses.
 
     Args:
-        device: Gives the working set and, by its kind, the precisions.
-        bandwidth: GB/s of matrix times vector.
+        bandwidth: Of a matrix-vector product, in GB/s.
     """
-    answers = []
+    results = []
     for model, config in REFERENCE_MODELS.items():
         for precision, bits in (_CPU_PRECISIONS if device.kind == "cpu" else _PRECISIONS).items():
             weights = weight_bytes(config, bits)
@@ -170,7 +168,7 @@ def what_fits(device: Device, bandwidth: float) -> tuple[Fit, ...]:
             if cache_bytes(config, tokens, element) > left:
                 tokens = min(tokens, left // kv_bytes_per_token(config, element))
             fits = tokens >= 1024
-            answers.append(
+            results.append(
                 Fit(
                     model=model,
                     precision=precision,
@@ -180,11 +178,11 @@ def what_fits(device: Device, bandwidth: float) -> tuple[Fit, ...]:
                     ceiling=bandwidth * 1e9 / bytes_read_per_token(config, bits),
                 )
             )
-    return tuple(answers)
+    return tuple(results)
 
 
 def advise(device: Device, speed: Speed, compiler: str | None) -> list[str]:
-    """What the user can do for more speed, one line each, the largest gain first."""
+    """What the user can do for more speed: one line each, the largest gain first."""
     lines = []
     blas = device.blas or Blas(name="none")
     if blas.advice:
@@ -201,9 +199,9 @@ def advise(device: Device, speed: Speed, compiler: str | None) -> list[str]:
 
 
 def _bundled_gemm() -> float | None:
-    """float32 GFLOP/s of the bundled BLAS, in a process of its own: a loaded BLAS stays loaded."""
+    """float32 GFLOP/s of the bundled BLAS, measured in a child process, since a loaded BLAS cannot be unloaded."""
     program = "import mlx_suite.runtime.benchmark as b; print(b.gemm_gflops('float32', 0.2))"
-    # The child must find the same mlx_suite, also when it was found through the current folder.
+    # The child must import the same mlx_suite, even if this one was found through the current folder.
     source = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, VARIABLE: "none", "PYTHONPATH": path}

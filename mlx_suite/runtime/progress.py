@@ -1,8 +1,7 @@
-"""A progress line for long jobs, on stderr only: stdout belongs to results.
+"""A progress line for long jobs, on stderr only: stdout is for results.
 
-On a terminal one line is redrawn in place, as wide as the terminal is at that moment; a narrow one
-loses the bar, then the extra figures from the right. Where stderr is a file or a pipe, a plain line
-is written every few seconds.
+On a terminal one line is redrawn in place at the terminal's current width; if it does not fit, the bar is dropped, then
+the extra figures from the right. If stderr is a file or a pipe, a plain line is written every few seconds.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from rich.live import Live
 from rich.text import Text
 
 _PLAIN_SECONDS = 5.0
-_RATE_SECONDS = 30.0  # the rate is that of the last half minute: a slow start must not colour the ETA for hours
+_RATE_SECONDS = 30.0  # window of the rate: a slow start must not distort the ETA for hours
 _NARROWEST_BAR = 8
 _WIDEST_BAR = 40
 
 
 class Progress:
-    """Counts finished things of a job and shows rate and remaining time.
+    """Counts the finished items of a job and shows rate and remaining time.
 
         with Progress("magpie", total=200, unit="rows") as progress:
             progress.advance(kept=118)
 
     Args:
-        label: What runs, one or two words.
-        total: Things to finish; None when nobody knows.
-        unit: Plural name of the things.
-        done: Things finished by an earlier run; they count towards the total, not towards the rate.
-        stream: Where to write; stderr by default.
-        clock: Seconds from any origin.
+        label: Name of the job, one or two words.
+        total: Items to finish; None if unknown.
+        unit: Plural name of the items.
+        done: Items finished by an earlier run; they count towards the total but not the rate.
+        stream: Output; stderr by default.
+        clock: Returns seconds since any origin.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Progress:
         self.unit = unit
         self.done = done
         self.figures: dict[str, str] = {}
-        """Extra figures shown behind the time, by name."""
+        """Extra figures shown after the time, by name."""
         self._clock = clock
         self._stream = stream or sys.stderr
         self._console = Console(file=self._stream, highlight=False)
@@ -80,11 +79,11 @@ class Progress:
             self._print()
 
     def advance(self, count: int = 1, **figures: object) -> None:
-        """Count `count` more finished things; `figures` are shown behind: `kept=118`."""
+        """Count `count` more finished items; `figures`, such as `kept=118`, are shown at the end of the line."""
         self.update(self.done + count, **figures)
 
     def update(self, done: int, **figures: object) -> None:
-        """Set the number of finished things."""
+        """Set the number of finished items."""
         now = self._clock()
         self.done = done
         self.figures.update({name.replace("_", " "): str(value) for name, value in figures.items()})
@@ -95,17 +94,17 @@ class Progress:
             self._print()
 
     def note(self, line: str) -> None:
-        """Show a line above the progress line, where it stays."""
+        """Print a permanent line above the progress line."""
         self._console.print(Text(line))
 
     @property
     def rate(self) -> float:
-        """Things per second over the last half minute; 0 before the first."""
+        """Items per second over the last half minute; 0 before the first."""
         (since, before), now = self._history[0], self._clock()
         return (self.done - before) / (now - since) if now > since else 0.0
 
     def line(self, width: int | None = None) -> str:
-        """The line in at most `width` characters; without a width all of it, and no bar."""
+        """The line in at most `width` characters; without a width, the whole line and no bar."""
         parts = [self.label, self._count()]
         if self.rate:
             parts.append(self._speed())
@@ -139,7 +138,7 @@ class Progress:
         return f"{1 / self.rate:.1f} s each"
 
     def _time(self) -> str:
-        """Remaining time while it can be told, else the time that has passed."""
+        """Remaining time if known, otherwise elapsed time."""
         if self.total and self.rate and self.done < self.total:
             return f"{duration((self.total - self.done) / self.rate)} left"
         return f"in {duration(self._clock() - self._started)}"
@@ -151,7 +150,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a clock shows them: "0:42", "12:05", "3:04:05"."""
+    """Seconds as "0:42", "12:05" or "3:04:05"."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

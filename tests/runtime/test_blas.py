@@ -1,4 +1,4 @@
-"""Which BLAS is loaded, and the one line of advice; every case in a process of its own."""
+"""Choice of the BLAS and the line of advice; every case runs in a child process."""
 
 import json
 import os
@@ -22,7 +22,7 @@ SETTINGS = ("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MLX_S
 
 
 def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `program` without the BLAS settings of whoever runs the tests."""
+    """Run `program` without the BLAS settings of the test run."""
     inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     return subprocess.run(
         [sys.executable, "-c", program],
@@ -43,7 +43,7 @@ needs_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs
 
 
 @needs_blas
-def test_a_fast_blas_is_loaded_before_mlx_and_stays_quiet() -> None:
+def test_a_fast_blas_is_loaded_before_mlx_without_output() -> None:
     done = run(REPORT + "import mlx.core as mx\na = mx.ones((64, 64))\nprint((a @ a)[0, 0].item())")
 
     report, product = done.stdout.splitlines()
@@ -55,8 +55,8 @@ def test_a_fast_blas_is_loaded_before_mlx_and_stays_quiet() -> None:
 
 @needs_blas
 @pytest.mark.skipif(find_library("gomp") is None, reason="no GNU OpenMP here")
-def test_products_are_right_where_another_library_has_brought_gnu_s_threads() -> None:
-    """`import torch` before us does that; with Intel's threads beside them MKL multiplied wrongly."""
+def test_products_are_right_if_another_library_has_loaded_gnu_openmp() -> None:
+    """As after `import torch`; with Intel's OpenMP as well, MKL gave wrong products."""
     program = """
 import ctypes
 ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
@@ -92,7 +92,7 @@ def test_mlx_imported_first_gets_one_line_of_advice_and_works() -> None:
     )
 
 
-def test_none_asks_for_the_bundled_blas_without_comment() -> None:
+def test_none_selects_the_bundled_blas_without_advice() -> None:
     done = run(REPORT, MLX_SUITE_BLAS="none")
 
     assert json.loads(done.stdout) == ["bundled", 1, None]
@@ -127,16 +127,16 @@ print(blas.load_blas())
 
 
 @needs_blas
-def test_a_named_library_that_is_no_blas_is_passed_over_with_a_word() -> None:
+def test_a_library_that_is_not_a_blas_is_skipped_with_advice() -> None:
     name, _, advice = json.loads(run(REPORT, MLX_SUITE_BLAS="/no/such.so").stdout)
 
     assert name in {"MKL", "OpenBLAS"}
-    assert advice == f"MLX_SUITE_BLAS=/no/such.so is no library with cblas_sgemm; {name} runs."
+    assert advice == f"MLX_SUITE_BLAS=/no/such.so is not a library with cblas_sgemm; {name} runs."
 
 
 @pytest.fixture(scope="module")
 def fake_openblas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library that looks like OpenBLAS on a machine of 64 cores; it multiplies nothing."""
+    """A library that looks like OpenBLAS on a machine with 64 cores; it computes nothing."""
     return compile_library(tmp_path_factory.mktemp("fake"), config="OpenBLAS 0.3 NO_AFFINITY")
 
 
@@ -163,7 +163,7 @@ def compile_library(folder: Path, config: str) -> Path:
 
 
 @needs_cores
-def test_a_library_that_counts_the_whole_machine_is_cut_to_the_usable_cores(
+def test_a_library_that_counts_all_cores_of_the_machine_is_capped_at_the_usable_ones(
     fake_openblas: Path,
 ) -> None:
     first_two = sorted(os.sched_getaffinity(0))[:2]
@@ -175,7 +175,7 @@ def test_a_library_that_counts_the_whole_machine_is_cut_to_the_usable_cores(
 
 
 @needs_cores
-def test_processes_of_one_launcher_share_the_cores(fake_openblas: Path, tmp_path: Path) -> None:
+def test_processes_of_one_launch_share_the_cores(fake_openblas: Path, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts.json"
     hosts.write_text('[["127.0.0.1:32323"], ["127.0.0.1:32324"]]')
     first_two = sorted(os.sched_getaffinity(0))[:2]
@@ -186,7 +186,7 @@ def test_processes_of_one_launcher_share_the_cores(fake_openblas: Path, tmp_path
 
 
 @needs_cores
-def test_a_lower_thread_count_of_the_user_is_kept_and_remarked(fake_openblas: Path) -> None:
+def test_a_thread_count_below_the_cores_is_kept_with_advice(fake_openblas: Path) -> None:
     first_two = sorted(os.sched_getaffinity(0))[:2]
     program = f"import os; os.sched_setaffinity(0, {first_two})\n" + REPORT
     settings = {"MLX_SUITE_BLAS": str(fake_openblas), "OPENBLAS_NUM_THREADS": "1"}
@@ -199,7 +199,7 @@ def test_a_lower_thread_count_of_the_user_is_kept_and_remarked(fake_openblas: Pa
 
 
 @needs_cores
-def test_a_thread_count_above_the_cores_is_kept_and_remarked(fake_openblas: Path) -> None:
+def test_a_thread_count_above_the_cores_is_kept_with_advice(fake_openblas: Path) -> None:
     first_two = sorted(os.sched_getaffinity(0))[:2]
     program = f"import os; os.sched_setaffinity(0, {first_two})\n" + REPORT
     settings = {"MLX_SUITE_BLAS": str(fake_openblas), "OPENBLAS_NUM_THREADS": "9"}
@@ -212,7 +212,7 @@ def test_a_thread_count_above_the_cores_is_kept_and_remarked(fake_openblas: Path
 
 
 @needs_cores
-def test_a_thread_count_for_another_library_is_said_to_be_without_effect(
+def test_a_thread_count_for_another_library_is_reported_as_without_effect(
     fake_openblas: Path,
 ) -> None:
     first_two = sorted(os.sched_getaffinity(0))[:2]
@@ -229,24 +229,24 @@ def test_a_library_with_64_bit_sizes_is_refused(tmp_path: Path) -> None:
 
     advice = json.loads(run(REPORT, MLX_SUITE_BLAS=str(library)).stdout)[2]
 
-    assert advice.startswith(f"MLX_SUITE_BLAS={library} is no library with cblas_sgemm")
+    assert advice.startswith(f"MLX_SUITE_BLAS={library} is not a library with cblas_sgemm")
 
 
-def test_a_preloaded_blas_is_recognised_even_when_mlx_came_first(fake_openblas: Path) -> None:
+def test_a_preloaded_blas_is_recognised_even_if_mlx_was_imported_first(fake_openblas: Path) -> None:
     done = run("import sys; sys.modules['mlx.core'] = sys\n" + REPORT, LD_PRELOAD=str(fake_openblas))
 
     assert json.loads(done.stdout)[0] == "OpenBLAS"
 
 
 @needs_blas
-def test_another_programs_mkl_settings_do_no_harm() -> None:
-    """64-bit sizes would give wrong results, a missing thread library would end the process."""
+def test_mkl_settings_of_another_program_are_harmless() -> None:
+    """64-bit sizes would give wrong results; a missing thread library would end the process."""
     program = REPORT + "import mlx.core as mx\na = mx.ones((64, 64))\nprint((a @ a)[0, 0].item())"
     for settings in ({"MKL_INTERFACE_LAYER": "ILP64"}, {"MKL_THREADING_LAYER": "NONSENSE"}):
         assert run(program, **settings).stdout.splitlines()[1] == "64.0"
 
 
-def test_the_first_answer_stands_for_the_process() -> None:
+def test_the_first_call_decides_for_the_process() -> None:
     program = "from mlx_suite.runtime.blas import load_blas\nprint(load_blas() is load_blas())"
 
     assert run(program).stdout == "True\n"

@@ -1,4 +1,4 @@
-"""Limits of cgroups, both versions, read from a tree made for the test."""
+"""Limits of both cgroup versions, read from trees made for the test."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_without_cgroups_there_is_no_limit(root: Path) -> None:
     assert container.usable_cores() >= 1
 
 
-def test_version_2_counts_the_tightest_limit_on_the_way_up(root: Path) -> None:
+def test_version_2_uses_the_lowest_limit_of_the_group_and_its_parents(root: Path) -> None:
     write(root / "self", "0::/batch/7\n")
     write(root / "cgroup/batch/7/memory.max", "max\n")
     write(root / "cgroup/batch/memory.max", "4000000000\n")
@@ -36,7 +36,7 @@ def test_version_2_counts_the_tightest_limit_on_the_way_up(root: Path) -> None:
     assert container.cpu_quota() == 1.5
 
 
-def test_version_1_reads_each_controllers_own_tree(root: Path) -> None:
+def test_version_1_reads_the_tree_of_each_controller(root: Path) -> None:
     write(root / "self", "5:memory:/job\n3:cpu,cpuacct:/job\n")
     write(root / "cgroup/memory/job/memory.limit_in_bytes", "2000000000\n")
     write(root / "cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
@@ -50,7 +50,7 @@ def test_version_1_reads_each_controllers_own_tree(root: Path) -> None:
     assert container.usable_cores() == 1
 
 
-def test_a_path_of_the_host_still_finds_the_containers_own_root(root: Path) -> None:
+def test_with_the_hosts_path_the_containers_root_is_used(root: Path) -> None:
     write(root / "self", "0::/kubepods/pod1/abc\n")
     write(root / "cgroup/memory.max", "1000000000\n")
 
@@ -78,7 +78,7 @@ def test_unreadable_numbers_count_as_no_limit(root: Path) -> None:
         ("0", '{"hosts": 2}', 1),
     ],
 )
-def test_processes_of_one_launcher_are_counted_by_machine(
+def test_processes_of_one_launch_are_counted_per_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, hosts: str, here: int
 ) -> None:
     (tmp_path / "hosts.json").write_text(hosts)
@@ -87,6 +87,6 @@ def test_processes_of_one_launcher_are_counted_by_machine(
     assert container.processes_here() == here
 
 
-def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLX_HOSTFILE", raising=False)
     assert container.processes_here() == 1

@@ -1,4 +1,4 @@
-"""The one block a user reads."""
+"""User errors as text, and import errors of MLX."""
 
 import pickle
 import subprocess
@@ -10,7 +10,7 @@ from mlx_suite.runtime.backend import explain_import_error, import_mlx
 from mlx_suite.runtime.errors import UserError
 
 
-def test_the_block_says_what_where_and_how_to_mend_it() -> None:
+def test_an_error_says_what_is_wrong_where_and_how_to_fix_it() -> None:
     error = UserError("The disk is full", "/data/run", "free some space")
 
     assert str(error) == (
@@ -20,17 +20,17 @@ def test_the_block_says_what_where_and_how_to_mend_it() -> None:
     )
 
 
-def test_every_problem_stands_on_a_line_of_its_own() -> None:
+def test_every_detail_has_a_line_of_its_own() -> None:
     error = UserError("2 tensors are wrong", "model", "", details=["a: missing", "b: (2, 3)"])
 
     assert str(error) == ("error: 2 tensors are wrong\n       - a: missing\n       - b: (2, 3)\nwhere: model")
 
 
-def test_later_lines_stay_in_the_column_behind_the_labels() -> None:
+def test_later_lines_stay_in_the_column_after_the_labels() -> None:
     assert str(UserError("one\ntwo", "x", "y")).splitlines()[:2] == ["error: one", "       two"]
 
 
-def test_the_error_survives_the_way_between_processes() -> None:
+def test_an_error_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(UserError("what", "where", "fix", ["one", "two"])))
 
     assert (error.what, error.where, error.fix) == ("what", "where", "fix")
@@ -45,7 +45,7 @@ def test_importing_the_runtime_does_not_import_mlx() -> None:
     assert done.stdout == "set()\n"
 
 
-def test_a_missing_backend_names_both_extras() -> None:
+def test_the_error_for_a_missing_backend_names_both_extras() -> None:
     error = ImportError("libmlx.so: cannot open shared object file: No such file or directory")
 
     explained = explain_import_error(error)
@@ -55,11 +55,11 @@ def test_a_missing_backend_names_both_extras() -> None:
     assert explained.fix == 'pip install "mlx-suite[cpu]", or "mlx-suite[cuda]" with an NVIDIA GPU'
 
 
-def test_an_import_error_of_something_else_is_not_explained_away() -> None:
+def test_another_import_error_is_not_explained() -> None:
     assert explain_import_error(ModuleNotFoundError("No module named 'x'", name="x")) is None
 
 
-def test_import_mlx_raises_the_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_mlx_raises_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlx.core", None)
 
     with pytest.raises(UserError, match="MLX is not installed"):

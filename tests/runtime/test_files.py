@@ -1,4 +1,4 @@
-"""Whole or not at all."""
+"""Atomic writes, and disk errors as user errors."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def test_text_and_bytes_are_written_with_their_folders(tmp_path: Path) -> None:
     assert names(tmp_path / "a") == ["bytes", "text"]
 
 
-def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_old_file_and_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "config.json"
     path.write_text("old")
     monkeypatch.setattr(os, "fsync", full_disk)
@@ -48,7 +48,7 @@ def full_disk(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_text("old")
     program = f"""
@@ -63,7 +63,7 @@ write_atomically({str(path)!r}, "new")
     assert path.read_text() == "old"
 
 
-def test_a_missing_permission_and_a_file_in_the_way_are_explained(tmp_path: Path) -> None:
+def test_a_missing_permission_and_a_file_in_place_of_a_folder_are_user_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(UserError, match="A file is where a folder is needed"):
@@ -83,7 +83,7 @@ def test_other_errors_pass_through() -> None:
 @pytest.mark.parametrize(
     "make", [lambda path: write_atomically(path, ""), lambda path: staged_folder(path).__enter__()]
 )
-def test_a_place_where_nothing_can_be_made_is_explained(make: Callable[[Path], object]) -> None:
+def test_a_place_where_nothing_can_be_created_is_a_user_error(make: Callable[[Path], object]) -> None:
     with pytest.raises(UserError) as caught:
         make(Path("/proc/run"))
 
@@ -94,7 +94,7 @@ def test_a_place_where_nothing_can_be_made_is_explained(make: Callable[[Path], o
     )
 
 
-def test_mlx_reporting_a_full_disk_counts_as_one() -> None:
+def test_mlxs_error_for_a_full_disk_is_a_disk_error() -> None:
     with pytest.raises(UserError, match="The disk is full"), files.disk_errors(Path("x")):
         raise RuntimeError("[write] Unable to write 8 bytes to file.")
 
@@ -132,14 +132,14 @@ def test_a_failed_block_leaves_what_was_there(tmp_path: Path) -> None:
     assert names(tmp_path) == ["last"]
 
 
-def test_an_error_in_the_block_about_another_file_is_not_blamed_on_the_folder(
+def test_an_error_about_another_file_does_not_name_the_folder(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(PermissionError), staged_folder(tmp_path / "last"):
         raise PermissionError(errno.EACCES, "cannot read the source")
 
 
-def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path: Path) -> None:
+def test_the_next_run_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     program = f"""
 import os
 from mlx_suite.runtime.files import staged_folder
@@ -157,7 +157,7 @@ with staged_folder({str(tmp_path / "last")!r}) as folder:
     assert names(tmp_path) == ["last"]
 
 
-def test_replacing_works_where_the_system_cannot_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replacing_works_without_an_atomic_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     for name in ("new", "final", ".final.old"):
         (tmp_path / name).mkdir()
@@ -170,7 +170,7 @@ def test_replacing_works_where_the_system_cannot_swap(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks for Linux's own swap")
-def test_linux_swaps_two_folders_in_one_step(tmp_path: Path) -> None:
+def test_linux_swaps_two_folders_atomically(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"of {name}").write_text("")

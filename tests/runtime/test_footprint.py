@@ -1,4 +1,4 @@
-"""Bytes from a configuration, against published counts and the figures of the reference sheet."""
+"""Sizes from a configuration, against published parameter counts and worked examples."""
 
 import pytest
 
@@ -34,26 +34,26 @@ def test_parameters_are_counted_exactly(model: str, parameters: int) -> None:
     assert parameter_count(REFERENCE_MODELS[model]) == parameters
 
 
-def test_a_token_adds_the_published_bytes_to_the_cache() -> None:
+def test_a_token_adds_the_published_bytes_to_the_kv_cache() -> None:
     assert kv_bytes_per_token(LLAMA_8B) == 131_072
     assert kv_bytes_per_token(GEMMA_9B) == 344_064
     assert kv_bytes_per_token(GEMMA_2B) == 106_496
 
 
-def test_local_layers_keep_no_more_than_their_window() -> None:
+def test_local_layers_keep_at_most_their_window() -> None:
     assert local_layers(GEMMA_9B) == 21
     assert cache_bytes(GEMMA_9B, 4096) == 4096 * 344_064
     assert round(cache_bytes(GEMMA_9B, 8192) / 1e9, 1) == 2.1
     assert cache_bytes(LLAMA_8B, 8192) == 8192 * 131_072
 
 
-def test_four_bits_in_groups_of_64_read_the_bytes_of_the_sheet() -> None:
+def test_four_bits_in_groups_of_64_read_four_and_a_half_bits_per_weight() -> None:
     assert round(bytes_read_per_token(LLAMA_8B | FOUR_BITS) / 1e9, 1) == 4.2
     assert round(bytes_read_per_token(GEMMA_9B | FOUR_BITS) / 1e9, 1) == 5.2
     assert round(bytes_read_per_token(GEMMA_2B | FOUR_BITS) / 1e9, 2) == 1.47
 
 
-def test_an_untied_embedding_is_stored_but_not_read() -> None:
+def test_an_untied_embedding_is_stored_but_not_read_in_a_decode_step() -> None:
     embedding = 128256 * 4096 * 4.5 / 8
 
     stored, read = weight_bytes(LLAMA_8B | FOUR_BITS), bytes_read_per_token(LLAMA_8B | FOUR_BITS)
@@ -61,7 +61,7 @@ def test_an_untied_embedding_is_stored_but_not_read() -> None:
     assert stored - read == pytest.approx(embedding, rel=0.01)
 
 
-def test_the_cpu_holds_four_bytes_for_each_parameter() -> None:
+def test_the_cpu_needs_four_bytes_per_parameter() -> None:
     assert weight_bytes(LLAMA_8B | FOUR_BITS, bits=32) == 4 * 8_030_261_248
 
 
@@ -77,11 +77,11 @@ def test_the_cpu_holds_four_bytes_for_each_parameter() -> None:
         ({"quantization": {"mode": "nvfp4", "bits": 4}}, 4.5),
     ],
 )
-def test_bits_per_weight_follow_the_checkpoint(config: dict[str, object], bits: float) -> None:
+def test_bits_per_weight_are_those_of_the_checkpoint(config: dict[str, object], bits: float) -> None:
     assert bits_per_weight(config) == bits
 
 
-def test_windows_are_found_in_every_way_of_writing_them() -> None:
+def test_local_layers_are_counted_however_the_configuration_states_them() -> None:
     layers = {"num_hidden_layers": 3, "sliding_window": 8}
 
     assert local_layers(layers | {"model_type": "gemma2"}) == 2

@@ -1,4 +1,4 @@
-"""The log that survives kill -9."""
+"""Journals and locks: what survives a kill, a full disk and a second process."""
 
 import errno
 import json
@@ -34,20 +34,19 @@ def write(path: Path, rows: list[dict[str, object]]) -> None:
             journal.append(row)
 
 
-def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "rows.jsonl"
     write(path, ROWS)
 
     with Journal(path) as journal:
         assert journal.count == 3
-        assert journal.torn_bytes == 0
         assert list(journal.records()) == ROWS
     assert path.read_text().splitlines()[1] == '{"id": 1, "text": "\u00e9\u4e16\U0001f30d"}'
 
 
 @any_folder
 @given(rows=st.lists(json_objects, max_size=4))
-def test_any_json_objects_come_back(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+def test_any_json_object_is_read_as_it_was_written(tmp_path: Path, rows: list[dict[str, object]]) -> None:
     write(tmp_path / "rows.jsonl", rows)
 
     assert list(read_journal(tmp_path / "rows.jsonl")) == rows
@@ -55,7 +54,7 @@ def test_any_json_objects_come_back(tmp_path: Path, rows: list[dict[str, object]
 
 @any_folder
 @given(kept=st.lists(json_objects, max_size=3), torn=json_objects, data=st.data())
-def test_a_last_line_torn_at_any_byte_is_cut_off(
+def test_a_last_line_torn_at_any_byte_is_truncated(
     tmp_path: Path, kept: list[dict[str, object]], torn: dict[str, object], data: st.DataObject
 ) -> None:
     path = tmp_path / "rows.jsonl"
@@ -67,17 +66,16 @@ def test_a_last_line_torn_at_any_byte_is_cut_off(
     size = path.stat().st_size
 
     with Journal(path) as journal:
-        # Only the line end is missing: then the row is all there and stays.
+        # A record that lacks only its line end is kept.
         expected = [*kept, torn] if size == line_end else kept
         assert list(journal.records()) == expected
         assert journal.count == len(expected)
-        assert journal.torn_bytes == (0 if size == line_end else size - whole)
         journal.append({"next": True})
 
     assert list(read_journal(path)) == [*expected, {"next": True}]
 
 
-def test_every_single_byte_of_a_torn_line(tmp_path: Path) -> None:
+def test_a_torn_line_of_every_length_is_truncated(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     write(path, ROWS[:1])
     whole = path.read_bytes()
@@ -86,11 +84,11 @@ def test_every_single_byte_of_a_torn_line(tmp_path: Path) -> None:
     for length in range(len(line)):
         path.write_bytes(whole + line[:length])
         with Journal(path) as journal:
-            assert (journal.count, journal.torn_bytes) == (1, length)
+            assert journal.count == 1
         assert path.read_bytes() == whole
 
 
-def test_zeros_after_a_power_cut_are_cut_off(tmp_path: Path) -> None:
+def test_zeros_after_a_power_cut_are_truncated(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     write(path, ROWS)
     whole = path.read_bytes()
@@ -98,7 +96,7 @@ def test_zeros_after_a_power_cut_are_cut_off(tmp_path: Path) -> None:
     for tail in (b"\0" * 4096, b'{"id": 3, "te' + b"\0" * 100):
         path.write_bytes(whole + tail)
         with Journal(path) as journal:
-            assert (journal.count, journal.torn_bytes) == (3, len(tail))
+            assert journal.count == 3
         assert path.read_bytes() == whole
 
 
@@ -111,7 +109,7 @@ def test_zeros_after_a_power_cut_are_cut_off(tmp_path: Path) -> None:
         (b"\0\0\0\0", "Expecting value"),
     ],
 )
-def test_a_corrupt_line_in_the_middle_is_named_and_nothing_is_changed(
+def test_a_corrupt_line_in_the_middle_is_reported_and_the_file_is_unchanged(
     tmp_path: Path, line: bytes, problem: str
 ) -> None:
     path = tmp_path / "rows.jsonl"
@@ -127,7 +125,7 @@ def test_a_corrupt_line_in_the_middle_is_named_and_nothing_is_changed(
     assert path.read_bytes() == content
 
 
-def test_a_file_that_is_no_journal_is_never_cut(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_never_truncated(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("dear diary")
 
@@ -137,7 +135,7 @@ def test_a_file_that_is_no_journal_is_never_cut(tmp_path: Path) -> None:
     assert path.read_text() == "dear diary"
 
 
-def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+def test_blank_lines_are_not_records(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"id": 0}\n\n{"id": 1}\n')
 
@@ -146,19 +144,19 @@ def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
     assert list(read_journal(path)) == [{"id": 0}, {"id": 1}]
 
 
-def test_a_missing_journal_is_the_users_error_when_only_read(tmp_path: Path) -> None:
+def test_reading_a_missing_journal_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         list(read_journal(tmp_path / "no.jsonl"))
 
 
-def test_a_lone_surrogate_is_kept_as_an_escape(tmp_path: Path) -> None:
+def test_a_lone_surrogate_is_written_as_an_escape(tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", [{"text": "\ud83d"}])
 
     assert (tmp_path / "rows.jsonl").read_bytes() == b'{"text": "\\ud83d"}\n'
     assert list(read_journal(tmp_path / "rows.jsonl")) == [{"text": "\ud83d"}]
 
 
-def test_a_number_that_json_lacks_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_nan_and_inf_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     with Journal(tmp_path / "rows.jsonl") as journal:
         with pytest.raises(ValueError, match="Out of range float"):
             journal.append({"loss": float("nan")})
@@ -166,7 +164,7 @@ def test_a_number_that_json_lacks_is_refused_before_anything_is_written(tmp_path
     assert (tmp_path / "rows.jsonl").read_bytes() == b""
 
 
-def test_a_killed_process_loses_no_finished_line(tmp_path: Path) -> None:
+def test_a_killed_process_loses_no_complete_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     program = f"""
 import os
@@ -183,8 +181,8 @@ os.kill(os.getpid(), 9)
         assert [row["id"] for row in journal.records()] == list(range(100))
 
 
-def test_a_disk_that_fills_up_within_a_line_keeps_the_lines_before(tmp_path: Path) -> None:
-    """The file size limit is hit in the middle of a line, as a full disk would be."""
+def test_a_disk_that_fills_up_within_a_line_keeps_earlier_lines(tmp_path: Path) -> None:
+    """A file size limit in the middle of a line stands in for a full disk."""
     path = tmp_path / "rows.jsonl"
     program = f"""
 import resource, signal
@@ -209,7 +207,7 @@ except UserError as error:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_is_one_error_and_the_next_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_error_and_the_next_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.jsonl"
     with open("/dev/full", "wb", buffering=0) as full, Journal(path) as journal:
         journal.append({"id": 0})
@@ -224,7 +222,7 @@ def test_a_full_disk_is_one_error_and_the_next_run_goes_on(tmp_path: Path, monke
     assert list(read_journal(path)) == [{"id": 0}, {"id": 1}]
 
 
-def test_two_writers_of_one_journal_are_one_too_many(tmp_path: Path) -> None:
+def test_a_second_writer_of_a_journal_is_refused(tmp_path: Path) -> None:
     with Journal(tmp_path / "rows.jsonl") as journal:
         journal.append({"id": 0})
         with pytest.raises(UserError, match="Another run is using it"):
@@ -234,7 +232,7 @@ def test_two_writers_of_one_journal_are_one_too_many(tmp_path: Path) -> None:
     Journal(tmp_path / "rows.jsonl").close()
 
 
-def test_two_runs_on_one_folder_are_one_too_many(tmp_path: Path) -> None:
+def test_a_second_run_in_a_folder_is_refused(tmp_path: Path) -> None:
     program = f"""
 import sys
 from mlx_suite.runtime.lock import folder_lock
@@ -260,7 +258,7 @@ with folder_lock({str(tmp_path / "run")!r}):
         pass
 
 
-def test_a_lock_on_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locking_on_a_full_disk_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -271,7 +269,7 @@ def test_a_lock_on_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.
     assert caught.value.where == str(tmp_path / "run")
 
 
-def test_a_line_of_another_program_is_named(tmp_path: Path) -> None:
+def test_a_line_of_another_program_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"number": 1}\n\n{"numbre": 2}\n')
     found = read_lines(path, lambda record: record["number"])

@@ -1,4 +1,4 @@
-"""The report behind `mlx-suite doctor`, and its face at 60 columns."""
+"""The report of `mlx-suite doctor`, as data and on a terminal of 60 columns."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ def report(advice: tuple[str, ...] = ()) -> MachineReport:
     )
 
 
-def test_a_mac_is_told_about_4_bit_and_bf16() -> None:
+def test_a_mac_is_rated_with_4_bit_and_bf16() -> None:
     fits = {(fit.model, fit.precision): fit for fit in what_fits(MAC, 120.0)}
 
     assert len(fits) == 12
@@ -68,7 +68,7 @@ def test_a_mac_is_told_about_4_bit_and_bf16() -> None:
     assert fits["Llama 3 8B", "bf16"].tokens == 0
 
 
-def test_a_cpu_is_told_about_float32_only() -> None:
+def test_a_cpu_is_rated_with_float32_only() -> None:
     fits = {fit.model: fit for fit in what_fits(SERVER, 28.0)}
 
     assert {fit.precision for fit in fits.values()} == {"float32"}
@@ -82,7 +82,7 @@ def test_a_well_set_up_machine_gets_no_advice() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="advice for Linux")
-def test_slow_products_and_a_missing_compiler_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_products_and_a_missing_compiler_give_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLX_SUITE_BLAS", raising=False)
     monkeypatch.setattr(machine.shutil, "which", lambda name: None)
 
@@ -93,21 +93,21 @@ def test_slow_products_and_a_missing_compiler_are_named(monkeypatch: pytest.Monk
     ]
 
 
-def test_the_bundled_blas_is_measured_in_a_process_of_its_own() -> None:
+def test_the_bundled_blas_is_measured_in_a_child_process() -> None:
     bundled = machine._bundled_gemm()
 
     assert bundled is not None
     assert 0.5 < bundled < 5000
 
 
-def test_a_figure_comes_from_the_fastest_run() -> None:
+def test_a_measurement_takes_the_fastest_run() -> None:
     assert gemm_gflops("float32", 0.01) > 0.5
     runs: list[int] = []
     assert best_time(lambda: (runs.append(1), mx.zeros(1))[1], 0.0) >= 0.0
     assert len(runs) == 2
 
 
-def test_doctor_reads_well_at_60_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_fits_into_60_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "examine", lambda: report(advice=("g++ is missing.",)))
     monkeypatch.setenv("COLUMNS", "60")
 
@@ -143,7 +143,7 @@ def test_doctor_reads_well_at_60_columns(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
-def test_doctor_gives_programs_one_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_prints_one_json_object_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "examine", report)
 
     facts = json.loads(CliRunner().invoke(main.app, ["doctor", "--json"]).stdout)
@@ -160,7 +160,7 @@ def test_doctor_gives_programs_one_json_object(monkeypatch: pytest.MonkeyPatch) 
     assert facts["fits"][2]["weight_bytes"] == 32_121_044_992
 
 
-def test_a_users_error_is_one_block_and_exit_code_2(
+def test_a_user_error_is_one_block_with_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> MachineReport:
@@ -178,7 +178,7 @@ def test_a_users_error_is_one_block_and_exit_code_2(
     assert captured.err.endswith("error: MLX is installed without a backend\nwhere: python\nfix:   pip install it\n")
 
 
-def test_ctrl_c_leaves_with_130_and_without_a_traceback() -> None:
+def test_ctrl_c_exits_with_130_and_no_traceback() -> None:
     program = """
 import os, signal, sys
 from mlx_suite_apps.cli import doctor, main

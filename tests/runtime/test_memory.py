@@ -29,7 +29,7 @@ from mlx_suite.runtime.memory import (
         (5_000_000_000_000_000, "5000 TB"),
     ],
 )
-def test_sizes_are_written_to_three_figures(count: int, text: str) -> None:
+def test_a_size_is_shown_to_three_figures(count: int, text: str) -> None:
     assert human_bytes(count) == text
 
 
@@ -56,7 +56,7 @@ def test_a_size_is_read_in_decimal_and_binary_units(text: str, size: int | None)
     assert parse_size(text) == size
 
 
-def test_the_machine_has_more_than_it_has_left() -> None:
+def test_available_memory_is_at_most_the_machines() -> None:
     assert machine_memory() >= available_memory() > 0
 
 
@@ -79,7 +79,7 @@ def gpu(working_set_bytes: int) -> Device:
     )
 
 
-def test_mlx_gets_the_working_set_and_an_eighth_of_it_for_its_cache(limits_restored: None) -> None:
+def test_mlx_may_use_the_working_set_and_cache_an_eighth_of_it(limits_restored: None) -> None:
     limits = set_limits(gpu(16_000_000_000))
 
     assert (limits.memory_bytes, limits.cache_bytes) == (16_000_000_000, 2_000_000_000)
@@ -91,14 +91,14 @@ def test_a_small_machine_keeps_a_useful_cache(limits_restored: None) -> None:
     assert set_limits(gpu(100_000_000)).cache_bytes == 100_000_000
 
 
-def test_what_fits_is_what_stays_within_the_working_set() -> None:
+def test_a_size_fits_up_to_the_working_set() -> None:
     working_set = device().working_set_bytes
 
     assert fits(working_set)
     assert not fits(working_set + 1)
 
 
-def test_the_cpu_is_the_device_when_it_was_made_the_default() -> None:
+def test_the_device_is_the_cpu_if_that_is_mlxs_default() -> None:
     before = mx.default_device()
     mx.set_default_device(mx.Device(mx.cpu))
     try:
@@ -111,14 +111,14 @@ def test_the_cpu_is_the_device_when_it_was_made_the_default() -> None:
     assert 0 < here.working_set_bytes < here.memory_bytes
 
 
-def test_on_the_cpu_every_checkpoint_becomes_dense_float32() -> None:
+def test_on_the_cpu_every_checkpoint_is_loaded_as_dense_float32() -> None:
     for dtype in ("bfloat16", "float16", "float32"):
         for quantized in (False, True):
             policy = weights_dtype("cpu", dtype, quantized)
             assert (policy.dtype, policy.dequantize) == ("float32", quantized)
 
 
-def test_a_gpu_keeps_the_checkpoints_precision() -> None:
+def test_a_gpu_keeps_the_precision_of_the_checkpoint() -> None:
     for quantized in (False, True):
         policy = weights_dtype("metal", "torch.bfloat16", quantized)
         assert (policy.dtype, policy.dequantize) == ("bfloat16", False)

@@ -1,4 +1,4 @@
-"""What an installation has to contain; the wheel itself is built by hand before a release."""
+"""Requirements of an installation; the wheel itself is built by hand before a release."""
 
 import tomllib
 from importlib.metadata import entry_points
@@ -11,13 +11,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def test_every_folder_of_code_is_a_package() -> None:
-    """A folder without `__init__.py` is missing in the wheel, and import-linter does not see it."""
+    """A folder without `__init__.py` is missing from the wheel and invisible to import-linter."""
     folders = {file.parent for top in ("mlx_suite", "apps") for file in (ROOT / top).rglob("*.py")}
 
     assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
-def test_the_installed_program_is_the_one_of_this_folder() -> None:
+def test_the_installed_command_runs_the_code_of_this_folder() -> None:
     (program,) = entry_points(group="console_scripts", name="mlx-suite")
 
     assert program.value == "mlx_suite_apps.cli.main:main"
@@ -25,16 +25,16 @@ def test_the_installed_program_is_the_one_of_this_folder() -> None:
     assert mlx_suite.__version__ == PROJECT["version"] == "0.1.0"
 
 
-def test_every_dependency_has_a_floor_and_a_cap() -> None:
+def test_every_dependency_has_a_minimum_and_a_maximum_version() -> None:
     extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
 
     for line in [*PROJECT["dependencies"], *extras]:
-        if line.startswith("mlx-suite["):  # an extra that takes in others of our own
+        if line.startswith("mlx-suite["):  # an extra that includes other extras
             continue
         assert ">=" in line and ",<" in line, line
 
 
-def test_the_lock_names_exact_versions_and_no_place_to_fetch_them_from() -> None:
+def test_the_lock_file_has_exact_versions_and_no_urls() -> None:
     lines = (ROOT / "requirements" / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if not line.startswith("#")]
 

@@ -1,4 +1,4 @@
-"""What a user sees while a job runs."""
+"""The progress line on a terminal and in a pipe."""
 
 import io
 import sys
@@ -10,7 +10,7 @@ from mlx_suite.runtime.progress import Progress, duration
 
 
 class Clock:
-    """Seconds that pass only when told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -53,14 +53,14 @@ def test_the_line_shows_count_rate_time_and_figures() -> None:
         (20, "magpie  100/200 row…"),
     ],
 )
-def test_a_narrow_terminal_loses_the_bar_then_the_figures(width: int, line: str) -> None:
+def test_a_narrow_terminal_drops_the_bar_then_the_figures(width: int, line: str) -> None:
     shown = halfway(Clock(), io.StringIO()).line(width)
 
     assert shown == line
     assert len(shown) <= width
 
 
-def test_a_pipe_gets_a_plain_line_every_five_seconds_and_one_at_the_end() -> None:
+def test_a_pipe_gets_a_plain_line_every_five_seconds_and_at_the_end() -> None:
     clock, stream = Clock(), io.StringIO()
 
     with Progress("train", 8, unit="steps", stream=stream, clock=clock) as progress:
@@ -75,7 +75,7 @@ def test_a_pipe_gets_a_plain_line_every_five_seconds_and_one_at_the_end() -> Non
     )
 
 
-def test_work_of_an_earlier_run_counts_but_not_towards_the_rate() -> None:
+def test_items_of_an_earlier_run_count_towards_the_total_but_not_the_rate() -> None:
     clock = Clock()
     progress = Progress("magpie", 200, done=150, stream=io.StringIO(), clock=clock)
     assert progress.line() == "magpie  150/200 rows  in 0:00"
@@ -86,7 +86,7 @@ def test_work_of_an_earlier_run_counts_but_not_towards_the_rate() -> None:
     assert progress.line() == "magpie  160/200 rows  1.0/s  0:40 left"
 
 
-def test_the_rate_is_that_of_the_last_half_minute() -> None:
+def test_the_rate_covers_the_last_half_minute() -> None:
     clock = Clock()
     progress = Progress("magpie", None, stream=io.StringIO(), clock=clock)
     for _ in range(100):
@@ -129,5 +129,5 @@ def test_nothing_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (42.4, "0:42"), (725, "12:05"), (11045, "3:04:05")])
-def test_durations_read_as_a_clock(seconds: float, text: str) -> None:
+def test_durations_are_shown_as_a_clock(seconds: float, text: str) -> None:
     assert duration(seconds) == text
