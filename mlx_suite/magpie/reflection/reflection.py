@@ -30,6 +30,7 @@ from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Sampling
 from mlx_suite.engine.chat_model import ChatModel
+from mlx_suite.evaluate.prompts import conversation_text
 from mlx_suite.magpie.reflection.judging import (
     PASS_SHARE,
     Preference,
@@ -55,7 +56,6 @@ from mlx_suite.magpie.reflection.rewriting import Part, Rewrite, Rewriter, Work
 from mlx_suite.magpie.reflection.settings import ReflectSettings
 from mlx_suite.magpie.stage import data_digest, open_stage
 from mlx_suite.runtime.journal import Journal, read_lines
-from mlx_suite.text import Message
 
 KIND = "mlx-suite magpie reflect"
 REFUSED_FILE = "refused.jsonl"
@@ -184,7 +184,9 @@ def _checks(part: Part, rows: Sequence[ReflectedRow]) -> list[RewriteComparison]
     """The judge's sanity check."""
     if part == "instruction":
         return instruction_checks([row.instruction for row in rows if row.question])
-    return response_checks([(_as_text(row.question), row.answer) for row in rows if row.question and row.answer])
+    return response_checks(
+        [(conversation_text(row.question), row.answer) for row in rows if row.question and row.answer]
+    )
 
 
 def _judge(
@@ -236,15 +238,8 @@ def _known(path: Path, kind: type[T]) -> dict[str, T]:
 
 def _comparison(part: Part, row: ReflectedRow, rewrite: Rewrite) -> RewriteComparison:
     old = row.instruction if part == "instruction" else row.answer or ""
-    question = None if part == "instruction" else _as_text(row.question)
+    question = None if part == "instruction" else conversation_text(row.question)
     return RewriteComparison(row=rewrite.row, old=old, new=rewrite.text, question=question)
-
-
-def _as_text(question: Sequence[Message]) -> str:
-    """The messages as text: a single one alone, several with their roles."""
-    if len(question) == 1:
-        return question[0].content
-    return "\n\n".join(f"[{turn.role}] {turn.content}" for turn in question)
 
 
 def _key(*parts: Any) -> str:
