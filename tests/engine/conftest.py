@@ -1,4 +1,4 @@
-"""Indices are checked, and steps compile only where a test asks for it: each new kernel costs a second of g++."""
+"""Engine tests check indices, and compile decode steps only on request: each new kernel takes a second of g++."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from mlx_suite.runtime import debug
 
 @pytest.fixture
 def compiled() -> None:
-    """Steps are compiled, as they are in use."""
+    """Compile decode steps, as in production."""
 
 
 @pytest.fixture(autouse=True)
@@ -27,5 +27,5 @@ def plain_unless_compiled(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def checked_indices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Indices are checked: MLX reads and writes past an array's end without an error."""
+    """Check indices: MLX reads and writes past the end of an array without an error."""
     monkeypatch.setattr(debug, "enabled", True)

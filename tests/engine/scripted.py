@@ -1,23 +1,23 @@
-"""Stand-ins for models that obey the calling convention (`model(tokens, cache=…)`) and whose text is known by hand."""
+"""Fake models with the usual calling convention (`model(tokens, cache=…)`) whose text can be computed by hand."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
 
-from mlx_suite.engine import Engine, Given, Program, Queries, Query
+from mlx_suite.engine import Engine, Given, Program, Queries, Query, Request, Sample
 
 STOP = 0
 """Ends every script."""
 
 
 class ScriptedModel:
-    """After token t comes `script[t]`: a token that is certain, or probabilities by token; without a line, STOP.
+    """After token t comes `script[t]`: one token, or probabilities by token; without an entry, STOP.
 
-    The keys that it keeps are the token ids themselves, so the slots' memory reads as text.
+    Its keys are the token ids, so the KV cache of a slot can be read as text.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class ScriptedModel:
                 rows[token][following] = math.log(probability)
         self.table = mx.array(rows)
         self.traces = 0
-        """How often Python ran through the model: with a compiled step, once per prefill chunk and compilation."""
+        """Python calls of the model; with a compiled step, one per prefill chunk and compilation."""
 
     def __call__(self, tokens: mx.array, cache: Sequence[Any]) -> mx.array:
         self.traces += 1
@@ -46,16 +46,16 @@ class ScriptedModel:
 
 
 def fed(engine: Engine, slot: int, length: int, layer: int = 0) -> list[int]:
-    """The first tokens that a slot holds, read from the memory itself (not for rings that have turned)."""
+    """The first tokens in a slot's KV cache, read from its keys. Not for ring buffers that have wrapped."""
     keys: Any = engine.caches[layer].state[0][slot, 0, :length, 0].tolist()
     return [round(key) for key in keys]
 
 
 class HistoryModel:
-    """The next token is a checksum of all that is visible: one key too many, too few or out of place changes it.
+    """The next token is a checksum of all visible keys: a missing, additional or misplaced key changes it.
 
-    Each layer sums a number made of token and position over the keys it sees. `windows` are the caches', `masked` what
-    the layers ask of full caches (as some of mlx-lm's models do).
+    Each layer sums a number made of token and position over the keys it sees. `windows` are the caches' sliding
+    windows; `masked` are windows that layers apply to full caches, as some of mlx-lm's models do.
     """
 
     def __init__(self, windows: Sequence[int | None], masked: Sequence[int | None], vocab_size: int = 23) -> None:
@@ -87,7 +87,7 @@ class HistoryModel:
         return (token * 7 + position * 13 + token * position) % 31
 
     def after(self, text: Sequence[int]) -> int:
-        """The next token, in plain integers."""
+        """The next token, computed in Python."""
         last = len(text) - 1
         total = 0
         for weight, window in enumerate(self.windows, start=1):
@@ -106,7 +106,7 @@ class HistoryModel:
 
 @dataclass(frozen=True)
 class Choose:
-    """A query whose most probable label joins the sequence."""
+    """A query whose most probable label is then appended to the sequence."""
 
     labels: tuple[tuple[int, ...], ...]
 
@@ -114,3 +114,36 @@ class Choose:
         [reply] = yield Queries((Query(tokens=(), labels=self.labels),))
         yield Given(self.labels[reply.index])
         return reply
+
+
+CHAIN = {token: token + 1 for token in range(10, 20)} | {20: STOP}
+"""10 is followed by 11, and so on; 20 by STOP."""
+UNTIL_STOP = Sample(limit=50, stop=frozenset({STOP}))
+
+
+def upto(limit: int) -> Sample:
+    return Sample(limit=limit, stop=frozenset({STOP}))
+
+
+def segment_program(segment: Any) -> Program:
+    return (yield segment)
+
+
+def outcomes(*segments: Any) -> Program:
+    """Run the segments and return their results, without those of `Given`."""
+    results = []
+    for segment in segments:
+        result = yield from segment.program() if isinstance(segment, Choose) else segment_program(segment)
+        if not isinstance(segment, Given):
+            results.append(result)
+    return results
+
+
+def run(engine: Engine, *programs: Program) -> list[Any]:
+    """Run the programs; their results, in order."""
+    done = {each.request.seed: each.result for each in engine.run(requests_for(programs))}
+    return [done[i] for i in range(len(programs))]
+
+
+def requests_for(programs: Sequence[Program]) -> Iterator[Request]:
+    return (Request(program=program, seed=i) for i, program in enumerate(programs))

@@ -1,4 +1,4 @@
-"""Random models of two layers, sharp enough that their text is no uniform noise, and what mlx-lm writes with them."""
+"""Random models of two layers whose text is not uniform noise, and the text that mlx-lm generates with them."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -25,8 +25,8 @@ SHAPE = {
 
 
 def randomized(model: Any, seed: int, scale: float = 0.3, embedding_scale: float = 0.1) -> Any:
-    """The model with normal weights: large ones within the layers, so that what a token sees decides what follows it,
-    small ones in the embedding, so that the token itself does not (a tied head would repeat it for ever).
+    """Give `model` normal weights: large in the layers, so that context decides the next token, and small in the
+    embedding, since a tied head would repeat the last token for ever.
     """
     keys = iter(mx.random.split(mx.random.key(seed), 1000))
 
@@ -44,13 +44,13 @@ def small_llama(seed: int = 0, **changes: Any) -> Llama:
 
 
 def small_mistral(window: int = 8, seed: int = 0) -> Llama:
-    """Every layer keeps a ring."""
+    """All layers have a sliding window."""
     config = {"model_type": "mistral", "sliding_window": window, **SHAPE}
     return randomized(Llama(ModelConfig.from_dict(config)), seed)
 
 
 def small_gemma(window: int = 8, seed: int = 0, **changes: Any) -> Gemma2:
-    """Layer 0 keeps a ring of `window` keys, layer 1 all keys; the caps are low enough to bite."""
+    """Layer 0 has a sliding window, layer 1 none; the soft caps are low enough to matter."""
     config = {
         "model_type": "gemma2",
         **SHAPE,
@@ -63,7 +63,7 @@ def small_gemma(window: int = 8, seed: int = 0, **changes: Any) -> Gemma2:
 
 
 def one_text(prompt: Sequence[int], sample: Sample) -> Program:
-    """Prompt, then text: returns (tokens, reason)."""
+    """Prompt, then sampled text; returns (tokens, reason)."""
     yield Given(tuple(prompt))
     written = yield sample
     return written.tokens, written.reason
@@ -75,14 +75,14 @@ def results(done: Iterable[Done]) -> dict[int, Any]:
 
 
 def write(engine: Engine, prompt: Sequence[int], sample: Sample, seed: int = 0) -> tuple[int, ...]:
-    """The text of one row."""
+    """The sampled tokens of one row."""
     (done,) = engine.run([Request(program=one_text(prompt, sample), seed=seed)])
     tokens: tuple[int, ...] = done.result[0]
     return tokens
 
 
 def written_by_mlx_lm(model: Any, prompt: Sequence[int], count: int) -> tuple[int, ...]:
-    """Greedy text as mlx-lm's own `generate_step` writes it."""
+    """Greedy tokens from mlx-lm's `generate_step`."""
     from mlx_lm.generate import generate_step
 
     return tuple(int(token) for token, _ in generate_step(mx.array(list(prompt)), model, max_tokens=count))

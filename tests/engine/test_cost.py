@@ -1,4 +1,4 @@
-"""What runs cost: tokens fed, slots left idle, compilations, copies and memory held."""
+"""Cost of runs: tokens fed, idle slots, compilations, copies and memory."""
 
 import gc
 from collections.abc import Iterator
@@ -18,26 +18,26 @@ REPLY = (44, 45, 7)
 
 
 def magpie_row() -> Program:
-    """Header, instruction, header, response."""
+    """Header, instruction, header, response; returns both lengths."""
     yield Given(HEADER)
-    question = yield Sample(limit=96, stop=frozenset({STOP}))
+    instruction = yield Sample(limit=96, stop=frozenset({STOP}))
     yield Given(REPLY)
-    answer = yield Sample(limit=160, stop=frozenset({STOP}))
-    return len(question.tokens), len(answer.tokens)
+    response = yield Sample(limit=160, stop=frozenset({STOP}))
+    return len(instruction.tokens), len(response.tokens)
 
 
 def rows(count: int) -> Iterator[Request]:
     return (Request(program=magpie_row(), seed=seed) for seed in range(count))
 
 
-def talkative(question: int, answer: int, windows: tuple[int | None, ...] = (None,)) -> ScriptedModel:
-    """Writes questions and answers of these mean lengths, geometrically distributed."""
+def talkative(instruction: int, response: int, windows: tuple[int | None, ...] = (None,)) -> ScriptedModel:
+    """Writes instructions and responses with geometrically distributed lengths of these means."""
     return ScriptedModel(
         {
             6: 10,
-            10: {10: 1 - 1 / question, STOP: 1 / question},
+            10: {10: 1 - 1 / instruction, STOP: 1 / instruction},
             7: 20,
-            20: {20: 1 - 1 / answer, STOP: 1 / answer},
+            20: {20: 1 - 1 / response, STOP: 1 / response},
         },
         windows=windows,
     )
@@ -48,19 +48,19 @@ def talkative(question: int, answer: int, windows: tuple[int | None, ...] = (Non
 
 @pytest.mark.parametrize("windows", [(None,), (4,), (4, None), (64, None)], ids=str)
 @pytest.mark.parametrize("slots", [3, 8])
-def test_a_run_prefills_its_header_once_and_no_instruction_at_all(slots: int, windows: tuple[int | None, ...]) -> None:
+def test_a_run_prefills_its_header_once_and_no_instruction(slots: int, windows: tuple[int | None, ...]) -> None:
     engine = Engine(talkative(20, 30, windows), slots=slots)
     lengths = results(engine.run(rows(50))).values()
-    written = sum(question + answer for question, answer in lengths)
-    stops = sum((question < 96) + (answer < 160) for question, answer in lengths)
+    written = sum(instruction + response for instruction, response in lengths)
+    stops = sum((instruction < 96) + (response < 160) for instruction, response in lengths)
     assert (written, stops) == (2438, 99)
     assert engine.stats.prefilled == len(HEADER) - 1
-    # The header's last token and the reply's header: one per step, beside what other slots write.
+    # The header's last token and the response header are fed one token per step, while other slots sample.
     assert engine.stats.forced == 50 * (1 + len(REPLY))
     assert engine.stats.sampled == written + stops
 
 
-def test_a_real_model_with_rings_prefills_its_header_once() -> None:
+def test_a_model_with_sliding_windows_prefills_its_header_once() -> None:
     model = small_gemma(window=4)
     engine = Engine(model, slots=4)
     for _ in range(2):
@@ -69,7 +69,7 @@ def test_a_real_model_with_rings_prefills_its_header_once() -> None:
     assert engine.stats.prefilled == len(HEADER) - 1
 
 
-def test_each_long_given_text_is_prefilled_once() -> None:
+def test_long_forced_text_is_prefilled_once() -> None:
     def program() -> Program:
         yield Given(prompt_of(700))
         yield Sample(limit=3, stop=frozenset())
@@ -86,7 +86,7 @@ def test_each_long_given_text_is_prefilled_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "answer", "slots", "windows"),
+    ("instruction", "response", "slots", "windows"),
     [
         (12, 25, 8, (None,)),
         (12, 25, 16, (8, None)),
@@ -95,23 +95,23 @@ def test_each_long_given_text_is_prefilled_once() -> None:
         (30, 30, 16, (None,)),
     ],
 )
-def test_slots_are_busy_95_percent_of_a_run_of_200_rows(
-    question: int, answer: int, slots: int, windows: tuple[int | None, ...]
+def test_slots_are_busy_for_95_percent_of_a_run_of_200_rows(
+    instruction: int, response: int, slots: int, windows: tuple[int | None, ...]
 ) -> None:
-    engine = Engine(talkative(question, answer, windows), slots=slots)
+    engine = Engine(talkative(instruction, response, windows), slots=slots)
     assert len(list(engine.run(rows(200)))) == 200
     assert engine.stats.busy >= 0.95
     served = engine.stats.slot_steps - engine.stats.idle
-    # Each token is fed once; the last one of a row is fed ahead, in vain, and counts as idle.
+    # Each token is fed once; the last one of a row is fed before it is read, in vain, and counts as idle.
     assert served == engine.stats.forced + engine.stats.sampled - 200
 
 
-def test_slots_are_given_up_by_halves_at_the_end() -> None:
+def test_slots_are_halved_at_the_end_of_a_run() -> None:
     engine = Engine(ScriptedModel({10: 10}), slots=8)
     programs = [one_text((10,), Sample(limit=limit, stop=frozenset())) for limit in (1, 1, 1, 1, 5, 5, 7, 9)]
     for done in engine.run(Request(program=program) for program in programs):
         assert done.result[1] == "limit"
-    # A row of n tokens takes n + 1 steps, the last in vain: 8 slots for 2 steps, 4 for 4, 2 for 2, 1 for 2.
+    # A row of n tokens takes n + 1 steps, the last of them idle: 8 slots for 2 steps, 4 for 4, 2 for 2, 1 for 2.
     assert (engine.stats.steps, engine.stats.slot_steps) == (10, 8 * 2 + 4 * 4 + 2 * 2 + 1 * 2)
     assert engine.stats.idle == 8
     assert engine.stats.busy == 1 - 8 / 38
@@ -121,17 +121,17 @@ def test_slots_are_given_up_by_halves_at_the_end() -> None:
 
 
 @pytest.mark.usefixtures("compiled")
-def test_a_run_compiles_for_new_shapes_and_settings_alone() -> None:
+def test_a_run_compiles_only_for_new_shapes_and_settings() -> None:
     model = talkative(20, 40)
     engine = Engine(model, slots=16)
     list(engine.run(rows(200)))
-    # One prefill of the header; 16 slots with room for 128 tokens and for 256; three smaller numbers of slots.
+    # One prefill of the header; 16 slots with a capacity of 128 and of 256 tokens; three smaller numbers of slots.
     assert engine.stats.steps > 500
     assert model.traces == 1 + 2 + 3
 
 
 @pytest.mark.usefixtures("compiled")
-def test_a_second_run_of_the_same_shapes_compiles_nothing() -> None:
+def test_a_second_run_with_the_same_shapes_compiles_nothing() -> None:
     model = talkative(20, 40)
     engine = Engine(model, slots=1)
     list(engine.run(rows(5)))
@@ -141,7 +141,7 @@ def test_a_second_run_of_the_same_shapes_compiles_nothing() -> None:
 
 
 @pytest.mark.usefixtures("compiled")
-def test_settings_of_all_kinds_compile_each_kind_once() -> None:
+def test_each_kind_of_sampling_compiles_once() -> None:
     model = ScriptedModel({10: 10})
     settings = [
         Sampling(temperature=0.0),
@@ -156,7 +156,7 @@ def test_settings_of_all_kinds_compile_each_kind_once() -> None:
     for seed in range(4):
         samples = [Sample(limit=5, stop=frozenset(), sampling=sampling) for sampling in settings]
         list(engine.run(Request(program=one_text((9, 10), sample), seed=seed) for sample in samples))
-    # A prefill of one token; greedy, drawn and limited steps; greedy steps with bans.
+    # A prefill of one token; greedy, drawn and limited steps; greedy steps with banned ids.
     assert model.traces == 1 + 3 + 1
 
 
@@ -165,33 +165,33 @@ def test_settings_of_all_kinds_compile_each_kind_once() -> None:
 
 @pytest.mark.usefixtures("compiled")
 def test_steps_write_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the wait MLX copies the layers that are still being read."""
+    """Without waiting for the previous step, MLX would copy the layers it still reads."""
     monkeypatch.setattr(step, "IN_PLACE", 0)
-    model = small_llama(head_dim=32)  # so that keys are much larger than what attention makes of them
+    model = small_llama(head_dim=32)  # so that the KV cache is much larger than the activations
     caches = slot_caches(model, 16)
     for cache in caches:
         cache.reserve(1024)
     stepper = Stepper(model, caches)
 
-    def advance(start: int, drawn: Any) -> Any:
+    def advance(start: int, sampled: Any) -> Any:
         for position in range(start, start + 12):
-            token = 5 if drawn is None else None
+            token = 5 if sampled is None else None
             feeds = [Feed(token=token, position=position, seed=i, sampling=Sampling(), first=False) for i in range(16)]
-            drawn = stepper.step(feeds, drawn)
-        mx.eval(drawn)
-        return drawn
+            sampled = stepper.step(feeds, sampled)
+        mx.eval(sampled)
+        return sampled
 
-    drawn = advance(0, None)
+    sampled = advance(0, None)
     gc.collect()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    advance(12, drawn)
+    advance(12, sampled)
     assert [cache.nbytes for cache in caches] == [2 * 16 * 2 * 1024 * 32 * 4] * 2
     assert mx.get_peak_memory() - before < caches[0].nbytes / 4
     assert mx.get_active_memory() <= before + 4096
 
 
-def test_the_prefix_holds_its_own_keys_and_values_alone() -> None:
+def test_a_prefix_cache_entry_holds_only_its_own_keys_and_values() -> None:
     engine = Engine(small_llama(), slots=32)
     for cache in engine.caches:
         cache.reserve(2048)
@@ -201,13 +201,13 @@ def test_the_prefix_holds_its_own_keys_and_values_alone() -> None:
     next(run)
     run.close()
     mx.synchronize()
-    held = sum(cache.nbytes for cache in engine.caches)
-    assert held == 2 * 2 * 32 * 2 * 2048 * 8 * 4
-    assert mx.get_active_memory() - before < held + 2**18
+    size = sum(cache.nbytes for cache in engine.caches)
+    assert size == 2 * 2 * 32 * 2 * 2048 * 8 * 4
+    assert mx.get_active_memory() - before < size + 2**18
 
 
 @pytest.mark.usefixtures("compiled")
-def test_a_dropped_engine_gives_its_memory_back_at_once() -> None:
+def test_deleting_an_engine_frees_its_memory_at_once() -> None:
     model = small_llama()
     gc.collect()
     gc.disable()
@@ -224,7 +224,7 @@ def test_a_dropped_engine_gives_its_memory_back_at_once() -> None:
         gc.enable()
 
 
-def test_memory_does_not_grow_with_the_rows_that_are_run() -> None:
+def test_memory_does_not_grow_with_the_number_of_rows() -> None:
     engine = Engine(small_gemma(window=8), slots=4)
     sizes = []
     sample = Sample(limit=12, stop=frozenset())
@@ -233,7 +233,7 @@ def test_memory_does_not_grow_with_the_rows_that_are_run() -> None:
     assert max(sizes[8:]) - min(sizes[4:12]) < 2**16
 
 
-def test_rows_of_bans_are_put_together_once_while_slots_ban_the_same() -> None:
+def test_the_mask_of_banned_ids_is_reused_while_the_bans_stay_the_same() -> None:
     def feeds(*bans: tuple[int, ...]) -> list[Feed]:
         samplings = [Sampling(banned=banned) for banned in bans]
         return [Feed(token=1, position=0, seed=0, sampling=each, first=False) for each in samplings]

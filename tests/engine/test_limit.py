@@ -1,4 +1,4 @@
-"""A ceiling for memory: the engine goes on with fewer slots, and every text stays what it was."""
+"""Memory budget: the engine continues with fewer slots, and every text stays the same."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,11 @@ from tests.engine.small_models import prompt_of, results, small_gemma, small_lla
 LONG = Sample(limit=280, stop=frozenset(), sampling=Sampling(temperature=1.0))
 SHORT = Sample(limit=20, stop=frozenset(), sampling=Sampling(temperature=1.0))
 LARGE = {"num_key_value_heads": 4, "head_dim": 128}
-"""So that keys and values, 8 KB a token, outweigh all else in memory."""
+"""A KV cache of 8 KB per token, larger than everything else in memory."""
 
 
 def program(seed: int) -> Program:
-    """Every second text is long, and grows into a third stretch of 128 positions."""
+    """Every second text is long and needs a capacity of 3 x 128 positions."""
     yield Given(prompt_of(10, seed=seed % 3))
     written = yield LONG if seed % 2 == 0 else SHORT
     return written.tokens
@@ -27,8 +27,8 @@ def requests(count: int, renewable: bool = True) -> Iterator[Request]:
         yield Request(program=program(seed), seed=seed, renew=renew)
 
 
-def room_for(model: object, slots: int, tokens: int) -> int:
-    """Bytes in use when so many slots have room for so many tokens, and a layer is moved."""
+def bytes_for(model: object, slots: int, tokens: int) -> int:
+    """Bytes in use when `slots` slots have a capacity of `tokens` and one layer is being reallocated."""
     engine = Engine(model, slots=1)
     list(engine.run(requests(1)))
     sizes = [cache.slot_bytes(1) * tokens // cache.capacity for cache in engine.caches]
@@ -40,7 +40,7 @@ def test_fewer_slots_write_the_same_texts(make: type) -> None:
     model = make(**LARGE)
     free = Engine(model, slots=6)
     expected = results(free.run(requests(12)))
-    limited = Engine(model, slots=6, limit=room_for(model, 5, 256) if make is small_llama else 1)
+    limited = Engine(model, slots=6, limit=bytes_for(model, 5, 256) if make is small_llama else 1)
 
     assert results(limited.run(requests(12))) == expected
     assert limited.stats.restarted > 0
@@ -48,15 +48,15 @@ def test_fewer_slots_write_the_same_texts(make: type) -> None:
     assert free.stats.restarted == 0
 
 
-def test_the_limit_is_not_passed() -> None:
+def test_the_memory_budget_is_not_exceeded() -> None:
     model = small_llama(**LARGE)
-    limit = room_for(model, 5, 256)
+    limit = bytes_for(model, 5, 256)
     engine = Engine(model, slots=6, limit=limit)
     mx.reset_peak_memory()
     done = results(engine.run(requests(12)))
 
     assert len(done) == 12
-    # Three stretches of 128 positions in as many slots as have room there, where six had room for one.
+    # Three slots with 3 x 128 positions, where six slots had 128.
     assert engine.slots == 3
     assert mx.get_peak_memory() <= 1.02 * limit
 
@@ -70,7 +70,7 @@ def test_programs_that_cannot_be_renewed_keep_their_slots() -> None:
     assert engine.stats.restarted == 0
 
 
-def test_one_slot_is_kept_however_little_memory_there_is() -> None:
+def test_one_slot_is_kept_even_with_no_memory_to_spare() -> None:
     model = small_llama()
     engine = Engine(model, slots=4, limit=1)
 

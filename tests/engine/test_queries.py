@@ -1,4 +1,4 @@
-"""Questions asked aside leave no trace and answer as a whole pass would; a rewound row goes on as a fresh one."""
+"""Queries match a full forward pass and leave the sequence unchanged; a rewound row continues like a new one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,15 +22,13 @@ QUERIES = (
 
 
 def hidden_state(model: Any, text: Sequence[int]) -> Any:
-    """The last hidden state of a whole forward pass."""
+    """The last hidden state of a full forward pass."""
     return np.array(model.model(mx.array([list(text)]))[0, -1])
 
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("count", [1, 3, 30])
-def test_asides_are_those_of_a_whole_forward_pass_and_the_text_goes_on_as_if_nothing_had_been_asked(
-    kind: str, count: int
-) -> None:
+def test_queries_match_a_full_forward_pass_and_the_text_goes_on_unchanged(kind: str, count: int) -> None:
     model = MODELS[kind]()
 
     def program(prompt: tuple[int, ...]) -> Program:
@@ -46,28 +44,28 @@ def test_asides_are_those_of_a_whole_forward_pass_and_the_text_goes_on_as_if_not
         text, replies, rest = done.result
         sequence = (*prompts[done.request.seed], *text)
         for query, reply in zip(QUERIES, replies, strict=True):
-            asked = (*sequence, *query.tokens)
-            assert reply.log_probs == pytest.approx(log_probs(model, asked, query.labels), abs=1e-4)
+            text_of_query = (*sequence, *query.tokens)
+            assert reply.log_probs == pytest.approx(log_probs(model, text_of_query, query.labels), abs=1e-4)
             if query.labels:
                 assert reply.index == max(range(len(query.labels)), key=reply.log_probs.__getitem__)
             if query.state:
-                assert reply.state == pytest.approx(hidden_state(model, asked), abs=1e-4)
+                assert reply.state == pytest.approx(hidden_state(model, text_of_query), abs=1e-4)
         assert [reply.state is not None for reply in replies] == [False, False, True, True]
         assert rest == written_by_mlx_lm(model, sequence, 12)
 
 
-def test_an_aside_without_room_is_answered_by_none() -> None:
+def test_queries_that_exceed_the_context_have_no_replies() -> None:
     def program() -> Program:
         yield Given(prompt_of(14))
         return (yield Queries(QUERIES[:2])), (yield Queries(QUERIES[1:2]))
 
     (done,) = Engine(small_llama(), slots=1, context=16).run([Request(program=program())])
-    nothing, answered = done.result
-    assert nothing is None
-    assert len(answered) == 1
+    too_long, fitting = done.result
+    assert too_long is None
+    assert len(fitting) == 1
 
 
-def test_what_is_asked_aside_is_counted() -> None:
+def test_tokens_of_queries_are_counted() -> None:
     def program() -> Program:
         yield Given((1, 2))
         yield Queries(QUERIES)
@@ -79,10 +77,10 @@ def test_what_is_asked_aside_is_counted() -> None:
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("count", [2, 30])
-@pytest.mark.parametrize("given", [2, 40])
-def test_behind_a_rewind_the_row_is_what_it_would_have_been_from_the_start(kind: str, count: int, given: int) -> None:
+@pytest.mark.parametrize("forced", [2, 40])
+def test_after_a_rewind_a_row_continues_like_a_new_one(kind: str, count: int, forced: int) -> None:
     model = MODELS[kind]()
-    cleaned = prompt_of(given, seed=9)
+    cleaned = prompt_of(forced, seed=9)
 
     def program(prompt: tuple[int, ...]) -> Program:
         yield Given(prompt)
@@ -102,7 +100,7 @@ def test_behind_a_rewind_the_row_is_what_it_would_have_been_from_the_start(kind:
         assert reply.log_probs == pytest.approx(log_probs(model, (*sequence, 50, 51, 52), LABELS), abs=1e-4)
 
 
-def test_another_salt_tries_the_same_place_again() -> None:
+def test_another_salt_gives_another_text_at_the_same_place() -> None:
     def program(*salts: int) -> Program:
         texts = []
         for salt in salts:
@@ -114,8 +112,8 @@ def test_another_salt_tries_the_same_place_again() -> None:
 
     def texts(*salts: int) -> list[tuple[int, ...]]:
         (done,) = Engine(small_llama(), slots=1).run([Request(program=program(*salts), seed=3)])
-        found: list[tuple[int, ...]] = done.result
-        return found
+        written: list[tuple[int, ...]] = done.result
+        return written
 
     first, *others = texts(0)
     assert not others
@@ -125,9 +123,9 @@ def test_another_salt_tries_the_same_place_again() -> None:
     assert texts(1)[0] == again
 
 
-def test_a_state_on_the_way_of_a_question_costs_no_row_of_its_own() -> None:
+def test_the_hidden_state_of_a_prefix_of_another_query_costs_no_row() -> None:
     model = small_llama()
-    asked = Query(tokens=(50, 51, 52), labels=((9,), (10,)))
+    scored = Query(tokens=(50, 51, 52), labels=((9,), (10,)))
     states = [Query(tokens=tokens, state=True) for tokens in ((), (50, 51), (50, 51, 52), (7,))]
     rows: list[int] = []
     body = model.model
@@ -138,7 +136,7 @@ def test_a_state_on_the_way_of_a_question_costs_no_row_of_its_own() -> None:
 
     def program() -> Program:
         yield Given((5,))
-        return (yield Queries((*states, asked)))
+        return (yield Queries((*states, scored)))
 
     model.model = counted
     (done,) = Engine(model, slots=1).run([Request(program=program())])
@@ -146,10 +144,10 @@ def test_a_state_on_the_way_of_a_question_costs_no_row_of_its_own() -> None:
     assert sum(rows) == 2
     for query, reply in zip(states, done.result, strict=False):
         assert reply.state == pytest.approx(hidden_state(model, (5, *query.tokens)), abs=1e-4)
-    assert done.result[-1].log_probs == pytest.approx(log_probs(model, (5, 50, 51, 52), asked.labels), abs=1e-4)
+    assert done.result[-1].log_probs == pytest.approx(log_probs(model, (5, 50, 51, 52), scored.labels), abs=1e-4)
 
 
-def test_several_headers_are_each_computed_once() -> None:
+def test_each_of_several_headers_is_prefilled_once() -> None:
     headers = [prompt_of(20, seed=seed) for seed in range(3)]
     sample = Sample(limit=4, stop=frozenset())
     engine = Engine(small_llama(), slots=2)
@@ -158,7 +156,7 @@ def test_several_headers_are_each_computed_once() -> None:
     assert engine.stats.prefilled == 3 * 19
 
 
-def test_old_headers_are_let_go_and_the_newest_is_kept_however_long() -> None:
+def test_old_headers_are_evicted_and_the_latest_is_kept_whatever_its_length() -> None:
     engine = Engine(small_llama(), slots=1, context=3 * MAX_TOKENS)
     sample = Sample(limit=1, stop=frozenset())
     for length in (100, 200, MAX_TOKENS + 500):
@@ -167,7 +165,7 @@ def test_old_headers_are_let_go_and_the_newest_is_kept_however_long() -> None:
     assert len(engine.prefixes.entries) == 1
 
 
-def test_most_asides_do_not_wait_for_an_idle_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_most_queries_do_not_wait_for_an_idle_device(monkeypatch: pytest.MonkeyPatch) -> None:
     def program() -> Program:
         yield Given(prompt_of(6))
         for _ in range(20):
@@ -183,7 +181,7 @@ def test_most_asides_do_not_wait_for_an_idle_device(monkeypatch: pytest.MonkeyPa
     assert engine.stats.query_seconds == pytest.approx(10 * engine.stats.timed_seconds)
 
 
-def test_a_model_that_gives_no_numbers_is_told() -> None:
+def test_a_model_that_returns_nan_is_a_user_error() -> None:
     def program() -> Program:
         yield Given(prompt_of(6))
         yield Queries((Query(tokens=(50,), labels=((9,), (10,))),))

@@ -1,4 +1,4 @@
-"""Random programs in random engines against an interpreter of a few lines that knows no slots, caches or batches."""
+"""Random programs in random engines against a simple interpreter without slots, caches or batches."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -50,7 +50,7 @@ def one(segment: Given | Sample) -> Program:
 
 def program(plan: Plan, context: int) -> Program:
     text: list[int] = []
-    became = []
+    results = []
     for segment in plan:
         if isinstance(segment, Choose) and not fits(text, segment, context):
             continue
@@ -59,29 +59,29 @@ def program(plan: Plan, context: int) -> Program:
             text += segment.tokens
         elif isinstance(segment, Choose):
             text += segment.labels[outcome.index]
-            became.append((outcome.index, outcome.log_probs))
+            results.append((outcome.index, outcome.log_probs))
         else:
             text += outcome.tokens + (() if outcome.stop_token is None else (outcome.stop_token,))
-            became.append(outcome)
-    return became, text
+            results.append(outcome)
+    return results, text
 
 
-def interpreted(plan: Plan, model: HistoryModel, context: int, became_there: list[Any]) -> Any:
-    """What should become of the plan; where labels are equally good, the one that was taken there is right."""
+def interpreted(plan: Plan, model: HistoryModel, context: int, engine_results: list[Any]) -> Any:
+    """Expected results of a plan. Where labels are equally probable, the engine's choice is right."""
     text: list[int] = []
-    became: list[Any] = []
+    results: list[Any] = []
     for segment in plan:
         if isinstance(segment, Given):
             text += segment.tokens
         elif isinstance(segment, Sample):
-            became.append(sampled(segment, text, model, context))
+            results.append(sampled(segment, text, model, context))
         elif fits(text, segment, context):
             log_probs = [model.log_prob(text, label) for label in segment.labels]
-            index = became_there[len(became)][0]
+            index = engine_results[len(results)][0]
             assert log_probs[index] > max(log_probs) - 1e-4
-            became.append((index, pytest.approx(log_probs, abs=1e-4)))
+            results.append((index, pytest.approx(log_probs, abs=1e-4)))
             text += segment.labels[index]
-    return became, text
+    return results, text
 
 
 def sampled(sample: Sample, text: list[int], model: HistoryModel, context: int) -> Written:
@@ -106,7 +106,7 @@ def sampled(sample: Sample, text: list[int], model: HistoryModel, context: int) 
     growth=st.sampled_from([1, 7, 64]),
     closed_after=st.sampled_from([None, 1, 2]),
 )
-def test_random_programs_do_what_a_plain_interpreter_does(
+def test_random_programs_match_a_simple_interpreter(
     plans: list[Plan],
     layers: Any,
     context: int,
@@ -144,8 +144,10 @@ def test_random_programs_do_what_a_plain_interpreter_does(
 
 @pytest.mark.parametrize("windows", [(None,), (5,), (5, None)], ids=str)
 @pytest.mark.parametrize("limit", range(1, 9))
-def test_slots_of_a_closed_run_serve_what_they_share_with_the_next(windows: tuple[int | None, ...], limit: int) -> None:
-    """Closed with one slot free for some steps, one just freed and one in the middle of its text."""
+def test_slots_of_a_closed_run_serve_the_prefix_shared_with_the_next(
+    windows: tuple[int | None, ...], limit: int
+) -> None:
+    """Closed with one slot free for some steps, one just freed and one still generating."""
     model = HistoryModel(windows, (None,) * len(windows))
     never = Sample(limit=limit, stop=frozenset(), sampling=GREEDY)
     long = Sample(limit=limit + 3, stop=frozenset(), sampling=GREEDY)
@@ -156,6 +158,6 @@ def test_slots_of_a_closed_run_serve_what_they_share_with_the_next(windows: tupl
         run = engine.run(Request(program=program(plan, 60), seed=i) for i, plan in enumerate(first))
         assert [next(run).request.seed, next(run).request.seed] == [0, 1]
         run.close()
-        plans: list[Plan] = [[Given((*held[:shared], 22, 21)), never] for held in engine.cached]
+        plans: list[Plan] = [[Given((*cached[:shared], 22, 21)), never] for cached in engine.cached]
         for done in engine.run(Request(program=program(plan, 60), seed=i) for i, plan in enumerate(plans)):
             assert done.result == interpreted(plans[done.request.seed], model, 60, done.result[0])

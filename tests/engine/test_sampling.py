@@ -1,4 +1,4 @@
-"""Drawing tokens: random numbers, limits and bans, against arithmetic done elsewhere."""
+"""Sampling: random numbers, top-p and min-p, against NumPy in fp64."""
 
 from itertools import pairwise
 from typing import Any
@@ -13,7 +13,7 @@ from mlx_suite.engine.sampling import _mix, draw, keep_probable, uniform
 
 
 def drawn(logits: Any, uniforms: Any, temperature: Any, top_p: Any = None, min_p: Any = None) -> list[int]:
-    """`draw` on numbers; one number stands for every row."""
+    """`draw` with Python numbers; a scalar applies to every row."""
     rows = len(logits)
 
     def column(values: Any) -> mx.array:
@@ -28,13 +28,13 @@ def drawn(logits: Any, uniforms: Any, temperature: Any, top_p: Any = None, min_p
 
 
 def kept_by_numpy(logits: np.ndarray, temperature: float, top_p: float, min_p: float) -> np.ndarray:
-    """Probabilities that are left, in fp64: temperature first, then top-p and min-p, ties at the threshold kept."""
+    """Remaining probabilities in fp64: temperature first, then top-p and min-p, with ties at the threshold kept."""
     scaled = logits.astype(np.float64) / temperature
     probs = np.exp(scaled - scaled.max())
     probs /= probs.sum()
     ranked = np.sort(probs)[::-1]
     count = 1
-    # Without top-p every token counts, those too whose probability is lost in rounding the sum to 1.
+    # Without top-p every token stays, even if the sum rounds to 1 before it.
     while count < len(ranked) and (top_p >= 1.0 or ranked[:count].sum() < top_p):
         count += 1
     return np.where((probs >= ranked[count - 1]) & (probs >= min_p * probs.max()), probs, 0.0)
@@ -43,7 +43,7 @@ def kept_by_numpy(logits: np.ndarray, temperature: float, top_p: float, min_p: f
 # ---- random numbers
 
 
-def test_the_hash_is_splitmix64_as_published() -> None:
+def test_the_hash_is_the_published_splitmix64() -> None:
     gamma = 0x9E3779B97F4A7C15
     assert [_mix(1234567), _mix(1234567 + gamma), _mix(1234567 + 2 * gamma)] == [
         6457827717110365317,
@@ -65,7 +65,7 @@ def test_random_numbers_are_at_least_0_and_below_1() -> None:
 
 
 @pytest.mark.parametrize("along", ["seeds", "positions"])
-def test_random_numbers_are_spread_evenly_and_do_not_hang_together(along: str) -> None:
+def test_random_numbers_are_uniform_and_uncorrelated(along: str) -> None:
     numbers = [uniform(i, 3) if along == "seeds" else uniform(3, i) for i in range(20_000)]
     counts = np.histogram(numbers, bins=50, range=(0.0, 1.0))[0]
     assert ((counts - 400) ** 2 / 400).sum() < 85  # chi-square of 49 degrees of freedom: exceeded once in a thousand
@@ -76,18 +76,18 @@ def test_random_numbers_are_spread_evenly_and_do_not_hang_together(along: str) -
 # ---- drawing
 
 
-def test_a_number_points_into_the_cumulative_distribution() -> None:
+def test_a_random_number_indexes_the_cumulative_distribution() -> None:
     logits = np.log([[0.1, 0.2, 0.3, 0.4]] * 9)
     uniforms = [0.0, 0.05, 0.11, 0.29, 0.31, 0.59, 0.61, 0.9, 1 - 2**-24]
     assert drawn(logits, uniforms, 1.0) == [0, 0, 1, 1, 2, 2, 3, 3, 3]
 
 
-def test_greedy_rows_take_the_most_probable_token_and_of_equal_ones_the_first() -> None:
+def test_greedy_rows_take_the_most_probable_token_the_first_among_equals() -> None:
     logits = [[1.0, 3.0, 2.0], [2.0, 1.0, 2.0], [0.0, 0.0, 0.0], [-5.0, -1e4, -4.0]]
     assert drawn(logits, 0.999, 0.0) == [1, 0, 0, 2]
 
 
-def test_greedy_rows_are_not_affected_by_their_neighbours() -> None:
+def test_greedy_rows_are_not_affected_by_other_rows() -> None:
     logits = np.random.default_rng(0).normal(size=(6, 50)) * 4
     best = logits.argmax(axis=1).tolist()
     temperature = [0.0, 1.0, 0.0, 2.0, 0.0, 0.3]
@@ -95,14 +95,14 @@ def test_greedy_rows_are_not_affected_by_their_neighbours() -> None:
     assert [mixed[i] for i in (0, 2, 4)] == [best[i] for i in (0, 2, 4)]
 
 
-def test_a_low_temperature_is_all_but_greedy_and_never_overflows() -> None:
+def test_a_low_temperature_is_nearly_greedy_and_never_overflows() -> None:
     logits = [[100.0, 90.0, -100.0], [0.0, 1e4, 9e3]]
     for temperature in (1e-6, 1e-3, 0.05):
         assert drawn(logits, 0.99, temperature) == [0, 1]
 
 
 def test_the_temperature_is_applied_before_top_p() -> None:
-    # At temperature 1 the first token alone has 0.6; at 2 it has 0.42, so top-p 0.5 lets the second one in.
+    # At temperature 1 the first token alone has 0.6; at 2 it has 0.42, so top-p 0.5 keeps the second one.
     logits = np.log([[0.6, 0.3, 0.1]])
     assert drawn(logits, 0.99, 1.0, top_p=0.5) == [0]
     assert drawn(logits, 0.99, 2.0, top_p=0.5) == [1]
@@ -137,7 +137,7 @@ def test_20000_draws_follow_the_distribution() -> None:
     assert ((counts - expected) ** 2 / expected).sum() < 22.5  # 6 degrees of freedom: once in a thousand
 
 
-def test_20000_limited_draws_follow_what_is_left_of_the_distribution() -> None:
+def test_20000_limited_draws_follow_the_remaining_distribution() -> None:
     logits = np.log([0.35, 0.25, 0.2, 0.1, 0.06, 0.03, 0.01])
     left = kept_by_numpy(logits, 1.5, 0.85, 0.2)
     assert np.count_nonzero(left) == 5
@@ -167,7 +167,7 @@ def test_an_excluded_token_is_never_drawn(
     tokens = drawn(logits, number, temperature, top_p=top_p, min_p=min_p)
     for row, token in zip(logits, tokens, strict=True):
         assert row[token] > -np.inf
-        # What is within a rounding error of the threshold may go either way.
+        # Tokens within a rounding error of the threshold may be kept or not.
         generous = kept_by_numpy(np.array(row), temperature, min(top_p + 1e-5, 1.0), min_p * (1 - 1e-4))
         probability = np.exp(row[token] / temperature)
         least = min(np.exp(row[i] / temperature) for i in np.flatnonzero(generous))
@@ -176,7 +176,7 @@ def test_an_excluded_token_is_never_drawn(
 
 @settings(max_examples=100, deadline=None)
 @given(rows, st.floats(0, 1 - 2**-24, width=32), st.sampled_from([0.0, 0.2, 1.0, 3.0]))
-def test_a_row_draws_the_same_whatever_limits_its_neighbours_have(
+def test_a_row_draws_the_same_token_whatever_the_limits_of_other_rows(
     logits: list[list[float]], number: float, temperature: float
 ) -> None:
     alone = drawn(logits, number, temperature)
@@ -184,7 +184,7 @@ def test_a_row_draws_the_same_whatever_limits_its_neighbours_have(
     assert beside[:-1] == alone
 
 
-def test_a_long_tail_is_not_lost_to_a_neighbour_with_top_p() -> None:
+def test_a_row_keeps_its_long_tail_beside_a_row_with_top_p() -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(size=(8, 4096)) * 6
     for number in (0.0, 0.3, 0.9, 1 - 2**-24):
@@ -193,7 +193,7 @@ def test_a_long_tail_is_not_lost_to_a_neighbour_with_top_p() -> None:
 
 
 @pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2**-24])
-def test_the_ends_of_the_distribution_are_tokens_of_some_probability(number: float) -> None:
+def test_the_ends_of_the_distribution_are_tokens_with_nonzero_probability(number: float) -> None:
     logits = np.full((3, 1000), -np.inf)
     logits[0, 500] = logits[1, 0] = logits[2, 999] = 3.0
     assert drawn(logits, number, 1.0) == [500, 0, 999]

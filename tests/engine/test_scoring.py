@@ -1,4 +1,4 @@
-"""Chosen labels against brute force: a whole forward pass for each label, without any cache."""
+"""Log-probabilities of labels against a full forward pass per label, without a cache."""
 
 import math
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def log_probs(model: Any, text: Sequence[int], labels: Sequence[Sequence[int]]) 
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 17, 40])
-def test_log_probabilities_are_those_of_a_whole_forward_pass(kind: str, length: int) -> None:
+def test_log_probabilities_match_a_full_forward_pass(kind: str, length: int) -> None:
     model = MODELS[kind]()
     prompt = prompt_of(length, seed=length)
 
@@ -59,8 +59,8 @@ def test_log_probabilities_are_those_of_a_whole_forward_pass(kind: str, length: 
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("count", [1, 3, 30])
-def test_a_label_behind_sampled_text_is_scored_behind_all_of_it(kind: str, count: int) -> None:
-    """With neighbours, so that a step is under way in the slot when the label is chosen; and the text goes on."""
+def test_a_label_after_sampled_text_is_scored_after_all_of_it(kind: str, count: int) -> None:
+    """With other rows, so that a step is in flight when the label is scored; then the text goes on."""
     model = MODELS[kind]()
 
     def program(prompt: tuple[int, ...]) -> Program:

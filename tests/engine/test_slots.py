@@ -1,4 +1,4 @@
-"""Slot memory against a plain forward pass over the whole text, through every way in and out of a slot."""
+"""Slot caches against a forward pass over the whole text, through every operation on a slot."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,23 +29,23 @@ def model_of(family: str, window: int) -> Any:
 
 
 class Twin:
-    """Slots, and beside them the texts they should hold. Every logit that comes out is compared."""
+    """Slots, and the texts they should hold. All logits are compared."""
 
     def __init__(self, model: Any, slots: int) -> None:
         self.model, self.caches = model, slot_caches(model, slots)
         self.texts: list[list[int]] = [[] for _ in range(slots)]
         self.saved: tuple[list[int], list[list[mx.array]]] | None = None
         self.idled: set[int] = set()
-        """Slots that were free in the last step, so that their rings may lack the oldest key."""
+        """Slots that were free in the last step, whose ring buffers may lack the oldest key."""
         self.next = 0
 
     def tokens(self, count: int) -> list[int]:
-        """Tokens that have not been used lately."""
+        """Tokens not used recently."""
         self.next += count
         return [(self.next - count + i) * 7 % 64 for i in range(count)]
 
     def same(self, logits: mx.array, text: Sequence[int]) -> None:
-        """`logits` (T, V) are those of the last T tokens of `text`."""
+        """Assert that `logits` (T, V) are those of the last T tokens of `text`."""
         whole = self.model(mx.array([list(text)]))[0, -logits.shape[0] :]
         np.testing.assert_allclose(np.array(logits), np.array(whole), atol=1e-4, rtol=1e-4)
 
@@ -54,7 +54,7 @@ class Twin:
             cache.reserve(tokens)
 
     def chunk(self, slot: int, count: int) -> None:
-        """A chunk of text enters a slot."""
+        """Prefill a slot with a chunk of tokens."""
         self.idled.discard(slot)
         text, new = self.texts[slot], self.tokens(count)
         self.reserve(len(text) + count)
@@ -63,7 +63,7 @@ class Twin:
         self.same(logits[0], text)
 
     def step(self, idle: int) -> None:
-        """All slots take a token; one of them may be free, and then writes behind what it holds."""
+        """Decode one token in every slot. A free slot (`idle`) writes after its content."""
         self.idled = {idle}
         new = self.tokens(len(self.texts))
         self.reserve(1 + max(map(len, self.texts)))
@@ -76,7 +76,7 @@ class Twin:
                 self.same(logits[slot], self.texts[slot])
 
     def again(self, slot: int) -> None:
-        """The last token is fed a second time, as happens in a busy slot behind sampled text followed by none."""
+        """Feed the last token again, as happens after sampled text without further forced text."""
         text = self.texts[slot]
         if text and slot not in self.idled:
             logits = self.model(
@@ -84,8 +84,8 @@ class Twin:
             )
             self.same(logits[0], text)
 
-    def peek(self, slot: int, count: int) -> None:
-        """Two continuations side by side, neither kept."""
+    def fork(self, slot: int, count: int) -> None:
+        """Run two continuations in a batch and keep neither."""
         text, new = self.texts[slot], [self.tokens(count), self.tokens(count)]
         logits = self.model(mx.array(new), cache=[SlotFork(cache, slot, len(text)) for cache in self.caches])
         for row, continuation in zip(logits, new, strict=True):
@@ -107,7 +107,7 @@ class Twin:
             self.idled.discard(slot)
 
     def rewind(self, slot: int, count: int) -> None:
-        """Back to an earlier place, where no ring has turned."""
+        """Go back to an earlier position, unless a ring buffer has wrapped."""
         if all(cache.window is None or len(self.texts[slot]) < cache.window for cache in self.caches):
             del self.texts[slot][count:]
 
@@ -124,7 +124,7 @@ moves = st.lists(
     | st.tuples(st.just("step"), st.integers(-3, 2), st.just(0))
     | st.tuples(st.just("step"), st.integers(-3, 2), st.just(0))
     | st.tuples(st.sampled_from(["again", "save", "restore", "keep"]), slot, st.just(0))
-    | st.tuples(st.just("peek"), slot, st.integers(1, 5))
+    | st.tuples(st.just("fork"), slot, st.integers(1, 5))
     | st.tuples(st.just("rewind"), slot, st.integers(0, 10)),
     min_size=1,
     max_size=14,
@@ -133,7 +133,7 @@ moves = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(FAMILIES)), st.integers(1, 8), moves)
-def test_slots_hold_what_a_whole_forward_pass_would_see(
+def test_slots_hold_what_a_full_forward_pass_would_see(
     family: str, window: int, moves: list[tuple[str, int, int]]
 ) -> None:
     twin = Twin(model_of(family, window), slots=3)
@@ -151,15 +151,15 @@ def test_slots_hold_what_a_whole_forward_pass_would_see(
 
 @pytest.mark.parametrize("window", range(1, 9))
 @pytest.mark.parametrize("family", ["rings", "both"])
-def test_a_ring_is_right_for_windows_from_1_to_8(family: str, window: int) -> None:
-    """Chunks shorter and longer than the window, steps between them, a text saved after the ring has turned."""
+def test_ring_buffers_are_right_for_windows_from_1_to_8(family: str, window: int) -> None:
+    """Chunks shorter and longer than the window, decode steps between them, and a save after the ring has wrapped."""
     twin = Twin(model_of(family, window), slots=2)
     for count in (1, 3, window, 2 * window + 3):
         twin.chunk(0, count)
         twin.step(idle=1)
         twin.step(idle=-1)
         twin.again(0)
-        twin.peek(0, 4)
+        twin.fork(0, 4)
     twin.save(0)
     twin.restore(1)
     twin.keep([1])
@@ -167,7 +167,7 @@ def test_a_ring_is_right_for_windows_from_1_to_8(family: str, window: int) -> No
     twin.chunk(0, 5)
 
 
-def test_a_ring_keeps_its_window_and_no_more() -> None:
+def test_a_ring_buffer_has_the_size_of_its_window() -> None:
     cache = SlotCache(slots=3, window=8)
     for tokens, capacity in ((1, 8), (8, 8), (16, 8), (1000, 8)):
         cache.reserve(tokens)
@@ -177,7 +177,7 @@ def test_a_ring_keeps_its_window_and_no_more() -> None:
     assert everything.capacity == 1024
 
 
-def test_memory_at_twice_the_window_is_that_of_the_window_on_local_layers() -> None:
+def test_local_layers_need_no_more_memory_for_texts_of_twice_the_window() -> None:
     """Bytes: 4 slots x 2 key heads x positions x 8 dimensions x 4 bytes, keys and values."""
     model = small_gemma(window=256, num_hidden_layers=4)
     engine = Engine(model, slots=4, context=512)
@@ -193,7 +193,7 @@ def test_memory_at_twice_the_window_is_that_of_the_window_on_local_layers() -> N
     assert max(sum(each) for _, each in sizes) == 0.75 * 4 * everything
 
 
-def test_slots_grow_without_a_change_to_what_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_grow_without_changing_their_content(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "GROWTH", 16)
     twin = Twin(model_of("both", 24), slots=2)
     sizes = []
@@ -206,15 +206,17 @@ def test_slots_grow_without_a_change_to_what_they_hold(monkeypatch: pytest.Monke
     assert sizes == [[16, 16], [24, 32], [24, 48], [24, 96]]
 
 
-def test_a_model_may_ask_for_its_mask_as_an_array() -> None:
+def test_a_model_may_request_its_mask_as_an_array() -> None:
     cache = SlotCache(slots=2)
     for length, offset in ((1, 0), (4, 0), (1, 5), (3, 5)):
-        peek = SlotFork(cache, 0, offset)
-        wanted = [[k <= q for k in range(offset + length)] for q in range(offset, offset + length)]
-        assert peek.make_mask(length) == (None if length == 1 else "causal")
+        fork = SlotFork(cache, 0, offset)
+        expected = [[k <= q for k in range(offset + length)] for q in range(offset, offset + length)]
+        assert fork.make_mask(length) == (None if length == 1 else "causal")
         if length > 1:
-            mask: Any = peek.make_mask(length, return_array=True)
-            assert mask.tolist() == wanted
-        windowed: Any = peek.make_mask(length, window_size=2)
-        near = [[visible and k > q - 2 for k, visible in enumerate(row)] for q, row in enumerate(wanted, start=offset)]
+            mask: Any = fork.make_mask(length, return_array=True)
+            assert mask.tolist() == expected
+        windowed: Any = fork.make_mask(length, window_size=2)
+        near = [
+            [visible and k > q - 2 for k, visible in enumerate(row)] for q, row in enumerate(expected, start=offset)
+        ]
         assert windowed.tolist() == near

@@ -1,4 +1,4 @@
-"""The engine's text is the model's own: whatever the batch, the order, the chunks, and beside mlx-lm."""
+"""The engine's text is mlx-lm's and does not depend on batch, order or chunks."""
 
 import importlib
 from collections.abc import Iterator
@@ -37,12 +37,12 @@ SETTINGS = (
 
 
 def conversation(i: int) -> Program:
-    """Texts of several lengths with given text between, long enough to turn a ring of 8 several times."""
+    """Texts of several lengths with forced text between, long enough to wrap a ring buffer of 8 several times."""
     yield Given((60, 61, 62))
-    question = yield Sample(limit=5 + i * 7 % 40, stop=STOP, sampling=SETTINGS[i % 4])
+    instruction = yield Sample(limit=5 + i * 7 % 40, stop=STOP, sampling=SETTINGS[i % 4])
     yield Given((9, 62) if i % 3 else prompt_of(20, seed=i))
-    answer = yield Sample(limit=10 + i * 11 % 30, stop=STOP, sampling=SETTINGS[(i + 1) % 4])
-    return question, answer
+    response = yield Sample(limit=10 + i * 11 % 30, stop=STOP, sampling=SETTINGS[(i + 1) % 4])
+    return instruction, response
 
 
 def conversations(order: Any) -> Iterator[Request]:
@@ -50,10 +50,10 @@ def conversations(order: Any) -> Iterator[Request]:
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_rows_are_the_same_in_every_batch_and_order(kind: str) -> None:
+def test_rows_are_equal_in_every_batch_and_order(kind: str) -> None:
     model = MODELS[kind]()
     alone = results(Engine(model, slots=1, context=256).run(conversations(range(18))))
-    lengths = [len(question.tokens) + len(answer.tokens) for question, answer in alone.values()]
+    lengths = [len(instruction.tokens) + len(response.tokens) for instruction, response in alone.values()]
     assert max(lengths) > 40 and len(set(lengths)) > 8
     assert {written.reason for row in alone.values() for written in row} == {"stop", "limit"}
     for slots in (3, 8, 16):
@@ -66,7 +66,7 @@ def test_rows_are_the_same_in_every_batch_and_order(kind: str) -> None:
 
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("kind", ["llama", "gemma with a window of 8"])
-def test_a_compiled_step_writes_what_a_plain_one_writes(kind: str) -> None:
+def test_a_compiled_step_gives_the_same_text_as_a_plain_one(kind: str) -> None:
     model = MODELS[kind]()
     alone = results(Engine(model, slots=1, context=256).run(conversations(range(12))))
     together = results(Engine(model, slots=8, context=256).run(conversations(range(12))))
@@ -80,19 +80,19 @@ def test_a_compiled_step_writes_what_a_plain_one_writes(kind: str) -> None:
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 40])
 @pytest.mark.parametrize("chunk", [512, 5, 16])
 @pytest.mark.parametrize("kind", MODELS)
-def test_greedy_text_is_what_mlx_lm_writes(kind: str, chunk: int, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_greedy_text_is_mlx_lms(kind: str, chunk: int, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "CHUNK", chunk)
     model = MODELS[kind](seed=length)
     prompt = prompt_of(length, seed=length)
     sample = Sample(limit=30, stop=frozenset(), sampling=GREEDY)
     text = write(Engine(model, slots=1), prompt, sample)
     assert text == written_by_mlx_lm(model, prompt, 30)
-    assert len(set(text)) > 3, "a text that repeats itself proves nothing"
+    assert len(set(text)) > 3, "a repetitive text proves nothing"
 
 
 @pytest.mark.parametrize("chunk", [3, 8, 13])
-def test_given_text_in_chunks_is_what_given_text_at_once_is(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks that divide the window, are shorter and longer, behind text that has turned the ring already."""
+def test_prefill_in_chunks_gives_the_same_text_as_prefill_at_once(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks equal to, shorter and longer than the window, after text that has wrapped the ring buffer."""
     model = small_gemma(window=8)
 
     def program() -> Program:
@@ -112,8 +112,8 @@ def test_given_text_in_chunks_is_what_given_text_at_once_is(chunk: int, monkeypa
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_slot_that_is_used_again_writes_as_if_it_were_new(kind: str) -> None:
-    """Starts that repeat, branch off, are shorter or longer than what the slot holds, before and after a ring turns."""
+def test_a_reused_slot_writes_like_a_new_one(kind: str) -> None:
+    """Starts equal to, branching from, shorter and longer than the slot's content, before and after a ring wraps."""
     model = MODELS[kind]()
     start = prompt_of(30)
     prompts = [start[:n] for n in (4, 7, 8, 9, 3, 30, 30, 12, 30, 1, 30)]
@@ -130,7 +130,7 @@ def test_a_slot_that_is_used_again_writes_as_if_it_were_new(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_the_next_turn_of_a_conversation_goes_on_from_what_its_slot_holds(kind: str) -> None:
+def test_the_next_turn_of_a_conversation_reuses_the_kv_cache_of_its_slot(kind: str) -> None:
     model = MODELS[kind]()
     engine = Engine(model, slots=1)
     sample = Sample(limit=15, stop=frozenset(), sampling=GREEDY)
@@ -139,7 +139,7 @@ def test_the_next_turn_of_a_conversation_goes_on_from_what_its_slot_holds(kind: 
         text = write(engine, history, sample)
         assert text == written_by_mlx_lm(model, history, 15)
         history = (*history, *text, *prompt_of(5, seed=turn))
-    # 19 of the first start; then the turns alone: what was sampled last has been fed ahead.
+    # 19 tokens of the first prompt, then only the new turns: the last sampled token has been fed already.
     assert engine.stats.prefilled == 19 + 4 + 4
 
 
@@ -152,7 +152,7 @@ ZOO = {
     "qwen3": {"tie_word_embeddings": True},
     "phi3": {"tie_word_embeddings": False},
     "gemma3_text": {"sliding_window": 8, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
-    # Keys and values of different sizes, and masks that must be arrays.
+    # Keys and values have different sizes, and masks must be arrays.
     "deepseek_v3": {
         "num_key_value_heads": 4,
         "moe_intermediate_size": 32,
@@ -175,7 +175,7 @@ def zoo_model(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_mlx_lms_own_models_run_in_the_engine(name: str) -> None:
+def test_mlx_lms_models_run_in_the_engine(name: str) -> None:
     model = zoo_model(name)
     sample = Sample(limit=30, stop=frozenset(), sampling=GREEDY)
     prompts = [prompt_of(length, seed=length) for length in (1, 5, 8, 23, 40)]
@@ -183,14 +183,14 @@ def test_mlx_lms_own_models_run_in_the_engine(name: str) -> None:
     engine = Engine(model, slots=3)
     done = results(engine.run(Request(program=one_text(prompt, sample), seed=i) for i, prompt in enumerate(prompts)))
     assert [done[i] for i in range(5)] == [(text, "limit") for text in expected]
-    assert len({token for text in expected for token in text}) > 15, "texts that repeat themselves prove nothing"
+    assert len({token for text in expected for token in text}) > 15, "repetitive texts prove nothing"
 
     first = expected[0][0]
     other = write(engine, prompts[0], replace(sample, sampling=Sampling(temperature=0.0, banned=(first,))))
     assert first not in other and len(other) == 30
 
 
-def test_a_model_that_keeps_something_else_than_keys_and_values_is_refused() -> None:
+def test_a_model_that_caches_anything_but_keys_and_values_is_refused() -> None:
     from mlx_lm.models.mamba import Model, ModelArgs
 
     model = Model(
