@@ -14,7 +14,7 @@ from .checkpoint import Checkpoint
 if TYPE_CHECKING:
     from mlx_suite.checkpoints.reward_model import RewardModel
     from mlx_suite.engine.chat_model import ChatModel
-    from mlx_suite.magpie.truth import Verdicts
+    from mlx_suite.evaluate.microworld import Truth
 
 DataName = Annotated[
     str,
@@ -85,9 +85,12 @@ def stages_progress(unit: str, quiet: bool) -> Iterator[Callable[[str, int, int]
         yield tell
 
 
-def verdict_lines(sides: "Mapping[str, Verdicts]") -> list[tuple[str, str]]:
+def verdict_lines(sides: "Mapping[str, Truth]") -> list[tuple[str, str]]:
     """What the microworld says of some answers, one line for each side."""
     return [
-        ("confirmed" if not number else "", f"{name}: {each.right:,} of {each.recognised:,} right, {each.share:.0%}")
+        (
+            "confirmed" if not number else "",
+            f"{name}: {each.right:,} of {each.recognised:,} right, {each.share_of_recognised:.0%}",
+        )
         for number, (name, each) in enumerate(sides.items())
     ]

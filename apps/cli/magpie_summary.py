@@ -69,9 +69,9 @@ def _figures(summary: "RunSummary") -> Iterator[tuple[str, str]]:
         )
     truth = summary.truth
     if truth is not None:
-        share = _percent(truth.right, truth.rows)
-        yield "confirmed", f"{truth.right:,} of {truth.rows:,} answers are right, {share}"
-        if truth.recognised < truth.rows:
+        share = _percent(truth.right, truth.answers)
+        yield "confirmed", f"{truth.right:,} of {truth.answers:,} answers are right, {share}"
+        if truth.recognised < truth.answers:
             yield "", f"{truth.recognised:,} of the instructions are the microworld's"
 
 

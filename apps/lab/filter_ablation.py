@@ -207,11 +207,11 @@ def show(
     draws: Mapping[str, Callable[[int], list[Row]]],
 ) -> None:
     """A row for each way to choose: what is right in the data, and what the students learned from it."""
-    from mlx_suite.magpie.stats import examine_truth
+    from mlx_suite.evaluate.microworld import check_dataset
 
     table = Table("rows", "right in them", "students", "sd", title=f"Right answers of {student}", title_justify="left")
     for name, shares in results.items():
-        truth = examine_truth(draws[name](0)) if name in draws else None
+        truth = check_dataset(draws[name](0)) if name in draws else None
         deviation = f"{statistics.stdev(shares):.1%}" if len(shares) > 1 else ""
         table.add_row(name, f"{truth.share:.0%}" if truth else "", f"{statistics.mean(shares):.1%}", deviation)
     console.print(table)

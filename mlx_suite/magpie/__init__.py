@@ -11,11 +11,11 @@ from mlx_suite.magpie.settings import MagpieSettings
 
 if TYPE_CHECKING:
     from mlx_suite.magpie.run import make_dataset, replay_row
-    from mlx_suite.magpie.stats import RunSummary, Truth
+    from mlx_suite.magpie.stats import RunSummary
 
-__all__ = ["MagpieSettings", "RunSummary", "Truth", "make_dataset", "replay_row"]
+__all__ = ["MagpieSettings", "RunSummary", "make_dataset", "replay_row"]
 
-_MODULES = {"make_dataset": "run", "replay_row": "run", "RunSummary": "stats", "Truth": "stats"}
+_MODULES = {"make_dataset": "run", "replay_row": "run", "RunSummary": "stats"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlx_suite.data.questions import Questions
 from mlx_suite.engine import Engine, context_length
+from mlx_suite.evaluate.microworld import check_dataset
 from mlx_suite.magpie.first import First
 from mlx_suite.magpie.judge import Judge
 from mlx_suite.magpie.manifest import Fingerprint, fingerprint_of, judged_by, now
@@ -20,7 +21,7 @@ from mlx_suite.magpie.run_folder import RunFolder, open_run_folder
 from mlx_suite.magpie.scheduler import Pool
 from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.magpie.shards import Over, Shards
-from mlx_suite.magpie.stats import RunSummary, Session, examine_truth
+from mlx_suite.magpie.stats import RunSummary, Session
 from mlx_suite.text import ChatTemplate, Tokenizer
 from mlx_suite.training.peers import Peers
 
@@ -79,7 +80,7 @@ def make_dataset(
         tally=run_folder.tally,
         sessions=tuple(run_folder.sessions),
         work=session,
-        truth=examine_truth(run_folder.accepted_rows()),
+        truth=check_dataset(run_folder.accepted_rows()),
     )
 
 

@@ -1,25 +1,21 @@
 """What a run has come to and what it has cost: rows, tokens and seconds, by stage, by reason, and by steering."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.curation.dataset import REJECTED_FILE, texts_of
+from mlx_suite.curation.dataset import REJECTED_FILE
 from mlx_suite.curation.reasons import STAGES, Stage, stage_of
 from mlx_suite.data.questions import TAGGED
 from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import EngineStats
+from mlx_suite.evaluate.microworld import Truth
 from mlx_suite.magpie.plan import RowPlan
 from mlx_suite.magpie.records import Draft, Record
 from mlx_suite.magpie.steering import Quota
 from mlx_suite.runtime.journal import read_journal
-from mlx_suite.text.message import ASSISTANT, USER
-
-TRUTH_PROBE = 50
-"""Accepted rows among which the microworld must recognise at least one before all are checked."""
 
 
 @dataclass(kw_only=True)
@@ -188,22 +184,6 @@ class Tally:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
-    """What the microworld's checker says about the accepted rows."""
-
-    rows: int
-    recognised: int
-    """Rows whose instruction is one of the world's tasks. Nothing is known about the others."""
-    right: int
-    """Rows whose response is right."""
-
-    @property
-    def share(self) -> float:
-        """Right rows as a share of all accepted ones, recognised or not."""
-        return self.right / max(self.rows, 1)
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunSummary:
     """The state of a folder at the end of a run."""
 
@@ -278,7 +258,7 @@ class RunSummary:
             "accepted_rows_per_hour": round(self.rows_per_hour, 1),
             "tokens_per_accepted_row": {name: round(each, 1) for name, each in self.tokens_per_row.items()},
             "run": None if self.work is None else session_dict(self.work),
-            "confirmed": None if truth is None else {**asdict(truth), "share": round(truth.share, 4)},
+            "confirmed": None if truth is None else _truth_dict(truth),
         }
 
 
@@ -300,19 +280,6 @@ def session_dict(session: Session) -> dict[str, Any]:
     }
 
 
-def examine_truth(records: Iterable[Record]) -> Truth | None:
-    """Check the first exchange of each row against the microworld; None if it recognises none of the first rows."""
-    from mlx_suite.microworld import Verdict, check, make_world  # takes half a second, which other models need not pay
-
-    world = make_world()
-
-    def verdict(row: Record) -> Verdict:
-        return check(texts_of(row, USER)[0], texts_of(row, ASSISTANT)[0], world)
-
-    rows = iter(records)
-    verdicts = [verdict(row) for row in islice(rows, TRUTH_PROBE)]
-    if all(each is Verdict.UNKNOWN for each in verdicts):
-        return None
-    counts = Counter([*verdicts, *map(verdict, rows)])
-    total = counts.total()
-    return Truth(rows=total, recognised=total - counts[Verdict.UNKNOWN], right=counts[Verdict.RIGHT])
+def _truth_dict(truth: Truth) -> dict[str, Any]:
+    counts = {"rows": truth.answers, "recognised": truth.recognised, "right": truth.right}
+    return {**counts, "share": round(truth.share, 4)}

@@ -15,7 +15,8 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from mlx_suite.data.questions import write_questions
-from mlx_suite.magpie import MagpieSettings, RunSummary, Truth
+from mlx_suite.evaluate.microworld import Truth
+from mlx_suite.magpie import MagpieSettings, RunSummary
 from mlx_suite.magpie.stats import Session, SteeredCounts, Tally
 from mlx_suite_apps.cli.magpie_summary import show_summary
 from mlx_suite_apps.cli.main import app, main
@@ -70,7 +71,7 @@ def summary(folder: Path, **changes: Any) -> RunSummary:
         "tally": tally,
         "sessions": (session,),
         "work": session,
-        "truth": Truth(rows=3, recognised=2, right=2),
+        "truth": Truth(answers=3, recognised=2, right=2),
     }
     return RunSummary(**{**facts, **changes})
 

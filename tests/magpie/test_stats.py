@@ -3,18 +3,10 @@
 import hashlib
 import json
 from pathlib import Path
-from random import Random
 
 import pytest
 
-from mlx_suite.magpie.records import Record
-from mlx_suite.magpie.stats import examine_truth
-from mlx_suite.microworld import make_world, sample_example
 from tests.magpie.conftest import Loaded
-
-
-def row(instruction: str, answer: str) -> Record:
-    return {"messages": [{"role": "user", "content": instruction}, {"role": "assistant", "content": answer}]}
 
 
 def test_the_funnel_adds_up(checkpoint: Loaded, tmp_path: Path) -> None:
@@ -46,27 +38,3 @@ def test_the_funnel_adds_up(checkpoint: Loaded, tmp_path: Path) -> None:
     records = list(summary.records())
     assert shown["instruction_tokens"] == sum(record["instruction_tokens"] for record in records)
     assert shown["answer_tokens"] == sum(record["answer_tokens"] for record in records)
-
-
-def test_the_microworld_counts_recognised_and_right_rows() -> None:
-    random, world = Random(1), make_world()
-    known = [sample_example(random, world) for _ in range(60)]
-    rows = [row(example.instruction, example.answer) for example in known]
-    rows += [row(example.instruction, "I am not sure about that at all.") for example in known[:6]]
-    rows += [row("Who painted the Mona Lisa?", "Leonardo da Vinci.")] * 4
-    truth = examine_truth(rows)
-
-    assert truth is not None
-    assert (truth.rows, truth.recognised, truth.right) == (70, 66, 60)
-    assert truth.share == 60 / 70
-    assert examine_truth([row("Who painted the Mona Lisa?", "Leonardo da Vinci.")]) is None
-    assert examine_truth([]) is None
-
-
-def test_the_first_exchange_of_a_conversation_is_checked() -> None:
-    example = sample_example(Random(1), make_world())
-    exchanges = row(example.instruction, example.answer)["messages"] + row("And then?", "Then it rained.")["messages"]
-    truth = examine_truth([{"messages": exchanges}])
-
-    assert truth is not None
-    assert (truth.recognised, truth.right) == (1, 1)

@@ -24,12 +24,12 @@ from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Sampling
 from mlx_suite.engine.chat_model import ChatModel
+from mlx_suite.evaluate.microworld import Truth, check_responses
 from mlx_suite.magpie.pairs.answers import Answer, AnswerSampler, make_grader, read_answers, write_answers
 from mlx_suite.magpie.pairs.pairing import PreferencePair, Scores, pair_answers
 from mlx_suite.magpie.pairs.scorers import MARGINS, Scorer
 from mlx_suite.magpie.pairs.settings import PairSettings
 from mlx_suite.magpie.stage import data_digest, id_of, open_stage, prompt_of
-from mlx_suite.magpie.truth import Verdicts, verdicts_on
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import Journal
 from mlx_suite.text import Message
@@ -67,7 +67,7 @@ class PairSummary:
     """Mean number of characters of the chosen responses and of the rejected ones."""
     longer: int
     """Number of pairs whose chosen response is the longer one."""
-    truth: tuple[Verdicts, Verdicts] | None
+    truth: tuple[Truth, Truth] | None
     """The microworld checker's counts for chosen and rejected responses; None for other data."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -219,10 +219,10 @@ class _ScoredRows:
         ]
         return {**self._head(row), "reason": reason, "answers": answers}
 
-    def truth(self, pairs: Sequence[PreferencePair]) -> tuple[Verdicts | None, Verdicts | None]:
+    def truth(self, pairs: Sequence[PreferencePair]) -> tuple[Truth | None, Truth | None]:
         """The microworld checker's counts for the chosen responses and for the rejected ones."""
-        chosen = verdicts_on([(self.prompts[pair.row], pair.chosen.answer.text) for pair in pairs])
-        return chosen, verdicts_on([(self.prompts[pair.row], pair.rejected.answer.text) for pair in pairs])
+        chosen = check_responses([(self.prompts[pair.row], pair.chosen.answer.text) for pair in pairs])
+        return chosen, check_responses([(self.prompts[pair.row], pair.rejected.answer.text) for pair in pairs])
 
     def _head(self, row: int) -> Record:
         return {"id": id_of(self.rows[row], row), "row": row, "messages": _messages(self.prompts[row])}

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mlx_suite.curation.rows import Record
+from mlx_suite.evaluate.microworld import Truth, check_responses
 from mlx_suite.magpie.reflection.judging import Preference
 from mlx_suite.magpie.reflection.rewriting import Part, Rewrite
 from mlx_suite.magpie.stage import final_response, id_of, prompt_of
-from mlx_suite.magpie.truth import Verdicts, verdicts_on
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, USER
 
@@ -62,9 +62,9 @@ class Reflection:
     `judging.PASS_SHARE` nothing is kept."""
     first_places: int
     """How often the first position was preferred, of two judgements per row judged. An unbiased judge gives half."""
-    before: Verdicts | None
+    before: Truth | None
     """The microworld checker's counts for the changed rows before; None for other data, or without changes."""
-    after: Verdicts | None
+    after: Truth | None
     """The same counts after the change."""
 
     @property
@@ -86,9 +86,9 @@ class ReflectSummary:
     writer: str
     judge: str
     parts: tuple[Reflection, ...]
-    before: Verdicts | None
+    before: Truth | None
     """The microworld checker's counts for all rows before; None for other data."""
-    after: Verdicts | None
+    after: Truth | None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -147,8 +147,8 @@ def _reason(outcome: str) -> str:
     return outcome if outcome in REASONS else outcome.partition("_")[0]
 
 
-def truth_of(rows: Sequence[ReflectedRow]) -> Verdicts | None:
-    return verdicts_on([(row.question, row.answer) for row in rows if row.answer is not None])
+def truth_of(rows: Sequence[ReflectedRow]) -> Truth | None:
+    return check_responses([(row.question, row.answer) for row in rows if row.answer is not None])
 
 
 def reflected_record(record: Record, row: ReflectedRow) -> Record:
