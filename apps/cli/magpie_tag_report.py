@@ -37,7 +37,7 @@ def tag_facts(run: "TagRun", out: Path) -> dict[str, Any]:
             for name in scores
             if (found := _values(run, "scores", name))
         },
-        "tokens": {"given": run.counts.prefilled, "asked_aside": run.counts.queried},
+        "tokens": {"given": run.stats.prefilled, "asked_aside": run.stats.queried},
         "seconds": dict(run.seconds),
     }
 

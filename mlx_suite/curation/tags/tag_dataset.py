@@ -66,7 +66,7 @@ class TagRun:
     """Rows as written to the file."""
     reused: int
     """Number of rows that an earlier run had finished."""
-    counts: EngineStats
+    stats: EngineStats
     """Token counts of the tagging pass."""
     seconds: Mapping[str, float]
     """Duration of each part that had work to do, including loading for all models but the first."""
@@ -115,7 +115,7 @@ def tag_rows(
         tagged = tuple(map(results.row, rows))
         write_rows(out, tagged)
         file.unfinished.unlink(missing_ok=True)
-    return TagRun(rows=tagged, reused=reused, counts=passes.counts, seconds=passes.seconds)
+    return TagRun(rows=tagged, reused=reused, stats=passes.stats, seconds=passes.seconds)
 
 
 def _facts(chat: ChatModel, questions: Questions, settings: TagSettings) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class _Passes:
     chat: ChatModel
     """The main model; after its passes it only encodes."""
     tagger: Tagger
-    counts: EngineStats = field(default_factory=EngineStats)
+    stats: EngineStats = field(default_factory=EngineStats)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def lines(self, part: str, rows: Mapping[str, Record]) -> Iterator[Record]:
@@ -161,7 +161,7 @@ class _Passes:
     def _tags(self, rows: Mapping[str, Record]) -> Iterator[Record]:
         # Nothing is sampled, so one slot runs all programs in sequence.
         engine = Engine(self.chat.model, slots=1, context=self.chat.context)
-        self.counts = engine.stats
+        self.stats = engine.stats
         for done in engine.run(Request(program=self._program(key, row)) for key, row in rows.items()):
             yield done.result
 

@@ -90,12 +90,12 @@ def test_a_row_is_prefilled_once_and_the_questions_are_queried_on_forks(
     encoded = loaded.encode(ROWS[0]["messages"])
     assert not isinstance(encoded, str)
 
-    counts = tag(ROWS[:1]).counts
+    stats = tag(ROWS[:1]).stats
 
     # The last token of the row is fed with the questions.
-    assert counts.prefilled == len(encoded.ids) - 1
-    assert counts.queried == query_tokens(loaded)
-    assert (counts.sampled, counts.steps) == (0, 0)
+    assert stats.prefilled == len(encoded.ids) - 1
+    assert stats.queried == query_tokens(loaded)
+    assert (stats.sampled, stats.steps) == (0, 0)
 
 
 class Killed(BaseException):
@@ -151,7 +151,7 @@ def test_rows_that_are_added_or_moved_cost_only_the_new_ones(tag: Callable[..., 
     assert grown.reused == 4
     assert lines(tmp_path)[1:] == first[::-1]
     again = tag([ROWS[5], *reversed(ROWS[:4])])
-    assert (again.reused, again.counts.queried) == (5, 0)
+    assert (again.reused, again.stats.queried) == (5, 0)
 
 
 def test_equal_rows_are_tagged_once(tag: Callable[..., TagRun], loaded: ChatModel, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_equal_rows_are_tagged_once(tag: Callable[..., TagRun], loaded: ChatMode
 
     one, twin, _ = lines(tmp_path)
     assert {**one, "id": "twin"} == twin
-    assert run.counts.queried == 2 * query_tokens(loaded)
+    assert run.stats.queried == 2 * query_tokens(loaded)
 
 
 def test_another_model_or_other_settings_are_refused_and_listed(

@@ -309,4 +309,4 @@ def test_prompts_are_prefilled_once_for_all_their_responses(
     monkeypatch.setattr(Engine, "__init__", recorded)
     make_pairs(DATA, chat, replace(SMALL, answers=6), tmp_path, LETTERS)
     prompts = [chat.prompt(prompt_of(row)) for row in DATA.rows]
-    assert engines[0].counts.prefilled <= sum(len(prompt) - 1 for prompt in prompts if prompt is not None)
+    assert engines[0].stats.prefilled <= sum(len(prompt) - 1 for prompt in prompts if prompt is not None)
