@@ -55,7 +55,7 @@ endef
 	@$(FIND_PYTHON); echo "Making .venv with $$($$found --version)"; $$found -m venv .venv
 
 demo: $(INSTALLED)
-	$(BIN)/mlx-suite magpie tiny-llama3 --count 200 --out demo/
+	$(BIN)/mlx-suite magpie run tiny-llama3 --count 200 --out demo/
 	$(BIN)/mlx-suite magpie report demo/
 	$(BIN)/python -m mlx_suite_apps.finetune.demo demo/
 

@@ -14,26 +14,22 @@ from .bench_duplicates import duplicates
 from .bench_finetune import finetune
 from .bench_magpie import magpie
 from .both_sides import our_model, their_model
+from .help import HelpCommand, add, new_app
 from .random_models import RANDOM, checkpoint_folder
 
 if TYPE_CHECKING:
     from ..bench.throughput import Comparison
 
-bench_app = typer.Typer(
-    name="bench",
-    help="Measure our code beside others', both sides in one run.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+bench_app = new_app("bench", "Measure our code beside others', both sides in one run.")
 
-bench_app.command()(finetune)
-bench_app.command()(duplicates)
-bench_app.command()(magpie)
+add(bench_app, finetune)
+add(bench_app, duplicates)
+add(bench_app, magpie)
 
 DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
 
 
-@bench_app.command()
+@bench_app.command(cls=HelpCommand)
 def generate(
     models: Annotated[
         list[str] | None,
@@ -79,7 +75,7 @@ def generate(
         typer.echo(json_format.dumps(report, indent=2))
 
 
-@bench_app.command()
+@bench_app.command(cls=HelpCommand)
 def exponentials(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Our tanh, sigmoid, softmax and logsumexp beside MLX's, in nanoseconds per element.
 
@@ -99,7 +95,7 @@ def exponentials(json: Annotated[bool, typer.Option("--json", help="Print one JS
     Console().print(table)
 
 
-@bench_app.command()
+@bench_app.command(cls=HelpCommand)
 def head(
     rows: Annotated[int, typer.Option(min=1, help="Trained tokens of a batch.")] = 1024,
     hidden: Annotated[int, typer.Option(min=1, help="Hidden size.")] = 256,

@@ -3,22 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
     from mlx_suite.text import ChatTemplate, Tokenizer
-
-ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A name from `models list`, a folder, or OWNER/REPO[@REVISION].")
-]
-
-AdapterFolder = Annotated[
-    Path | None,
-    typer.Option("--adapter", metavar="DIR", help="An adapter for the model: its folder, or that of the run."),
-]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from mlx_suite.runtime.errors import UserError
 
-from .checkpoint import AdapterFolder, ModelName, open_checkpoint
+from .checkpoint import open_checkpoint
+from .flags import AdapterFolder, ModelName
 
 if TYPE_CHECKING:
     from mlx_suite.evaluate.tasks import TaskFigure

@@ -9,15 +9,11 @@ import typer
 
 from .export_gguf import export_gguf
 from .fuse import OutFolder
+from .help import HelpCommand, add, new_app
 from .labelled import show
 
-export_app = typer.Typer(
-    name="export",
-    help="Write models and adapters for other programs.",
-    no_args_is_help=True,
-    add_completion=False,
-)
-export_app.command("gguf")(export_gguf)
+export_app = new_app("export", "Write models and adapters for other programs.")
+add(export_app, export_gguf, "gguf")
 
 
 class Layout(StrEnum):
@@ -27,7 +23,7 @@ class Layout(StrEnum):
     mlx = "mlx"
 
 
-@export_app.command()
+@export_app.command(cls=HelpCommand)
 def adapter(
     adapter: Annotated[
         Path, typer.Argument(metavar="ADAPTER", help="Its folder, or that of the run; mlx-lm's layout or PEFT's.")

@@ -14,7 +14,7 @@ from rich.console import Console
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import human_bytes
 
-from .checkpoint import ModelName
+from .flags import ModelName
 from .labelled import show
 
 if TYPE_CHECKING:

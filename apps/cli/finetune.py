@@ -15,6 +15,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 
 from .finetune_report import data_lines, facts_of, model_lines, result_lines
+from .flags import AsJson, Quiet
 from .labelled import show
 from .options import option, takes_settings
 
@@ -42,31 +43,32 @@ GROUPS = {
 """The flags of the settings, as the help shows them."""
 
 
-@takes_settings(FinetuneSettings, GROUPS)
+COMMON = ("valid", "style", "max_length", "method", "rank", "epochs", "learning_rate", "batch")
+
+
+@takes_settings(FinetuneSettings, GROUPS, common=COMMON)
 def finetune(
     typed: Mapping[str, Any],
     model: Annotated[str | None, option(FinetuneSettings, "model", argument="MODEL")] = None,
     data: Annotated[str | None, option(FinetuneSettings, "data", argument="DATA")] = None,
     out: Annotated[str | None, option(FinetuneSettings, "out", "--out", "-o", metavar="DIR")] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A YAML file of settings; flags win over it.")
+        Path | None, typer.Option(metavar="FILE", help="YAML file of settings; flags override it.")
     ] = None,
     prompt: Annotated[list[str] | None, option(FinetuneSettings, "prompts", "--prompt", metavar="TEXT")] = None,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Show rows with the trained tokens marked, and train nothing.")
+        bool, typer.Option("--preview", help="Show rows with the trained tokens marked; train nothing.")
     ] = False,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Say what memory and time it takes and what would fit; train nothing.")
+        bool, typer.Option("--estimate", help="Estimate memory and time, and what would fit; train nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for a program to read.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a model on a file of examples.
 
-    The folder DIR gets the adapter (`best/`, `last/`), the settings with the origin of each (`config.yaml`), the log
-    (`metrics.jsonl`), a plot of the losses and answers to fixed prompts (`samples.md`).
-
-    Stop it whenever you like: the same command goes on where it was and ends with the same weights.
+    DIR gets the adapter (best/, last/), the settings (config.yaml), a log (metrics.jsonl), a plot of the losses and
+    sample responses (samples.md). A stopped run resumes with the same command and ends with the same weights.
 
     Example: `mlx-suite finetune tiny-llama3 demo/ --out runs/mine`
 

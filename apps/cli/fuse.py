@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .checkpoint import ModelName
+from .flags import ModelName
 from .labelled import show
 
 if TYPE_CHECKING:

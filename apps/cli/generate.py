@@ -14,7 +14,8 @@ import typer
 
 from mlx_suite.runtime.errors import UserError
 
-from .checkpoint import AdapterFolder, Checkpoint, ModelName, open_checkpoint
+from .checkpoint import Checkpoint, open_checkpoint
+from .flags import AdapterFolder, ModelName
 
 if TYPE_CHECKING:
     from mlx_suite.engine import Program, Sample, Written

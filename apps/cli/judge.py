@@ -3,29 +3,26 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 
-from .checkpoint import AdapterFolder, ModelName
+from .flags import AdapterFolder, AsJson, Batch, Limit, ModelName, Quiet
+from .help import HelpCommand, new_app
 from .judge_options import (
     Answers,
-    AsJson,
-    Batch,
     By,
-    Limit,
     MaxTokens,
     PromptFile,
-    Quiet,
     Report,
     Seed,
     check_word,
+    judge_model,
     progress_of,
     prompt_of,
-    respondent_of,
     write_rows,
 )
 from .judge_report import (
@@ -42,13 +39,10 @@ from .judge_report import (
 )
 from .labelled import show
 
-if TYPE_CHECKING:
-    pass
-
-judge_app = typer.Typer(name="judge", help="Grade a model's answers, or check them.", no_args_is_help=True)
+judge_app = new_app("judge", "Grade a model's responses, or check them.")
 
 
-@judge_app.command("answer")
+@judge_app.command("answer", cls=HelpCommand)
 def answer(
     model: ModelName,
     data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset in any format that `finetune` reads.")],
@@ -85,7 +79,7 @@ def answer(
     check_word("--part", part, (None, *PARTS))
     check_word("--style", style, STYLES)
     questions = read_questions(data, part, format)
-    respondent, name, called = respondent_of(model, quiet, batch, adapter=adapter, style=style)
+    respondent, name, called = judge_model(model, quiet, batch, adapter=adapter, style=style)
     settings = AnswerSettings(max_tokens=max_tokens, system=system, model=name, adapter=called)
     bars: list[Progress] = []
 
@@ -110,7 +104,7 @@ def answer(
     show([("answers", f"{count:,} of the {questions.part} part, in {out}"), ("next", f"mlx-suite judge exact {out}")])
 
 
-@judge_app.command("score")
+@judge_app.command("score", cls=HelpCommand)
 def score(
     answers: Answers,
     by: By,
@@ -141,7 +135,7 @@ def score(
 
     rows = read_answers(answers, limit)
     chosen = prompt_of(prompt, SCORE_PROMPT, ("instruction", "answer"))
-    judge, name, _ = respondent_of(by, quiet, batch)
+    judge, name, _ = judge_model(by, quiet, batch)
     with progress_of("score", len(rows), quiet) as bar:
         report = score_answers(
             judge,
@@ -160,7 +154,7 @@ def score(
     show(score_agreement_lines(agreement))
 
 
-@judge_app.command("pair")
+@judge_app.command("pair", cls=HelpCommand)
 def pair(
     a: Annotated[Path, typer.Argument(metavar="A", help="Answers of one model.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Answers of the other to the same questions.")],
@@ -198,7 +192,7 @@ def pair(
         )
     pairs = matched.pairs[:limit]
     chosen = prompt_of(prompt, PAIR_PROMPT, ("instruction", "first", "second"))
-    judge, name, _ = respondent_of(by, quiet, batch)
+    judge, name, _ = judge_model(by, quiet, batch)
     with progress_of("pair", 2 * len(pairs), quiet) as bar:
         report = judge_pairs(
             judge,
@@ -217,7 +211,7 @@ def pair(
     show([*pair_lines(report, matched, name), *pair_agreement_lines(agreement)])
 
 
-@judge_app.command("exact")
+@judge_app.command("exact", cls=HelpCommand)
 def exact(
     answers: Answers,
     against: Annotated[
@@ -247,7 +241,7 @@ def exact(
     show(exact_lines(report, against))
 
 
-@judge_app.command("validate")
+@judge_app.command("validate", cls=HelpCommand)
 def validate(
     by: By,
     count: Annotated[int, typer.Option("--count", "-n", min=2, metavar="N", help="Questions of known truth.")] = 200,
@@ -271,7 +265,7 @@ def validate(
 
     mode = "text" if text else "label"
     pairs = known_pairs(count, seed)
-    judge, name, _ = respondent_of(by, quiet, batch)
+    judge, name, _ = judge_model(by, quiet, batch)
     # One side of each pair, right and wrong in turn.
     rows = [pair.a for pair in pairs]
     with progress_of("validate", 3 * len(pairs), quiet) as bar:

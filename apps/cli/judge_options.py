@@ -1,4 +1,4 @@
-"""Flags that the `judge` commands share, and the model behind them."""
+"""Flags that the `judge` commands share, and the judge itself."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -20,37 +20,33 @@ if TYPE_CHECKING:
 Answers = Annotated[
     Path,
     typer.Argument(
-        metavar="ANSWERS", help="What `judge answer` wrote, or any file or folder of questions and answers."
+        metavar="ANSWERS", help="Output of `judge answer`, or any file or folder of instructions and responses."
     ),
 ]
-By = Annotated[str, typer.Option("--by", metavar="MODEL", help="The judge: any model that `generate` takes.")]
+By = Annotated[str, typer.Option("--by", metavar="MODEL", help="The judge: any model.")]
 PromptFile = Annotated[
-    Path | None, typer.Option("--prompt", metavar="FILE", help="A prompt of your own, with the same fields in braces.")
+    Path | None, typer.Option("--prompt", metavar="FILE", help="Your own prompt, with the same fields in braces.")
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N rows.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, metavar="ROWS", help="Rows that run at a time.")]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, metavar="N", help="Tokens a text reply may have.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of the resampling behind the intervals.")]
-Report = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="A line of JSON for each row.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON for a program to read.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, metavar="N", help="Longest reply, in tokens.")]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed of the bootstrap intervals.")]
+Report = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSONL file with one line per row.")]
 
 
-def respondent_of(
+def judge_model(
     name: str, quiet: bool, slots: int, *, adapter: Path | None = None, style: str = "chat"
 ) -> tuple["ChatModel", str, str | None]:
-    """The model, ready to be asked; its name and its adapter's."""
+    """The chat model, its name and its adapter's name."""
     from mlx_suite.engine.chat_model import ChatModel
 
     checkpoint = open_checkpoint(name, quiet, adapter)
-    respondent = ChatModel(
+    chat = ChatModel(
         model=checkpoint.model,
         tokenizer=checkpoint.tokenizer,
         template=checkpoint.template if style == "chat" else None,
         style=style,
         slots=slots,
     )
-    return respondent, checkpoint.name, checkpoint.adapter
+    return chat, checkpoint.name, checkpoint.adapter
 
 
 def prompt_of(path: Path | None, default: "JudgePrompt", required: Sequence[str]) -> "JudgePrompt":

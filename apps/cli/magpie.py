@@ -1,14 +1,9 @@
-"""`mlx-suite magpie MODEL`: instruction data that a model writes by itself.
+"""`mlx-suite magpie`: instruction data that a model writes itself, and the stages that work on datasets."""
 
-The stages that work on what is there (tag, filter, report, …) stand beside it: see `magpie_group`.
-"""
-
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,125 +14,100 @@ from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 
-from .checkpoint import ModelName, open_checkpoint
+from .checkpoint import open_checkpoint
+from .flags import AsJson, ModelName, OutFolder, Quiet, print_json
+from .help import add, new_app
 from .launched import launched
-from .options import option
+from .magpie_export import magpie_export
+from .magpie_filter import magpie_filter
+from .magpie_pairs import magpie_pairs
+from .magpie_reflect import magpie_reflect
+from .magpie_report import report
+from .magpie_tag import magpie_calibrate, magpie_tag
+from .options import Flag, takes_settings
 
 if TYPE_CHECKING:
     from mlx_suite.magpie import RunSummary
     from mlx_suite.magpie.shards import Shards
 
-_DEFAULT = MagpieSettings(count=1)
-_ASK, _STEER, _SCREEN, _ANSWER, _RUN = (
-    "What is asked",
-    "What it is about",
-    "What is kept",
-    "What is answered",
-    "How it runs",
-)
+GROUPS = {
+    "Options": ("count", "seed"),
+    "Instructions": ("temperature", "top_p", "mix", "ban_first", "max_instruction", "sanitise"),
+    "Steering and quotas": ("system", "topics", "personas", "quotas", "steer"),
+    "Filters": (
+        *("near_duplicate", "near_meaning", "decontaminate", "min_input_quality", "min_answer_quality"),
+        *("unsafe", "tags", "questions", "embeddings"),
+    ),
+    "Responses": ("answer_temperature", "answer_top_p", "max_answer", "turns"),
+    "Run": ("batch", "memory", "patience", "most_asked"),
+}
+"""The flags of the settings, as `--help-all` shows them."""
+FLAGS = {
+    "count": Flag(names=("--count", "-n"), metavar="N"),
+    "mix": Flag(metavar="SETTINGS"),
+    "system": Flag(metavar="TEXT"),
+    "topics": Flag(names=("--topic",), metavar="TEXT", repeated=True),
+    "personas": Flag(names=("--persona",), metavar="TEXT", repeated=True),
+    "quotas": Flag(names=("--quota",), metavar="SHARES", repeated=True),
+    "ban_first": Flag(metavar="TEXT", repeated=True),
+    "decontaminate": Flag(metavar="FILE", repeated=True),
+    "min_input_quality": Flag(metavar="LABEL"),
+    "min_answer_quality": Flag(metavar="LABEL"),
+    "questions": Flag(metavar="FILE"),
+    "memory": Flag(metavar="SIZE"),
+}
+COMMON = ("count", "seed", "topics", "quotas", "min_input_quality", "turns")
 
 
-class Unsafe(StrEnum):
-    """What becomes of unsafe rows."""
-
-    reject = "reject"
-    keep = "keep"
-
-
-def _flag(field: str, panel: str, *flags: str, metavar: str | None = None) -> Any:
-    found = option(MagpieSettings, field, *flags, metavar=metavar)
-    found.rich_help_panel = panel
-    return found
-
-
-def _lines(of_what: str) -> Any:
+def _file_of(what: str) -> Any:
     return typer.Option(
-        f"--{of_what}s", metavar="FILE", help=f"A file of {of_what}s, one a line.", rich_help_panel=_STEER
+        f"--{what}s",
+        metavar="FILE",
+        help=f"File of {what}s, one per line.",
+        rich_help_panel="Steering and quotas",
+        hidden=True,
     )
 
 
-def magpie(
+@takes_settings(MagpieSettings, GROUPS, FLAGS, COMMON)
+def magpie_run(
+    typed: Mapping[str, Any],
     model: ModelName,
-    count: Annotated[int, option(MagpieSettings, "count", "--count", "-n", metavar="N")],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="DIR", help="The folder to fill; made if missing, continued if begun."),
-    ],
-    seed: Annotated[int, option(MagpieSettings, "seed")] = _DEFAULT.seed,
-    temperature: Annotated[float, _flag("temperature", _ASK)] = _DEFAULT.temperature,
-    top_p: Annotated[float, _flag("top_p", _ASK)] = _DEFAULT.top_p,
-    mix: Annotated[str | None, _flag("mix", _ASK, metavar="SETTINGS")] = _DEFAULT.mix,
-    ban_first: Annotated[list[str] | None, _flag("ban_first", _ASK, metavar="TEXT")] = None,
-    max_instruction: Annotated[int, _flag("max_instruction", _ASK, metavar="TOKENS")] = _DEFAULT.max_instruction,
-    sanitise: Annotated[bool, _flag("sanitise", _ASK, "--sanitise/--no-sanitise")] = _DEFAULT.sanitise,
-    system: Annotated[str | None, _flag("system", _STEER, metavar="TEXT")] = _DEFAULT.system,
-    topic: Annotated[list[str] | None, _flag("topics", _STEER, "--topic", metavar="TEXT")] = None,
-    topics: Annotated[Path | None, _lines("topic")] = None,
-    persona: Annotated[list[str] | None, _flag("personas", _STEER, "--persona", metavar="TEXT")] = None,
-    personas: Annotated[Path | None, _lines("persona")] = None,
-    quota: Annotated[list[str] | None, _flag("quotas", _STEER, "--quota", metavar="SHARES")] = None,
-    steer: Annotated[bool, _flag("steer", _STEER, "--steer/--no-steer")] = _DEFAULT.steer,
-    near_duplicate: Annotated[float | None, _flag("near_duplicate", _SCREEN)] = _DEFAULT.near_duplicate,
-    near_meaning: Annotated[float | None, _flag("near_meaning", _SCREEN)] = _DEFAULT.near_meaning,
-    decontaminate: Annotated[list[str] | None, _flag("decontaminate", _SCREEN, metavar="FILE")] = None,
-    min_input_quality: Annotated[
-        str | None, _flag("min_input_quality", _SCREEN, metavar="LABEL")
-    ] = _DEFAULT.min_input_quality,
-    min_answer_quality: Annotated[
-        str | None, _flag("min_answer_quality", _SCREEN, metavar="LABEL")
-    ] = _DEFAULT.min_answer_quality,
-    unsafe: Annotated[Unsafe, _flag("unsafe", _SCREEN)] = Unsafe.reject,
-    tags: Annotated[bool, _flag("tags", _SCREEN, "--tags/--no-tags")] = _DEFAULT.tags,
-    questions: Annotated[str | None, _flag("questions", _SCREEN, metavar="FILE")] = _DEFAULT.questions,
-    embeddings: Annotated[bool, _flag("embeddings", _SCREEN, "--embeddings/--no-embeddings")] = _DEFAULT.embeddings,
-    answer_temperature: Annotated[float, _flag("answer_temperature", _ANSWER)] = _DEFAULT.answer_temperature,
-    answer_top_p: Annotated[float, _flag("answer_top_p", _ANSWER)] = _DEFAULT.answer_top_p,
-    max_answer: Annotated[int, _flag("max_answer", _ANSWER, metavar="TOKENS")] = _DEFAULT.max_answer,
-    turns: Annotated[int, _flag("turns", _ANSWER)] = _DEFAULT.turns,
-    batch: Annotated[int, _flag("batch", _RUN, metavar="ROWS")] = _DEFAULT.batch,
-    memory: Annotated[str | None, _flag("memory", _RUN, metavar="SIZE")] = _DEFAULT.memory,
-    patience: Annotated[int, _flag("patience", _RUN, metavar="ROWS")] = _DEFAULT.patience,
-    most_asked: Annotated[int | None, _flag("most_asked", _RUN, metavar="ROWS")] = _DEFAULT.most_asked,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON for a program to read.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    out: OutFolder,
+    topics_file: Annotated[Path | None, _file_of("topic")] = None,
+    personas_file: Annotated[Path | None, _file_of("persona")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Let a chat model write instructions and answer them.
+    """Let a chat model write instructions and respond to them (Magpie, arXiv 2406.08464).
 
-    The model is given its own chat template up to the place where a user would begin to type, so it writes what a
-    user would ask (Magpie, arXiv 2406.08464). What it asks is screened before it is answered: cut off, repeated, poor
-    or off quota, it costs no answer. Then it answers, and the answer is graded.
+    The model is given its own chat template up to the user's turn, so it writes what a user would. An instruction that
+    is incomplete, a duplicate, too poor or over its quota is rejected before its response is generated.
 
-    Into DIR go `accepted.jsonl`, rows with `messages` for finetuning; `rejected.jsonl`, the others with the reason;
-    `drafts.jsonl`, all that the model wrote; `manifest.json`, what made them and what they cost.
+    DIR gets accepted.jsonl (rows with messages for finetuning), rejected.jsonl (with reasons), drafts.jsonl (all that
+    was generated) and manifest.json (settings and costs). A stopped run resumes with the same command and ends with
+    the same rows; limits may be raised and filters changed later.
 
-    Stop it whenever you like: the same command goes on where it was and ends with the same rows. Limits may be raised
-    and what is kept may be changed later: then only what is missing is made.
+    Example: `mlx-suite magpie run tiny-llama3 --count 200 --out demo/`
 
-    Example: `mlx-suite magpie tiny-llama3 --count 200 --out demo/`
+    Example: `mlx-suite magpie run tiny-llama3 -n 200 -o demo/ --quota "category:Math=0.5,Reasoning=0.5"`
 
-    Example: `mlx-suite magpie tiny-llama3 -n 200 -o demo/ --quota "category:Math=0.5,Reasoning=0.5"`
-
-    Example: `mlx.launch -n 2 -- mlx-suite magpie tiny-llama3 -n 200 -o demo/`
+    Example: `mlx.launch -n 2 -- mlx-suite magpie run tiny-llama3 -n 200 -o demo/`
     """
-    typed = dict(locals())
 
     def settings() -> MagpieSettings:
-        given = typed | {
-            "topics": (*(topic or ()), *_read_lines(topics, "--topics")),
-            "personas": (*(persona or ()), *_read_lines(personas, "--personas")),
-            "quotas": tuple(quota or ()),
-            "ban_first": tuple(ban_first or ()),
-            "decontaminate": tuple(decontaminate or ()),
-            "unsafe": unsafe.value,
+        lists = {
+            "topics": (*typed.get("topics", ()), *_read_lines(topics_file, "--topics")),
+            "personas": (*typed.get("personas", ()), *_read_lines(personas_file, "--personas")),
         }
-        return MagpieSettings(**{each.name: given[each.name] for each in fields(MagpieSettings) if each.name in given})
+        return MagpieSettings(**{**typed, **lists})
 
     with launched(out) as shards:
         summary = _make(model, settings, out, quiet or not shards.peers.first, shards)
     if summary is None:
         return
     if as_json:
-        print(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False))
+        print_json(summary.as_dict())
         return
     from .magpie_summary import show_summary
 
@@ -145,7 +115,7 @@ def magpie(
 
 
 def _read_lines(path: Path | None, flag: str) -> Iterator[str]:
-    """The lines of a file that are not blank."""
+    """The non-blank lines of a file."""
     if path is None:
         return
     try:
@@ -158,7 +128,7 @@ def _read_lines(path: Path | None, flag: str) -> Iterator[str]:
 def _make(
     model: str, settings_given: Callable[[], MagpieSettings], out: Path, quiet: bool, shards: "Shards"
 ) -> "RunSummary | None":
-    """The summary of the first process; None of another, which only helps."""
+    """The summary on rank 0; None on other ranks, which only help."""
     from mlx_suite.magpie import make_dataset
     from mlx_suite.magpie.followers import follow_dataset
 
@@ -167,7 +137,7 @@ def _make(
     template = shards.together(lambda: checkpoint.template)
     note = _unsaid if quiet else _say
     if settings.system and not template.takes_system:
-        note("The chat template knows no system role: the system text became a first exchange.")
+        note("The chat template has no system role, so the system text became a first exchange.")
     settings = replace(settings, model_name=checkpoint.name)
     made_of = checkpoint.model, checkpoint.tokenizer, template, settings, out
     if not shards.peers.first:
@@ -182,12 +152,12 @@ def _say(note: str) -> None:
 
 
 def _unsaid(note: str) -> None:
-    """For --quiet, and for all processes but the first."""
+    """For --quiet, and for all ranks but 0."""
 
 
 @contextmanager
 def _progress(total: int, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress line that begins with the rows a continued folder holds already."""
+    """A progress line that starts with the rows that a resumed folder already holds."""
     if quiet:
         yield None
         return
@@ -203,3 +173,14 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[int, int], None] | 
             shown.update(accepted, asked=asked)
 
         yield report
+
+
+magpie_app = new_app("magpie", "Let a chat model write instruction data; tag, filter, report on and export datasets.")
+add(magpie_app, magpie_run, "run")
+add(magpie_app, magpie_tag, "tag")
+add(magpie_app, magpie_calibrate, "calibrate")
+add(magpie_app, magpie_filter, "filter")
+add(magpie_app, report, "report")
+add(magpie_app, magpie_export, "export")
+add(magpie_app, magpie_pairs, "pairs")
+add(magpie_app, magpie_reflect, "reflect")

@@ -1,85 +1,61 @@
-"""`mlx-suite magpie filter`: the rows that are worth training on, and what became of the others."""
+"""`mlx-suite magpie filter`: keep the rows that are worth training on, and account for the others."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mlx_suite.curation.filter.settings import FilterSettings
 
-from .magpie_stage import DataName
-from .options import option
+from .flags import AsJson, DataName, Force, NewFolder, print_json
+from .options import Flag, takes_settings
 
 if TYPE_CHECKING:
     from mlx_suite.curation.filter.filter import Filtered
 
-_DEFAULT = FilterSettings()
-_PRESET = "The paper's filters"
-_CHOICE = "How many, and which"
+GROUPS = {
+    "Options": ("where", "confidence", "keep_first", "threshold"),
+    "Number of rows": ("per", "longest", "sample", "seed"),
+    "Presets of the paper": ("preset", "tau1", "tau2"),
+}
+FLAGS = {
+    "where": Flag(metavar="CONDITION", repeated=True),
+    "per": Flag(metavar="FIELD=ROWS", repeated=True),
+    "keep_first": Flag(metavar="HOW"),
+    "preset": Flag(metavar="NAME"),
+    "longest": Flag(metavar="ROWS"),
+    "sample": Flag(metavar="ROWS"),
+}
+COMMON = ("where", "keep_first", "per", "longest", "sample", "preset")
 
-Out = Annotated[
-    Path,
-    typer.Option("--out", "-o", metavar="DIR", help="The folder to fill. One that this command has made is replaced."),
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace a folder that something else has made.")]
 
-
-def _flag(field: str, metavar: str | None = None, panel: str | None = None, *flags: str) -> object:
-    found = option(FilterSettings, field, *flags, metavar=metavar)
-    found.rich_help_panel = panel
-    return found
-
-
+@takes_settings(FilterSettings, GROUPS, FLAGS, COMMON)
 def magpie_filter(
+    typed: Mapping[str, Any],
     data: DataName,
-    out: Out,
-    where: Annotated[list[str] | None, _flag("where", "CONDITION")] = None,
-    confidence: Annotated[float | None, _flag("confidence")] = _DEFAULT.confidence,
-    keep_first: Annotated[str, _flag("keep_first", "HOW")] = _DEFAULT.keep_first,
-    threshold: Annotated[float | None, _flag("threshold")] = _DEFAULT.threshold,
-    per: Annotated[list[str] | None, _flag("per", "FIELD=ROWS", _CHOICE)] = None,
-    longest: Annotated[int | None, _flag("longest", "ROWS", _CHOICE)] = _DEFAULT.longest,
-    sample: Annotated[int | None, _flag("sample", "ROWS", _CHOICE)] = _DEFAULT.sample,
-    seed: Annotated[int, _flag("seed", None, _CHOICE)] = _DEFAULT.seed,
-    preset: Annotated[str, _flag("preset", "NAME", _PRESET)] = _DEFAULT.preset,
-    tau1: Annotated[float, _flag("tau1", None, _PRESET)] = _DEFAULT.tau1,
-    tau2: Annotated[float, _flag("tau2", None, _PRESET)] = _DEFAULT.tau2,
+    out: NewFolder,
     force: Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the funnel as JSON for a program to read.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Keep the rows that are worth training on.
+    """Keep the rows that meet conditions.
 
-    Into DIR go `accepted.jsonl`, the rows that stay; `rejected.jsonl`, the others, with the reason; `filter.json`,
-    what each step cost. `finetune` and the other commands take DIR as it is. DATA stay as they are.
+    DIR gets accepted.jsonl (the rows kept), rejected.jsonl (the others, with reasons) and filter.json (the cost of
+    each step). `finetune` and the other commands take DIR as their data. DATA is not changed.
 
-    Conditions ask for tags and scores (`category`, `difficulty`, `input_quality`, `answer_quality`, `language`,
-    `safety`, `ifd`, `reward`), for counts (`turns`, `answer_words`, `instruction_chars`, …) and for whatever else
-    stands in the rows. A row without the field does not stay.
+    Conditions use tags and scores (category, difficulty, input_quality, answer_quality, language, safety, ifd,
+    reward), counts (turns, answer_words, instruction_chars, …) and any other field. A row without the field is
+    rejected.
 
     Example: `mlx-suite magpie filter demo/ --where 'input_quality >= good' --where 'answer_words >= 5' --out kept/`
     """
     from mlx_suite.curation.filter.filter import filter_dataset
 
-    settings = FilterSettings(
-        where=tuple(where or ()),
-        preset=preset,
-        tau1=tau1,
-        tau2=tau2,
-        confidence=confidence,
-        keep_first=keep_first,
-        threshold=threshold,
-        per=tuple(per or ()),
-        longest=longest,
-        sample=sample,
-        seed=seed,
-    )
-    filtered = filter_dataset(data, settings, out, force=force)
+    filtered = filter_dataset(data, FilterSettings(**typed), out, force=force)
     if as_json:
-        print(json.dumps({"folder": str(out), **filtered.as_dict()}, indent=2, ensure_ascii=False))
+        print_json({"folder": str(out), **filtered.as_dict()})
     else:
         _show(Console(highlight=False), filtered, out)
 

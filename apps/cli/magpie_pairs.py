@@ -1,100 +1,73 @@
-"""`mlx-suite magpie pairs`: preference pairs from several answers to each question."""
+"""`mlx-suite magpie pairs`: preference pairs from several responses to each instruction."""
 
-import json
-import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlx_suite.magpie.pairs.settings import PairSettings
 from mlx_suite.runtime.errors import UserError
 
-from .checkpoint import ModelName, open_checkpoint
+from .checkpoint import open_checkpoint
+from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, print_json, resumable
 from .judge_options import check_word
 from .labelled import show
-from .magpie_stage import (
-    AsJson,
-    Batch,
-    DataName,
-    OutFolder,
-    Quiet,
-    chat_model,
-    open_reward_model,
-    stages_progress,
-    verdict_lines,
-)
-from .options import option
+from .magpie_stage import chat_model, open_reward_model, stages_progress, verdict_lines
+from .options import Flag, takes_settings
 
 if TYPE_CHECKING:
     from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.magpie.pairs.pairs import PairSummary
     from mlx_suite.magpie.pairs.scorers import Scorer
 
-_DEFAULT = PairSettings()
+GROUPS = {"Options": ("answers", "temperature", "top_p", "max_answer", "margin", "seed", "limit")}
+FLAGS = {
+    "answers": Flag(names=("--answers", "-k"), metavar="K"),
+    "max_answer": Flag(metavar="TOKENS"),
+    "limit": Flag(metavar="N"),
+}
 
 
+@takes_settings(PairSettings, GROUPS, FLAGS)
 def magpie_pairs(
+    typed: Mapping[str, Any],
     data: DataName,
     model: ModelName,
     out: OutFolder,
-    answers: Annotated[int, option(PairSettings, "answers", "--answers", "-k", metavar="K")] = _DEFAULT.answers,
-    temperature: Annotated[float, option(PairSettings, "temperature")] = _DEFAULT.temperature,
-    top_p: Annotated[float, option(PairSettings, "top_p")] = _DEFAULT.top_p,
-    max_answer: Annotated[int, option(PairSettings, "max_answer", metavar="TOKENS")] = _DEFAULT.max_answer,
-    margin: Annotated[float | None, option(PairSettings, "margin")] = _DEFAULT.margin,
     by: Annotated[
         str,
         typer.Option(
             metavar="SCORE",
-            help="grade: what the model says of its own answer. likelihood: how sure it was of it, per token. "
-            "difference: how much surer than --judge, its base model. reward: what --judge, a reward model, says.",
+            help="Score: grade (the model's own grade), likelihood (log-probability per token), difference (likelihood "
+            "against --judge, the base model) or reward (from --judge, a reward model).",
         ),
     ] = "grade",
     judge: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="The base model or the reward model that --by asks for.")
+        str | None, typer.Option(metavar="MODEL", help="The base model or reward model that --by needs.")
     ] = None,
-    seed: Annotated[int, option(PairSettings, "seed")] = _DEFAULT.seed,
-    limit: Annotated[int | None, option(PairSettings, "limit", metavar="N")] = _DEFAULT.limit,
     batch: Batch = 16,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Let a model answer each question several times, and pair a better answer with a worse one.
+    """Generate several responses per instruction, and pair a better one with a worse one.
 
-    DATA may be the folder of a run or any dataset that `finetune` reads; its own last answers are not used. Answers
-    that are cut off are left out, ties are refused, and scores are compared at equal length. Rows without a pair go to
-    `refused.jsonl` with the reason.
-
-    Stop it whenever you like: the same command goes on where it was. Another margin uses the same answers.
+    Truncated responses are left out, ties are refused, and scores are compared at equal length. DIR gets the pairs
+    (accepted.jsonl) and the rows without one, with reasons (refused.jsonl). Another margin reuses the responses.
 
     Example: `mlx-suite magpie pairs demo/ tiny-llama3 --out pairs/`
     """
     _check_scorer(by, judge)
-    settings = PairSettings(
-        answers=answers,
-        temperature=temperature,
-        top_p=top_p,
-        max_answer=max_answer,
-        margin=margin,
-        seed=seed,
-        limit=limit,
-    )
+    settings = PairSettings(**typed)
     from mlx_suite.curation.dataset import read_collection
     from mlx_suite.magpie.pairs.pairs import make_pairs
 
     collection = read_collection(data)
     chat = chat_model(open_checkpoint(model, quiet), batch).with_fixed_date()
     scorer = _scorer(chat, by, judge, quiet)
-    try:
-        with stages_progress("answers", quiet) as tell:
-            summary = make_pairs(
-                collection, chat, settings, out, scorer, lambda done, total: tell("write", done, total)
-            )
-    except KeyboardInterrupt:
-        print(f"Stopped. What was answered is in {out}; the same command goes on from there.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with resumable(f"The responses so far are in {out}"), stages_progress("answers", quiet) as tell:
+        summary = make_pairs(collection, chat, settings, out, scorer, lambda done, total: tell("write", done, total))
     if as_json:
-        print(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False))
+        print_json(summary.as_dict())
     else:
         show(_figures(summary))
 
@@ -103,9 +76,9 @@ def _check_scorer(by: str, judge: str | None) -> None:
     check_word("--by", by, ("grade", "likelihood", "difference", "reward"))
     if (by in ("difference", "reward")) != (judge is not None):
         raise UserError(
-            f"--by {by} needs a model to score with" if judge is None else f"--by {by} asks no other model",
+            f"--by {by} needs a scoring model" if judge is None else f"--by {by} uses no other model",
             where="--judge",
-            fix="name the reward model, or the base model" if judge is None else "leave --judge out, or --by reward",
+            fix="name a reward model or a base model" if judge is None else "leave --judge out",
         )
 
 
@@ -126,22 +99,22 @@ def _figures(summary: "PairSummary") -> list[tuple[str, str]]:
 
     whole = summary.answers - sum(summary.flaws.values())
     figures = [
-        ("asked", f"{summary.rows:,} questions"),
-        ("answers", f"{whole:,} whole of {summary.answers:,}"),
+        ("rows", f"{summary.rows:,} instructions"),
+        ("responses", f"{whole:,} complete of {summary.answers:,}"),
     ]
-    figures += [("", f"{number:,} left out: {flaw}") for flaw, number in summary.flaws.items()]
+    figures += [("", f"{number:,} rejected: {flaw}") for flaw, number in summary.flaws.items()]
     figures += [("refused", f"{number:,}: {REFUSALS[reason]}") for reason, number in summary.refused.items()]
     share = summary.pairs / max(summary.rows, 1)
-    figures.append(("pairs", f"{summary.pairs:,}, {share:.0%} of the questions"))
-    figures.append(("scored by", f"{summary.scored_by}; a margin of {summary.margin:g} {UNITS[summary.kind]}"))
+    figures.append(("pairs", f"{summary.pairs:,}, {share:.0%} of the instructions"))
+    figures.append(("scored by", f"{summary.scored_by}; margin {summary.margin:g} {UNITS[summary.kind]}"))
     if summary.explained is not None:
-        figures.append(("length", f"explains {summary.explained:.0%} of the scores, and is taken out of them"))
+        figures.append(("length", f"explains {summary.explained:.0%} of the scores and is controlled for"))
     if summary.pairs:
         chosen, rejected = summary.letters
         figures.append(
             (
                 "",
-                f"{chosen:.0f} letters chosen, {rejected:.0f} rejected; the chosen one is longer in {summary.longer:,}",
+                f"{chosen:.0f} characters chosen, {rejected:.0f} rejected; chosen is longer in {summary.longer:,}",
             )
         )
     if summary.truth is not None:

@@ -1,66 +1,54 @@
-"""`mlx-suite magpie reflect`: instructions and answers written anew, and kept where they are better."""
+"""`mlx-suite magpie reflect`: rewrite instructions and responses, and keep what a judge prefers."""
 
-import json
-import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlx_suite.magpie.reflection.settings import ReflectSettings
 
-from .checkpoint import ModelName, open_checkpoint
+from .checkpoint import open_checkpoint
+from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, print_json, resumable
 from .labelled import show
-from .magpie_stage import AsJson, Batch, DataName, OutFolder, Quiet, chat_model, stages_progress, verdict_lines
-from .options import option
+from .magpie_stage import chat_model, stages_progress, verdict_lines
+from .options import Flag, takes_settings
 
 if TYPE_CHECKING:
     from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.magpie.reflection.outcomes import Reflection, ReflectSummary
 
-_DEFAULT = ReflectSettings(what="both")
+GROUPS = {"Options": ("what", "temperature", "max_criticism", "max_instruction", "max_answer", "seed", "limit")}
+FLAGS = {
+    "what": Flag(metavar="WHAT"),
+    "max_criticism": Flag(metavar="TOKENS"),
+    "max_instruction": Flag(metavar="TOKENS"),
+    "max_answer": Flag(metavar="TOKENS"),
+    "limit": Flag(metavar="N"),
+}
 
 
+@takes_settings(ReflectSettings, GROUPS, FLAGS)
 def magpie_reflect(
+    typed: Mapping[str, Any],
     data: DataName,
     model: ModelName,
-    what: Annotated[str, option(ReflectSettings, "what", metavar="WHAT")],
     out: OutFolder,
     judge: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Let another model judge; without it the one that writes judges itself."),
+        str | None, typer.Option(metavar="MODEL", help="Another model as the judge. Default: the model itself.")
     ] = None,
-    temperature: Annotated[float, option(ReflectSettings, "temperature")] = _DEFAULT.temperature,
-    max_criticism: Annotated[int, option(ReflectSettings, "max_criticism", metavar="TOKENS")] = _DEFAULT.max_criticism,
-    max_instruction: Annotated[
-        int, option(ReflectSettings, "max_instruction", metavar="TOKENS")
-    ] = _DEFAULT.max_instruction,
-    max_answer: Annotated[int, option(ReflectSettings, "max_answer", metavar="TOKENS")] = _DEFAULT.max_answer,
-    seed: Annotated[int, option(ReflectSettings, "seed")] = _DEFAULT.seed,
-    limit: Annotated[int | None, option(ReflectSettings, "limit", metavar="N")] = _DEFAULT.limit,
     batch: Batch = 16,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Let a model criticise instructions or answers and write better ones (Reflection-Tuning, arXiv 2310.11716).
+    """Criticise and rewrite instructions or responses (Reflection-Tuning, arXiv 2310.11716).
 
-    A new text is kept only if it is whole and a judge prefers it from both places, else the old one stays; a judge that
-    cannot tell an answer from one to another question is not trusted with any. A new instruction comes with a new
-    answer. All rows go to `accepted.jsonl`, and what was not kept to `refused.jsonl`.
-
-    Stop it whenever you like: the same command goes on where it was.
+    A rewrite is kept only if it is complete and the judge prefers it in both orders; otherwise the old text stays. A
+    judge that fails a sanity check is not trusted with any row. A new instruction gets a new response. DIR gets all
+    rows (accepted.jsonl) and the rewrites that were not kept (refused.jsonl).
 
     Example: `mlx-suite magpie reflect demo/ tiny-llama3 --what answer --out better/`
     """
-    settings = ReflectSettings(
-        what=what,
-        temperature=temperature,
-        max_criticism=max_criticism,
-        max_instruction=max_instruction,
-        max_answer=max_answer,
-        seed=seed,
-        limit=limit,
-    )
+    settings = ReflectSettings(**typed)
     from mlx_suite.curation.dataset import read_collection
     from mlx_suite.magpie.reflection.reflection import reflect
 
@@ -68,14 +56,10 @@ def magpie_reflect(
         return lambda: chat_model(open_checkpoint(name, quiet), batch).with_fixed_date()
 
     collection = read_collection(data)
-    try:
-        with stages_progress("texts", quiet) as tell:
-            found = reflect(collection, opener(model), settings, out, None if judge is None else opener(judge), tell)
-    except KeyboardInterrupt:
-        print(f"Stopped. What was written is in {out}; the same command goes on from there.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with resumable(f"The texts so far are in {out}"), stages_progress("texts", quiet) as tell:
+        found = reflect(collection, opener(model), settings, out, None if judge is None else opener(judge), tell)
     if as_json:
-        print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        print_json(found.as_dict())
     else:
         show(_figures(found))
 
@@ -94,14 +78,14 @@ def _part_figures(part: "Reflection") -> list[tuple[str, str]]:
     from mlx_suite.magpie.reflection.judging import PASS_SHARE
     from mlx_suite.magpie.reflection.outcomes import REASONS
 
-    label = {"instruction": "questions", "answer": "answers"}[part.part]
-    figures = [(label, f"{part.kept:,} of {part.rows:,} kept, {part.judged:,} judged")]
+    what = {"instruction": "instructions", "answer": "responses"}[part.part]
+    figures = [("rewritten", f"{what}: {part.kept:,} of {part.rows:,} kept, {part.judged:,} judged")]
     figures += [("", f"{number:,}: {REASONS[reason]}") for reason, number in part.reasons.items()]
     if part.trial is not None:
-        verdict = "passed" if part.trial >= PASS_SHARE else f"failed, so nothing is kept; {PASS_SHARE:.0%} are needed"
-        figures.append(("trial", f"the judge sees {part.trial:.0%} of the differences that are plain: {verdict}"))
+        verdict = "passed" if part.trial >= PASS_SHARE else f"failed, so nothing is kept (needs {PASS_SHARE:.0%})"
+        figures.append(("judge", f"sanity check: right on {part.trial:.0%} of the obvious pairs, {verdict}"))
     if part.first_place is not None:
-        figures.append(("", f"the judge prefers what stands first in {part.first_place:.0%} of its verdicts"))
+        figures.append(("", f"prefers the first position in {part.first_place:.0%} of its verdicts"))
     if part.before is not None and part.after is not None:
         figures += verdict_lines({"changed rows before": part.before, "and after": part.after})
     return figures

@@ -1,6 +1,5 @@
-"""`mlx-suite magpie report`: a page about a dataset, or about two side by side."""
+"""`mlx-suite magpie report`: one page about a dataset, or about two side by side."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ import typer
 
 from mlx_suite.runtime.progress import Progress
 
+from .flags import AsJson, DataName, Force, Quiet, print_json
 from .labelled import show
 
 if TYPE_CHECKING:
@@ -24,12 +24,9 @@ SHORT = 30
 
 
 def report(
-    data: Annotated[
-        str,
-        typer.Argument(metavar="DATA", help="The folder of a run, or a dataset in any format that `finetune` reads."),
-    ],
+    data: DataName,
     other: Annotated[
-        str | None, typer.Argument(metavar="[OTHER]", help="Another one, to be compared with it.", show_default=False)
+        str | None, typer.Argument(metavar="[OTHER]", help="A second dataset, to compare with.", show_default=False)
     ] = None,
     out: Annotated[
         Path | None,
@@ -37,19 +34,18 @@ def report(
             "--out",
             "-o",
             metavar="FILE",
-            help="The page; report.html in the folder of a run, else here. Of two datasets, comparison.html here.",
+            help="Output file. Default: report.html in the run's folder; comparison.html here for two.",
         ),
     ] = None,
-    sample: Annotated[int, typer.Option("--sample", min=0, metavar="N", help="Rows that the page shows whole.")] = 12,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is no report.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON for a program to read.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    sample: Annotated[int, typer.Option("--sample", min=0, metavar="N", help="Number of rows shown in full.")] = 12,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Write one page about a dataset: what was left out and why, lengths, tags, a map, how diverse it is, rows.
+    """Write one page about a dataset: yield funnel, lengths, tags, embedding map, diversity, sample rows.
 
-    The page is a single HTML file without scripts that opens without a network. Of a dataset that is no run, it shows
-    what can be known from the rows. Two datasets are measured by samples of the same size and shown on the same axes,
-    with what they have in common.
+    The page is a single HTML file without scripts that opens offline. Two datasets are measured on samples of equal
+    size and shown on the same axes, with their overlap.
 
     Example: `mlx-suite magpie report demo/`
     """
@@ -70,7 +66,7 @@ def report(
         found = make_report(data, other, sample, tell)
     write_report(found, place, force=force)
     if as_json:
-        print(json.dumps({**found.as_dict(), "file": str(place)}, indent=2, ensure_ascii=False))
+        print_json({**found.as_dict(), "file": str(place)})
         return
     for note in (*found.frame.notes, *(note for each in found.figures for note in each.notes)):
         print(note, file=sys.stderr)

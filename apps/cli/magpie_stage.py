@@ -1,11 +1,9 @@
-"""What the stages of Magpie that let a model write have in common: their flags, their progress, their figures."""
+"""What the stages with a model share: the chat model, the reward model, progress, lines of the summary."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from mlx_suite.runtime.progress import Progress
 
@@ -15,23 +13,6 @@ if TYPE_CHECKING:
     from mlx_suite.checkpoints.reward_model import RewardModel
     from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.evaluate.microworld import Truth
-
-DataName = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA", help="The folder of a run, a file, a folder, or OWNER/REPO on the hub.", show_default=False
-    ),
-]
-OutFolder = Annotated[
-    Path,
-    typer.Option("--out", "-o", metavar="DIR", help="The folder to fill; made if missing, continued if begun."),
-]
-Batch = Annotated[
-    int,
-    typer.Option("--batch", min=1, metavar="N", help="Texts at a time: more is faster until the memory is full."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON for a program to read.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
 def chat_model(checkpoint: Checkpoint, batch: int = 16) -> "ChatModel":
@@ -68,7 +49,7 @@ def open_reward_model(name: str, quiet: bool) -> "tuple[RewardModel, ChatModel]"
 
 @contextmanager
 def stages_progress(unit: str, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress line for each thing that is done, one after the other; each begins with what was there already."""
+    """One progress line per part, one after the other; each starts with what an earlier run has done."""
     with ExitStack() as stack:
         shown: dict[str, Progress] = {}
 
@@ -86,7 +67,7 @@ def stages_progress(unit: str, quiet: bool) -> Iterator[Callable[[str, int, int]
 
 
 def verdict_lines(sides: "Mapping[str, Truth]") -> list[tuple[str, str]]:
-    """What the microworld says of some answers, one line for each side."""
+    """The microworld's verdicts on responses, one line per side."""
     return [
         (
             "confirmed" if not number else "",

@@ -1,8 +1,6 @@
-"""`mlx-suite magpie tag` and `calibrate`: what a model says of rows, and whether it can be believed."""
+"""`mlx-suite magpie tag` and `calibrate`: tag rows with a model, and measure how accurate its tags are."""
 
-import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +11,12 @@ from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 
-from .checkpoint import AdapterFolder, ModelName, open_checkpoint
+from .checkpoint import open_checkpoint
+from .flags import AdapterFolder, AsJson, DataName, Limit, ModelName, Quiet, print_json, resumable
 from .labelled import show
-from .magpie_stage import AsJson, DataName, Quiet, chat_model, open_reward_model
+from .magpie_stage import chat_model, open_reward_model
 from .magpie_tag_report import show_calibration, tag_facts, tag_lines
-from .options import option
+from .options import Flag, option, takes_settings
 
 if TYPE_CHECKING:
     from mlx_suite.checkpoints.reward_model import RewardModel
@@ -27,42 +26,37 @@ if TYPE_CHECKING:
     from mlx_suite.text import Tokenizer
 
 PARTS = {"tags": "tags", "own": "scores", "base": "base model", "reward": "reward model"}
-"""What is done for every row, as the progress line calls it."""
+"""Names of the passes over the rows in the progress line."""
+FLAGS = {"base": Flag(metavar="MODEL"), "reward_model": Flag(metavar="MODEL")}
 
 QuestionsFile = Annotated[
     Path | None,
     typer.Option(
         "--questions",
         metavar="FILE",
-        help="Questions and labels of your own, as the checkpoint's tag_questions.json has them.",
-        show_default="those the model was trained on, else general ones",
+        help="JSON file of tagging questions and labels, in the format of tag_questions.json.",
+        show_default="those the model was trained on, else the built-in ones",
     ),
 ]
-Only = Annotated[str | None, option(TagSettings, "only", metavar="NAMES")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N rows.")]
 
 
+@takes_settings(TagSettings, {"Options": ("only", "scores", "base", "reward_model")}, FLAGS)
 def magpie_tag(
+    typed: Mapping[str, Any],
     data: DataName,
     model: ModelName,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the rows go, `tagged.jsonl`.")],
-    only: Only = None,
-    scores: Annotated[str | None, option(TagSettings, "scores", metavar="NAMES")] = None,
-    base: Annotated[str | None, option(TagSettings, "base", metavar="MODEL")] = None,
-    reward_model: Annotated[str | None, option(TagSettings, "reward_model", metavar="MODEL")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Output file, such as tagged.jsonl.")],
     questions: QuestionsFile = None,
     adapter: AdapterFolder = None,
     limit: Limit = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Let a model tag the rows of any dataset: category, difficulty, quality, language, safety.
+    """Tag the rows of any dataset: category, difficulty, quality, language, safety.
 
-    Nothing is generated and nothing parsed: a tag is the most probable of its labels behind the conversation, its
-    `confidence` the label's share of their probability. Rows keep all other fields.
-
-    Stop it whenever you like: the same command goes on where it was. When rows are added to DATA, only those are
-    tagged. Whether the tags can be believed, `magpie calibrate` says.
+    A tag is the label with the highest probability after the conversation, and its confidence that label's share;
+    nothing is generated or parsed. Rows keep all other fields. When DATA has grown, the same command tags only the new
+    rows. `magpie calibrate` measures how accurate a model's tags are.
 
     Example: `mlx-suite magpie tag demo/ tiny-llama3 --scores ifd --out tagged.jsonl`
     """
@@ -71,17 +65,13 @@ def magpie_tag(
     from mlx_suite.curation.tags.tagging import questions_for
     from mlx_suite.hub.resolve import resolve
 
-    settings = TagSettings(only=_names(only), scores=_names(scores), base=base, reward_model=reward_model)
+    settings = TagSettings(**typed)
     rows = read_collection(data).rows[:limit]
     asked = questions_for(resolve(model, progress=not quiet), questions)
-    try:
-        with _progress(quiet) as tell:
-            run = tag_rows(rows, _models(model, adapter, settings, quiet), asked, settings, out, tell)
-    except KeyboardInterrupt:
-        print("Stopped. What was found is kept; the same command goes on from there.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with resumable("The tags so far are kept"), _progress(quiet) as tell:
+        run = tag_rows(rows, _models(model, adapter, settings, quiet), asked, settings, out, tell)
     if as_json:
-        print(json.dumps(tag_facts(run, out), indent=2, ensure_ascii=False))
+        print_json(tag_facts(run, out))
     else:
         show(tag_lines(run, out))
 
@@ -91,42 +81,38 @@ def magpie_calibrate(
         list[str],
         typer.Argument(
             metavar="[LABELLED] MODEL",
-            help="Rows with true labels (in `labels`, in `tags`, or in fields called like the questions), and the "
-            "model that is to tag them.",
+            help="Rows with true labels (in `labels`, `tags` or fields named like the questions), and the model.",
             show_default=False,
         ),
     ],
     microworld: Annotated[
         int | None,
         typer.Option(
-            "--microworld", min=1, metavar="N", help="In place of LABELLED, N rows of the microworld for each question."
+            "--microworld", min=1, metavar="N", help="Instead of LABELLED: N rows of the microworld per question."
         ),
     ] = None,
-    only: Only = None,
-    as_text: Annotated[
-        bool, typer.Option("--as-text", help="Also let the model write its replies, and parse them.")
-    ] = False,
+    only: Annotated[str | None, option(TagSettings, "only", metavar="NAMES")] = None,
+    as_text: Annotated[bool, typer.Option("--as-text", help="Also generate replies as text and parse them.")] = False,
     second: Annotated[
         str | None,
         typer.Option(
             "--second",
             metavar="FILE",
-            help="The same questions in other words, asked as well; `turned` for the "
-            "general ones with their replies listed the other way round.",
+            help="Also ask the same questions in other words, to measure stability; `turned` lists the built-in "
+            "questions' labels in reverse.",
         ),
     ] = None,
     questions: QuestionsFile = None,
     adapter: AdapterFolder = None,
     limit: Limit = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the microworld's rows.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the microworld's rows.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find out whether a model's tags can be believed, on rows whose tags are known.
+    """Measure how accurate a model's tags are, on rows whose labels are known.
 
-    For each question: how often it agrees, how far beyond chance (kappa), what is taken for what, and whether it
-    knows when it is right. Tags are chosen, so all of them can be read; with --as-text you see how many could be if
-    the model wrote them.
+    For each question: agreement with an interval, Cohen's kappa, the confusion matrix, and whether the confidence
+    tells right from wrong. With --as-text: how many replies could be parsed if the model generated them.
 
     Example: `mlx-suite magpie calibrate tiny-llama3 --microworld 100`
     """
@@ -140,7 +126,7 @@ def magpie_calibrate(
     asked = questions_for(checkpoint.folder, questions)
     again = None if second is None else _second_questions(second)
     if only:
-        asked = only_named(asked, _names(only))
+        asked = only_named(asked, tuple(name.strip() for name in only.split(",") if name.strip()))
     rows = microworld_rows(microworld or 0, asked, seed) if labelled is None else read_labelled(labelled, asked)
     with _progress(quiet) as tell:
         report = calibrate(
@@ -152,27 +138,20 @@ def magpie_calibrate(
             on_progress=lambda done, total: tell("tags", done, total),
         )
     if as_json:
-        print(json.dumps({"model": checkpoint.name, **report.as_dict()}, indent=2, ensure_ascii=False))
+        print_json({"model": checkpoint.name, **report.as_dict()})
     else:
         show_calibration(report, checkpoint.name)
 
 
 def _labelled_and_model(names: list[str], microworld: int | None) -> tuple[str | None, str]:
-    """The file, None for the microworld's rows, and the model."""
+    """The file (None for the microworld's rows) and the model."""
     if len(names) == (1 if microworld else 2):
         return (None if microworld else names[0]), names[-1]
     raise UserError(
-        "Rows with known labels and a model are wanted",
+        "Rows with known labels and a model are needed",
         where=" ".join(["mlx-suite magpie calibrate", *names]),
         fix="mlx-suite magpie calibrate LABELLED MODEL, or mlx-suite magpie calibrate MODEL --microworld 100",
     )
-
-
-# ---- what is given
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _second_questions(name: str) -> "Questions":
@@ -200,7 +179,7 @@ def _models(name: str, adapter: Path | None, settings: TagSettings, quiet: bool)
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress line for each part, which begins with what an earlier run has found."""
+    """One progress line per pass, which starts with what an earlier run has found."""
     with ExitStack() as stack:
         shown: dict[str, Progress] = {}
 

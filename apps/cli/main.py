@@ -1,18 +1,22 @@
 """The `mlx-suite` program: its commands, and what errors look like.
 
-Exit codes: 0 done, 1 our mistake (a traceback), 2 something the user can mend, 130 stopped with
-Ctrl-C, 141 nobody reads the output any more.
+Exit codes: 0 success, 1 our mistake (a traceback), 2 a mistake the user can fix, 130 stopped with Ctrl-C, 141 the
+output is no longer read.
 """
 
-from __future__ import annotations
-
+import difflib
 import errno
 import os
+import re
+import shlex
 import sys
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
+import mlx_suite
 from mlx_suite.runtime.backend import explain_import_error
 from mlx_suite.runtime.errors import UserError
 
@@ -23,32 +27,41 @@ from .export import export_app
 from .finetune import finetune
 from .fuse import fuse
 from .generate import generate
+from .help import add, new_app
 from .judge import judge_app
-from .magpie_group import magpie_app
+from .magpie import magpie_app
 from .models import models_app
 from .perplexity import perplexity
 from .quantize import quantize
 
-app = typer.Typer(
-    name="mlx-suite",
-    help="Llama 3 and Gemma 2 on MLX: generate, make instruction data with Magpie, finetune, judge.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
-app.command()(doctor)
-app.command()(generate)
+app = new_app("mlx-suite", "Llama 3 and Gemma 2 on MLX: generate, make instruction data with Magpie, finetune, judge.")
+add(app, doctor)
+add(app, generate)
 app.add_typer(magpie_app)
-app.command()(finetune)
-app.command()(fuse)
-app.command()(quantize)
+add(app, finetune)
+add(app, fuse)
+add(app, quantize)
 app.add_typer(export_app)
 app.add_typer(judge_app)
-app.command()(perplexity)
-app.command()(evaluate)
+add(app, perplexity)
+add(app, evaluate)
 app.add_typer(models_app)
 app.add_typer(bench_app)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"mlx-suite {mlx_suite.__version__}, mlx {version('mlx')}, mlx-lm {version('mlx-lm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the versions and exit.")
+    ] = False,
+) -> None:
+    """Llama 3 and Gemma 2 on MLX: generate, make instruction data with Magpie, finetune, judge."""
 
 
 def main() -> None:
@@ -57,16 +70,17 @@ def main() -> None:
 
 
 def run_app(program: typer.Typer) -> None:
-    """Run a command line and leave with its exit code."""
+    """Run a command line and exit with its code."""
     try:
-        # Not standalone: errors in the flags are shown like all others, and exit codes come back.
+        # Not standalone: usage errors look like all others, and exit codes are returned.
         code = program(standalone_mode=False)
-        sys.stdout.flush()  # here, where it can be explained when it fails
+        sys.stdout.flush()  # here, where a failure can be explained
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
         _leave(error)
     except TyperException as error:
-        if not error.message and getattr(error, "param", None) is None:  # a group without a command has shown its help
+        if error.message.startswith("Usage: "):  # the help, of a group without a command
+            print(error.message, file=sys.stderr)
             sys.exit(2)
         _leave(_explain_usage(error))
     except typer.Abort:
@@ -81,7 +95,7 @@ def run_app(program: typer.Typer) -> None:
     except BrokenPipeError:
         _leave_without_reader()
     except SystemExit as leaving:
-        if isinstance(leaving.__context__, BrokenPipeError):  # Typer and Rich see it first and leave with 1
+        if isinstance(leaving.__context__, BrokenPipeError):  # Typer and Rich see it first and exit with 1
             _leave_without_reader()
         raise
     except OSError as error:
@@ -92,7 +106,7 @@ def run_app(program: typer.Typer) -> None:
 
 
 def _leave_without_reader() -> None:
-    """What is still to be written goes nowhere: Python would complain about it on its way out."""
+    """Discard what is still to be written: Python would complain about it on exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(nowhere, number)
@@ -100,14 +114,32 @@ def _leave_without_reader() -> None:
 
 
 def _explain_usage(error: TyperException) -> UserError:
-    """What is wrong with the command line, and the command that tells how it is right."""
+    """What is wrong with the command line, and how to fix it."""
     context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
     where = " / ".join(parameter.opts) if parameter else ""
     command = context.command_path if context else "mlx-suite"
     what = getattr(error, "message", "") or str(error)
     if isinstance(error, typer.BadParameter) and not error.message and parameter:
         what = f"{parameter.opts[0] if parameter.param_type_name == 'option' else parameter.name.upper()} is missing"
-    return UserError(what.rstrip("."), where=where, fix=f"{command} --help says what is right")
+    what = what.partition(" Did you mean")[0].rstrip(".")
+    return UserError(what, where=where, fix=_usage_fix(what, command, context))
+
+
+def _usage_fix(what: str, command: str, context: Any) -> str:
+    """One fix for a mistake on the command line."""
+    unknown = re.match(r"No such command '([^']*)'", what)
+    if unknown and context is not None:
+        name = unknown.group(1)
+        near = difflib.get_close_matches(name, context.command.commands, n=1, cutoff=0.7)
+        if near:
+            return f"did you mean {command} {near[0]}?"
+        if command.endswith(" magpie"):
+            return f"magpie is a group of commands: {command} run {name} …"
+    if "unexpected extra argument" in what and command.endswith(" generate"):
+        # generate MODEL PROMPT: the words after the model are the prompt.
+        words = [word for word in sys.argv[3:] if not word.startswith("-")]
+        return f"put the prompt in quotes: {command} {sys.argv[2]} {shlex.quote(' '.join(words))}"
+    return f"{command} --help shows the usage"
 
 
 def _leave(error: UserError) -> None:

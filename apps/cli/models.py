@@ -14,21 +14,17 @@ from rich.text import Text
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import human_bytes
 
+from .help import HelpCommand, new_app
+
 if TYPE_CHECKING:
     from mlx_suite.checkpoints.description import ModelDescription
 
-models_app = typer.Typer(
-    name="models",
-    help="List models, look into one, or fetch one from the Hugging Face hub.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-)
+models_app = new_app("models", "List models, look into one, or fetch one from the Hugging Face hub.")
 
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
-@models_app.command("list")
+@models_app.command("list", cls=HelpCommand)
 def list_models(as_json: AS_JSON = False) -> None:
     """List the models on this machine: shipped with mlx-suite, and pulled from the hub.
 
@@ -62,7 +58,7 @@ def list_models(as_json: AS_JSON = False) -> None:
         typer.echo("\nMore from the hub: mlx-suite models pull OWNER/REPO")
 
 
-@models_app.command("info")
+@models_app.command("info", cls=HelpCommand)
 def show_info(
     model: Annotated[
         str,
@@ -95,7 +91,7 @@ def show_info(
     console.print(Text(f"\n{description.path}"), soft_wrap=True)  # whole, to be copied
 
 
-@models_app.command("pull")
+@models_app.command("pull", cls=HelpCommand)
 def pull_model(
     repo: Annotated[str, typer.Argument(metavar="OWNER/REPO", help="A repository of the Hugging Face hub.")],
     revision: Annotated[

@@ -1,18 +1,29 @@
-"""Flags that say what the library says: the help of a flag is the docstring of its settings field."""
+"""Flags that come from settings: the help of a flag is the docstring of its field, its default the field's."""
 
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from functools import cache, wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
 
+@dataclass(frozen=True)
+class Flag:
+    """How the flag of a field differs from the usual `--name VALUE`."""
+
+    names: tuple[str, ...] = ()
+    """Names instead of the field's own."""
+    metavar: str | None = None
+    repeated: bool = False
+    """Whether a tuple's values come one per flag, instead of separated by commas."""
+
+
 def option(settings: type, field: str, *flags: str, metavar: str | None = None, argument: str | None = None) -> Any:
-    """The flag for a field of a settings class, called like the field unless `flags` are given; or an argument."""
+    """The flag of a settings field, named like the field unless `flags` are given; or an argument."""
     if argument:
         return typer.Argument(help=field_docs(settings)[field], metavar=argument, show_default=False)
     names = flags or (f"--{field.replace('_', '-')}",)
@@ -21,7 +32,7 @@ def option(settings: type, field: str, *flags: str, metavar: str | None = None, 
 
 @cache
 def field_docs(settings: type) -> dict[str, str]:
-    """The docstrings behind the fields of a class, each as one line."""
+    """The docstrings after the fields of a class, each as one line."""
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
     assert isinstance(definition, ast.ClassDef)
     docs = {}
@@ -32,22 +43,35 @@ def field_docs(settings: type) -> dict[str, str]:
     return docs
 
 
-def takes_settings(settings: type, groups: Mapping[str, Sequence[str]]) -> Callable[[Callable[..., None]], Any]:
+def takes_settings(
+    settings: type,
+    groups: Mapping[str, Sequence[str]],
+    flags: Mapping[str, Flag] = {},
+    common: Collection[str] | None = None,
+) -> Callable[[Callable[..., None]], Any]:
     """Give a command one flag for each field that `groups` names, under its group's title in the help.
 
-    The command is called with `typed`, the values of those that stood on the command line; its own parameters stay as
-    they are.
+    The command is called with `typed`, the values of the flags on the command line; its own parameters stay as they
+    are.
+
+    Args:
+        flags: Fields whose flags are unusual.
+        common: Fields whose flags the short help shows; None shows all.
     """
-    hints, defaults = get_type_hints(settings), {field.name: field.default for field in fields(settings)}
+    hints = get_type_hints(settings)
+    defaults = {field.name: field.default for field in fields(settings)}
 
     def decorate(command: Callable[..., None]) -> Any:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "typed"]
-        flags = [
+        made = [
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=_default(defaults[name]),
-                annotation=Annotated[_flag_type(hints[name]), _flag(settings, name, hints[name], group)],
+                default=_default(defaults[name], flags.get(name, Flag())),
+                annotation=Annotated[
+                    _flag_type(hints[name], flags.get(name, Flag())),
+                    _flag(settings, name, hints[name], group, flags.get(name, Flag()), common),
+                ],
             )
             for group, names in groups.items()
             for name in names
@@ -56,10 +80,11 @@ def takes_settings(settings: type, groups: Mapping[str, Sequence[str]]) -> Calla
 
         @wraps(command)
         def run(context: typer.Context, **values: Any) -> None:
-            given = {flag.name: values.pop(flag.name) for flag in flags}
-            command(**values, typed={name: value for name, value in given.items() if _was_typed(context, name)})
+            given = {flag.name: values.pop(flag.name) for flag in made}
+            typed = {name: _value(value, hints[name]) for name, value in given.items() if _was_typed(context, name)}
+            command(**values, typed=typed)
 
-        parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *flags]
+        parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *made]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         return run
@@ -72,22 +97,45 @@ def _was_typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _flag(settings: type, name: str, hint: Any, group: str) -> Any:
-    flag = f"--{name.replace('_', '-')}"
-    metavar = "NAMES" if hint == tuple[str, ...] else "NUMBERS" if hint == tuple[int, ...] | None else None
+def _flag(settings: type, name: str, hint: Any, group: str, flag: Flag, common: Collection[str] | None) -> Any:
+    usual = f"--{name.replace('_', '-')}"
+    metavar = flag.metavar or ("NAMES" if hint == tuple[str, ...] else _choices(hint))
+    if hint == tuple[int, ...] | None:
+        metavar = "NUMBERS"
     return typer.Option(
-        f"{flag}/--no-{flag[2:]}" if hint is bool else flag,
+        *(flag.names or (f"{usual}/--no-{usual[2:]}" if hint is bool else usual,)),
         help=field_docs(settings)[name],
         metavar=metavar,
         rich_help_panel=group,
         show_default=hint is not bool,
+        hidden=common is not None and name not in common,
     )
 
 
-def _flag_type(hint: Any) -> Any:
-    """Lists are one comma-separated text."""
+def _choices(hint: Any) -> str | None:
+    return "|".join(get_args(hint)) if get_origin(hint) is Literal else None
+
+
+def _flag_type(hint: Any, flag: Flag) -> Any:
+    """Lists are repeated flags or one comma-separated text; choices are texts that the settings check."""
+    if flag.repeated:
+        return list[str] | None
+    if get_origin(hint) is Literal:
+        return str
     return str | None if hint in (tuple[str, ...], tuple[int, ...] | None) else hint
 
 
-def _default(value: Any) -> Any:
+def _default(value: Any, flag: Flag) -> Any:
+    if value is MISSING:
+        return inspect.Parameter.empty
+    if flag.repeated:
+        return None
     return (",".join(value) or None) if isinstance(value, tuple) else value
+
+
+def _value(value: Any, hint: Any) -> Any:
+    """The value for the field."""
+    if hint != tuple[str, ...]:
+        return value
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(part.strip() if isinstance(value, str) else part for part in parts if part.strip())

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from mlx_suite.runtime.errors import UserError
 
-from .checkpoint import AdapterFolder, Checkpoint, ModelName, open_checkpoint
+from .checkpoint import Checkpoint, open_checkpoint
+from .flags import AdapterFolder, ModelName
 from .labelled import show
 
 if TYPE_CHECKING:

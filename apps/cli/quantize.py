@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mlx_suite.runtime.memory import human_bytes
 
-from .checkpoint import ModelName
+from .flags import ModelName
 from .fuse import OutFolder
 from .labelled import show
 

@@ -41,7 +41,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="A folder that `mlx-suite magpie tiny-llama3` has filled.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that `mlx-suite magpie run tiny-llama3` has filled.")],
 ) -> None:
     """Finetune tiny-llama3 with and without one family of tasks, and show what it can do."""
     console = Console(highlight=False)
@@ -67,7 +67,9 @@ def own_rows(folder: Path) -> list[Row]:
 
     accepted, world = folder / "accepted.jsonl", make_world()
     if not accepted.exists():
-        raise UserError("There are no Magpie rows", where=str(folder), fix=f"mlx-suite magpie {MODEL} --out {folder}")
+        raise UserError(
+            "There are no Magpie rows", where=str(folder), fix=f"mlx-suite magpie run {MODEL} --out {folder}"
+        )
     rows: list[Row] = []
     for line in accepted.read_text(encoding="utf-8").splitlines():
         question, answer = (message["content"] for message in json.loads(line)["messages"][-2:])

@@ -158,7 +158,7 @@ def command_of(settings: MagpieSettings) -> str | None:
     """The command that makes a run's rows again, without its --out; None for a model without a name."""
     if settings.model_name is None:
         return None
-    words = ["mlx-suite", "magpie", settings.model_name]
+    words = ["mlx-suite", "magpie", "run", settings.model_name]
     for field in fields(settings):
         value = getattr(settings, field.name)
         if field.name != "model_name" and value is not None and value != field.default:

@@ -182,7 +182,7 @@ class MagpieSettings:
         rules = {
             name: (is_valid(getattr(self, name)), expected) for names, is_valid, expected in _RULES for name in names
         }
-        check_rules(self, rules, "Magpie settings", "mlx-suite magpie --help")
+        check_rules(self, rules, "Magpie settings", "mlx-suite magpie run --help-all")
         conflicts = list(self._conflicts())
         if conflicts:
             raise UserError(

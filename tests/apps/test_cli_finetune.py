@@ -188,7 +188,7 @@ def test_a_value_of_the_wrong_kind_is_one_block_too(
 ) -> None:
     said = fail(monkeypatch, capsys, "tiny-llama3", data, "--rank", "many")
     assert said[1] == "where: --rank"
-    assert said[2].endswith("mlx-suite finetune --help says what is right")
+    assert said[2].endswith("finetune --help shows the usage")
 
 
 def test_bad_rows_are_named_with_their_lines(
@@ -208,5 +208,5 @@ def test_a_folder_of_another_run_is_not_trained_over(
 ) -> None:
     run(random_model, data, "--out", tmp_path / "run", *SMALL)
     said = fail(monkeypatch, capsys, random_model, data, "--out", tmp_path / "run", *SMALL, "--learning-rate", "1e-3")
-    assert "       - learning_rate was nothing, is 0.001" in said
+    assert "       - learning_rate: was none, now 0.001" in said
     assert said[-2] == f"where: {tmp_path / 'run'}"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -36,12 +35,12 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["magpie", *map(str, arguments)], catch_exceptions=False)
+    return CliRunner().invoke(app, ["magpie", "run", *map(str, arguments)], catch_exceptions=False)
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """Run the program itself; returns what it says on stderr when it leaves with 2."""
-    monkeypatch.setattr(sys, "argv", ["mlx-suite", "magpie", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["mlx-suite", "magpie", "run", *map(str, arguments)])
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 2
@@ -158,7 +157,7 @@ def test_rows_are_made_counted_and_continued(random_model: Path, tmp_path: Path)
 
 
 def test_help_lists_every_setting_in_the_words_of_its_docstring() -> None:
-    text = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["magpie", "--help"]).stdout
+    text = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["magpie", "run", "--help-all"]).stdout
     docs = field_docs(MagpieSettings)
 
     assert set(docs) == set(MagpieSettings.__dataclass_fields__)
@@ -170,7 +169,7 @@ def test_help_lists_every_setting_in_the_words_of_its_docstring() -> None:
             assert " ".join(doc.replace("`", "").split()[:5]) in flat
     for flag in ("--out", "--json", "--quiet"):
         assert flag in text
-    assert "mlx-suite magpie tiny-llama3 --count 200 --out demo/" in flat
+    assert "mlx-suite magpie run tiny-llama3 --count 200 --out demo/" in flat
     assert "magpie" in CliRunner().invoke(app, ["--help"]).stdout
 
 
@@ -184,7 +183,7 @@ def test_wrong_values_are_one_block(
         "       - batch is -1: expected a whole number of at least 1\n"
         "       - top_p is 2.0: expected a number above 0, at most 1\n"
         "where: Magpie settings\n"
-        "fix:   mlx-suite magpie --help says what each one means\n"
+        "fix:   mlx-suite magpie run --help-all says what each one means\n"
     )
     assert not (tmp_path / "x").exists()
 
@@ -265,52 +264,30 @@ def test_lists_come_from_flags_and_from_files(random_model: Path, tmp_path: Path
 # ---- the group
 
 
-def group(*arguments: str | Path) -> Result:
-    """As the program runs it, the pipeline beside the stages."""
-    from mlx_suite_apps.cli.magpie_group import magpie_app
-
-    program = typer.Typer(rich_markup_mode="markdown")
-    program.add_typer(magpie_app)
-    program.command("other")(lambda: None)
-    return CliRunner().invoke(program, ["magpie", *map(str, arguments)], prog_name="mlx-suite")
-
-
-def test_a_first_word_that_is_no_stage_is_the_model(random_model: Path, tmp_path: Path) -> None:
-    made = group(random_model, "-n", "3", "-o", tmp_path, "--json", "--quiet", *SMALL)
-    assert json.loads(made.stdout)["accepted"] == 3
-    again = group("-n", "3", random_model, "-o", tmp_path, "--json", "--quiet", *SMALL)
-    assert json.loads(again.stdout)["run"] is None
-    kept = group("filter", tmp_path, "--out", tmp_path / "good", "--longest", "2", "--json")
-    assert json.loads(kept.stdout)["kept"] == 2
-
-
-def test_the_help_shows_the_pipeline_and_the_stages() -> None:
-    text = group("--help").stdout
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-
-    assert lines[0] == " Usage: mlx-suite magpie [OPTIONS] {MODEL}"
-    assert "--max-answer" in text
-    for stage in ("tag", "calibrate", "filter", "report", "export", "pairs", "reflect"):
-        assert any(line.startswith(f"│ {stage} ") for line in lines)
-        assert group(stage, "--help").stdout.split()[:4] == ["Usage:", "mlx-suite", "magpie", stage]
-
-
-def test_a_wrong_flag_names_the_command_as_it_was_written() -> None:
-    failed = group("tiny-llama3", "--coun", "3")
-    assert failed.exit_code == 2
-    assert "mlx-suite magpie --help" in failed.stderr
+def program(*words: str) -> subprocess.CompletedProcess[str]:
+    start = "import sys; from mlx_suite_apps.cli.main import main; sys.argv[0] = 'mlx-suite'; main()"
+    return subprocess.run([sys.executable, "-c", start, *words], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "line"),
     [
-        (("magpie", "tiny-llama3"), "error: --count is missing"),
+        (("magpie", "run", "tiny-llama3"), "error: --out is missing"),
         (("magpie", "tag"), "error: DATA is missing"),
         (("generate",), "error: MODEL is missing"),
-        (("magpie", "flter", "demo/"), "fix:   did you mean filter?"),
+        (("magpie", "flter", "demo/"), "fix:   did you mean mlx-suite magpie filter?"),
+        (("magpie", "tiny-llama3"), "fix:   magpie is a group of commands: mlx-suite magpie run tiny-llama3 …"),
+        (
+            ("generate", "tiny-llama3", "What", "is", "2", "plus", "2?"),
+            "fix:   put the prompt in quotes: mlx-suite generate tiny-llama3 'What is 2 plus 2?'",
+        ),
+        (("magpie", "run", "tiny-llama3", "--count", "x", "--out", "y"), "where: --count / -n"),
     ],
 )
-def test_what_is_missing_or_misspelt_is_said(words: tuple[str, ...], said: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "mlx_suite_apps.cli.main", *words], capture_output=True, text=True)
+def test_a_mistake_on_the_command_line_gets_one_fix(words: tuple[str, ...], line: str) -> None:
+    done = program(*words)
     assert done.returncode == 2
-    assert said in done.stderr.splitlines()
+    assert line in [
+        each.replace("main.py", "mlx-suite").replace("python -m mlx_suite_apps.cli.main", "mlx-suite")
+        for each in done.stderr.splitlines()
+    ]

@@ -90,8 +90,3 @@ def test_a_mistake_leaves_nothing_behind(data: Path, tmp_path: Path, arguments: 
         run(command, data, *rest, "--out", tmp_path / "out")
     assert caught.value.what == what
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
-
-
-@pytest.mark.parametrize("command", ["filter", "export"])
-def test_the_help_shows_an_example(command: str) -> None:
-    assert f"Example: mlx-suite magpie {command}" in " ".join(run(command, "--help").stdout.split())

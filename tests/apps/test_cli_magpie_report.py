@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from mlx_suite.magpie import MagpieSettings
 from mlx_suite.magpie.manifest import command_of
 from mlx_suite.runtime.errors import UserError
-from mlx_suite_apps.cli.magpie import magpie
+from mlx_suite_apps.cli.magpie import magpie_run
 from mlx_suite_apps.cli.magpie_report import report
 from tests.curation.report.rows import rejected, write_run
 from tests.magpie.rows import row
@@ -87,7 +87,7 @@ def test_rows_to_be_shown_can_be_chosen(folder: Path) -> None:
 
 def test_the_command_of_a_page_has_flags_that_there_are() -> None:
     program = typer.Typer()
-    program.command()(magpie)
+    program.command()(magpie_run)
     known = {flag for each in typer.main.get_command(program).params for flag in (*each.opts, *each.secondary_opts)}
     changed = {bool: False, int: 7, float: 0.5, tuple: ("x",), type(None): "y", str: "z"}
     settings = MagpieSettings(count=9, model_name="tiny")

@@ -52,9 +52,9 @@ def test_pairs_are_made_counted_and_made_again_from_the_same_answers(
     first = run("pairs", data, random_model, "--out", tmp_path / "out", *SMALL)
     assert first.exit_code == 0, first.output
     said = first.stdout
-    assert "asked      6 questions\n" in said
-    assert "whole of 18\n" in said
-    assert "scored by  likelihood random; a margin of 0.01 nats per token\n" in said
+    assert "rows       6 instructions\n" in said
+    assert "complete of 18\n" in said
+    assert "scored by  likelihood random; margin 0.01 nats per token\n" in said
     assert f"file       {tmp_path / 'out' / 'accepted.jsonl'}\n" in said
     assert first.stderr.splitlines()[-1].startswith("write  18/18 answers")
 
@@ -74,8 +74,8 @@ def test_a_reflection_says_what_became_of_the_rows(random_model: Path, data: Pat
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert lines[0] == "rows       6, written by random and judged by random"
-    assert lines[1].startswith("questions  0 of 6 kept, ")
-    assert any(line.startswith("answers    0 of 6 kept, ") for line in lines)
+    assert lines[1].startswith("rewritten  instructions: 0 of 6 kept, ")
+    assert any(line.startswith("rewritten  responses: 0 of 6 kept, ") for line in lines)
     rows = [json.loads(line) for line in (tmp_path / "out" / "accepted.jsonl").read_text().splitlines()]
     assert [row["messages"][0]["content"] for row in rows] == ["ab?", "c", "b c", "a?", "cab", "b"]
     found = json.loads(run(*arguments, "--out", tmp_path / "out", "--json", "--quiet").stdout)
@@ -87,8 +87,8 @@ def test_a_reflection_says_what_became_of_the_rows(random_model: Path, data: Pat
     ("arguments", "what", "where"),
     [
         (("--by", "taste"), "--by is 'taste'", "--by"),
-        (("--by", "reward"), "--by reward needs a model to score with", "--judge"),
-        (("--by", "grade", "--judge", "x"), "--by grade asks no other model", "--judge"),
+        (("--by", "reward"), "--by reward needs a scoring model", "--judge"),
+        (("--by", "grade", "--judge", "x"), "--by grade uses no other model", "--judge"),
     ],
 )
 def test_a_score_and_its_judge_belong_together(
@@ -141,7 +141,7 @@ def test_ctrl_c_says_how_to_go_on(
             command, *rest = arguments
             stopped = run(command, data, random_model, "--out", tmp_path / "x", "--quiet", *rest)
         assert stopped.exit_code == 130
-        assert stopped.stderr.endswith("the same command goes on from there.\n")
+        assert stopped.stderr.endswith("the same command resumes from there.\n")
 
 
 @pytest.mark.parametrize(("command", "settings"), [("pairs", PairSettings), ("reflect", ReflectSettings)])

@@ -133,7 +133,7 @@ def test_the_microworld_needs_no_file() -> None:
 
 
 def test_labelled_rows_come_from_one_place(tagging_model: Path) -> None:
-    with pytest.raises(UserError, match="Rows with known labels and a model are wanted"):
+    with pytest.raises(UserError, match="Rows with known labels and a model are needed"):
         run("calibrate", tagging_model)
-    with pytest.raises(UserError, match="Rows with known labels and a model are wanted"):
+    with pytest.raises(UserError, match="Rows with known labels and a model are needed"):
         run("calibrate", "rows.jsonl", tagging_model, "--microworld", "2")

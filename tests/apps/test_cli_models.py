@@ -198,7 +198,7 @@ def test_what_the_user_can_mend_reaches_the_caller_as_one_error(server: Hub) -> 
 
 @pytest.mark.parametrize("command", ["list", "info", "pull"])
 def test_the_help_of_every_command_ends_with_an_example(command: str) -> None:
-    assert f"Example: mlx-suite models {command}" in " ".join(printed(command, "--help").split())
+    assert f"Examples mlx-suite models {command}" in " ".join(printed(command, "--help").split())
 
 
 def test_without_a_command_the_commands_are_shown() -> None:

@@ -32,7 +32,7 @@ def test_every_invalid_value_is_listed_at_once() -> None:
         "       - answer_top_p is 1.5: expected a number above 0, at most 1\n"
         "       - system is ' ': expected a text that is not blank\n"
         "where: Magpie settings\n"
-        "fix:   mlx-suite magpie --help says what each one means"
+        "fix:   mlx-suite magpie run --help-all says what each one means"
     )
 
 
@@ -162,6 +162,6 @@ def test_the_command_in_the_manifest_omits_defaults() -> None:
     )
 
     assert command_of(settings) == (
-        "mlx-suite magpie 'my model' --count 9 --no-sanitise --topic boats --topic 'old birds' --answer-top-p 0.9"
+        "mlx-suite magpie run 'my model' --count 9 --no-sanitise --topic boats --topic 'old birds' --answer-top-p 0.9"
     )
     assert command_of(MagpieSettings(count=9)) is None

@@ -144,7 +144,7 @@ def test_sigterm_acts_like_ctrl_c_if_no_worker_is_lost(checkpoint: Loaded, tmp_p
 @pytest.mark.slow
 def test_the_command_under_mlx_launch(tmp_path: Path) -> None:
     program = [sys.executable, "-c", "from apps.cli.main import main; main()"]
-    command = [*program, "magpie", "tiny-llama3", "--count", "40", "--out"]
+    command = [*program, "magpie", "run", "tiny-llama3", "--count", "40", "--out"]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     launcher = "from mlx._distributed_utils.launch import main; main()"
 

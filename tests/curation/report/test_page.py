@@ -232,8 +232,8 @@ def test_changed_rows_are_detected(tmp_path: Path) -> None:
 
 
 def test_the_command_is_that_of_the_manifest_with_the_output_folder() -> None:
-    assert command_of({"command": "mlx-suite magpie 'my model' --count 9"}, "out") == (
-        "mlx-suite magpie 'my model' --count 9 --out out"
+    assert command_of({"command": "mlx-suite magpie run 'my model' --count 9"}, "out") == (
+        "mlx-suite magpie run 'my model' --count 9 --out out"
     )
     assert command_of({}, "out") is None
 

@@ -1,0 +1,54 @@
+"""Flags and arguments that several commands share."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ModelName = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A name from `models list`, a folder, OWNER/REPO[@REVISION] or a hub URL."),
+]
+AdapterFolder = Annotated[
+    Path | None,
+    typer.Option("--adapter", metavar="DIR", help="An adapter for the model: its folder, or the folder of its run."),
+]
+DataName = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="The folder of a run, a file, a folder, or OWNER/REPO on the hub.", show_default=False
+    ),
+]
+OutFolder = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder; created if missing, resumed if begun.")
+]
+NewFolder = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder. A folder this command made is replaced.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file or folder that something else made.")]
+Batch = Annotated[
+    int,
+    typer.Option("--batch", min=1, metavar="N", help="Texts generated concurrently; more is faster."),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Use only the first N rows.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
+def print_json(value: Any) -> None:
+    """Print a result for a program to read."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def resumable(kept: str) -> Iterator[None]:
+    """On Ctrl-C say what is kept, and that the same command resumes."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"Stopped. {kept}; the same command resumes from there.", file=sys.stderr)
+        raise typer.Exit(130) from None
