@@ -76,8 +76,8 @@ class Run:
     def ended(self) -> list[tuple[int, str]]:
         """Exit code and stderr of each process. One that hangs is killed and fails the test."""
         try:
-            said = [child.communicate(timeout=SECONDS)[1] for child in self.children]
-            return [(child.returncode, text) for child, text in zip(self.children, said, strict=True)]
+            stderr = [child.communicate(timeout=SECONDS)[1] for child in self.children]
+            return [(child.returncode, text) for child, text in zip(self.children, stderr, strict=True)]
         finally:
             for child in self.children:
                 child.kill()

@@ -22,9 +22,9 @@ def folder(undisturbed: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def keep(path: Path, wanted: Callable[[int], bool]) -> None:
+def keep(path: Path, is_kept: Callable[[int], bool]) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(line for place, line in enumerate(lines) if wanted(place)))
+    path.write_bytes(b"".join(line for place, line in enumerate(lines) if is_kept(place)))
 
 
 def test_rows_lost_in_a_power_failure_are_made_again_from_the_drafts(

@@ -52,9 +52,9 @@ def test_two_workers_generate_the_rows_of_one(checkpoint: Loaded, tmp_path: Path
 def test_an_error_in_all_workers_is_reported_once(checkpoint: Loaded, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "manifest.json").write_text("{}")
-    (first, said), second = Run(checkpoint.folder, tmp_path / "rows", 2).ended()
+    (first, stderr), second = Run(checkpoint.folder, tmp_path / "rows", 2).ended()
 
-    assert (first, said.splitlines()[0]) == (
+    assert (first, stderr.splitlines()[0]) == (
         2,
         "error: manifest.json does not say what was begun here: it belongs to something else",
     )
@@ -63,17 +63,17 @@ def test_an_error_in_all_workers_is_reported_once(checkpoint: Loaded, tmp_path: 
 
 @pytest.mark.slow
 def test_an_error_in_one_worker_is_reported_by_that_worker(checkpoint: Loaded, tmp_path: Path) -> None:
-    first, (second, said) = Run(checkpoint.folder, tmp_path / "rows", 2, {}, {"memory": "1KB"}).ended()
+    first, (second, stderr) = Run(checkpoint.folder, tmp_path / "rows", 2, {}, {"memory": "1KB"}).ended()
 
     assert first == (2, "")
-    assert (second, said.splitlines()[0][:32]) == (2, "error: 1.00 KB is not enough: th")
+    assert (second, stderr.splitlines()[0][:32]) == (2, "error: 1.00 KB is not enough: th")
 
 
 @pytest.mark.slow
 def test_workers_with_other_settings_are_refused(checkpoint: Loaded, tmp_path: Path) -> None:
-    (first, said), *others = Run(checkpoint.folder, tmp_path / "rows", 3, {}, {}, {"seed": 1}).ended()
+    (first, stderr), *others = Run(checkpoint.folder, tmp_path / "rows", 3, {}, {}, {"seed": 1}).ended()
 
-    assert (first, said.splitlines()[0]) == (2, "error: Process 2 would generate other rows than process 0")
+    assert (first, stderr.splitlines()[0]) == (2, "error: Process 2 would generate other rows than process 0")
     assert others == [(2, "")] * 2
 
 
@@ -179,12 +179,12 @@ def test_the_command_under_mlx_launch(tmp_path: Path) -> None:
         first = int((tmp_path / "two" / ".lock").read_text())
         [second] = {int(line.split()[0]) for line in found.stdout.splitlines()} - {first}
         os.kill(second, signal.SIGKILL)
-        _, said = killed.communicate(timeout=120)
-    assert said.count("error: Process 1 of this run's 2 is gone") == 1
-    assert "Traceback" not in said
+        _, stderr = killed.communicate(timeout=120)
+    assert stderr.count("error: Process 1 of this run's 2 is gone") == 1
+    assert "Traceback" not in stderr
     with launch("--quiet") as whole:
-        out, said = whole.communicate(timeout=120)
-    assert (whole.returncode, said) == (0, "")
+        out, stderr = whole.communicate(timeout=120)
+    assert (whole.returncode, stderr) == (0, "")
     assert out.count("tiny-llama3") <= 3
     subprocess.run([*command, str(tmp_path / "one"), "-q"], env=environment, check=True, capture_output=True)
     assert rows(tmp_path / "two") == rows(tmp_path / "one")
