@@ -131,7 +131,8 @@ class MagpieSettings:
     """Maximum tokens of an instruction. Longer ones are rejected, not truncated: most would never end. May be raised
     later."""
     sanitise: bool = True
-    """Remove labels, quotes and leaked answer text from instructions; the original is stored with the row."""
+    """Remove labels, quotes and leaked response text from instructions; the original is kept in the row. Default:
+    on."""
     topics: tuple[str, ...] = ()
     """Topic to ask about; every topic gets the same number of rows. Repeatable."""
     personas: tuple[str, ...] = ()
@@ -141,13 +142,14 @@ class MagpieSettings:
     Dimensions: category, difficulty, language, topic, persona. Repeatable."""
     steer: bool = True
     """Prompt the model for what the category, difficulty and language quotas still need. Without it, rows are only
-    filtered."""
+    filtered. Default: on."""
     tags: bool = True
-    """Let the model tag each instruction and response, with a confidence. Quality filters and quotas need it."""
+    """Let the model tag each instruction and response, with a confidence. Quality filters and quotas need it. Default:
+    on."""
     questions: str | None = None
     """JSON file of tagging questions. Default: the checkpoint's own if it has any, else the built-in ones."""
     embeddings: bool = True
-    """Store a hidden-state embedding of each instruction, for the report's map and for near_meaning."""
+    """Store a hidden-state embedding of each instruction, for the report's map and for near_meaning. Default: on."""
     near_duplicate: float | None = 0.8
     """Reject an instruction whose Jaccard similarity to an accepted one is at least this. 0 turns it off."""
     near_meaning: float | None = None
@@ -161,7 +163,7 @@ class MagpieSettings:
     min_answer_quality: str | None = None
     """Reject responses tagged below this; same labels. Default: off."""
     unsafe: Literal["reject", "keep"] = "reject"
-    """What to do with rows tagged as unsafe: reject or keep."""
+    """What to do with rows tagged as unsafe."""
     answer_temperature: float = 0.0
     """Sampling temperature of responses. 0 is greedy: a response should be right, not varied."""
     answer_top_p: float = 1.0
@@ -171,7 +173,7 @@ class MagpieSettings:
     turns: int = 1
     """Exchanges per row. A conversation ends earlier if the model stops writing as the user."""
     patience: int = 400
-    """Stop after this many rejected rows in a row: the model has nothing new left."""
+    """Stop after this many consecutive rejected rows: the model has nothing new left."""
     most_asked: int | None = None
     """Maximum rows to generate; the run also stops early when its yield projects more. Default: 50 × count + 1000."""
     model_name: str | None = None
