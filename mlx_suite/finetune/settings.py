@@ -1,4 +1,4 @@
-"""Everything that decides a finetuning run, with units and defaults: the flags and the YAML keys are these fields."""
+"""Finetuning settings: each field is a command-line flag and a YAML key, and its docstring is the flag's help."""
 
 import difflib
 import math
@@ -8,8 +8,7 @@ from typing import Any, get_type_hints
 
 from mlx_suite.runtime.errors import UserError
 
-# Names that others implement stand here again, so that the flags can be shown without loading MLX; a test holds them
-# to what there is.
+# Repeated from the modules that implement them, so that --help need not import MLX; a test compares them.
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "style": ("chat", "alpaca", "phi3", "plain"),
     "train_on": ("all", "assistant", "last"),
@@ -25,109 +24,108 @@ BLOCK_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings:
-    """What to train, on what, and how. Steps are optimizer steps."""
+    """Model, data and hyperparameters of a finetuning run. Steps are optimizer steps."""
 
     model: str
-    """A name from `models list`, a folder, or OWNER/REPO[@REVISION]."""
+    """Model to finetune: a name from `models list`, a folder, or OWNER/REPO[@REVISION] on the Hugging Face hub."""
     data: str
-    """A file (JSONL, JSON, CSV, Parquet, text), a folder with train, valid and test files, a folder that `magpie` has
-    filled, or a dataset of the hub, OWNER/REPO."""
+    """Training data: a file (JSONL, JSON, CSV, Parquet, text), a folder with train, valid and test files, a folder
+    written by `magpie`, or a hub dataset, OWNER/REPO."""
     out: str = ""
-    """The folder of the run; made if missing, continued if begun."""
+    """Run folder. Created if missing; a run already in it is resumed."""
 
     format: str | None = None
-    """Of the records: messages, sharegpt, alpaca, completion or text. Told from each file where it is not given."""
+    """Record format: messages, sharegpt, alpaca, completion or text. Default: detected for each file."""
     skip_bad: bool = False
-    """Leave rows with defects out, and list them in bad_rows.jsonl, instead of refusing the data."""
+    """Skip invalid rows and list them in bad_rows.jsonl instead of refusing the data."""
     valid: str | None = None
-    """A file of validation examples. Without one, and without a valid file in the folder, a share is set aside."""
+    """Validation file. Default: the data folder's own valid file, otherwise a random split of the training data."""
     valid_share: float = 0.05
-    """Of the examples that is set aside for validation, at most 2,000; duplicates stay on one side. 0 for none."""
+    """Fraction of examples split off for validation, at most 2,000; duplicates stay on one side. 0 disables
+    validation."""
     style: str = "chat"
-    """How examples are written: chat is the model's own template, alpaca and phi3 are the styles of Raschka's book,
-    plain puts the answer right behind the prompt."""
+    """Prompt style: chat (the model's chat template), alpaca or phi3 (as in Raschka's book), plain (no template: the
+    response follows the prompt directly)."""
     train_on: str = "assistant"
-    """Which tokens are learned: assistant, every answer and the token that ends it (the book's instruction masking);
-    last, the last answer only; all, prompts too (without the masking)."""
+    """Tokens in the loss: assistant (every response and its stop token), last (the last response only), all (prompts
+    too)."""
 
     max_length: int = 2048
-    """Tokens an example may have."""
+    """Maximum length of an example in tokens."""
     too_long: str = "error"
-    """What becomes of a longer one: error names it; drop leaves it out; truncate cuts it and keeps the token that
-    ends the answer; split makes several of it."""
+    """What to do with a longer example: error (refuse the data), drop, truncate (keeps the stop token), or split (into
+    several examples)."""
     batching: str = "pack"
-    """pack puts several examples into a row, each blind to the others; bucket pads examples of about one length."""
+    """pack puts several examples into one row, with attention masked between them; bucket pads examples of similar
+    length."""
     row_length: int | None = None
-    """Tokens of every packed row. Where it is not given, rows have room for the longest example, and short examples
-    get rows of 256, 512, … of their own, as many more to a batch."""
+    """Length of packed rows in tokens. Default: fits the longest example; short examples get rows of 256, 512, …
+    tokens, more of them per batch."""
     batch: int = 4
-    """Rows that go through the model at a time: packed rows, or examples with bucket."""
+    """Batch size in rows: packed rows, or examples with bucket."""
     accumulate: int = 1
-    """Batches that make one step. Tokens are weighed, not batches: the same rows one by one make the step that they
-    make together, in a fraction of the memory."""
+    """Batches per optimizer step (gradient accumulation, weighted by tokens)."""
 
     method: str = "lora"
-    """lora (arXiv 2106.09685) or dora (2402.09353) train small matrices beside the model's; full trains everything,
-    embeddings, norms and head too."""
+    """lora (arXiv 2106.09685) and dora (arXiv 2402.09353) train low-rank adapters; full trains all parameters."""
     rank: int = 16
-    """Of the small matrices."""
+    """Adapter rank."""
     alpha: float = 32.0
-    """Their product counts alpha / rank."""
+    """Adapter scale: the low-rank product is multiplied by alpha / rank."""
     rslora: bool = False
-    """Count it alpha / √rank instead, which keeps high ranks from learning too slowly (arXiv 2312.03732)."""
+    """Scale by alpha / √rank instead: rank-stabilized LoRA (arXiv 2312.03732), for high ranks."""
     dropout: float = 0.0
-    """Share of a small matrix's inputs that is dropped while training."""
+    """Dropout probability on the adapter's inputs."""
     modules: tuple[str, ...] = BLOCK_MODULES
-    """Names of the layers that get small matrices, comma-separated: the seven of a block, or embed_tokens, lm_head."""
+    """Modules to adapt, comma-separated: any of the seven linear layers of a block, embed_tokens, lm_head."""
     layers: tuple[int, ...] | None = None
-    """Numbers of the blocks that get them, from 0, comma-separated. All where it is not given."""
+    """Blocks to adapt, numbered from 0, comma-separated. Default: all."""
     quantize_base: int = 0
-    """Bits of the frozen model's weights, 4 or 8 (QLoRA, arXiv 2305.14314). 0 leaves them as they are."""
+    """Bits to quantize the frozen base model to, 4 or 8 (QLoRA, arXiv 2305.14314). 0 keeps its precision."""
     neftune: float = 0.0
-    """Noise on the embeddings while training, 5 is usual (NEFTune, arXiv 2310.05914). 0 for none."""
+    """NEFTune noise scale (arXiv 2310.05914); 5 is common. 0 disables it."""
     recompute: bool = False
-    """Compute each block a second time in the backward pass (gradient checkpointing): about a third more time, far
-    less memory."""
+    """Gradient checkpointing: about a third slower, far less memory."""
 
     epochs: float = 3.0
-    """Passes over the examples."""
+    """Passes over the training examples."""
     steps: int | None = None
-    """Steps in place of epochs."""
+    """Number of optimizer steps; overrides epochs."""
     optimizer: str = "adamw"
-    """adamw, adafactor (less memory), lion (less memory; a third of the rate), or muon."""
+    """adamw, adafactor (less memory), lion (less memory; use about a third of the learning rate), or muon."""
     learning_rate: float | None = None
-    """Peak. 2e-4 for lora and dora, 2e-5 for full where it is not given."""
+    """Peak learning rate. Default: 2e-4 for lora and dora, 2e-5 for full."""
     schedule: str = "cosine"
-    """cosine, linear, constant, or wsd, which falls over the last fifth only."""
+    """Learning-rate schedule: cosine, linear, constant, or wsd (constant, then linear over the last fifth)."""
     warmup: float = 0.03
-    """Share of the steps in which the rate rises."""
+    """Fraction of the steps spent on linear warm-up."""
     floor: float = 0.1
-    """Where the rate ends, behind the last step, as a share of the peak."""
+    """Final learning rate as a fraction of the peak."""
     weight_decay: float = 0.0
-    """Decoupled, at the rate of the step."""
+    """Decoupled weight decay."""
     clip: float = 1.0
-    """Largest norm of the gradient. 0 for any."""
+    """Maximum gradient norm. 0 disables clipping."""
     seed: int = 0
-    """Of the order of the data, the small matrices' first values, dropout and noise."""
+    """Random seed for data order, adapter initialization, dropout and noise."""
 
     eval_every: int | None = None
-    """Steps between evaluations. Ten times a run where it is not given."""
+    """Steps between evaluations. Default: a tenth of the run."""
     patience: int = 0
-    """Evaluations without a better validation loss after which the run ends early. 0 for never."""
+    """Early stopping: evaluations without a better validation loss before the run ends. 0 disables it."""
     save_every: int | None = None
-    """Steps between checkpoints. As often as evaluations, at most 200, where it is not given."""
+    """Steps between checkpoints. Default: as eval_every, at most 200."""
     log_every: int = 10
-    """Steps between lines of the log."""
+    """Steps between log lines."""
     prompts: tuple[str, ...] = ()
-    """Questions answered at each evaluation. Three of the validation examples where none is given."""
+    """Prompts to answer at each evaluation. Default: three validation examples."""
     sample_tokens: int = 96
-    """Tokens such an answer may have."""
+    """Maximum tokens per sample response."""
     loggers: tuple[str, ...] = ()
-    """tensorboard, wandb or both, comma-separated, beside the run's own metrics.jsonl."""
+    """Additional loggers, comma-separated: tensorboard, wandb. metrics.jsonl is always written."""
 
     @property
     def peak(self) -> float:
-        """The learning rate, given or usual for the method."""
+        """Peak learning rate: the one given, or the method's default."""
         if self.learning_rate is not None:
             return self.learning_rate
         return 2e-5 if self.method == "full" else 2e-4
@@ -136,16 +134,15 @@ class FinetuneSettings:
 FREE = frozenset(
     "out eval_every patience save_every log_every prompts sample_tokens loggers recompute skip_bad".split()
 )
-"""Settings that may differ when a run is taken up again: they do not decide what is learned. One does where values are
-dropped: a block that is computed again draws them in another order, so `recompute` is then kept."""
-
+"""Settings that may change when a run resumes, because they do not affect the weights. With dropout, `recompute` does:
+a recomputed block draws its masks in another order, so then it must stay."""
 
 MOST_EPOCHS = 1_000_000
-"""More is a slip of the pen, and steps beyond what MLX counts."""
+"""Larger values are typing errors, and would overflow MLX's step counter."""
 
 
 def check_settings(settings: FinetuneSettings, origin: Mapping[str, str] | None = None) -> None:
-    """Raises UserError that lists every setting that is wrong; `origin` tells where each came from."""
+    """Validate all settings. Raises UserError listing every invalid one; `origin` maps a name to where it was set."""
     problems = [f"{name} {problem}" for name, problem in _problems(settings)]
     if problems:
         where = ", ".join(
@@ -169,67 +166,67 @@ def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:
             yield "loggers", f"is {logger!r}: {did_you_mean(logger, LOGGERS)}"
     for name in ("batch", "accumulate", "rank", "log_every", "sample_tokens"):
         if getattr(s, name) < 1:
-            yield name, f"is {getattr(s, name)}: a whole number from 1 up"
+            yield name, f"is {getattr(s, name)}: expected a whole number of at least 1"
     for name in ("steps", "eval_every", "save_every"):
         value = getattr(s, name)
         if value is not None and value < 1:
-            yield name, f"is {value}: a whole number from 1 up"
+            yield name, f"is {value}: expected a whole number of at least 1"
     if MOST_EPOCHS < s.epochs < math.inf:
-        yield "epochs", f"is {s.epochs}: at most {MOST_EPOCHS:,}"
+        yield "epochs", f"is {s.epochs}: expected at most {MOST_EPOCHS:,}"
     for name in ("max_length", "row_length"):
         value = getattr(s, name)
         if value is not None and value < 8:
-            yield name, f"is {value}: at least 8 tokens"
+            yield name, f"is {value}: expected at least 8 tokens"
     for name in ("clip", "weight_decay", "neftune", "patience"):
         if not 0 <= getattr(s, name) < math.inf:
-            yield name, f"is {getattr(s, name)}: from 0 up"
+            yield name, f"is {getattr(s, name)}: expected a number of at least 0"
     for name in ("epochs", "alpha", "peak"):
         if not 0 < getattr(s, name) < math.inf:
-            yield name.replace("peak", "learning_rate"), f"is {getattr(s, name)}: above 0"
+            yield name.replace("peak", "learning_rate"), f"is {getattr(s, name)}: expected a number above 0"
     if s.seed < 0:
-        yield "seed", f"is {s.seed}: a whole number from 0 up"
+        yield "seed", f"is {s.seed}: expected a whole number of at least 0"
     for name in ("dropout", "valid_share"):
         if not 0 <= getattr(s, name) < 1:
-            yield name, f"is {getattr(s, name)}: from 0 to below 1"
+            yield name, f"is {getattr(s, name)}: expected at least 0 and below 1"
     for name in ("warmup", "floor"):
         if not 0 <= getattr(s, name) <= 1:
-            yield name, f"is {getattr(s, name)}: from 0 to 1"
+            yield name, f"is {getattr(s, name)}: expected 0 to 1"
     if s.quantize_base not in (0, 4, 8):
-        yield "quantize_base", f"is {s.quantize_base}: 0, 4 or 8"
+        yield "quantize_base", f"is {s.quantize_base}: expected 0, 4 or 8"
     elif s.quantize_base and s.method == "full":
-        yield "quantize_base", f"is {s.quantize_base} with method full: packed weights cannot be trained; use lora"
+        yield "quantize_base", f"is {s.quantize_base} with method full: quantized weights cannot be trained; use lora"
     if s.row_length is not None and s.batching == "bucket":
-        yield "row_length", "belongs to batching pack; bucket has no rows of one length"
+        yield "row_length", "applies to batching pack only"
 
 
 def settings_from(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values of a configuration file, checked for name and type, as fields of the settings.
+    """Convert the keys and values of a YAML file to fields of `FinetuneSettings`.
 
-    Raises UserError that lists every unknown key, with the nearest known one, and every value of a wrong type.
+    Raises UserError listing every unknown key, with the closest known one, and every value of the wrong type.
     """
     known = {field.name: hint for field, hint in zip(fields(FinetuneSettings), _hints(), strict=True)}
-    problems, found = [], {}
+    problems, converted = [], {}
     for key, value in values.items():
         name = str(key).replace("-", "_")
         if name not in known:
             problems.append(f"{key}: {did_you_mean(name, tuple(known))}")
             continue
         try:
-            found[name] = _converted(value, known[name])
+            converted[name] = _converted(value, known[name])
         except (TypeError, ValueError, OverflowError):
-            problems.append(f"{key} is {value!r}: {_expected(known[name])} is wanted")
+            problems.append(f"{key} is {value!r}: expected {_expected(known[name])}")
     if problems:
-        raise UserError("The configuration cannot be used", where=where, details=problems, fix="mend these lines")
-    return found
+        raise UserError("The configuration file is invalid", where=where, details=problems, fix="correct these lines")
+    return converted
 
 
 def required() -> tuple[str, ...]:
-    """The fields without a default."""
+    """Names of the fields without a default."""
     return tuple(field.name for field in fields(FinetuneSettings) if field.default is MISSING)
 
 
 def did_you_mean(value: object, allowed: tuple[str, ...]) -> str:
-    """What is allowed, the nearest first."""
+    """A hint for an invalid value: the closest allowed one, else all of them if they are few."""
     near = difflib.get_close_matches(str(value), allowed, n=1)
     if near:
         return f"did you mean {near[0]}?"
@@ -242,7 +239,7 @@ def _hints() -> list[Any]:
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    """`value` as YAML has read it, as the type of a field."""
+    """`value`, as parsed by YAML, converted to the type `hint`. Raises TypeError or ValueError."""
     if hint in (tuple[str, ...], tuple[int, ...], tuple[int, ...] | None):
         if value is None and hint == tuple[int, ...] | None:
             return None
@@ -263,7 +260,7 @@ def _converted(value: Any, hint: Any) -> Any:
             raise ValueError
         return int(float(value))
     if hint in (float, float | None):
-        return float(value)  # YAML reads 2e-4 as text
+        return float(value)  # YAML parses 2e-4 as a string
     return str(value)
 
 

@@ -176,8 +176,8 @@ def test_all_wrong_settings_are_named_at_once(
         "error: 4 settings are invalid",
         "       - method is 'lorra': did you mean lora?",
         "       - optimizer is 'adam': did you mean adamw?",
-        "       - rank is 0: a whole number from 1 up",
-        "       - dropout is 2.0: from 0 to below 1",
+        "       - rank is 0: expected a whole number of at least 1",
+        "       - dropout is 2.0: expected at least 0 and below 1",
         "where: command line",
         "fix:   mlx-suite finetune --help says what each one means",
     ]

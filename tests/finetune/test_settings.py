@@ -1,4 +1,4 @@
-"""Settings say what exists, and everything that is wrong with them is said at once."""
+"""Settings list the choices that exist, and all invalid ones are reported in one error."""
 
 import subprocess
 import sys
@@ -37,33 +37,33 @@ def refusal(**changes: Any) -> UserError:
     return caught.value
 
 
-# ---- choices are what exists
+# ---- choices exist
 
 
-def test_optimizers_and_schedules_are_those_that_exist() -> None:
+def test_optimizer_and_schedule_choices_exist() -> None:
     assert set(CHOICES["optimizer"]) == set(OPTIMIZERS)
     assert set(CHOICES["schedule"]) == set(SCHEDULES)
     assert set(CHOICES["optimizer"]) <= set(ESTIMATED)
 
 
-def test_methods_and_modules_are_those_that_exist() -> None:
+def test_method_and_module_choices_exist() -> None:
     assert set(CHOICES["method"]) == {*METHODS, "full"}
     assert BLOCK_MODULES == DEFAULT_MODULES
 
 
-def test_styles_and_policies_are_those_that_exist() -> None:
+def test_style_and_too_long_choices_exist() -> None:
     assert set(CHOICES["style"]) == set(styles.STYLES)
     assert set(CHOICES["too_long"]) == set(lengths.POLICIES)
 
 
-def test_loggers_are_those_that_exist() -> None:
+def test_logger_choices_exist() -> None:
     assert set(LOGGERS) == set(_LIBRARIES)
 
 
-# ---- every field is explained
+# ---- help
 
 
-def test_every_setting_has_an_explanation_of_its_own() -> None:
+def test_every_setting_has_its_own_help() -> None:
     docs = field_docs(FinetuneSettings)
     names = [field.name for field in fields(FinetuneSettings)]
     assert list(docs) == names
@@ -71,95 +71,95 @@ def test_every_setting_has_an_explanation_of_its_own() -> None:
     assert len(set(docs.values())) == len(names)
 
 
-def test_every_choice_is_named_in_its_explanation() -> None:
+def test_every_choice_is_named_in_the_help() -> None:
     docs = field_docs(FinetuneSettings)
     for name, allowed in CHOICES.items():
         assert [choice for choice in allowed if choice not in docs[name]] == [], name
 
 
-def test_free_settings_are_settings() -> None:
+def test_settings_that_may_change_on_resume_are_fields() -> None:
     assert FREE <= {field.name for field in fields(FinetuneSettings)}
     assert required() == ("model", "data")
 
 
-# ---- what is wrong is said
+# ---- validation
 
 
-def test_the_defaults_are_right() -> None:
+def test_the_defaults_are_valid() -> None:
     check_settings(settings())
     assert settings().peak == 2e-4 and settings(method="full").peak == 2e-5
     assert settings(method="full", learning_rate=1e-3).peak == 1e-3
 
 
-def test_every_problem_is_named_at_once() -> None:
+def test_every_problem_is_listed_in_one_error() -> None:
     error = refusal(optimizer="adam", batch=0, epochs=0.0, warmup=2.0, loggers=("tensorbord",), neftune=-1.0)
     assert error.what == "6 settings are invalid"
     assert error.details == (
         "optimizer is 'adam': did you mean adamw?",
         "loggers is 'tensorbord': did you mean tensorboard?",
-        "batch is 0: a whole number from 1 up",
-        "neftune is -1.0: from 0 up",
-        "epochs is 0.0: above 0",
-        "warmup is 2.0: from 0 to 1",
+        "batch is 0: expected a whole number of at least 1",
+        "neftune is -1.0: expected a number of at least 0",
+        "epochs is 0.0: expected a number above 0",
+        "warmup is 2.0: expected 0 to 1",
     )
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"method": "full", "quantize_base": 4}, "packed weights cannot be trained"),
-        ({"quantize_base": 3}, "quantize_base is 3: 0, 4 or 8"),
-        ({"batching": "bucket", "row_length": 512}, "row_length belongs to batching pack"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0: above 0"),
-        ({"max_length": 4}, "max_length is 4: at least 8 tokens"),
-        ({"dropout": 1.0}, "dropout is 1.0: from 0 to below 1"),
-        ({"steps": 0}, "steps is 0: a whole number from 1 up"),
-        ({"seed": -1}, "seed is -1: a whole number from 0 up"),
-        ({"epochs": float("nan")}, "epochs is nan: above 0"),
+        ({"method": "full", "quantize_base": 4}, "quantized weights cannot be trained"),
+        ({"quantize_base": 3}, "quantize_base is 3: expected 0, 4 or 8"),
+        ({"batching": "bucket", "row_length": 512}, "row_length applies to batching pack only"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0: expected a number above 0"),
+        ({"max_length": 4}, "max_length is 4: expected at least 8 tokens"),
+        ({"dropout": 1.0}, "dropout is 1.0: expected at least 0 and below 1"),
+        ({"steps": 0}, "steps is 0: expected a whole number of at least 1"),
+        ({"seed": -1}, "seed is -1: expected a whole number of at least 0"),
+        ({"epochs": float("nan")}, "epochs is nan: expected a number above 0"),
         ({"style": "chatml"}, "style is 'chatml': did you mean chat?"),
     ],
 )
-def test_what_cannot_be_is_refused(changes: dict[str, Any], said: str) -> None:
-    assert said in str(refusal(**changes))
+def test_an_invalid_value_is_refused(changes: dict[str, Any], message: str) -> None:
+    assert message in str(refusal(**changes))
 
 
-def test_numbers_without_an_end_and_without_a_value_are_refused() -> None:
+def test_nan_and_inf_are_refused() -> None:
     nan, inf = float("nan"), float("inf")
 
     assert refusal(clip=nan, neftune=nan, weight_decay=inf, epochs=inf, alpha=nan, learning_rate=inf).details == (
-        "clip is nan: from 0 up",
-        "weight_decay is inf: from 0 up",
-        "neftune is nan: from 0 up",
-        "epochs is inf: above 0",
-        "alpha is nan: above 0",
-        "learning_rate is inf: above 0",
+        "clip is nan: expected a number of at least 0",
+        "weight_decay is inf: expected a number of at least 0",
+        "neftune is nan: expected a number of at least 0",
+        "epochs is inf: expected a number above 0",
+        "alpha is nan: expected a number above 0",
+        "learning_rate is inf: expected a number above 0",
     )
-    assert refusal(epochs=1e30).details == ("epochs is 1e+30: at most 1,000,000",)
+    assert refusal(epochs=1e30).details == ("epochs is 1e+30: expected at most 1,000,000",)
 
 
-def test_a_whole_number_without_an_end_is_named() -> None:
+def test_an_infinite_whole_number_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         settings_from({"rank": float("inf")}, "recipe.yaml")
-    assert caught.value.details == ("rank is inf: a whole number is wanted",)
+    assert caught.value.details == ("rank is inf: expected a whole number",)
 
 
-def test_where_a_wrong_value_came_from_is_said() -> None:
+def test_the_error_says_where_invalid_values_were_set() -> None:
     with pytest.raises(UserError) as caught:
         check_settings(settings(batch=0, rank=0), {"batch": "flag", "rank": "recipe.yaml"})
     assert caught.value.where == "flag, recipe.yaml"
 
 
-# ---- values of a file
+# ---- configuration files
 
 
-def test_unknown_keys_are_refused_with_the_nearest_one() -> None:
+def test_unknown_keys_are_refused_with_the_closest_known_one() -> None:
     with pytest.raises(UserError) as caught:
         settings_from({"learning-rat": 1, "bach": 4, "zzz": 0, "rank": "many"}, "recipe.yaml")
     assert caught.value.details == (
         "learning-rat: did you mean learning_rate?",
         "bach: did you mean batch?",
         "zzz: there is no such setting",
-        "rank is 'many': a whole number is wanted",
+        "rank is 'many': expected a whole number",
     )
     assert caught.value.where == "recipe.yaml"
 
@@ -181,7 +181,7 @@ def test_unknown_keys_are_refused_with_the_nearest_one() -> None:
         ("model", 7, "7"),
     ],
 )
-def test_values_are_read_as_their_field_wants_them(name: str, value: Any, read: Any) -> None:
+def test_values_are_converted_to_the_type_of_their_field(name: str, value: Any, read: Any) -> None:
     assert settings_from({name: value}, "f") == {name.replace("-", "_"): read}
 
 
@@ -189,12 +189,12 @@ def test_values_are_read_as_their_field_wants_them(name: str, value: Any, read: 
     ("name", "value"),
     [("batch", 1.5), ("batch", None), ("rslora", "yes"), ("batch", True), ("rank", [1]), ("seed", {})],
 )
-def test_values_of_a_wrong_type_are_refused(name: str, value: Any) -> None:
+def test_values_of_the_wrong_type_are_refused(name: str, value: Any) -> None:
     with pytest.raises(UserError, match=name):
         settings_from({name: value}, "f")
 
 
-def test_the_settings_are_there_without_mlx() -> None:
-    # `--help` shows them; what they import is what it waits for.
-    asked = "import sys, mlx_suite.finetune.settings; sys.exit('mlx.core' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", asked]).returncode == 0
+def test_importing_the_settings_does_not_import_mlx() -> None:
+    # --help must be fast.
+    code = "import sys, mlx_suite.finetune.settings; sys.exit('mlx.core' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
