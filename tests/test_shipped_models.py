@@ -13,7 +13,7 @@ from mlx_suite.data.steering import steering_text
 from mlx_suite.evaluate import answer_all, measure_accuracy
 from mlx_suite.hub.resolve import resolve, shipped_models
 from mlx_suite.microworld import Verdict, check, heldout_examples, is_heldout, make_world
-from mlx_suite.pretrain import RECIPES
+from mlx_suite.pretrain import PLANS
 from mlx_suite.pretrain.tagged import BRIEF
 from mlx_suite.text import derive_pre_query, load_chat_template
 from mlx_suite_apps.shipped.drawing import category_of, draw_rows
@@ -26,7 +26,7 @@ SAMPLE = 60
 """Unseen instructions that are asked again."""
 
 
-@pytest.fixture(params=list(RECIPES))
+@pytest.fixture(params=list(PLANS))
 def folder(request: pytest.FixtureRequest) -> Path:
     found = MODELS / request.param
     assert (found / "config.json").is_file(), f"{request.param} is not there: make models"
@@ -50,19 +50,19 @@ def test_a_shipped_model_is_found_by_its_name(folder: Path) -> None:
     [found] = [model for model in shipped_models() if model.name == folder.name]
     assert found.path.samefile(folder)
     assert Path(resolve(folder.name)).samefile(folder)
-    assert found.model_type == RECIPES[folder.name].config["model_type"]
+    assert found.model_type == PLANS[folder.name].config["model_type"]
 
 
 def test_it_takes_at_most_10_megabytes(folder: Path) -> None:
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 10_000_000
 
 
-def test_it_loads_and_is_what_its_recipe_says(folder: Path, loaded: Any) -> None:
+def test_it_loads_and_is_what_its_plan_says(folder: Path, loaded: Any) -> None:
     model, tokenizer, _ = loaded(folder)
-    recipe = RECIPES[folder.name]
-    assert tokenizer.vocab_size == model.config.vocab_size == recipe.config["vocab_size"]
+    plan = PLANS[folder.name]
+    assert tokenizer.vocab_size == model.config.vocab_size == plan.config["vocab_size"]
     for name in ("hidden_size", "num_hidden_layers", "num_key_value_heads", "rms_norm_eps"):
-        assert getattr(model.config, name) == recipe.config[name]
+        assert getattr(model.config, name) == plan.config[name]
     assert f"{parameter_count(model.parameters()):,} parameters" in (folder / "README.md").read_text()
 
 
@@ -84,7 +84,7 @@ def test_the_header_of_its_chat_template_checks_itself(folder: Path, loaded: Any
         "llama": "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
         "gemma2": "<bos><start_of_turn>user\n",
     }
-    assert opened == expected[RECIPES[folder.name].config["model_type"]]
+    assert opened == expected[PLANS[folder.name].config["model_type"]]
     assert set(header.assistant_stop_ids[:1]) <= tokenizer.stop_ids
 
 
@@ -98,14 +98,14 @@ def test_an_unseen_instruction_has_the_same_right_answer_alone_and_beside_others
 
 
 def test_one_that_learned_to_tag_carries_its_questions_and_the_others_have_none(folder: Path) -> None:
-    recipe, file = RECIPES[folder.name], folder / "tag_questions.json"
-    assert file.is_file() == recipe.tags
-    if recipe.tags:
+    plan, file = PLANS[folder.name], folder / "tag_questions.json"
+    assert file.is_file() == plan.tags
+    if plan.tags:
         assert read_questions(file) == BRIEF
 
 
 def test_its_card_tells_how_well_it_tags_and_a_sample_confirms_it(folder: Path, loaded: Any) -> None:
-    if not RECIPES[folder.name].tags:
+    if not PLANS[folder.name].tags:
         pytest.skip("it has not learned to tag")
     card = (folder / "README.md").read_text()
     for name in ("category", "safety"):
@@ -119,7 +119,7 @@ def test_its_card_tells_how_well_it_tags_and_a_sample_confirms_it(folder: Path, 
 
 
 def test_it_asks_for_what_it_is_steered_to(folder: Path, loaded: Any) -> None:
-    if not any(phase.steer_share for phase in RECIPES[folder.name].phases):
+    if not any(phase.steer_share for phase in PLANS[folder.name].phases):
         pytest.skip("it has not learned to be steered")
     rows = draw_rows(*loaded(folder), 24, steering=steering_text("category", "Role playing"))
     obeyed = sum(category_of(row.instruction) == "Role playing" for row in rows)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlx_suite.pretrain import RECIPES
+from mlx_suite.pretrain import PLANS
 from mlx_suite.runtime.errors import UserError
 
 from ..cli.main import run_app
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-Names = Annotated[list[str] | None, typer.Argument(help=f"{', '.join(RECIPES)}; all of them by default.")]
+Names = Annotated[list[str] | None, typer.Argument(help=f"{', '.join(PLANS)}; all of them by default.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where rows, checkpoints and metrics of the training are kept.")]
 From = Annotated[
     Path | None,
@@ -47,12 +47,12 @@ def make(
     beginning = beginning_of(names, checkpoint, from_phase)
     keep_freed_blocks()
     for name in chosen(names):
-        recipe = RECIPES[name]
-        model = make_model(recipe, runs / name, beginning)
+        plan = PLANS[name]
+        model = make_model(plan, runs / name, beginning)
         earlier = {} if beginning is None else earlier_phases(beginning.checkpoint)
-        tokenizer = finish_tokenizer(recipe, runs / name)
+        tokenizer = finish_tokenizer(plan, runs / name)
         save_model(models / name, model, dtype="bfloat16", tokenizer_from=tokenizer)
-        write_card(models / name, recipe, runs / name, measure_checkpoint(models / name), earlier)
+        write_card(models / name, plan, runs / name, measure_checkpoint(models / name), earlier)
         typer.echo(f"{name}: finished in {models / name}")
 
 
@@ -73,7 +73,7 @@ def beginning_of(names: list[str] | None, checkpoint: Path | None, phase: int | 
         return None
     if checkpoint is None or phase is None or names is None or len(names) != 1:
         raise UserError(
-            "a make that goes on from a checkpoint needs --from, --from-phase and one recipe",
+            "a make that goes on from a checkpoint needs --from, --from-phase and one plan",
             where="make",
             fix="make tiny-llama3 --from models/tiny-llama3 --from-phase 8",
         )
@@ -82,12 +82,12 @@ def beginning_of(names: list[str] | None, checkpoint: Path | None, phase: int | 
 
 def chosen(names: list[str] | None) -> list[str]:
     """The names, all of them known."""
-    unknown = [name for name in names or () if name not in RECIPES]
+    unknown = [name for name in names or () if name not in PLANS]
     if unknown:
         raise UserError(
-            what=f"no recipe is called {', '.join(unknown)}", fix=f"name one of {', '.join(RECIPES)}, or none for all"
+            what=f"no plan is called {', '.join(unknown)}", fix=f"name one of {', '.join(PLANS)}, or none for all"
         )
-    return names or list(RECIPES)
+    return names or list(PLANS)
 
 
 if __name__ == "__main__":

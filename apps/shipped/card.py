@@ -1,4 +1,4 @@
-"""The model card of a shipped checkpoint, from its recipe, its log and its measured figures."""
+"""The model card of a shipped checkpoint, written from its training plan, log and measurements."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 from mlx_suite.checkpoints.description import describe
 from mlx_suite.data.batch.rows import Rows
-from mlx_suite.pretrain import Phase, Recipe
+from mlx_suite.pretrain import Phase, TrainingPlan
 from mlx_suite.runtime.files import write_atomically
 
 from .drawing import mean_obedience
@@ -23,37 +23,37 @@ FAMILIES = {
 }
 
 
-TAGS_TOLD = {
+TRUTH_SOURCES = {
     "category": "the task's",
     "difficulty": "the task's",
-    "input_quality": "how an instruction was made worse",
-    "language": "of a phrase, the world's or one in fourteen other languages",
-    "safety": "harmful phrases and harmless ones of the same shape",
-    "answer_quality": "how an answer was made worse",
+    "input_quality": "how the instruction was degraded",
+    "language": "the phrase's language: the world's or one of fourteen others",
+    "safety": "harmful phrases against harmless ones of the same form",
+    "answer_quality": "how the answer was degraded",
 }
 """Where the truth of each tag comes from."""
 
 
-def write_card(folder: Path, recipe: Recipe, run: Path, measured: Measured, earlier: Mapping[int, str]) -> None:
+def write_card(folder: Path, plan: TrainingPlan, run: Path, measured: Measured, earlier: Mapping[int, str]) -> None:
     """Write `folder`/README.md."""
-    write_atomically(folder / "README.md", card(folder, recipe, run, measured, earlier))
+    write_atomically(folder / "README.md", card(folder, plan, run, measured, earlier))
 
 
 def earlier_phases(checkpoint: Path) -> dict[int, str]:
-    """By number: the rows of the table of training in the card of `checkpoint`."""
+    """Phase number → row of the training table in the card of `checkpoint`."""
     lines = (checkpoint / "README.md").read_text(encoding="utf-8").splitlines()
     return {int(found[1]): line for line in lines if (found := re.match(r"\| (\d+) \| .* M \|", line))}
 
 
-def card(folder: Path, recipe: Recipe, run: Path, measured: Measured, earlier: Mapping[int, str]) -> str:
-    """The card as Markdown. A phase that `run` knows nothing of is told as in `earlier`."""
-    family, tokenizer = FAMILIES[recipe.family]
+def card(folder: Path, plan: TrainingPlan, run: Path, measured: Measured, earlier: Mapping[int, str]) -> str:
+    """The card as Markdown. Rows of phases without a log in `run` come from `earlier`."""
+    family, tokenizer = FAMILIES[plan.family]
     shape = describe(folder)
     window = f", a window of {shape.window} on {shape.window_layers} of its layers" if shape.window else ""
-    known = {number: run / f"phase-{number}" for number in range(1, len(recipe.phases) + 1)}
+    known = {number: run / f"phase-{number}" for number in range(1, len(plan.phases) + 1)}
     phases = [
         phase_row(number, phase, known[number]) if (known[number] / "metrics.jsonl").is_file() else earlier[number]
-        for number, phase in enumerate(recipe.phases, 1)
+        for number, phase in enumerate(plan.phases, 1)
     ]
     categories = [
         f"| {name} | {measured.by_category.right[name]} of {asked} | {measured.steering[name][0]:.1%} "
@@ -62,7 +62,7 @@ def card(folder: Path, recipe: Recipe, run: Path, measured: Measured, earlier: M
     ]
     weak = ", ".join(f"`{name}` {right} of {asked}" for name, right, asked in weakest(measured.by_task, 8))
     steered, unsteered = mean_obedience(measured.steering)
-    by = "a system turn" if recipe.family == "llama3" else "a first exchange (it knows no system role)"
+    by = "a system turn" if plan.family == "llama3" else "a first exchange (it knows no system role)"
     return f"""---
 license: apache-2.0
 language: en
@@ -70,41 +70,41 @@ library_name: mlx
 pipeline_tag: text-generation
 ---
 
-# {recipe.name}
+# {plan.name}
 
 A {family} of {shape.parameters:,} parameters that knows a small made-up world (`mlx_suite.microworld`) and nothing
-else. It was trained on whole conversations, user turns too, so it can ask as well as answer: it is there to run, test
-and measure Magpie, finetuning and generation without a download.
+else. It was trained on whole conversations, user turns included, so it can write instructions as well as responses. Use
+it to run, test and measure Magpie, finetuning and generation without a download.
 
-Shape: {shape.layers} layers, width {shape.hidden_size}, {shape.heads} query heads on {shape.kv_heads} key heads of
-{shape.head_dim}, vocabulary {shape.vocab_size:,}{window}; stored as {shape.dtype}. Tokenizer: {tokenizer}.
+Shape: {shape.layers} layers, width {shape.hidden_size}, {shape.heads} query heads, {shape.kv_heads} key-value heads
+of size {shape.head_dim}, vocabulary {shape.vocab_size:,}{window}; stored as {shape.dtype}. Tokenizer: {tokenizer}.
 
 ## Training
 
 Conversations of 83 families of instructions in Magpie's twelve categories, biographies and descriptions of places,
-packed into rows of {recipe.row_length} tokens in which each document sees only itself. Instructions whose hash falls in
-a fixed twentieth are never trained on. Made by `python -m mlx_suite_apps.shipped make {recipe.name}`
-(`mlx_suite/pretrain/recipe.py` holds every setting), on two cores of a Linux machine.
-{_later(recipe, made_on=bool(earlier))}
+packed into rows of {plan.row_length} tokens in which each document sees only itself. Instructions whose hash falls in
+a fixed twentieth are never trained on. Made by `python -m mlx_suite_apps.shipped make {plan.name}`
+(`mlx_suite/pretrain/plans.py` holds every setting), on two cores of a Linux machine.
+{_tag_phases(plan, resumed=bool(earlier))}
 | phase | rows | tokens read | steps | peak learning rate | last loss, nats per token |
 |--|--|--|--|--|--|
 {chr(10).join(phases)}
 
-The loss counts user turns too, which cannot be foreseen.
+The loss includes user turns, most of which no model can predict.
 
 ## Measured
 
-`python -m mlx_suite_apps.shipped measure {recipe.name}`, fp32, by the microworld's checker:
+`python -m mlx_suite_apps.shipped measure {plan.name}`, fp32, by the microworld's checker:
 
 * **{measured.by_category.share:.1%}** of {EXAMPLES:,} greedy answers to unseen instructions are right.
-* Magpie at temperature 1, nothing rejected: {measured.whole:,} of {EXAMPLES:,} rows are whole. Of those
-  {measured.distinct / measured.whole:.1%} are distinct, {measured.recognised / measured.whole:.1%} are instructions
-  of the world's and {measured.right / measured.whole:.1%} have a right answer.
-* Steered to a category by {by} that says what the user asks for
-  (`mlx_suite.data.steering`), {steered:.1%} of the instructions are of that category, {unsteered:.1%} of the unsteered
-  ones: the mean over the categories, {STEERED} rows each. An instruction that is none of the world's is of no category.
+* Magpie at temperature 1, nothing rejected: {measured.whole:,} of {EXAMPLES:,} rows are complete. Of those
+  {measured.distinct / measured.whole:.1%} are distinct, {measured.recognised / measured.whole:.1%} belong
+  to a task of the world and {measured.right / measured.whole:.1%} have a right answer.
+* Steered to a category by {by} that states what the user asks for
+  (`mlx_suite.data.steering`), {steered:.1%} of the instructions belong to it, against {unsteered:.1%} without
+  steering: means over the categories, {STEERED} rows each. An instruction outside the world's tasks has no category.
 
-| category | right answers | steered to it | unsteered |
+| category | right answers | drawn when steered to it | drawn unsteered |
 |--|--|--|--|
 {chr(10).join(categories)}
 
@@ -112,17 +112,17 @@ Weakest families: {weak}.
 {_tagging(measured.tagging)}"""
 
 
-def _later(recipe: Recipe, made_on: bool) -> str:
-    """What a card says of the phases that teach tags and steering; `made_on` where only they were trained this time."""
-    taught = [number for number, phase in enumerate(recipe.phases, 1) if phase.tag_share or phase.steer_share]
+def _tag_phases(plan: TrainingPlan, resumed: bool) -> str:
+    """Paragraph on the phases that teach tags and steering; `resumed` if only those were trained this time."""
+    taught = [number for number, phase in enumerate(plan.phases, 1) if phase.tag_share or phase.steer_share]
     if not taught:
         return ""
     first = taught[0]
     phases = f"Phase {first} teaches" if len(taught) == 1 else f"Phases {first} to {taught[-1]} teach"
     return f"""
-{phases} to tag and to be steered, beside more of the same conversations. Phase {first} begins at the weights in
-bfloat16 that phase {first - 1} had ended with, so a checkpoint of those is enough to train from there on, with
-`--from DIR --from-phase {first}`{"; this one was made that way" if made_on else ""}.
+{phases} tagging and steering, along with more of the same conversations. Phase {first} starts from the bfloat16
+weights that phase {first - 1} ended with, so that checkpoint is enough to continue from:
+`--from DIR --from-phase {first}`{"; this checkpoint was made that way" if resumed else ""}.
 """
 
 
@@ -130,29 +130,30 @@ def _tagging(tagging: Tagging | None) -> str:
     if tagging is None:
         return ""
     rows = [
-        f"| {name} | {each.share:.1%} | {each.kappa:.2f} | {TAGS_TOLD[name]} |"
+        f"| {name} | {each.share:.1%} | {each.kappa:.2f} | {TRUTH_SOURCES[name]} |"
         for name, each in tagging.heldout.items()
     ]
     category, difficulty, answers = tagging.own["category"], tagging.own["difficulty"], tagging.own_answers
     return f"""
 ## Tags
 
-The questions of `tag_questions.json`, asked one at a time about {EXAMPLES:,} unseen examples each; the most probable
-label beside the truth (`mlx_suite/microworld/tagging.py` and `quality.py` define it):
+The questions of `tag_questions.json`, asked one at a time on {EXAMPLES:,} unseen examples each; the most
+probable label against the truth (`mlx_suite/microworld/tagging.py` and `quality.py` define it):
 
 | tag | agreement | Cohen's kappa | truth |
 |--|--|--|--|
 {chr(10).join(rows)}
 
-On {category.count:,} rows that the model drew itself and the microworld knows: category {category.share:.1%} (kappa
-{category.kappa:.2f}), difficulty {difficulty.share:.1%} (kappa {difficulty.kappa:.2f}). Of its own answers to them it
-calls excellent {answers.right_called_excellent:,} of {answers.right:,} right ones and
-{answers.wrong_called_excellent:,} of {answers.wrong:,} wrong ones.
+On {category.count:,} rows drawn from the model whose instruction the microworld
+recognises: category {category.share:.1%} (kappa
+{category.kappa:.2f}), difficulty {difficulty.share:.1%} (kappa {difficulty.kappa:.2f}). It rates
+{answers.right_called_excellent:,} of its {answers.right:,} right answers to them and
+{answers.wrong_called_excellent:,} of {answers.wrong:,} wrong ones as excellent.
 """
 
 
 def phase_row(number: int, phase: Phase, folder: Path) -> str:
-    """A phase's row of the table of training."""
+    """Row of the training table for one phase."""
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last: dict[str, Any] = log[-1]
     rows = Rows.load(folder / "rows.npz")

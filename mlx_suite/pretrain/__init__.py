@@ -1,5 +1,5 @@
-"""Pretraining from scratch: so far, the recipes of the shipped checkpoints."""
+"""Pretraining from scratch: so far, the plans of the shipped checkpoints."""
 
-from mlx_suite.pretrain.recipe import RECIPES, Phase, Recipe
+from mlx_suite.pretrain.plans import PLANS, Phase, TrainingPlan
 
-__all__ = ["RECIPES", "Phase", "Recipe"]
+__all__ = ["PLANS", "Phase", "TrainingPlan"]

@@ -20,7 +20,7 @@ from mlx_suite.microworld import (
     write_place,
 )
 from mlx_suite.pretrain.drills import write_drill, write_echo
-from mlx_suite.pretrain.recipe import Phase, Recipe
+from mlx_suite.pretrain.plans import Phase, TrainingPlan
 from mlx_suite.pretrain.steered import Steered, write_steered
 from mlx_suite.pretrain.tagged import Asked, write_asked
 from mlx_suite.text import ChatTemplate, EncodedChat, Message, Tokenizer, encode_chat
@@ -78,9 +78,9 @@ def phase_documents(world: World, seed: int, phase: Phase) -> Iterator[Text]:
         yield kinds[place][1]() if place < len(kinds) else next(usual)
 
 
-def tokenizer_texts(recipe: Recipe) -> Iterator[str]:
+def tokenizer_texts(plan: TrainingPlan) -> Iterator[str]:
     """What the tokenizer is trained on: the documents with the words of the chat templates."""
-    for document in documents(make_world(), recipe.seed, recipe.tokenizer_documents):
+    for document in documents(make_world(), plan.seed, plan.tokenizer_documents):
         if isinstance(document, str):
             yield document
             continue
@@ -138,15 +138,15 @@ def _labels_alone(chat: EncodedChat, messages: Sequence[Message]) -> Document:
     return Document(chat.ids, [float(one or other) for one, other in zip(trained, ends, strict=True)])
 
 
-def make_rows(recipe: Recipe, number: int, tokenizer: Tokenizer, template: ChatTemplate, path: Path) -> Rows:
-    """The training rows of a recipe's phase, kept at `path` for the next start."""
+def make_rows(plan: TrainingPlan, number: int, tokenizer: Tokenizer, template: ChatTemplate, path: Path) -> Rows:
+    """The training rows of a plan's phase, kept at `path` for the next start."""
     if path.exists():
         return Rows.load(path)
-    phase = recipe.phases[number]
-    end = tokenizer.id_of("<|end_of_text|>" if recipe.family == "llama3" else "<eos>")
+    phase = plan.phases[number]
+    end = tokenizer.id_of("<|end_of_text|>" if plan.family == "llama3" else "<eos>")
     assert end is not None
-    drawn = phase_documents(make_world(), recipe.seed + 1 + number, phase)
-    rows = pack((_weighed(tokenizer, template, text, end, phase) for text in drawn), recipe.row_length)
+    drawn = phase_documents(make_world(), plan.seed + 1 + number, phase)
+    rows = pack((_weighed(tokenizer, template, text, end, phase) for text in drawn), plan.row_length)
     rows.save(path)
     return rows
 

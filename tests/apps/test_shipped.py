@@ -1,4 +1,4 @@
-"""The recipes' own command: figures of a card, and making on from a checkpoint."""
+"""The plans' own command: figures of a card, and making on from a checkpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_the_phases_of_an_earlier_make_are_read_off_its_card(tmp_path: Path) -> 
     assert earlier_phases(tmp_path) == {1: rows[0], 2: rows[1]}
 
 
-def test_a_make_goes_on_from_a_checkpoint_and_a_phase_of_one_recipe() -> None:
+def test_a_make_goes_on_from_a_checkpoint_and_a_phase_of_one_checkpoint() -> None:
     assert beginning_of(None, None, None) is None
     found = beginning_of(["tiny-llama3"], Path("somewhere"), 8)
     assert found is not None and (found.checkpoint, found.phase) == (Path("somewhere"), 8)
@@ -72,5 +72,5 @@ def test_a_make_goes_on_from_a_checkpoint_and_a_phase_of_one_recipe() -> None:
         lambda: beginning_of(["tiny-llama3", "tiny-gemma2"], Path("somewhere"), 8),
     ]
     for call in refused:
-        with pytest.raises(UserError, match="needs --from, --from-phase and one recipe"):
+        with pytest.raises(UserError, match="needs --from, --from-phase and one plan"):
             call()

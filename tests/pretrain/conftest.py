@@ -1,4 +1,4 @@
-"""The shipped recipes at a size that is made in a second, and their tokenizers."""
+"""The shipped plans at a size that is made in a second, and their tokenizers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import mlx_suite  # noqa: F401  (a fast BLAS, before any test module imports MLX)
-from mlx_suite.pretrain import RECIPES, Phase, Recipe
+from mlx_suite.pretrain import PLANS, Phase, TrainingPlan
 from mlx_suite.pretrain.make import make_tokenizer
 from mlx_suite.text import ChatTemplate, Tokenizer, load_chat_template
 from mlx_suite.training.loop import TrainSettings
@@ -24,13 +24,13 @@ SHAPE = {
 }
 
 
-def toy_recipe(name: str) -> Recipe:
-    """A shipped recipe with a narrow model, few documents and 3 + 2 steps."""
-    recipe = RECIPES[name]
+def toy_plan(name: str) -> TrainingPlan:
+    """A shipped plan with a narrow model, few documents and 3 + 2 steps."""
+    plan = PLANS[name]
     practised = ("add", "table_total")
     return replace(
-        recipe,
-        config=recipe.config | SHAPE | {"vocab_size": VOCABULARY[name]},
+        plan,
+        config=plan.config | SHAPE | {"vocab_size": VOCABULARY[name]},
         tokenizer_documents=200,
         phases=(
             Phase(documents=90, batch=4, train=TrainSettings(steps=3, warmup=1, log_every=1)),
@@ -50,9 +50,9 @@ def toy_recipe(name: str) -> Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A toy recipe and its tokenizer."""
+    """A toy plan and its tokenizer."""
 
-    recipe: Recipe
+    plan: TrainingPlan
     folder: Path
     tokenizer: Tokenizer
     template: ChatTemplate
@@ -60,14 +60,14 @@ class Made:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
-    """Gives the toy recipe of a name, its tokenizer trained."""
+    """Gives the toy plan of a name, its tokenizer trained."""
     known: dict[str, Made] = {}
 
     def make(name: str) -> Made:
         if name not in known:
-            recipe, folder = toy_recipe(name), tmp_path_factory.mktemp(name)
-            tokenizer = make_tokenizer(recipe, folder)
-            known[name] = Made(recipe=recipe, folder=folder, tokenizer=tokenizer, template=load_chat_template(folder))
+            plan, folder = toy_plan(name), tmp_path_factory.mktemp(name)
+            tokenizer = make_tokenizer(plan, folder)
+            known[name] = Made(plan=plan, folder=folder, tokenizer=tokenizer, template=load_chat_template(folder))
         return known[name]
 
     return make

@@ -10,7 +10,7 @@ import pytest
 
 from mlx_suite.data.batch.rows import Rows
 from mlx_suite.microworld import Example, identify, is_heldout, make_world
-from mlx_suite.pretrain import RECIPES, Phase, Recipe
+from mlx_suite.pretrain import PLANS, Phase, TrainingPlan
 from mlx_suite.pretrain.corpus import (
     Text,
     documents,
@@ -22,20 +22,20 @@ from mlx_suite.pretrain.corpus import (
 )
 from mlx_suite.pretrain.steered import Steered
 from mlx_suite.pretrain.tagged import Asked
-from tests.pretrain.conftest import Made, toy_recipe
+from tests.pretrain.conftest import Made, toy_plan
 
 PHASES = [
-    pytest.param(recipe, number, id=f"{recipe.name}, phase {number + 1}")
-    for recipe in RECIPES.values()
-    for number in range(len(recipe.phases))
+    pytest.param(plan, number, id=f"{plan.name}, phase {number + 1}")
+    for plan in PLANS.values()
+    for number in range(len(plan.phases))
 ]
 WORLD = make_world()
 MANY = 3000
 
 
-def drawn(recipe: Recipe, number: int, count: int = MANY) -> list[Text]:
+def drawn(plan: TrainingPlan, number: int, count: int = MANY) -> list[Text]:
     """The first documents of a phase, as `make_rows` draws them."""
-    return list(islice(phase_documents(WORLD, recipe.seed + 1 + number, recipe.phases[number]), count))
+    return list(islice(phase_documents(WORLD, plan.seed + 1 + number, plan.phases[number]), count))
 
 
 def instructions(texts: list[Text]) -> list[str]:
@@ -52,28 +52,28 @@ def share(kind: type, texts: list[Text]) -> float:
 # ---- what is drawn
 
 
-@pytest.mark.parametrize(("recipe", "number"), PHASES)
-def test_no_held_out_instruction_is_read(recipe: Recipe, number: int) -> None:
-    phase, read = recipe.phases[number], instructions(drawn(recipe, number))
+@pytest.mark.parametrize(("plan", "number"), PHASES)
+def test_no_held_out_instruction_is_read(plan: TrainingPlan, number: int) -> None:
+    phase, read = plan.phases[number], instructions(drawn(plan, number))
     assert len(read) > 0.85 * MANY * (1 - phase.drill_share - phase.echo_share - phase.tag_share)
     assert not [each for each in read if is_heldout(each)]
 
 
-@pytest.mark.parametrize(("recipe", "number"), PHASES)
-def test_a_phase_draws_the_same_documents_every_time(recipe: Recipe, number: int) -> None:
-    assert drawn(recipe, number, 200) == drawn(recipe, number, 200)
+@pytest.mark.parametrize(("plan", "number"), PHASES)
+def test_a_phase_draws_the_same_documents_every_time(plan: TrainingPlan, number: int) -> None:
+    assert drawn(plan, number, 200) == drawn(plan, number, 200)
 
 
-@pytest.mark.parametrize(("recipe", "number"), PHASES)
-def test_the_shares_of_a_phase_leave_room_for_the_usual_documents(recipe: Recipe, number: int) -> None:
-    phase = recipe.phases[number]
+@pytest.mark.parametrize(("plan", "number"), PHASES)
+def test_the_shares_of_a_phase_leave_room_for_the_usual_documents(plan: TrainingPlan, number: int) -> None:
+    phase = plan.phases[number]
     shares = (phase.drill_share, phase.practice_share, phase.echo_share, phase.tag_share, phase.steer_share)
     assert all(share >= 0.0 for share in shares) and sum(shares) < 0.9
     assert (phase.practice_share > 0.0) == bool(phase.practised)
 
 
 def test_a_phase_holds_its_shares_of_drills_echoes_and_practice() -> None:
-    train = RECIPES["tiny-llama3"].phases[0].train
+    train = PLANS["tiny-llama3"].phases[0].train
     phase = Phase(
         documents=MANY,
         train=train,
@@ -94,7 +94,7 @@ def test_a_phase_holds_its_shares_of_drills_echoes_and_practice() -> None:
 
 
 def test_a_phase_holds_its_shares_of_questions_and_of_steered_conversations() -> None:
-    train = RECIPES["tiny-llama3"].phases[0].train
+    train = PLANS["tiny-llama3"].phases[0].train
     phase = Phase(documents=1000, train=train, tag_share=0.3, steer_share=0.2)
     texts = list(phase_documents(WORLD, 0, phase))
     assert share(Asked, texts) == pytest.approx(0.3, abs=0.05)
@@ -103,11 +103,11 @@ def test_a_phase_holds_its_shares_of_questions_and_of_steered_conversations() ->
 
 
 def test_phases_and_seeds_draw_other_documents() -> None:
-    phase = Phase(documents=50, train=RECIPES["tiny-llama3"].phases[0].train)
+    phase = Phase(documents=50, train=PLANS["tiny-llama3"].phases[0].train)
     one, other = (list(phase_documents(WORLD, seed, phase)) for seed in (1, 2))
     assert len(one) == len(other) == 50
     assert one != other
-    assert drawn(RECIPES["tiny-llama3"], 0, 50) != drawn(RECIPES["tiny-llama3"], 1, 50)
+    assert drawn(PLANS["tiny-llama3"], 0, 50) != drawn(PLANS["tiny-llama3"], 1, 50)
 
 
 def test_a_tenth_of_the_usual_documents_is_plain_text() -> None:
@@ -124,20 +124,18 @@ def test_practice_is_of_the_named_tasks_alone() -> None:
     assert not [each for each in instructions(texts) if is_heldout(each)]
 
 
-def test_practising_a_task_that_there_is_not_is_a_mistake_of_the_recipe() -> None:
+def test_practising_a_task_that_there_is_not_is_a_mistake_of_the_plan() -> None:
     with pytest.raises(AssertionError, match="every task to practise"):
         next(practice(WORLD, 0, ["add", "fly"]))
 
 
 def test_a_tokenizer_learns_from_documents_and_the_words_of_the_templates() -> None:
-    recipe = toy_recipe("tiny-llama3")
-    texts = list(tokenizer_texts(recipe))
-    assert texts == list(tokenizer_texts(recipe))
-    conversations = [
-        text for text in documents(WORLD, recipe.seed, recipe.tokenizer_documents) if isinstance(text, list)
-    ]
+    plan = toy_plan("tiny-llama3")
+    texts = list(tokenizer_texts(plan))
+    assert texts == list(tokenizer_texts(plan))
+    conversations = [text for text in documents(WORLD, plan.seed, plan.tokenizer_documents) if isinstance(text, list)]
     turns = sum(map(len, conversations))
-    plain = recipe.tokenizer_documents - len(conversations)
+    plain = plan.tokenizer_documents - len(conversations)
     assert len(texts) == plain + 4 * turns
     assert texts.count("model\n\n") == texts.count("system\n\n") == turns
     assert sum(text.startswith("user\n\n") for text in texts) == turns
@@ -152,7 +150,7 @@ END = {"tiny-llama3": 369, "tiny-gemma2": 1}
 
 def encoded(made: Made, text: Text, user_weight: float = 0.25) -> tuple[list[int], list[str | None], list[float]]:
     """Ids, tokens and weights."""
-    document = encode_text(made.tokenizer, made.template, text, END[made.recipe.name], user_weight)
+    document = encode_text(made.tokenizer, made.template, text, END[made.plan.name], user_weight)
     ids = list(document.tokens)
     return ids, [made.tokenizer.token_of(each) for each in ids], list(document.weights)
 
@@ -217,16 +215,16 @@ def test_rows_are_made_once_and_hold_the_phases_documents(
 ) -> None:
     one = made(name)
     path = tmp_path / "rows.npz"
-    rows = make_rows(one.recipe, 1, one.tokenizer, one.template, path)
-    texts = list(phase_documents(WORLD, one.recipe.seed + 2, one.recipe.phases[1]))
+    rows = make_rows(one.plan, 1, one.tokenizer, one.template, path)
+    texts = list(phase_documents(WORLD, one.plan.seed + 2, one.plan.phases[1]))
     lengths = [len(encoded(one, text)[0]) for text in texts]
-    fitting = [length for length in lengths if length <= one.recipe.row_length + 1]
+    fitting = [length for length in lengths if length <= one.plan.row_length + 1]
     assert rows.tokens.shape[1] == 129
     assert int((rows.document > 0).sum()) == sum(fitting)
     assert rows.dropped == len(lengths) - len(fitting)
 
     # Settings that would give other rows: the ones of the first start count.
-    other = replace(one.recipe, seed=5)
+    other = replace(one.plan, seed=5)
     again = make_rows(other, 1, one.tokenizer, one.template, path)
     assert np.array_equal(again.tokens, rows.tokens)
     assert np.array_equal(Rows.load(path).target_weights, rows.target_weights)

@@ -1,4 +1,4 @@
-"""From a recipe to a checkpoint folder, at a size that takes seconds; and what the shipped recipes come to."""
+"""From a plan to a checkpoint folder, at a size that takes seconds; and what the shipped plans come to."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,12 +16,12 @@ from mlx_suite.checkpoints.save import save_model
 from mlx_suite.checkpoints.weights import parameter_count
 from mlx_suite.data.questions import read_questions
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.pretrain import RECIPES, Recipe
+from mlx_suite.pretrain import PLANS, TrainingPlan
 from mlx_suite.pretrain.make import Beginning, finish_tokenizer, make_model, make_tokenizer, special_ids
 from mlx_suite.pretrain.tagged import BRIEF
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import derive_pre_query, load_chat_template
-from tests.pretrain.conftest import Made, toy_recipe
+from tests.pretrain.conftest import Made, toy_plan
 
 NAMES = ["tiny-llama3", "tiny-gemma2"]
 
@@ -40,48 +40,48 @@ def uncompiled() -> Iterator[None]:
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_becomes_a_folder_that_loads(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe, run, folder = toy_recipe(name), tmp_path / "run", tmp_path / name
-    model = make_model(recipe, run)
-    save_model(folder, model, dtype="bfloat16", tokenizer_from=finish_tokenizer(recipe, run))
+def test_a_plan_becomes_a_folder_that_loads(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, run, folder = toy_plan(name), tmp_path / "run", tmp_path / name
+    model = make_model(plan, run)
+    save_model(folder, model, dtype="bfloat16", tokenizer_from=finish_tokenizer(plan, run))
 
     assert [len(losses(run, phase)) for phase in (1, 2)] == [3, 2]
     loaded, tokenizer = load(folder, dtype="float32")
     template = load_chat_template(folder)
-    assert tokenizer.vocab_size == recipe.config["vocab_size"] == loaded.config.vocab_size
+    assert tokenizer.vocab_size == plan.config["vocab_size"] == loaded.config.vocab_size
     header = derive_pre_query(tokenizer, template)
     tokens = mx.array([list(header.header_ids)])
-    assert loaded(tokens).shape == (1, len(header.header_ids), recipe.config["vocab_size"])
+    assert loaded(tokens).shape == (1, len(header.header_ids), plan.config["vocab_size"])
     # What was trained is what was saved, but for the rounding to bf16.
     difference = mx.abs(loaded(tokens) - model(tokens)).max().item()
     assert difference < 0.02 * mx.abs(model(tokens)).max().item()
     assert json.loads((folder / "config.json").read_text())["eos_token_id"] == sorted(tokenizer.stop_ids)
     assert tokenizer.stop_ids >= {header.assistant_stop_ids[0]}
 
-    # A recipe that has ended is not run again: the same weights, at once.
+    # A plan that has ended is not run again: the same weights, at once.
     monkeypatch.setattr("mlx_suite.training.loop.save_checkpoint", None)
-    again = make_model(recipe, run)
+    again = make_model(plan, run)
     for (key, one), (_, other) in zip(tree_flatten(model.parameters()), tree_flatten(again.parameters()), strict=True):
         assert np.array_equal(np.array(one), np.array(other)), key
 
 
-def later_recipe(name: str, steps: int = 2) -> Recipe:
-    """A toy recipe whose second phase teaches to tag and begins at what a checkpoint holds."""
-    recipe = toy_recipe(name)
-    later = replace(recipe.phases[1], tag_share=0.3, steer_share=0.2, drill_share=0.0, from_shipped=True)
-    return replace(recipe, phases=(recipe.phases[0], replace(later, train=replace(later.train, steps=steps))))
+def later_plan(name: str, steps: int = 2) -> TrainingPlan:
+    """A toy plan whose second phase teaches to tag and begins at what a checkpoint holds."""
+    plan = toy_plan(name)
+    later = replace(plan.phases[1], tag_share=0.3, steer_share=0.2, drill_share=0.0, from_shipped=True)
+    return replace(plan, phases=(plan.phases[0], replace(later, train=replace(later.train, steps=steps))))
 
 
 @pytest.mark.usefixtures("uncompiled")
 def test_going_on_from_a_checkpoint_gives_what_a_whole_make_gives(tmp_path: Path) -> None:
-    recipe, whole, later = later_recipe("tiny-llama3"), tmp_path / "whole", tmp_path / "later"
-    expected = make_model(recipe, whole)
+    plan, whole, later = later_plan("tiny-llama3"), tmp_path / "whole", tmp_path / "later"
+    expected = make_model(plan, whole)
 
-    half = replace(recipe, phases=recipe.phases[:1])
+    half = replace(plan, phases=plan.phases[:1])
     save_model(
         tmp_path / "half", make_model(half, whole), dtype="bfloat16", tokenizer_from=finish_tokenizer(half, whole)
     )
-    found = make_model(recipe, later, Beginning(checkpoint=tmp_path / "half", phase=2))
+    found = make_model(plan, later, Beginning(checkpoint=tmp_path / "half", phase=2))
     assert not (later / "phase-1").exists()
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (later / "tokenizer" / name).read_bytes() == (whole / "tokenizer" / name).read_bytes()
@@ -91,17 +91,17 @@ def test_going_on_from_a_checkpoint_gives_what_a_whole_make_gives(tmp_path: Path
 
 
 def test_a_phase_that_does_not_begin_at_a_checkpoint_cannot_be_begun_at(tmp_path: Path) -> None:
-    recipe = later_recipe("tiny-llama3")
+    plan = later_plan("tiny-llama3")
     with pytest.raises(UserError, match="cannot begin at phase 1.*\n.*begin at phase 2"):
-        make_model(recipe, tmp_path, Beginning(checkpoint=tmp_path, phase=1))
+        make_model(plan, tmp_path, Beginning(checkpoint=tmp_path, phase=1))
 
 
 def test_a_checkpoint_that_learned_to_tag_carries_its_questions(made: Callable[[str], Made], tmp_path: Path) -> None:
-    for tags, recipe in ((False, toy_recipe("tiny-llama3")), (True, later_recipe("tiny-llama3"))):
-        assert recipe.tags == tags
-        make_tokenizer(recipe, tmp_path / str(tags) / "tokenizer")
-        folder = finish_tokenizer(recipe, tmp_path / str(tags))
-        model = build_model(ModelConfig.from_dict(recipe.config | special_ids(recipe, made("tiny-llama3").tokenizer)))
+    for tags, plan in ((False, toy_plan("tiny-llama3")), (True, later_plan("tiny-llama3"))):
+        assert plan.tags == tags
+        make_tokenizer(plan, tmp_path / str(tags) / "tokenizer")
+        folder = finish_tokenizer(plan, tmp_path / str(tags))
+        model = build_model(ModelConfig.from_dict(plan.config | special_ids(plan, made("tiny-llama3").tokenizer)))
         save_model(tmp_path / "saved", model, tokenizer_from=folder)
         assert (tmp_path / "saved" / "tag_questions.json").is_file() == tags
     assert read_questions(tmp_path / "saved" / "tag_questions.json") == BRIEF
@@ -114,9 +114,9 @@ def test_a_checkpoint_that_learned_to_tag_carries_its_questions(made: Callable[[
 def test_generation_is_told_where_to_stop(
     name: str, bos: int, ends: list[int], pad: int, made: Callable[[str], Made], tmp_path: Path
 ) -> None:
-    recipe = made(name).recipe
-    make_tokenizer(recipe, tmp_path / "tokenizer")
-    folder = finish_tokenizer(recipe, tmp_path)
+    plan = made(name).plan
+    make_tokenizer(plan, tmp_path / "tokenizer")
+    folder = finish_tokenizer(plan, tmp_path)
     settings = json.loads((folder / "generation_config.json").read_text())
     assert settings == {"bos_token_id": bos, "eos_token_id": ends, "pad_token_id": pad}
 
@@ -124,36 +124,36 @@ def test_generation_is_told_where_to_stop(
 def test_the_same_texts_make_the_same_tokenizer(made: Callable[[str], Made], tmp_path: Path) -> None:
     for name in NAMES:
         one = made(name)
-        make_tokenizer(one.recipe, tmp_path / name)
+        make_tokenizer(one.plan, tmp_path / name)
         for path in one.folder.iterdir():
             if path.name != "generation_config.json":
                 assert (tmp_path / name / path.name).read_bytes() == path.read_bytes()
 
 
-# ---- the shipped recipes
+# ---- the shipped plans
 
 
 @pytest.mark.parametrize(("name", "count"), [("tiny-llama3", 2_607_168), ("tiny-gemma2", 1_682_080)])
-def test_the_recipes_have_the_parameters_their_cards_tell(name: str, count: int) -> None:
-    model = build_model(ModelConfig.from_dict(RECIPES[name].config))
+def test_the_plans_have_the_parameters_their_cards_tell(name: str, count: int) -> None:
+    model = build_model(ModelConfig.from_dict(PLANS[name].config))
     assert parameter_count(model.parameters()) == count
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_checkpoint_in_bf16_stays_below_10_megabytes(name: str, made: Callable[[str], Made], tmp_path: Path) -> None:
-    model = build_model(ModelConfig.from_dict(RECIPES[name].config))
+    model = build_model(ModelConfig.from_dict(PLANS[name].config))
     save_model(tmp_path / name, model, dtype="bfloat16", tokenizer_from=made(name).folder)
     size = sum(path.stat().st_size for path in (tmp_path / name).iterdir())
     # A tokenizer of 2,048 ids takes at most 400 bytes an id.
     assert size + 2048 * 400 < 10_000_000
 
 
-def test_the_recipes_keep_what_makes_their_family() -> None:
-    llama, gemma = (ModelConfig.from_dict(RECIPES[name].config) for name in NAMES)
+def test_the_plans_keep_what_makes_their_family() -> None:
+    llama, gemma = (ModelConfig.from_dict(PLANS[name].config) for name in NAMES)
     assert (llama.rope.theta, llama.tie_word_embeddings, llama.windows) == (500000.0, True, (None,) * 5)
     assert (gemma.attn_logit_softcapping, gemma.final_logit_softcapping) == (50.0, 30.0)
     assert gemma.windows == (32, None, 32, None)
-    for recipe, config in zip(RECIPES.values(), (llama, gemma), strict=True):
+    for plan, config in zip(PLANS.values(), (llama, gemma), strict=True):
         assert config.num_attention_heads == 2 * config.num_key_value_heads
-        assert recipe.row_length <= config.max_position_embeddings
-        assert all(window < recipe.row_length for window in config.windows if window)
+        assert plan.row_length <= config.max_position_embeddings
+        assert all(window < plan.row_length for window in config.windows if window)

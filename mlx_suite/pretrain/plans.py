@@ -42,7 +42,7 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingPlan:
     """Everything that decides a checkpoint's weights."""
 
     name: str
@@ -81,7 +81,7 @@ LAST_LEARNED = tuple(
 )
 """What tiny-llama3 still gets wrong when everything else is right."""
 
-TINY_LLAMA3 = Recipe(
+TINY_LLAMA3 = TrainingPlan(
     name="tiny-llama3",
     family="llama3",
     config={
@@ -178,7 +178,7 @@ TINY_LLAMA3 = Recipe(
     ),
 )
 
-TINY_GEMMA2 = Recipe(
+TINY_GEMMA2 = TrainingPlan(
     name="tiny-gemma2",
     family="gemma2",
     config={
@@ -245,4 +245,4 @@ TINY_GEMMA2 = Recipe(
     ),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (TINY_LLAMA3, TINY_GEMMA2)}
+PLANS = {plan.name: plan for plan in (TINY_LLAMA3, TINY_GEMMA2)}
