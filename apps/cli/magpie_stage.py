@@ -10,9 +10,9 @@ from mlx_suite.runtime.progress import Progress
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from mlx_suite.checkpoints.reward_model import RewardModel
     from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.evaluate.microworld import Truth
+    from mlx_suite.modeling.reward_model import RewardModel
 
 
 def chat_model(checkpoint: Checkpoint, batch: int = 16) -> "ChatModel":
@@ -31,7 +31,7 @@ def chat_model(checkpoint: Checkpoint, batch: int = 16) -> "ChatModel":
 
 def open_reward_model(name: str, quiet: bool) -> "tuple[RewardModel, ChatModel]":
     """A reward model, and the chat model that encodes conversations for it."""
-    from mlx_suite.checkpoints.reward_model import load_reward_model
+    from mlx_suite.checkpoints.load import load_reward_model
     from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.hub.resolve import resolve
     from mlx_suite.text import load_chat_template, load_tokenizer

@@ -19,10 +19,10 @@ from .magpie_tag_report import show_calibration, tag_facts, tag_lines
 from .options import Flag, option, takes_settings
 
 if TYPE_CHECKING:
-    from mlx_suite.checkpoints.reward_model import RewardModel
     from mlx_suite.curation.tags.tag_dataset import Models
     from mlx_suite.data.questions import Questions
     from mlx_suite.engine.chat_model import ChatModel
+    from mlx_suite.modeling.reward_model import RewardModel
     from mlx_suite.text import Tokenizer
 
 PARTS = {"tags": "tags", "own": "scores", "base": "base model", "reward": "reward model"}

@@ -13,9 +13,11 @@ from mlx_suite.checkpoints.weights import DTYPES, as_dtype, evaluate, load_weigh
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.modeling.gemma2 import Gemma2
 from mlx_suite.modeling.llama import Llama
+from mlx_suite.modeling.reward_model import RewardModel
 from mlx_suite.runtime.device import device, weights_dtype
 from mlx_suite.runtime.errors import UserError, shortened
 
+REWARD_SUFFIX = "ForSequenceClassification"
 CLASSES: Mapping[str, type[Llama] | type[Gemma2]] = {"llama": Llama, "mistral": Llama, "gemma2": Gemma2}
 
 
@@ -77,6 +79,22 @@ def get_model_classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
     return found
 
 
+def load_reward_model(
+    folder: Path | str, *, dtype: mx.Dtype | str | None = None, dequantize: bool | None = None
+) -> RewardModel:
+    """Load a reward model: one of our architectures with `ForSequenceClassification` and a single score.
+
+    Precision and quantized layers are handled as by `load_model`. Raises UserError for any other checkpoint, and for
+    weights that are missing, damaged or of other shapes.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    _check_reward_architecture(folder, config)
+    model = RewardModel(ModelConfig.from_dict(config, where=str(folder / NAME)))
+    load_weights(folder, model, dtype=dtype, dequantize=dequantize)
+    return model
+
+
 def _packed_by_others(config: Mapping[str, Any]) -> bool:
     """Whether the weights are in a quantized format other than MLX's (GPTQ, AWQ, …); mlx-lm converts several."""
     settings = config.get("quantization_config")
@@ -115,3 +133,23 @@ def _apply_precision(model: nn.Module, dtype: mx.Dtype | str | None, dequantize:
         dequantize_model(model)
     if dtype is not None or policy.dtype in DTYPES:
         model.set_dtype(as_dtype(dtype if dtype is not None else policy.dtype))
+
+
+def _check_reward_architecture(folder: Path, config: dict[str, Any]) -> None:
+    named = config.get("architectures")
+    architectures = [str(name) for name in named] if isinstance(named, list) else []
+    problem = None
+    if not any(name.endswith(REWARD_SUFFIX) for name in architectures):
+        problem = f"its architecture is {', '.join(architectures) or 'not named'}, not …{REWARD_SUFFIX}"
+    elif config["model_type"] not in OUR_TYPES:
+        problem = f"its model_type is {config['model_type']!r}, not one of {', '.join(OUR_TYPES)}"
+    else:
+        score = read_headers(folder).get("score.weight")
+        if score is not None and score.shape[0] != 1:
+            problem = f"it gives {score.shape[0]} scores per text instead of one"
+    if problem:
+        raise UserError(
+            f"not a supported reward model: {problem}",
+            where=str(folder / NAME),
+            fix="use a Llama, Mistral or Gemma 2 with a single score, such as sfairXC/FsfairX-LLaMA3-RM-v0.1",
+        )

@@ -17,6 +17,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_suite.modeling.decoder import Decoder
 from mlx_suite.modeling.dora import SMALLEST, DoRALinear
 from mlx_suite.modeling.fast_math import softcap
 
@@ -149,10 +150,9 @@ def head_function(model: nn.Module) -> Callable[[mx.array], mx.array] | None:
 
 
 def _is_known(model: nn.Module) -> bool:
-    home = type(model).__module__
-    if home in ("mlx_suite.modeling.llama", "mlx_suite.modeling.gemma2"):
+    if isinstance(model, Decoder):
         return True
-    package, _, name = home.rpartition(".")
+    package, _, name = type(model).__module__.rpartition(".")
     return package == "mlx_lm.models" and name in SAME_SHAPE and type(model).__name__ == "Model"
 
 

@@ -10,9 +10,10 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from mlx_suite.checkpoints.reward_model import load_reward_model, rewards
+from mlx_suite.checkpoints.load import load_reward_model
 from mlx_suite.modeling import attention
 from mlx_suite.modeling import fast_math as elementary
+from mlx_suite.modeling.reward_model import rewards
 from mlx_suite.runtime.errors import UserError
 from tests.checkpoints.make_golden_rewards import CHECKPOINTS, GOLDEN, make_checkpoint, random_texts, reference_rewards
 
@@ -100,7 +101,7 @@ def test_a_classifier_of_several_labels_is_refused(tmp_path: Path) -> None:
     weights = dict(mx.load(str(tmp_path / "model.safetensors")))
     weights["score.weight"] = mx.zeros((5, 24))
     mx.save_safetensors(str(tmp_path / "model.safetensors"), weights)
-    with pytest.raises(UserError, match="it gives 5 numbers for a text; a reward is one"):
+    with pytest.raises(UserError, match="it gives 5 scores per text instead of one"):
         load_reward_model(tmp_path)
 
 

@@ -4,15 +4,16 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
+from mlx_suite.modeling.decoder import scale_in
 from mlx_suite.modeling.fast_math import softcap
-from mlx_suite.modeling.gemma2 import UnitOffsetRMSNorm, embedding_scale
+from mlx_suite.modeling.gemma2 import UnitOffsetRMSNorm
 from tests.modeling.tiny import tiny_config, tiny_model, tokens
 
 
 @pytest.mark.parametrize(("d", "scale"), [(2304, 48.0), (3584, 59.75), (4608, 68.0)])
 def test_the_embedding_scale_is_rounded_to_what_bf16_holds(d: int, scale: float) -> None:
-    assert embedding_scale(d**0.5, mx.bfloat16).item() == scale
-    assert embedding_scale(d**0.5, mx.float32).item() == pytest.approx(d**0.5, rel=1e-7)
+    assert scale_in(d**0.5, mx.bfloat16).item() == scale
+    assert scale_in(d**0.5, mx.float32).item() == pytest.approx(d**0.5, rel=1e-7)
 
 
 @pytest.mark.parametrize(

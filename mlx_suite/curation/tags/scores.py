@@ -30,10 +30,10 @@ from dataclasses import dataclass
 from math import exp
 from typing import Any
 
-from mlx_suite.checkpoints.reward_model import RewardModel, rewards
 from mlx_suite.engine import context_length
 from mlx_suite.engine.chat_model import ChatModel, EncodedConversation
 from mlx_suite.engine.token_scores import Window, score_windows
+from mlx_suite.modeling.reward_model import RewardModel, rewards
 from mlx_suite.text import Tokenizer
 from mlx_suite.text.message import ASSISTANT
 

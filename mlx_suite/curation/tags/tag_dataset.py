@@ -21,7 +21,6 @@ import mlx.core as mx
 
 from mlx_suite.adapters.lora import adapted_layers
 from mlx_suite.checkpoints.digest import weights_digest
-from mlx_suite.checkpoints.reward_model import RewardModel
 from mlx_suite.curation.dataset import write_rows
 from mlx_suite.curation.rows import Record
 from mlx_suite.curation.tags.scores import (
@@ -37,6 +36,7 @@ from mlx_suite.curation.tags.tagging import Tagger, ask_row, make_tagger, only
 from mlx_suite.data.questions import Questions
 from mlx_suite.engine import Engine, EngineStats, Program, Request
 from mlx_suite.engine.chat_model import ChatModel
+from mlx_suite.modeling.reward_model import RewardModel
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import Journal, read_lines
 from mlx_suite.text import Tokenizer

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_suite.checkpoints.reward_model import RewardModel
 from mlx_suite.curation.tags.scores import (
     Measurements,
     ScoredConversation,
@@ -25,6 +24,7 @@ from mlx_suite.curation.tags.scores import (
     own_log_probs,
 )
 from mlx_suite.engine.chat_model import ChatModel
+from mlx_suite.modeling.reward_model import RewardModel
 
 MARGINS: Mapping[str, float] = {"grade": 0.5, "likelihood": 0.1, "difference": 0.1, "reward": 1.0}
 """Default margin by kind of score."""

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from mlx_suite import load
-from mlx_suite.checkpoints.reward_model import RewardModel
 from mlx_suite.curation.tags.scores import (
     ScoredConversation,
     base_log_probs,
@@ -22,6 +21,7 @@ from mlx_suite.curation.tags.scores import (
 from mlx_suite.engine import context_length
 from mlx_suite.engine.chat_model import ChatModel, EncodedConversation
 from mlx_suite.microworld import heldout_examples, make_world
+from mlx_suite.modeling.reward_model import RewardModel
 from mlx_suite.text import load_chat_template
 from tests.modeling.tiny import tiny_config
 

@@ -1,0 +1,110 @@
+"""The decoder that Llama, Mistral and Gemma 2 share: embedding, blocks, final norm, head.
+
+A family's file holds what its paper says: the block, the norm, the activation, the embedding scale. Parameters carry
+Hugging Face's names, so a checkpoint loads without a map. Shapes: B batch, L length, d hidden size, V vocabulary.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_suite.modeling.cache import layer_caches
+from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.modeling.fast_math import softcap
+from mlx_suite.modeling.masks import Mask, attention_mask
+from mlx_suite.modeling.rope import Rope
+
+T = TypeVar("T")
+MakeBlock = Callable[[ModelConfig, int | None, Rope], nn.Module]
+MakeNorm = Callable[[int, float], nn.Module]
+
+
+class GatedMLP(nn.Module):
+    """down(activation(gate(x)) · up(x)): SwiGLU with SiLU, GeGLU with GELU (arXiv 2002.05202)."""
+
+    def __init__(self, config: ModelConfig, activation: Callable[[mx.array], mx.array]) -> None:
+        super().__init__()
+        d, ff, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        self._activation = activation
+        self.gate_proj = nn.Linear(d, ff, bias=bias)
+        self.up_proj = nn.Linear(d, ff, bias=bias)
+        self.down_proj = nn.Linear(ff, d, bias=bias)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.down_proj(self._activation(self.gate_proj(x)) * self.up_proj(x))
+
+
+class DecoderBody(nn.Module):
+    """Embedding, blocks and final norm: Hugging Face's `model`. tokens (B, L) → hidden states (B, L, d)."""
+
+    def __init__(
+        self, config: ModelConfig, make_block: MakeBlock, make_norm: MakeNorm, embedding_scale: float | None = None
+    ) -> None:
+        super().__init__()
+        rope = Rope(config.rope, config.head_dim)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = [make_block(config, window, rope) for window in config.windows]
+        self.norm = make_norm(config.hidden_size, config.rms_norm_eps)
+        self._embedding_scale = embedding_scale
+
+    def __call__(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
+        x = self.embed_tokens(tokens)  # (B, L, d)
+        if self._embedding_scale is not None:
+            x = x * scale_in(self._embedding_scale, x.dtype)
+        caches = cache or [None] * len(self.layers)
+        # Layers with the same window share a mask, since all their caches are at the same position.
+        masks: dict[int | None, Mask] = {}
+        for layer, layer_cache in zip(self.layers, caches, strict=True):
+            window = layer.self_attn.window
+            if window not in masks:
+                masks[window] = attention_mask(tokens.shape[1], layer_cache, window)
+            x = layer(x, masks[window], layer_cache)
+        return self.norm(x)
+
+
+class Decoder(nn.Module):
+    """tokens (B, L) → logits (B, L, V). `cache`, if given, holds one entry per layer and is advanced."""
+
+    def __init__(self, config: ModelConfig, body: DecoderBody) -> None:
+        super().__init__()
+        self._config = config
+        self.model = body
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def __call__(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
+        return self.head(self.model(tokens, cache))
+
+    def head(self, hidden: mx.array) -> mx.array:
+        """Hidden states (…, d) → logits (…, V), soft-capped where the config says so (Gemma 2)."""
+        tied, cap = self._config.tie_word_embeddings, self._config.final_logit_softcapping
+        logits = self.model.embed_tokens.as_linear(hidden) if tied else self.lm_head(hidden)
+        return logits if cap is None else softcap(logits, cap)
+
+    @property
+    def config(self) -> ModelConfig:
+        return self._config
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        return self.model.layers
+
+    def make_cache(self) -> list[Any]:
+        """mlx-lm caches, one per layer: rotating where a layer has a sliding window, so it keeps W keys and no more."""
+        return layer_caches(self._config.windows)
+
+    def sanitize(self, weights: dict[str, T]) -> dict[str, T]:
+        """Drop what old exports contain and no model uses: RoPE frequencies, and the copy of a tied head."""
+        unused = ("lm_head.",) if self._config.tie_word_embeddings else ()
+        return {
+            name: value
+            for name, value in weights.items()
+            if not name.startswith(unused) and not name.endswith("rotary_emb.inv_freq")
+        }
+
+
+def scale_in(scale: float, dtype: mx.Dtype) -> mx.array:
+    """A scale rounded to the activations' dtype: in bf16 √3584 = 59.87 is 59.75, and Gemma 2 was trained that way."""
+    return mx.array(scale, dtype=mx.float32).astype(dtype)
