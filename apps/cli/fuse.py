@@ -57,7 +57,7 @@ def fuse(
 
 
 def _lines(fused: "Fused", out: Path) -> list[tuple[str, str]]:
-    from mlx_suite.export.fuse import WORTH_A_WORD
+    from mlx_suite.export.fuse import REPORTED_LOSS
 
     kind = f"{fused.dtype}, {fused.packed} layers packed" if fused.packed else fused.dtype
     lines = [
@@ -69,6 +69,6 @@ def _lines(fused: "Fused", out: Path) -> list[tuple[str, str]]:
             "of the adapter's effect",
         ),
     ]
-    if fused.lost > WORTH_A_WORD:
+    if fused.lost > REPORTED_LOSS:
         lines.append(("", f"{'--dequantize' if fused.packed else '--dtype float32'} loses less"))
     return [*lines, ("model", str(out)), ("try it", f'mlx-suite generate {out} "…"')]

@@ -1,1 +1,1 @@
-"""Models for other programs: adapters fused, weights quantized, GGUF with its Modelfile."""
+"""Models for other programs: fused adapters, quantized weights, GGUF with a Modelfile."""

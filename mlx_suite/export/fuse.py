@@ -1,11 +1,11 @@
-"""Adapters merged into the weights they stand beside, so that any program can use the model.
+"""Fuse adapters into the base model's weights, so that any program can use the model.
 
     LoRA, linear     W + scale · (AB)ᵀ            LoRA, embedding     E + scale · AB
     DoRA             m · (W + scale · (AB)ᵀ) / ‖W + scale · (AB)ᵀ‖
 
-The sums are made in fp32 and rounded once. Narrow formats lose a small adapter: bfloat16 keeps 8 bits of a number, a
-4-bit layer 16 levels a group, and a merged model can come out as the base it began with (mlx-lm#1172). So what comes
-out is compared with what went in.
+Sums are computed in fp32 and rounded once. Narrow formats can lose a small adapter: bfloat16 has 8 significant bits, a
+4-bit layer 16 levels per group, and the fused model may equal its base (mlx-lm#1172). So the fused model's logits are
+compared with the adapted model's.
 
 Shapes: N inputs, O outputs, r rank, V vocabulary.
 """
@@ -29,29 +29,29 @@ from mlx_suite.modeling.dora import DoRALinear, dense_weight
 from mlx_suite.runtime.errors import UserError
 
 MOST_LOST = 0.9
-"""Of the adapter's mean effect on the logits: 1 is what a model has lost that came out as the base."""
-WORTH_A_WORD = 0.25
-"""Of the same. Rounding each weight of a bfloat16 model moves its logits too, by a fixed amount that a faint adapter
-does not reach."""
+"""Largest share of the adapter's mean effect on the logits that may be lost; a model equal to its base has lost 1."""
+REPORTED_LOSS = 0.25
+"""Share from which the loss is reported. Rounding the weights of a bfloat16 model changes the logits by a fixed amount,
+which a weak adapter may not exceed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fused:
-    """What was merged, and how well."""
+    """Result of fusing an adapter, with its error."""
 
     layers: int
     dtype: str
-    """Of the dense weights that were written."""
+    """dtype of the dense weights written."""
     packed: int
-    """Layers that are quantized in the result."""
+    """Number of quantized layers in the result."""
     effect: Distance
-    """The adapter's: the base beside the base with its adapter."""
+    """The adapter's effect: base model against base model with adapter."""
     error: Distance
-    """The merge's: the base with its adapter beside the merged model."""
+    """The error of fusing: base model with adapter against fused model."""
 
     @property
     def lost(self) -> float:
-        """The merge's mean error as a share of the adapter's mean effect."""
+        """Mean error as a share of the adapter's mean effect."""
         return self.error.mean / self.effect.mean if self.effect.mean else 0.0
 
 
@@ -63,14 +63,14 @@ def fuse_checkpoint(
     dequantize: bool = False,
     dtype: str | None = None,
 ) -> Fused:
-    """Merge an adapter into a checkpoint and write what comes out to `out`, with the tokenizer.
+    """Fuse an adapter into a checkpoint and write the result to `out`, with the tokenizer.
 
     Args:
-        dequantize: Make packed layers dense first. Otherwise each is packed again as it was, which rounds once more.
-        dtype: Of the dense weights that are written. None keeps the base's.
+        dequantize: Expand quantized layers. Otherwise they are quantized again with their settings, which rounds twice.
+        dtype: dtype of the dense weights written; None keeps the base model's.
 
-    Raises UserError when the adapter does not fit, when the merged model has lost most of it, and for the disk. `out`
-    is then as it was.
+    Raises UserError if the adapter does not fit, if rounding loses most of it, and for disk errors; `out` is then
+    unchanged.
     """
     refuse_other_folder(out)
     model = load_model(model_folder, dequantize=dequantize)
@@ -83,7 +83,7 @@ def fuse_checkpoint(
     model.eval()
     adapted = logits_of(model, vocabulary)
     layers = fuse(model)
-    # As it will be read: rounded to what the file holds.
+    # Rounded to the dtype of the file, as the model will be read.
     model.update(tree_unflatten([(name, cast(array, target)) for name, array in named_parameters(model).items()]))
     after = logits_of(model, vocabulary)
     fused = Fused(
@@ -100,9 +100,9 @@ def fuse_checkpoint(
 
 
 def fuse(model: nn.Module) -> int:
-    """Merge every adapter of `model` into the weight beneath it, in that weight's own format; how many there were.
+    """Fuse every adapter of `model` into its base weight; returns the number of adapters.
 
-    Dense weights keep their dtype; packed ones are expanded, merged and packed again as they were.
+    Dense weights keep their dtype; quantized weights are expanded, fused, and quantized with the same settings.
     """
     layers = adapted_layers(model)
     for path, layer in layers.items():
@@ -113,9 +113,9 @@ def fuse(model: nn.Module) -> int:
 
 
 def merged_layer(layer: nn.Module) -> nn.Module:
-    """The layer beneath an adapter, with the adapter in its weight."""
+    """The base layer of an adapted layer, with the adapter fused into its weight."""
     base = base_layer(layer)
-    if base.weight.ndim > 2:  # experts: mlx-lm's own
+    if base.weight.ndim > 2:  # experts: mlx-lm's implementation
         experts: nn.Module = layer.fuse()
         return experts
     weight = merged_weight(layer)
@@ -127,7 +127,7 @@ def merged_layer(layer: nn.Module) -> nn.Module:
 
 
 def merged_weight(layer: nn.Module) -> mx.array:
-    """The weight that does what the layer and its adapter do together, fp32: (O, N), of an embedding (V, d)."""
+    """Weight of the layer with its adapter fused, in fp32: (O, N), or (V, d) for an embedding."""
     if isinstance(layer, DoRALinear):
         return layer.fused()
     product = layer.scale * (layer.lora_a @ layer.lora_b)
@@ -137,7 +137,7 @@ def merged_weight(layer: nn.Module) -> mx.array:
 
 
 def _pack(base: nn.Module, weight: mx.array) -> None:
-    """Put a dense weight into a quantized layer, packed as the layer is."""
+    """Quantize a dense weight into a quantized layer, with the layer's settings."""
     settings = LayerQuantization(group_size=base.group_size, bits=base.bits, mode=base.mode)
     dtype = base.scales.dtype
     source = weight.astype(dtype) if mx.issubdtype(dtype, mx.floating) else weight
@@ -150,7 +150,7 @@ def _pack(base: nn.Module, weight: mx.array) -> None:
 
 
 def _refuse_lost(fused: Fused, adapter: Path) -> None:
-    if not fused.lost <= MOST_LOST:  # a NaN fails too
+    if not fused.lost <= MOST_LOST:  # NaN is refused too
         fixes = "--dequantize keeps it" if fused.packed else "--dtype float32 keeps it"
         raise UserError(
             f"Rounding would lose {fused.lost:.0%} of what the adapter does: "
@@ -160,5 +160,5 @@ def _refuse_lost(fused: Fused, adapter: Path) -> None:
                 f"mean difference of the merged model from it: {fused.error.mean:.3g}",
             ],
             where=str(adapter),
-            fix=f"{fixes}; or keep the adapter beside the model",
+            fix=f"{fixes}; or use the adapter without fusing it",
         )

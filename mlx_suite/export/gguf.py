@@ -1,4 +1,4 @@
-"""A model as one GGUF file, which llama.cpp, Ollama and LM Studio run, and a Modelfile beside it."""
+"""Export of a model to one GGUF file for llama.cpp, Ollama and LM Studio, with a Modelfile."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,19 +28,19 @@ from mlx_suite.text.tokenizer import load_tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class GGUFExport:
-    """What was written."""
+    """Result of an export."""
 
     path: Path
     modelfile: Path
-    """For `ollama create`; beside the GGUF file."""
+    """File for `ollama create`, next to the GGUF file."""
     type: str
     tensors: int
     num_bytes: int
-    """Of the GGUF file."""
+    """Size of the GGUF file."""
     has_template: bool
-    """Whether the Modelfile writes conversations as the checkpoint's chat template does."""
+    """Whether the Modelfile has the checkpoint's chat template."""
     notes: tuple[str, ...]
-    """What the user should know: where the file says less than the checkpoint."""
+    """Notes for the user on what the file lacks compared with the checkpoint."""
 
 
 def export_gguf(
@@ -51,17 +51,17 @@ def export_gguf(
     adapter: Path | str | None = None,
     model: nn.Module | None = None,
 ) -> GGUFExport:
-    """Write the checkpoint in `folder` as the GGUF file `path`, and a Modelfile beside it.
+    """Write the checkpoint in `folder` to the GGUF file `path`, with a Modelfile next to it.
 
     Args:
-        type: Of the matrices: f16, bf16, f32 or q8_0 (8 bits in blocks of 32). A checkpoint in bfloat16 keeps every
-            bit in bf16.
-        adapter: The folder of an adapter that is merged into the weights.
-        model: A loaded model of that folder whose weights are taken in place of the folder's, an adapter on it merged.
-            It is left as it is.
+        type: Type of the matrices: f16, bf16, f32 or q8_0 (8 bits in blocks of 32). bf16 is exact for a checkpoint in
+            bfloat16.
+        adapter: Folder of an adapter to fuse into the weights.
+        model: A loaded model of `folder` whose weights are used instead of the folder's, with its adapters fused. It
+            is not changed.
 
-    Raises UserError for a family or shape that llama.cpp would compute otherwise, a tokenizer it has no counterpart
-    of, weights that float16 cannot hold, and a disk that is full or read-only; then no file is left behind.
+    Raises UserError, and leaves no partial file, for a family or shape that llama.cpp computes differently, a tokenizer
+    without a counterpart in llama.cpp, weights beyond float16's range, and disk errors.
     """
     folder, path = Path(folder), Path(path)
     _check_arguments(path, type)
@@ -97,7 +97,7 @@ def export_gguf(
 
 
 def find_template(folder: Path, adapter: Path | str | None = None) -> ChatTemplate | None:
-    """The chat template that the adapter was trained with, or else the checkpoint's; None where there is none."""
+    """The chat template that the adapter was trained with, otherwise the checkpoint's; None if neither has one."""
     beside = None if adapter is None else adapter_folder(Path(adapter).expanduser())
     if has_template(folder) or (beside is not None and (beside / TEMPLATE_FILE).is_file()):
         return load_chat_template(folder, adapter=beside)
@@ -105,7 +105,7 @@ def find_template(folder: Path, adapter: Path | str | None = None) -> ChatTempla
 
 
 def dense_weights(model: nn.Module) -> dict[str, mx.array]:
-    """The parameters by name, adapters merged and quantized layers expanded; nothing is computed yet."""
+    """Parameters by name with adapters fused and quantized layers expanded, not yet evaluated."""
     weights = named_parameters(model)
     for path, layer in adapted_layers(model).items():
         weights = {name: array for name, array in weights.items() if not name.startswith(f"{path}.")}
@@ -119,7 +119,7 @@ def dense_weights(model: nn.Module) -> dict[str, mx.array]:
 
 
 def _open(folder: Path, adapter: Path | str | None) -> nn.Module:
-    """The model with its weights still in the files; in fp32, in which a merge loses nothing."""
+    """The model, lazily loaded, in fp32 so that fusing is exact."""
     model = load_model(folder, dtype="float32", dequantize=True, lazy=True)
     if adapter is not None:
         apply_adapter(model, load_adapter(adapter), where=str(adapter))

@@ -1,6 +1,6 @@
-"""Whether llama.cpp makes of a GGUF file what the model is: the same tokens, the same logits, the same next token.
+"""Check of a GGUF file against its model: tokens, logits and next tokens.
 
-llama.cpp is run through llama-cpp-python, on the CPU, with a cache in fp32.
+llama.cpp runs through llama-cpp-python, on the CPU, with its KV cache in fp32.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,45 +31,45 @@ TEXTS = (
     "Übergröße, naïve café, Ελληνικά, русский, 日本語のテキスト, 한국어, हिन्दी",
     "🦙 emoji 👩‍👩‍👧‍👦, zero\u200bwidth, ﬁ ligature, e\u0301 combined",
 )
-"""What tokenizers disagree about."""
+"""Texts on which tokenizers often differ."""
 CONVERSATION = (
     Message(USER, "What is the capital of France?"),
     Message(ASSISTANT, "Paris."),
     Message(USER, "Name three things to see there, and say in one sentence why."),
 )
 LEAST_AGREEMENT = 0.9
-"""Share of positions at which the next token must be the same: 8-bit weights decide a few close calls otherwise."""
+"""Share of positions with the same most probable token that passes: 8-bit weights change a few close calls."""
 MOST_TOKENS = 256
 """Positions whose logits are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GGUFCheck:
-    """How far llama.cpp and the model are apart."""
+    """Difference between llama.cpp and the model."""
 
     positions: int
-    """Tokens of the text whose logits were compared."""
+    """Number of positions whose logits were compared."""
     largest_difference: float
-    """Between two logits."""
+    """Largest absolute difference of two logits."""
     typical_logit: float
-    """Root mean square of the model's logits, each position's mean taken off: what the difference is to be seen by."""
+    """Root mean square of the model's logits minus each position's mean: the scale for `largest_difference`."""
     agreement: float
-    """Share of the positions at which both hold the same next token for the likeliest."""
+    """Share of positions with the same most probable token."""
     texts: int
-    """Texts cut into tokens by both, the rendered conversation among them."""
+    """Number of texts tokenized by both, including the rendered conversation."""
     other_tokens: tuple[str, ...]
-    """Texts of which llama.cpp makes other tokens."""
+    """Texts that llama.cpp tokenizes differently."""
 
     @property
     def passed(self) -> bool:
-        """Same tokens everywhere, and nearly everywhere the same next token."""
+        """Whether all texts have the same tokens, and nearly all positions the same most probable token."""
         return not self.other_tokens and self.agreement >= LEAST_AGREEMENT
 
 
 def check_gguf(path: Path | str, model: nn.Module, tokenizer: Tokenizer, template: ChatTemplate | None) -> GGUFCheck:
     """Load `path` with llama.cpp and compare it with the model it was made from.
 
-    Raises UserError where llama-cpp-python is not installed or cannot load the file.
+    Raises UserError if llama-cpp-python is not installed or cannot load the file.
     """
     prompt = _prompt(tokenizer, template)[: min(MOST_TOKENS, usable_context(model.config))]
     with open_llama(path, context=len(prompt)) as llama:
@@ -88,7 +88,7 @@ def check_gguf(path: Path | str, model: nn.Module, tokenizer: Tokenizer, templat
 
 
 def import_llama_cpp() -> Any:
-    """The `llama_cpp` package. Raises UserError where it is not installed."""
+    """Import `llama_cpp`. Raises UserError if it is not installed."""
     try:
         return import_module("llama_cpp")
     except ImportError as error:
@@ -99,9 +99,9 @@ def import_llama_cpp() -> Any:
 
 
 def open_llama(path: Path | str, *, context: int) -> Any:
-    """A `llama_cpp.Llama` that keeps the logits of every position, to be used in a `with`.
+    """Context manager of a `llama_cpp.Llama` that keeps the logits of every position.
 
-    Raises UserError where llama-cpp-python is not installed or cannot load the file.
+    Raises UserError if llama-cpp-python is not installed or cannot load the file.
     """
     llama_cpp = import_llama_cpp()
     fp32 = 0  # GGML_TYPE_F32
@@ -124,14 +124,14 @@ def open_llama(path: Path | str, *, context: int) -> Any:
 
 
 def llama_logits(llama: Any, ids: Sequence[int]) -> np.ndarray:
-    """Logits (L, V) of all positions, fp32."""
+    """Logits (L, V) of all positions, in fp32."""
     llama.reset()
     llama.eval(list(ids))
     return np.array(llama.scores[: len(ids)], dtype=np.float32)
 
 
 def llama_chat(llama: Any, tokenizer: Tokenizer, rendered: str) -> list[int]:
-    """llama.cpp's tokens of a rendered conversation, with the BOS that it adds by itself."""
+    """llama.cpp's tokens of a rendered conversation, with the BOS that it adds."""
     if tokenizer.adds_bos:
         rendered = rendered.removeprefix(tokenizer.settings.roles.get("bos_token", ""))
     return list(llama.tokenize(rendered.encode(), add_bos=tokenizer.adds_bos, special=True))
@@ -146,8 +146,8 @@ def _prompt(tokenizer: Tokenizer, template: ChatTemplate | None) -> list[int]:
 def _cuts(
     llama: Any, tokenizer: Tokenizer, template: ChatTemplate | None
 ) -> Iterator[tuple[str, list[int], list[int]]]:
-    """Texts with our tokens and llama.cpp's."""
-    # Where a space that only the first text gets was left out, texts are cut as those behind a special token.
+    """Yield each text with our tokens and llama.cpp's."""
+    # If the file omits a space before the first text only, texts are tokenized as after a special token.
     at_start = llama.metadata.get("tokenizer.ggml.add_space_prefix") != "false"
     for text in TEXTS:
         ours = tokenizer.backend.encode(text, at_start=at_start).ids

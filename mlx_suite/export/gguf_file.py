@@ -1,7 +1,7 @@
-"""A GGUF file on the disk: header, metadata, tensors, written beside its name and renamed.
+"""Atomic writing of a GGUF file: header, metadata, tensors.
 
-llama.cpp's own writer (the `gguf` package) lays the file out. Weights are changed and written one at a time, so the
-memory taken is that of the largest, not of the model.
+The layout comes from llama.cpp's writer, the `gguf` package. Weights are converted and written one at a time, so memory
+is needed for the largest one only.
 
 Format: ggml's `docs/gguf.md`.
 """
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 GGUF_EXTRA = "pip install 'mlx-suite[gguf]'"
 FILE_TYPES = {"f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "f32": "ALL_F32", "q8_0": "MOSTLY_Q8_0"}
-"""How matrices may be stored, and what llama.cpp calls such a file. Vectors are always fp32, as it wants them."""
+"""Types of matrices, and llama.cpp's names of such files. Vectors are always fp32, as llama.cpp requires."""
 _Q8_BLOCK = 32
 
 
 def import_gguf() -> Any:
-    """The `gguf` package. Raises UserError where it is not installed."""
+    """Import the `gguf` package. Raises UserError if it is not installed."""
     try:
         import gguf
     except ImportError as error:
@@ -56,15 +56,15 @@ def write_gguf(
     type: str,
     name: str,
 ) -> int:
-    """Write the file, whole or not at all; the number of its tensors.
+    """Write the file atomically; returns its number of tensors.
 
     Args:
-        weights: Dense parameters by their names in a checkpoint, not computed yet if possible. Emptied on the way.
-        chat_template: In Jinja.
-        type: Of the matrices, one of `FILE_TYPES`.
-        name: Of the model, for lists of models.
+        weights: Dense parameters by their names in a checkpoint, preferably not yet evaluated. Emptied while writing.
+        chat_template: Jinja source.
+        type: Type of the matrices, one of `FILE_TYPES`.
+        name: Name of the model in listings.
 
-    Raises UserError for values that float16 cannot hold, and for the disk.
+    Raises UserError for values beyond float16's range, and for disk errors.
     """
     gguf = import_gguf()
     writer = gguf.GGUFWriter(None, architecture(config))
@@ -75,7 +75,7 @@ def write_gguf(
         kind = gguf.GGMLQuantizationType[stored[key].upper()]
         block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
         num_bytes = array.size // block * block_bytes
-        # A dtype that is not uint8 tells the writer that the shape is one of elements.
+        # With a dtype other than uint8 the writer takes the shape as elements, not bytes.
         writer.add_tensor_info(gguf_name(key, config), array.shape, np.dtype(np.float32), num_bytes, raw_dtype=kind)
     factors = rope_factors(config)
     if factors is not None:
@@ -109,26 +109,26 @@ def write_gguf(
 
 
 def _append(writer: "GGUFWriter", file: Any, array: np.ndarray) -> None:
-    # Not `tofile`, whose errors do not say that the disk is full.
+    # Not `tofile`, whose errors do not report a full disk.
     file.write(np.ascontiguousarray(array).data.cast("B"))
     writer.write_padding(file, array.nbytes)
 
 
 def _close(writer: "GGUFWriter") -> None:
-    """Close the file after an error, whatever is left in its buffer."""
+    """Close the file after an error, discarding its buffer if necessary."""
     with suppress(OSError):
         writer.close()
 
 
 def _stored_type(shape: tuple[int, ...], type: str) -> str:
-    """Vectors are fp32; a row that 8-bit blocks do not divide is f16."""
+    """Type of a tensor: fp32 for vectors, f16 for rows that 8-bit blocks do not divide."""
     if len(shape) == 1:
         return "f32"
     return "f16" if type == "q8_0" and shape[-1] % _Q8_BLOCK else type
 
 
 def _encoded(gguf: Any, name: str, array: mx.array, type: str) -> np.ndarray:
-    """An fp32 array as it is stored."""
+    """Convert an fp32 array to its stored type."""
     if type == "bf16":
         bits = array.astype(mx.bfloat16).view(mx.uint16)
         return np.array(bits)
@@ -144,7 +144,7 @@ def _encoded(gguf: Any, name: str, array: mx.array, type: str) -> np.ndarray:
 
 
 def _describe(writer: "GGUFWriter", config: ModelConfig, name: str, type: str) -> None:
-    """The `general.*` and architecture's keys."""
+    """Write the keys `general.*` and those of the architecture."""
     gguf = import_gguf()
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(name)
@@ -173,7 +173,7 @@ def _describe(writer: "GGUFWriter", config: ModelConfig, name: str, type: str) -
 
 
 def _describe_vocabulary(writer: "GGUFWriter", vocabulary: GGUFVocabulary, chat_template: str | None) -> None:
-    """The `tokenizer.*` keys."""
+    """Write the keys `tokenizer.*`."""
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(vocabulary.tokens)

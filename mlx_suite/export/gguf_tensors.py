@@ -1,7 +1,7 @@
-"""The weights of a Llama, Mistral or Gemma 2 as llama.cpp keeps them: its names, its row order, its norms.
+"""Weights of Llama, Mistral and Gemma 2 in llama.cpp's names, row order and norm convention.
 
-llama.cpp computes each family by fixed rules (`src/models/llama.cpp`, `src/models/gemma2.cpp`). Where a model of ours
-differs from them, the weights are changed so that the same function comes out, or the export is refused.
+llama.cpp computes each family by fixed rules (`src/models/llama.cpp`, `src/models/gemma2.cpp`). Where a model differs
+from them, its weights are changed to give the same function, or the export is refused.
 
 H heads, D head dimension, d hidden size.
 """
@@ -15,7 +15,7 @@ from mlx_suite.modeling.config import ModelConfig, usual_layers
 from mlx_suite.modeling.rope import inverse_frequencies
 
 ROPE_FACTORS = "rope_freqs.weight"
-"""Llama 3.1's frequency scaling: one divisor for each rotated pair, (D / 2,)."""
+"""Llama 3.1's frequency scaling: one divisor per rotated pair, (D / 2,)."""
 
 _TOP = {
     "model.embed_tokens": "token_embd",
@@ -40,16 +40,16 @@ _NORMS = {
         "post_feedforward_layernorm": "post_ffw_norm",
     },
 }
-"""The one Hugging Face name that means another thing in each family."""
+"""Hugging Face names whose meaning depends on the family."""
 
 
 def architecture(config: ModelConfig) -> str:
-    """llama.cpp's name of the family: a Mistral is a llama there."""
+    """llama.cpp's name of the family; Mistral is `llama` there."""
     return "gemma2" if config.model_type == "gemma2" else "llama"
 
 
 def gguf_name(name: str, config: ModelConfig) -> str:
-    """`blk.3.attn_q.weight` for `model.layers.3.self_attn.q_proj.weight`."""
+    """llama.cpp's name of a parameter: `blk.3.attn_q.weight` for `model.layers.3.self_attn.q_proj.weight`."""
     path, _, kind = name.rpartition(".")
     if path in _TOP:
         return f"{_TOP[path]}.{kind}"
@@ -59,12 +59,12 @@ def gguf_name(name: str, config: ModelConfig) -> str:
 
 
 def gguf_array(name: str, array: mx.array, config: ModelConfig) -> mx.array:
-    """The fp32 array that llama.cpp is to have for the parameter `name`, of the same shape."""
+    """The parameter `name` in fp32 as llama.cpp expects it, of the same shape."""
     array = array.astype(mx.float32)
     path, _, _ = name.rpartition(".")
     if architecture(config) == "gemma2":
         if path.endswith("norm"):
-            return array + 1.0  # llama.cpp multiplies by the weight itself
+            return array + 1.0  # llama.cpp multiplies by the weight, Gemma by weight + 1
         if path.endswith("self_attn.q_proj"):
             return array * _query_factor(config)
         return array
@@ -76,7 +76,7 @@ def gguf_array(name: str, array: mx.array, config: ModelConfig) -> mx.array:
 
 
 def rope_factors(config: ModelConfig) -> np.ndarray | None:
-    """What llama.cpp divides the frequencies of each pair by, (D / 2,); None where RoPE is not llama3's."""
+    """Divisors of the RoPE frequencies, (D / 2,); None if the RoPE is not of kind llama3."""
     if config.rope.kind != "llama3":
         return None
     plain = [config.rope.theta ** (-2.0 * i / config.head_dim) for i in range(config.head_dim // 2)]
@@ -85,7 +85,7 @@ def rope_factors(config: ModelConfig) -> np.ndarray | None:
 
 
 def usable_context(config: ModelConfig) -> int:
-    """Tokens up to which llama.cpp computes what the model does: it has no window for a Mistral."""
+    """Context up to which llama.cpp matches the model: it has no sliding window for Mistral."""
     windows = [window for window in config.windows if window is not None]
     if architecture(config) == "llama" and windows:
         return min(config.max_position_embeddings, *windows)
@@ -93,7 +93,7 @@ def usable_context(config: ModelConfig) -> int:
 
 
 def misfits(config: ModelConfig) -> Iterator[str]:
-    """What of this shape llama.cpp has no means to compute."""
+    """Yield each property of the configuration that llama.cpp cannot compute."""
     if architecture(config) == "llama":
         return
     window = next((w for w in config.windows if w is not None), None)
@@ -113,19 +113,19 @@ def misfits(config: ModelConfig) -> Iterator[str]:
 
 
 def _paired(array: mx.array, heads: int) -> mx.array:
-    """Rows (H·D, …) of a query or key projection from halves to neighbours.
+    """Reorder the rows (H·D, …) of a query or key projection from halves to adjacent pairs.
 
-    RoPE turns row i of a head with row i + D / 2 in Hugging Face's order, row 2i with row 2i + 1 in llama.cpp's.
+    RoPE rotates row i of a head with row i + D / 2 in Hugging Face's order, and row 2i with 2i + 1 in llama.cpp's.
     """
     halves = array.reshape(heads, 2, -1, *array.shape[1:])  # (H, 2, D / 2, …)
     return halves.swapaxes(1, 2).reshape(array.shape)
 
 
 def _query_factor(config: ModelConfig) -> float:
-    """What the queries must be multiplied by before llama.cpp scales them in its own way.
+    """Factor of the queries that compensates for llama.cpp's scale.
 
-    It takes 1/√D, but 1/√(d / H) for a model of 46 layers, which it holds for the 27B; `query_pre_attn_scalar` is not
-    read. RoPE is linear, so the factor may stand before it.
+    llama.cpp scales by 1/√D, but by 1/√(d / H) for models of 46 layers, which it takes for the 27B model; it does not
+    read `query_pre_attn_scalar`. RoPE is linear, so the factor may be applied before it.
     """
     theirs = config.hidden_size // config.num_attention_heads if config.num_hidden_layers == 46 else config.head_dim
     return config.scale * float(theirs) ** 0.5

@@ -1,7 +1,7 @@
-"""A checkpoint's tokenizer as GGUF metadata: tokens with their types, merges or scores, special ids.
+"""A checkpoint's tokenizer as GGUF metadata: tokens with types, merges or scores, special ids, pre-tokenizer.
 
-llama.cpp knows two kinds that matter here: `gpt2`, byte-level BPE with a list of merges (Llama 3), and `llama`,
-SentencePiece's BPE, which merges the pair whose result has the best score (Gemma, Mistral, Llama 2).
+Two of llama.cpp's kinds are supported: `gpt2`, byte-level BPE with a list of merges (Llama 3), and `llama`,
+SentencePiece BPE, which merges the pair whose result has the best score (Gemma, Mistral, Llama 2).
 
 Source: gguf-py's constants and llama.cpp's `src/llama-vocab.cpp`.
 """
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mlx_suite.export.gguf_pretokenizer import pretokenizer_name
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.settings import read_json, read_settings
 from mlx_suite.text.template import TEMPLATE_FILE
@@ -24,42 +23,64 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """Token types of GGUF."""
 
 TURN_ENDS = ("<|eot_id|>", "<end_of_turn>", "<|im_end|>", "<|end|>")
-"""Tokens that end a turn, not the text."""
+"""Tokens that end a turn but not the text."""
 MESSAGE_END = "<|eom_id|>"
-"""Llama 3.1's end of a message that calls a tool."""
+"""Llama 3.1's token at the end of a message with a tool call."""
+
+
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_BEFORE = r"[^\r\n\p{L}\p{N}]?"
+_TEKKEN = rf"{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
+_GPT2 = "ByteLevel"
+_DIGITS = "Digits"
+
+PRETOKENIZERS: Mapping[tuple[tuple[str, ...], bool], str] = {
+    ((_LLAMA3,), True): "llama-bpe",
+    ((_LLAMA3,), False): "smaug-bpe",
+    ((_TEKKEN,), True): "tekken",
+    ((_GPT2,), False): "gpt-2",
+    ((_DIGITS, _GPT2), False): "smollm",
+}
+"""(steps, `ignore_merges`) → llama.cpp's name of a byte-level pre-tokenizer.
+
+llama.cpp implements each in code and selects it by `tokenizer.ggml.pre`. A wrong name silently gives other tokens, so
+the name is derived from the pattern and unknown patterns are refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GGUFVocabulary:
-    """What the `tokenizer.ggml.*` keys of a file say."""
+    """Values of the keys `tokenizer.ggml.*`."""
 
     model: str
     """`gpt2` or `llama`."""
     pre: str
-    """The way of cutting text before the merges; `default` for SentencePiece, which has none."""
+    """Name of the pre-tokenizer; `default` for SentencePiece, which has none."""
     tokens: tuple[str, ...]
-    """One for each row of the embedding, `[PAD2050]` where the tokenizer has none."""
+    """One token per embedding row; `[PAD2050]` for rows without a token."""
     types: tuple[int, ...]
-    """GGUF's types, one for each token."""
+    """GGUF type of each token."""
     merges: tuple[str, ...] = field(default=(), repr=False)
-    """`gpt2` only: pairs, best first, a space between."""
+    """`gpt2` only: pairs joined by a space, best first."""
     scores: tuple[float, ...] = field(default=(), repr=False)
-    """`llama` only: the higher, the sooner merged."""
+    """`llama` only: pairs with higher scores are merged first."""
     ids: Mapping[str, int]
-    """Special tokens by GGUF's role: bos, eos, eot, eom, unknown, padding."""
+    """Special token ids by GGUF role: bos, eos, eot, eom, unknown, padding."""
     adds_bos: bool
-    """Whether a text begins with BOS."""
+    """Whether texts begin with BOS."""
     adds_space: bool
-    """`llama` only: whether every text, behind a special token too, begins with a space of its own."""
+    """`llama` only: whether a space is added before every text, also after a special token."""
     loses_first_space: bool = False
-    """`llama` only: whether the tokenizer puts a space before the first text alone, which llama.cpp cannot. It is left
-    out where there is a chat template, whose texts stand behind special tokens."""
+    """`llama` only: whether the tokenizer adds a space before the first text only, which llama.cpp cannot do. With a
+    chat template, whose texts come after special tokens, the space is omitted."""
 
 
 def read_vocabulary(folder: Path, rows: int) -> GGUFVocabulary:
-    """The vocabulary of a checkpoint folder for an embedding of that many rows.
+    """The vocabulary of a checkpoint folder for an embedding of `rows` rows.
 
-    Raises UserError for a tokenizer that llama.cpp would not reproduce, or with more tokens than rows.
+    Raises UserError for a tokenizer that llama.cpp cannot reproduce, or with more tokens than rows.
     """
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > rows:
@@ -78,7 +99,7 @@ def read_vocabulary(folder: Path, rows: int) -> GGUFVocabulary:
             fix="convert this model with llama.cpp's own convert_hf_to_gguf.py",
         )
     tokens, types = _tokens(tokenizer, fast, model, rows, spaced=not byte_level)
-    _refuse_twins(tokens, folder)
+    _refuse_duplicates(tokens, folder)
     merges = _merges(fast)
     space = "never" if byte_level else _space(fast, model)
     loses = space == "first" and has_template(folder)
@@ -102,7 +123,7 @@ def has_template(folder: Path) -> bool:
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """Special tokens by GGUF's roles; the stop tokens among them, so that llama.cpp ends where the model does."""
+    """Special token ids by GGUF role, including stop tokens, so that llama.cpp stops where the model does."""
     ids = {
         name: index
         for name, role in (("bos", "bos_token"), ("unknown", "unk_token"), ("padding", "pad_token"))
@@ -133,13 +154,13 @@ def _role(tokenizer: Tokenizer, role: str) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _ModelFile:
-    """What a SentencePiece model says beyond its pieces' ids."""
+    """Contents of a SentencePiece model besides its pieces' ids."""
 
     scores: Mapping[str, float]
     types: Mapping[str, int]
-    """SentencePiece's types are GGUF's."""
+    """SentencePiece's types, which are GGUF's too."""
     merges_by_score: bool
-    """BPE, not unigram."""
+    """Whether the model is BPE, not unigram."""
     adds_space: bool
 
     @classmethod
@@ -165,7 +186,7 @@ class _ModelFile:
 def _tokens(
     tokenizer: Tokenizer, fast: Mapping[str, Any], model: _ModelFile | None, rows: int, *, spaced: bool
 ) -> tuple[list[str], list[int]]:
-    """Texts and types in the order of the ids."""
+    """Texts and types of the tokens, in order of ids."""
     added = {token["id"] for token in fast.get("added_tokens", ())}
     unknown = _role(tokenizer, "unk_token")
     tokens, types = [], []
@@ -179,7 +200,7 @@ def _tokens(
             kind = CONTROL
         elif index in added or (not fast and model is not None and model.types.get(text) == USER_DEFINED):
             kind = USER_DEFINED
-            # llama.cpp looks for these in the text as it was typed.
+            # llama.cpp searches for these in the original text.
             text = text.replace(SPACE_MARK, " ") if spaced else text
         elif spaced and BYTE_PIECE.fullmatch(text):
             kind = BYTE
@@ -190,26 +211,26 @@ def _tokens(
     return tokens, types
 
 
-def _refuse_twins(tokens: Sequence[str], folder: Path) -> None:
-    """llama.cpp aborts on them."""
-    twins = [text for text, number in Counter(tokens).items() if number > 1]
-    if twins:
+def _refuse_duplicates(tokens: Sequence[str], folder: Path) -> None:
+    """Raise UserError for tokens with the same text, on which llama.cpp aborts."""
+    repeated = [text for text, number in Counter(tokens).items() if number > 1]
+    if repeated:
         raise UserError(
-            f"{len(twins)} tokens have the same text as another, which llama.cpp cannot load",
+            f"{len(repeated)} tokens have the same text as another, which llama.cpp cannot load",
             where=str(folder),
             fix="take these tokens out of the tokenizer",
-            details=[repr(text) for text in twins[:20]],
+            details=[repr(text) for text in repeated[:20]],
         )
 
 
 def _merges(fast: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The pairs, best first; older files join them by a space."""
+    """The merges, best first; older files join each pair with a space."""
     pairs = fast["model"].get("merges", ()) if fast else ()
     return [tuple(pair.split(" ", 1) if isinstance(pair, str) else pair) for pair in pairs]
 
 
 def _scores(tokens: Sequence[str], model: _ModelFile | None, merges: Sequence[tuple[str, str]]) -> list[float]:
-    """SentencePiece's own scores, or, of a folder without its file, the ranks of the merges turned round."""
+    """SentencePiece's scores; in a folder without its file, the negative ranks of the merges."""
     lowest = -float(len(merges) + 1)
     if model is not None and model.merges_by_score:
         return [model.scores.get(text, model.scores.get(text.replace(" ", SPACE_MARK), lowest)) for text in tokens]
@@ -220,12 +241,47 @@ def _scores(tokens: Sequence[str], model: _ModelFile | None, merges: Sequence[tu
 
 
 def _space(fast: Mapping[str, Any], model: _ModelFile | None) -> Literal["never", "first", "always"]:
-    """Before which texts a tokenizer puts a space."""
+    """Texts before which a tokenizer adds a space."""
     if not fast:
         return "first" if model is not None and model.adds_space else "never"
-    spoken = json.dumps([fast.get("normalizer"), fast.get("pre_tokenizer")])
-    # A Metaspace of before tokenizers 0.15 says `add_prefix_space`.
+    steps = json.dumps([fast.get("normalizer"), fast.get("pre_tokenizer")])
+    # A Metaspace from before tokenizers 0.15 has `add_prefix_space`.
     signs = ('"type": "Prepend"', '"prepend_scheme": "always"', '"add_prefix_space": true')
-    if any(sign in spoken for sign in signs):
+    if any(sign in steps for sign in signs):
         return "always"
-    return "first" if '"prepend_scheme": "first"' in spoken else "never"
+    return "first" if '"prepend_scheme": "first"' in steps else "never"
+
+
+def pretokenizer_name(tokenizer: Mapping[str, Any], where: str) -> str:
+    """llama.cpp's name of the pre-tokenizer of a parsed tokenizer.json with byte-level BPE.
+
+    Raises UserError for a pre-tokenizer that llama.cpp is not known to have.
+    """
+    steps = _steps(tokenizer.get("pre_tokenizer") or {})
+    known = PRETOKENIZERS.get((steps, bool(tokenizer["model"].get("ignore_merges"))))
+    if tokenizer.get("normalizer"):
+        known = None  # none of the known ones has a normalizer
+    if known is None:
+        raise UserError(
+            "llama.cpp has no known counterpart of this tokenizer's way of cutting text",
+            where=where,
+            fix="convert this model with llama.cpp's own convert_hf_to_gguf.py, which knows more tokenizers",
+            details=[f"it cuts by {step}" for step in steps],
+        )
+    return known
+
+
+def _steps(part: Mapping[str, Any]) -> tuple[str, ...]:
+    """The patterns of a pre-tokenizer in order, without steps that only encode bytes."""
+    match part.get("type"):
+        case "Sequence":
+            return tuple(step for one in part["pretokenizers"] for step in _steps(one))
+        case "Split" if part.get("behavior") == "Isolated" and not part.get("invert"):
+            pattern = part["pattern"]
+            return (pattern.get("Regex") or f"the text {pattern.get('String')!r}",)
+        case "ByteLevel" if not part.get("add_prefix_space"):
+            return (_GPT2,) if part.get("use_regex", True) else ()
+        case "Digits" if part.get("individual_digits"):
+            return (_DIGITS,)
+        case other:
+            return (f"a step of type {other!r}",)

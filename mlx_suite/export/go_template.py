@@ -1,8 +1,8 @@
-"""A chat template in Go's template language, which Ollama speaks, derived from the checkpoint's own Jinja.
+"""Ollama's chat template, in Go's template language, derived from the checkpoint's Jinja template.
 
-Jinja is not translated. Conversations are rendered, and what the template writes between their contents is noted by
-who spoke before and who speaks now. Where that is always the same text, the Go template writes the same; where it is
-not (it depends on contents, dates or tools), there is none.
+Jinja is not translated. Sample conversations are rendered, and the text between contents is recorded by the previous
+and the present role. If that text is always the same, the Go template writes it; if it depends on contents, dates or
+tools, there is no Go template.
 """
 
 import json
@@ -21,32 +21,30 @@ PROBES = (
     ("Be brief.", "Hi", "Hello! How can I help?", "Thanks."),
     ("Answer in French.\nAlways.", "What is 2 + 2?", "It is 4.\n\nSure.", "Und 3 + 3?"),
 )
-"""A system text, a question, an answer and a second question."""
-
-"""The date that Llama 3.1's and 3.2's template writes where it is told none: a file cannot know today's."""
+"""System text, instruction, response and second instruction of each sample conversation."""
 
 USUAL = {USER: ASSISTANT, ASSISTANT: USER}
-"""Who speaks before each in most turns: its text is written for whoever else did, so that no message is ever lost."""
+"""The usual previous role of each role. Its text is used for any other previous role, so that no message is lost."""
 
 Place = tuple[str, str]
-"""Who spoke before, and who speaks now; nobody is ""."""
+"""Previous and present role; "" before the first and after the last message."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turns:
-    """What a chat template writes around the contents of messages."""
+    """Text that a chat template writes around the contents of messages."""
 
     gaps: Mapping[Place, str]
-    """Text by place; ("", "user") begins a conversation, ("user", "") leads to an answer that is not there yet."""
+    """Text by place; ("", "user") starts a conversation, ("user", "") is the header of the next response."""
     system: Literal["turn", "last", "folded"]
-    """Where system text goes: first, as a turn; in front of the last question (Mistral); or, where the template
-    refuses it (Gemma), in front of the first question, a blank line between."""
+    """Place of system text: a turn at the start; before the last instruction (Mistral); or, if the template refuses
+    it (Gemma), before the first instruction with a blank line between."""
 
 
 def read_turns(tokenizer: Tokenizer, template: ChatTemplate) -> Turns | None:
-    """The texts between messages, BOS included; None where they are not the same in all conversations.
+    """The texts between messages, BOS included; None if they differ between conversations.
 
-    None too where the template fails, or refuses a user who speaks first.
+    None too if the template fails, or refuses a conversation that starts with the user.
     """
     template = dated(template)
     gaps: dict[Place, str] = {}
@@ -67,30 +65,30 @@ def read_turns(tokenizer: Tokenizer, template: ChatTemplate) -> Turns | None:
     if all(order == list(range(len(order or ()))) and order for order in orders):
         return Turns(gaps=gaps | _late_system(tokenizer, template), system="turn")
     if orders == [[1, 2, 0, 3], [0, 1]] * len(PROBES):
-        return Turns(gaps=_behind_system(gaps), system="last")
+        return Turns(gaps=_without_system_gaps(gaps), system="last")
     return None
 
 
 def go_template(turns: Turns, bos: str = "") -> str:
-    """The Go template; `bos`, where Ollama adds it, is left out of it.
+    """The Go template, without `bos` if Ollama adds it.
 
-    Ollama joins messages of one role in a row before it renders, and ends in an answer only to have it continued.
+    Ollama joins consecutive messages of one role before rendering; a last message of the assistant is to be continued.
     """
     gaps = {place: text.removeprefix(bos) if place[0] == "" else text for place, text in turns.gaps.items()}
     roles = (USER, ASSISTANT) if turns.system == "last" else (SYSTEM, USER, ASSISTANT)
     lines = ['{{- $before := "" }}', "{{- range $i, $_ := .Messages }}"]
     for number, role in enumerate(roles):
         openings = {before: _literal(text) for (before, now), text in gaps.items() if now == role}
-        wish = _wish(gaps) if role == USER and turns.system == "last" else ""
-        said = f'{wish}{{{{- .Content }}}}{{{{- $before = "{role}" }}}}'
+        system = _last_system(gaps) if role == USER and turns.system == "last" else ""
+        content = f'{system}{{{{- .Content }}}}{{{{- $before = "{role}" }}}}'
         lines.append(f'{{{{- {"else " * bool(number)}if eq .Role "{role}" }}}}')
-        lines += _cases({before: text + said for before, text in openings.items()}, USUAL.get(role))
+        lines += _cases({before: text + content for before, text in openings.items()}, USUAL.get(role))
     lines += ["{{- end }}", "{{- end }}", *_cases({USER: _literal(gaps[USER, ""])}, None)]
     return "\n".join(lines)
 
 
 def _cases(texts: Mapping[str, str], usual: str | None) -> list[str]:
-    """Lines that write the text for who spoke before: the usual speaker's for anyone not named, else nothing."""
+    """Lines that write the text for each previous role, and for all others that of the `usual` role, if any."""
     rest = texts.get(usual) if usual is not None else None
     cases = [(before, text) for before, text in texts.items() if before != usual and text != rest]
     if not cases:
@@ -102,23 +100,23 @@ def _cases(texts: Mapping[str, str], usual: str | None) -> list[str]:
     return [*lines, *([f"{{{{- else }}}}{rest}"] if rest else []), "{{- end }}"]
 
 
-def _wish(gaps: Mapping[Place, str]) -> str:
-    """System text in front of the last question."""
+def _last_system(gaps: Mapping[Place, str]) -> str:
+    """System text before the last instruction."""
     text = f"{{{{- $.System }}}}{_literal(gaps[SYSTEM, USER])}"
     return f"{{{{- if and $.System (eq (len (slice $.Messages $i)) 1) }}}}{text}{{{{- end }}}}"
 
 
 def _literal(text: str) -> str:
-    """Text as a quoted string: bare text would lose its blank lines to the trim marks beside it."""
+    """Text as a quoted string: plain text would lose blank lines to adjacent trim markers."""
     return f"{{{{- {json.dumps(text, ensure_ascii=False)} }}}}" if text else ""
 
 
 def _learned(
     gaps: dict[Place, str], tokenizer: Tokenizer, template: ChatTemplate, messages: Sequence[Message]
 ) -> list[int] | None:
-    """Note the gaps of one conversation, with the header of the next answer; the order in which messages are written.
+    """Record the gaps of one conversation and of the next response's header; returns the order of the messages.
 
-    None where the template fails, a content is changed, or a gap differs from one that was noted.
+    None if the template fails or changes a content, or a gap differs from a recorded one.
     """
     try:
         pieces = chat_pieces(tokenizer, template, messages, add_generation_prompt=True)
@@ -141,7 +139,7 @@ def _learned(
 
 
 def _late_system(tokenizer: Tokenizer, template: ChatTemplate) -> dict[Place, str]:
-    """The gap between an answer and a system turn, where the template takes one there."""
+    """The gap between a response and a system turn, if the template accepts one there."""
     gaps: dict[Place, str] = {}
     system, question, answer, again = PROBES[0]
     late = [Message(USER, question), Message(ASSISTANT, answer), Message(SYSTEM, system), Message(USER, again)]
@@ -149,6 +147,6 @@ def _late_system(tokenizer: Tokenizer, template: ChatTemplate) -> dict[Place, st
     return {(ASSISTANT, SYSTEM): gaps[ASSISTANT, SYSTEM]} if order == [0, 1, 2, 3] else {}
 
 
-def _behind_system(gaps: Mapping[Place, str]) -> dict[Place, str]:
-    """Without the gaps in front of a system text that stands inside a question: they are the question's."""
+def _without_system_gaps(gaps: Mapping[Place, str]) -> dict[Place, str]:
+    """Drop the gaps before a system text inside an instruction; they belong to the instruction."""
     return {place: text for place, text in gaps.items() if place[1] != SYSTEM}

@@ -1,4 +1,4 @@
-"""The Modelfile beside a GGUF file: what `ollama create` needs to talk to the model as it was trained.
+"""The Modelfile of a GGUF file, which gives `ollama create` the chat template, stop tokens and sampling settings.
 
 Format: FROM, TEMPLATE and PARAMETER lines (docs.ollama.com/modelfile).
 """
@@ -13,11 +13,10 @@ from mlx_suite.text.template import ChatTemplate
 from mlx_suite.text.tokenizer import Tokenizer
 
 MOST_CONTEXT = 8192
-"""Tokens of context that are asked for, at most: Ollama reserves the memory for all of them, and a 128k context takes
-more than the model."""
+"""Maximum context requested: Ollama allocates memory for all of it, and a context of 128k takes more than the model."""
 
 SAMPLING = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k"}
-"""generation_config.json → Ollama's parameters."""
+"""Keys of generation_config.json → Ollama's parameters."""
 
 NO_TEMPLATE = """\
 # No TEMPLATE: {reason}.
@@ -27,11 +26,11 @@ NO_TEMPLATE = """\
 def modelfile(
     gguf: Path, folder: Path, tokenizer: Tokenizer, template: ChatTemplate | None, *, context: int
 ) -> tuple[str, str | None]:
-    """The text of a Modelfile that lies beside `gguf`, and why it has no TEMPLATE, or None where it has one.
+    """Text of the Modelfile next to `gguf`, and the reason why it has no TEMPLATE (None if it has one).
 
     Args:
-        folder: The checkpoint, for the sampling of its generation_config.json.
-        context: Tokens for which the file computes what the model does.
+        folder: The checkpoint, for the sampling settings of its generation_config.json.
+        context: Tokens up to which the GGUF file matches the model.
     """
     lines = [f"FROM ./{gguf.name}", ""]
     text, reason = _template(tokenizer, template)
@@ -49,7 +48,7 @@ def _template(tokenizer: Tokenizer, template: ChatTemplate | None) -> tuple[str 
     turns = read_turns(tokenizer, template)
     if turns is None:
         return None, "the chat template does more than put fixed text around messages"
-    # Ollama begins every prompt with BOS where the GGUF file says so.
+    # Ollama adds BOS to every prompt if the GGUF file says so.
     bos = tokenizer.settings.roles.get("bos_token", "") if tokenizer.adds_bos else ""
     text = go_template(turns, bos)
     return (None, "the chat template holds three quotes in a row") if '"""' in text else (text, None)

@@ -1,4 +1,4 @@
-"""A checkpoint in fewer bits, by mlx-lm's quantization: what comes out is what `mlx_lm.convert -q` would write."""
+"""Quantization of a checkpoint, with the same result as `mlx_lm.convert -q`."""
 
 import io
 from contextlib import redirect_stdout
@@ -22,30 +22,30 @@ GROUP_SIZES = (32, 64, 128)
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """What packing a checkpoint has come to."""
+    """Result of quantizing a checkpoint."""
 
     bytes_before: int
-    """Of all weights in the files."""
+    """Size of all weights in the files."""
     bytes_after: int
     bits_per_weight: float
-    """With the scales and biases of the groups."""
+    """Bits per weight, scales and biases included."""
     packed: int
-    """Layers."""
+    """Number of quantized layers."""
     left: tuple[str, ...]
-    """Layers left dense: the group size does not divide their columns."""
+    """Layers left dense, whose columns the group size does not divide."""
     error: Distance
-    """The packed model beside the dense one. What it means for answers, `mlx-suite perplexity` says."""
+    """Quantized model against dense model. `mlx-suite perplexity` measures the effect on text."""
 
 
 def quantize_checkpoint(folder: Path, out: Path, *, bits: int = 4, group_size: int = 64) -> Quantized:
-    """Pack every linear layer and embedding of a checkpoint and write it to `out`, with the tokenizer.
+    """Quantize every linear layer and embedding of a checkpoint and write it to `out`, with the tokenizer.
 
     Args:
-        bits: Of a weight: 2, 3, 4, 6 or 8.
+        bits: Bits per weight: 2, 3, 4, 6 or 8.
         group_size: Columns that share a scale and a bias: 32, 64 or 128.
 
-    Raises UserError for other numbers, for a checkpoint that is packed already, where no layer can be packed, and for
-    the disk.
+    Raises UserError for other values, a quantized checkpoint, a model without a layer that can be quantized, and disk
+    errors.
     """
     check(bits, group_size)
     refuse_other_folder(out)
@@ -58,7 +58,7 @@ def quantize_checkpoint(folder: Path, out: Path, *, bits: int = 4, group_size: i
             where=str(folder),
             fix="name the model it was made from",
         )
-    # In the dtype of the files also on a CPU, so that scales and biases are what mlx-lm's are.
+    # In the dtype of the files, also on a CPU, so that scales and biases equal mlx-lm's.
     model = load_model(folder, dtype=stored_dtype(folder) or mx.float32, dequantize=False)
     vocabulary = vocabulary_of(config)
     dense = logits_of(model, vocabulary)
@@ -86,7 +86,7 @@ def quantize_checkpoint(folder: Path, out: Path, *, bits: int = 4, group_size: i
 
 
 def check(bits: int, group_size: int) -> None:
-    """Raises UserError that lists each number that is not among the choices."""
+    """Raise UserError that lists every invalid value."""
     problems = [
         f"--{name} is {value}: one of {', '.join(map(str, choices))}"
         for name, value, choices in (("bits", bits, BITS), ("group-size", group_size, GROUP_SIZES))

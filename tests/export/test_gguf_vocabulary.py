@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlx_suite.export.gguf_pretokenizer import pretokenizer_name
-from mlx_suite.export.gguf_vocabulary import CONTROL, read_vocabulary
+from mlx_suite.export.gguf_vocabulary import CONTROL, pretokenizer_name, read_vocabulary
 from mlx_suite.runtime.errors import UserError
 from tests.export.checkpoints import FIRST, PREPEND, TINY_GEMMA2, TINY_LLAMA3, spaced_checkpoint, without_template
 
