@@ -1,4 +1,4 @@
-"""Small models with adapters whose matrices are all random, so that none of them can be left out unnoticed."""
+"""Small models with adapters whose matrices are all random, so that omitting any of them is noticed."""
 
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ ADAPTERS: dict[str, AdapterConfig] = {
     "some blocks": AdapterConfig(rank=4, alpha=8.0, layers=(0, 2), modules=("v_proj", "down_proj")),
     "some blocks and the embedding": AdapterConfig(rank=4, alpha=8.0, layers=(1,), modules=("v_proj", "embed_tokens")),
 }
-"""One of each kind that a file must be able to say; the models have three blocks."""
+"""One adapter of each kind; the models have three blocks."""
 
 
 def shake(model: nn.Module, size: float = 0.2) -> None:
-    """Random numbers in every array of every adapter."""
+    """Fill every array of every adapter with random numbers."""
     mx.random.seed(1)
     for layer in adapted_layers(model).values():
         layer.lora_a = mx.random.normal(layer.lora_a.shape) * size
@@ -35,7 +35,7 @@ def shake(model: nn.Module, size: float = 0.2) -> None:
 
 
 def adapted_model(family: str, config: AdapterConfig, folder: Path, **changes: Any) -> nn.Module:
-    """A model with adapters; `folder`/base holds it without them, `folder`/adapter holds them."""
+    """A model with adapters; `folder`/base has the base model, `folder`/adapter the adapters."""
     model = tiny_model(family, **changes)
     save_model(folder / "base", model)
     add_adapters(model, config)

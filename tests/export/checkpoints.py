@@ -1,4 +1,4 @@
-"""Checkpoints whose weights are random and whose tokenizers are the shipped models'."""
+"""Checkpoints with random weights and the shipped models' tokenizers."""
 
 import json
 from pathlib import Path
@@ -24,18 +24,18 @@ SCALED_ROPE: dict[str, Any] = {
         "original_max_position_embeddings": 64,
     },
 }
-"""Llama 3.1's, for a context so short that every band of it is met."""
+"""Llama 3.1's RoPE scaling, for a context so short that all its frequency bands occur."""
 
 
 def random_checkpoint(folder: Path, family: str, tokenizer: Path = TINY_LLAMA3, **changes: Any) -> nn.Module:
-    """Write a model of three layers with that tokenizer; the model."""
+    """Write a model of three layers with that tokenizer; returns the model."""
     model = tiny_model(family, **{"vocab_size": VOCABULARY, **changes})
     save_model(folder, model, tokenizer_from=tokenizer)
     return model
 
 
 def without_template(folder: Path) -> None:
-    """Take the chat template out of a checkpoint."""
+    """Remove the chat template from a checkpoint."""
     (folder / "chat_template.jinja").unlink()
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     settings.pop("chat_template", None)
@@ -43,7 +43,7 @@ def without_template(folder: Path) -> None:
 
 
 def quantized_checkpoint(folder: Path) -> nn.Module:
-    """Write a Llama whose matrices are 4-bit; the model."""
+    """Write a Llama with 4-bit matrices; returns the model."""
     model = tiny_model("llama", vocab_size=VOCABULARY, intermediate_size=64)
     nn.quantize(model, group_size=32, bits=4, class_predicate=lambda _, layer: hasattr(layer, "to_quantized"))
     mx.eval(model.parameters())
@@ -70,7 +70,7 @@ FIRST: dict[str, Any] = {
 
 
 def spaced_checkpoint(folder: Path, spaces: dict[str, Any]) -> nn.Module:
-    """Write a Mistral whose tokenizer is Gemma's but for its spaces, without tokenizer.model."""
+    """Write a Mistral with Gemma's tokenizer but other spaces, without tokenizer.model."""
     model = random_checkpoint(folder, "mistral", TINY_GEMMA2, sliding_window=64)
     (folder / "tokenizer.model").unlink()
     whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")) | spaces

@@ -1,4 +1,4 @@
-"""As much of Go's text/template as Ollama's templates need: enough to run the ones we write.
+"""A subset of Go's text/template, sufficient to run the templates we write.
 
 {{- action -}}   range $i, $x := list · if · else if · else · end · $x := e · $x = e · e
 e                "text" · 1 · .Field · $ · $.Field · $x · eq a b c… · and a b · len a · slice a i · (e)
@@ -14,7 +14,7 @@ WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[()]|[^\s()]+')
 
 
 def render(source: str, data: Mapping[str, Any]) -> str:
-    """The text that a template makes of `data`."""
+    """The output of a template for `data`."""
     nodes = _nodes(source)
     body, rest = _parse(nodes)
     assert not rest, "an end too many"
@@ -22,7 +22,7 @@ def render(source: str, data: Mapping[str, Any]) -> str:
 
 
 def _nodes(source: str) -> list[tuple[str, str]]:
-    """("text" or "action", content), whitespace beside trim marks gone."""
+    """Yield ("text" or "action", content), without whitespace next to trim markers."""
     nodes: list[tuple[str, str]] = []
     place, trim = 0, False
     for match in ACTION.finditer(source):
@@ -36,7 +36,7 @@ def _nodes(source: str) -> list[tuple[str, str]]:
 
 
 def _parse(nodes: list[tuple[str, str]]) -> tuple[list[Any], list[tuple[str, str]]]:
-    """The tree up to an `else` or `end` that closes it, and what follows from there on."""
+    """The tree up to the `else` or `end` that closes it, and the remaining tokens."""
     tree: list[Any] = []
     while nodes:
         kind, content = nodes[0]
@@ -98,7 +98,7 @@ def _value(expression: str, dot: Any, names: Mapping[str, Any]) -> Any:
 
 
 def _call(words: list[str], dot: Any, names: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """A function with the arguments up to the end or a closing bracket, or one operand."""
+    """A function with its arguments up to the end or a closing bracket, or one operand."""
     if words[0] not in ("eq", "and", "len", "slice"):
         return _operand(words, dot, names)
     name, words = words[0], words[1:]

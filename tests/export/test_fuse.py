@@ -1,4 +1,4 @@
-"""Merged models compute what the model and its adapter did; where rounding would undo it, nothing is written."""
+"""Fused models compute the same as model and adapter; if rounding would undo that, nothing is written."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ SHORT = tokens(5, rows=2)
 
 
 def checkpoint(folder: Path, dtype: str, bits: int = 0) -> Path:
-    """A model with a tokenizer, in a dtype, or packed."""
+    """Write a model with a tokenizer, in a dtype or quantized."""
     folder.mkdir()
     base = write_checkpoint(folder)
     model = load_model(base, dtype=dtype)
@@ -37,7 +37,7 @@ def checkpoint(folder: Path, dtype: str, bits: int = 0) -> Path:
 
 
 def adapter_for(base: Path, folder: Path, size: float) -> nn.Module:
-    """Write a random adapter whose matrices have entries of about `size`; the model with it."""
+    """Write a random adapter with matrix entries of about `size`; returns the model with it."""
     model = load_model(base)
     config = AdapterConfig(rank=2, alpha=2.0, modules=("q_proj", "down_proj"))
     add_adapters(model, config)
@@ -46,7 +46,7 @@ def adapter_for(base: Path, folder: Path, size: float) -> nn.Module:
     return model
 
 
-def test_by_hand() -> None:
+def test_lora_and_dora_are_fused_as_computed_by_hand() -> None:
     model = tiny_model("llama")
     add_adapters(model, AdapterConfig(rank=1, alpha=3.0, modules=("v_proj",), layers=(0,)))
     layer = model.layers[0].self_attn.v_proj
@@ -61,7 +61,7 @@ def test_by_hand() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 @pytest.mark.parametrize("kind", ADAPTERS)
-def test_a_merged_model_computes_what_the_adapted_one_did(kind: str, family: str, tmp_path: Path) -> None:
+def test_a_fused_model_computes_the_same_as_the_adapted_one(kind: str, family: str, tmp_path: Path) -> None:
     model = adapted_model(family, ADAPTERS[kind], tmp_path)
     adapted, count = model(tokens(9)), len(adapted_layers(model))
     assert fuse(model) == count
@@ -71,7 +71,7 @@ def test_a_merged_model_computes_what_the_adapted_one_did(kind: str, family: str
 
 
 @pytest.mark.parametrize("kind", ["LoRA", "DoRA", "embedding and head"])
-def test_mlx_lm_computes_with_the_merged_model_what_we_did_with_the_adapter(kind: str, tmp_path: Path) -> None:
+def test_mlx_lm_computes_the_same_with_the_fused_model(kind: str, tmp_path: Path) -> None:
     model = adapted_model("gemma2", ADAPTERS[kind], tmp_path)
     adapted = model(SHORT)
     fuse(model)
@@ -80,7 +80,7 @@ def test_mlx_lm_computes_with_the_merged_model_what_we_did_with_the_adapter(kind
     assert largest_difference(other(SHORT), adapted) < 1e-4
 
 
-def test_biases_and_dtypes_are_those_of_the_base() -> None:
+def test_biases_and_dtypes_are_those_of_the_base_model() -> None:
     model = tiny_model("llama", attention_bias=True)
     model.set_dtype(mx.bfloat16)
     model.layers[0].self_attn.q_proj.bias = mx.ones((64,), dtype=mx.bfloat16)
@@ -93,7 +93,7 @@ def test_biases_and_dtypes_are_those_of_the_base() -> None:
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
-def test_packed_layers_are_packed_again_as_they_were(method: str) -> None:
+def test_quantized_layers_are_quantized_again_with_their_settings(method: str) -> None:
     model = tiny_model("llama", hidden_size=64, intermediate_size=96)
     quantize_base(model, bits=8)
     packed = quantized_layers(model)
@@ -107,7 +107,7 @@ def test_packed_layers_are_packed_again_as_they_were(method: str) -> None:
     assert mx.abs(merged - adapted).mean().item() < 0.1 * mx.abs(adapted - before).mean().item()
 
 
-def test_experts_are_merged() -> None:
+def test_adapters_of_experts_are_fused() -> None:
     model = tiny_mixtral()
     add_adapters(model, AdapterConfig(rank=3, modules=("switch_mlp.up_proj",)))
     shake(model)
@@ -116,7 +116,7 @@ def test_experts_are_merged() -> None:
     assert largest_difference(model(tokens(9)), adapted) < 1e-4
 
 
-def test_a_checkpoint_is_merged_in_its_own_precision_with_its_tokenizer(tmp_path: Path) -> None:
+def test_a_checkpoint_is_fused_in_its_own_dtype_with_its_tokenizer(tmp_path: Path) -> None:
     base = checkpoint(tmp_path / "base", "bfloat16")
     model = adapter_for(base, tmp_path / "adapter", size=0.3)
     fused = fuse_checkpoint(base, tmp_path / "adapter", tmp_path / "out")
@@ -131,8 +131,8 @@ def test_a_checkpoint_is_merged_in_its_own_precision_with_its_tokenizer(tmp_path
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_a_merge_that_comes_out_as_the_base_is_refused(tmp_path: Path) -> None:
-    """mlx-lm#1172: bfloat16 has no number between a weight and one a thousandth larger."""
+def test_a_fused_model_that_equals_its_base_is_refused(tmp_path: Path) -> None:
+    """mlx-lm#1172: bfloat16 has no value between a weight and one a thousandth larger."""
     base = checkpoint(tmp_path / "base", "bfloat16")
     adapter_for(base, tmp_path / "adapter", size=0.002)
     with pytest.raises(UserError, match="Rounding would lose") as caught:
@@ -143,7 +143,7 @@ def test_a_merge_that_comes_out_as_the_base_is_refused(tmp_path: Path) -> None:
     assert fused.lost < 0.05
 
 
-def test_a_small_adapter_lost_between_the_levels_of_four_bits_is_refused(tmp_path: Path) -> None:
+def test_a_small_adapter_lost_in_4_bit_quantization_is_refused(tmp_path: Path) -> None:
     base = checkpoint(tmp_path / "base", "float32", bits=4)
     adapter_for(base, tmp_path / "adapter", size=0.03)
     with pytest.raises(UserError, match="the layers are packed") as caught:
@@ -154,7 +154,7 @@ def test_a_small_adapter_lost_between_the_levels_of_four_bits_is_refused(tmp_pat
     assert "quantization" not in json.loads((tmp_path / "out" / "config.json").read_text())
 
 
-def test_a_large_adapter_survives_eight_bits(tmp_path: Path) -> None:
+def test_a_large_adapter_survives_8_bit_quantization(tmp_path: Path) -> None:
     base = checkpoint(tmp_path / "base", "float32", bits=8)
     adapter_for(base, tmp_path / "adapter", size=0.3)
     fused = fuse_checkpoint(base, tmp_path / "adapter", tmp_path / "out")
@@ -171,7 +171,7 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
         fuse_checkpoint(base, tmp_path / "other" / "adapter", tmp_path / "out")
 
 
-def test_a_merged_model_can_be_merged_and_adapted_again(tmp_path: Path) -> None:
+def test_a_fused_model_can_be_adapted_and_fused_again(tmp_path: Path) -> None:
     model = adapted_model("llama", ADAPTERS["LoRA"], tmp_path)
     fuse(model)
     once = model(tokens(9))

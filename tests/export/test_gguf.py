@@ -1,4 +1,4 @@
-"""GGUF files, read back by llama.cpp's own reader: names, numbers, metadata, and what is refused."""
+"""GGUF files, read by llama.cpp's reader: names, values, metadata, and refusals."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ GEMMA_BLOCK = [*LLAMA_BLOCK, "post_attention_norm", "post_ffw_norm"]
 
 
 def stored(path: Path) -> dict[str, np.ndarray]:
-    """The tensors in fp32, in the order of the file."""
+    """Tensors in fp32, in the order of the file."""
     return {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in gguf.GGUFReader(path).tensors}
 
 
@@ -52,12 +52,12 @@ def ours(model: Any, name: str) -> np.ndarray:
 
 
 def unpaired(rows: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of a head from neighbours back to halves."""
+    """Reorder the rows of each head from adjacent pairs back to halves."""
     by_head = rows.reshape(heads, -1, 2, *rows.shape[1:])
     return by_head.swapaxes(1, 2).reshape(rows.shape)
 
 
-def test_a_llama_has_llama_cpps_names_and_no_head_where_it_is_tied(tmp_path: Path) -> None:
+def test_a_llama_has_llama_cpps_names_and_no_head_if_it_is_tied(tmp_path: Path) -> None:
     random_checkpoint(tmp_path / "tied", "llama", tie_word_embeddings=True)
     export_gguf(tmp_path / "tied", tmp_path / "tied.gguf")
     blocks = [f"blk.{layer}.{part}.weight" for layer in range(3) for part in LLAMA_BLOCK]
@@ -68,7 +68,7 @@ def test_a_llama_has_llama_cpps_names_and_no_head_where_it_is_tied(tmp_path: Pat
     assert written.tensors == 3 + 3 * len(LLAMA_BLOCK)
 
 
-def test_queries_and_keys_turn_neighbouring_rows() -> None:
+def test_queries_and_keys_are_reordered_to_rotate_adjacent_rows() -> None:
     config = tiny_config("llama", num_attention_heads=2, num_key_value_heads=1, head_dim=4)
     rows = mx.arange(8.0)[:, None]
     query = gguf_array("model.layers.0.self_attn.q_proj.weight", rows, config)
@@ -97,7 +97,7 @@ def test_every_weight_of_a_llama_is_in_the_file(tmp_path: Path) -> None:
             assert np.array_equal(arrays[f"{theirs}.{name}.weight"], ours(model, f"{mine}.{part}.weight"))
 
 
-def test_a_gemma2_has_its_four_norms_with_the_one_added(tmp_path: Path) -> None:
+def test_a_gemma2_has_four_norms_with_one_added_to_each_weight(tmp_path: Path) -> None:
     model = random_checkpoint(tmp_path / "model", "gemma2", TINY_GEMMA2)
     export_gguf(tmp_path / "model", tmp_path / "model.gguf", type="f32")
     arrays = stored(tmp_path / "model.gguf")
@@ -125,12 +125,12 @@ def test_a_gemma2_has_its_four_norms_with_the_one_added(tmp_path: Path) -> None:
         ({"query_pre_attn_scalar": 32, "num_hidden_layers": 46}, 0.5),
     ],
 )
-def test_the_scale_that_llama_cpp_does_not_read_is_put_into_the_queries(shape: dict[str, Any], factor: float) -> None:
+def test_the_scale_that_llama_cpp_ignores_is_multiplied_into_the_queries(shape: dict[str, Any], factor: float) -> None:
     changed = gguf_array("model.layers.0.self_attn.q_proj.weight", mx.ones((4, 4)), tiny_config("gemma2", **shape))
     assert np.allclose(np.array(changed), factor, rtol=1e-6)
 
 
-def test_a_bfloat16_checkpoint_keeps_every_bit_in_bf16(tmp_path: Path) -> None:
+def test_bf16_is_exact_for_a_bfloat16_checkpoint(tmp_path: Path) -> None:
     export_gguf(TINY_LLAMA3, tmp_path / "tiny.gguf", type="bf16")
     model = load_model(TINY_LLAMA3)
     arrays = stored(tmp_path / "tiny.gguf")
@@ -139,7 +139,7 @@ def test_a_bfloat16_checkpoint_keeps_every_bit_in_bf16(tmp_path: Path) -> None:
     assert np.array_equal(arrays["blk.4.ffn_up.weight"], ours(model, "model.layers.4.mlp.up_proj.weight"))
 
 
-def test_8_bit_blocks_are_close_and_rows_they_do_not_divide_are_f16(tmp_path: Path) -> None:
+def test_8_bit_blocks_are_close_and_rows_not_divisible_into_blocks_are_f16(tmp_path: Path) -> None:
     model = random_checkpoint(tmp_path / "model", "llama")
     export_gguf(tmp_path / "model", tmp_path / "model.gguf", type="q8_0")
     wide, narrow = "blk.0.ffn_up.weight", "blk.0.ffn_down.weight"  # rows of 32 and of 48
@@ -159,7 +159,7 @@ def test_a_quantized_checkpoint_is_written_dense(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
-def test_an_adapter_is_merged_and_the_model_left_as_it_is(method: str, tmp_path: Path) -> None:
+def test_an_adapter_is_fused_and_the_model_is_unchanged(method: str, tmp_path: Path) -> None:
     config = AdapterConfig(rank=4, alpha=8.0, method=method, modules=("v_proj", "down_proj"))
     model = adapted_model("llama", config, tmp_path, vocab_size=VOCABULARY)
     for file in ("tokenizer.json", "tokenizer_config.json"):
@@ -177,7 +177,7 @@ def test_an_adapter_is_merged_and_the_model_left_as_it_is(method: str, tmp_path:
     assert mx.array_equal(model(tokens(9)), before)  # a GGUF export that empties the weights: mlx-lm#1723, #353
 
 
-def test_llama_3_1_rope_scaling_is_a_divisor_for_each_pair(tmp_path: Path) -> None:
+def test_llama_3_1_rope_scaling_is_one_divisor_per_pair(tmp_path: Path) -> None:
     config = tiny_config("llama", **SCALED_ROPE)
     factors = rope_factors(config)
     assert factors is not None
@@ -223,7 +223,7 @@ def test_the_metadata_of_a_gemma2(tmp_path: Path) -> None:
     assert found["gemma2.attention.key_length"] == 64
 
 
-def test_a_mistral_is_promised_only_for_its_window(tmp_path: Path) -> None:
+def test_the_context_of_a_mistral_is_its_window(tmp_path: Path) -> None:
     random_checkpoint(tmp_path / "model", "mistral", sliding_window=64)
     written = export_gguf(tmp_path / "model", tmp_path / "model.gguf")
     assert metadata(tmp_path / "model.gguf")["llama.context_length"] == 64
@@ -252,7 +252,7 @@ def test_a_mistral_is_promised_only_for_its_window(tmp_path: Path) -> None:
         (SCALED_ROPE, "it scales RoPE as Llama 3.1 does, which llama.cpp does not do for a Gemma 2"),
     ],
 )
-def test_a_gemma2_that_llama_cpp_computes_otherwise_is_refused(
+def test_a_gemma2_that_llama_cpp_computes_differently_is_refused(
     changes: dict[str, Any], problem: str, tmp_path: Path
 ) -> None:
     random_checkpoint(tmp_path / "model", "gemma2", TINY_GEMMA2, **changes)
@@ -262,7 +262,7 @@ def test_a_gemma2_that_llama_cpp_computes_otherwise_is_refused(
     assert not (tmp_path / "model.gguf").exists()
 
 
-def test_a_number_beyond_float16_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
+def test_a_value_beyond_float16_is_refused_and_the_old_file_is_kept(tmp_path: Path) -> None:
     model = random_checkpoint(tmp_path / "model", "llama")
     model.model.layers[2].mlp.up_proj.weight[0, 0] = 70000.0
     (tmp_path / "model.gguf").write_text("old")
@@ -273,7 +273,7 @@ def test_a_number_beyond_float16_is_refused_and_the_old_file_stays(tmp_path: Pat
     export_gguf(tmp_path / "model", tmp_path / "model.gguf", model=model, type="bf16")
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_only_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -286,7 +286,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
     assert (tmp_path / "model.gguf").read_text() == "old"
 
 
-def test_wrong_arguments_are_named(tmp_path: Path) -> None:
+def test_invalid_arguments_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be stored as 'q4_k'") as caught:
         export_gguf(TINY_LLAMA3, tmp_path / "tiny.gguf", type="q4_k")
     assert caught.value.fix == "choose one of f16, bf16, f32, q8_0"
@@ -306,7 +306,7 @@ def test_the_modelfile_of_a_gemma2(tmp_path: Path) -> None:
     assert not any("<bos>" in line for line in lines)  # Ollama adds it, and twice is wrong (OpenRLHF#393)
 
 
-def test_a_base_model_has_no_template_and_says_so(tmp_path: Path) -> None:
+def test_a_base_model_has_no_template_and_the_modelfile_says_so(tmp_path: Path) -> None:
     random_checkpoint(tmp_path / "model", "llama")
     without_template(tmp_path / "model")
     written = export_gguf(tmp_path / "model", tmp_path / "model.gguf")
@@ -316,7 +316,7 @@ def test_a_base_model_has_no_template_and_says_so(tmp_path: Path) -> None:
     assert "tokenizer.chat_template" not in metadata(tmp_path / "model.gguf")
 
 
-def test_sampling_settings_go_into_the_modelfile(tmp_path: Path) -> None:
+def test_sampling_settings_are_written_to_the_modelfile(tmp_path: Path) -> None:
     random_checkpoint(tmp_path / "model", "llama")
     settings = {"temperature": 0.6, "top_p": 0.9, "eos_token_id": 2041}
     (tmp_path / "model" / "generation_config.json").write_text(json.dumps(settings))

@@ -1,4 +1,4 @@
-"""Tokenizers as llama.cpp is told about them."""
+"""Tokenizers as GGUF metadata."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def without(folder: Path, *names: str, source: Path = TINY_GEMMA2) -> Path:
     return folder
 
 
-def test_llama3_is_byte_level_with_merges() -> None:
+def test_llama_3_has_a_byte_level_vocabulary_with_merges() -> None:
     found = read_vocabulary(TINY_LLAMA3, 2048)
     assert (found.model, found.pre, found.adds_bos, found.adds_space) == ("gpt2", "llama-bpe", True, False)
     assert found.ids == {"bos": 2032, "padding": 2036, "eos": 2041, "eom": 2040, "eot": 2041}
@@ -48,7 +48,7 @@ def test_llama3_is_byte_level_with_merges() -> None:
     assert found.types[0] == 1 and set(found.types[2032:]) == {CONTROL}
 
 
-def test_gemma2_is_sentencepiece_with_scores() -> None:
+def test_gemma_2_has_a_sentencepiece_vocabulary_with_scores() -> None:
     found = read_vocabulary(TINY_GEMMA2, 2048)
     assert (found.model, found.pre, found.adds_bos, found.adds_space) == ("llama", "default", True, False)
     assert found.ids == {"bos": 2, "unknown": 3, "padding": 0, "eos": 1, "eot": 107}
@@ -61,18 +61,18 @@ def test_gemma2_is_sentencepiece_with_scores() -> None:
     assert kinds["▁the"] == 1
 
 
-def test_rows_beyond_the_tokenizer_are_filled() -> None:
+def test_embedding_rows_without_a_token_get_placeholders() -> None:
     found = read_vocabulary(TINY_LLAMA3, 2050)
     assert found.tokens[2047:] == ("<|reserved_special_token_7|>", "[PAD2048]", "[PAD2049]")
     assert found.types[2047:] == (3, 5, 5)
 
 
-def test_more_tokens_than_rows_are_refused() -> None:
+def test_more_tokens_than_embedding_rows_are_refused() -> None:
     with pytest.raises(UserError, match="the tokenizer has 2,048 tokens, the model's embedding 2,000 rows"):
         read_vocabulary(TINY_LLAMA3, 2000)
 
 
-def test_without_sentencepieces_file_the_merges_give_the_same_order(tmp_path: Path) -> None:
+def test_without_tokenizer_model_the_merges_give_the_same_order(tmp_path: Path) -> None:
     theirs = read_vocabulary(TINY_GEMMA2, 2048)
     found = read_vocabulary(without(tmp_path / "json", "tokenizer.model"), 2048)
     assert (found.tokens, found.types) == (theirs.tokens, theirs.types)
@@ -81,7 +81,7 @@ def test_without_sentencepieces_file_the_merges_give_the_same_order(tmp_path: Pa
     assert sorted(merged, key=found.scores.__getitem__) == sorted(merged, key=theirs.scores.__getitem__)
 
 
-def test_without_tokenizer_json_sentencepieces_file_says_it_all(tmp_path: Path) -> None:
+def test_without_tokenizer_json_tokenizer_model_is_sufficient(tmp_path: Path) -> None:
     theirs = read_vocabulary(TINY_GEMMA2, 2048)
     found = read_vocabulary(without(tmp_path / "model", "tokenizer.json"), 2048)
     assert (found.tokens, found.types, found.scores) == (theirs.tokens, theirs.types, theirs.scores)
@@ -91,7 +91,7 @@ def test_without_tokenizer_json_sentencepieces_file_says_it_all(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("spaces", "chat", "base"), [(PREPEND, (True, False), (True, False)), (FIRST, (False, True), (True, False))]
 )
-def test_a_space_before_the_first_text_only_is_for_base_models(
+def test_a_space_before_the_first_text_is_kept_only_without_a_chat_template(
     spaces: dict[str, Any], chat: tuple[bool, bool], base: tuple[bool, bool], tmp_path: Path
 ) -> None:
     spaced_checkpoint(tmp_path / "model", spaces)
@@ -102,7 +102,7 @@ def test_a_space_before_the_first_text_only_is_for_base_models(
     assert (found.adds_space, found.loses_first_space) == base
 
 
-def test_a_model_that_stops_at_another_token_says_which(tmp_path: Path) -> None:
+def test_stop_tokens_of_the_model_are_written_as_eos_and_eot(tmp_path: Path) -> None:
     folder = without(tmp_path / "own", source=TINY_LLAMA3)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2040, 2045]}))
     assert read_vocabulary(folder, 2048).ids == {"bos": 2032, "padding": 2036, "eos": 2040, "eom": 2040, "eot": 2045}
@@ -118,7 +118,7 @@ def test_a_model_that_stops_at_another_token_says_which(tmp_path: Path) -> None:
         (tokenizer({"type": "Digits", "individual_digits": True}, GPT2), "smollm"),
     ],
 )
-def test_a_way_of_cutting_has_its_name(file: dict[str, Any], name: str) -> None:
+def test_a_known_pre_tokenizer_has_its_name(file: dict[str, Any], name: str) -> None:
     assert pretokenizer_name(file, "tokenizer.json") == name
 
 
@@ -130,7 +130,7 @@ def test_a_way_of_cutting_has_its_name(file: dict[str, Any], name: str) -> None:
         (tokenizer(GPT2, normalizer={"type": "NFC"}), "it cuts by ByteLevel"),
     ],
 )
-def test_an_unknown_way_is_refused_not_guessed(file: dict[str, Any], step: str) -> None:
+def test_an_unknown_pre_tokenizer_is_refused(file: dict[str, Any], step: str) -> None:
     with pytest.raises(UserError, match="no known counterpart") as caught:
         pretokenizer_name(file, "tokenizer.json")
     assert caught.value.details == (step,)

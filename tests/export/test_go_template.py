@@ -1,4 +1,4 @@
-"""What Ollama would write of a conversation is what the checkpoint's own template writes."""
+"""Ollama's rendering of a conversation equals that of the checkpoint's template."""
 
 from functools import cache
 from pathlib import Path
@@ -52,14 +52,16 @@ def conversation(contents: list[str], system: str | None) -> list[Message]:
     system=st.none() | CONTENT,
 )
 @settings(max_examples=15, deadline=None)
-def test_ollama_writes_what_the_template_writes(family: str, contents: list[str], system: str | None) -> None:
+def test_the_go_template_renders_like_the_checkpoints_template(
+    family: str, contents: list[str], system: str | None
+) -> None:
     own, turns = of_family(family)
     messages = conversation(contents, system)
     asked = messages if own.takes_system else fold_system(messages)
     assert by_ollama(turns, messages) == own.render(asked, add_generation_prompt=True)
 
 
-def test_bos_is_left_to_ollama() -> None:
+def test_bos_is_added_by_ollama() -> None:
     _, turns = of_family("gemma2")
     assert (
         by_ollama(turns, [Message("user", "Hi")], bos="<s>")
@@ -67,19 +69,19 @@ def test_bos_is_left_to_ollama() -> None:
     )
 
 
-def test_a_system_text_in_the_middle_is_a_turn_where_the_template_makes_one() -> None:
+def test_system_text_in_the_middle_is_a_turn_if_the_template_makes_it_one() -> None:
     own, turns = of_family("llama3")
     messages = [Message("user", "a"), Message("assistant", "b"), Message("system", "c"), Message("user", "d")]
     assert by_ollama(turns, messages) == own.render(messages, add_generation_prompt=True)
 
 
-def test_an_answer_at_the_end_is_left_open_to_be_continued() -> None:
+def test_a_response_at_the_end_is_left_open_to_be_continued() -> None:
     _, turns = of_family("qwen2")
     text = by_ollama(turns, [Message("user", "Count."), Message("assistant", "One, two,")])
     assert text.endswith("<|im_start|>assistant\nOne, two,")
 
 
-def test_no_message_is_lost_out_of_turn() -> None:
+def test_no_message_is_lost_in_an_unusual_order() -> None:
     _, turns = of_family("gemma2")
     messages = [Message("assistant", "first"), Message("system", "second"), Message("user", "third")]
     text = by_ollama(turns, messages)
@@ -95,11 +97,11 @@ def test_no_message_is_lost_out_of_turn() -> None:
     ],
     ids=["rewrites contents", "numbers turns", "looks into contents"],
 )
-def test_a_template_that_does_more_than_put_text_around_is_not_imitated(source: str) -> None:
+def test_a_template_that_does_more_than_surround_messages_has_no_go_template(source: str) -> None:
     assert read_turns(tokenizer(), template(source)) is None
 
 
-def test_braces_quotes_and_blank_lines_survive_the_other_language() -> None:
+def test_braces_quotes_and_blank_lines_are_preserved() -> None:
     source = '{% for m in messages %}"{{ m.role }}" {{ "{{" }}\n\n\\ {{ m.content }}\n {% endfor %}'
     own = template(source)
     turns = read_turns(tokenizer(), own)

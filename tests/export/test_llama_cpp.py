@@ -1,4 +1,4 @@
-"""llama.cpp makes of our files what our models are: tokens, logits in fp32, greedy text."""
+"""llama.cpp and our models agree: tokens, logits in fp32, greedy text."""
 
 import json
 from pathlib import Path
@@ -36,9 +36,9 @@ pytest.importorskip("llama_cpp")
 pytest.importorskip("gguf")
 
 BOUND = 1e-3
-"""Largest difference of two logits in fp32; they are a few units large."""
+"""Largest difference of two logits in fp32; logits have a magnitude of a few units."""
 GEMMA_BOUND = 0.02
-"""llama.cpp takes GELU from a table in float16, by itself a difference of thousandths in each layer."""
+"""Tolerance for Gemma: llama.cpp looks GELU up in a float16 table, which changes each layer by thousandths."""
 SHIPPED = {"tiny-llama3": TINY_LLAMA3, "tiny-gemma2": TINY_GEMMA2}
 
 
@@ -60,7 +60,7 @@ def in_half(x: mx.array) -> mx.array:
 
 
 def apart(folder: Path, model: nn.Module, tokens: list[int]) -> float:
-    """Largest difference between the model and its file, in fp32."""
+    """Largest difference of logits between the model and its file, in fp32."""
     export_gguf(folder, folder / "f32.gguf", type="f32")
     return float(np.abs(ours(model, tokens) - theirs(folder / "f32.gguf", tokens)).max())
 
@@ -76,32 +76,34 @@ def apart(folder: Path, model: nn.Module, tokens: list[int]) -> float:
     ],
     ids=["plain", "tied", "biases", "linear RoPE", "llama3 RoPE"],
 )
-def test_a_llama(shape: dict[str, Any], tmp_path: Path) -> None:
+def test_a_llama_has_the_same_logits(shape: dict[str, Any], tmp_path: Path) -> None:
     model = random_checkpoint(tmp_path / "model", "llama", **shape)
     assert apart(tmp_path / "model", model, ids(100)) < BOUND
 
 
-def test_llama3_rope_scaling_is_seen(tmp_path: Path) -> None:
-    """The same weights without it give other logits, so the test above could not pass without it."""
+def test_llama_3_rope_scaling_affects_the_logits(tmp_path: Path) -> None:
+    """The same weights without scaling give other logits, so the test above cannot pass without it."""
     scaled = random_checkpoint(tmp_path / "model", "llama", **SCALED_ROPE)
     plain = random_checkpoint(tmp_path / "plain", "llama", rope_theta=10000.0)
     assert np.abs(ours(scaled, ids(100)) - ours(plain, ids(100))).max() > 100 * BOUND
 
 
-def test_a_mistral_within_its_window(tmp_path: Path) -> None:
+def test_a_mistral_has_the_same_logits_within_its_window(tmp_path: Path) -> None:
     model = random_checkpoint(tmp_path / "model", "mistral", sliding_window=64)
     assert apart(tmp_path / "model", model, ids(64)) < BOUND
 
 
 @pytest.mark.parametrize("scalar", [16, 8])
-def test_a_gemma2_past_its_window_at_any_scale(scalar: int, tmp_path: Path) -> None:
+def test_a_gemma2_has_the_same_logits_beyond_its_window_at_any_scale(scalar: int, tmp_path: Path) -> None:
     shape = {"sliding_window": 32, "query_pre_attn_scalar": scalar}
     model = random_checkpoint(tmp_path / "model", "gemma2", TINY_GEMMA2, **shape)
     assert apart(tmp_path / "model", model, ids(100)) < GEMMA_BOUND
 
 
-def test_what_remains_of_a_gemma2_is_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With float16 around our GELU the two agree, but where a number falls on the other side of a rounding."""
+def test_the_remaining_difference_of_a_gemma2_is_the_gelu_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With our GELU rounded to float16 the two agree, except where a value rounds the other way."""
     export_gguf(TINY_GEMMA2, tmp_path / "tiny.gguf", type="f32")
     tokens = [2, *ids(99)]
     logits = theirs(tmp_path / "tiny.gguf", tokens)
@@ -129,7 +131,7 @@ def test_a_shipped_model_has_the_same_tokens_and_logits(name: str, tmp_path: Pat
 
 @pytest.mark.parametrize("type", ["f16", "bf16", "q8_0"])
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_narrow_file_keeps_the_next_token(name: str, type: str, tmp_path: Path) -> None:
+def test_a_file_in_a_narrow_type_keeps_the_next_token(name: str, type: str, tmp_path: Path) -> None:
     folder = SHIPPED[name]
     export_gguf(folder, tmp_path / "tiny.gguf", type=type)
     found = check_gguf(tmp_path / "tiny.gguf", load_model(folder), load_tokenizer(folder), find_template(folder))
@@ -138,7 +140,7 @@ def test_a_narrow_file_keeps_the_next_token(name: str, type: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_greedy_answer_is_the_same_and_ends_the_same(name: str, tmp_path: Path) -> None:
+def test_a_greedy_response_is_the_same_and_ends_the_same_way(name: str, tmp_path: Path) -> None:
     folder = SHIPPED[name]
     export_gguf(folder, tmp_path / "tiny.gguf", type="f32")
     model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
@@ -165,7 +167,9 @@ def test_a_greedy_answer_is_the_same_and_ends_the_same(name: str, tmp_path: Path
     [(PREPEND, True), (PREPEND, False), (FIRST, True)],
     ids=["before every text", "before every text, no chat", "before the first text"],
 )
-def test_a_tokenizer_that_puts_a_space(spaces: dict[str, Any], chat: bool, tmp_path: Path) -> None:
+def test_a_tokenizer_that_adds_a_space_gives_the_same_tokens(
+    spaces: dict[str, Any], chat: bool, tmp_path: Path
+) -> None:
     folder = tmp_path / "model"
     model = spaced_checkpoint(folder, spaces)
     if not chat:
@@ -178,14 +182,14 @@ def test_a_tokenizer_that_puts_a_space(spaces: dict[str, Any], chat: bool, tmp_p
     assert found.largest_difference < BOUND
 
 
-def test_a_quantized_checkpoint(tmp_path: Path) -> None:
+def test_a_quantized_checkpoint_has_the_same_logits(tmp_path: Path) -> None:
     quantized_checkpoint(tmp_path / "model")
     dense = load_model(tmp_path / "model", dequantize=True, dtype="float32")
     assert apart(tmp_path / "model", dense, ids(64)) < BOUND
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
-def test_a_merged_adapter_is_in_the_file(method: str, tmp_path: Path) -> None:
+def test_a_fused_adapter_is_part_of_the_file(method: str, tmp_path: Path) -> None:
     config = AdapterConfig(rank=4, alpha=8.0, method=method)
     model = adapted_model("llama", config, tmp_path, vocab_size=VOCABULARY)
     base = tmp_path / "base"
@@ -197,12 +201,12 @@ def test_a_merged_adapter_is_in_the_file(method: str, tmp_path: Path) -> None:
     assert np.abs(ours(load_model(base), ids(64)) - logits).max() > 0.1  # a merged model that is the base: mlx-lm#1172
 
 
-def test_rows_beyond_the_tokenizer_are_loaded(tmp_path: Path) -> None:
+def test_a_file_with_placeholder_tokens_can_be_loaded(tmp_path: Path) -> None:
     model = random_checkpoint(tmp_path / "model", "llama", vocab_size=VOCABULARY + 64)
     assert apart(tmp_path / "model", model, ids(40)) < BOUND
 
 
-def test_a_file_of_other_weights_fails_the_check(tmp_path: Path) -> None:
+def test_a_file_with_other_weights_fails_the_check(tmp_path: Path) -> None:
     random_checkpoint(tmp_path / "one", "llama")
     export_gguf(tmp_path / "one", tmp_path / "one.gguf")
     other = random_checkpoint(tmp_path / "other", "llama", seed=1)

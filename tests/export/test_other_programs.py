@@ -1,4 +1,4 @@
-"""transformers and PEFT read what we write and write what we read, to the same logits in fp32."""
+"""Files are exchanged with transformers and PEFT in both directions with equal logits in fp32."""
 
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,14 @@ def torch_logits(model: Any, ids: mx.array) -> np.ndarray:
 
 
 def apart(model: nn.Module, other: Any, vocabulary: int = 50) -> float:
-    """The largest difference of two models' logits, ours and torch's."""
+    """The largest difference between the logits of our model and torch's."""
     ids = tokens(15, rows=2) % vocabulary
     return float(np.abs(np.array(model(ids)) - torch_logits(other, ids)).max())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", ADAPTERS)
-def test_peft_computes_with_our_adapter_what_we_do(kind: str, family: str, tmp_path: Path) -> None:
+def test_peft_computes_the_same_with_our_adapter(kind: str, family: str, tmp_path: Path) -> None:
     name, changes = of_family(family)
     model = adapted_model(name, ADAPTERS[kind], tmp_path, **changes)
     write_adapter(tmp_path / "peft", load_adapter(tmp_path / "adapter"), layout="peft")
@@ -85,12 +85,12 @@ TRAINED: dict[str, dict[str, Any]] = {
     "embedding and head": {"target_modules": ["embed_tokens", "lm_head", "q_proj"]},
     "embedding": {"target_modules": ["embed_tokens", "q_proj"]},
 }
-"""As PEFT is asked."""
+"""Configurations for PEFT."""
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 @pytest.mark.parametrize("kind", TRAINED)
-def test_we_compute_with_an_adapter_of_peft_what_it_does(kind: str, family: str, tmp_path: Path) -> None:
+def test_we_compute_the_same_with_an_adapter_of_peft(kind: str, family: str, tmp_path: Path) -> None:
     # Gemma 2 untied: with tied weights PEFT's embedding and head are adapted apart.
     model = tiny_model(family, tie_word_embeddings=False)
     save_model(tmp_path / "base", model)
@@ -102,7 +102,7 @@ def test_we_compute_with_an_adapter_of_peft_what_it_does(kind: str, family: str,
     assert apart(load_model(tmp_path / "base"), trained) > 0.1, "the adapter does nothing"
 
 
-def test_an_embedding_that_peft_ties_to_the_head_is_one_layer_here(tmp_path: Path) -> None:
+def test_an_embedding_that_peft_ties_to_the_head_is_one_layer(tmp_path: Path) -> None:
     model = tiny_model("gemma2")
     save_model(tmp_path / "base", model)
     trained = trained_by_peft(tmp_path, target_modules=["embed_tokens", "q_proj"], ensure_weight_tying=True)
@@ -111,7 +111,7 @@ def test_an_embedding_that_peft_ties_to_the_head_is_one_layer_here(tmp_path: Pat
 
 
 def trained_by_peft(folder: Path, **settings: Any) -> Any:
-    """PEFT's own model on `folder`/base with random arrays; `folder`/peft holds them as it saves them."""
+    """PEFT's model on `folder`/base with random arrays, which it saves to `folder`/peft."""
     torch.manual_seed(0)
     config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, **settings)
     model = peft.get_peft_model(in_torch(folder / "base"), config)
@@ -127,9 +127,7 @@ def trained_by_peft(folder: Path, **settings: Any) -> Any:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", ["LoRA", "DoRA", "embedding and head"])
-def test_transformers_computes_with_the_fused_model_what_we_do_with_the_adapter(
-    kind: str, family: str, tmp_path: Path
-) -> None:
+def test_transformers_computes_the_same_with_the_fused_model(kind: str, family: str, tmp_path: Path) -> None:
     name, changes = of_family(family)
     model = adapted_model(name, ADAPTERS[kind], tmp_path, **changes)
     merged = load_model(tmp_path / "base")

@@ -1,4 +1,4 @@
-"""Packed checkpoints are mlx-lm's, bit for bit, and say what packing has cost."""
+"""Quantized checkpoints equal mlx-lm's bit for bit; the result reports size and error."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.modeling.tiny import largest_difference, tokens
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """32 and 64 columns, in bfloat16."""
+    """A model with matrices of 32 and 64 columns, in bfloat16."""
     folder = tmp_path_factory.mktemp("models") / "base"
     folder.mkdir()
     write_checkpoint(folder)
@@ -31,7 +31,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("bits", "group_size"), [(2, 32), (3, 32), (4, 32), (6, 32), (8, 32), (4, 64)])
-def test_it_packs_what_mlx_lm_packs_to_the_same_bits(bits: int, group_size: int, base: Path, tmp_path: Path) -> None:
+def test_it_quantizes_the_same_layers_as_mlx_lm_to_the_same_bits(
+    bits: int, group_size: int, base: Path, tmp_path: Path
+) -> None:
     packed = quantize_checkpoint(base, tmp_path / "out", bits=bits, group_size=group_size)
     theirs, _ = load_model_by_mlx_lm(base)
     theirs, _ = quantize_model(theirs, {}, group_size, bits)
@@ -42,7 +44,7 @@ def test_it_packs_what_mlx_lm_packs_to_the_same_bits(bits: int, group_size: int,
     assert packed.packed == len(quantized_layers(ours)) == (16 if group_size == 32 else 2)
 
 
-def test_mlx_lm_opens_what_comes_out(base: Path, tmp_path: Path) -> None:
+def test_mlx_lm_loads_the_quantized_checkpoint(base: Path, tmp_path: Path) -> None:
     quantize_checkpoint(base, tmp_path / "out", bits=4, group_size=64)
     theirs, _ = load_model_by_mlx_lm(tmp_path / "out")
     ours = load_model(tmp_path / "out", dtype="bfloat16", dequantize=False)
@@ -52,7 +54,7 @@ def test_mlx_lm_opens_what_comes_out(base: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "tokenizer.json").is_file()
 
 
-def test_it_says_what_was_saved_what_was_left_and_what_it_cost(base: Path, tmp_path: Path) -> None:
+def test_the_result_reports_sizes_dense_layers_and_error(base: Path, tmp_path: Path) -> None:
     four = quantize_checkpoint(base, tmp_path / "four", bits=4, group_size=32)
     eight = quantize_checkpoint(base, tmp_path / "eight", bits=8, group_size=32)
     weights = sum(header.size for header in read_headers(base).values())
@@ -65,7 +67,7 @@ def test_it_says_what_was_saved_what_was_left_and_what_it_cost(base: Path, tmp_p
     assert four.left == ()
 
 
-def test_layers_that_no_group_divides_are_named(base: Path, tmp_path: Path) -> None:
+def test_layers_that_no_group_divides_stay_dense_and_are_reported(base: Path, tmp_path: Path) -> None:
     packed = quantize_checkpoint(base, tmp_path / "out", bits=4, group_size=64)
     assert len(packed.left) == 14
     assert "model.layers.0.self_attn.q_proj" in packed.left
@@ -76,13 +78,13 @@ def test_layers_that_no_group_divides_are_named(base: Path, tmp_path: Path) -> N
     assert not (tmp_path / "none").exists()
 
 
-def test_a_packed_model_is_not_packed_again(base: Path, tmp_path: Path) -> None:
+def test_a_quantized_model_is_not_quantized_again(base: Path, tmp_path: Path) -> None:
     quantize_checkpoint(base, tmp_path / "out", bits=8, group_size=32)
     with pytest.raises(UserError, match="quantized already"):
         quantize_checkpoint(tmp_path / "out", tmp_path / "again", bits=4, group_size=32)
 
 
-def test_every_number_that_is_no_choice_is_listed(base: Path, tmp_path: Path) -> None:
+def test_every_invalid_value_is_reported(base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         quantize_checkpoint(base, tmp_path / "out", bits=5, group_size=16)
     assert caught.value.details == ("--bits is 5: one of 2, 3, 4, 6, 8", "--group-size is 16: one of 32, 64, 128")
