@@ -6,7 +6,7 @@ from random import Random
 
 from mlx_suite.data.statistics import Interval, auc, auc_interval, share_interval
 from mlx_suite.evaluate.answered import Answered
-from mlx_suite.evaluate.pairwise import Judged, Pair
+from mlx_suite.evaluate.pairwise import Judged, Matchup
 from mlx_suite.evaluate.scoring import Scored
 from mlx_suite.microworld import Example, Verdict, World, check, heldout_examples, identify, make_world
 from mlx_suite.text import Message
@@ -110,7 +110,7 @@ def pair_agreement(rows: Sequence[Judged]) -> PairAgreement | None:
     )
 
 
-def known_pairs(count: int, seed: int = 0) -> tuple[Pair, ...]:
+def known_pairs(count: int, seed: int = 0) -> tuple[Matchup, ...]:
     """Microworld questions with a right answer and a wrong one, the right one as A in every second pair.
 
     A wrong answer is a right one to another question of the same task, so it differs in what it says and not in how.
@@ -119,7 +119,7 @@ def known_pairs(count: int, seed: int = 0) -> tuple[Pair, ...]:
     """
     world, rng = make_world(), Random(f"known pairs {seed}")
     pool = heldout_examples(seed, 4 * count, world)
-    pairs: list[Pair] = []
+    pairs: list[Matchup] = []
     for example in pool:
         wrong = _wrong_answer(example, pool, rng, world)
         if wrong is None or len(pairs) == count:
@@ -128,7 +128,7 @@ def known_pairs(count: int, seed: int = 0) -> tuple[Pair, ...]:
         sides = [Answered(question=question, answer=answer, reference=reference) for answer in (example.answer, wrong)]
         if len(pairs) % 2:
             sides.reverse()
-        pairs.append(Pair(a=sides[0], b=sides[1]))
+        pairs.append(Matchup(a=sides[0], b=sides[1]))
     return tuple(pairs)
 
 

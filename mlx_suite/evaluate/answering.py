@@ -30,7 +30,7 @@ KIND = "mlx-suite answers"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Questions:
+class QuestionSet:
     """What is asked."""
 
     examples: tuple[Example, ...]
@@ -51,7 +51,7 @@ class AnswerSettings:
     """Name of its adapter, for the record."""
 
 
-def read_questions(source: str | Path, part: str | None = None, format: str | None = None) -> Questions:
+def read_questions(source: str | Path, part: str | None = None, format: str | None = None) -> QuestionSet:
     """The conversations of a dataset's `part`: by default test, else valid, else train.
 
     Raises UserError for data that cannot be read, and where the part is empty or holds plain text.
@@ -64,12 +64,12 @@ def read_questions(source: str | Path, part: str | None = None, format: str | No
             where=texts[0],
             fix="mlx-suite perplexity measures a model on plain text",
         )
-    return Questions(examples=examples, part=chosen)
+    return QuestionSet(examples=examples, part=chosen)
 
 
 def write_answers(
     chat: ChatModel,
-    questions: Questions,
+    questions: QuestionSet,
     settings: AnswerSettings,
     out: Path,
     limit: int | None = None,
@@ -128,7 +128,7 @@ def _with_system(turns: tuple[Message, ...], system: str | None) -> tuple[Messag
     return (Message(SYSTEM, system), *turns)
 
 
-def _facts(chat: ChatModel, questions: Questions, settings: AnswerSettings) -> dict[str, Any]:
+def _facts(chat: ChatModel, questions: QuestionSet, settings: AnswerSettings) -> dict[str, Any]:
     """What the answers depend on. How many are wanted is not part of it, so more can be asked for later."""
     digest = hashlib.sha256()
     for example in questions.examples:

@@ -1,7 +1,7 @@
-"""Which of two answers a judge prefers, asked in both orders.
+"""Pairwise comparison of two models' responses by a judge, in both orders.
 
-Judges favour a place (MT-Bench, arXiv 2306.05685, section 3.3), so a win counts only if it is the same answer that
-wins from either place; else the pair is a tie, and counted as inconsistent.
+A response wins only if it is preferred in both positions (see `judging`). Otherwise the pair counts as a tie and is
+reported as inconsistent.
 """
 
 import re
@@ -17,12 +17,12 @@ import numpy as np
 from mlx_suite.data.statistics import Interval, bootstrap
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.evaluate.answered import Answered
+from mlx_suite.evaluate.judging import FIRST, NEITHER, SECOND, BothOrders
 from mlx_suite.evaluate.length_control import controlled_interval, controlled_win_rate
 from mlx_suite.evaluate.prompts import PAIR_LABELS, PAIR_PROMPT, JudgePrompt, conversation_text
 
-FIRST, SECOND, NEITHER = "first", "second", "neither"
-"""A verdict on what stood in the first and in the second place."""
 MOST_TOKENS = 64
+"""Maximum tokens of a judge's reply."""
 
 _WORD = r"\[*(?P<word>[ab]|c|tie|equal|both|neither)\]*"
 _ALONE = re.compile(rf"(?:(?:answer|assistant|response)\s+)?{_WORD}(?:\s+is\s+better)?\.?", re.IGNORECASE)
@@ -35,53 +35,49 @@ _MARKUP = " \t*_`#\"'()"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """Two answers to one question."""
+class Matchup:
+    """Two models' responses to one instruction."""
 
     a: Answered
     b: Answered
 
     @property
     def difference(self) -> int:
-        """Letters that A's answer has more than B's."""
+        """Characters in A's response minus characters in B's."""
         return len(self.a.answer) - len(self.b.answer)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matched:
-    """What two files have in common."""
+    """Rows of two files matched by instruction."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Matchup, ...]
     only_a: int
-    """Rows of A whose question B lacks."""
+    """Rows of A without a match in B."""
     only_b: int
+    """Rows of B without a match in A."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """The verdicts on one pair."""
+    """The judge's verdicts on one pair."""
 
-    pair: Pair
+    pair: Matchup
     forward: str | None
-    """With A in the first place; None where it could not be read."""
+    """With A in first position; None if the reply could not be parsed."""
     backward: str | None
-    """With B in the first place."""
+    """With B in first position."""
     probability: float | None = None
-    """By label: how probable A was as the better one, the mean of both orders."""
+    """Label mode: probability that A is better, averaged over both orders."""
     replies: tuple[str, str] = ("", "")
 
     @property
     def outcome(self) -> str:
         """`A`, `B`, `tie`, `inconsistent` or `unread`."""
-        if self.forward is None or self.backward is None:
-            return "unread"
-        verdicts = (self.forward, self.backward)
-        if verdicts == (NEITHER, NEITHER):
-            return "tie"
-        return {(FIRST, SECOND): "A", (SECOND, FIRST): "B"}.get(verdicts, "inconsistent")
+        return BothOrders(forward=self.forward, backward=self.backward).outcome
 
     def as_dict(self) -> dict[str, Any]:
-        """For a line of JSON."""
+        """The fields of a JSON line."""
         return {
             "place": self.pair.a.place,
             "instruction": self.pair.a.instruction,
@@ -97,11 +93,11 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class PairReport:
-    """How A did against B."""
+    """Results of A against B."""
 
     rows: tuple[Judged, ...]
     seed: int = 0
-    """Of the resampling behind the intervals."""
+    """Seed of the bootstrap."""
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -109,28 +105,28 @@ class PairReport:
 
     @cached_property
     def read(self) -> tuple[Judged, ...]:
-        """Those with two verdicts."""
+        """Pairs with two parsed verdicts."""
         return tuple(row for row in self.rows if row.outcome != "unread")
 
     @property
     def wins(self) -> list[float]:
-        """1 where A won, 0 where B did, ½ for ties and inconsistent verdicts."""
+        """1 where A won, 0 where B won, ½ for ties and inconsistent verdicts."""
         return [{"A": 1.0, "B": 0.0}.get(row.outcome, 0.5) for row in self.read]
 
     @property
     def win_rate(self) -> float | None:
-        """Of A, ties counting half."""
+        """Win rate of A; ties count half."""
         return sum(self.wins) / len(self.wins) if self.wins else None
 
     @cached_property
     def interval(self) -> Interval | None:
-        """95 %, by resampling pairs."""
+        """95 % bootstrap interval over pairs."""
         wins = np.asarray(self.wins)
         return bootstrap(lambda rows: wins[rows].mean(axis=1), len(wins), self.seed)
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The win rate over all pairs if A lost every unread one, and if it won them."""
+        """Win rate over all pairs if A lost every unread pair, and if it won every one."""
         if not self.rows:
             return None
         total, unread = sum(self.wins), self.counts["unread"]
@@ -138,7 +134,7 @@ class PairReport:
 
     @cached_property
     def controlled(self) -> float | None:
-        """The win rate at equal length, see `length_control`."""
+        """Length-controlled win rate, see `length_control`."""
         return controlled_win_rate(self.wins, self._differences) if self.wins else None
 
     @cached_property
@@ -147,13 +143,13 @@ class PairReport:
 
     @property
     def first_place(self) -> float | None:
-        """Share of verdicts for whatever stood first: ½ for a judge to whom places mean nothing."""
+        """Share of verdicts for the first position: ½ for a judge without position bias."""
         verdicts = [v for row in self.rows for v in (row.forward, row.backward) if v in (FIRST, SECOND)]
         return verdicts.count(FIRST) / len(verdicts) if verdicts else None
 
     @property
     def letters(self) -> tuple[float, float]:
-        """Mean length of A's answers and of B's."""
+        """Mean characters of A's responses and of B's."""
         count = max(len(self.rows), 1)
         return (
             sum(len(row.pair.a.answer) for row in self.rows) / count,
@@ -166,17 +162,17 @@ class PairReport:
 
 
 def match_answers(a: Sequence[Answered], b: Sequence[Answered]) -> Matched:
-    """Pairs of answers to the same question, in A's order; a question asked twice is matched in order."""
+    """Pair responses to the same instruction, in A's order; repeated instructions are matched in order."""
     waiting: defaultdict[str, deque[Answered]] = defaultdict(deque)
     for row in b:
         waiting[row.key].append(row)
-    pairs = tuple(Pair(a=row, b=waiting[row.key].popleft()) for row in a if waiting[row.key])
+    pairs = tuple(Matchup(a=row, b=waiting[row.key].popleft()) for row in a if waiting[row.key])
     return Matched(pairs=pairs, only_a=len(a) - len(pairs), only_b=len(b) - len(pairs))
 
 
 def judge_pairs(
     judge: ChatModel,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Matchup],
     *,
     mode: str = "label",
     prompt: JudgePrompt = PAIR_PROMPT,
@@ -184,7 +180,7 @@ def judge_pairs(
     seed: int = 0,
     tell: Callable[[], None] = lambda: None,
 ) -> PairReport:
-    """Ask `judge` about each pair in both orders. `tell` is called once per verdict, twice per pair."""
+    """Have `judge` compare each pair in both orders. `tell` is called once per verdict, twice per pair."""
     assert mode in ("text", "label"), mode
     questions = (prompt.fill(_fields(pair, swapped=swapped)) for pair in pairs for swapped in (False, True))
     verdicts: dict[int, tuple[str | None, float | None, str]] = {}
@@ -201,10 +197,10 @@ def judge_pairs(
 
 
 def parse_verdict(text: str) -> str | None:
-    """The verdict of a reply, or None where it has none or contradicts itself.
+    """Parse a judge's reply; None if it holds no verdict or contradictory ones.
 
-    It counts as a letter that stands alone on the first line (`A`, `Answer B`, `B is better`), behind `Verdict:`,
-    `Answer:`, `Winner:` or `Better:` on any line, or as `[[A]]` anywhere. `tie`, `equal` and `[[C]]` mean neither.
+    Accepted are a letter alone on the first line (`A`, `Answer B`, `B is better`), a letter after `Verdict:`, `Answer:`,
+    `Winner:` or `Better:` on any line, and `[[A]]` anywhere. `tie`, `equal` and `[[C]]` mean neither.
     """
     lines = [line.strip().strip(_MARKUP) for line in text.strip().splitlines()]
     matches: Iterable[re.Match[str] | None] = [
@@ -216,7 +212,7 @@ def parse_verdict(text: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _fields(pair: Pair, *, swapped: bool) -> dict[str, str | None]:
+def _fields(pair: Matchup, *, swapped: bool) -> dict[str, str | None]:
     first, second = (pair.b, pair.a) if swapped else (pair.a, pair.b)
     reference = pair.a.reference if pair.a.reference is not None else pair.b.reference
     return {
@@ -228,14 +224,14 @@ def _fields(pair: Pair, *, swapped: bool) -> dict[str, str | None]:
 
 
 def _by_label(log_probs: Sequence[float]) -> tuple[str, float, str]:
-    """The verdict, and how probable the first place was beside the second."""
+    """The verdict and the probability of the first position, normalised over both labels."""
     first, second = log_probs
     probability = 1.0 / (1.0 + exp(min(second - first, 700.0)))
     return FIRST if first >= second else SECOND, probability, ""
 
 
 def _judged(
-    pair: Pair, forward: tuple[str | None, float | None, str], backward: tuple[str | None, float | None, str]
+    pair: Matchup, forward: tuple[str | None, float | None, str], backward: tuple[str | None, float | None, str]
 ) -> Judged:
     probability = None
     if forward[1] is not None and backward[1] is not None:

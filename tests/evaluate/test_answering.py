@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlx_suite.engine.chat_model import ChatModel
-from mlx_suite.evaluate.answering import AnswerSettings, Questions, read_questions, settings_file, write_answers
+from mlx_suite.evaluate.answering import AnswerSettings, QuestionSet, read_questions, settings_file, write_answers
 from mlx_suite.runtime.errors import UserError
 from tests.evaluate.conftest import Loaded
 
@@ -20,7 +20,7 @@ def chat(checkpoint: Loaded, **changes: Any) -> ChatModel:
 
 
 @pytest.fixture
-def questions(tmp_path: Path) -> Questions:
+def questions(tmp_path: Path) -> QuestionSet:
     rows = [{"instruction": f"a{i} b", "input": "", "output": f"r{i}"} for i in range(7)]
     path = tmp_path / "data.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -32,7 +32,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def test_rows_hold_question_reference_answer_and_how_it_ended(
-    checkpoint: Loaded, questions: Questions, tmp_path: Path
+    checkpoint: Loaded, questions: QuestionSet, tmp_path: Path
 ) -> None:
     out = tmp_path / "answers.jsonl"
     assert write_answers(chat(checkpoint), questions, SHORT, out) == 7
@@ -45,7 +45,7 @@ def test_rows_hold_question_reference_answer_and_how_it_ended(
     assert json.loads(settings_file(out).read_text())["names"] == {"model": "random", "adapter": None}
 
 
-def test_an_interrupted_run_ends_with_the_same_file(checkpoint: Loaded, questions: Questions, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_with_the_same_file(checkpoint: Loaded, questions: QuestionSet, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
     write_answers(chat(checkpoint), questions, SHORT, whole)
 
@@ -64,7 +64,7 @@ def test_an_interrupted_run_ends_with_the_same_file(checkpoint: Loaded, question
     assert broken.read_bytes() == whole.read_bytes()
 
 
-def test_more_questions_can_be_asked_later(checkpoint: Loaded, questions: Questions, tmp_path: Path) -> None:
+def test_more_questions_can_be_asked_later(checkpoint: Loaded, questions: QuestionSet, tmp_path: Path) -> None:
     some, whole = tmp_path / "some.jsonl", tmp_path / "whole.jsonl"
     write_answers(chat(checkpoint), questions, SHORT, whole)
     write_answers(chat(checkpoint), questions, SHORT, some, limit=2)
@@ -74,7 +74,7 @@ def test_more_questions_can_be_asked_later(checkpoint: Loaded, questions: Questi
 
 
 def test_a_file_is_not_continued_by_another_model_or_with_other_settings(
-    checkpoint: Loaded, questions: Questions, tmp_path: Path
+    checkpoint: Loaded, questions: QuestionSet, tmp_path: Path
 ) -> None:
     out = tmp_path / "answers.jsonl"
     write_answers(chat(checkpoint), questions, SHORT, out, limit=2)
@@ -87,7 +87,7 @@ def test_a_file_is_not_continued_by_another_model_or_with_other_settings(
     assert out.read_bytes() == before
 
 
-def test_a_file_of_something_else_is_left_alone(checkpoint: Loaded, questions: Questions, tmp_path: Path) -> None:
+def test_a_file_of_something_else_is_left_alone(checkpoint: Loaded, questions: QuestionSet, tmp_path: Path) -> None:
     out = tmp_path / "mine.jsonl"
     out.write_text('{"text": "mine"}\n')
     with pytest.raises(UserError, match="does not say what was begun here"):

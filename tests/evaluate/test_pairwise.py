@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from mlx_suite.evaluate.pairwise import Pair, judge_pairs, match_answers, parse_verdict
+from mlx_suite.evaluate.pairwise import Matchup, judge_pairs, match_answers, parse_verdict
 from tests.evaluate.judges import WeighingJudge, WritingJudge, asked
 
 
-def pairs(count: int = 4) -> list[Pair]:
+def pairs(count: int = 4) -> list[Matchup]:
     """B's answers are twice as long in the odd pairs, A's in the even ones."""
     return [
-        Pair(a=asked(f"q{i}", "a" * (20 if i % 2 == 0 else 10)), b=asked(f"q{i}", "b" * (10 if i % 2 == 0 else 20)))
+        Matchup(a=asked(f"q{i}", "a" * (20 if i % 2 == 0 else 10)), b=asked(f"q{i}", "b" * (10 if i % 2 == 0 else 20)))
         for i in range(count)
     ]
 

@@ -15,6 +15,7 @@ from random import Random
 
 from mlx_suite.engine import Given, Program, Queries, Query, Reply, Request, Rewind
 from mlx_suite.engine.chat_model import ChatModel
+from mlx_suite.evaluate.judging import BothOrders, verdict_of
 from mlx_suite.magpie.drift import words_of
 from mlx_suite.text import Message
 from mlx_suite.text.message import USER
@@ -93,16 +94,18 @@ class Preference:
     @property
     def outcome(self) -> str:
         """`both`: the new text wins in both orders. `old`: the old one does. `one`: position decides."""
-        if self.first is None or self.second is None:
-            return "unasked"
-        if self.first > 0 and self.second > 0:
-            return "both"
-        return "old" if self.first < 0 and self.second < 0 else "one"
+        return {"A": "both", "B": "old", "unread": "unasked"}.get(self._verdicts.outcome, "one")
 
     @property
     def first_places(self) -> int:
         """In how many of the two orders the first position was preferred."""
-        return int((self.first or 0.0) > 0) + int((self.second or 0.0) < 0)
+        return self._verdicts.first_positions
+
+    @property
+    def _verdicts(self) -> BothOrders:
+        """Verdicts with the new text as A."""
+        backward = None if self.second is None else -self.second
+        return BothOrders(forward=verdict_of(self.first), backward=verdict_of(backward))
 
 
 def judge_rewrites(judge: ChatModel, comparisons: Iterable[RewriteComparison]) -> Iterator[Preference]:
