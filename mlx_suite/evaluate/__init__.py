@@ -1,4 +1,4 @@
-"""Measuring what a model knows."""
+"""Evaluation: judges, perplexity, the lm-evaluation-harness, and accuracy on the microworld."""
 
 from mlx_suite.evaluate.answers import Accuracy, answer_all, measure_accuracy
 

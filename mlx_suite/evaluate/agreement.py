@@ -1,4 +1,4 @@
-"""Whether a judge can be believed: its scores and verdicts beside the truth, where the truth is known."""
+"""Agreement of a judge's scores and verdicts with the microworld's checker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,33 +13,33 @@ from mlx_suite.text import Message
 from mlx_suite.text.message import USER
 
 PASS = 50.0
-"""The score from which on an answer counts as called right."""
+"""Lowest score that counts as judging a response right."""
 BELIEVABLE = 0.8
-"""AUC below which a judge is not worth asking: one pair in five is taken the wrong way round."""
+"""AUC below which a judge is called weak: it ranks more than one pair in five the wrong way round."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreAgreement:
-    """A judge's scores beside the microworld's checker."""
+    """Agreement of a judge's scores with the microworld's checker."""
 
     rows: int
-    """Scored rows whose truth is known."""
+    """Scored rows with a known truth."""
     right: int
+    """Right responses among them."""
     auc: float | None
-    """Probability that a right answer is scored above a wrong one; 0.5 is knowing nothing. None where all are right
-    or all are wrong."""
+    """Probability that a right response scores above a wrong one; 0.5 is chance. None if all are right or all wrong."""
     interval: Interval | None
     accuracy: float
-    """Share of rows where score ≥ 50 says what the checker says."""
+    """Share of rows where score ≥ 50 agrees with the checker."""
 
     @property
     def majority(self) -> float:
-        """The accuracy of saying the same of every answer."""
+        """Accuracy of the majority class, the baseline."""
         return max(self.right, self.rows - self.right) / max(self.rows, 1)
 
     @property
     def verdict(self) -> str:
-        """What that means for the judge's figures."""
+        """Plain-language conclusion on the judge."""
         if self.auc is None or self.interval is None:
             return "cannot be told: the answers with known truth are all right or all wrong"
         if self.interval[0] <= 0.5:
@@ -51,13 +51,13 @@ class ScoreAgreement:
 
 @dataclass(frozen=True, kw_only=True)
 class PairAgreement:
-    """A judge's verdicts on pairs of which one answer is right and one is wrong."""
+    """Agreement of a judge's verdicts on pairs of one right and one wrong response."""
 
     pairs: int
     agreed: int
-    """The right answer won from both places."""
+    """Pairs in which the right response won in both positions."""
     inconsistent: int
-    """Ties among them."""
+    """Ties and inconsistent verdicts among the pairs."""
 
     @property
     def share(self) -> float:
@@ -69,7 +69,7 @@ class PairAgreement:
 
 
 def score_agreement(rows: Sequence[Scored], seed: int = 0) -> ScoreAgreement | None:
-    """None where no scored row is one of the microworld's."""
+    """Compare scores with the checker; None if the microworld recognises no scored row."""
     world = make_world()
     scores, right = [], []
     for row in rows:
@@ -90,17 +90,17 @@ def score_agreement(rows: Sequence[Scored], seed: int = 0) -> ScoreAgreement | N
 
 
 def pair_agreement(rows: Sequence[Judged]) -> PairAgreement | None:
-    """None where no pair has exactly one right answer."""
+    """Compare verdicts with the checker; None if no pair has exactly one right response."""
     world = make_world()
-    wanted: Mapping[tuple[Verdict, Verdict], str] = {
+    winner_of: Mapping[tuple[Verdict, Verdict], str] = {
         (Verdict.RIGHT, Verdict.WRONG): "A",
         (Verdict.WRONG, Verdict.RIGHT): "B",
     }
     outcomes = []
     for row in rows:
         truth = tuple(check(side.instruction, side.answer, world) for side in (row.pair.a, row.pair.b))
-        if truth in wanted and row.outcome != "unread":
-            outcomes.append((row.outcome, wanted[truth[0], truth[1]]))
+        if truth in winner_of and row.outcome != "unread":
+            outcomes.append((row.outcome, winner_of[truth[0], truth[1]]))
     if not outcomes:
         return None
     return PairAgreement(
@@ -111,11 +111,11 @@ def pair_agreement(rows: Sequence[Judged]) -> PairAgreement | None:
 
 
 def known_pairs(count: int, seed: int = 0) -> tuple[Matchup, ...]:
-    """Microworld questions with a right answer and a wrong one, the right one as A in every second pair.
+    """Microworld instructions with a right and a wrong response; the right one is A in every second pair.
 
-    A wrong answer is a right one to another question of the same task, so it differs in what it says and not in how.
-    The reference is right too, often in other words. A judge that has never seen the microworld can do this: it has to
-    compare.
+    The wrong response is a right one to another instruction of the same task, so it differs in content and not in
+    style. The reference is right too, often worded differently, so a judge that has never seen the microworld can
+    decide by comparison.
     """
     world, rng = make_world(), Random(f"known pairs {seed}")
     pool = heldout_examples(seed, 4 * count, world)
@@ -140,7 +140,7 @@ def _wrong_answer(example: Example, pool: Sequence[Example], rng: Random, world:
 
 
 def _another_answer(example: Example, rng: Random, world: World) -> str:
-    """A right answer, in other words where the task has any."""
+    """A right response, worded differently where the task allows it."""
     found = identify(example.instruction)
     assert found is not None, example.instruction
     task, slots = found

@@ -1,13 +1,13 @@
-"""Questions with a model's answers, as files hold them.
+"""Files of model responses: instruction, response, and the reference where one is known.
 
 `mlx-suite judge answer` writes
 
     {"number": 0, "place": "test.jsonl:1", "messages": [{"role": "user", "content": "…"}],
      "reference": "…", "answer": "…", "reason": "stop"}
 
-and what others write is read too: a question under `instruction` (with `input`), `prompt` or `question`; the model's
-answer under `answer`, `model_response`, `response` or `prediction`; the right one under `reference`, `output` or
-`expected`. Rows of a dataset, which hold one answer, are read as that answer without a reference.
+Other spellings are read as well: the instruction under `instruction` (with `input`), `prompt` or `question`; the
+model's response under `answer`, `model_response`, `response` or `prediction`; the reference under `reference`, `output`
+or `expected`. A dataset row with a single response is read as a model's response without a reference.
 """
 
 import json
@@ -36,32 +36,32 @@ QUESTIONS = ("messages", "instruction", "prompt", "question")
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """A question, the answer of a model, and the right answer where one is known."""
+    """A model's response to a conversation, and the reference response if known."""
 
     question: tuple[Message, ...]
-    """The conversation up to where the model answers."""
+    """The conversation up to the response."""
     answer: str
     reference: str | None = None
     reason: str = "stop"
-    """Why the answer ended; `limit` is a cut-off one."""
+    """Why generation stopped; `limit` means it was truncated."""
     place: str = ""
     """`file:line`."""
 
     @property
     def instruction(self) -> str:
-        """What was asked last."""
+        """The last user turn."""
         return next((turn.content for turn in reversed(self.question) if turn.role == USER), "")
 
     @property
     def key(self) -> str:
-        """Equal for equal questions."""
+        """Key for matching: equal for equal conversations."""
         return json.dumps([[turn.role, turn.content] for turn in self.question])
 
 
 def read_answers(source: str | Path, limit: int | None = None) -> tuple[Answered, ...]:
-    """The answered questions of a file or a folder, in order; of a folder its test, else validation part, else all.
+    """Read the responses of a file, or of a dataset folder (its test, validation or training part), in order.
 
-    Raises UserError that lists every row that is no answered question.
+    Raises UserError that lists every row without an instruction and a response.
     """
     path = Path(source).expanduser()
     if not path.is_file():
@@ -75,16 +75,16 @@ def read_answers(source: str | Path, limit: int | None = None) -> tuple[Answered
     rows = [each for each in found if isinstance(each, Answered)]
     if problems or not rows:
         raise UserError(
-            "The file holds no rows" if not found else f"{len(problems):,} rows are no answered questions",
+            "The file has no rows" if not found else f"{len(problems):,} rows lack an instruction or a response",
             where=str(source),
-            fix='write {"instruction": …, "answer": …, "reference": …} a line, as mlx-suite judge answer does',
+            fix='write one {"instruction": …, "answer": …, "reference": …} per line, as mlx-suite judge answer does',
             details=shortened(problems),
         )
     return tuple(rows[:limit])
 
 
 def question_of(example: Example, *, joined: bool = True) -> tuple[Message, ...]:
-    """The turns before the last answer; `joined` puts the context behind the first question, a blank line between."""
+    """The turns before the last response; `joined` appends the context to the first user turn after a blank line."""
     turns = list(example.messages)
     last = max((place for place, turn in enumerate(turns) if turn.role == ASSISTANT), default=len(turns))
     asked = turns[:last]
@@ -95,7 +95,7 @@ def question_of(example: Example, *, joined: bool = True) -> tuple[Message, ...]
 
 
 def reference_of(example: Example) -> str | None:
-    """The last answer of an example."""
+    """The last response of an example; None if it has none."""
     return next((turn.content for turn in reversed(example.messages) if turn.role == ASSISTANT), None)
 
 
@@ -121,11 +121,11 @@ def _rows(path: Path) -> Iterator[Answered | Problem]:
 
 
 def _is_answered(fields: Mapping[str, Any]) -> bool:
-    """Whether a model's answer stands beside the question, and not only what is to be learned."""
+    """Whether a row holds a model's response, as opposed to a training target."""
     answer, question = _name(fields, ANSWERS), _name(fields, QUESTIONS)
     if not answer or not question:
         return False
-    # `response` and `prediction` are what to learn in many a dataset, unless there is something to compare them with.
+    # In many datasets `response` and `prediction` are training targets, unless a reference stands beside them.
     return answer in ("answer", "model_response") or (question != "messages" and bool(_name(fields, REFERENCES)))
 
 
@@ -157,11 +157,11 @@ def _read(fields: Mapping[str, Any], place: str) -> Answered | Problem:
 
 
 def _conversation(turns: Any, faults: Faults) -> tuple[tuple[Message, ...], str | None]:
-    """The turns of the question, and the answer behind them where there is one."""
+    """The turns before the response, and the response if there is one."""
     asks = (
         isinstance(turns, list) and turns and not (isinstance(turns[-1], dict) and turns[-1].get("role") == ASSISTANT)
     )
-    # The reader wants an answer at the end; this one is taken off again.
+    # The reader requires a final response: append a placeholder and drop it again.
     read = read_turns(
         [*turns, {"role": ASSISTANT, "content": "…"}] if asks else turns,
         '"messages"',
@@ -180,10 +180,10 @@ def _single(text: Any, name: str, about: Any, faults: Faults) -> tuple[Message, 
 def _of_example(example: Example) -> Answered | Problem:
     question, answer = question_of(example), reference_of(example)
     if answer is None or not question:
-        return Problem(example.place, "there is no question with an answer in it")
+        return Problem(example.place, "no instruction with a response")
     return Answered(question=question, answer=answer, place=example.place)
 
 
 def _name(fields: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The first of these that the row holds a value under, or nothing."""
+    """First of `names` with a value in the row, or an empty string."""
     return next((name for name in names if fields.get(name) is not None), "")

@@ -1,7 +1,7 @@
-"""A model's answers to the questions of a dataset, written to a file that survives kill -9.
+"""Generate a model's responses to a dataset into a file that can be resumed after a kill.
 
-Beside `answers.jsonl` stands `answers.settings.json`, what the answers depend on: weights and adapter, how the model
-is spoken to, and the questions. A file that was begun with other settings is not continued.
+`answers.settings.json` beside `answers.jsonl` stores everything the responses depend on: weights, adapter, prompt style
+and instructions. Resuming with other settings is refused.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ KIND = "mlx-suite answers"
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionSet:
-    """What is asked."""
+    """The conversations to respond to."""
 
     examples: tuple[Example, ...]
     part: str
@@ -39,30 +39,30 @@ class QuestionSet:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerSettings:
-    """Everything about the answers that is not the model."""
+    """Generation settings apart from the model."""
 
     max_tokens: int = 512
-    """Tokens an answer may have; a longer one is cut off and says so."""
+    """Maximum tokens per response; a longer one is truncated and marked `limit`."""
     system: str | None = None
-    """System text in front of every question that has none of its own."""
+    """System text for conversations without one of their own."""
     model: str = ""
-    """Name of the model, for the record."""
+    """Model name, stored for error messages."""
     adapter: str | None = None
-    """Name of its adapter, for the record."""
+    """Adapter name, stored for error messages."""
 
 
 def read_questions(source: str | Path, part: str | None = None, format: str | None = None) -> QuestionSet:
     """The conversations of a dataset's `part`: by default test, else valid, else train.
 
-    Raises UserError for data that cannot be read, and where the part is empty or holds plain text.
+    Raises UserError for unreadable data, an empty part, or rows of plain text.
     """
     chosen, examples = chosen_part(read_dataset(source, format=format), part, source)
     texts = [example.place for example in examples if not any(turn.role == ASSISTANT for turn in example.messages)]
     if texts:
         raise UserError(
-            f"{len(texts):,} rows ask nothing: they are plain text",
+            f"{len(texts):,} rows are plain text, not conversations",
             where=texts[0],
-            fix="mlx-suite perplexity measures a model on plain text",
+            fix="measure plain text with mlx-suite perplexity",
         )
     return QuestionSet(examples=examples, part=chosen)
 
@@ -75,12 +75,12 @@ def write_answers(
     limit: int | None = None,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Answer the first `limit` questions into `out`, or go on with them; returns how many are there.
+    """Write responses to the first `limit` conversations to `out`, resuming if it exists; returns their number.
 
-    The last answer of a conversation is asked for, with the turns before it as they stand in the data. A finished
-    file is in the order of the questions and the same bytes however often it was interrupted.
+    Each conversation's last response is generated, after its earlier turns as they are in the data. The finished file
+    is in the dataset's order and byte-identical however often the run was interrupted.
 
-    Raises UserError where the file was begun with another model, other settings or other questions.
+    Raises UserError if the file was written with another model, other settings or other data.
     """
     examples = questions.examples[:limit]
     asked = [_with_system(question_of(example), settings.system) for example in examples]
@@ -117,7 +117,7 @@ def settings_file(out: Path) -> Path:
 
 
 def _prompt(chat: ChatModel, example: Example, settings: AnswerSettings) -> tuple[int, ...]:
-    # The context apart: Alpaca's style writes it under a heading of its own.
+    # Context is passed separately: the Alpaca style puts it under its own heading.
     turns = question_of(example, joined=False)
     return chat.styled_prompt(_with_system(turns, settings.system), example.context)
 
@@ -129,7 +129,7 @@ def _with_system(turns: tuple[Message, ...], system: str | None) -> tuple[Messag
 
 
 def _facts(chat: ChatModel, questions: QuestionSet, settings: AnswerSettings) -> dict[str, Any]:
-    """What the answers depend on. How many are wanted is not part of it, so more can be asked for later."""
+    """Everything the responses depend on. Their number is not included, so a file can be extended later."""
     digest = hashlib.sha256()
     for example in questions.examples:
         digest.update(f"{content(example)}\n".encode())
@@ -153,7 +153,7 @@ def _short_digest(text: str) -> str:
 
 
 def _check_facts(out: Path, facts: Mapping[str, Any], *, fresh: bool) -> None:
-    """Store the settings of a new file; refuse to continue a file with other ones."""
+    """Store the settings of a new file; refuse to resume a file written with other settings."""
     path = settings_file(out)
     if fresh:
         write_atomically(path, facts_text(KIND, facts))
@@ -172,7 +172,7 @@ def _called(names: Mapping[str, Any]) -> str:
 
 
 def _put_in_order(out: Path) -> None:
-    """Rows come as they end; a finished file has them as they were asked."""
+    """Sort the rows, which were written as they finished, by their number."""
     records: Sequence[Mapping[str, Any]] = list(read_journal(out))
     ordered = sorted(records, key=lambda record: record["number"])
     if ordered != records:

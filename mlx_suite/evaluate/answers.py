@@ -1,4 +1,4 @@
-"""Share of instructions a model answers rightly, decided by the microworld's checker."""
+"""Accuracy of greedy responses, decided by the microworld's checker."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +11,12 @@ from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
 from mlx_suite.text.message import USER
 
 LIMIT = 96
-"""Tokens an answer may have: half as many again as the longest right one."""
+"""Maximum tokens per response: 1.5 times the longest right one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Right answers among those asked, by whatever the examples were grouped by."""
+    """Right responses and instructions per group of examples."""
 
     right: Mapping[str, int]
     asked: Mapping[str, int]
@@ -35,8 +35,7 @@ def answer_all(
     slots: int = 16,
     context: int = 512,
 ) -> list[str]:
-    """The greedy answer to each instruction, in order. An answer cut off at `LIMIT` tokens is left cut off."""
-
+    """Greedy response to each instruction, in order, truncated at `LIMIT` tokens."""
     prompts = (
         encode_chat(tokenizer, template, [Message(USER, text)], add_generation_prompt=True).ids for text in instructions
     )
@@ -52,7 +51,7 @@ def measure_accuracy(
     examples: Sequence[Example],
     world: World,
 ) -> tuple[Accuracy, Accuracy]:
-    """Greedy answers to `examples`, judged; by category and by task."""
+    """Accuracy of greedy responses to `examples`, by category and by task."""
     answers = answer_all(model, tokenizer, template, [e.instruction for e in examples])
     groups: list[tuple[Counter[str], Counter[str]]] = [(Counter(), Counter()) for _ in range(2)]
     for example, answer in zip(examples, answers, strict=True):

@@ -1,6 +1,6 @@
-"""Answers checked where the truth is known: by the microworld's checker, or against a reference.
+"""Responses checked by the microworld's checker or against a reference.
 
-What cannot be decided is counted apart, never as wrong.
+Undecidable responses are counted separately, never as wrong.
 """
 
 import re
@@ -20,16 +20,16 @@ _SPACE = re.compile(r"\s+")
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """One answer and whether it is right."""
+    """A response and the verdict on it."""
 
     row: Answered
     verdict: Verdict
     category: str = ""
-    """Of the microworld's task; empty for other instructions."""
+    """Category of the microworld's task; empty for other instructions."""
     task: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For a line of JSON."""
+        """The fields of a JSON line."""
         return {
             "place": self.row.place,
             "instruction": self.row.instruction,
@@ -42,7 +42,7 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class ExactReport:
-    """The verdicts on one file."""
+    """The verdicts on the responses of one file."""
 
     rows: tuple[Checked, ...]
 
@@ -52,12 +52,12 @@ class ExactReport:
 
     @property
     def known(self) -> int:
-        """Rows that could be decided."""
+        """Number of decided responses."""
         return self.counts[Verdict.RIGHT] + self.counts[Verdict.WRONG]
 
     @property
     def share(self) -> float | None:
-        """Right answers among those that could be decided."""
+        """Right responses as a share of the decided ones; None if none was decided."""
         return self.counts[Verdict.RIGHT] / self.known if self.known else None
 
     @property
@@ -66,11 +66,11 @@ class ExactReport:
 
     @property
     def cut_off(self) -> int:
-        """Answers that did not end by themselves."""
+        """Responses truncated by the token limit."""
         return sum(row.row.reason != "stop" for row in self.rows)
 
     def by(self, group: str) -> dict[str, tuple[int, int]]:
-        """Right and decided answers by `category` or `task`, in alphabetical order."""
+        """(right, decided) per `category` or `task`, in alphabetical order."""
         counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         for row in self.rows:
             name = getattr(row, group)
@@ -81,9 +81,9 @@ class ExactReport:
 
 
 def check_answers(rows: Sequence[Answered], truth: str = "world") -> ExactReport:
-    """Decide each answer by `world`, the microworld's checker, or by `reference`, which must be the same text.
+    """Check each response by `world`, the microworld's checker, or by equality with its `reference`.
 
-    The microworld's instructions stand for themselves: a conversation of several turns is decided by its last one.
+    The checker looks at the last user turn only: the microworld's instructions need no context.
     """
     assert truth in TRUTHS, truth
     world = make_world()
@@ -106,10 +106,7 @@ def check_answers(rows: Sequence[Answered], truth: str = "world") -> ExactReport
 
 
 def normalised(text: str) -> str:
-    """The text without what says nothing: case, runs of whitespace, quotes around it, a stop at its end.
-
-    Letters that Unicode counts as the same become the same (NFKC).
-    """
+    """The text after NFKC, without case, repeated whitespace, surrounding quotes and a final full stop."""
     folded = _SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
     return folded.strip("\"'“”‘’«»` ").rstrip(".!。 ").strip("\"'“”‘’«»` ")
 

@@ -39,4 +39,4 @@ def verdict_of(log_odds: float | None) -> str | None:
     """Verdict from the log odds of the first position against the second."""
     if log_odds is None:
         return None
-    return NEITHER if log_odds == 0 else FIRST if log_odds > 0 else SECOND
+    return FIRST if log_odds > 0 else SECOND if log_odds < 0 else NEITHER

@@ -1,13 +1,13 @@
-"""A win rate as it would be if both sides wrote answers of the same length.
+"""Length-controlled win rate: the win rate if both sides wrote responses of equal length.
 
 After AlpacaEval's length control (Dubois et al., arXiv 2404.04475): a logistic regression of the verdicts
 
-    log odds(A wins) = α + β · tanh(Δ / s),   Δ = letters of A's answer − letters of B's,   s² = mean of Δ²
+    log odds(A wins) = α + β · tanh(Δ / s),   Δ = characters of A − characters of B,   s² = mean of Δ²
 
-is fitted, and the controlled win rate is its value at Δ = 0, that is σ(α). They divide by the standard deviation; s
-keeps equal lengths at 0. Their third term, how hard an instruction is, needs the verdicts on many models and is left
-out. α and β are held by weak Gaussian priors, without which a judge
-who goes by length alone would send β to infinity. Swapping the sides turns a win rate w into 1 − w exactly.
+is fitted, and the controlled win rate is its value at Δ = 0, σ(α). AlpacaEval divides by the standard deviation; s
+keeps equal lengths at 0. Its third term, instruction difficulty, needs verdicts on many models and is omitted. Weak
+Gaussian priors on α and β keep β finite for a judge that decides by length alone. Swapping the sides turns a win rate w
+into exactly 1 − w.
 
 Shapes: R resamples, N pairs.
 """
@@ -18,32 +18,32 @@ import numpy.typing as npt
 from mlx_suite.data.statistics import Interval, Numbers, bootstrap
 
 PRIOR, SLOPE_PRIOR = 0.5, 0.02
-"""Precisions of the priors on α and on β: standard deviations of 1.4 and of 7 log odds. The first pulls ten wins of
-ten to 0.89 and leaves hundreds of pairs alone; the second lets length decide nearly everything where it does."""
+"""Precisions of the priors on α and β: standard deviations of 1.4 and 7 log odds. The first shrinks ten wins of ten to
+0.89 and hardly affects hundreds of pairs; the second lets length explain nearly everything if the data say so."""
 STEPS = 50
-"""Newton steps at most; a dozen are usual."""
+"""Maximum Newton steps; a dozen usually suffice."""
 
 
 def controlled_win_rate(wins: npt.ArrayLike, difference: npt.ArrayLike) -> float:
-    """σ(α) of the fit.
+    """Length-controlled win rate of A, σ(α).
 
     Args:
         wins: (N,) 1 where A won, 0 where B did, ½ for a tie.
-        difference: (N,) letters of A's answer minus letters of B's.
+        difference: (N,) characters of A's response minus characters of B's.
     """
     y, x = _inputs(wins, difference)
     return float(_win_rates(y[None], x[None])[0])
 
 
 def controlled_interval(wins: npt.ArrayLike, difference: npt.ArrayLike, seed: int) -> Interval | None:
-    """95 % by fitting resamples of the pairs."""
+    """95 % bootstrap interval over pairs."""
     y, x = _inputs(wins, difference)
     return bootstrap(lambda rows: _win_rates(y[rows], x[rows]), len(y), seed)
 
 
 def _inputs(wins: npt.ArrayLike, difference: npt.ArrayLike) -> tuple[Numbers, Numbers]:
     y, delta = np.asarray(wins, dtype=np.float64), np.asarray(difference, dtype=np.float64)
-    # Around zero, not around the mean: equal lengths must stay at 0.
+    # Scale around zero, not around the mean: equal lengths must stay at 0.
     spread = np.sqrt((delta * delta).mean()) if len(delta) else 0.0
     return y, np.tanh(delta / spread) if spread > 0 else delta
 

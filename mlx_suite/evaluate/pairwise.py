@@ -199,8 +199,8 @@ def judge_pairs(
 def parse_verdict(text: str) -> str | None:
     """Parse a judge's reply; None if it holds no verdict or contradictory ones.
 
-    Accepted are a letter alone on the first line (`A`, `Answer B`, `B is better`), a letter after `Verdict:`, `Answer:`,
-    `Winner:` or `Better:` on any line, and `[[A]]` anywhere. `tie`, `equal` and `[[C]]` mean neither.
+    Accepted are a letter alone on the first line (`A`, `Answer B`, `B is better`), a letter after `Verdict:`,
+    `Answer:`, `Winner:` or `Better:` on any line, and `[[A]]` anywhere. `tie`, `equal` and `[[C]]` mean neither.
     """
     lines = [line.strip().strip(_MARKUP) for line in text.strip().splitlines()]
     matches: Iterable[re.Match[str] | None] = [

@@ -1,4 +1,4 @@
-"""Writing until a text turns up, which may begin and end within tokens."""
+"""Generation up to a stop text, which may begin and end inside tokens."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,7 @@ from mlx_suite.engine import Given, Program, Sample, Sampling
 from mlx_suite.text import Tokenizer
 
 STRETCH = 16
-"""Tokens that are written between two looks at the text: at most so many are written for nothing, and each look costs
-one step."""
+"""Tokens generated between two searches for a stop text: at most this many are wasted; each search costs one step."""
 
 
 def write_until(
@@ -19,13 +18,13 @@ def write_until(
     stop: frozenset[int],
     sampling: Sampling,
 ) -> Program:
-    """Continue `prompt` up to the first of `texts`, a stop token or `limit` tokens; results in the text before it."""
+    """Continue `prompt` up to the first of `texts`, a stop token or `limit` tokens; returns the text before it."""
     texts = [text for text in texts if text]
     yield Given(tuple(prompt))
     tokens: list[int] = []
     while True:
-        room = limit - len(tokens)
-        written = yield Sample(limit=min(room, STRETCH) if texts else room, stop=stop, sampling=sampling)
+        left = limit - len(tokens)
+        written = yield Sample(limit=min(left, STRETCH) if texts else left, stop=stop, sampling=sampling)
         tokens += written.tokens
         text = tokenizer.decode(tokens)
         ended = written.reason != "limit" or len(tokens) >= limit
@@ -34,6 +33,6 @@ def write_until(
 
 
 def cut_before(text: str, texts: Sequence[str]) -> str:
-    """`text` up to where the first of `texts` begins in it."""
+    """`text` before the earliest occurrence of any of `texts`."""
     places = [text.find(each) for each in texts if each and each in text]
     return text[: min(places)] if places else text
