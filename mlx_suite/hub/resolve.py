@@ -49,6 +49,11 @@ __all__ = [
 ]
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+URL = re.compile(
+    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?:datasets/)?(?P<repo>[\w.-]+/[\w.-]+)"
+    r"(?:/(?:tree|blob|resolve|raw)/(?P<revision>[^/?#]+)[^?#]*)?/?(?:[?#].*)?"
+)
+"""A page of the hub, as copied from a browser."""
 PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
 OTHER_WEIGHTS = {
     ".bin": "PyTorch pickles (.bin)",
@@ -91,6 +96,8 @@ def _resolved(
 ) -> Path:
     """The folder of `name`: one that is here, a snapshot in the cache that suffices, or what `fetch` brings."""
     text = os.fspath(name)
+    if URL.fullmatch(text.strip()):
+        text = "@".join(filter(None, split_revision(text)))
     shipped = {model.name: model.path for model in shipped_models()}
     folder = Path(text).expanduser()
     if text and folder.is_dir() and (text not in shipped or (folder / "config.json").is_file()):
@@ -171,7 +178,10 @@ def _pull_texts(repo: str, revision: str | None) -> Path:
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
-    """Split `owner/repo@revision`; without a revision the second value is None."""
+    """Split `owner/repo@revision` or a page of the hub; without a revision the second value is None."""
+    page = URL.fullmatch(name.strip())
+    if page:
+        return page["repo"], page["revision"]
     repo, _, revision = name.partition("@")
     return repo, revision or None
 

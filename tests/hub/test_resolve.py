@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import mlx_suite
+from mlx_suite.data.read.hub import is_hub_name
 from mlx_suite.hub import local_models
 from mlx_suite.hub import resolve as hub
 from mlx_suite.runtime.errors import UserError
@@ -147,3 +148,32 @@ def test_shipped_models_are_found_beside_the_package_and_as_a_data_package(
     monkeypatch.setattr(local_models, "DATA_PACKAGE", "shipped_by_test")
     monkeypatch.setattr(mlx_suite, "__path__", [str(tmp_path / "src" / "mlx_suite")])
     assert [model.name for model in hub.shipped_models()] == ["from-checkout", "from-package"]
+
+
+@pytest.mark.parametrize(
+    ("page", "repo", "revision"),
+    [
+        ("https://huggingface.co/meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B", None),
+        ("https://huggingface.co/meta-llama/Llama-3.2-1B/", "meta-llama/Llama-3.2-1B", None),
+        ("http://www.huggingface.co/google/gemma-2-2b-it/tree/main", "google/gemma-2-2b-it", "main"),
+        ("https://hf.co/google/gemma-2-2b-it/blob/main/config.json?x=1", "google/gemma-2-2b-it", "main"),
+        ("https://huggingface.co/datasets/tatsu-lab/alpaca/tree/v2#top", "tatsu-lab/alpaca", "v2"),
+    ],
+)
+def test_a_page_of_the_hub_is_its_repository(page: str, repo: str, revision: str | None) -> None:
+    assert hub.split_revision(page) == (repo, revision)
+    assert is_hub_name(page)
+
+
+@pytest.mark.parametrize("text", ["https://example.org/owner/repo", "https://huggingface.co/owner", "owner/repo/more"])
+def test_other_addresses_are_no_repository(text: str) -> None:
+    assert not is_hub_name(text)
+
+
+def test_a_page_of_a_cached_model_resolves_to_its_snapshot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[tuple[str, str | None]] = []
+    monkeypatch.setattr(hub, "find_snapshot", lambda repo, revision=None: seen.append((repo, revision)) or tmp_path)
+    monkeypatch.setattr(hub, "is_complete", lambda repo, folder: True)
+
+    assert hub.resolve("https://huggingface.co/owner/repo/tree/v1") == tmp_path
+    assert seen == [("owner/repo", "v1")]

@@ -17,15 +17,15 @@ from huggingface_hub.errors import (
 
 from mlx_suite.data.read.records import SUFFIXES
 from mlx_suite.hub.errors import DISK_FULL, LOG_IN, NOT_WRITABLE, TransportError
-from mlx_suite.hub.resolve import split_revision
+from mlx_suite.hub.resolve import URL, split_revision
 from mlx_suite.runtime.errors import UserError
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def is_hub_name(source: str) -> bool:
-    """Whether this reads as `owner/repo` or `owner/repo@revision`."""
-    return _NAME.fullmatch(source) is not None and not source.startswith(".")
+    """Whether this is `owner/repo`, `owner/repo@revision` or a page of the hub."""
+    return URL.fullmatch(source.strip()) is not None or (_NAME.fullmatch(source) is not None and source[0] != ".")
 
 
 def fetch_dataset(source: str, similar: Sequence[str] = ()) -> Path:
