@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.cli.magpie_export import magpie_export
 from mlx_suite_apps.cli.magpie_filter import magpie_filter
-from tests.magpie.rows import read_lines, row, talk, write_run
+from tests.magpie.rows import conversation, read_lines, row, write_run
 
 program = typer.Typer(rich_markup_mode="markdown")
 program.command("filter")(magpie_filter)
@@ -27,7 +27,7 @@ def run(*arguments: str | Path) -> Result:
 def data(tmp_path: Path) -> Path:
     qualities = ["poor", "good", "good", "excellent"]
     rows = [row(f"q{n}", "yes " * n + "!", tags={"input_quality": each}) for n, each in enumerate(qualities)]
-    return write_run(tmp_path / "demo", [*rows, talk("1", "2", "3", "4")], model="tiny")
+    return write_run(tmp_path / "demo", [*rows, conversation("1", "2", "3", "4")], model="tiny")
 
 
 def test_a_filter_prints_its_funnel(data: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlx_suite.curation.dataset import Collection, json_line, read_collection, write_rows
 from mlx_suite.data.dataset import read_dataset
 from mlx_suite.runtime.errors import UserError
-from tests.magpie.rows import Row, row, talk, with_system, write_lines, write_run
+from tests.magpie.rows import Row, conversation, row, with_system, write_lines, write_run
 
 HELLO = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 
@@ -69,7 +69,7 @@ class TestFormats:
         assert record == with_system("Be kind.", row("Hi", "Hello"))
 
     def test_untrained_turns_stay_untrained(self, tmp_path: Path) -> None:
-        turns = talk("Hi", "Hullo", "Hi?", "Hello")["messages"]
+        turns = conversation("Hi", "Hullo", "Hi?", "Hello")["messages"]
         turns[1]["weight"] = 0
         [record] = rows_of(tmp_path, {"messages": turns})
         assert record["messages"][1] == {"role": "assistant", "content": "Hullo", "train": False}
@@ -192,7 +192,7 @@ class TestFiles:
 
     def test_all_problems_of_all_files_are_listed(self, tmp_path: Path) -> None:
         write_lines(tmp_path / "a.jsonl", [row("Hi"), row(""), "{"])
-        write_lines(tmp_path / "b.jsonl", [row("Hi", answered="")])
+        write_lines(tmp_path / "b.jsonl", [row("Hi", response="")])
         write_lines(tmp_path / "c.jsonl", [{"text": "plain"}])
         write_lines(tmp_path / "d.jsonl", [])
         error = refused(tmp_path)

@@ -8,15 +8,15 @@ from typing import Any
 Row = dict[str, Any]
 
 
-def row(asked: str, answered: str = "Yes.", **fields: Any) -> Row:
+def row(instruction: str, response: str = "Yes.", **fields: Any) -> Row:
     """One exchange, with further fields."""
     return {
-        "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}],
+        "messages": [{"role": "user", "content": instruction}, {"role": "assistant", "content": response}],
         **fields,
     }
 
 
-def talk(*turns: str, **fields: Any) -> Row:
+def conversation(*turns: str, **fields: Any) -> Row:
     """A conversation: user and assistant alternate."""
     roles = ("user", "assistant")
     return {"messages": [{"role": roles[n % 2], "content": text} for n, text in enumerate(turns)], **fields}
@@ -47,6 +47,6 @@ def write_run(folder: Path, rows: Sequence[Row], rejected: Sequence[Row] = (), *
     return folder
 
 
-def asked(rows: Sequence[Row]) -> list[str]:
+def instructions_of(rows: Sequence[Row]) -> list[str]:
     """The last instruction of each row."""
     return [[turn["content"] for turn in each["messages"] if turn["role"] == "user"][-1] for each in rows]

@@ -24,11 +24,11 @@ from mlx_suite.finetune.prepare import prepare
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.runtime.errors import UserError
 from tests.magpie.random_checkpoint import write_checkpoint
-from tests.magpie.rows import Row, asked, read_lines, row, talk, with_system, write_lines, write_run
+from tests.magpie.rows import Row, conversation, instructions_of, read_lines, row, with_system, write_lines, write_run
 
 PLAIN = row("Hi", "Hello", id="r-0", tags={"difficulty": "easy"}, answer_tokens=2)
 FAMILIAR = with_system("Be kind.", row("Ho", "Hello, dear", id="r-1"))
-LONG = talk("1", "2", "3", "4", id="r-2")
+LONG = conversation("1", "2", "3", "4", id="r-2")
 PAIR = {**row("Hi", id="p-0"), "chosen": "Hello", "rejected": "No"}
 STORY = "Write a story about {name}, the friend of {name}, who lives in {name} town{end}"
 NAMES = ["ab", "cd", "ef", "gh", "ik", "lm", "no", "pq", "rs", "tu"]
@@ -147,7 +147,7 @@ class TestRowsThatDoNotFit:
 
     def test_invalid_shares_are_refused(self) -> None:
         for shares in ({"valid": 1.0}, {"valid": 0.5, "test": 0.5}, {"test": -0.1}):
-            with pytest.raises(UserError, match="wrong"):
+            with pytest.raises(UserError, match="invalid"):
                 ExportSettings(to="mlx-lm", **shares)
 
 
@@ -185,7 +185,9 @@ class TestSplits:
         answers = {part: {each["messages"][1]["content"] for each in rows} for part, rows in result.items()}
         assert sum(map(len, answers.values())) == len(NAMES)
         assert exported.files == {"train.jsonl": 21, "valid.jsonl": 6, "test.jsonl": 3}
-        assert sorted(asked([each for rows in result.values() for each in rows])) == sorted(asked(self.ROWS))
+        assert sorted(instructions_of([each for rows in result.values() for each in rows])) == sorted(
+            instructions_of(self.ROWS)
+        )
 
     def test_other_formats_are_split_on_request(self, tmp_path: Path) -> None:
         assert export(tmp_path, self.ROWS, "alpaca").files == {"train.json": 30}

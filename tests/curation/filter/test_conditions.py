@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from mlx_suite.curation.filter.conditions import EQUAL, ORDERED, TEXTUAL, Condition, bind, parse_condition
 from mlx_suite.runtime.errors import UserError
-from tests.magpie.rows import Row, row, talk
+from tests.magpie.rows import Row, conversation, row
 
 ROWS: list[Row] = [
     row("one", "1 " * 60, tags={"difficulty": "easy", "category": "Math"}, scores={"ifd": 0.4}, answer_tokens=120),
     row("two", "2 " * 40, tags={"difficulty": "hard", "category": "Coding & Debugging"}, scores={"ifd": 1.4}),
     row("three:", "Sorry, no.", tags={"difficulty": "medium", "category": "Math"}, steer={"topic": "cats"}),
-    talk("four", "a", "b", "c", tags={"category": "Others"}),
+    conversation("four", "a", "b", "c", tags={"category": "Others"}),
 ]
 
 

@@ -13,7 +13,7 @@ from mlx_suite.curation.filter.settings import FilterSettings
 from mlx_suite.curation.provenance import run_facts
 from mlx_suite.data.dataset import read_dataset
 from mlx_suite.runtime.errors import UserError
-from tests.magpie.rows import Row, asked, read_lines, row, write_lines, write_run
+from tests.magpie.rows import Row, instructions_of, read_lines, row, write_lines, write_run
 
 ROWS: list[Row] = [
     row("a", "one two", id="r-0", tags={"difficulty": "easy"}, model="m"),
@@ -54,7 +54,7 @@ def test_a_filtered_folder_can_be_trained_on_and_filtered_again(run: Path, tmp_p
     filter_dataset(run, FilterSettings(where=("difficulty = easy",)), tmp_path / "kept")
     filter_dataset(tmp_path / "kept", FilterSettings(longest=1), tmp_path / "fewer")
     assert [example.messages[0].content for example in read_dataset(tmp_path / "kept").train] == ["a", "A"]
-    assert asked(read_collection(tmp_path / "fewer").rows) == ["A"]
+    assert instructions_of(read_collection(tmp_path / "fewer").rows) == ["A"]
 
 
 def test_the_facts_of_the_run_survive_any_number_of_filters(run: Path, tmp_path: Path) -> None:

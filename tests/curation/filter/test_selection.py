@@ -12,7 +12,7 @@ from mlx_suite.curation.filter.filter import choose
 from mlx_suite.curation.filter.selection import keep_first_of_similar_meanings
 from mlx_suite.curation.filter.settings import FilterSettings
 from mlx_suite.runtime.errors import UserError
-from tests.magpie.rows import Row, asked, row
+from tests.magpie.rows import Row, instructions_of, row
 
 
 def collection(rows: list[Row]) -> Collection:
@@ -21,12 +21,12 @@ def collection(rows: list[Row]) -> Collection:
 
 def kept(rows: list[Row], **chosen: Any) -> list[str]:
     filtered = choose(collection(rows), FilterSettings(**chosen))
-    return asked([rows[number] for number in filtered.kept])
+    return instructions_of([rows[number] for number in filtered.kept])
 
 
 def reasons(rows: list[Row], **chosen: Any) -> dict[str, str]:
     filtered = choose(collection(rows), FilterSettings(**chosen))
-    return {asked([rows[number]])[0]: dropped.reason for number, dropped in filtered.drops.items()}
+    return {instructions_of([rows[number]])[0]: dropped.reason for number, dropped in filtered.drops.items()}
 
 
 def tagged(name: str, quality: str, difficulty: str, answered: str = "Yes.", **scores: float) -> Row:

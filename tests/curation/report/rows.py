@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.magpie import rows
-from tests.magpie.rows import Row, talk
+from tests.magpie.rows import Row, conversation
 
 VOID = frozenset("br circle img input link meta path".split())
 """Elements without an end tag."""
@@ -16,7 +16,7 @@ VOID = frozenset("br circle img input link meta path".split())
 
 def rejected(instruction: str, reason: str, stage: str, **fields: Any) -> Row:
     """A rejected row without a response."""
-    return {**talk(instruction), "rejection": reason, "stage": stage, **fields}
+    return {**conversation(instruction), "rejection": reason, "stage": stage, **fields}
 
 
 def write_run(
