@@ -1,4 +1,4 @@
-"""Decides from the text of an instruction alone whether an answer to it is right."""
+"""Checker: whether a response is correct, decided from the text of its instruction."""
 
 from enum import Enum
 
@@ -16,7 +16,7 @@ class Verdict(Enum):
 
 
 def identify(instruction: str) -> tuple[Task, dict[str, str]] | None:
-    """The task and slots of an instruction, or None where no phrasing fits it exactly."""
+    """The task and slots of an instruction; None if it matches no phrasing exactly."""
     text = instruction.strip()
     for task in TASKS:
         slots = task.parse(text)
@@ -26,7 +26,7 @@ def identify(instruction: str) -> tuple[Task, dict[str, str]] | None:
 
 
 def check(instruction: str, answer: str, world: World) -> Verdict:
-    """Whether the answer is complete and right in this world."""
+    """Whether the response is complete and correct in this world."""
     found = identify(instruction)
     if found is None:
         return Verdict.UNKNOWN

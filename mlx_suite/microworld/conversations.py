@@ -1,4 +1,4 @@
-"""Draws examples and conversations; a stable share of the instructions stays out of training."""
+"""Random examples and conversations; a fixed share of the instructions is held out of training."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -25,13 +25,13 @@ class Example:
 
 
 def is_heldout(instruction: str) -> bool:
-    """Whether the instruction belongs to the 5 % that training never sees; stable for ever."""
+    """Whether the instruction is one of the 5 % held out of training; the choice never changes."""
     digest = hashlib.sha1(instruction.strip().encode(), usedforsecurity=False).digest()
     return int.from_bytes(digest[:8], "big") % HELDOUT_ONE_IN == 0
 
 
 def sample_example(rng: Random, world: World, tasks: Sequence[Task] | None = None) -> Example:
-    """A uniform category, a uniform task in it, then slots, phrasing and wording."""
+    """An example with a uniform category, a uniform task in it, then random slots, phrasing and wording."""
     pool = TASKS if tasks is None else tasks
     present = [category for category in CATEGORIES if any(t.category == category for t in pool)]
     category = rng.choice(present)
@@ -47,7 +47,7 @@ def sample_example(rng: Random, world: World, tasks: Sequence[Task] | None = Non
 
 
 def sample_conversation(rng: Random, world: World) -> list[Example]:
-    """One turn, or in 15 % of the cases two independent ones."""
+    """A conversation of one turn, or, in 15 % of cases, two independent ones."""
     turns = 2 if rng.random() < TWO_TURN_SHARE else 1
     return [sample_example(rng, world) for _ in range(turns)]
 

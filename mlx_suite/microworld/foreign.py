@@ -1,7 +1,6 @@
-"""Short questions in other languages, so that there is a language to tell.
+"""Short questions in other languages, so that the language of a row can be classified.
 
-Templates as a learner's first book has them: nouns stand in the form a dictionary gives, so that none needs bending.
-The last two phrases of each language are kept out of training.
+Nouns appear in their dictionary form, so that none is inflected. The last two phrases of each language are held out.
 """
 
 from collections.abc import Mapping
@@ -9,18 +8,18 @@ from dataclasses import dataclass
 from random import Random
 
 NATIVE = "English"
-"""What the world itself is written in."""
+"""Language of the rest of the world."""
 HELDOUT_PHRASES = 2
 
 
 @dataclass(frozen=True)
 class Language:
-    """What can be asked in one language."""
+    """Phrases and words of one language."""
 
     nouns: tuple[str, ...]
     names: tuple[str, ...]
     phrases: tuple[str, ...]
-    """With `{noun}`, `{name}` or the numbers `{a}` and `{b}` in them."""
+    """Questions with the slots `{noun}`, `{name}`, or the numbers `{a}` and `{b}`."""
 
 
 _LATIN_NAMES = tuple("Anna Maria Felix Hugo Clara Leo Nina Oscar Sara Tom Eva Paul Julia Emma Daniel Lucas".split())
@@ -394,7 +393,7 @@ LANGUAGES: Mapping[str, Language] = {
 
 
 def write_foreign(rng: Random, language: str, *, heldout: bool) -> str:
-    """A question in `language`, of the phrases for training or of those kept out."""
+    """A question in `language`, from the training phrases or the held-out ones."""
     of = LANGUAGES[language]
     phrase = rng.choice(of.phrases[-HELDOUT_PHRASES:] if heldout else of.phrases[:-HELDOUT_PHRASES])
     a, b = rng.randint(1, 12), rng.randint(1, 12)

@@ -1,4 +1,4 @@
-"""Instructions and answers that are made worse in stated ways, so that their quality is known.
+"""Instructions and responses degraded in known ways, so that their quality is known.
 
 quality      an instruction                                  an answer
 excellent    whole, behind a sentence that says why          right
@@ -19,13 +19,13 @@ from .world import World
 
 QUALITIES = ("very poor", "poor", "average", "good", "excellent")
 MISSPELT_ON_PURPOSE = ("fix_spelling",)
-"""Tasks whose instructions hold a misspelt word anyway: they are not made worse by others."""
+"""Tasks whose instructions contain a misspelt word anyway; they are not degraded by misspellings."""
 _ENOUGH_WORDS = 4
 _TRIES = 20
 
 
 def degrade_instruction(rng: Random, task: Task, instruction: str, quality: str) -> str | None:
-    """`instruction` of `task` at `quality`; None where this one cannot be brought there."""
+    """`instruction` of `task` degraded to `quality`; None if that is not possible."""
     if quality in ("good", "excellent"):
         return instruction if (opening_of(task, instruction) != "") == (quality == "excellent") else None
     opening = opening_of(task, instruction)
@@ -37,14 +37,14 @@ def degrade_instruction(rng: Random, task: Task, instruction: str, quality: str)
 
 
 def opening_of(task: Task, instruction: str) -> str:
-    """The sentence in front, with the space behind it; empty where there is none."""
+    """The opening sentence with the space after it; empty if there is none."""
     return next((f"{each} " for each in task.openings if instruction.startswith(f"{each} ")), "")
 
 
 def degrade_answer(
     rng: Random, task: Task, slots: Mapping[str, str], answer: str, quality: str, world: World
 ) -> str | None:
-    """A right `answer` to `slots` of `task`, at `quality`; None where this one cannot be brought there."""
+    """A correct `answer` to `slots` of `task` degraded to `quality`; None if that is not possible."""
     if quality == "excellent":
         return answer
     if quality == "poor":
@@ -60,7 +60,7 @@ def degrade_answer(
 
 
 def misspelt(rng: Random, text: str, count: int) -> str | None:
-    """The text with a slip in `count` of its words of four letters or more; None where it has fewer."""
+    """The text with a typing error in `count` words of four letters or more; None if it has fewer such words."""
     places = [match for match in re.finditer(r"[A-Za-z]{4,}", text)]
     if len(places) < count:
         return None
@@ -70,7 +70,7 @@ def misspelt(rng: Random, text: str, count: int) -> str | None:
 
 
 def _slip(rng: Random, word: str) -> str:
-    """A word with two letters swapped, one lost or one doubled; the first letter stays."""
+    """A word with two letters swapped, one dropped or one doubled; the first letter stays."""
     while True:
         at = rng.randrange(1, len(word) - 1)
         slipped = rng.choice(
@@ -89,7 +89,7 @@ def _misspelt_body(rng: Random, task: Task, body: str) -> str | None:
 
 
 def _without_a_word(rng: Random, task: Task, body: str) -> str | None:
-    """The instruction without what fills one of its slots."""
+    """The instruction without the value of one of its slots."""
     match = next((found for each in task.compiled if (found := each.pattern.fullmatch(body))), None)
     if match is None or not match.groups():
         return None
@@ -111,7 +111,7 @@ def _disordered(rng: Random, text: str) -> str | None:
 
 
 def _broken_off(rng: Random, text: str, least: float, most: float) -> str | None:
-    """The first words, a share between `least` and `most` of them, one at least and not all."""
+    """The first words: a share between `least` and `most`, at least one and not all."""
     ends = [match.end() for match in re.finditer(r"\S+", text)]
     if len(ends) < _ENOUGH_WORDS:
         return None
@@ -127,7 +127,7 @@ _WORSE_INSTRUCTIONS: Mapping[str, Callable[[Random, Task, str], str | None]] = {
 
 
 def _wrong(rng: Random, task: Task, slots: Mapping[str, str], world: World) -> str | None:
-    """A right answer to other slots; half of the times with the asked ones' words put in, which makes a false fact."""
+    """A correct answer to other slots; half of the time with the words of the right ones, which gives a false fact."""
     for _ in range(_TRIES):
         other = task.sample_slots(rng)
         mixed = {name: value if rng.random() < 0.5 else other[name] for name, value in slots.items()}

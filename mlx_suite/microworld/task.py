@@ -1,4 +1,4 @@
-"""What a task is: phrasings with slots that both write and recognise instructions, and a judge.
+"""Tasks: phrasings with slots, which write and recognise instructions, and a check of responses.
 
 A phrasing such as ``"What is {a} plus {b}?"`` is filled from closed lists and compiles, with the
 same lists, to an anchored pattern. ``{noun:plural}`` writes a slot's word in one of the forms of
@@ -36,14 +36,14 @@ _FIELD = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
 @dataclass(frozen=True, kw_only=True)
 class Answering:
-    """How right answers are written and recognised."""
+    """Writing and recognition of correct answers."""
 
     write: Callable[[Slots, Random, World], str]
     judge: Callable[[Slots, str, World], bool]
 
 
 def one_of(answers: Callable[[Slots, World], Sequence[str]]) -> Answering:
-    """Answering by an enumerable set: any of the listed answers is right, and nothing else."""
+    """Answers from an enumerable set: exactly the listed answers are correct."""
     return Answering(
         write=lambda slots, rng, world: rng.choice(answers(slots, world)),
         judge=lambda slots, answer, world: answer in answers(slots, world),
@@ -61,7 +61,7 @@ class Phrasing:
 
     @staticmethod
     def compile(template: str, slots: Mapping[str, Sequence[str]], openings: Sequence[str]) -> "Phrasing":
-        """Builds the pattern; ValueError where the template does not use exactly the slots."""
+        """Build the pattern. Raises ValueError if the template does not use exactly the slots."""
         used = {name for name, _ in _FIELD.findall(template)}
         if used != set(slots):
             raise ValueError(f"phrasing {template!r} uses {sorted(used)}, not {sorted(slots)}")
@@ -93,7 +93,7 @@ class Phrasing:
         return _FIELD.sub(written, self.template)
 
     def parse(self, text: str) -> dict[str, str] | None:
-        """The slots, or None where the text is not this phrasing."""
+        """The slots; None if the text does not match this phrasing."""
         if self.anchor not in text:
             return None
         match = self.pattern.fullmatch(text)
@@ -131,7 +131,7 @@ class Task:
         )
 
     def sample_slots(self, rng: Random) -> dict[str, str]:
-        """Valid slots: by the task's own sampler, else uniform over the valid combinations."""
+        """Valid slots, from the task's sampler or uniform over the valid combinations."""
         while True:
             if self.sampler is not None:
                 slots = self.sampler(rng)
@@ -148,15 +148,15 @@ class Task:
         return text
 
     def answer(self, slots: Slots, rng: Random, world: World) -> str:
-        """A right answer in one of the allowed wordings."""
+        """A correct answer in one of the allowed wordings."""
         return self.answering.write(slots, rng, world)
 
     def judge(self, slots: Slots, answer: str, world: World) -> bool:
-        """Whether the answer is complete and right; whitespace around it does not matter."""
+        """Whether the answer is complete and correct, ignoring surrounding whitespace."""
         return self.answering.judge(slots, answer.strip(), world)
 
     def parse(self, instruction: str) -> dict[str, str] | None:
-        """The slots of an instruction of this task, else None."""
+        """The slots of an instruction of this task; None for any other."""
         for phrasing in self.compiled:
             slots = phrasing.parse(instruction)
             if slots is not None and self.valid(slots):

@@ -1,4 +1,4 @@
-"""What an instruction is about, so far as its words tell, and who would ask it."""
+"""Topics of instructions, by their words, and personas who would ask them."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
     "days": DAYS,
     "months": MONTHS,
 }
-"""A topic is what its words are; an instruction is about it that holds one of them. No instruction names a sport."""
+"""Words of each topic; an instruction with one of them is about that topic. No instruction names a sport."""
 
 PERSONAS: Mapping[str, tuple[str, ...]] = {
     "a programmer": (

@@ -90,16 +90,16 @@ class World:
     places: Mapping[str, Place]
 
     def person(self, name: str) -> Person:
-        """The person of that full name; KeyError for a stranger."""
+        """The person with that full name. Raises KeyError if there is none."""
         return self.people[name]
 
     def place(self, name: str) -> Place:
-        """The town of that name; KeyError for an unknown one."""
+        """The town with that name. Raises KeyError if there is none."""
         return self.places[name]
 
 
 def _friends(rng: Random) -> dict[str, str]:
-    """Pairs people up, so that friendship is mutual."""
+    """Pair people so that friendship is mutual."""
     shuffled = list(FULL_NAMES)
     rng.shuffle(shuffled)
     pairs = list(zip(shuffled[::2], shuffled[1::2], strict=True))
@@ -107,7 +107,7 @@ def _friends(rng: Random) -> dict[str, str]:
 
 
 def make_world(seed: int = 0) -> World:
-    """The world of a seed: the names are always the same, the facts are drawn anew."""
+    """The world of a seed: names are always the same, facts depend on the seed."""
     rng = Random(seed)
     places = {
         name: Place(
