@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from mlx_suite.pretrain import RECIPES
+from mlx_suite.pretrain import PLANS
 from mlx_suite_apps.cli.main import app
 from mlx_suite_apps.shipped.__main__ import app as recipes
 from tests.magpie.random_checkpoint import write_checkpoint
@@ -187,5 +187,5 @@ def test_files_that_how_it_works_names_exist() -> None:
 
 
 def test_the_shipped_models_are_named() -> None:
-    for name in RECIPES:
+    for name in PLANS:
         assert f"`{name}`" in README
