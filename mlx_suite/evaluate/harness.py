@@ -1,16 +1,16 @@
-"""Our models in EleutherAI's lm-evaluation-harness, an extra: `pip install 'mlx-suite[harness]'`.
+"""Adapter for EleutherAI's lm-evaluation-harness, an extra: `pip install 'mlx-suite[harness]'`.
 
     from lm_eval import simple_evaluate
     model = HarnessModel(model, tokenizer, template)
     simple_evaluate(model, tasks=["arc_easy"], limit=100)
 
-What counts for figures that can be compared:
+What makes results comparable:
 
-* Every text begins with one BOS where the model wants one, every window of a long text too (lm-eval issues 1586, 2382
-  and 3333).
-* Context and continuation are encoded together and split by the harness's own rule (`TemplateLM`).
-* What is too long is cut from the left, behind the BOS, and counted in `cut`.
-* Limits, stop texts and temperatures are the task's: `max_gen_toks`, `until`, `do_sample`.
+* Every text starts with exactly one BOS if the model uses one, and so does every window of a long text (lm-eval issues
+  1586, 2382 and 3333).
+* Context and continuation are encoded together and split by the harness's rule (`TemplateLM`).
+* Overlong contexts are truncated from the left, after the BOS, and counted in `cut`.
+* Token limits, stop texts and temperatures are the task's: `max_gen_toks`, `until`, `do_sample`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,27 +31,27 @@ from mlx_suite.runtime.progress import Progress
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, fold_system
 
 GENERATED = 256
-"""Tokens of an answer where the task sets no limit: the harness's own default."""
+"""Maximum tokens generated if the task sets no limit: the harness's default."""
 LONGEST = 4096
-"""Tokens that are fed at most, where a model could read more."""
+"""Default cap on the context, for models that support more."""
 
 Scored = tuple[float, bool]
 Encoded = tuple[tuple[str, str], list[int], list[int]]
-"""Context and continuation as text, and as ids."""
+"""(context, continuation) as text, context ids, continuation ids."""
 
 
 @dataclass(kw_only=True)
 class Cuts:
-    """Requests that did not fit."""
+    """Counts of requests that exceeded the context."""
 
     contexts: int = 0
-    """Cut from the left."""
+    """Contexts truncated from the left."""
     limits: int = 0
-    """Wanted more tokens than the context can hold."""
+    """Token limits as long as the context itself, halved."""
 
 
 class HarnessModel(TemplateLM):
-    """A model with the interface of the harness."""
+    """A model behind the harness's `TemplateLM` interface."""
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class HarnessModel(TemplateLM):
     ) -> None:
         """
         Args:
-            template: For tasks that are put as a chat.
-            name: The harness's caches are kept by it.
-            slots: Answers that are written at a time.
-            context: Tokens that are fed at most; by default what the model was made for, or `LONGEST`.
-            seed: Of answers that are drawn.
-            quiet: No progress on stderr.
+            template: Chat template, for tasks run as a chat.
+            name: Key of the harness's caches.
+            slots: Responses generated concurrently.
+            context: Maximum tokens fed; by default the model's context length, at most `LONGEST`.
+            seed: Seed of sampled responses.
+            quiet: Suppress progress on stderr.
         """
         super().__init__()
         self.model, self.texts, self.template, self.name = model, tokenizer, template, name
@@ -80,23 +80,23 @@ class HarnessModel(TemplateLM):
         self.max_length = min(context_length(model), LONGEST) if context is None else context
         self.cut = Cuts()
         self.chatting = False
-        """Whether texts are rendered chats, in which special tokens stand by name."""
+        """Whether texts are rendered chats, which spell out special tokens."""
 
-    # ---- what the harness asks about
+    # ---- properties the harness reads
 
     @property
     def eot_token_id(self) -> int:
-        """The token that ends a text."""
+        """Id of the end-of-text token."""
         name = self.texts.settings.roles.get("eos_token")
         eos = None if name is None else self.texts.id_of(name)
         known = eos if eos is not None else min(self.texts.stop_ids, default=None)
         if known is None:
-            raise UserError("This tokenizer names no token that ends a text", where=self.texts.origin)
+            raise UserError("This tokenizer has no end-of-text token", where=self.texts.origin)
         return known
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands in front of a text that has nothing before it."""
+        """First token of a text without a context: BOS, else end of text."""
         return self.eot_token_id if self.texts.bos_id is None else self.texts.bos_id
 
     @property
@@ -104,11 +104,11 @@ class HarnessModel(TemplateLM):
         return self.name.replace("/", "__")
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """The template's source, for the harness's records."""
+        """Source of the chat template, which the harness stores."""
         return self._template.source if chat_template else None
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """A conversation as text, up to where the model answers, or goes on with the last turn."""
+        """Render a conversation up to the response, or up to the end of its last turn to continue that."""
         self.chatting = True
         messages = [Message(turn["role"], turn["content"]) for turn in chat_history]
         if not self._template.takes_system:
@@ -120,20 +120,20 @@ class HarnessModel(TemplateLM):
         return text[: text.rindex(last) + len(last)]
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Ids of a text: with one BOS, however many it has, where the model wants one and nothing says otherwise."""
+        """Token ids of a text, with exactly one BOS if the model uses one, unless told otherwise."""
         bos = None if self.texts.bos_id is None else self.texts.token_of(self.texts.bos_id)
-        wanted = add_special_tokens
-        if wanted is None:
-            wanted = self.texts.adds_bos or bool(bos and string.startswith(bos))
-        while wanted and bos and string.startswith(bos):
+        add_bos = add_special_tokens
+        if add_bos is None:
+            add_bos = self.texts.adds_bos or bool(bos and string.startswith(bos))
+        while add_bos and bos and string.startswith(bos):
             string = string.removeprefix(bos)
         ids = self.texts.encode_with_specials(string) if self.chatting else self.texts.encode(string)
-        return [self.texts.bos_id, *ids] if wanted and self.texts.bos_id is not None else ids
+        return [self.texts.bos_id, *ids] if add_bos and self.texts.bos_id is not None else ids
 
-    # ---- what it has done
+    # ---- requests
 
     def _loglikelihood_tokens(self, requests: list[Encoded], disable_tqdm: bool = False, **others: Any) -> list[Scored]:
-        """Nats of each continuation behind its context, and whether it is what the model would write."""
+        """Ids of a text, with exactly one BOS if the model uses one, unless `add_special_tokens` says otherwise."""
         windows = [self._continuation_windows(context, continuation) for _, context, continuation in requests]
         scored = self._score(windows, disable_tqdm)
         for (texts, _, _), result in zip(requests, scored, strict=True):
@@ -141,12 +141,12 @@ class HarnessModel(TemplateLM):
         return scored
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Nats of whole texts, each token once. A window begins with BOS and the last token of the one before."""
+        """Log-probability (nats) of whole texts. Each window starts with BOS and the previous window's last token."""
         windows = []
         for request in requests:
             ids = self.tok_encode(str(request.args[0]))
             prefix = (self.prefix_token_id,)
-            # A text that had its BOS already has it from the prefix.
+            # The prefix supplies the BOS.
             body = ids[1:] if tuple(ids[:1]) == prefix else ids
             stride = max(1, self.max_length - 1)
             windows.append(list(cut_windows(body, prefix=prefix, first=0, context=self.max_length, stride=stride)))
@@ -156,14 +156,14 @@ class HarnessModel(TemplateLM):
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """What the model writes behind each context, up to the task's stop texts."""
+        """Generate a continuation of each context up to the task's stop texts."""
         engine = Engine(self.model, slots=self.slots, context=self.max_length)
         jobs = (
             Request(program=self._numbered(number, *request.args), seed=self.seed + number)
             for number, request in enumerate(requests)
         )
         answers: dict[int, str] = {}
-        with self._progress(len(requests), "answers", disable_tqdm) as tell:
+        with self._progress(len(requests), "responses", disable_tqdm) as tell:
             for done in engine.run(jobs):
                 number, text = done.result
                 answers[number] = text
@@ -171,7 +171,7 @@ class HarnessModel(TemplateLM):
                 tell(1)
         return [answers[number] for number in range(len(requests))]
 
-    # ---- how
+    # ---- helpers
 
     @property
     def _template(self) -> ChatTemplate:
@@ -208,8 +208,8 @@ class HarnessModel(TemplateLM):
         return results
 
     def _numbered(self, number: int, context: str, settings: dict[str, Any]) -> Program:
-        known = normalize_gen_kwargs(settings, GENERATED)
-        limit = int(known["max_gen_toks"])
+        options = normalize_gen_kwargs(settings, GENERATED)
+        limit = int(options["max_gen_toks"])
         if limit >= self.max_length:
             self.cut.limits += 1
             limit = self.max_length // 2
@@ -217,25 +217,25 @@ class HarnessModel(TemplateLM):
         text = yield from write_until(
             self.texts,
             prompt,
-            known["until"],
+            options["until"],
             limit=limit,
             stop=self.texts.stop_ids | {self.eot_token_id},
-            sampling=_sampling(known),
+            sampling=_sampling(options),
         )
         return number, text
 
-    def _shortened(self, prompt: list[int], room: int) -> list[int]:
-        """The end of a prompt behind its BOS."""
-        if len(prompt) <= room:
+    def _shortened(self, prompt: list[int], budget: int) -> list[int]:
+        """The prompt truncated from the left to `budget` tokens, keeping its BOS."""
+        if len(prompt) <= budget:
             return prompt
         self.cut.contexts += 1
-        begin = [each for each in prompt[:1] if each == self.texts.bos_id and room > 1]
-        return [*begin, *prompt[len(prompt) - room + len(begin) :]]
+        begin = [each for each in prompt[:1] if each == self.texts.bos_id and budget > 1]
+        return [*begin, *prompt[len(prompt) - budget + len(begin) :]]
 
 
 def _sampling(settings: Any) -> Sampling:
-    drawn = bool(settings.get("do_sample")) and float(settings.get("temperature") or 0.0) > 0.0
-    if not drawn:
+    sampled = bool(settings.get("do_sample")) and float(settings.get("temperature") or 0.0) > 0.0
+    if not sampled:
         return Sampling(temperature=0.0)
     return Sampling(
         temperature=float(settings["temperature"]),

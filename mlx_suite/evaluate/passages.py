@@ -1,4 +1,4 @@
-"""Texts to be predicted, from any dataset: plain texts whole, of conversations the answers."""
+"""Texts to compute perplexity on: plain texts in full, conversations by their responses."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,25 +12,25 @@ from mlx_suite.evaluate.parts import chosen_part
 from mlx_suite.text import ChatTemplate, Tokenizer
 
 TEXT, ANSWERS = "text", "answers"
-"""Every token of plain texts is scored; of conversations the answers, with the token that ends each."""
+"""In plain texts every token is scored; in conversations the responses and their end tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """One text to be predicted."""
+    """One tokenised text and the tokens to score."""
 
     tokens: tuple[int, ...]
-    """Without the BOS that stands in front of every window."""
+    """Token ids without BOS, which is prepended to every window."""
     scored: tuple[bool, ...]
-    """Which tokens count, one each."""
+    """Whether each token is scored."""
     size: int = 0
-    """Bytes of the scored text in UTF-8; 0 where that means nothing."""
+    """UTF-8 bytes of the scored text; 0 for conversations."""
     place: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passages:
-    """What a file holds."""
+    """The passages of a dataset part."""
 
     passages: tuple[Passage, ...]
     kind: str
@@ -50,7 +50,7 @@ def read_passages(
 ) -> Passages:
     """The first `limit` examples of a dataset's `part`: by default test, else valid, else train.
 
-    Raises UserError for data that cannot be read, an empty part, and conversations that cannot be written in `style`.
+    Raises UserError for unreadable data, an empty part, or conversations that `style` cannot express.
     """
     chosen, examples = chosen_part(read_dataset(source), part, source)
     examples = examples[:limit]
@@ -65,7 +65,7 @@ def read_passages(
 
 
 def text_passage(tokenizer: Tokenizer, text: str, place: str = "") -> Passage:
-    """A text whose every token is scored; its first only if the model puts BOS in front of it."""
+    """A plain text with every token scored, the first only if the model prepends BOS."""
     tokens = tuple(tokenizer.encode(text))
     first = 0 if tokenizer.adds_bos else 1
     unscored = tokenizer.decode(tokens[:first]) if first else ""
@@ -78,7 +78,7 @@ def text_passage(tokenizer: Tokenizer, text: str, place: str = "") -> Passage:
 
 
 def chat_passage(tokenizer: Tokenizer, document: Document) -> Passage:
-    """A conversation as it would be trained: the tokens that have a weight are scored."""
+    """A conversation in which the tokens that training would weight are scored."""
     tokens, weights = tuple(document.tokens), tuple(document.weights)
     prefix = len(prefix_of(tokenizer))
     if tokens[:prefix] == prefix_of(tokenizer):
@@ -87,5 +87,5 @@ def chat_passage(tokenizer: Tokenizer, document: Document) -> Passage:
 
 
 def prefix_of(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """What stands in front of every window: BOS for a model that wants it."""
+    """Tokens prepended to every window: BOS if the model uses it."""
     return (tokenizer.bos_id,) if tokenizer.adds_bos and tokenizer.bos_id is not None else ()

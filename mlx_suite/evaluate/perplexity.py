@@ -1,4 +1,4 @@
-"""How well a model predicts a file: nats per token, perplexity, bits per byte."""
+"""Perplexity of a model on a file, with nats per token and bits per byte."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from mlx_suite.evaluate.passages import Passage, prefix_of
 from mlx_suite.text import Tokenizer
 
 CONTEXT = 2048
-"""Tokens that are fed at most, where the model could read more: what comes before that helps little."""
+"""Default cap on the context, for models that support more: longer context helps little."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PassageLoss:
-    """How one text, or one window of it, was predicted."""
+    """Loss of one text or one window."""
 
     nats: float
     tokens: int
@@ -27,49 +27,49 @@ class PassageLoss:
     place: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For a line of JSON."""
+        """The fields of a JSON line."""
         return {"place": self.place, "tokens": self.tokens, "nats": self.nats, "bytes": self.size}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Perplexity:
-    """The figures of one file."""
+    """Perplexity of one file."""
 
     passages: tuple[PassageLoss, ...]
     windows: tuple[PassageLoss, ...]
-    """The same tokens by the windows that they were scored in."""
+    """The same tokens grouped by scoring window."""
     context: int
     stride: int
     unscored: int = 0
-    """First tokens of texts for a model without BOS: nothing predicts them."""
+    """First tokens of texts for a model without BOS, which nothing predicts."""
 
     @cached_property
     def tokens(self) -> int:
-        """That were scored."""
+        """Number of scored tokens."""
         return sum(each.tokens for each in self.passages)
 
     @cached_property
     def nats(self) -> float:
-        """Mean per token: Σ −log p over all tokens by their number, so long texts count more than short ones."""
+        """Mean loss per token over all tokens, so long texts weigh more."""
         return sum(each.nats for each in self.passages) / max(self.tokens, 1)
 
     @property
     def perplexity(self) -> float:
-        """e to the mean nats: how many tokens a model would hesitate between that guesses evenly."""
+        """exp(mean nats)."""
         return exp(min(self.nats, 700.0))
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Comparable between tokenizers. None where the scored tokens are no text of their own."""
+        """Bits per UTF-8 byte, comparable across tokenizers; None for conversations."""
         size = sum(each.size for each in self.passages)
         return sum(each.nats for each in self.passages) / log(2) / size if size else None
 
     @cached_property
     def error(self) -> float | None:
-        """Standard error of the mean nats; None for a single stretch of text.
+        """Standard error of the mean nats; None for a single window.
 
-        Tokens of one text go together, so texts are what is drawn, of a single text its windows: the ratio estimator
-        for clusters (Cochran, Sampling Techniques, section 9A).
+        Tokens of a text are correlated, so texts are the clusters (windows if there is one text): the ratio estimator
+        for cluster sampling (Cochran, Sampling Techniques, section 9A).
         """
         groups = self.passages if len(self.passages) > 1 else self.windows
         if len(groups) < 2:
@@ -95,36 +95,36 @@ def measure(
     stride: int | None = None,
     tell: Callable[[int], None] = lambda count: None,
 ) -> Perplexity:
-    """Predict every scored token of `passages` once.
+    """Score every scored token of `passages` once.
 
     Args:
-        context: Tokens fed at a time. A token has at least `context` − `stride` before it, or all there are.
-        stride: Tokens that a window after a text's first one scores; half the context if None. Fewer give each token
-            more context, and take longer.
-        tell: Called with the number of windows that a batch has finished.
+        context: Window length in tokens. A token sees at least `context` − `stride` predecessors, or all there are.
+        stride: Tokens scored per window after the first; half the context if None. Smaller strides give each token
+            more context and take longer.
+        tell: Called with the number of windows finished by each batch.
     """
     prefix = prefix_of(tokenizer)
     stride = max(1, context // 2) if stride is None else stride
     windows: list[Window] = []
-    wanted: list[tuple[bool, ...]] = []
+    scored: list[tuple[bool, ...]] = []
     owner: list[int] = []
     for number, passage in enumerate(passages):
         if not any(passage.scored):
             continue
         first = passage.scored.index(True)
-        # What comes behind the last scored token changes nothing.
+        # Tokens after the last scored one do not matter.
         end = len(passage.scored) - passage.scored[::-1].index(True)
         assert first >= 1 or prefix, passage.place
         begin = first
         for window in cut_windows(passage.tokens[:end], prefix=prefix, first=first, context=context, stride=stride):
             windows.append(window)
-            wanted.append(passage.scored[begin : begin + len(window.targets)])
+            scored.append(passage.scored[begin : begin + len(window.targets)])
             owner.append(number)
             begin += len(window.targets)
     scores = score_windows(model, windows, tell=tell)
     losses = [
         PassageLoss(nats=-float(score.log_probs[np.array(counts)].sum()), tokens=sum(counts))
-        for score, counts in zip(scores, wanted, strict=True)
+        for score, counts in zip(scores, scored, strict=True)
     ]
     totals = {number: [0.0, 0] for number in owner}
     for number, loss in zip(owner, losses, strict=True):

@@ -1,7 +1,7 @@
-"""What a judge is told: every fixed text in one place.
+"""The judges' prompts.
 
-A file given with `--prompt` takes the place of a text. It must hold the same fields in braces; `{reference}` may be
-left out. Braces that name no field are plain text.
+A file given with `--prompt` replaces a prompt. It must contain the same fields in braces, except that `{reference}` is
+optional. Braces around anything else are plain text.
 """
 
 import re
@@ -57,7 +57,7 @@ Reply with one letter, A or B, and nothing else.
 Which answer is better, A or B?"""
 
 NO_REFERENCE = re.compile(r"### A right answer, to compare with\n\{reference\}\n\n")
-"""The part of a text that is left out where no right answer is known."""
+"""Prompt section omitted when there is no reference."""
 
 SCORE_LABELS = tuple(str(score) for score in range(0, 101, 10))
 PAIR_LABELS = ("A", "B")
@@ -67,14 +67,14 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True, kw_only=True)
 class JudgePrompt:
-    """The text that a judge is asked with."""
+    """A judge's prompt template and system text."""
 
     source: str
-    """With fields in braces."""
+    """The template, with fields in braces."""
     system: str = SYSTEM_TEXT
 
     def fill(self, fields: Mapping[str, str | None]) -> tuple[Message, ...]:
-        """The conversation; a field without a value, and the part around it, is left out."""
+        """The filled-in conversation; without a reference its section is omitted."""
         source = self.source
         if fields.get("reference") is None:
             source = NO_REFERENCE.sub("", source)
@@ -89,9 +89,9 @@ PAIR_PROMPT = JudgePrompt(source=PAIR)
 
 
 def read_prompt(path: Path, required: Sequence[str]) -> JudgePrompt:
-    """A prompt of the user's own.
+    """Read a custom prompt.
 
-    Raises UserError for a file that cannot be read or in which a field is missing.
+    Raises UserError if the file is unreadable or lacks a required field.
     """
     try:
         source = path.read_text(encoding="utf-8").strip()
@@ -101,15 +101,15 @@ def read_prompt(path: Path, required: Sequence[str]) -> JudgePrompt:
     missing = [f"{{{name}}}" for name in required if name not in held]
     if missing:
         raise UserError(
-            f"The prompt does not say where {' and '.join(missing)} stand{'s' if len(missing) == 1 else ''}",
+            f"The prompt lacks {' and '.join(missing)}",
             where=str(path),
-            fix="write the fields in braces where their texts belong",
+            fix="add each field, in braces, where its text belongs",
         )
     return JudgePrompt(source=source)
 
 
 def conversation_text(turns: Sequence[Message]) -> str:
-    """What was asked: the text alone if one thing was asked, else every turn with its speaker."""
+    """The conversation as text: a single turn as it is, several turns each with its role."""
     if len(turns) == 1:
         return turns[0].content
     return "\n\n".join(f"[{turn.role}] {turn.content}" for turn in turns)

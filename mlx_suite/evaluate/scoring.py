@@ -1,8 +1,8 @@
-"""Scores from 0 to 100 that a judge gives to answers (Raschka, Build a Large Language Model, chapter 7).
+"""Scores from 0 to 100 that a judge gives responses (Raschka, Build a Large Language Model, chapter 7).
 
-By text the judge writes a number, which is read strictly: what cannot be read is counted, never taken for 0 and never
-left out of the mean unsaid. By label nothing has to be read: the score is Σ p(s)·s over the labels 0, 10, … 100, where
-p is the judge's own probability of writing each (the expectation that G-Eval uses, arXiv 2303.16634, section 2).
+In text mode the judge writes a number, which is parsed strictly: failures are counted and reported, never taken for 0.
+In label mode nothing is parsed: the score is the expectation Σ p(s)·s over the labels 0, 10, … 100 under the judge's
+probabilities (as in G-Eval, arXiv 2303.16634, section 2).
 """
 
 import re
@@ -18,7 +18,7 @@ from mlx_suite.evaluate.prompts import SCORE_LABELS, SCORE_PROMPT, JudgePrompt, 
 
 MODES = ("text", "label")
 MOST_TOKENS = 64
-"""Tokens a judge may write: a number and a sentence too many."""
+"""Maximum tokens of a judge's reply: a number and some slack."""
 
 _LABEL = r"(?:the |my |final |overall )*(?:score|grade|rating)(?:\s+is)?\s*[:=]?\s*"
 _NUMBER = r"(?P<number>[+-]?[0-9]+(?:\.[0-9]+)?)(?:\s*(?:/|out of)\s*100)?(?:\s*(?:%|points?))?\.?"
@@ -29,20 +29,20 @@ _MARKUP = str.maketrans("", "", "*_`#\"'[]()")
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """One answer and its score."""
+    """A response and its score."""
 
     row: Answered
     score: float | None
-    """From 0 to 100; None where the judge's reply could not be read."""
+    """From 0 to 100; None if the judge's reply could not be parsed."""
     problem: str = ""
     """Why there is no score."""
     reply: str = ""
-    """What the judge wrote; nothing by label."""
+    """The judge's reply; empty in label mode."""
     mass: float | None = None
-    """By label: the probability of all labels together. Near 0 the judge would have written something else."""
+    """Label mode: total probability of the labels. Near 0 the judge would have written something else."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For a line of JSON."""
+        """The fields of a JSON line."""
         return {
             "place": self.row.place,
             "instruction": self.row.instruction,
@@ -62,7 +62,7 @@ class ScoreReport:
 
     @property
     def scores(self) -> list[float]:
-        """Those that could be read."""
+        """The parsed scores."""
         return [row.score for row in self.rows if row.score is not None]
 
     @property
@@ -71,12 +71,12 @@ class ScoreReport:
 
     @property
     def mean(self) -> Mean | None:
-        """Over the scores that could be read."""
+        """Mean of the parsed scores."""
         return mean_of(self.scores)
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The mean over all rows if every failure were a 0, and if it were a 100."""
+        """Mean over all rows with every failure taken as 0, and as 100."""
         if not self.rows:
             return None
         total, count = sum(self.scores), len(self.rows)
@@ -84,12 +84,12 @@ class ScoreReport:
 
     @property
     def mass(self) -> float | None:
-        """By label: the mean probability of all labels together."""
+        """Label mode: mean total probability of the labels."""
         found = mean_of([row.mass for row in self.rows if row.mass is not None])
         return None if found is None else found.mean
 
     def lowest(self, count: int) -> list[Scored]:
-        """Rows with the lowest scores, in the order of the file where equal."""
+        """The `count` rows with the lowest scores; ties stay in file order."""
         read = [row for row in self.rows if row.score is not None]
         return sorted(read, key=lambda row: row.score if row.score is not None else 0.0)[:count]
 
@@ -103,7 +103,7 @@ def score_answers(
     max_tokens: int = MOST_TOKENS,
     tell: Callable[[], None] = lambda: None,
 ) -> ScoreReport:
-    """Ask `judge` for a score of each answer. `tell` is called once per score."""
+    """Have `judge` score each response. `tell` is called once per score."""
     assert mode in MODES, mode
     questions = [prompt.fill(_fields(row)) for row in rows]
     scored: dict[int, Scored] = {}
@@ -122,11 +122,10 @@ def score_answers(
 
 
 def parse_score(text: str) -> tuple[float | None, str]:
-    """The score that a reply gives, or None and why it gives none.
+    """Parse a judge's reply: (score, "") or (None, reason).
 
-    A score is a whole number from 0 to 100, if wanted with `/100`, `out of 100`, `%` or `points` behind it. It counts
-    where it stands alone on the first line, or on any line behind `Score:`, `Grade:` or `Rating:`. All that count must
-    agree.
+    A score is a whole number from 0 to 100, optionally followed by `/100`, `out of 100`, `%` or `points`. It counts
+    alone on the first line, or on any line after `Score:`, `Grade:` or `Rating:`. All that count must agree.
     """
     lines = [line.translate(_MARKUP).strip() for line in text.strip().splitlines()]
     found = [match["number"] for line in lines if (match := _LABELLED.fullmatch(line))]
@@ -143,7 +142,7 @@ def parse_score(text: str) -> tuple[float | None, str]:
 
 
 def expected_score(log_probs: Sequence[float]) -> tuple[float, float]:
-    """Σ p(s)·s over the labels, p made to sum to 1; and what the probabilities summed to before."""
+    """Σ p(s)·s over the labels with p normalised, and the total probability before normalisation."""
     top = max(log_probs)
     weights = [exp(each - top) for each in log_probs]
     mean = sum(w * float(s) for w, s in zip(weights, SCORE_LABELS, strict=True)) / sum(weights)

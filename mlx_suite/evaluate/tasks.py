@@ -1,4 +1,4 @@
-"""Runs tasks of the lm-evaluation-harness and keeps what matters of its results."""
+"""Run tasks of the lm-evaluation-harness and collect their results."""
 
 import difflib
 import importlib.util
@@ -17,28 +17,28 @@ EXTRA = "pip install 'mlx-suite[harness]'"
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFigure:
-    """One figure of one task."""
+    """One metric of one task."""
 
     task: str
     metric: str
     filter: str
-    """How an answer was read before it was compared; `none` for most tasks."""
+    """Filter applied to responses before comparison; `none` for most tasks."""
     value: float
     error: float | None
-    """Standard error; None where the harness has none."""
+    """Standard error; None if the harness reports none."""
     shots: int | None
-    """Solved examples in front of each question."""
+    """Few-shot examples per question."""
     samples: int | None
-    """Questions that were asked."""
+    """Number of questions."""
     version: str
-    """Of the task: figures of two versions cannot be compared."""
+    """Task version; results of different versions are not comparable."""
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
 
 
 def require_harness() -> None:
-    """Raises UserError that names the extra where the harness is not installed."""
+    """Raise UserError if the harness is not installed."""
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError("The lm-evaluation-harness is not installed", where="lm_eval", fix=EXTRA)
 
@@ -53,16 +53,16 @@ def run_tasks(
     include: Path | None = None,
     seed: int = 0,
 ) -> tuple[TaskFigure, ...]:
-    """Run tasks by name.
+    """Run tasks by name and return every metric.
 
     Args:
-        limit: Questions of each task; None for all. Figures of a part are for a quick look.
-        shots: Solved examples in front of each question; None for the task's own number.
-        chat: Put each question in the model's chat template.
-        include: A folder with tasks of one's own, as YAML.
-        seed: Of the choice of examples, and of answers that are drawn.
+        limit: Maximum questions per task; None for all. Partial results are for a quick look only.
+        shots: Few-shot examples per question; None for the task's default.
+        chat: Apply the model's chat template.
+        include: Folder of custom tasks in YAML.
+        seed: Seed of few-shot selection and of sampled responses.
 
-    Raises UserError for a task that nobody knows, or whose data cannot be had.
+    Raises UserError for an unknown task or one whose data cannot be loaded.
     """
     require_harness()
     from lm_eval import simple_evaluate
@@ -87,29 +87,29 @@ def run_tasks(
         )
     except (FileNotFoundError, ConnectionError) as error:
         raise UserError(
-            f"The data of a task cannot be had: {str(error).splitlines()[0]}",
+            f"A task's data cannot be loaded: {str(error).splitlines()[0]}",
             where=", ".join(names),
-            fix="tasks fetch their data from the hub: check the connection, or give tasks of your own with --include",
+            fix="check the connection to the hub, or give local tasks with --include",
         ) from error
-    assert found is not None, "only other processes get nothing"
+    assert found is not None, "rank 0 always gets results"
     return tuple(_figures(found))
 
 
 def _check_names(names: Sequence[str], known: Sequence[str]) -> None:
-    strange = [name for name in names if name not in known]
-    if not strange:
+    unknown = [name for name in names if name not in known]
+    if not unknown:
         return
-    near = {name: difflib.get_close_matches(name, known, n=2) for name in strange}
+    near = {name: difflib.get_close_matches(name, known, n=2) for name in unknown}
     raise UserError(
-        f"The harness knows no task {', '.join(strange)}",
+        f"Unknown task: {', '.join(unknown)}",
         where="--tasks",
-        fix="lm-eval ls tasks lists them; a task of your own needs --include with its folder",
+        fix="lm-eval ls tasks lists them; for a custom task pass its folder with --include",
         details=[f"{name}: did you mean {' or '.join(close)}?" for name, close in near.items() if close],
     )
 
 
 def _figures(found: Mapping[str, Any]) -> list[TaskFigure]:
-    """Every figure of every task, in the harness's order."""
+    """Every metric of every task, in the harness's order."""
     figures = []
     for task, values in found["results"].items():
         for key, value in values.items():

@@ -130,7 +130,7 @@ def test_a_prompt_of_ones_own_is_used_and_checked(random_model: Path, tmp_path: 
     assert 0 <= said["label_mass"] <= 1
     assert said["agreement"]["rows"] == 2
     (tmp_path / "p.txt").write_text("{instruction}\n")
-    assert "The prompt does not say where {answer} stands" in fail(
+    assert "The prompt lacks {answer}" in fail(
         "judge", "score", answers, "--by", random_model, "--prompt", tmp_path / "p.txt"
     )
 

@@ -117,5 +117,5 @@ def test_the_part_that_was_not_trained_on_is_asked(tmp_path: Path) -> None:
 
 def test_plain_text_asks_nothing(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"text": "Once."}\n')
-    with pytest.raises(UserError, match="1 rows ask nothing"):
+    with pytest.raises(UserError, match="1 rows are plain text"):
         read_questions(tmp_path / "data.jsonl")
