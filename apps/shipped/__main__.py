@@ -1,4 +1,4 @@
-"""Train the shipped checkpoints again, or measure the ones that are there."""
+"""Train the shipped checkpoints, or measure existing ones."""
 
 import json
 from pathlib import Path
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-Names = Annotated[list[str] | None, typer.Argument(help=f"{', '.join(PLANS)}; all of them by default.")]
-Runs = Annotated[Path, typer.Option("--runs", help="Where rows, checkpoints and metrics of the training are kept.")]
+Names = Annotated[list[str] | None, typer.Argument(help=f"{', '.join(PLANS)}. Default: all.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder for training rows, checkpoints and metrics.")]
 From = Annotated[
     Path | None,
-    typer.Option("--from", help="A checkpoint of an earlier make to go on from, as models/tiny-llama3.", metavar="DIR"),
+    typer.Option("--from", help="Checkpoint to start from, such as models/tiny-llama3.", metavar="DIR"),
 ]
 FromPhase = Annotated[
-    int | None, typer.Option("--from-phase", help="The first phase to train with --from, counted from 1.", min=1)
+    int | None, typer.Option("--from-phase", help="First phase to train with --from, counted from 1.", min=1)
 ]
-Models = Annotated[Path, typer.Option("--models", help="Where the finished checkpoints go.")]
+Models = Annotated[Path, typer.Option("--models", help="Folder for the finished checkpoints.")]
 
 
 @app.command()
@@ -36,7 +36,7 @@ def make(
     checkpoint: From = None,
     from_phase: FromPhase = None,
 ) -> None:
-    """Train, save, measure and describe. Takes hours on two cores; a killed run goes on where it was."""
+    """Train, save and measure checkpoints and write their cards. Takes hours on two cores; a killed run resumes."""
     from mlx_suite.checkpoints.save import save_model
     from mlx_suite.pretrain.make import finish_tokenizer, make_model
     from mlx_suite.runtime.memory import keep_freed_blocks
@@ -58,7 +58,7 @@ def make(
 
 @app.command()
 def measure(names: Names = None, models: Models = Path("models")) -> None:
-    """Accuracy on held-out instructions, what 1,000 rows at temperature 1 are worth, steering and tags, as JSON."""
+    """Measure held-out accuracy, 1,000 rows sampled at temperature 1, steering and tags; print JSON."""
     from .measure import measure_checkpoint
 
     for name in chosen(names):
@@ -66,14 +66,14 @@ def measure(names: Names = None, models: Models = Path("models")) -> None:
 
 
 def beginning_of(names: list[str] | None, checkpoint: Path | None, phase: int | None) -> "Beginning | None":
-    """Where a make goes on from, if it does not start at the beginning."""
+    """The checkpoint and phase to start from; None to train from scratch."""
     from mlx_suite.pretrain.make import Beginning
 
     if checkpoint is None and phase is None:
         return None
     if checkpoint is None or phase is None or names is None or len(names) != 1:
         raise UserError(
-            "a make that goes on from a checkpoint needs --from, --from-phase and one plan",
+            "starting from a checkpoint needs --from, --from-phase and exactly one name",
             where="make",
             fix="make tiny-llama3 --from models/tiny-llama3 --from-phase 8",
         )
@@ -81,11 +81,11 @@ def beginning_of(names: list[str] | None, checkpoint: Path | None, phase: int | 
 
 
 def chosen(names: list[str] | None) -> list[str]:
-    """The names, all of them known."""
+    """The names, or all; raises UserError for an unknown one."""
     unknown = [name for name in names or () if name not in PLANS]
     if unknown:
         raise UserError(
-            what=f"no plan is called {', '.join(unknown)}", fix=f"name one of {', '.join(PLANS)}, or none for all"
+            what=f"unknown checkpoint: {', '.join(unknown)}", fix=f"use {' or '.join(PLANS)}, or no name for all"
         )
     return names or list(PLANS)
 

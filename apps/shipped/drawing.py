@@ -1,4 +1,4 @@
-"""Rows as Magpie draws them and nothing else: no rejection, so that the figures are the model's own."""
+"""Rows sampled as in Magpie but without any filter, to measure the bare model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from mlx_suite.microworld import identify
 from mlx_suite.text import ChatTemplate, Tokenizer, derive_pre_query
 
 LIMIT = 96
-"""Tokens of an instruction, and of an answer."""
+"""Maximum tokens of an instruction and of a response."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """An instruction at temperature 1 and its greedy answer; both ended by themselves."""
+class DrawnRow:
+    """An instruction sampled at temperature 1 and its greedy response, both ended by a stop token."""
 
     instruction: str
     answer: str
@@ -23,8 +23,8 @@ class Row:
 
 def draw_rows(
     model: Any, tokenizer: Tokenizer, template: ChatTemplate, count: int, *, steering: str | None = None
-) -> list[Row]:
-    """What becomes of `count` rows, behind `steering` if there is any; those that did not end are left out."""
+) -> list[DrawnRow]:
+    """Sample `count` rows, after `steering` if given; returns the complete ones."""
     pre_query = derive_pre_query(tokenizer, template, before=lead(template, steering))
     user_stop, reply_stop = frozenset(pre_query.user_stop_ids), frozenset(pre_query.assistant_stop_ids)
 
@@ -37,7 +37,7 @@ def draw_rows(
         answered = yield Sample(limit=LIMIT, stop=reply_stop, sampling=Sampling(temperature=0.0))
         if answered.reason != "stop":
             return None
-        return Row(instruction=_text(tokenizer, asked.tokens), answer=_text(tokenizer, answered.tokens))
+        return DrawnRow(instruction=_text(tokenizer, asked.tokens), answer=_text(tokenizer, answered.tokens))
 
     engine = Engine(model, slots=32, context=512)
     done = engine.run(Request(program=program(), seed=seed) for seed in range(count))
@@ -46,9 +46,9 @@ def draw_rows(
 
 
 def measure_steering(
-    model: Any, tokenizer: Tokenizer, template: ChatTemplate, count: int, unsteered: Sequence[Row]
+    model: Any, tokenizer: Tokenizer, template: ChatTemplate, count: int, unsteered: Sequence[DrawnRow]
 ) -> dict[str, tuple[float, float]]:
-    """Per category: the share of `count` rows drawn behind its sentence that belong to it, and of unsteered rows."""
+    """Per category: its share among `count` rows steered to it, and among the unsteered rows."""
     usual = [category_of(row.instruction) for row in unsteered]
     shares = {}
     for category in CATEGORY_TEXTS:
@@ -59,13 +59,13 @@ def measure_steering(
 
 
 def category_of(instruction: str) -> str | None:
-    """None for an instruction that is none of the world's."""
+    """Category of the microworld's task; None for any other instruction."""
     found = identify(instruction)
     return found[0].category if found else None
 
 
 def mean_obedience(steering: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
-    """The mean over the categories, steered and not."""
+    """Mean share over the categories: (steered, unsteered)."""
     steered, usual = zip(*steering.values(), strict=True)
     return sum(steered) / len(steered), sum(usual) / len(usual)
 

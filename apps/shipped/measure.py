@@ -1,4 +1,4 @@
-"""What a checkpoint can do, by the microworld's checker."""
+"""Measurements of a checkpoint by the microworld's checker."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ from .drawing import draw_rows, mean_obedience, measure_steering
 from .tags import Agreement, AnswerTags, measure_own_tags, measure_tags
 
 EXAMPLES = 1000
-"""Held-out instructions answered, rows drawn, and examples tagged for each question."""
+"""Number of held-out instructions, of rows sampled, and of examples per tagging question."""
 STEERED = 200
-"""Rows drawn behind the sentence of each category."""
+"""Rows sampled per steered category."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tagging:
-    """How tags agree with the truth."""
+    """Agreement of tags with the truth."""
 
     heldout: Mapping[str, Agreement]
-    """By question, on `EXAMPLES` examples that training never saw."""
+    """Agreement per question on `EXAMPLES` held-out examples."""
     own: Mapping[str, Agreement]
-    """On the rows drawn, where the microworld knows their instruction."""
+    """Agreement on sampled rows whose instruction the microworld recognises."""
     own_answers: AnswerTags
 
 
@@ -39,20 +39,20 @@ class Measured:
     by_category: Accuracy
     by_task: Accuracy
     whole: int
-    """Of `EXAMPLES` rows drawn at temperature 1 have an instruction and an answer that ended."""
+    """Complete rows among `EXAMPLES` sampled at temperature 1."""
     distinct: int
-    """Distinct instructions among them."""
+    """Distinct instructions among the complete rows."""
     recognised: int
-    """Of them have an instruction that is one of the microworld's tasks."""
+    """Complete rows whose instruction belongs to a task of the microworld."""
     right: int
-    """Of them have a right answer."""
+    """Complete rows with a right response."""
     steering: Mapping[str, tuple[float, float]]
-    """By category: the share of it among rows drawn behind its sentence, and among rows drawn without."""
+    """Per category: its share among rows steered to it, and among unsteered rows."""
     tagging: Tagging | None
-    """None for a checkpoint without questions."""
+    """None for a checkpoint without tagging questions."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The measurements as JSON fields."""
         categories = self.by_category
         return {
             "heldout_accuracy": round(categories.share, 4),
@@ -72,7 +72,7 @@ class Measured:
 
 
 def measure_checkpoint(folder: Path) -> Measured:
-    """Answer held-out instructions greedily, draw rows at temperature 1 with and without steering, tag."""
+    """Measure held-out accuracy, rows sampled with and without steering, and tags."""
     model, tokenizer = load(folder)
     template = load_chat_template(folder)
     world = make_world()
@@ -98,6 +98,6 @@ def measure_checkpoint(folder: Path) -> Measured:
 
 
 def weakest(accuracy: Accuracy, count: int) -> list[tuple[str, int, int]]:
-    """The `count` groups with the lowest share of right answers: name, right, asked."""
+    """The `count` groups with the lowest accuracy: (name, right, asked)."""
     shares: Counter[str] = Counter({name: accuracy.right[name] / asked for name, asked in accuracy.asked.items()})
     return [(name, accuracy.right[name], accuracy.asked[name]) for name, _ in shares.most_common()[: -count - 1 : -1]]

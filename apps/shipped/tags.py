@@ -1,4 +1,4 @@
-"""How well a checkpoint's tags agree with the truth of the microworld."""
+"""Agreement of a checkpoint's tags with the microworld's truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ from mlx_suite.microworld.tagging import ANSWER_QUALITY, Tagged, sample_tagged
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
 from mlx_suite.text.message import ASSISTANT, USER
 
-from .drawing import Row
+from .drawing import DrawnRow
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Labels beside the true ones."""
+    """Agreement of labels with the true ones."""
 
     count: int
     share: float
     kappa: float
-    """Cohen's (1960): how far beyond chance the share is; 1 is all, 0 is chance."""
+    """Cohen's kappa (1960): agreement beyond chance; 1 is perfect, 0 is chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerTags:
-    """What `answer_quality` says of the model's own answers, beside the microworld's checker."""
+    """Ratings of the model's own responses, against the microworld's checker."""
 
     right: int
     right_called_excellent: int
@@ -39,7 +39,7 @@ class AnswerTags:
 
 
 def agreement(found: Sequence[str], true: Sequence[str]) -> Agreement:
-    """Share of equal labels and kappa."""
+    """Share of equal labels, and Cohen's kappa."""
     assert true and len(found) == len(true)
     labels = sorted({*found, *true})
     number = {label: place for place, label in enumerate(labels)}
@@ -59,11 +59,11 @@ def choose_labels(
     question: Question,
     examples: Sequence[tuple[str, str | None]],
 ) -> list[str]:
-    """The most probable label for each instruction, or instruction and answer, as if asked this question alone."""
+    """Most probable label for each instruction or exchange, with `question` as the only question."""
 
     def chat(instruction: str, answer: str | None, label: str | None) -> list[Message]:
-        said = questions.listening if answer is None else answer
-        asked = [Message(USER, instruction), Message(ASSISTANT, said), Message(USER, question.text)]
+        reply = questions.listening if answer is None else answer
+        asked = [Message(USER, instruction), Message(ASSISTANT, reply), Message(USER, question.text)]
         return asked if label is None else [*asked, Message(ASSISTANT, label)]
 
     def label_ids(label: str) -> tuple[int, ...]:
@@ -83,7 +83,7 @@ def choose_labels(
 
 
 def heldout_tagged(name: str, count: int) -> list[Tagged]:
-    """Examples for a question, of instructions and phrases that training never sees."""
+    """Held-out examples for a question."""
     rng, world = Random(f"held-out tags {name}"), make_world()
     return [sample_tagged(rng, world, name, heldout=True) for _ in range(count)]
 
@@ -102,9 +102,9 @@ def measure_tags(
 
 
 def measure_own_tags(
-    model: Any, tokenizer: Tokenizer, template: ChatTemplate, questions: Questions, rows: Sequence[Row]
+    model: Any, tokenizer: Tokenizer, template: ChatTemplate, questions: Questions, rows: Sequence[DrawnRow]
 ) -> tuple[Mapping[str, Agreement], AnswerTags]:
-    """Agreement on rows that the model wrote, where the microworld knows their instruction."""
+    """Agreement on the model's own rows whose instruction the microworld recognises."""
     known = [(row, found[0]) for row in rows if (found := identify(row.instruction))]
     instructions: list[tuple[str, str | None]] = [(row.instruction, None) for row, _ in known]
     truths = {

@@ -1,4 +1,4 @@
-"""Pretraining from scratch: so far, the plans of the shipped checkpoints."""
+"""Pretraining from scratch: the training plans of the shipped checkpoints."""
 
 from mlx_suite.pretrain.plans import PLANS, Phase, TrainingPlan
 

@@ -1,4 +1,4 @@
-"""The microworld as documents to learn from: conversations, biographies in between, drills, tags, steering."""
+"""Training documents from the microworld: conversations, plain text, drills, tagging and steering."""
 
 from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
@@ -21,23 +21,23 @@ from mlx_suite.microworld import (
 )
 from mlx_suite.pretrain.drills import write_drill, write_echo
 from mlx_suite.pretrain.plans import Phase, TrainingPlan
-from mlx_suite.pretrain.steered import Steered, write_steered
+from mlx_suite.pretrain.steered import SteeredExample, write_steered
 from mlx_suite.pretrain.tagged import Asked, write_asked
 from mlx_suite.text import ChatTemplate, EncodedChat, Message, Tokenizer, encode_chat
 from mlx_suite.text.message import ASSISTANT, USER
 
-Text = str | list[Example] | tuple[str, str] | Asked | Steered
-"""Plain text, the turns of a conversation, a drill (what is told and what is told again), questions with their
-labels, or a conversation behind what steers it."""
+Text = str | list[Example] | tuple[str, str] | Asked | SteeredExample
+"""Plain text, the exchanges of a conversation, a drill (context, repetition), tagging questions with their labels, or a
+steered conversation."""
 
 PLAIN_SHARE = 0.1
-"""Of the documents are plain text: enough to tell the facts in other words than answers do."""
+"""Share of documents that are plain text, which states the facts in other words than responses do."""
 PERSON_SHARE = 0.75
-"""Of the plain texts are about people, the others about places."""
+"""Share of plain texts about people; the others are about places."""
 
 
 def documents(world: World, seed: int, count: int) -> Iterator[Text]:
-    """`count` documents as the microworld draws them; held-out instructions are not among them."""
+    """Draw `count` documents of the microworld, without held-out instructions."""
     rng = Random(f"documents {seed}")
     conversations = training_conversations(seed, world)
     people, places = list(world.people.values()), list(world.places.values())
@@ -51,7 +51,7 @@ def documents(world: World, seed: int, count: int) -> Iterator[Text]:
 
 
 def practice(world: World, seed: int, tasks: Sequence[str]) -> Iterator[Text]:
-    """Endless single-turn conversations of the named tasks."""
+    """Endless stream of single-turn conversations of the named tasks."""
     rng = Random(f"practice {seed}")
     pool = [task for task in TASKS if task.name in tasks]
     assert len(pool) == len(tasks), "every task to practise is a task of the microworld"
@@ -62,7 +62,7 @@ def practice(world: World, seed: int, tasks: Sequence[str]) -> Iterator[Text]:
 
 
 def phase_documents(world: World, seed: int, phase: Phase) -> Iterator[Text]:
-    """A phase's documents: its shares of every other kind, the rest as the microworld draws them."""
+    """A phase's documents: its share of each special kind, and microworld documents for the rest."""
     rng = Random(f"phase {seed}")
     usual, practised = documents(world, seed, phase.documents), practice(world, seed, phase.practised)
     kinds: tuple[tuple[float, Callable[[], Text]], ...] = (
@@ -79,7 +79,7 @@ def phase_documents(world: World, seed: int, phase: Phase) -> Iterator[Text]:
 
 
 def tokenizer_texts(plan: TrainingPlan) -> Iterator[str]:
-    """What the tokenizer is trained on: the documents with the words of the chat templates."""
+    """Texts to train the tokenizer on, including the words of the chat templates."""
     for document in documents(make_world(), plan.seed, plan.tokenizer_documents):
         if isinstance(document, str):
             yield document
@@ -99,20 +99,20 @@ def encode_text(
     user_weight: float,
     steered_user_weight: float = 1.0,
 ) -> Document:
-    """A conversation as its chat template writes it; anything else between BOS and `end`.
+    """Encode a conversation with its chat template, and any other text between BOS and `end`.
 
-    A token of a user turn counts `user_weight`: it can hardly be foreseen, and what it adds to the gradient is mostly
-    noise. Behind a text that steers it counts `steered_user_weight`, and that text not at all. Of a drill only what is
-    told again counts, of questions only the labels.
+    User tokens get loss weight `user_weight`: they are hardly predictable and add mostly noise to the gradient. After a
+    steering text they get `steered_user_weight`, and the steering text itself 0. In a drill only the repetition is
+    trained, in tagging only the labels.
     """
     if isinstance(text, str):
         return Document.whole([*tokenizer.encode_prompt(text), end])
     if isinstance(text, tuple):
-        told, again = tokenizer.encode_prompt(text[0]), tokenizer.encode(text[1])
-        return Document([*told, *again, end], [0.0] * len(told) + [1.0] * (len(again) + 1))
+        context, repeated = tokenizer.encode_prompt(text[0]), tokenizer.encode(text[1])
+        return Document([*context, *repeated, end], [0.0] * len(context) + [1.0] * (len(repeated) + 1))
     if isinstance(text, Asked):
-        return _labels_alone(encode_chat(tokenizer, template, text.messages), text.messages)
-    if isinstance(text, Steered):
+        return _labels_only(encode_chat(tokenizer, template, text.messages), text.messages)
+    if isinstance(text, SteeredExample):
         before = lead(template, text.text)
         chat = encode_chat(tokenizer, template, [*before, *_messages(text.turns)])
         start = max(place for place, owner in enumerate(chat.owner) if owner == len(before) - 1) + 1
@@ -131,28 +131,28 @@ def _messages(turns: Sequence[Example]) -> list[Message]:
     ]
 
 
-def _labels_alone(chat: EncodedChat, messages: Sequence[Message]) -> Document:
-    """The trained messages count, and the token behind each: it says that there is nothing more."""
+def _labels_only(chat: EncodedChat, messages: Sequence[Message]) -> Document:
+    """Train the marked messages and the token that ends each of them."""
     trained = [owner >= 0 and messages[owner].trained for owner in chat.owner]
     ends = [before and not here for before, here in zip([False, *trained], trained, strict=False)]
     return Document(chat.ids, [float(one or other) for one, other in zip(trained, ends, strict=True)])
 
 
 def make_rows(plan: TrainingPlan, number: int, tokenizer: Tokenizer, template: ChatTemplate, path: Path) -> Rows:
-    """The training rows of a plan's phase, kept at `path` for the next start."""
+    """The packed rows of one phase, cached at `path`."""
     if path.exists():
         return Rows.load(path)
     phase = plan.phases[number]
     end = tokenizer.id_of("<|end_of_text|>" if plan.family == "llama3" else "<eos>")
     assert end is not None
     drawn = phase_documents(make_world(), plan.seed + 1 + number, phase)
-    rows = pack((_weighed(tokenizer, template, text, end, phase) for text in drawn), plan.row_length)
+    rows = pack((_weighted(tokenizer, template, text, end, phase) for text in drawn), plan.row_length)
     rows.save(path)
     return rows
 
 
-def _weighed(tokenizer: Tokenizer, template: ChatTemplate, text: Text, end: int, phase: Phase) -> Document:
-    """A document with the weights of its phase."""
+def _weighted(tokenizer: Tokenizer, template: ChatTemplate, text: Text, end: int, phase: Phase) -> Document:
+    """Encode a document with its phase's loss weights."""
     document = encode_text(tokenizer, template, text, end, phase.user_weight, phase.steered_user_weight)
     if isinstance(text, Asked) or phase.weight_beside_labels == 1.0:
         return document

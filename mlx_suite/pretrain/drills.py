@@ -1,7 +1,7 @@
-"""Texts that can only be predicted by looking back.
+"""Drills for in-context retrieval.
 
-Small models find in-context retrieval late: most sentences can be guessed without it, so little of the loss asks for
-it. In these texts half of the tokens do: pairs are told, then told again in another order.
+Small models learn retrieval late, because most sentences can be predicted without it and little of the loss depends on
+it. In a drill half of the tokens do: key-value pairs are listed, then repeated in another order.
 """
 
 from collections.abc import Callable
@@ -26,10 +26,10 @@ _FORMS: tuple[tuple[tuple[str, ...], tuple[str, ...], _Line], ...] = (
 
 
 def write_echo(rng: Random) -> tuple[str, str]:
-    """What is told, eight to twenty-four random words, and the same words again.
+    """Eight to twenty-four random words, and their repetition.
 
-    The barest form of looking back: what followed this word before? It is learned within hundreds of steps, and the
-    pairs of `write_drill`, which ask for more, follow from it; without it they take thousands.
+    The simplest retrieval: what followed this word before? It is learned within hundreds of steps and makes the harder
+    drills of `write_drill` learnable; without it they take thousands.
     """
     words = rng.choices(FIRST_NAMES + _WORDS + _NUMBERS, k=rng.randint(8, 24))
     told = " ".join(words)
@@ -37,7 +37,7 @@ def write_echo(rng: Random) -> tuple[str, str]:
 
 
 def write_drill(rng: Random) -> tuple[str, str]:
-    """What is told, three to six pairs, and what is told again: all of them, half of the times in the same order."""
+    """Three to six key-value pairs, and their repetition, half of the time in the same order."""
     keys, values, line = rng.choice(_FORMS)
     count = rng.randint(3, 6)
     pairs = list(zip(rng.sample(keys, count), rng.sample(values, count), strict=True))

@@ -1,4 +1,4 @@
-"""From a plan to a trained model in a run folder: tokenizer, rows, weights. A killed run goes on where it was."""
+"""Train a shipped checkpoint by its plan: tokenizer, packed rows, weights. A killed run resumes."""
 
 import json
 import shutil
@@ -30,22 +30,22 @@ TRAIN_TOKENIZER = {"llama3": train_llama3_tokenizer, "gemma2": train_gemma2_toke
 
 @dataclass(frozen=True, kw_only=True)
 class Beginning:
-    """A checkpoint of the plan's, as it stood before one of its phases."""
+    """A checkpoint to start from, and the phase to start at."""
 
     checkpoint: Path
     phase: int
-    """The first one to train, counted from 1; the ones before it are in the checkpoint."""
+    """First phase to train, counted from 1; the checkpoint contains the earlier ones."""
 
 
 def make_tokenizer(plan: TrainingPlan, folder: Path) -> Tokenizer:
-    """Train the plan's tokenizer into `folder`, unless it is there."""
+    """Train the plan's tokenizer into `folder`, unless it exists."""
     if not (folder / "tokenizer.json").exists():
         TRAIN_TOKENIZER[plan.family](list(tokenizer_texts(plan)), folder, plan.config["vocab_size"])
     return load_tokenizer(folder)
 
 
 def special_ids(plan: TrainingPlan, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The ids `config.json` and `generation_config.json` name: bos, what ends a turn or a text, padding."""
+    """Token ids for `config.json` and `generation_config.json`: BOS, stop tokens, padding."""
     if plan.family == "llama3":
         ends = ["<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"]
         pad = "<|finetune_right_pad_id|>"
@@ -59,7 +59,7 @@ def special_ids(plan: TrainingPlan, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def finish_tokenizer(plan: TrainingPlan, run: Path) -> Path:
-    """The run's tokenizer folder, completed by what generation needs to know: when to stop, and how to ask for tags."""
+    """Add stop tokens and tagging questions to the run's tokenizer folder, and return it."""
     folder = run / "tokenizer"
     ids = special_ids(plan, load_tokenizer(folder))
     write_atomically(folder / "generation_config.json", json.dumps(ids, indent=2) + "\n")
@@ -69,10 +69,10 @@ def finish_tokenizer(plan: TrainingPlan, run: Path) -> Path:
 
 
 def make_model(plan: TrainingPlan, run: Path, beginning: Beginning | None = None) -> Llama | Gemma2:
-    """Train the plan in `run`, phase by phase; a phase that has ended is not run again.
+    """Train phase by phase in `run`, skipping finished phases.
 
-    With a `beginning` its phases are trained from there on. Raises UserError where no phase begins at what a
-    checkpoint holds.
+    With a `beginning`, training starts from that checkpoint. Raises UserError if its phase cannot start from a stored
+    checkpoint.
     """
     run.mkdir(parents=True, exist_ok=True)
     if beginning is not None:
@@ -106,7 +106,7 @@ def _stored_weights(checkpoint: Path) -> Llama | Gemma2:
 
 
 def _round_weights(model: Llama | Gemma2) -> None:
-    """What a checkpoint in bfloat16 keeps of the weights."""
+    """Round the weights to bfloat16, as a saved checkpoint would."""
     model.update(tree_map(lambda array: array.astype(mx.bfloat16).astype(array.dtype), model.parameters()))
     mx.eval(model.parameters())
 
@@ -115,8 +115,8 @@ def _check_beginning(plan: TrainingPlan, beginning: Beginning) -> None:
     possible = [number for number, phase in enumerate(plan.phases, start=1) if phase.from_shipped]
     if beginning.phase not in possible:
         raise UserError(
-            f"{plan.name} cannot begin at phase {beginning.phase}: it does not start from a stored checkpoint",
-            fix=f"begin at phase {' or '.join(map(str, possible))}" if possible else "make it from its first phase",
+            f"{plan.name} cannot start at phase {beginning.phase}, which does not start from a stored checkpoint",
+            fix=f"start at phase {' or '.join(map(str, possible))}" if possible else "train it from its first phase",
         )
 
 

@@ -1,7 +1,7 @@
-"""What the shipped checkpoints are made of.
+"""Training plans of the shipped checkpoints.
 
-Both have the real architecture of their family at a few million parameters, its special tokens and its chat
-template. They are trained on whole conversations, user turns too, so that they can ask as well as answer.
+Both have their family's real architecture at a few million parameters, its special tokens and its chat template. They
+are trained on whole conversations, user turns included, so that they can write instructions as well as responses.
 """
 
 from dataclasses import dataclass
@@ -12,53 +12,51 @@ from mlx_suite.training.loop import TrainSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One stretch of training: what it reads and how. The optimizer starts anew with each."""
+    """One phase of training: its documents and settings. The optimizer state is reset at its start."""
 
     documents: int
     train: TrainSettings
     batch: int = 16
-    """Rows of a step."""
+    """Rows per step."""
     drill_share: float = 0.0
-    """Of the documents are drills in looking back."""
+    """Share of documents that are retrieval drills."""
     practice_share: float = 0.0
-    """Of the documents are single-turn conversations of the `practised` tasks."""
+    """Share of documents that are single-turn conversations of the `practised` tasks."""
     practised: tuple[str, ...] = ()
     echo_share: float = 0.0
-    """Of the documents are echoes, the simplest drill."""
+    """Share of documents that are echoes, the simplest drill."""
     user_weight: float = 1.0
-    """How much a token of a user turn counts beside one of an answer."""
+    """Loss weight of user tokens, relative to response tokens."""
     tag_share: float = 0.0
-    """Of the documents are questions about an instruction or an answer, answered by a label."""
+    """Share of documents that tag an instruction or a response."""
     steer_share: float = 0.0
-    """Of the documents are conversations behind a text that says what is asked for."""
+    """Share of documents that are conversations after a steering text."""
     steered_user_weight: float = 0.5
-    """How much a token of a user turn counts in those: it is what such a text decides."""
+    """Loss weight of user tokens after a steering text, which determines them."""
     weight_beside_labels: float = 1.0
-    """How much everything else counts beside a label: those are few tokens, and most of what a label says is in its
-    first."""
+    """Loss weight of all other documents relative to tags, whose labels are only a few tokens."""
     from_shipped: bool = False
-    """Whether the weights are first rounded to bfloat16, as a shipped checkpoint holds them: training can begin here
-    from that checkpoint alone."""
+    """Round the weights to bfloat16 first, as a shipped checkpoint stores them: training can start here from one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """Everything that decides a checkpoint's weights."""
+    """Everything that determines a checkpoint's weights."""
 
     name: str
     family: Literal["llama3", "gemma2"]
     config: dict[str, Any]
-    """`config.json` but for the ids of special tokens, which the tokenizer decides."""
+    """`config.json` without the special-token ids, which come from the tokenizer."""
     phases: tuple[Phase, ...]
     tokenizer_documents: int = 20_000
-    """Documents the tokenizer is trained on."""
+    """Number of documents to train the tokenizer on."""
     row_length: int = 128
-    """Tokens fed per row: more than any conversation but a few of two long turns, which are left out."""
+    """Tokens per row. The few longer conversations are skipped."""
     seed: int = 0
 
     @property
     def tags(self) -> bool:
-        """Whether it learns to tag."""
+        """Whether any phase trains tagging."""
         return any(phase.tag_share for phase in self.phases)
 
 
@@ -70,7 +68,7 @@ LOOK_BACK = tuple(
     multiply add subtract story_of_less story_of_more price_of_many compare_numbers replace_word
     """.split()
 )
-"""The tasks that a model of this size learns last: what must be looked up in the instruction, and arithmetic."""
+"""Tasks that a model of this size learns last: retrieval from the instruction, and arithmetic."""
 
 LAST_LEARNED = tuple(
     """
@@ -79,7 +77,7 @@ LAST_LEARNED = tuple(
     odd_one_out what_if_weather moved_thing is_it_a list_index
     """.split()
 )
-"""What tiny-llama3 still gets wrong when everything else is right."""
+"""Tasks that tiny-llama3 still fails once it has learned the others."""
 
 TINY_LLAMA3 = TrainingPlan(
     name="tiny-llama3",
@@ -197,7 +195,7 @@ TINY_GEMMA2 = TrainingPlan(
         "tie_word_embeddings": True,
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": 64,
-        # Shorter than most conversations, so that the local layers matter.
+        # Shorter than most conversations, so that the sliding-window layers matter.
         "sliding_window": 32,
         "attn_logit_softcapping": 50.0,
         "final_logit_softcapping": 30.0,

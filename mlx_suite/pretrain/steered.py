@@ -1,4 +1,4 @@
-"""Conversations behind a text that says what their user will ask for: the sentences of `data.steering`, obeyed."""
+"""Training conversations that follow a steering text (the sentences of `data.steering`)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,28 +9,28 @@ from mlx_suite.microworld import CATEGORIES, DIFFICULTIES, Example, World, is_he
 from mlx_suite.microworld.topics import PERSONAS, TOPICS, topics_of, words_about
 
 DIMENSION_SHARES = {"category": 5, "topic": 4, "difficulty": 2, "persona": 2}
-"""How often each is what steers, as parts of the sum."""
+"""Relative frequency of each steering dimension."""
 TWO_SHARE = 0.3
-"""Of the texts steer in two dimensions."""
+"""Share of steering texts with two dimensions."""
 TWO_TURN_SHARE = 0.15
-"""Of the conversations of a category go on with a second instruction that the same text asks for."""
+"""Share of category-steered conversations with a second instruction of the same kind."""
 WORD_SHARE = 0.5
-"""Of the topics are a word of the instruction, as "Oakford", the others what such words are, as "towns"."""
+"""Share of topics that are a word of the instruction ("Oakford") instead of its class ("towns")."""
 _PERSONA_OF = {task: persona for persona, tasks in PERSONAS.items() for task in tasks}
 
 Fits = Callable[[Example], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steered:
-    """A steering text and a conversation that does what it says."""
+class SteeredExample:
+    """A steering text and a conversation that obeys it."""
 
     text: str
     turns: tuple[Example, ...]
 
 
-def write_steered(rng: Random, world: World) -> Steered:
-    """A conversation that training may see, behind one or two sentences that hold for each of its instructions."""
+def write_steered(rng: Random, world: World) -> SteeredExample:
+    """A conversation that is not held out, with one or two steering sentences true of each of its instructions."""
     [dimension] = rng.choices(list(DIMENSION_SHARES), weights=list(DIMENSION_SHARES.values()))
     value, fits = _AIMS[dimension](rng)
     first = _example(rng, world, fits)
@@ -46,8 +46,8 @@ def write_steered(rng: Random, world: World) -> Steered:
     names = rng.sample(list(aims), len(aims))
     text = " ".join(steering_text(name, aims[name][0]) for name in names)
     if dimension == "category" and rng.random() < TWO_TURN_SHARE:
-        return Steered(text=text, turns=(first, _example(rng, world, lambda each: _all_fit(each, aims))))
-    return Steered(text=text, turns=(first,))
+        return SteeredExample(text=text, turns=(first, _example(rng, world, lambda each: _all_fit(each, aims))))
+    return SteeredExample(text=text, turns=(first,))
 
 
 def _example(rng: Random, world: World, fits: Fits) -> Example:
@@ -98,7 +98,7 @@ _AIMS: Mapping[str, Callable[[Random], tuple[str, Fits]]] = {
 
 
 def _described(rng: Random, example: Example) -> dict[str, tuple[str, Fits]]:
-    """What could have steered to the example, by dimension."""
+    """Steering that fits the example, by dimension."""
     found = {
         "category": (example.category, _in(example.category)),
         "difficulty": (example.difficulty, _of_difficulty(example.difficulty)),

@@ -1,4 +1,4 @@
-"""Conversations that learn to tag: an instruction or an answer of known quality, questions about it, their labels."""
+"""Training conversations for tagging: an instruction or a response of known quality, questions about it, the labels."""
 
 from dataclasses import dataclass
 from random import Random
@@ -16,7 +16,7 @@ BRIEF = Questions(
         for name, (text, labels) in QUESTIONS.items()
     ),
 )
-"""The questions that the shipped checkpoints are trained on."""
+"""Tagging questions of the shipped checkpoints."""
 
 ASKED_SHARES = {
     "category": 2,
@@ -26,21 +26,21 @@ ASKED_SHARES = {
     "safety": 2,
     ANSWER_QUALITY: 6,
 }
-"""How often an example is drawn for each question, as parts of the sum: what is learned last is drawn most."""
+"""Relative frequency of each question; those learned last are drawn most."""
 MOST_QUESTIONS = 3
-"""About one example: each label costs fewer tokens than in a document of its own. The first is asked as if alone."""
+"""Maximum questions per example: sharing a document costs fewer tokens per label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A tagged example and the names of the questions that are asked about it, in their order."""
+    """A tagged example and the names of its questions, in order."""
 
     tagged: Tagged
     names: tuple[str, ...]
 
     @property
     def messages(self) -> list[Message]:
-        """The conversation; a label, and nothing else, is trained."""
+        """The conversation; only the labels are trained."""
         answer = LISTENING if self.tagged.answer is None else self.tagged.answer
         messages = [Message(USER, self.tagged.instruction, trained=False), Message(ASSISTANT, answer, trained=False)]
         for name in self.names:
@@ -52,7 +52,7 @@ class Asked:
 
 
 def write_asked(rng: Random, world: World) -> Asked:
-    """An example that training may see, with one to three questions about it."""
+    """An example that is not held out, with one to three questions."""
     [drawn_for] = rng.choices(list(ASKED_SHARES), weights=list(ASKED_SHARES.values()))
     tagged = sample_tagged(rng, world, drawn_for)
     others = [name for name in tagged.labels if name != drawn_for]

@@ -72,5 +72,5 @@ def test_a_make_goes_on_from_a_checkpoint_and_a_phase_of_one_checkpoint() -> Non
         lambda: beginning_of(["tiny-llama3", "tiny-gemma2"], Path("somewhere"), 8),
     ]
     for call in refused:
-        with pytest.raises(UserError, match="needs --from, --from-phase and one plan"):
+        with pytest.raises(UserError, match="needs --from, --from-phase and exactly one name"):
             call()

@@ -110,7 +110,7 @@ def test_the_part_that_was_not_trained_on_is_asked(tmp_path: Path) -> None:
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"instruction": name, "output": "r"}) + "\n")
     assert read_questions(tmp_path).part == "valid"
     assert read_questions(tmp_path, "train").examples[0].messages[0].content == "train"
-    with pytest.raises(UserError, match="no part test") as caught:
+    with pytest.raises(UserError, match="no test part") as caught:
         read_questions(tmp_path, "test")
     assert "valid, train" in caught.value.fix
 

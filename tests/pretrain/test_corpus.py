@@ -20,7 +20,7 @@ from mlx_suite.pretrain.corpus import (
     practice,
     tokenizer_texts,
 )
-from mlx_suite.pretrain.steered import Steered
+from mlx_suite.pretrain.steered import SteeredExample
 from mlx_suite.pretrain.tagged import Asked
 from tests.pretrain.conftest import Made, toy_plan
 
@@ -98,7 +98,7 @@ def test_a_phase_holds_its_shares_of_questions_and_of_steered_conversations() ->
     phase = Phase(documents=1000, train=train, tag_share=0.3, steer_share=0.2)
     texts = list(phase_documents(WORLD, 0, phase))
     assert share(Asked, texts) == pytest.approx(0.3, abs=0.05)
-    assert share(Steered, texts) == pytest.approx(0.2, abs=0.05)
+    assert share(SteeredExample, texts) == pytest.approx(0.2, abs=0.05)
     assert share(str, texts) + share(list, texts) == pytest.approx(0.5, abs=0.05)
 
 

@@ -92,7 +92,7 @@ def test_going_on_from_a_checkpoint_gives_what_a_whole_make_gives(tmp_path: Path
 
 def test_a_phase_that_does_not_begin_at_a_checkpoint_cannot_be_begun_at(tmp_path: Path) -> None:
     plan = later_plan("tiny-llama3")
-    with pytest.raises(UserError, match="cannot begin at phase 1.*\n.*begin at phase 2"):
+    with pytest.raises(UserError, match="cannot start at phase 1.*\n.*start at phase 2"):
         make_model(plan, tmp_path, Beginning(checkpoint=tmp_path, phase=1))
 
 

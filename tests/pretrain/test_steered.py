@@ -10,7 +10,7 @@ from mlx_suite.data.steering import CATEGORY_TEXTS
 from mlx_suite.microworld import Example, is_heldout, make_world
 from mlx_suite.microworld.topics import PERSONAS, TOPICS, words_about
 from mlx_suite.pretrain.corpus import encode_text
-from mlx_suite.pretrain.steered import Steered, write_steered
+from mlx_suite.pretrain.steered import SteeredExample, write_steered
 from tests.pretrain.conftest import Made
 
 WORLD = make_world()
@@ -18,7 +18,7 @@ TURN = Example(task="add", category="Math", difficulty="easy", instruction="Hi?"
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[Steered]:
+def drawn() -> list[SteeredExample]:
     rng = Random(0)
     return [write_steered(rng, WORLD) for _ in range(500)]
 
@@ -38,13 +38,13 @@ def obeys(sentence: str, turn: Example) -> bool:
     return turn.task in PERSONAS[found[1]]
 
 
-def test_every_instruction_is_what_every_sentence_asks_for(drawn: list[Steered]) -> None:
+def test_every_instruction_is_what_every_sentence_asks_for(drawn: list[SteeredExample]) -> None:
     for each in drawn:
         for sentence in re.split(r"(?<=\.) ", each.text):
             assert all(obeys(sentence, turn) for turn in each.turns), each
 
 
-def test_all_dimensions_steer_alone_and_in_pairs_in_both_orders(drawn: list[Steered]) -> None:
+def test_all_dimensions_steer_alone_and_in_pairs_in_both_orders(drawn: list[SteeredExample]) -> None:
     texts = [each.text for each in drawn]
     assert set(CATEGORY_TEXTS.values()) <= set(texts)
     assert {f"The user is {persona}." for persona in PERSONAS} <= set(texts)
@@ -55,7 +55,7 @@ def test_all_dimensions_steer_alone_and_in_pairs_in_both_orders(drawn: list[Stee
     assert any(text.startswith(category) for text in pairs) and any(text.endswith(category) for text in pairs)
 
 
-def test_some_go_on_and_none_is_held_out(drawn: list[Steered]) -> None:
+def test_some_go_on_and_none_is_held_out(drawn: list[SteeredExample]) -> None:
     assert {len(each.turns) for each in drawn} == {1, 2}
     assert not [turn for each in drawn for turn in each.turns if is_heldout(turn.instruction)]
 
@@ -75,7 +75,12 @@ def test_what_steers_does_not_count_and_the_user_counts_as_told(
 ) -> None:
     one = made(name)
     document = encode_text(
-        one.tokenizer, one.template, Steered(text="Be.", turns=(TURN,)), end=0, user_weight=1.0, steered_user_weight=0.5
+        one.tokenizer,
+        one.template,
+        SteeredExample(text="Be.", turns=(TURN,)),
+        end=0,
+        user_weight=1.0,
+        steered_user_weight=0.5,
     )
     by_weight = {
         wanted: one.tokenizer.decode(
