@@ -45,13 +45,13 @@ def by_hand(checkpoint: Loaded, fed: list[int], count: int) -> tuple[float, bool
     )
 
 
-def test_a_continuation_has_the_nats_of_its_tokens_behind_bos_and_context(checkpoint: Loaded) -> None:
+def test_a_continuation_has_the_nats_of_its_tokens_after_bos_and_context(checkpoint: Loaded) -> None:
     tokenizer = checkpoint.tokenizer
     pairs = [("a b", " c"), ("a", "bbb"), ("abc ", "abc"), ("", "ab")]
     found = harness(checkpoint).loglikelihood(requests("loglikelihood", *pairs), disable_tqdm=True)
     for (context, continuation), (nats, greedy) in zip(pairs, found, strict=True):
         fed = [tokenizer.bos_id, *tokenizer.encode(context + continuation)]
-        # The space behind "abc " belongs to what is scored.
+        # The space after "abc " belongs to the scored text.
         count = len(tokenizer.encode(context + continuation)) - len(tokenizer.encode(context.rstrip()))
         expected = by_hand(checkpoint, fed, count)
         assert nats == pytest.approx(expected[0], abs=1e-4)
@@ -101,7 +101,7 @@ def _message(role: str, content: str) -> Any:
     return Message(role, content)
 
 
-def test_what_is_too_long_is_cut_from_the_left_behind_bos_and_counted(checkpoint: Loaded) -> None:
+def test_an_overlong_context_is_truncated_after_bos_and_counted(checkpoint: Loaded) -> None:
     tokenizer, model = checkpoint.tokenizer, harness(checkpoint, context=8)
     [(nats, _), _] = model.loglikelihood(requests("loglikelihood", ("abcabcabcabc", "bb"), ("a", "b")))
     kept = [tokenizer.bos_id, *tokenizer.encode("abcabcabcabcbb")[-8:]]

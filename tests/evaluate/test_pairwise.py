@@ -96,7 +96,7 @@ def test_a_pair_that_does_not_fit_is_unread() -> None:
         ("AB", None),
     ],
 )
-def test_a_verdict_is_a_letter_alone_or_behind_its_name(reply: str, verdict: str | None) -> None:
+def test_a_verdict_is_a_letter_alone_or_after_its_name(reply: str, verdict: str | None) -> None:
     assert parse_verdict(reply) == verdict
 
 

@@ -24,7 +24,7 @@ def windows(count: int, **settings: Any) -> list[Window]:
 # ---- windows
 
 
-def test_a_short_text_is_one_window_behind_bos() -> None:
+def test_a_short_text_is_one_window_after_bos() -> None:
     assert windows(4, context=8, stride=4) == [Window(fed=(99, 0, 1, 2), targets=(0, 1, 2, 3))]
 
 

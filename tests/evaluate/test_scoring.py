@@ -34,7 +34,7 @@ from tests.evaluate.judges import WritingJudge, asked
         ("40\nScore: 40", 40),
     ],
 )
-def test_a_score_is_a_whole_number_alone_or_behind_its_name(reply: str, score: float) -> None:
+def test_a_score_is_a_whole_number_alone_or_after_its_name(reply: str, score: float) -> None:
     assert parse_score(reply) == (score, "")
 
 

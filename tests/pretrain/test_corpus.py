@@ -85,7 +85,7 @@ def test_a_phase_holds_its_shares_of_drills_echoes_and_practice() -> None:
     texts = list(phase_documents(WORLD, 0, phase))
     assert len(texts) == MANY
     assert share(tuple, texts) == pytest.approx(0.2 + 0.1, abs=0.03)
-    # An echo is told again word by word behind a space; few drills of pairs look like that.
+    # An echo repeats its words after a space; few drills of pairs look like that.
     echoes = [text for text in texts if isinstance(text, tuple) and text[1] == f" {text[0]}"]
     assert len(echoes) / MANY == pytest.approx(0.1 + 0.2 * 0.57 / 2, abs=0.03)
     tasks = [turn.task for text in texts if isinstance(text, list) for turn in text]

@@ -31,7 +31,7 @@ def test_the_brief_questions_are_written_and_read(tmp_path: Path) -> None:
     assert BRIEF.named("safety").labels == ("safe", "unsafe")
 
 
-def test_questions_are_asked_as_a_user_would_behind_the_conversation() -> None:
+def test_questions_are_asked_in_user_turns_after_the_conversation() -> None:
     assert [(each.role, each.content, each.trained) for each in ABOUT_INSTRUCTION.messages] == [
         ("user", "Hi?", False),
         ("assistant", "Yes?", False),
