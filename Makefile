@@ -1,28 +1,28 @@
-# Everything runs from .venv, which is made and filled on need.
+# Everything runs from .venv, which is created when needed.
 #   make demo      Magpie on the shipped tiny-llama3, a report, then finetuning on its rows, into demo/
 #   make test      lint, types, layers, tests
 #   make lint      the same without the tests
-#   make bench     speed and memory beside mlx-lm's: generation, Magpie, the head, finetuning; duplicates
-#   make worth     what Magpie's filters are worth: students finetuned on rows chosen in several ways (minutes)
-#   make check-others  what transformers, peft, llama.cpp and lm-evaluation-harness make of our models and files
-#   make measure   what the shipped checkpoints can do, by the microworld's checker
+#   make bench     speed and memory beside mlx-lm: generation, Magpie, duplicates, loss, finetuning
+#   make ablation  do the filters of Magpie help? students finetuned on rows filtered in several ways (minutes)
+#   make check-others  compare with transformers, peft, llama.cpp and lm-evaluation-harness
+#   make measure   accuracy of the shipped checkpoints, by the microworld's checker
 #   make models    train the shipped checkpoints again (hours)
-#   make lock      write requirements/constraints.txt from a fresh installation
-#   make clean     remove what the others made, except .venv
+#   make lock      write requirements/constraints.txt from a fresh install
+#   make clean     remove generated files, except .venv
 # With an NVIDIA GPU: make demo EXTRAS=cuda,dev
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench worth check-others measure models lock clean venv
+.PHONY: help demo test lint bench ablation check-others measure models lock clean venv
 
 # A Mac needs no extra backend.
 EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
 comma := ,
 BIN := .venv/bin
 CONSTRAINTS := requirements/constraints.txt
-# The name holds the extras, so that asking for others installs them.
+# The extras are part of the name, so other extras are installed when asked for.
 INSTALLED := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 OTHERS := build/others
 PIP := -m pip --disable-pip-version-check
@@ -37,7 +37,7 @@ $(INSTALLED): pyproject.toml setup.py $(CONSTRAINTS)
 	$(BIN)/python $(PIP) install --quiet -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	@touch $@
 
-# The first Python that is new enough and can make environments.
+# The first Python that is recent enough and can create virtual environments.
 define FIND_PYTHON
 for python in python3.11 python3 python3.12 python3.13; do \
   if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
@@ -75,10 +75,10 @@ bench: $(INSTALLED)
 	$(BIN)/mlx-suite bench head
 	$(BIN)/mlx-suite bench finetune
 
-worth: $(INSTALLED)
-	$(BIN)/python -m mlx_suite_apps.lab.filter_ablation runs/worth
+ablation: $(INSTALLED)
+	$(BIN)/python -m mlx_suite_apps.lab.filter_ablation runs/ablation
 
-# They bring PyTorch, so they get an environment of their own.
+# PyTorch goes into an environment of its own.
 check-others: EXTRAS := $(EXTRAS),checks,harness
 check-others:
 	@$(FIND_PYTHON); test -x $(OTHERS)/bin/python || $$found -m venv $(OTHERS)

@@ -1,12 +1,12 @@
-"""What a model that was tuned for one thing asks by itself, and what it can still be steered to.
+"""Steering a model that was tuned for one category: which instructions it proposes freely and under quotas.
 
-A code model asks about code. Here one is made: tiny-llama3 is finetuned, questions and answers alike, on the
-microworld's coding tasks. Then it writes rows as it likes, and rows of all twelve categories in equal parts, by quotas
-that are only chosen by, and by quotas that steer.
+A code model asks about code. This script makes one: tiny-llama3 is finetuned on instructions and responses of the
+microworld's coding tasks. Then it writes rows three times: without quotas, with equal quotas for all twelve categories
+that only reject surplus rows, and with the same quotas met by steering.
 
     python -m mlx_suite_apps.lab.code_model runs/code-model
 
-Any other checkpoint with a chat template: `--model NAME`, nothing is finetuned then.
+`--model NAME` takes any other checkpoint with a chat template, and finetunes nothing.
 """
 
 import json
@@ -33,39 +33,39 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """What one run has come to."""
+    """Categories and cost of one run."""
 
     rows: dict[str, int]
     """Accepted rows by category."""
     asked: int
     tokens_per_row: float
-    """Written for each accepted row, those of rejected ones included."""
+    """Generated tokens per accepted row, those of rejected rows included."""
     complete: bool
-    """Whether the quotas were met."""
+    """Whether the quotas are met."""
 
 
 @app.command()
 def code_model(
-    folder: Annotated[Path, typer.Argument(help="Where the model and its rows are kept.")],
-    model: Annotated[str | None, typer.Option(help="Take this checkpoint in place of a tuned tiny-llama3.")] = None,
-    count: Annotated[int, typer.Option(min=24, help="Rows of each run.")] = 120,
+    folder: Annotated[Path, typer.Argument(help="Folder of the model and its rows.")],
+    model: Annotated[str | None, typer.Option(help="Checkpoint to use instead of the finetuned tiny-llama3.")] = None,
+    count: Annotated[int, typer.Option(min=24, help="Rows in each run.")] = 120,
 ) -> None:
-    """Show the categories that a model asks for by itself, chosen by quotas, and steered by them."""
+    """Show the categories that a model proposes without quotas, selected by quotas, and steered by them."""
     from mlx_suite.microworld import CATEGORIES
 
     name = model or str(make_code_model(folder / "model"))
     count -= count % len(CATEGORIES)
     quotas = ("category:" + ",".join(f"{each}={count // len(CATEGORIES)}" for each in CATEGORIES),)
     runs = {
-        "as it likes": write(name, folder / "free", count, quotas=()),
-        "chosen": write(name, folder / "chosen", count, quotas=quotas, steer=False),
+        "no quotas": write(name, folder / "free", count, quotas=()),
+        "selected": write(name, folder / "selected", count, quotas=quotas, steer=False),
         "steered": write(name, folder / "steered", count, quotas=quotas),
     }
     show(Console(highlight=False), name, runs, list(CATEGORIES))
 
 
 def make_code_model(folder: Path) -> Path:
-    """tiny-llama3, all of its weights finetuned on coding tasks, as a checkpoint; kept for the next start."""
+    """Finetune tiny-llama3 on coding tasks and save a fused checkpoint in `folder`, unless it is there."""
     from mlx_suite.checkpoints.trained_run import adapter_folder
     from mlx_suite.export.fuse import fuse_checkpoint
     from mlx_suite.finetune.prepare import prepare
@@ -100,7 +100,7 @@ def make_code_model(folder: Path) -> Path:
 
 
 def write(name: str, folder: Path, count: int, *, quotas: tuple[str, ...], steer: bool = True) -> Mix:
-    """Fill a folder; a yield too low for the quotas ends it early."""
+    """Write `count` rows to `folder`; a yield too low for the quotas ends the run early."""
     from mlx_suite import load
     from mlx_suite.data.read.sources import ACCEPTED_FILE
     from mlx_suite.hub.resolve import resolve
@@ -129,7 +129,7 @@ def write(name: str, folder: Path, count: int, *, quotas: tuple[str, ...], steer
 
 
 def show(console: Console, name: str, runs: dict[str, Mix], categories: list[str]) -> None:
-    """Categories down, runs across."""
+    """Print a row per category and a column per run."""
     table = Table("category, by tag", title=f"Accepted rows of {Path(name).name}", title_justify="left", box=None)
     for title in runs:
         table.add_column(title, justify="right")

@@ -1,13 +1,13 @@
-"""What are the filters worth? The same number of rows, chosen in different ways, finetuned on and counted by a checker.
+"""Ablation of the filters: students finetuned on equally many rows that were selected in different ways.
 
-A teacher writes a pool of rows at a temperature at which it errs, and tags them. From the pool come sets of one
-size: the first rows as they are, random rows, rows that the tags call good, the longest, and the rows that the
-checker confirms, which no filter can know: the most that one could be worth. A student of another family is finetuned
-on each with several seeds, and answers instructions that no training has seen.
+A teacher writes and tags a pool of rows at a temperature at which it makes mistakes. From the pool come sets of one
+size: the first rows, random rows, rows that pass a filter on the tags, the longest rows, and rows that the microworld's
+checker confirms (the upper bound: no filter knows the truth). A student of another family is finetuned on each set with
+several seeds and scored by the checker on held-out instructions.
 
-    python -m mlx_suite_apps.lab.filter_ablation runs/worth
+    python -m mlx_suite_apps.lab.filter_ablation runs/ablation
 
-A stopped run goes on where it was: the pool and every result are kept. Other settings want another folder.
+A stopped run resumes: the pool and every result are kept. Other settings need another folder.
 """
 
 import json
@@ -30,26 +30,28 @@ from ..cli.main import run_app
 TEACHER, STUDENT = "tiny-llama3", "tiny-gemma2"
 TEMPERATURE = 1.2
 CONDITIONS = ("input_quality >= good", "answer_quality >= good")
-ASKED = 600
-"""Unseen instructions that every student answers."""
+HELDOUT = 600
+"""Held-out instructions that every student answers."""
 HELDOUT_SEED = 11
-KIND = "mlx-suite worth of filters"
-RAW, TAGGED = "raw, the first ones", "filtered by tags"
+KIND = "mlx-suite filter ablation"
+UNTRAINED, RAW, TAGGED = "no finetuning", "first rows, unfiltered", "filtered by tags"
 
 Row = dict[str, Any]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
-def worth(
-    folder: Annotated[Path, typer.Argument(help="Where the pool, the sets and the results are kept.")],
-    pool: Annotated[int, typer.Option(min=10, help="Rows that the teacher writes.")] = 2000,
-    size: Annotated[int, typer.Option(min=5, help="Rows of each set, at most as many as the smallest pool has.")] = 500,
-    seeds: Annotated[int, typer.Option(min=2, help="Trainings on each set.")] = 3,
-    teacher: Annotated[str, typer.Option(help="Writes the rows.")] = TEACHER,
-    student: Annotated[str, typer.Option(help="Is finetuned on them.")] = STUDENT,
+def filter_ablation(
+    folder: Annotated[Path, typer.Argument(help="Folder of the pool, the training sets and the results.")],
+    pool: Annotated[int, typer.Option(min=10, help="Rows in the pool that the teacher writes.")] = 2000,
+    size: Annotated[
+        int, typer.Option(min=5, help="Rows in each training set; reduced to what the filter leaves if that is fewer.")
+    ] = 500,
+    seeds: Annotated[int, typer.Option(min=2, help="Finetuning runs on each set.")] = 3,
+    teacher: Annotated[str, typer.Option(help="Model that writes the rows.")] = TEACHER,
+    student: Annotated[str, typer.Option(help="Model that is finetuned on them.")] = STUDENT,
 ) -> None:
-    """Finetune on raw, random, filtered, longest and confirmed rows of one size, and print mean and deviation."""
+    """Finetune on first, random, filtered, longest and confirmed rows; print mean accuracy and standard deviation."""
     from mlx_suite.magpie.stage import open_stage
 
     console = Console(highlight=False)
@@ -60,7 +62,7 @@ def worth(
         size = min(size, *map(len, pools.values()))
         if size < 5:
             raise UserError(
-                "Hardly a row passes the filter, or is right",
+                "Fewer than 5 rows pass the filter, or fewer than 5 are right",
                 where=str(folder),
                 fix="write a larger pool with --pool, in another folder",
             )
@@ -72,7 +74,7 @@ def worth(
 
 
 def make_pool(teacher: str, folder: Path, count: int) -> list[Row]:
-    """The teacher's rows in the order in which they were asked, whole and tagged, whatever the tags say."""
+    """The teacher's tagged rows in the order of their proposals, before any filter."""
     from mlx_suite import load
     from mlx_suite.hub.resolve import resolve
     from mlx_suite.magpie import MagpieSettings, make_dataset
@@ -96,18 +98,18 @@ def make_pool(teacher: str, folder: Path, count: int) -> list[Row]:
 
 
 def filtered(pool: Path) -> list[str]:
-    """The ids of the rows that the tags call good, like rows left out."""
+    """Ids of the rows that pass the filter on tags, near-duplicates removed."""
     from mlx_suite.curation.dataset import read_collection
     from mlx_suite.curation.filter.filter import choose
     from mlx_suite.curation.filter.settings import FilterSettings
 
     collection = read_collection(pool)
-    found = choose(collection, FilterSettings(where=CONDITIONS, keep_first="lexical", threshold=0.9))
-    return [collection.rows[number]["id"] for number in found.kept]
+    chosen = choose(collection, FilterSettings(where=CONDITIONS, keep_first="lexical", threshold=0.9))
+    return [collection.rows[number]["id"] for number in chosen.kept]
 
 
 def pools_of(rows: Sequence[Row], chosen: Sequence[str]) -> dict[str, list[Row]]:
-    """What a set may be drawn from, by the name of the way to choose."""
+    """The rows that each random selection draws from, by the name of the selection."""
     from mlx_suite.curation.dataset import instruction_of, response_of
     from mlx_suite.microworld import Verdict, check, make_world
 
@@ -122,7 +124,7 @@ def pools_of(rows: Sequence[Row], chosen: Sequence[str]) -> dict[str, list[Row]]
 
 
 def sets(rows: Sequence[Row], pools: Mapping[str, Sequence[Row]], size: int) -> dict[str, Callable[[int], list[Row]]]:
-    """Each way to choose `size` rows, as a function of the seed."""
+    """Each selection of `size` rows, as a function of the seed."""
     longest = sorted(rows, key=lambda row: -row["answer_tokens"])
 
     def drawn_from(pool: Sequence[Row]) -> Callable[[int], list[Row]]:
@@ -130,7 +132,7 @@ def sets(rows: Sequence[Row], pools: Mapping[str, Sequence[Row]], size: int) -> 
 
     return {
         RAW: lambda seed: list(rows[:size]),
-        "longest answers": lambda seed: longest[:size],
+        "longest responses": lambda seed: longest[:size],
         **{name: drawn_from(pool) for name, pool in pools.items()},
     }
 
@@ -138,13 +140,13 @@ def sets(rows: Sequence[Row], pools: Mapping[str, Sequence[Row]], size: int) -> 
 def measure(
     folder: Path, draws: Mapping[str, Callable[[int], list[Row]]], seeds: int, student: str, console: Console
 ) -> dict[str, list[float]]:
-    """The share of right answers of every student; results of an earlier start are not measured again."""
+    """Accuracy of every student, by selection, one value per seed; results in `folder` are not measured again."""
     path = folder / "results.jsonl"
     known = {(line["set"], line["seed"]): line["right"] for line in read_journal(path)} if path.exists() else {}
     with Journal(path) as journal:
-        if ("nothing", 0) not in known:
-            known["nothing", 0] = accuracy(student, None)
-            journal.append({"set": "nothing", "seed": 0, "right": known["nothing", 0]})
+        if (UNTRAINED, 0) not in known:
+            known[UNTRAINED, 0] = accuracy(student, None)
+            journal.append({"set": UNTRAINED, "seed": 0, "right": known[UNTRAINED, 0]})
         for seed in range(seeds):
             for name, draw in draws.items():
                 if (name, seed) in known:
@@ -154,15 +156,15 @@ def measure(
                 journal.append({"set": name, "seed": seed, "right": right})
                 known[name, seed] = right
                 console.print(f"           {name}, seed {seed}: {right:.1%}")
-    found: dict[str, list[float]] = {}
+    results: dict[str, list[float]] = {}
     for (name, seed), right in sorted(known.items(), key=lambda pair: pair[0][1]):
         if seed < seeds:
-            found.setdefault(name, []).append(right)
-    return found
+            results.setdefault(name, []).append(right)
+    return results
 
 
 def finetune_on(student: str, rows: Sequence[Row], run: Path, seed: int) -> Path:
-    """Train a LoRA adapter on `rows`; the folder of the run."""
+    """Finetune a LoRA adapter on `rows`; returns the folder of the run."""
     from mlx_suite.finetune.prepare import prepare
     from mlx_suite.finetune.run import finetune
     from mlx_suite.finetune.settings import FinetuneSettings
@@ -186,7 +188,7 @@ def finetune_on(student: str, rows: Sequence[Row], run: Path, seed: int) -> Path
 
 
 def accuracy(student: str, adapter: Path | None) -> float:
-    """The share of right greedy answers to unseen instructions."""
+    """Accuracy of greedy responses to the held-out instructions."""
     from mlx_suite import load
     from mlx_suite.evaluate import measure_accuracy
     from mlx_suite.hub.resolve import resolve
@@ -196,7 +198,7 @@ def accuracy(student: str, adapter: Path | None) -> float:
     world = make_world()
     model, tokenizer = load(student, adapter=adapter)
     template = load_chat_template(resolve(student))
-    by_category, _ = measure_accuracy(model, tokenizer, template, heldout_examples(HELDOUT_SEED, ASKED, world), world)
+    by_category, _ = measure_accuracy(model, tokenizer, template, heldout_examples(HELDOUT_SEED, HELDOUT, world), world)
     return by_category.share
 
 
@@ -206,17 +208,19 @@ def show(
     student: str,
     draws: Mapping[str, Callable[[int], list[Row]]],
 ) -> None:
-    """A row for each way to choose: what is right in the data, and what the students learned from it."""
+    """A row per selection: the share of right rows in the set, and the accuracy of the students trained on it."""
     from mlx_suite.evaluate.microworld import check_dataset
 
-    table = Table("rows", "right in them", "students", "sd", title=f"Right answers of {student}", title_justify="left")
+    table = Table(
+        "rows", "right rows", "accuracy", "sd", title=f"Accuracy of {student}, finetuned on", title_justify="left"
+    )
     for name, shares in results.items():
         truth = check_dataset(draws[name](0)) if name in draws else None
         deviation = f"{statistics.stdev(shares):.1%}" if len(shares) > 1 else ""
         table.add_row(name, f"{truth.share:.0%}" if truth else "", f"{statistics.mean(shares):.1%}", deviation)
     console.print(table)
     raw, good = (statistics.mean(results[name]) for name in (RAW, TAGGED))
-    console.print(f"the filter is worth {100 * (good - raw):+.1f} points beside raw rows of the same number")
+    console.print(f"effect of the filter: {100 * (good - raw):+.1f} points of accuracy against as many unfiltered rows")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What filters are worth is told of sets of one size, and of one set of settings."""
+"""The filter ablation compares sets of equal size, and its folder belongs to one set of settings."""
 
 from pathlib import Path
 from random import Random
@@ -8,7 +8,7 @@ import pytest
 
 from mlx_suite.microworld import make_world, sample_example
 from mlx_suite.runtime.errors import UserError
-from mlx_suite_apps.lab import filter_ablation as worth
+from mlx_suite_apps.lab import filter_ablation
 
 
 def pool() -> list[dict[str, Any]]:
@@ -30,17 +30,17 @@ def test_every_set_has_the_same_number_of_rows(tmp_path: Path, monkeypatch: pyte
         drawn.update({name: [row["id"] for row in draw(0)] for name, draw in draws.items()})
         return {}
 
-    monkeypatch.setattr(worth, "make_pool", lambda *_: pool())
-    monkeypatch.setattr(worth, "filtered", lambda _: [f"r-{number}" for number in range(10)])
-    monkeypatch.setattr(worth, "measure", measure)
-    monkeypatch.setattr(worth, "show", lambda *_: None)
+    monkeypatch.setattr(filter_ablation, "make_pool", lambda *_: pool())
+    monkeypatch.setattr(filter_ablation, "filtered", lambda _: [f"r-{number}" for number in range(10)])
+    monkeypatch.setattr(filter_ablation, "measure", measure)
+    monkeypatch.setattr(filter_ablation, "show", lambda *_: None)
     settings: dict[str, Any] = {"pool": 20, "seeds": 2, "teacher": "one", "student": "other"}
-    worth.worth(tmp_path, size=9, **settings)
+    filter_ablation.filter_ablation(tmp_path, size=9, **settings)
 
-    assert {len(ids) for ids in drawn.values()} == {7}  # as many as are right
-    assert drawn["longest answers"][0] == "r-19" and drawn["raw, the first ones"][0] == "r-0"
+    assert {len(ids) for ids in drawn.values()} == {7}  # the smallest pool: the rows that are right
+    assert drawn["longest responses"][0] == "r-19" and drawn["first rows, unfiltered"][0] == "r-0"
     assert set(drawn["right by the checker"]) == {f"r-{number}" for number in range(0, 20, 3)}
 
-    with pytest.raises(UserError) as caught:  # results of sets of nine are not those of sets of eight
-        worth.worth(tmp_path, size=8, **settings)
+    with pytest.raises(UserError) as caught:  # results of sets of nine rows are not comparable with those of eight
+        filter_ablation.filter_ablation(tmp_path, size=8, **settings)
     assert caught.value.details == ("size: was 9, now 8",)
