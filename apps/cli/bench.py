@@ -1,4 +1,4 @@
-"""`mlx-suite bench`: what our code is worth beside others', both sides measured in one run."""
+"""`mlx-suite bench`: our code compared with other libraries, both sides measured in one run."""
 
 import json as json_format
 from dataclasses import asdict, replace

@@ -225,7 +225,7 @@ def exact(
     """Check answers where the truth is known; no model is needed.
 
     Rows whose truth is not known are counted apart. Against a reference, case, spaces, quotes around an answer and a
-    full stop behind it do not matter.
+    full stop after it do not matter.
 
     Example: `mlx-suite judge exact answers.jsonl`
     """

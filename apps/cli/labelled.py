@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import TextIO
 
 LABEL = 11
-"""Columns of a label and the space behind it."""
+"""Width of a label and the space after it, in columns."""
 
 
 def show(lines: Iterable[tuple[str, str]], stream: TextIO | None = None) -> None:
     """Write lines to stdout, or `stream`.
 
-    On a terminal a long one goes on behind the label, and words that are paths or commands stay whole, to be copied.
+    On a terminal, long lines wrap beside the label; paths and commands stay whole, so that they can be copied.
     Elsewhere each stays one line, for programs that read it.
     """
     stream = stream or sys.stdout

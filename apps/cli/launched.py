@@ -1,4 +1,4 @@
-"""A command that runs in several processes, as `mlx.launch` starts it, and speaks with one voice."""
+"""Commands that `mlx.launch` runs in several processes; only rank 0 prints."""
 
 import sys
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def launched(folder: Path) -> Iterator["Shards"]:
-    """This process among those that work on `folder`; it is the only one when nobody has launched others.
+    """Join the processes that work on `folder`; a process that nobody launched is alone.
 
-    What another process tells is not told here, and one message says that all were stopped.
+    An error is reported by the process that raised it, and Ctrl-C by rank 0.
     """
     from mlx_suite.magpie.shards import ElsewhereError, Shards
     from mlx_suite.training.peers import join

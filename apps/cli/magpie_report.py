@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TITLE = 24
 """Columns of a figure's name."""
 SHORT = 30
-"""Letters of an explanation that fits behind its figure; the page has them all."""
+"""Longest explanation printed after its figure, in characters; the page has them all."""
 
 
 def report(

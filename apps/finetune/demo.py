@@ -1,4 +1,4 @@
-"""What finetuning is worth, counted by a checker: the second half of `make demo`.
+"""Finetuning measured by a checker: the second half of `make demo`.
 
 tiny-llama3 is finetuned twice. First on rows it has written itself (`mlx-suite magpie`), as far as the checker confirms
 them and without one family of tasks; then on the same rows with that family, right answers written by the microworld.
