@@ -135,10 +135,10 @@ def _usage_fix(what: str, command: str, context: Any) -> str:
             return f"did you mean {command} {near[0]}?"
         if command.endswith(" magpie"):
             return f"magpie is a group of commands: {command} run {name} …"
-    if "unexpected extra argument" in what and command.endswith(" generate"):
-        # generate MODEL PROMPT: the words after the model are the prompt.
-        words = [word for word in sys.argv[3:] if not word.startswith("-")]
-        return f"put the prompt in quotes: {command} {sys.argv[2]} {shlex.quote(' '.join(words))}"
+    extra = re.search(r"unexpected extra argument\S* \((.*)\)", what)
+    if extra and command.endswith(" generate"):
+        prompt = f"{context.params['prompt']} {extra.group(1)}"
+        return f"put the prompt in quotes: {command} {context.params['model']} {shlex.quote(prompt)}"
     return f"{command} --help shows the usage"
 
 

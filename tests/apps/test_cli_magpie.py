@@ -278,7 +278,7 @@ def program(*words: str) -> subprocess.CompletedProcess[str]:
         (("magpie", "flter", "demo/"), "fix:   did you mean mlx-suite magpie filter?"),
         (("magpie", "tiny-llama3"), "fix:   magpie is a group of commands: mlx-suite magpie run tiny-llama3 …"),
         (
-            ("generate", "tiny-llama3", "What", "is", "2", "plus", "2?"),
+            ("generate", "--max-tokens", "5", "tiny-llama3", "What", "is", "2", "plus", "2?"),
             "fix:   put the prompt in quotes: mlx-suite generate tiny-llama3 'What is 2 plus 2?'",
         ),
         (("magpie", "run", "tiny-llama3", "--count", "x", "--out", "y"), "where: --count / -n"),
