@@ -20,7 +20,7 @@ from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.rope import Rope
 from mlx_suite.runtime.footprint import bytes_read_per_token, cache_bytes, weight_bytes
 from mlx_suite.training.documents import Documents
-from mlx_suite.training.learner import Learner
+from mlx_suite.training.train_step import TrainStep
 
 from .device_shapes import Config, Peaks
 from .throughput import our_side, time_once
@@ -130,14 +130,14 @@ def training_seconds(config: Config, tokens: int, peaks: Peaks) -> float:
 def measure_training(name: str, model: nn.Module, config: Config, method: str, tokens: int, peaks: Peaks) -> StepSpeed:
     """Steps of LoRA (of QLoRA on a quantized model) on one row of two packed documents, all of whose tokens count."""
     add_adapters(model, AdapterConfig(rank=8, dropout=0.0))
-    learner = Learner(model, optim.AdamW(1e-4), clip=1.0)
+    train_step = TrainStep(model, optim.AdamW(1e-4), clip=1.0)
     batch = _batch(config, tokens)
     seconds = []
     mx.clear_cache()
     mx.reset_peak_memory()
     for number in range(3):
         started = time.perf_counter()
-        learner.learn([batch], batch.total, seed=number)
+        train_step.run([batch], batch.total, seed=number)
         seconds.append(time.perf_counter() - started)
     taken = statistics.mean(seconds[1:])
     return StepSpeed(

@@ -66,7 +66,7 @@ def ours(job: Job, turns: TurnOrder) -> None:
     from mlx_suite.checkpoints.load import load_model
     from mlx_suite.data.batch.mixed_batches import mixed_batches
     from mlx_suite.data.batch.rows import usual_row_length
-    from mlx_suite.training.learner import Learner
+    from mlx_suite.training.train_step import TrainStep
 
     _prepare_memory()
     model = load_model(job.model)
@@ -75,7 +75,7 @@ def ours(job: Job, turns: TurnOrder) -> None:
     length = usual_row_length(job.documents)
     per_step = sum(map(len, job.documents)) / len(job.documents) * job.rows.batch
     batches = mixed_batches(job.documents, length, max(1, round(per_step / length)))
-    learner = Learner(model, optim.AdamW(job.rows.learning_rate), clip=0.0)
+    train_step = TrainStep(model, optim.AdamW(job.rows.learning_rate), clip=0.0)
     for number in range(job.rows.passes):
         turns.wait()
         mx.reset_peak_memory()
@@ -84,7 +84,7 @@ def ours(job: Job, turns: TurnOrder) -> None:
         start = time.perf_counter()
         for chosen in batches.order(job.rows.seed, number):
             batch = batches.take(chosen)
-            loss, _ = learner.learn([batch], batch.total, seed=number)
+            loss, _ = train_step.run([batch], batch.total, seed=number)
             losses.append(loss)
             trained += batch.trained
             fed += batch.tokens.size

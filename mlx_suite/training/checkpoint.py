@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import sha256_of, staged_folder
 from mlx_suite.runtime.resume import change, differences, refuse_other
-from mlx_suite.training.learner import Learner
+from mlx_suite.training.train_step import TrainStep
 
 NAME = "checkpoint"
 WHOLE_COPY = "bring a whole copy of the folder back, or delete it to train from the start"
@@ -42,11 +42,11 @@ class State:
     """What the run was begun with: data, model, settings that decide about the weights."""
 
 
-def save_checkpoint(run: Path, state: State, learner: Learner) -> None:
+def save_checkpoint(run: Path, state: State, train_step: TrainStep) -> None:
     """Replace `run`/checkpoint by the state after `state.step` optimizer steps."""
     with staged_folder(run / NAME) as folder:
-        mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(learner.master["parameters"])))
-        mx.save_safetensors(str(folder / "optimizer.safetensors"), dict(tree_flatten(learner.optimizer.state)))
+        mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(train_step.master["parameters"])))
+        mx.save_safetensors(str(folder / "optimizer.safetensors"), dict(tree_flatten(train_step.optimizer.state)))
         sums = {path.name: sha256_of(path) for path in sorted(folder.glob("*.safetensors"))}
         (folder / "state.json").write_text(json.dumps(asdict(state) | {"sha256": sums}, indent=1) + "\n")
 
@@ -86,7 +86,7 @@ def _refuse_torn(folder: Path, sums: Mapping[str, str]) -> None:
         raise _unusable(folder, f"{' and '.join(torn) or 'a file'} is torn or was changed")
 
 
-def load_checkpoint(run: Path, learner: Learner, identity: Mapping[str, Any]) -> State:
+def load_checkpoint(run: Path, train_step: TrainStep, identity: Mapping[str, Any]) -> State:
     """Restore what `save_checkpoint` wrote; a fresh State where there is no checkpoint yet.
 
     Raises UserError for a checkpoint that is damaged, of another model, or begun with another `identity`; what differs
@@ -103,14 +103,14 @@ def load_checkpoint(run: Path, learner: Learner, identity: Mapping[str, Any]) ->
     _refuse_torn(folder, sums)
     try:
         parameters = _load(folder / "model.safetensors")
-        own = dict(tree_flatten(learner.master["parameters"]))
+        own = dict(tree_flatten(train_step.master["parameters"]))
         if {name: array.shape for name, array in parameters.items()} != {n: a.shape for n, a in own.items()}:
             raise ValueError("it holds other parameters than this run trains")
         # Frozen modules are empty branches of these trees, which names alone would not bring back.
-        learner.restore(tree_map_with_path(lambda name, _: parameters[name], learner.master["parameters"]))
+        train_step.restore(tree_map_with_path(lambda name, _: parameters[name], train_step.master["parameters"]))
         moments = _load(folder / "optimizer.safetensors")
-        learner.optimizer.state = tree_map_with_path(lambda name, _: moments[name], learner.optimizer.state)
-        mx.eval(learner.model.parameters(), learner.optimizer.state)
+        train_step.optimizer.state = tree_map_with_path(lambda name, _: moments[name], train_step.optimizer.state)
+        mx.eval(train_step.model.parameters(), train_step.optimizer.state)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise _unusable(folder, str(error)) from error
     return replace(state, identity=dict(identity))

@@ -20,11 +20,11 @@ from mlx_suite.data.batch.batches import Batch, Batches, share
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.checkpoint import State, load_checkpoint, read_state, save_checkpoint
 from mlx_suite.training.interrupt import interruption
-from mlx_suite.training.learner import Learner
 from mlx_suite.training.log import append_line, cut_log
 from mlx_suite.training.optimizers import OPTIMIZERS
 from mlx_suite.training.peers import Peers, lost_peer
 from mlx_suite.training.schedule import SCHEDULES, Course
+from mlx_suite.training.train_step import TrainStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +98,11 @@ def train(
     full, the loss is no longer a number, or another process is lost.
     """
     peers = peers or Peers()
-    learner = Learner(model, make_optimizer(settings), settings.clip, peers)
-    state = load_checkpoint(run, learner, identity or {}) if peers.first else State()
+    train_step = TrainStep(model, make_optimizer(settings), settings.clip, peers)
+    state = load_checkpoint(run, train_step, identity or {}) if peers.first else State()
     with lost_peer(run, lambda: _saved_step(run)):
-        state = _as_the_first(learner, state, peers)
-        loop = _Loop(learner, batches, valid, settings, run, watch or Watch(), peers, state)
+        state = _as_the_first(train_step, state, peers)
+        loop = _Loop(train_step, batches, valid, settings, run, watch or Watch(), peers, state)
         return loop.run_to_the_end()
 
 
@@ -126,7 +126,7 @@ def steps_per_epoch(batches: Batches, accumulate: int) -> int:
 class _Loop:
     """The variables of one call of `train`."""
 
-    learner: Learner
+    train_step: TrainStep
     batches: Batches
     valid: Batches | None
     settings: TrainSettings
@@ -176,7 +176,7 @@ class _Loop:
         whole = [self.batches.take(rows) for rows in chosen]
         mine = whole if peers.size == 1 else [self._mine(rows) for rows in chosen]
         seed = (settings.seed * 1_000_003 + number) * 1009 + peers.rank
-        loss, norm = self.learner.learn(mine, sum(batch.total for batch in whole), seed % 2**63)
+        loss, norm = self.train_step.run(mine, sum(batch.total for batch in whole), seed % 2**63)
         value, length = (float(np.array(each)) for each in (loss, norm))
         if not (math.isfinite(value) and math.isfinite(length)):
             raise self._diverged("loss", value if math.isfinite(length) else length, number)
@@ -194,7 +194,7 @@ class _Loop:
                     "step": number,
                     "epoch": round(number / steps_per_epoch(self.batches, settings.accumulate), 4),
                     "loss": round(sum(self.state.losses) / len(self.state.losses), 5),
-                    "learning_rate": float(f"{float(self.learner.optimizer.learning_rate):.6g}"),
+                    "learning_rate": float(f"{float(self.train_step.optimizer.learning_rate):.6g}"),
                     "gradient_norm": float(f"{length:.5g}"),
                     "tokens": self.state.tokens,
                     "tokens_per_second": round(self.trained_since / (time.perf_counter() - self.since)),
@@ -208,7 +208,7 @@ class _Loop:
         """The mean loss of the validation rows; notes the best, and whether it is time to end."""
         assert self.valid is not None
         started = time.perf_counter()
-        loss = self.learner.mean_loss(map(self._mine_of_valid, self.valid.order(0, 0)))
+        loss = self.train_step.mean_loss(map(self._mine_of_valid, self.valid.order(0, 0)))
         if number and not math.isfinite(loss):
             raise self._diverged("validation loss", loss, number)
         # A loss that is no number is never the best: nothing would be better than it ever after.
@@ -248,7 +248,7 @@ class _Loop:
 
     def _save(self) -> None:
         if self.peers.first:
-            save_checkpoint(self.folder, self.state, self.learner)
+            save_checkpoint(self.folder, self.state, self.train_step)
 
     def _log(self, line: Mapping[str, Any]) -> None:
         if self.peers.first:
@@ -266,16 +266,16 @@ class _Loop:
         )
 
 
-def _as_the_first(learner: Learner, state: State, peers: Peers) -> State:
+def _as_the_first(train_step: TrainStep, state: State, peers: Peers) -> State:
     """Bring the other processes to where the first one stands: they may not see its folder."""
     if peers.size == 1:
         return state
     numbers = [state.step, state.best_step, state.since_best, float(state.ended_early), state.best_loss or math.nan]
     told = np.array(peers.from_first([mx.array(numbers, dtype=mx.float32)])[0])
-    parameters, moments = peers.from_first([learner.master["parameters"], learner.optimizer.state])
-    learner.restore(parameters)
-    learner.optimizer.state = moments
-    mx.eval(learner.model.parameters(), learner.optimizer.state)
+    parameters, moments = peers.from_first([train_step.master["parameters"], train_step.optimizer.state])
+    train_step.restore(parameters)
+    train_step.optimizer.state = moments
+    mx.eval(train_step.model.parameters(), train_step.optimizer.state)
     if peers.first:
         return state
     return State(

@@ -13,8 +13,8 @@ from mlx_suite.checkpoints.weights import evaluate, named_parameters, parameter_
 from mlx_suite.finetune.model import make_trainee
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.llama import Llama
-from mlx_suite.training.learner import Learner
 from mlx_suite.training.loop import TrainSettings, make_optimizer
+from mlx_suite.training.train_step import TrainStep
 from tests.finetune.story import sums_settings
 
 
@@ -56,5 +56,5 @@ def test_small_matrices_have_the_precision_of_the_model_and_learn_in_fp32(random
     add_adapters(model, AdapterConfig(rank=2, modules=("q_proj",)))
     layers = adapted_layers(model).values()
     assert {layer[leaf].dtype for layer in layers for leaf in ("lora_a", "lora_b")} == {mx.bfloat16}
-    learner = Learner(model, make_optimizer(TrainSettings(steps=1)), clip=1.0)
-    assert learner.master["parameters"]["model"]["layers"][0]["self_attn"]["q_proj"]["lora_a"].dtype == mx.float32
+    train_step = TrainStep(model, make_optimizer(TrainSettings(steps=1)), clip=1.0)
+    assert train_step.master["parameters"]["model"]["layers"][0]["self_attn"]["q_proj"]["lora_a"].dtype == mx.float32

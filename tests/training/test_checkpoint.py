@@ -11,18 +11,18 @@ from mlx.utils import tree_flatten
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.checkpoint import State, load_checkpoint, read_state, save_checkpoint
-from mlx_suite.training.learner import Learner
 from mlx_suite.training.loop import make_optimizer
+from mlx_suite.training.train_step import TrainStep
 from tests.modeling.tiny import tiny_model
 from tests.training.toy import STEPS, bits, toy_model, toy_settings, train_in, train_toy, weights
 
 TOY = {"data": "toy"}
 
 
-def fresh(family: str = "llama") -> Learner:
+def fresh(family: str = "llama") -> TrainStep:
     """A model that has seen nothing, and its optimizer."""
     model = tiny_model(family, 7, num_hidden_layers=2, tie_word_embeddings=True)
-    return Learner(model, make_optimizer(toy_settings()), clip=1.0)
+    return TrainStep(model, make_optimizer(toy_settings()), clip=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +47,19 @@ def refused(run: Path, family: str = "llama") -> list[str]:
 
 
 def test_without_a_checkpoint_a_run_begins_at_step_0_with_its_own_weights(tmp_path: Path) -> None:
-    learner = fresh()
-    before = weights(learner.model)
-    assert load_checkpoint(tmp_path, learner, TOY) == State(identity=TOY)
-    assert all(np.array_equal(value, before[name]) for name, value in weights(learner.model).items())
+    train_step = fresh()
+    before = weights(train_step.model)
+    assert load_checkpoint(tmp_path, train_step, TOY) == State(identity=TOY)
+    assert all(np.array_equal(value, before[name]) for name, value in weights(train_step.model).items())
 
 
 def test_what_was_saved_comes_back_weights_moments_and_state(trained: Path, tmp_path: Path) -> None:
-    learner = fresh()
-    state = load_checkpoint(trained, learner, TOY)
+    train_step = fresh()
+    state = load_checkpoint(trained, train_step, TOY)
     assert (state.step, state.identity, state.losses) == (4, TOY, ())
     assert state.tokens > 0
-    assert int(learner.optimizer.step.item()) == 4
-    save_checkpoint(tmp_path, state, learner)
+    assert int(train_step.optimizer.step.item()) == 4
+    save_checkpoint(tmp_path, state, train_step)
     assert bits(tmp_path) == bits(trained)
     assert {path.name for path in (tmp_path / "checkpoint").iterdir()} == {
         "model.safetensors",
@@ -76,10 +76,10 @@ def test_a_model_of_16_bits_comes_back_with_the_fp32_weights_it_learned(dtype: m
     saved = mx.load(str(tmp_path / "checkpoint" / "model.safetensors"))
     assert isinstance(saved, dict)
     assert {array.dtype for array in saved.values()} == {mx.float32}
-    learner = Learner(toy_model(), make_optimizer(toy_settings()), clip=1.0)
-    learner.model.set_dtype(dtype)
-    load_checkpoint(tmp_path, learner, TOY)
-    for name, value in tree_flatten(learner.model.parameters()):
+    train_step = TrainStep(toy_model(), make_optimizer(toy_settings()), clip=1.0)
+    train_step.model.set_dtype(dtype)
+    load_checkpoint(tmp_path, train_step, TOY)
+    for name, value in tree_flatten(train_step.model.parameters()):
         assert value.dtype == dtype
         assert mx.array_equal(value, saved[name].astype(dtype)), name
 
@@ -102,10 +102,10 @@ def test_a_half_written_checkpoint_beside_it_is_not_looked_at_and_cleared_by_the
     (partial / "model.safetensors").write_bytes(b"half of a f")
     (partial / "state.json").write_text('{"step": 99}')
 
-    learner = fresh()
-    state = load_checkpoint(run, learner, TOY)
+    train_step = fresh()
+    state = load_checkpoint(run, train_step, TOY)
     assert state.step == 4
-    save_checkpoint(run, replace(state, step=5), learner)
+    save_checkpoint(run, replace(state, step=5), train_step)
     assert read_state(run) == replace(state, step=5)
     assert not partial.exists()
 
@@ -124,7 +124,7 @@ def test_a_kill_between_two_renames_leaves_the_checkpoint_before(run: Path) -> N
 
 
 def test_an_error_while_saving_leaves_the_checkpoint_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, learner = bits(run), fresh()
+    before, train_step = bits(run), fresh()
 
     def full(*_: object) -> None:
         raise RuntimeError("[write] Unable to write 4096 bytes to file.")
@@ -132,7 +132,7 @@ def test_an_error_while_saving_leaves_the_checkpoint_before(run: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(mx, "save_safetensors", full)
         with pytest.raises(UserError, match="The disk is full"):
-            save_checkpoint(run, State(step=5), learner)
+            save_checkpoint(run, State(step=5), train_step)
     assert bits(run) == before
     assert {path.name for path in run.iterdir()} == {"checkpoint", "metrics.jsonl"}
 

@@ -15,9 +15,9 @@ from mlx_suite.modeling.fast_math import softcap
 from mlx_suite.modeling.head import SAME_SHAPE, Head, Matrix
 from mlx_suite.training import cut_cross_entropy
 from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, head_of
-from mlx_suite.training.learner import summed_loss
 from mlx_suite.training.loss import token_losses
 from mlx_suite.training.neftune import add_noise
+from mlx_suite.training.train_step import summed_loss
 from mlx_suite_apps.bench.head_memory import HeadShape, measure_head
 from tests.modeling.tiny import tiny_model, tokens
 

@@ -154,7 +154,7 @@ def test_a_larger_patience_lets_a_run_go_on_that_had_ended_early(tmp_path: Path)
 @pytest.mark.usefixtures("uncompiled")
 def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([math.nan, 3.0, 2.0])
-    monkeypatch.setattr(loop.Learner, "mean_loss", lambda learner, batches: next(losses))
+    monkeypatch.setattr(loop.TrainStep, "mean_loss", lambda train_step, batches: next(losses))
     outcome = train_in(tmp_path, toy_model(), steps=2, eval_every=1)
     assert (outcome.state.best_step, outcome.state.best_loss) == (2, 2.0)
     assert [line["best"] for line in log(tmp_path, "valid")] == [False, True, True]
@@ -165,7 +165,7 @@ def test_weights_whose_validation_loss_is_no_number_are_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 2.0, math.inf])
-    monkeypatch.setattr(loop.Learner, "mean_loss", lambda learner, batches: next(losses))
+    monkeypatch.setattr(loop.TrainStep, "mean_loss", lambda train_step, batches: next(losses))
     with pytest.raises(UserError, match=r"The validation loss became inf at step 2\. The checkpoint of step 1 "):
         train_in(tmp_path, toy_model(), steps=3, eval_every=1, save_every=1)
     assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["step"] == 1

@@ -12,7 +12,7 @@ from mlx_suite.data.batch.mixed_batches import MixedBatches, mixed_batches
 from mlx_suite.data.batch.rows import Document
 from mlx_suite.training.loop import train
 from tests.modeling.tiny import tiny_model
-from tests.training.test_learner import first_step, same_step
+from tests.training.test_train_step import first_step, same_step
 from tests.training.toy import bits, toy_settings
 
 

@@ -33,20 +33,20 @@ import mlx_suite
 import mlx.core as mx
 mx.set_default_device(mx.cpu)
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.training.learner import Learner
+from mlx_suite.training.train_step import TrainStep
 from mlx_suite.training.peers import join
 from tests.training.toy import train_toy
 
 folder, steps, dies_at, signal_ = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[5])
-learn, learned = Learner.learn, []
+run, steps_run = TrainStep.run, []
 
-def learn_or_die(*arguments):
-    learned.append(1)
-    if len(learned) == dies_at:
+def run_or_die(*arguments):
+    steps_run.append(1)
+    if len(steps_run) == dies_at:
         os.kill(os.getpid(), signal_)
-    return learn(*arguments)
+    return run(*arguments)
 
-Learner.learn = learn_or_die
+TrainStep.run = run_or_die
 try:
     train_toy(folder, steps=steps, horizon=12, eval_every=4, peers=replace(join(), patience=float(sys.argv[4])))
 except UserError as error:

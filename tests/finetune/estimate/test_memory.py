@@ -18,9 +18,9 @@ from mlx_suite.data.batch.batches import Batch
 from mlx_suite.finetune.estimate.memory import TrainShape, estimate_memory, trained_arrays
 from mlx_suite.finetune.settings import CHOICES
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.training.learner import Learner
 from mlx_suite.training.loop import TrainSettings, make_optimizer
 from mlx_suite.training.recompute import recompute
+from mlx_suite.training.train_step import TrainStep
 from tests.modeling.tiny import PUBLISHED
 
 OFF = 0.2
@@ -69,13 +69,13 @@ def measured(config: ModelConfig, shape: TrainShape) -> int:
         add_adapters(model, adapter)
     if shape.checkpointing:
         recompute(model.layers)
-    learner = Learner(model, make_optimizer(TrainSettings(steps=9, optimizer=shape.optimizer, warmup=0)), clip=1.0)
+    train_step = TrainStep(model, make_optimizer(TrainSettings(steps=9, optimizer=shape.optimizer, warmup=0)), clip=1.0)
     batches = [random_batch(config, shape)] * shape.accumulate
     for step in range(2):
         gc.collect()
         mx.clear_cache()
         mx.reset_peak_memory()
-        learner.learn(batches, sum(batch.total for batch in batches), step)
+        train_step.run(batches, sum(batch.total for batch in batches), step)
     return mx.get_peak_memory() - before
 
 

@@ -13,10 +13,10 @@ from mlx_suite.adapters.config import AdapterConfig
 from mlx_suite.adapters.lora import add_adapters
 from mlx_suite.data.batch.batches import Batch, BucketedBatches, PackedBatches
 from mlx_suite.data.batch.rows import Document, pack
-from mlx_suite.training.learner import Learner
 from mlx_suite.training.loop import make_optimizer
 from mlx_suite.training.neftune import add_noise, document_lengths
 from mlx_suite.training.recompute import keep, recompute
+from mlx_suite.training.train_step import TrainStep
 from tests.modeling.tiny import tiny_model
 from tests.training.toy import toy_settings
 
@@ -41,9 +41,9 @@ def bucketed(size: int) -> list[Batch]:
 
 def first_step(model: nn.Module, batches: Sequence[Batch], clip: float = 0.0) -> tuple[float, dict[str, np.ndarray]]:
     """Loss and gradient of one step; the gradient is read off the first moments, which are a tenth of it."""
-    learner = Learner(model, make_optimizer(toy_settings()), clip)
-    loss, _ = learner.learn(batches, sum(batch.total for batch in batches), seed=5)
-    moments = {name: 10 * np.array(v) for name, v in tree_flatten(learner.optimizer.state) if name.endswith(".m")}
+    train_step = TrainStep(model, make_optimizer(toy_settings()), clip)
+    loss, _ = train_step.run(batches, sum(batch.total for batch in batches), seed=5)
+    moments = {name: 10 * np.array(v) for name, v in tree_flatten(train_step.optimizer.state) if name.endswith(".m")}
     return float(loss.item()), moments
 
 
@@ -108,8 +108,8 @@ def test_a_compiled_step_is_the_plain_one() -> None:
 @pytest.mark.slow
 def test_a_compiled_step_drops_other_values_for_another_seed_and_for_each_batch() -> None:
     def losses(seed: int, batches: Sequence[Batch]) -> float:
-        learner = Learner(with_dropout(), make_optimizer(toy_settings()), clip=1.0)
-        return float(learner.learn(batches, sum(batch.total for batch in batches), seed)[0].item())
+        train_step = TrainStep(with_dropout(), make_optimizer(toy_settings()), clip=1.0)
+        return float(train_step.run(batches, sum(batch.total for batch in batches), seed)[0].item())
 
     [first, *_] = packed(4)
     once = losses(1, [first])
@@ -213,9 +213,9 @@ def test_the_same_seed_draws_the_same_noise() -> None:
     for seed in (1, 1, 2):
         model = tiny_model("llama")
         add_noise(model.model.embed_tokens, 5.0)
-        learner = Learner(model, make_optimizer(toy_settings()), clip=1.0)
+        train_step = TrainStep(model, make_optimizer(toy_settings()), clip=1.0)
         batches = packed(4)
-        losses.append(float(learner.learn(batches, sum(b.total for b in batches), seed)[0].item()))
+        losses.append(float(train_step.run(batches, sum(b.total for b in batches), seed)[0].item()))
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -228,11 +228,13 @@ def test_small_changes_of_a_bf16_weight_add_up() -> None:
     model = tiny_model("llama")
     model.set_dtype(mx.bfloat16)
     before = dict(tree_flatten(model.parameters()))["model.norm.weight"]
-    learner = Learner(model, make_optimizer(toy_settings(learning_rate=1e-4, warmup=0, schedule="constant")), clip=1.0)
+    train_step = TrainStep(
+        model, make_optimizer(toy_settings(learning_rate=1e-4, warmup=0, schedule="constant")), clip=1.0
+    )
     batches = packed(4)
     for step in range(40):
-        learner.learn(batches, sum(batch.total for batch in batches), step)
-    moved = np.abs(np.array(learner.master["parameters"]["model"]["norm"]["weight"] - before.astype(mx.float32)))
+        train_step.run(batches, sum(batch.total for batch in batches), step)
+    moved = np.abs(np.array(train_step.master["parameters"]["model"]["norm"]["weight"] - before.astype(mx.float32)))
     assert moved.max() > 1e-3
     after = model.model.norm.weight
     assert after.dtype == mx.bfloat16
@@ -244,10 +246,10 @@ def test_small_changes_of_a_bf16_weight_add_up() -> None:
 def test_every_optimizer_brings_the_loss_down(name: str) -> None:
     model = tiny_model("llama")
     settings = toy_settings(optimizer=name, learning_rate=3e-4 if name == "lion" else 3e-3, warmup=0)
-    learner = Learner(model, make_optimizer(settings), clip=1.0)
+    train_step = TrainStep(model, make_optimizer(settings), clip=1.0)
     batches = packed(4)
     total = sum(batch.total for batch in batches)
-    losses = [float(learner.learn(batches, total, step)[0].item()) for step in range(12)]
+    losses = [float(train_step.run(batches, total, step)[0].item()) for step in range(12)]
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -257,9 +259,9 @@ def test_only_what_is_trainable_is_changed() -> None:
     model.freeze()
     model.layers[1].mlp.up_proj.unfreeze()
     before = dict(tree_flatten(model.parameters()))
-    learner = Learner(model, make_optimizer(toy_settings()), clip=1.0)
+    train_step = TrainStep(model, make_optimizer(toy_settings()), clip=1.0)
     batches = packed(4)
-    learner.learn(batches, sum(batch.total for batch in batches), seed=0)
+    train_step.run(batches, sum(batch.total for batch in batches), seed=0)
     after = dict(tree_flatten(model.parameters()))
     assert [name for name in before if not mx.array_equal(before[name], after[name])] == [
         "model.layers.1.mlp.up_proj.weight"

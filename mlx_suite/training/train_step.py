@@ -45,7 +45,7 @@ def summed_loss(
     return loss(hidden.reshape(-1, hidden.shape[-1])[index], targets, weights, head)
 
 
-class Learner:
+class TrainStep:
     """A model, its optimizer, and what is learned in fp32 whatever precision the model runs in.
 
     A bf16 weight of 1 does not notice a change of 0.001, so the parameters that are trained are kept in fp32 here and
@@ -61,7 +61,7 @@ class Learner:
         optimizer.init(self.master["parameters"])
         self._value_and_grad = nn.value_and_grad(model, _share_of_loss)
 
-    def learn(self, batches: Iterable[Batch], total: float, seed: int) -> tuple[mx.array, mx.array]:
+    def run(self, batches: Iterable[Batch], total: float, seed: int) -> tuple[mx.array, mx.array]:
         """One optimizer step on `batches` together; (their mean loss, norm of the gradient before clipping).
 
         Args:
