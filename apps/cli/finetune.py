@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlx_suite.finetune.prepare import Prepared
     from mlx_suite.finetune.run import Plan, Tell
     from mlx_suite.training.checkpoint import State
-    from mlx_suite.training.peers import Peers
+    from mlx_suite.training.process_group import ProcessGroup
 
 GROUPS = {
     "Data": ("format", "skip_bad", "valid", "valid_share", "style", "train_on", "max_length", "too_long"),
@@ -140,17 +140,17 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     from mlx_suite.finetune.prepare import prepare
     from mlx_suite.finetune.run import finetune as run
     from mlx_suite.runtime.device import device, set_limits
-    from mlx_suite.training.peers import join
+    from mlx_suite.training.process_group import join
 
-    peers = join()
+    group = join()
     set_limits(device())
     prepared = prepare(settings)
     # Before the model takes its part of what is free.
-    foreseen = memory_outlook(replace(settings, batch=-(-settings.batch // peers.size)), prepared)
+    foreseen = memory_outlook(replace(settings, batch=-(-settings.batch // group.size)), prepared)
     foreseen.refuse_if_hopeless()
-    with _told(settings, prepared, peers, foreseen, quiet=quiet or as_json) as tell:
-        finished = run(settings, prepared, origin=origin, tell=tell, peers=peers)
-    if not peers.first:
+    with _told(settings, prepared, group, foreseen, quiet=quiet or as_json) as tell:
+        finished = run(settings, prepared, origin=origin, tell=tell, group=group)
+    if not group.is_rank_zero:
         return
     if as_json:
         print(json.dumps(facts_of(finished)))
@@ -162,12 +162,12 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
 
 @contextmanager
 def _told(
-    settings: FinetuneSettings, prepared: "Prepared", peers: "Peers", foreseen: "Outlook", quiet: bool
+    settings: FinetuneSettings, prepared: "Prepared", group: "ProcessGroup", foreseen: "Outlook", quiet: bool
 ) -> Iterator["Tell"]:
     """What is said on stderr while it runs: the data, the model, a line at each evaluation, and progress."""
     from mlx_suite.finetune.run import Tell
 
-    if quiet or not peers.first:
+    if quiet or not group.is_rank_zero:
         yield Tell()
         return
     bars: list[Progress] = []
@@ -175,7 +175,7 @@ def _told(
 
     def begin(trainee: "Trainee", plan: "Plan", state: "State") -> None:
         show(data_lines(prepared), sys.stderr)
-        show(model_lines(settings, prepared, trainee, plan, peers, foreseen), sys.stderr)
+        show(model_lines(settings, prepared, trainee, plan, group, foreseen), sys.stderr)
         if state.step:
             show([("resumed", f"from step {state.step:,}")], sys.stderr)
         bar = Progress("finetune", plan.settings.steps, unit="steps", done=state.step)

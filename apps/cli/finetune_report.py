@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mlx_suite.finetune.model import Trainee
     from mlx_suite.finetune.prepare import Prepared
     from mlx_suite.finetune.run import Finished, Plan
-    from mlx_suite.training.peers import Peers
+    from mlx_suite.training.process_group import ProcessGroup
 
 PARTS = {"train": "training", "valid": "validation", "test": "testing"}
 
@@ -57,7 +57,7 @@ def model_lines(
     prepared: "Prepared",
     trainee: "Trainee",
     plan: "Plan",
-    peers: "Peers",
+    group: "ProcessGroup",
     foreseen: "Outlook",
 ) -> Iterator[tuple[str, str]]:
     share = trainee.trained / trainee.total
@@ -71,8 +71,8 @@ def model_lines(
     rows = f"rows of {prepared.row_length} tokens" if settings.batching == "pack" else "examples of one length"
     step = f"{settings.batch} {rows}" + (f" x {settings.accumulate}" if settings.accumulate > 1 else "")
     yield "steps", f"{plan.settings.steps:,} of {step}; {plan.per_epoch:,} an epoch, {plan.epochs:.3g} epochs"
-    if peers.size > 1:
-        yield "processes", f"{peers.size} share every batch"
+    if group.size > 1:
+        yield "processes", f"{group.size} share every batch"
 
 
 def result_lines(settings: FinetuneSettings, finished: "Finished") -> Iterator[tuple[str, str]]:

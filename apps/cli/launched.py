@@ -19,7 +19,7 @@ def launched(folder: Path) -> Iterator["Shards"]:
     An error is reported by the process that raised it, and Ctrl-C by rank 0.
     """
     from mlx_suite.magpie.shards import ElsewhereError, Shards
-    from mlx_suite.training.peers import join
+    from mlx_suite.training.process_group import join
 
     shards = Shards(join(), folder)
     try:
@@ -27,6 +27,6 @@ def launched(folder: Path) -> Iterator["Shards"]:
     except ElsewhereError:
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        if shards.peers.first:
+        if shards.group.is_rank_zero:
             print(f"Stopped. What was made is in {folder}; the same command goes on from there.", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -103,7 +103,7 @@ def magpie_run(
         return MagpieSettings(**{**typed, **lists})
 
     with launched(out) as shards:
-        summary = _make(model, settings, out, quiet or not shards.peers.first, shards)
+        summary = _make(model, settings, out, quiet or not shards.group.is_rank_zero, shards)
     if summary is None:
         return
     if as_json:
@@ -140,11 +140,11 @@ def _make(
         note("The chat template has no system role, so the system text became a first exchange.")
     settings = replace(settings, model_name=checkpoint.name)
     made_of = checkpoint.model, checkpoint.tokenizer, template, settings, out
-    if not shards.peers.first:
-        follow_dataset(*made_of, peers=shards.peers, on_note=note)
+    if not shards.group.is_rank_zero:
+        follow_dataset(*made_of, group=shards.group, on_note=note)
         return None
     with _progress(settings.count, quiet) as report:
-        return make_dataset(*made_of, report, peers=shards.peers, on_note=note)
+        return make_dataset(*made_of, report, group=shards.group, on_note=note)
 
 
 def _say(note: str) -> None:

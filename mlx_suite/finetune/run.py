@@ -33,7 +33,7 @@ from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.training.checkpoint import State, read_state, refuse_other_run
 from mlx_suite.training.log import LOG
 from mlx_suite.training.loop import Outcome, TrainSettings, Watch, steps_per_epoch, train
-from mlx_suite.training.peers import Peers
+from mlx_suite.training.process_group import ProcessGroup
 
 EVALUATIONS = 10
 """Of a run, where their distance is not given."""
@@ -111,7 +111,7 @@ def finetune(
     *,
     origin: Mapping[str, str] | None = None,
     tell: Tell | None = None,
-    peers: Peers | None = None,
+    group: ProcessGroup | None = None,
 ) -> Finished:
     """Train, from where the folder `settings.out` stands; it is whole at any moment.
 
@@ -119,12 +119,12 @@ def finetune(
     loss that is no number, and a lost process.
     """
     assert settings.out, "a run has a folder"
-    run, peers, tell = Path(settings.out), peers or Peers(), tell or Tell()
+    run, group, tell = Path(settings.out), group or ProcessGroup(), tell or Tell()
     check_loggers(settings.loggers)
     if run.resolve() == Path(settings.data).resolve():
         raise UserError("A run cannot be written among its own data", where=settings.out, fix="name another folder")
     with ExitStack() as open_things:
-        if peers.first:
+        if group.is_rank_zero:
             open_things.enter_context(folder_lock(run))
         batches, valid = make_batches(prepared, settings)
         if settings.patience and valid is None:
@@ -135,8 +135,8 @@ def finetune(
             )
         plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate))
         trainee = make_trainee(settings, prepared.folder)
-        identity = _identity(settings, prepared, trainee, peers)
-        begun = read_state(run) if peers.first else None
+        identity = _identity(settings, prepared, trainee, group)
+        begun = read_state(run) if group.is_rank_zero else None
         if begun is not None:
             refuse_other_run(run, begun, identity)
         state = begun or State()
@@ -148,7 +148,7 @@ def finetune(
             writer=Writer(style=settings.style, tokenizer=prepared.tokenizer, template=prepared.template),
         )
         watch = Watch(step=tell.step)
-        if peers.first:
+        if group.is_rank_zero:
             if state.step == 0:
                 _write_beginning(run, settings, prepared, origin or {})
             cut_samples(run / "samples.jsonl", state.step)
@@ -161,15 +161,19 @@ def finetune(
 
             watch = replace(watch, line=line, evaluated=keeper.evaluated)
         outcome = train(
-            trainee.model, batches, plan.settings, run, valid=valid, identity=identity, watch=watch, peers=peers
+            trainee.model, batches, plan.settings, run, valid=valid, identity=identity, watch=watch, group=group
         )
         plotted = False
-        if peers.first:
+        if group.is_rank_zero:
             if not outcome.stopped:
                 keeper.save("last")
             plotted = plot_losses(_log(run), run / "loss.png")
     return Finished(
-        outcome=outcome, plan=plan, folder=run, valid_before=_before(run) if peers.first else None, plotted=plotted
+        outcome=outcome,
+        plan=plan,
+        folder=run,
+        valid_before=_before(run) if group.is_rank_zero else None,
+        plotted=plotted,
     )
 
 
@@ -183,14 +187,14 @@ def _write_beginning(run: Path, settings: FinetuneSettings, prepared: Prepared, 
         write_report(prepared.problems, run / "bad_rows.jsonl")
 
 
-def _identity(settings: FinetuneSettings, prepared: Prepared, trainee: Trainee, peers: Peers) -> dict[str, Any]:
+def _identity(settings: FinetuneSettings, prepared: Prepared, trainee: Trainee, group: ProcessGroup) -> dict[str, Any]:
     """What decides the weights of a run: a folder is continued by the same only."""
     decides = {name: value for name, value in asdict(settings).items() if name not in FREE}
     if settings.dropout:
         decides["recompute"] = settings.recompute  # it draws other values to drop
     # Names and places may change: what they stand for is told by its contents.
     contents = {"model": trainee.base_digest, "data": prepared.fingerprint, "valid": None}
-    return decides | contents | {"processes": peers.size}
+    return decides | contents | {"processes": group.size}
 
 
 def _log(run: Path) -> list[dict[str, Any]]:

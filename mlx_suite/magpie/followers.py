@@ -23,7 +23,7 @@ from mlx_suite.magpie.tail import Tail
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import Journal
 from mlx_suite.text import ChatTemplate, Tokenizer
-from mlx_suite.training.peers import Peers
+from mlx_suite.training.process_group import ProcessGroup
 
 COMPARED = ("messages", "steer", "tags", "answer_reason")
 """Fields that show whether a record was made from a given draft."""
@@ -35,7 +35,7 @@ def follow_dataset(
     template: ChatTemplate,
     settings: MagpieSettings,
     folder: Path | str,
-    peers: Peers,
+    group: ProcessGroup,
     questions: Questions | None = None,
     on_note: OnNote | None = None,
 ) -> None:
@@ -45,13 +45,13 @@ def follow_dataset(
     this is rank 1; ElsewhereError if another worker reports what is wrong.
     """
     folder = Path(folder)
-    shards = Shards(peers, folder)
+    shards = Shards(group, folder)
     with prepare(model, tokenizer, template, settings, shards, questions, on_note) as prepared:
         shards.together(lambda: None)  # rank 0 opens the folder
         if shards.tell(0):
             return  # it is complete
         with ExitStack() as stack:
-            name = folder / drafts_name(peers.rank)
+            name = folder / drafts_name(group.rank)
             journal = shards.together(lambda: stack.enter_context(Journal(name)))
             shards.meet()
             stack.enter_context(shards.terminable())
@@ -130,7 +130,7 @@ class Follower:
             while 0 not in self.shards.lost:
                 self.shards.linger()
                 self.poll()
-            if self.shards.peers.rank == 1:
+            if self.shards.group.rank == 1:
                 raise
             raise ElsewhereError from None
 

@@ -23,7 +23,7 @@ from mlx_suite.magpie.settings import MagpieSettings
 from mlx_suite.magpie.shards import Over, Shards
 from mlx_suite.magpie.stats import RunSummary, Session
 from mlx_suite.text import ChatTemplate, Tokenizer
-from mlx_suite.training.peers import Peers
+from mlx_suite.training.process_group import ProcessGroup
 
 OnProgress = Callable[[int, int], None]
 """Called with the numbers of accepted and decided rows: once at the start, then after every decision."""
@@ -40,7 +40,7 @@ def make_dataset(
     on_progress: OnProgress | None = None,
     questions: Questions | None = None,
     on_note: OnNote | None = None,
-    peers: Peers | None = None,
+    group: ProcessGroup | None = None,
 ) -> RunSummary:
     """Generate rows until `folder` holds exactly `settings.count` accepted ones.
 
@@ -57,14 +57,14 @@ def make_dataset(
         on_progress: Called after every decision.
         questions: Tagging questions. Default: those of the settings' file, of the checkpoint, or the built-in ones.
         on_note: Called with the reason if memory allows only a smaller batch.
-        peers: Rank and world size; this process is rank 0. The others call `followers.follow_dataset`.
+        group: Rank and world size; this process is rank 0. The others call `followers.follow_dataset`.
 
     Raises UserError if the header cannot be derived, a question cannot be encoded, the folder cannot be used, the disk
     is full, memory is too small, another process has ended, or the yield is too low to reach the count;
     ElsewhereError if another process reports what is wrong.
     """
     folder = Path(folder)
-    shards = Shards(peers or Peers(), folder)
+    shards = Shards(group or ProcessGroup(), folder)
     with prepare(model, tokenizer, template, settings, shards, questions, on_note) as prepared, ExitStack() as stack:
         opening = open_run_folder(folder, prepared.plan, prepared.fingerprint)
         run_folder = shards.together(lambda: stack.enter_context(opening))
@@ -146,7 +146,7 @@ def prepare(
     def make() -> PreparedMagpie:
         plan = plan_rows(model, tokenizer, template, settings, questions)
         fingerprint = fingerprint_of(model, plan)
-        budget = memory_budget(model, plan, slots_for(settings, shards.peers.size))
+        budget = memory_budget(model, plan, slots_for(settings, shards.group.size))
         return PreparedMagpie(model=model, plan=plan, fingerprint=fingerprint, memory=budget)
 
     prepared = shards.together(make)
@@ -167,7 +167,7 @@ def _fill(prepared: PreparedMagpie, run_folder: RunFolder, report: OnProgress, f
     """Run the engine until the folder is complete."""
     shards, plan = first.shards, prepared.plan
     pool = Pool(run_folder.judge, run_folder.waiting, next_index=run_folder.decided, is_own=shards.mine)
-    session = Session(began=now(), slots=prepared.slots, processes=shards.peers.size)
+    session = Session(began=now(), slots=prepared.slots, processes=shards.group.size)
     engine = prepared.engine()
     run_folder.delete_embeddings()
     run_folder.sessions.append(session)

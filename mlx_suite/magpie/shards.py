@@ -11,7 +11,7 @@ nobody could take over the lost one's rows for long. The same command resumes, w
 
 Assumptions about the file system: opening a file shows, sooner or later, what others have written and flushed; locks
 held on one machine are visible on the others. Where they are not, or where a machine loses power and its lock stays,
-the end of a worker is noticed only after nothing has come from it for `Peers.patience`.
+the end of a worker is noticed only after nothing has come from it for `ProcessGroup.patience`.
 
 Rank 0 reports to the others in `.shards.json`, which is written atomically:
 
@@ -39,7 +39,7 @@ from mlx_suite.magpie.records import drafts_name
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import LOCK_NAME, is_held
-from mlx_suite.training.peers import Peers, lost_peer
+from mlx_suite.training.process_group import ProcessGroup, lost_process
 
 BOARD_FILE = ".shards.json"
 POLL_SECONDS = 0.2
@@ -88,8 +88,8 @@ def read_board(folder: Path, run: int) -> Board:
 class Shards:
     """This worker among those that fill `folder`. With one process every method is a no-op."""
 
-    def __init__(self, peers: Peers, folder: Path) -> None:
-        self.peers, self.folder = peers, folder
+    def __init__(self, group: ProcessGroup, folder: Path) -> None:
+        self.group, self.folder = group, folder
         self.run = 0
         """Id of this run, the same in all workers."""
         self.lost: tuple[int, ...] = ()
@@ -101,16 +101,16 @@ class Shards:
     @property
     def alone(self) -> bool:
         """Whether there is only one process."""
-        return self.peers.size == 1
+        return self.group.size == 1
 
     @property
     def others(self) -> tuple[int, ...]:
         """Ranks of the other workers."""
-        return tuple(rank for rank in range(self.peers.size) if rank != self.peers.rank)
+        return tuple(rank for rank in range(self.group.size) if rank != self.group.rank)
 
     def mine(self, index: int) -> bool:
         """Whether the row of this number is generated here."""
-        return index % self.peers.size == self.peers.rank
+        return index % self.group.size == self.group.rank
 
     # ---- before the first row
 
@@ -130,16 +130,16 @@ class Shards:
         if not any(failed):
             done: Result = result
             return done
-        if problem is not None and failed.index(1) == self.peers.rank:
+        if problem is not None and failed.index(1) == self.group.rank:
             raise problem
         raise ElsewhereError
 
     def agree(self, *what: object) -> None:
         """Agree on the id of the run. Raises UserError if not all workers would generate the same rows."""
         sums = self._gather(zlib.crc32(repr(what).encode()) >> 1)
-        self.run = self._gather(secrets.randbits(31) if self.peers.first else 0)[0]
+        self.run = self._gather(secrets.randbits(31) if self.group.is_rank_zero else 0)[0]
         different = [rank for rank, each in enumerate(sums) if each != sums[0]]
-        if different and self.peers.first:
+        if different and self.group.is_rank_zero:
             raise UserError(
                 f"{_named(different)} would generate other rows than process 0",
                 where=str(self.folder),
@@ -163,9 +163,9 @@ class Shards:
         """A number of up to 31 bits from each worker."""
         if self.alone:
             return [number]
-        own = [number if rank == self.peers.rank else 0 for rank in range(self.peers.size)]
-        with lost_peer(self.folder, lambda: None):
-            numbers: Any = self.peers.add_up(mx.array(own, mx.int32)).tolist()
+        own = [number if rank == self.group.rank else 0 for rank in range(self.group.size)]
+        with lost_process(self.folder, lambda: None):
+            numbers: Any = self.group.all_sum(mx.array(own, mx.int32)).tolist()
         return [int(each) for each in numbers]
 
     # ---- while rows are generated
@@ -189,7 +189,7 @@ class Shards:
         if self.alone:
             yield from following
             return
-        reach = MAX_LEAD * slots * self.peers.size
+        reach = MAX_LEAD * slots * self.group.size
         while not self.lost:
             self._poll_in_time(poll)
             if lead() > reach:
@@ -215,9 +215,9 @@ class Shards:
         time.sleep(POLL_SECONDS)
         self._watch()
         poll()
-        if time.monotonic() - self._heard > self.peers.patience:
+        if time.monotonic() - self._heard > self.group.patience:
             raise UserError(
-                f"The other processes of this run have been silent for {self.peers.patience:.0f} seconds",
+                f"The other processes of this run have been silent for {self.group.patience:.0f} seconds",
                 where=str(self.folder),
                 fix="check whether their machines are running, stop what is left of the run, and repeat the command",
             )
@@ -239,7 +239,7 @@ class Shards:
 
     def loss(self) -> UserError:
         """The error for lost workers."""
-        gone = f"{_named(self.lost)} of this run's {self.peers.size} {'is' if len(self.lost) == 1 else 'are'} gone"
+        gone = f"{_named(self.lost)} of this run's {self.group.size} {'is' if len(self.lost) == 1 else 'are'} gone"
         return UserError(
             gone,
             where=str(self.folder),

@@ -22,7 +22,7 @@ from mlx_suite.training.checkpoint import State, load_checkpoint, read_state, sa
 from mlx_suite.training.interrupt import interruption
 from mlx_suite.training.log import append_line, cut_log
 from mlx_suite.training.optimizers import OPTIMIZERS
-from mlx_suite.training.peers import Peers, lost_peer
+from mlx_suite.training.process_group import ProcessGroup, lost_process
 from mlx_suite.training.schedule import SCHEDULES, Course
 from mlx_suite.training.train_step import TrainStep
 
@@ -85,7 +85,7 @@ def train(
     valid: Batches | None = None,
     identity: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
-    peers: Peers | None = None,
+    group: ProcessGroup | None = None,
 ) -> Outcome:
     """Train what is trainable in `model` up to `settings.steps`, from the last checkpoint in `run` if there is one.
 
@@ -97,12 +97,12 @@ def train(
     Raises UserError where the checkpoint in `run` cannot be used or was begun with another `identity`, the disk is
     full, the loss is no longer a number, or another process is lost.
     """
-    peers = peers or Peers()
-    train_step = TrainStep(model, make_optimizer(settings), settings.clip, peers)
-    state = load_checkpoint(run, train_step, identity or {}) if peers.first else State()
-    with lost_peer(run, lambda: _saved_step(run)):
-        state = _as_the_first(train_step, state, peers)
-        loop = _Loop(train_step, batches, valid, settings, run, watch or Watch(), peers, state)
+    group = group or ProcessGroup()
+    train_step = TrainStep(model, make_optimizer(settings), settings.clip, group)
+    state = load_checkpoint(run, train_step, identity or {}) if group.is_rank_zero else State()
+    with lost_process(run, lambda: _saved_step(run)):
+        state = _as_the_first(train_step, state, group)
+        loop = _Loop(train_step, batches, valid, settings, run, watch or Watch(), group, state)
         return loop.run_to_the_end()
 
 
@@ -132,13 +132,13 @@ class _Loop:
     settings: TrainSettings
     folder: Path
     watch: Watch
-    peers: Peers
+    group: ProcessGroup
     state: State
     trained_since: int = 0
     since: float = field(default_factory=time.perf_counter)
 
     def run_to_the_end(self) -> Outcome:
-        if self.peers.first:
+        if self.group.is_rank_zero:
             cut_log(self.folder, self.state.step)
         self._lose_patience()
         if self.state.step == 0 and self._evaluates:
@@ -172,10 +172,10 @@ class _Loop:
                 yield number, order[at * accumulate : (at + 1) * accumulate]
 
     def _step(self, number: int, chosen: list[np.ndarray]) -> None:
-        settings, peers = self.settings, self.peers
+        settings, group = self.settings, self.group
         whole = [self.batches.take(rows) for rows in chosen]
-        mine = whole if peers.size == 1 else [self._mine(rows) for rows in chosen]
-        seed = (settings.seed * 1_000_003 + number) * 1009 + peers.rank
+        mine = whole if group.size == 1 else [self._mine(rows) for rows in chosen]
+        seed = (settings.seed * 1_000_003 + number) * 1009 + group.rank
         loss, norm = self.train_step.run(mine, sum(batch.total for batch in whole), seed % 2**63)
         value, length = (float(np.array(each)) for each in (loss, norm))
         if not (math.isfinite(value) and math.isfinite(length)):
@@ -185,7 +185,7 @@ class _Loop:
         self.state = replace(
             self.state, step=number, tokens=self.state.tokens + trained, losses=(*self.state.losses, value)
         )
-        if peers.first:
+        if group.is_rank_zero:
             self.watch.step(number, value, trained)
         if number % settings.log_every == 0 or number == settings.steps:
             self._log(
@@ -219,7 +219,7 @@ class _Loop:
             self.state = replace(self.state, since_best=self.state.since_best + 1)
         self._lose_patience()
         self._log({"kind": "valid", "step": number, "loss": round(loss, 5), "best": best})
-        if self.peers.first:
+        if self.group.is_rank_zero:
             self.watch.evaluated(number, best)
         # The speed of training is not that of looking at it.
         self.since += time.perf_counter() - started
@@ -234,24 +234,24 @@ class _Loop:
         return self.valid is not None and self.settings.eval_every > 0
 
     def _mine(self, rows: np.ndarray) -> Batch:
-        return self.batches.take(share(rows, self.peers.rank, self.peers.size))
+        return self.batches.take(share(rows, self.group.rank, self.group.size))
 
     def _mine_of_valid(self, rows: np.ndarray) -> Batch:
         assert self.valid is not None
-        return self.valid.take(share(rows, self.peers.rank, self.peers.size))
+        return self.valid.take(share(rows, self.group.rank, self.group.size))
 
     def _agree(self, asked: bool) -> bool:
         """Whether any process was asked to stop; all of them stop after the same step."""
-        if self.peers.size == 1:
+        if self.group.size == 1:
             return asked
-        return bool(self.peers.add_up([mx.array(float(asked))])[0].item())
+        return bool(self.group.all_sum([mx.array(float(asked))])[0].item())
 
     def _save(self) -> None:
-        if self.peers.first:
+        if self.group.is_rank_zero:
             save_checkpoint(self.folder, self.state, self.train_step)
 
     def _log(self, line: Mapping[str, Any]) -> None:
-        if self.peers.first:
+        if self.group.is_rank_zero:
             append_line(self.folder, line)
             self.watch.line(line)
 
@@ -266,17 +266,17 @@ class _Loop:
         )
 
 
-def _as_the_first(train_step: TrainStep, state: State, peers: Peers) -> State:
+def _as_the_first(train_step: TrainStep, state: State, group: ProcessGroup) -> State:
     """Bring the other processes to where the first one stands: they may not see its folder."""
-    if peers.size == 1:
+    if group.size == 1:
         return state
     numbers = [state.step, state.best_step, state.since_best, float(state.ended_early), state.best_loss or math.nan]
-    told = np.array(peers.from_first([mx.array(numbers, dtype=mx.float32)])[0])
-    parameters, moments = peers.from_first([train_step.master["parameters"], train_step.optimizer.state])
+    told = np.array(group.broadcast([mx.array(numbers, dtype=mx.float32)])[0])
+    parameters, moments = group.broadcast([train_step.master["parameters"], train_step.optimizer.state])
     train_step.restore(parameters)
     train_step.optimizer.state = moments
     mx.eval(train_step.model.parameters(), train_step.optimizer.state)
-    if peers.first:
+    if group.is_rank_zero:
         return state
     return State(
         step=int(told[0]),

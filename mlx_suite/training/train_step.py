@@ -18,7 +18,7 @@ from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, hea
 from mlx_suite.training.documents import document_caches
 from mlx_suite.training.loss import token_losses
 from mlx_suite.training.neftune import document_lengths
-from mlx_suite.training.peers import Peers
+from mlx_suite.training.process_group import ProcessGroup
 
 
 def summed_loss(
@@ -52,11 +52,13 @@ class TrainStep:
     the model is given them rounded. Of an fp32 model the two are the same arrays.
     """
 
-    def __init__(self, model: nn.Module, optimizer: optim.Optimizer, clip: float, peers: Peers | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: optim.Optimizer, clip: float, group: ProcessGroup | None = None
+    ) -> None:
         self.model = model
         self.optimizer = optimizer
         self.clip = clip
-        self.peers = peers or Peers()
+        self.group = group or ProcessGroup()
         self.master: dict[str, Any] = {"parameters": _in_fp32(model.trainable_parameters())}
         optimizer.init(self.master["parameters"])
         self._value_and_grad = nn.value_and_grad(model, _share_of_loss)
@@ -79,8 +81,8 @@ class TrainStep:
             gradient = partial if gradient is None else tree_map(mx.add, gradient, partial)
             mx.eval(loss, gradient, mx.random.state)
         assert gradient is not None, "a step without batches"
-        loss = self.peers.add_up([loss])[0]
-        norm = self._update(self.peers.add_up(gradient))
+        loss = self.group.all_sum([loss])[0]
+        norm = self._update(self.group.all_sum(gradient))
         mx.eval(loss, norm, self.model.state, self.optimizer.state, self.master)
         return loss, norm
 
@@ -93,7 +95,7 @@ class TrainStep:
             total = total + self._loss(*_arrays(batch))
             weight += batch.total
             mx.eval(total)
-        sums = self.peers.add_up([total, mx.array(weight)])
+        sums = self.group.all_sum([total, mx.array(weight)])
         # One division in fp32, so that all processes come to the same number.
         mean: Any = (sums[0] / mx.maximum(sums[1], 1e-9)).item()
         return float(mean)

@@ -25,11 +25,11 @@ mx.set_default_device(mx.cpu)
 mx.disable_compile()
 from mlx_suite.finetune.prepare import prepare
 from mlx_suite.finetune.run import finetune
-from mlx_suite.training.peers import join
+from mlx_suite.training.process_group import join
 from tests.finetune.story import sums_settings
 
 settings = sums_settings(Path(sys.argv[1]), Path(sys.argv[2]), out=sys.argv[3], dropout=0.0, batch=3, accumulate=2)
-finetune(settings, prepare(settings), peers=join())
+finetune(settings, prepare(settings), group=join())
 """
 
 

@@ -24,19 +24,19 @@ from mlx_suite.magpie import make_dataset
 from mlx_suite.magpie.followers import follow_dataset
 from mlx_suite.magpie.shards import ElsewhereError
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.training.peers import join
+from mlx_suite.training.process_group import join
 from tests.magpie.conftest import QUESTIONS, load_checkpoint
 
 given = json.loads(sys.argv[3])
 settings = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 loaded = load_checkpoint(Path(sys.argv[1]))
-peers = replace(join(), patience=60.0)
+group = replace(join(), patience=60.0)
 arguments = loaded.model, loaded.tokenizer, loaded.template, loaded.settings(**settings), sys.argv[2]
 try:
-    if peers.first:
-        make_dataset(*arguments, questions=QUESTIONS, peers=peers)
+    if group.is_rank_zero:
+        make_dataset(*arguments, questions=QUESTIONS, group=group)
     else:
-        follow_dataset(*arguments, questions=QUESTIONS, peers=peers)
+        follow_dataset(*arguments, questions=QUESTIONS, group=group)
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)

@@ -49,9 +49,9 @@ def train_toy(run: Path, steps: int = STEPS, family: str = "llama", batch: int =
 def train_in(run: Path, model: nn.Module, batch: int = 4, **changes: Any) -> Outcome:
     run.mkdir(parents=True, exist_ok=True)
     valid = PackedBatches(toy_rows(documents=8, seed=1), batch)
-    peers = changes.pop("peers", None)
+    group = changes.pop("group", None)
     return train(
-        model, toy_batches(batch), toy_settings(**changes), run, valid=valid, identity={"data": "toy"}, peers=peers
+        model, toy_batches(batch), toy_settings(**changes), run, valid=valid, identity={"data": "toy"}, group=group
     )
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.training import peers
-from mlx_suite.training.peers import Peers, lost_peer
+from mlx_suite.training import process_group
+from mlx_suite.training.process_group import ProcessGroup, lost_process
 from tests.training.toy import STEPS, bits, train_toy
 
 REPOSITORY = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ import mlx.core as mx
 mx.set_default_device(mx.cpu)
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.train_step import TrainStep
-from mlx_suite.training.peers import join
+from mlx_suite.training.process_group import join
 from tests.training.toy import train_toy
 
 folder, steps, dies_at, signal_ = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[5])
@@ -48,7 +48,7 @@ def run_or_die(*arguments):
 
 TrainStep.run = run_or_die
 try:
-    train_toy(folder, steps=steps, horizon=12, eval_every=4, peers=replace(join(), patience=float(sys.argv[4])))
+    train_toy(folder, steps=steps, horizon=12, eval_every=4, group=replace(join(), patience=float(sys.argv[4])))
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
@@ -196,12 +196,12 @@ def test_a_checkpoint_that_the_first_process_cannot_use_ends_the_second_too(tmp_
 
 def test_alone_nothing_is_sent_or_changed() -> None:
     tree = {"a": mx.array([1.0, 2.0]), "b": [mx.array(3)]}
-    assert Peers().add_up(tree) is tree
-    assert Peers().from_first(tree) is tree
+    assert ProcessGroup().all_sum(tree) is tree
+    assert ProcessGroup().broadcast(tree) is tree
 
 
 def test_arrays_travel_in_messages_of_one_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "MESSAGE", 12)
+    monkeypatch.setattr(process_group, "MESSAGE_BYTES", 12)
     sent: list[list[float]] = []
 
     def all_sum(array: mx.array, group: object) -> mx.array:
@@ -210,7 +210,7 @@ def test_arrays_travel_in_messages_of_one_dtype(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(mx.distributed, "all_sum", all_sum)
     tree = {"a": mx.array([1.0, 2.0]), "b": mx.array(7), "c": {"d": mx.array([[3.0], [4.0]]), "e": mx.array(5.0)}}
-    summed = Peers(rank=0, size=2).add_up(tree)
+    summed = ProcessGroup(rank=0, size=2).all_sum(tree)
     assert sent == [[1.0, 2.0, 3.0, 4.0], [5.0], [7]]
     assert summed["c"]["d"].tolist() == [[6.0], [8.0]]  # type: ignore[index]
     assert (summed["a"].tolist(), summed["b"].item()) == ([2.0, 4.0], 14)  # type: ignore[attr-defined]
@@ -218,7 +218,7 @@ def test_arrays_travel_in_messages_of_one_dtype(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_error_that_has_nothing_to_do_with_peers_is_not_turned_into_one() -> None:
-    with pytest.raises(RuntimeError, match="out of memory"), lost_peer(Path("run"), lambda: 3):
+    with pytest.raises(RuntimeError, match="out of memory"), lost_process(Path("run"), lambda: 3):
         raise RuntimeError("[malloc] out of memory")
-    with pytest.raises(UserError, match="Another process of this run is gone"), lost_peer(Path("run"), lambda: 3):
+    with pytest.raises(UserError, match="Another process of this run is gone"), lost_process(Path("run"), lambda: 3):
         raise RuntimeError("[ring] connection to a peer was lost")

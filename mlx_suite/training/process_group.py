@@ -19,12 +19,12 @@ from mlx_suite.runtime.errors import UserError
 
 Tree = TypeVar("Tree")
 
-MESSAGE = 2**25
+MESSAGE_BYTES = 2**25
 """Bytes that travel together, as in MLX's `average_gradients`: many small arrays one by one would be slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peers:
+class ProcessGroup:
     """This process among the others."""
 
     rank: int = 0
@@ -34,11 +34,11 @@ class Peers:
     """Seconds to wait for the others. The first may have samples to write or a model to fetch meanwhile."""
 
     @property
-    def first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the one that writes files and talks."""
         return self.rank == 0
 
-    def add_up(self, tree: Tree) -> Tree:
+    def all_sum(self, tree: Tree) -> Tree:
         """The sum over all processes of each array, in its dtype."""
         if self.size == 1:
             return tree
@@ -53,12 +53,12 @@ class Peers:
         result: Tree = tree_unflatten([(name, summed[name]) for name, _ in flat])
         return result
 
-    def from_first(self, tree: Tree) -> Tree:
+    def broadcast(self, tree: Tree) -> Tree:
         """The first process's arrays for all: the others' are of the same shapes and are not looked at."""
         if self.size == 1:
             return tree
-        mine: Tree = tree if self.first else tree_map(mx.zeros_like, tree)
-        return self.add_up(mine)
+        mine: Tree = tree if self.is_rank_zero else tree_map(mx.zeros_like, tree)
+        return self.all_sum(mine)
 
     def _sum(self, array: mx.array) -> mx.array:
         """One sum at a time: after a process is lost MLX raises for the first one and may hang in a later one."""
@@ -77,7 +77,7 @@ def _messages(arrays: dict[str, mx.array]) -> Iterator[list[str]]:
             if array.dtype == dtype:
                 names.append(name)
                 size += array.nbytes
-                if size >= MESSAGE:
+                if size >= MESSAGE_BYTES:
                     yield names
                     names, size = [], 0
         if names:
@@ -109,7 +109,7 @@ def _end_of_patience(seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def join() -> Peers:
+def join() -> ProcessGroup:
     """The processes that were started together; waits for all of them.
 
     Raises UserError where they cannot reach each other.
@@ -122,7 +122,7 @@ def join() -> Peers:
             f"The processes of this run do not find each other: {str(error).splitlines()[0]}",
             fix="look at the hosts, the backend and the ports given to mlx.launch",
         ) from error
-    return Peers(rank=group.rank(), size=group.size(), group=group)
+    return ProcessGroup(rank=group.rank(), size=group.size(), group=group)
 
 
 def _leave_out_ring_of_one() -> None:
@@ -135,7 +135,7 @@ def _leave_out_ring_of_one() -> None:
 
 
 @contextmanager
-def lost_peer(run: Path, saved_step: Callable[[], int | None]) -> Iterator[None]:
+def lost_process(run: Path, saved_step: Callable[[], int | None]) -> Iterator[None]:
     """Turn MLX's error about a broken connection into a UserError; `saved_step()` tells the last checkpoint's, if any.
 
     A process that ends takes its connections with it, and the others' next sum fails: MLX raises, it does not hang.
