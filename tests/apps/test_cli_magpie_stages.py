@@ -122,7 +122,7 @@ def test_a_checkpoint_that_is_no_reward_model_is_refused(
 ) -> None:
     arguments = ("pairs", data, random_model, "--out", tmp_path / "x", "--by", "reward", "--judge", random_model)
     said = fail(monkeypatch, capsys, *arguments)
-    assert said.startswith("error: This checkpoint is no reward model that is known here: ")
+    assert said.startswith("error: not a supported reward model: ")
     assert not (tmp_path / "x").exists()
 
 

@@ -100,7 +100,7 @@ def test_a_wrong_question_and_wrong_settings_are_named(data: Path, tagging_model
         run("tag", data, tagging_model, "--only", "categry", "--out", tmp_path / "t.jsonl", "-q")
     with pytest.raises(UserError, match="reward needs a reward model"):
         run("tag", data, tagging_model, "--scores", "reward", "--out", tmp_path / "t.jsonl", "-q")
-    with pytest.raises(UserError, match="no reward model that is known here"):
+    with pytest.raises(UserError, match="not a supported reward model"):
         run(
             "tag", data, tagging_model, "--scores", "reward", "--reward-model", tagging_model, "-q",
             "--out", tmp_path / "t.jsonl",
