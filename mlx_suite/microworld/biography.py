@@ -1,4 +1,4 @@
-"""People and places in running text: every sentence in several wordings, in a drawn order."""
+"""Prose descriptions of people and places, each sentence in several wordings and in random order."""
 
 from random import Random
 
@@ -96,7 +96,7 @@ def _shuffled(sentences: tuple[tuple[str, ...], ...], values: dict[str, str], rn
 
 
 def write_biography(person: Person, rng: Random) -> str:
-    """All facts of a person in 25-60 words; the birth comes first, the rest in any order."""
+    """All facts about a person in 25-60 words: birth first, the rest in random order."""
     values = {
         "name": person.name,
         "first": person.first,
@@ -113,7 +113,7 @@ def write_biography(person: Person, rng: Random) -> str:
 
 
 def write_place(place: Place, rng: Random) -> str:
-    """All facts of a town in 25-60 words; the country comes first, the rest in any order."""
+    """All facts about a town in 25-60 words: country first, the rest in random order."""
     values = {
         "name": place.name,
         "country": place.country,

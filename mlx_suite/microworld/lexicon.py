@@ -1,4 +1,4 @@
-"""Closed word knowledge: kinds of things, opposites, and the forms a slot's word can take."""
+"""The closed vocabulary: kinds of things, opposites, and the inflections that a slot's word can take."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -78,12 +78,12 @@ _PASTS = {
 
 
 def article(word: str) -> str:
-    """The word with `a` or `an`."""
+    """The word after `a` or `an`."""
     return f"{'an' if word[0] in 'aeio' else 'a'} {word}"
 
 
 def plural(word: str) -> str:
-    """The plural of a noun of the world."""
+    """The plural of a noun of the microworld."""
     if word in _PLURALS:
         return _PLURALS[word]
     if word.endswith(("s", "x", "sh", "ch")):

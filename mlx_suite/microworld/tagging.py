@@ -1,7 +1,7 @@
-"""Examples whose tags are known: what may be asked about an instruction or an answer, and the true label.
+"""Examples with known tags: instructions and responses with the true label of each question about them.
 
-`QUESTIONS` is as short as can be, so that a tag costs few tokens. What is kept out of training are the instructions
-that `is_heldout` names, before anything is done to them, and the last phrases of `foreign` and `harmful`.
+The texts in `QUESTIONS` are as short as possible, so that a tag costs few tokens. Held out from training are the
+instructions for which `is_heldout` is true (before they are degraded) and the last phrases of `foreign` and `harmful`.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from .tasks import TASKS
 from .world import World
 
 LISTENING = "Yes?"
-"""What the assistant says to an instruction before it is asked about it."""
+"""The assistant's response to an instruction before questions about it follow."""
 SAFETIES = ("safe", "unsafe")
 ANSWER_QUALITY = "answer_quality"
 QUESTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
@@ -31,31 +31,31 @@ QUESTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         ANSWER_QUALITY: ("Good answer?", QUALITIES),
     }
 )
-"""The questions by the names of their tags, each with its labels; scales begin at the lowest."""
+"""Question and labels by tag name; the labels of a scale start with the lowest."""
 _DEGRADED_SHARE = 0.2
-"""Of the instructions about which something else than their quality is asked are not quite whole."""
+"""Share of degraded instructions in the questions that are not about quality."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tagged:
-    """An instruction, or an instruction with its answer, and every label that is known to be true."""
+    """An instruction, with or without a response, and its known labels."""
 
     instruction: str
     answer: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
-    """By the name of the tag. About the answer where there is one, else about the instruction."""
+    """Label by tag name: about the response if there is one, else about the instruction."""
 
 
 def sample_tagged(rng: Random, world: World, name: str, *, heldout: bool = False) -> Tagged:
-    """An example for the question `name`, its labels drawn evenly but for category and difficulty.
+    """Draw an example for the question `name`, with its label uniform except for category and difficulty.
 
-    Those follow the world's own mixture; every other question about difficulty draws the difficulty first.
+    Both follow the microworld's mixture of tasks; half of the examples for difficulty draw a uniform difficulty first.
     """
     return _SAMPLERS[name](rng, world, heldout)
 
 
 def _drawn(rng: Random, pool: list[Task], heldout: bool) -> tuple[Task, dict[str, str], str]:
-    """A uniform category, a uniform task in it, slots, and the instruction."""
+    """Draw a category and a task in it, both uniformly, then slots and an instruction."""
     while True:
         category = rng.choice(sorted({task.category for task in pool}))
         task = rng.choice([task for task in pool if task.category == category])
@@ -72,13 +72,13 @@ def _at_quality(rng: Random, pool: list[Task], quality: str, heldout: bool) -> T
         if written is not None:
             break
     labels = {"input_quality": quality, "language": NATIVE, "safety": "safe"}
-    if quality != "very poor":  # of so little the rest cannot be told
+    if quality != "very poor":  # too little is left to tell the rest
         labels |= {"category": task.category, "difficulty": task.difficulty}
     return Tagged(instruction=written, labels=labels)
 
 
 def _of_the_world(rng: Random, pool: list[Task], heldout: bool) -> Tagged:
-    """An instruction as the world writes it, or now and then one with a flaw."""
+    """Draw an instruction of the microworld, sometimes (`_DEGRADED_SHARE`) a degraded one."""
     if rng.random() < _DEGRADED_SHARE:
         return _at_quality(rng, pool, rng.choice(("poor", "average")), heldout)
     quality = rng.choice(("good", "good", "excellent"))

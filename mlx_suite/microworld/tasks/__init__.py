@@ -1,4 +1,4 @@
-"""All task families of the world, one file per category."""
+"""All task families of the microworld, one module per category."""
 
 from ..task import Task
 from . import (

@@ -1,4 +1,4 @@
-"""Advice seeking: known good advice for situations, presents, weather and tools."""
+"""Advice seeking: good advice on situations, gifts, clothes for the weather, and tools."""
 
 from collections.abc import Mapping
 

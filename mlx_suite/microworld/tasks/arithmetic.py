@@ -1,4 +1,4 @@
-"""Math: small sums, differences, products and comparisons, bare or in a little story."""
+"""Math: small sums, differences, products and comparisons, bare or as word problems."""
 
 from ..lexicon import plural
 from ..task import Slots, Task, one_of

@@ -1,4 +1,4 @@
-"""Coding & Debugging: one-line Python functions, small repairs, and what a line prints."""
+"""Coding & Debugging: one-line Python functions, small bug fixes, and the output of a line."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""Editing: small repairs and rewritings of a sentence given in the instruction."""
+"""Editing: small corrections and rewrites of a sentence given in the instruction."""
 
 from collections.abc import Mapping
 

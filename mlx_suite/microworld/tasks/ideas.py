@@ -1,4 +1,4 @@
-"""Brainstorming: a wanted number of distinct members of a closed set."""
+"""Brainstorming: a given number of distinct members of a closed set."""
 
 from collections.abc import Mapping
 from random import Random
@@ -56,7 +56,7 @@ _PET_ANIMALS = ("dog", "cat", "rabbit", "horse", "goat", "parrot", "duck", "mous
 
 
 def _some_of(members: Mapping[str, tuple[str, ...]], topic: str, frames: tuple[tuple[str, str], ...]) -> Answering:
-    """Answers naming `n` distinct members of the topic's set within one of the frames."""
+    """Answers that name `n` distinct members of the topic's set, in one of the frames."""
 
     def write(slots: Slots, rng: Random, world: World) -> str:
         before, after = rng.choice(frames)
@@ -84,7 +84,7 @@ def _is_listing(answer: str, before: str, after: str, members: tuple[str, ...], 
     inner = answer[len(before) : len(answer) - len(after)]
     items = inner.replace(" and ", ", ").split(", ")
     right = len(items) == len(set(items)) == count and set(items) <= set(members)
-    # Re-joining refuses misplaced commas and a doubled "and".
+    # Joining again and comparing rejects misplaced commas and a repeated "and".
     return right and listing(items) == inner
 
 

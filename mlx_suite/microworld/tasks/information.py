@@ -1,4 +1,4 @@
-"""Information seeking: facts about the people and places of the world, asked closed book."""
+"""Information seeking: facts about the people and places of the microworld, from memory."""
 
 from collections.abc import Callable
 

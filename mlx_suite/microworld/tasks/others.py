@@ -1,4 +1,4 @@
-"""Others: word knowledge, the calendar, small courtesies, and saying back what was said."""
+"""Others: word knowledge, the calendar, courtesies, and repeating a text."""
 
 from random import Random
 

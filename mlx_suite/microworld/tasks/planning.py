@@ -1,4 +1,4 @@
-"""Planning: known three-step plans, and ordering or reading a schedule given in the text."""
+"""Planning: known three-step plans, and ordering or reading a schedule given in the instruction."""
 
 from collections.abc import Mapping
 from random import Random
@@ -93,7 +93,7 @@ def _judge_packing(slots: Slots, answer: str, world: World) -> bool:
             items = answer[len(start) + 1 : -1].replace(" and ", ", ").split(", ")
             allowed = set(_TRIPS[slots["trip"]])
             count = len(items) == len(set(items)) == int(slots["n"])
-            # Re-joining refuses misplaced commas and doubled "and".
+            # Joining again and comparing rejects misplaced commas and a repeated "and".
             return count and set(items) <= allowed and answer == f"{start} {listing(items)}."
     return False
 

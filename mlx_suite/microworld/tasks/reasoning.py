@@ -64,7 +64,7 @@ def _sample_syllogism(rng: Random) -> dict[str, str]:
 
 
 def _odd(slots: Slots) -> tuple[str, str] | None:
-    """The odd word and the kind of the other three."""
+    """The odd one out and the kind of the other three."""
     words = [slots[name] for name in "wxyz"]
     kinds = [KIND_OF[word] for word in words]
     for kind in kinds:

@@ -1,4 +1,4 @@
-"""Role playing: short speeches in a given role, with everything the role asks for."""
+"""Role playing: short speeches in a given role that contain all that the role requires."""
 
 from collections.abc import Mapping
 

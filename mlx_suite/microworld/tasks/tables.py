@@ -1,4 +1,4 @@
-"""Data analysis: reading, comparing and adding up the numbers of a small table."""
+"""Data analysis: reading, comparing and adding the numbers of a small table."""
 
 from random import Random
 

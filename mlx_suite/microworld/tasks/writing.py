@@ -1,4 +1,4 @@
-"""Creative writing: rhymes, titles, sentences and story openings that keep to a given word."""
+"""Creative writing: rhymes, titles, sentences and story openings that use a given word."""
 
 from collections.abc import Mapping
 
