@@ -21,7 +21,7 @@ from mlx_suite.runtime.errors import UserError
 from ..cli.main import run_app
 
 if TYPE_CHECKING:
-    from mlx_suite.microworld import Example
+    from mlx_suite.microworld import WorldExample
 
 MODEL = "tiny-llama3"
 FAMILY = "plan_of_day"
@@ -79,7 +79,7 @@ def own_rows(folder: Path) -> list[Row]:
     return rows
 
 
-def of_the_family(heldout: bool) -> list["Example"]:
+def of_the_family(heldout: bool) -> list["WorldExample"]:
     """Distinct instructions of the family with right answers: from the twentieth that is never trained on, or not."""
     from mlx_suite.microworld import TASKS, is_heldout, make_world, sample_example
 

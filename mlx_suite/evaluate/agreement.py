@@ -8,7 +8,7 @@ from mlx_suite.data.statistics import Interval, auc, auc_interval, share_interva
 from mlx_suite.evaluate.answered import Answered
 from mlx_suite.evaluate.pairwise import Judged, Matchup
 from mlx_suite.evaluate.scoring import Scored
-from mlx_suite.microworld import Example, Verdict, World, check, heldout_examples, identify, make_world
+from mlx_suite.microworld import Verdict, World, WorldExample, check, heldout_examples, identify, make_world
 from mlx_suite.text import Message
 from mlx_suite.text.message import USER
 
@@ -132,14 +132,14 @@ def known_pairs(count: int, seed: int = 0) -> tuple[Matchup, ...]:
     return tuple(pairs)
 
 
-def _wrong_answer(example: Example, pool: Sequence[Example], rng: Random, world: World) -> str | None:
+def _wrong_answer(example: WorldExample, pool: Sequence[WorldExample], rng: Random, world: World) -> str | None:
     others = [other.answer for other in pool if other.task == example.task]
     rng.shuffle(others)
     wrong = (answer for answer in others if check(example.instruction, answer, world) is Verdict.WRONG)
     return next(wrong, None)
 
 
-def _another_answer(example: Example, rng: Random, world: World) -> str:
+def _another_answer(example: WorldExample, rng: Random, world: World) -> str:
     """A right response, worded differently where the task allows it."""
     found = identify(example.instruction)
     assert found is not None, example.instruction

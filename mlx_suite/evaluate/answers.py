@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_suite.engine.chat_model import greedy_completions
-from mlx_suite.microworld import Example, Verdict, World, check
+from mlx_suite.microworld import Verdict, World, WorldExample, check
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
 from mlx_suite.text.message import USER
 
@@ -48,7 +48,7 @@ def measure_accuracy(
     model: Any,
     tokenizer: Tokenizer,
     template: ChatTemplate,
-    examples: Sequence[Example],
+    examples: Sequence[WorldExample],
     world: World,
 ) -> tuple[Accuracy, Accuracy]:
     """Accuracy of greedy responses to `examples`, by category and by task."""

@@ -60,7 +60,7 @@ class Footprint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryBudget:
+class RunMemory:
     """Memory that a run may use."""
 
     slots: int
@@ -73,7 +73,7 @@ class MemoryBudget:
     """Why there are fewer slots than requested."""
 
 
-def memory_budget(model: Any, plan: RowPlan, slots: int) -> MemoryBudget:
+def memory_budget(model: Any, plan: RowPlan, slots: int) -> RunMemory:
     """The budget for `slots` concurrent rows, or for as many as fit.
 
     Raises UserError if the memory set by the user is too small for one row.
@@ -90,7 +90,7 @@ def memory_budget(model: Any, plan: RowPlan, slots: int) -> MemoryBudget:
             f"memory budget of {human_bytes(budget)} (--memory). The rows stay the same."
         )
     limit = budget - footprint.fixed - kept * footprint.step
-    return MemoryBudget(slots=kept, budget=budget, limit=limit, note=note)
+    return RunMemory(slots=kept, budget=budget, limit=limit, note=note)
 
 
 def budget_bytes(settings: MagpieSettings) -> int:
@@ -107,7 +107,7 @@ def budget_bytes(settings: MagpieSettings) -> int:
 
 
 @contextmanager
-def memory_limits(memory: MemoryBudget, settings: MagpieSettings) -> Iterator[None]:
+def memory_limits(memory: RunMemory, settings: MagpieSettings) -> Iterator[None]:
     """Hold MLX to the budget in the block, if the user has set one: freed memory is returned when it runs short."""
     if settings.memory is None:
         yield

@@ -13,7 +13,7 @@ from mlx_suite.evaluate.microworld import check_dataset
 from mlx_suite.magpie.first import First
 from mlx_suite.magpie.judge import Judge
 from mlx_suite.magpie.manifest import Fingerprint, fingerprint_of, judged_by, now
-from mlx_suite.magpie.memory import MemoryBudget, memory_budget, memory_limits
+from mlx_suite.magpie.memory import RunMemory, memory_budget, memory_limits
 from mlx_suite.magpie.plan import RowPlan, plan_rows
 from mlx_suite.magpie.records import Draft, Record, Recorder
 from mlx_suite.magpie.row import row_request
@@ -115,7 +115,7 @@ class PreparedMagpie:
     model: Any
     plan: RowPlan
     fingerprint: Fingerprint
-    memory: MemoryBudget
+    memory: RunMemory
 
     @property
     def slots(self) -> int:

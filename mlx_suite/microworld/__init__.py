@@ -3,7 +3,7 @@
 from .biography import write_biography, write_place
 from .checker import Verdict, check, identify
 from .conversations import (
-    Example,
+    WorldExample,
     heldout_examples,
     is_heldout,
     sample_conversation,
@@ -18,7 +18,7 @@ __all__ = [
     "CATEGORIES",
     "DIFFICULTIES",
     "TASKS",
-    "Example",
+    "WorldExample",
     "Person",
     "Place",
     "Task",

@@ -14,7 +14,7 @@ TWO_TURN_SHARE = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class WorldExample:
     """One instruction with a right answer."""
 
     task: str
@@ -30,14 +30,14 @@ def is_heldout(instruction: str) -> bool:
     return int.from_bytes(digest[:8], "big") % HELDOUT_ONE_IN == 0
 
 
-def sample_example(rng: Random, world: World, tasks: Sequence[Task] | None = None) -> Example:
+def sample_example(rng: Random, world: World, tasks: Sequence[Task] | None = None) -> WorldExample:
     """An example with a uniform category, a uniform task in it, then random slots, phrasing and wording."""
     pool = TASKS if tasks is None else tasks
     present = [category for category in CATEGORIES if any(t.category == category for t in pool)]
     category = rng.choice(present)
     task = rng.choice([each for each in pool if each.category == category])
     slots = task.sample_slots(rng)
-    return Example(
+    return WorldExample(
         task=task.name,
         category=category,
         difficulty=task.difficulty,
@@ -46,13 +46,13 @@ def sample_example(rng: Random, world: World, tasks: Sequence[Task] | None = Non
     )
 
 
-def sample_conversation(rng: Random, world: World) -> list[Example]:
+def sample_conversation(rng: Random, world: World) -> list[WorldExample]:
     """A conversation of one turn, or, in 15 % of cases, two independent ones."""
     turns = 2 if rng.random() < TWO_TURN_SHARE else 1
     return [sample_example(rng, world) for _ in range(turns)]
 
 
-def training_conversations(seed: int, world: World | None = None) -> Iterator[list[Example]]:
+def training_conversations(seed: int, world: World | None = None) -> Iterator[list[WorldExample]]:
     """Endless conversations without any held-out instruction."""
     rng = Random(f"training {seed}")
     world = make_world() if world is None else world
@@ -62,11 +62,11 @@ def training_conversations(seed: int, world: World | None = None) -> Iterator[li
             yield conversation
 
 
-def heldout_examples(seed: int, n: int, world: World | None = None) -> list[Example]:
+def heldout_examples(seed: int, n: int, world: World | None = None) -> list[WorldExample]:
     """`n` examples with distinct held-out instructions."""
     rng = Random(f"heldout {seed}")
     world = make_world() if world is None else world
-    found: dict[str, Example] = {}
+    found: dict[str, WorldExample] = {}
     while len(found) < n:
         example = sample_example(rng, world)
         if is_heldout(example.instruction):

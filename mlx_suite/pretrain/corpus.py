@@ -10,8 +10,8 @@ from mlx_suite.data.batch.rows import Document, Rows, pack
 from mlx_suite.data.steering import lead
 from mlx_suite.microworld import (
     TASKS,
-    Example,
     World,
+    WorldExample,
     is_heldout,
     make_world,
     sample_example,
@@ -26,7 +26,7 @@ from mlx_suite.pretrain.tagged import Asked, write_asked
 from mlx_suite.text import ChatTemplate, EncodedChat, Message, Tokenizer, encode_chat
 from mlx_suite.text.message import ASSISTANT, USER
 
-Text = str | list[Example] | tuple[str, str] | Asked | SteeredExample
+Text = str | list[WorldExample] | tuple[str, str] | Asked | SteeredExample
 """Plain text, the exchanges of a conversation, a drill (context, repetition), tagging questions with their labels, or a
 steered conversation."""
 
@@ -123,7 +123,7 @@ def encode_text(
     return Document(chat.ids, [user_weight if owner % 2 == 0 else 1.0 for owner in chat.owner])
 
 
-def _messages(turns: Sequence[Example]) -> list[Message]:
+def _messages(turns: Sequence[WorldExample]) -> list[Message]:
     return [
         message
         for turn in turns

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from mlx_suite.data.steering import steering_text
-from mlx_suite.microworld import CATEGORIES, DIFFICULTIES, Example, World, is_heldout, sample_example
+from mlx_suite.microworld import CATEGORIES, DIFFICULTIES, World, WorldExample, is_heldout, sample_example
 from mlx_suite.microworld.topics import PERSONAS, TOPICS, topics_of, words_about
 
 DIMENSION_SHARES = {"category": 5, "topic": 4, "difficulty": 2, "persona": 2}
@@ -18,7 +18,7 @@ WORD_SHARE = 0.5
 """Share of topics that are a word of the instruction ("Oakford") instead of its class ("towns")."""
 _PERSONA_OF = {task: persona for persona, tasks in PERSONAS.items() for task in tasks}
 
-Fits = Callable[[Example], bool]
+Fits = Callable[[WorldExample], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class SteeredExample:
     """A steering text and a conversation that obeys it."""
 
     text: str
-    turns: tuple[Example, ...]
+    turns: tuple[WorldExample, ...]
 
 
 def write_steered(rng: Random, world: World) -> SteeredExample:
@@ -50,14 +50,14 @@ def write_steered(rng: Random, world: World) -> SteeredExample:
     return SteeredExample(text=text, turns=(first,))
 
 
-def _example(rng: Random, world: World, fits: Fits) -> Example:
+def _example(rng: Random, world: World, fits: Fits) -> WorldExample:
     while True:
         example = sample_example(rng, world)
         if fits(example) and not is_heldout(example.instruction):
             return example
 
 
-def _all_fit(example: Example, aims: Mapping[str, tuple[str, Fits]]) -> bool:
+def _all_fit(example: WorldExample, aims: Mapping[str, tuple[str, Fits]]) -> bool:
     return all(fits(example) for _, fits in aims.values())
 
 
@@ -97,7 +97,7 @@ _AIMS: Mapping[str, Callable[[Random], tuple[str, Fits]]] = {
 }
 
 
-def _described(rng: Random, example: Example) -> dict[str, tuple[str, Fits]]:
+def _described(rng: Random, example: WorldExample) -> dict[str, tuple[str, Fits]]:
     """Steering that fits the example, by dimension."""
     found = {
         "category": (example.category, _in(example.category)),

@@ -33,7 +33,7 @@ control token."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class SpecialToken:
     """A special token as it may stand in trusted template text."""
 
     id: int
@@ -63,7 +63,7 @@ class Backend(Protocol):
         """Number of ids: the largest id + 1."""
 
     @property
-    def marks(self) -> Mapping[str, Mark]:
+    def marks(self) -> Mapping[str, SpecialToken]:
         """The special tokens by their text."""
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text.backend import CONTROL_SHAPE, Mark, PlainEncoding
+from mlx_suite.text.backend import CONTROL_SHAPE, PlainEncoding, SpecialToken
 from mlx_suite.text.token_bytes import TokenBytes, token_bytes_of
 
 
@@ -36,14 +36,14 @@ class FastBackend:
         self._library = library
         self._added = library.get_added_tokens_decoder()
         self._marks = {
-            token.content: Mark(id=index, eats_left=token.lstrip, eats_right=token.rstrip)
+            token.content: SpecialToken(id=index, eats_left=token.lstrip, eats_right=token.rstrip)
             for index, token in self._added.items()
             if token.special
         }
         for name in control:
             unmarked = name not in self._marks and CONTROL_SHAPE.fullmatch(name)
             if unmarked and (known := library.token_to_id(name)) is not None:
-                self._marks[name] = Mark(id=known)
+                self._marks[name] = SpecialToken(id=known)
         self._size = max(library.get_vocab_size(), 1 + max(self._added, default=-1))
         self._token_bytes = token_bytes_of(_state(library.decoder))
 
@@ -66,7 +66,7 @@ class FastBackend:
         return self._size
 
     @property
-    def marks(self) -> Mapping[str, Mark]:
+    def marks(self) -> Mapping[str, SpecialToken]:
         """The special tokens by their text."""
         return self._marks
 

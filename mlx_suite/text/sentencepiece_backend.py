@@ -9,7 +9,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text.backend import Mark, PlainEncoding
+from mlx_suite.text.backend import PlainEncoding, SpecialToken
 from mlx_suite.text.token_bytes import TokenBytes
 
 ModelProto: Any = sentencepiece_model_pb2.__dict__["ModelProto"]
@@ -50,10 +50,10 @@ class SentencePieceBackend:
         self._added_by_id = {index: name for name, index in self._added.items()}
         self._size = max([pieces, *(index + 1 for index in self._added_by_id)])
         self._marks = {
-            self._library.id_to_piece(index): Mark(id=index)
+            self._library.id_to_piece(index): SpecialToken(id=index)
             for index in range(pieces)
             if self._library.is_control(index) or self._library.is_unknown(index)
-        } | {name: Mark(id=index) for name, index in self._added.items()}
+        } | {name: SpecialToken(id=index) for name, index in self._added.items()}
         self._token_bytes = TokenBytes(spelling="sentencepiece", byte_pieces=True, drops_first_space=self._prepends)
 
     @classmethod
@@ -81,7 +81,7 @@ class SentencePieceBackend:
         return self._size
 
     @property
-    def marks(self) -> Mapping[str, Mark]:
+    def marks(self) -> Mapping[str, SpecialToken]:
         """The special tokens by their text."""
         return self._marks
 

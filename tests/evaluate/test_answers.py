@@ -6,7 +6,7 @@ import pytest
 
 from mlx_suite.engine import Engine, chat_model
 from mlx_suite.evaluate import Accuracy, answer_all, answers, measure_accuracy
-from mlx_suite.microworld import Example, heldout_examples, make_world
+from mlx_suite.microworld import WorldExample, heldout_examples, make_world
 from tests.engine.scripted import ScriptedModel
 from tests.engine.small_models import small_llama
 from tests.evaluate.conftest import Loaded
@@ -83,7 +83,7 @@ def test_the_context_that_is_asked_for_is_the_engines(checkpoint: Loaded, monkey
 # ---- counts
 
 
-def examples() -> list[Example]:
+def examples() -> list[WorldExample]:
     """Six held-out ones: three categories, four tasks."""
     picked = [(task, count) for task, count in (("add", 2), ("price_of_many", 1), ("who_is_older", 2), ("kind_of", 1))]
     pool = heldout_examples(0, 200)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlx_suite.data.batch.rows import Rows
-from mlx_suite.microworld import Example, identify, is_heldout, make_world
+from mlx_suite.microworld import WorldExample, identify, is_heldout, make_world
 from mlx_suite.pretrain import PLANS, Phase, TrainingPlan
 from mlx_suite.pretrain.corpus import (
     Text,
@@ -144,7 +144,7 @@ def test_a_tokenizer_learns_from_documents_and_the_words_of_the_templates() -> N
 
 # ---- how it is encoded
 
-TURN = Example(task="add", category="Math", difficulty="easy", instruction="Hi?", answer="No.")
+TURN = WorldExample(task="add", category="Math", difficulty="easy", instruction="Hi?", answer="No.")
 END = {"tiny-llama3": 369, "tiny-gemma2": 1}
 
 

@@ -7,14 +7,14 @@ from random import Random
 import pytest
 
 from mlx_suite.data.steering import CATEGORY_TEXTS
-from mlx_suite.microworld import Example, is_heldout, make_world
+from mlx_suite.microworld import WorldExample, is_heldout, make_world
 from mlx_suite.microworld.topics import PERSONAS, TOPICS, words_about
 from mlx_suite.pretrain.corpus import encode_text
 from mlx_suite.pretrain.steered import SteeredExample, write_steered
 from tests.pretrain.conftest import Made
 
 WORLD = make_world()
-TURN = Example(task="add", category="Math", difficulty="easy", instruction="Hi?", answer="No.")
+TURN = WorldExample(task="add", category="Math", difficulty="easy", instruction="Hi?", answer="No.")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def drawn() -> list[SteeredExample]:
     return [write_steered(rng, WORLD) for _ in range(500)]
 
 
-def obeys(sentence: str, turn: Example) -> bool:
+def obeys(sentence: str, turn: WorldExample) -> bool:
     """Whether an instruction is what one sentence asks for."""
     for category, text in CATEGORY_TEXTS.items():
         if sentence == text:
