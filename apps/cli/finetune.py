@@ -156,7 +156,7 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
         print(json.dumps(facts_of(finished)))
     else:
         show(result_lines(settings, finished))
-    if finished.outcome.stopped:
+    if finished.result.stopped:
         sys.exit(130)
 
 

@@ -77,7 +77,7 @@ def model_lines(
 
 def result_lines(settings: FinetuneSettings, finished: "Finished") -> Iterator[tuple[str, str]]:
     state, folder = finished.state, finished.folder
-    if finished.outcome.stopped:
+    if finished.result.stopped:
         yield "stopped", f"after step {state.step:,} of {finished.plan.settings.steps:,}; the same command goes on"
         return
     if state.ended_early:
@@ -112,7 +112,7 @@ def facts_of(finished: "Finished") -> dict[str, Any]:
     return {
         "folder": str(finished.folder),
         "steps": state.step,
-        "stopped": finished.outcome.stopped,
+        "stopped": finished.result.stopped,
         "ended_early": state.ended_early,
         "trained_tokens": state.tokens,
         "valid_loss_before": finished.valid_before,

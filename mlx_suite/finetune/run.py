@@ -32,7 +32,7 @@ from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.training.checkpoint import State, read_state, refuse_other_run
 from mlx_suite.training.log import LOG
-from mlx_suite.training.loop import Outcome, TrainSettings, Watch, steps_per_epoch, train
+from mlx_suite.training.loop import Callbacks, TrainingResult, TrainSettings, steps_per_epoch, train
 from mlx_suite.training.process_group import ProcessGroup
 
 EVALUATIONS = 10
@@ -58,7 +58,7 @@ class Plan:
 class Finished:
     """What a run has come to."""
 
-    outcome: Outcome
+    result: TrainingResult
     plan: Plan
     folder: Path
     valid_before: float | None
@@ -67,7 +67,7 @@ class Finished:
 
     @property
     def state(self) -> State:
-        return self.outcome.state
+        return self.result.state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def finetune(
             trainee=trainee,
             writer=Writer(style=settings.style, tokenizer=prepared.tokenizer, template=prepared.template),
         )
-        watch = Watch(step=tell.step)
+        callbacks = Callbacks(step=tell.step)
         if group.is_rank_zero:
             if state.step == 0:
                 _write_beginning(run, settings, prepared, origin or {})
@@ -159,17 +159,17 @@ def finetune(
                 tell.line(entry)
                 logger.log(entry)
 
-            watch = replace(watch, line=line, evaluated=keeper.evaluated)
-        outcome = train(
-            trainee.model, batches, plan.settings, run, valid=valid, identity=identity, watch=watch, group=group
+            callbacks = replace(callbacks, line=line, evaluated=keeper.evaluated)
+        result = train(
+            trainee.model, batches, plan.settings, run, valid=valid, identity=identity, callbacks=callbacks, group=group
         )
         plotted = False
         if group.is_rank_zero:
-            if not outcome.stopped:
+            if not result.stopped:
                 keeper.save("last")
             plotted = plot_losses(_log(run), run / "loss.png")
     return Finished(
-        outcome=outcome,
+        result=result,
         plan=plan,
         folder=run,
         valid_before=_before(run) if group.is_rank_zero else None,

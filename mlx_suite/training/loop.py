@@ -56,7 +56,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
+class Callbacks:
     """What a caller wants to be told while it runs. Only the first of several processes tells."""
 
     line: Callable[[Mapping[str, Any]], None] = lambda line: None
@@ -68,7 +68,7 @@ class Watch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrainingResult:
     """How a run has ended."""
 
     state: State
@@ -84,9 +84,9 @@ def train(
     *,
     valid: Batches | None = None,
     identity: Mapping[str, Any] | None = None,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
     group: ProcessGroup | None = None,
-) -> Outcome:
+) -> TrainingResult:
     """Train what is trainable in `model` up to `settings.steps`, from the last checkpoint in `run` if there is one.
 
     Writes `run`/checkpoint and `run`/metrics.jsonl: lines of kind "train" with the step, epochs, mean loss since the
@@ -102,7 +102,7 @@ def train(
     state = load_checkpoint(run, train_step, identity or {}) if group.is_rank_zero else State()
     with lost_process(run, lambda: _saved_step(run)):
         state = _as_the_first(train_step, state, group)
-        loop = _Loop(train_step, batches, valid, settings, run, watch or Watch(), group, state)
+        loop = _Loop(train_step, batches, valid, settings, run, callbacks or Callbacks(), group, state)
         return loop.run_to_the_end()
 
 
@@ -131,13 +131,13 @@ class _Loop:
     valid: Batches | None
     settings: TrainSettings
     folder: Path
-    watch: Watch
+    callbacks: Callbacks
     group: ProcessGroup
     state: State
     trained_since: int = 0
     since: float = field(default_factory=time.perf_counter)
 
-    def run_to_the_end(self) -> Outcome:
+    def run_to_the_end(self) -> TrainingResult:
         if self.group.is_rank_zero:
             cut_log(self.folder, self.state.step)
         self._lose_patience()
@@ -155,8 +155,8 @@ class _Loop:
                 if number % self.settings.save_every == 0 or last or stop or self.state.ended_early:
                     self._save()
                 if stop and not last:
-                    return Outcome(state=self.state, stopped=True)
-        return Outcome(state=self.state)
+                    return TrainingResult(state=self.state, stopped=True)
+        return TrainingResult(state=self.state)
 
     def _steps(self) -> Iterator[tuple[int, list[np.ndarray]]]:
         """The numbers of the steps that are left, each with the row numbers of its batches."""
@@ -186,7 +186,7 @@ class _Loop:
             self.state, step=number, tokens=self.state.tokens + trained, losses=(*self.state.losses, value)
         )
         if group.is_rank_zero:
-            self.watch.step(number, value, trained)
+            self.callbacks.step(number, value, trained)
         if number % settings.log_every == 0 or number == settings.steps:
             self._log(
                 {
@@ -220,7 +220,7 @@ class _Loop:
         self._lose_patience()
         self._log({"kind": "valid", "step": number, "loss": round(loss, 5), "best": best})
         if self.group.is_rank_zero:
-            self.watch.evaluated(number, best)
+            self.callbacks.evaluated(number, best)
         # The speed of training is not that of looking at it.
         self.since += time.perf_counter() - started
 
@@ -253,7 +253,7 @@ class _Loop:
     def _log(self, line: Mapping[str, Any]) -> None:
         if self.group.is_rank_zero:
             append_line(self.folder, line)
-            self.watch.line(line)
+            self.callbacks.line(line)
 
     def _diverged(self, what: str, value: float, number: int) -> UserError:
         """What to do when a step has spoilt the weights; they were not saved."""

@@ -138,7 +138,7 @@ def test_ctrl_c_keeps_the_step_at_work_and_the_same_call_goes_on(
 ) -> None:
     pressed = Tell(step=lambda step, loss, trained: step == 5 and signal.raise_signal(signal.SIGINT))
     stopped = run_sums(random_model, tmp_path, pressed)
-    assert (stopped.outcome.stopped, stopped.state.step) == (True, 5)
+    assert (stopped.result.stopped, stopped.state.step) == (True, 5)
     assert not (tmp_path / "run" / "last").exists()
     run_sums(random_model, tmp_path)
     assert same_as(tmp_path / "run", undisturbed)

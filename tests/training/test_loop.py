@@ -17,7 +17,7 @@ import pytest
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training import loop
-from mlx_suite.training.loop import Watch, train
+from mlx_suite.training.loop import Callbacks, train
 from tests.modeling.tiny import tiny_model
 from tests.training.toy import STEPS, bits, toy_batches, toy_model, toy_settings, train_in, train_toy, weights
 
@@ -137,26 +137,26 @@ def test_the_validation_loss_is_a_mean_over_tokens_and_not_over_batches(tmp_path
 
 
 def test_a_run_that_gets_no_better_ends_early(tmp_path: Path) -> None:
-    outcome = train_in(tmp_path, toy_model(), steps=40, learning_rate=1e-30, eval_every=2, patience=3)
+    result = train_in(tmp_path, toy_model(), steps=40, learning_rate=1e-30, eval_every=2, patience=3)
     # Nothing changes: the loss before the first step is the best, and three evaluations later it is over.
-    assert (outcome.state.step, outcome.state.best_step, outcome.state.ended_early) == (6, 0, True)
-    assert train_in(tmp_path, toy_model(), steps=40, learning_rate=1e-30, eval_every=2, patience=3) == outcome
+    assert (result.state.step, result.state.best_step, result.state.ended_early) == (6, 0, True)
+    assert train_in(tmp_path, toy_model(), steps=40, learning_rate=1e-30, eval_every=2, patience=3) == result
 
 
 def test_a_larger_patience_lets_a_run_go_on_that_had_ended_early(tmp_path: Path) -> None:
     how = {"steps": 12, "learning_rate": 1e-30, "eval_every": 2}
     assert train_in(tmp_path, toy_model(), patience=2, **how).state.step == 4
     assert train_in(tmp_path, toy_model(), patience=4, **how).state.step == 8
-    outcome = train_in(tmp_path, toy_model(), patience=0, **how)
-    assert (outcome.state.step, outcome.state.ended_early) == (12, False)
+    result = train_in(tmp_path, toy_model(), patience=0, **how)
+    assert (result.state.step, result.state.ended_early) == (12, False)
 
 
 @pytest.mark.usefixtures("uncompiled")
 def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([math.nan, 3.0, 2.0])
     monkeypatch.setattr(loop.TrainStep, "mean_loss", lambda train_step, batches: next(losses))
-    outcome = train_in(tmp_path, toy_model(), steps=2, eval_every=1)
-    assert (outcome.state.best_step, outcome.state.best_loss) == (2, 2.0)
+    result = train_in(tmp_path, toy_model(), steps=2, eval_every=1)
+    assert (result.state.best_step, result.state.best_loss) == (2, 2.0)
     assert [line["best"] for line in log(tmp_path, "valid")] == [False, True, True]
 
 
@@ -184,9 +184,9 @@ def test_a_line_of_the_log_that_is_none_is_taken_out(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_the_step_at_work_and_the_same_call_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    pressed = Watch(step=lambda step, loss, trained: step == 6 and signal.raise_signal(signal.SIGINT))
-    outcome = train(toy_model(), toy_batches(), toy_settings(), tmp_path, identity={"data": "toy"}, watch=pressed)
-    assert (outcome.stopped, outcome.state.step) == (True, 6)
+    pressed = Callbacks(step=lambda step, loss, trained: step == 6 and signal.raise_signal(signal.SIGINT))
+    result = train(toy_model(), toy_batches(), toy_settings(), tmp_path, identity={"data": "toy"}, callbacks=pressed)
+    assert (result.stopped, result.state.step) == (True, 6)
     train_toy(tmp_path)
     assert same_as(tmp_path, undisturbed)
 

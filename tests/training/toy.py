@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten
 
 from mlx_suite.data.batch.batches import PackedBatches
 from mlx_suite.data.batch.rows import Document, Rows, pack
-from mlx_suite.training.loop import Outcome, TrainSettings, train
+from mlx_suite.training.loop import TrainingResult, TrainSettings, train
 from tests.modeling.tiny import tiny_model
 
 VOCABULARY = 50
@@ -46,7 +46,7 @@ def train_toy(run: Path, steps: int = STEPS, family: str = "llama", batch: int =
     return model
 
 
-def train_in(run: Path, model: nn.Module, batch: int = 4, **changes: Any) -> Outcome:
+def train_in(run: Path, model: nn.Module, batch: int = 4, **changes: Any) -> TrainingResult:
     run.mkdir(parents=True, exist_ok=True)
     valid = PackedBatches(toy_rows(documents=8, seed=1), batch)
     group = changes.pop("group", None)
