@@ -1,4 +1,4 @@
-"""The documents say what the code does: help pages, commands, examples, links and the tree."""
+"""The documentation is true to the code: help pages, commands, examples, links and the tree of packages."""
 
 import importlib.util
 import re
@@ -14,24 +14,30 @@ import pytest
 import typer
 
 from mlx_suite.pretrain import PLANS
+from mlx_suite_apps.bench.__main__ import app as bench
 from mlx_suite_apps.cli.main import app
-from mlx_suite_apps.shipped.__main__ import app as recipes
+from mlx_suite_apps.shipped.__main__ import app as shipped
 from tests.magpie.random_checkpoint import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/how-it-works.md", "docs/finetuning.md", "CHANGELOG.md"]
-PROGRAMS = {"mlx-suite": app, "mlx_suite_apps.shipped": recipes}
+PAGES = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{name}.md" for name in ("benchmarks", "finetuning", "how-it-works", "magpie")),
+]
+PROGRAMS = {"mlx-suite": app, "mlx_suite_apps.shipped": shipped, "mlx_suite_apps.bench": bench}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def fences(page: str, language: str) -> list[str]:
-    """The contents of a page's code blocks of one language."""
+    """Code blocks of one language on a page."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def shell_lines() -> Iterator[str]:
-    """Commands of shell blocks, and those that stand in a line of text."""
+    """Commands in shell blocks and in inline code."""
     for page in PAGES:
         for block in fences(page, "sh"):
             yield from (line for line in block.splitlines() if line.strip())
@@ -42,37 +48,36 @@ def shell_lines() -> Iterator[str]:
 
 
 def commands() -> list[list[str]]:
-    """Each as words, pipes taken apart and comments left out."""
-    found = []
+    """Every command as words: the last of a pipe, without comments."""
+    parsed = []
     for line in shell_lines():
         words = shlex.split(line, comments=True)
         while "|" in words:
             words = words[words.index("|") + 1 :]
-        found.append(words)
-    assert len(found) > 25
-    return found
+        parsed.append(words)
+    assert len(parsed) > 25
+    return parsed
 
 
-def of(first: str) -> list[list[str]]:
+def commands_of(first: str) -> list[list[str]]:
     return [words for words in commands() if words[0] == first]
 
 
-def check_flags(command: Any, words: list[str], said: list[str]) -> None:
-    """Walk down the sub-commands, then look up every flag."""
+def check_flags(command: Any, words: list[str], whole: list[str]) -> None:
+    """Descend to the subcommand, then look up every flag."""
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
-    command = getattr(command, "pipeline", command)  # of a group that has one for words that are no stage
-    assert not hasattr(command, "commands") or not words or "|" in words[0], f"no such command: {shlex.join(said)}"
+    assert not hasattr(command, "commands") or not words or "|" in words[0], f"no such command: {shlex.join(whole)}"
     known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
     for word in words:
         if word.startswith("-") and word != "-":
-            assert word.partition("=")[0] in known, f"{word} of: {shlex.join(said)}"
+            assert word.partition("=")[0] in known, f"{word} of: {shlex.join(whole)}"
 
 
 # ---- commands
 
 
-def test_the_page_of_commands_is_what_they_say_to_help() -> None:
+def test_the_page_of_commands_is_the_output_of_help() -> None:
     done = subprocess.run(
         [sys.executable, "docs/make_commands.py", "--check"], cwd=ROOT, capture_output=True, text=True
     )
@@ -80,7 +85,7 @@ def test_the_page_of_commands_is_what_they_say_to_help() -> None:
 
 
 def test_every_command_that_is_named_exists_with_its_flags() -> None:
-    named = of("mlx-suite")
+    named = commands_of("mlx-suite")
     assert len(named) > 10
     for words in named:
         check_flags(typer.main.get_command(app), words[1:], words)
@@ -89,9 +94,9 @@ def test_every_command_that_is_named_exists_with_its_flags() -> None:
 def test_every_make_target_that_is_named_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
-    named = {word for words in of("make") for word in words[1:] if "=" not in word}
+    named = {word for words in commands_of("make") for word in words[1:] if "=" not in word}
     assert {"demo", "test", "models"} <= named <= targets
-    variables = {word.partition("=")[0] for words in of("make") for word in words[1:] if "=" in word}
+    variables = {word.partition("=")[0] for words in commands_of("make") for word in words[1:] if "=" in word}
     assert all(re.search(rf"^{name} \?=", makefile, flags=re.MULTILINE) for name in variables)
 
 
@@ -104,7 +109,7 @@ def test_every_extra_that_is_named_can_be_installed() -> None:
 
 
 def test_every_python_program_that_is_named_exists_with_its_flags() -> None:
-    named = of("python")
+    named = commands_of("python")
     assert named
     for words in named:
         if words[1] != "-m":
@@ -123,7 +128,7 @@ def test_every_python_program_that_is_named_exists_with_its_flags() -> None:
 
 @pytest.fixture(scope="module")
 def model_name(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The shipped model, or while it is missing one of random weights."""
+    """The shipped model, or random weights while it is missing."""
     if (ROOT / "models" / "tiny-llama3" / "config.json").is_file():
         return "tiny-llama3"
     return str(write_checkpoint(tmp_path_factory.mktemp("models") / "random"))
@@ -136,25 +141,25 @@ def test_the_python_examples_run(page: str, model_name: str, capsys: pytest.Capt
     for example in examples:
         assert '"tiny-llama3"' in example
         exec(compile(example.replace('"tiny-llama3"', repr(model_name)), page, "exec"), {"__name__": "example"})
-    said = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     if page == "README.md":
-        shape, *rows = said
+        shape, *rows = lines
         assert re.fullmatch(r"\(1, \d+, \d+\)", shape)
         assert sorted(int(row.split()[0]) for row in rows) == list(range(8))
     else:
-        assert said[0] in ("Monday", "Friday", "Sunday")
+        assert lines[0] in ("Monday", "Friday", "Sunday")
 
 
 # ---- links and places
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_within_the_repository_lead_somewhere(page: str) -> None:
+def test_links_within_the_repository_have_a_target(page: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text(encoding="utf-8")):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
-        file = (ROOT / page).parent / path
+        file = (ROOT / page).parent / path if path else ROOT / page
         assert file.exists(), target
         if anchor:
             titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -178,12 +183,12 @@ def test_the_tree_names_every_package_and_nothing_else() -> None:
     assert all((ROOT / each).exists() for each in named)
 
 
-def test_files_that_how_it_works_names_exist() -> None:
+def test_files_named_in_how_it_works_exist() -> None:
     text = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:[a-z0-9_]+/)*[a-z0-9_]+\.py)`", text))
     assert len(named) > 10
     for name in named:
-        assert any((ROOT / "mlx_suite" / part / name).is_file() for part in ("", "engine")), name
+        assert any((ROOT / part / name).is_file() for part in ("", "mlx_suite", "mlx_suite/engine")), name
 
 
 def test_the_shipped_models_are_named() -> None:
