@@ -1,4 +1,4 @@
-"""A checkpoint of random weights that answers in short texts of the letters a, b, c."""
+"""A checkpoint with random weights whose responses are short texts of the letters a, b, c."""
 
 from dataclasses import dataclass
 from pathlib import Path

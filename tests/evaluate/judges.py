@@ -1,4 +1,4 @@
-"""Judges whose opinions are known by hand, and rows for them."""
+"""Scripted judges, and rows for them to judge."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ def asked(question: str, answer: str, reference: str | None = None, place: str =
 
 
 class WritingJudge:
-    """Replies with what `reply` makes of the text it is given, the last ones first, as slots may."""
+    """Replies with `reply(prompt)`, in reverse order, because replies may arrive in any order."""
 
     def __init__(self, reply: Callable[[str], str], reason: str = "stop") -> None:
         self.reply, self.reason = reply, reason
@@ -27,7 +27,7 @@ class WritingJudge:
 
 
 class WeighingJudge:
-    """Gives each label the log-probability that `weigh` makes of the two answers it is shown."""
+    """Returns `weigh(first response, second response)` as the log-probabilities of the two labels."""
 
     def __init__(self, weigh: Callable[[str, str], tuple[float, float] | None]) -> None:
         self.weigh = weigh

@@ -1,4 +1,4 @@
-"""Answers as files hold them: ours, the book's, and datasets."""
+"""Reading files of responses: our format, the one of Raschka's book, and datasets."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def turns(*contents: str) -> list[dict[str, str]]:
         ({"instruction": "Q", "input": "", "output": "R", "model_response": "A"}, ["Q"], "A", "R"),
         ({"question": "Q", "prediction": "A", "expected": "R"}, ["Q"], "A", "R"),
         ({"prompt": "Q", "response": "A", "reference": "R"}, ["Q"], "A", "R"),
-        # Rows of datasets hold one answer, and nothing to compare it with.
+        # Dataset rows contain one response and no reference.
         ({"messages": turns("Q", "A")}, ["Q"], "A", None),
         ({"messages": turns("Q", "A1", "Q2", "A")}, ["Q", "A1", "Q2"], "A", None),
         ({"instruction": "Q", "input": "I", "output": "A"}, ["Q\n\nI"], "A", None),
@@ -39,7 +39,7 @@ def turns(*contents: str) -> list[dict[str, str]]:
         ({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, ["Q"], "A", None),
     ],
 )
-def test_every_common_shape_is_read(
+def test_every_common_spelling_is_read(
     tmp_path: Path, row: dict[str, Any], question: list[str], answer: str, reference: str | None
 ) -> None:
     [found] = read_answers(written(tmp_path / "answers.jsonl", row))
@@ -47,12 +47,12 @@ def test_every_common_shape_is_read(
     assert (found.answer, found.reference, found.place) == (answer, reference, "answers.jsonl:1")
 
 
-def test_why_an_answer_ended_is_kept(tmp_path: Path) -> None:
+def test_the_stop_reason_of_a_response_is_kept(tmp_path: Path) -> None:
     rows = [{"instruction": "Q", "answer": "A", "reason": "limit"}, {"instruction": "Q", "answer": "A"}]
     assert [row.reason for row in read_answers(written(tmp_path / "a.jsonl", *rows))] == ["limit", "stop"]
 
 
-def test_every_bad_row_is_named_at_once(tmp_path: Path) -> None:
+def test_all_bad_rows_are_listed_at_once(tmp_path: Path) -> None:
     path = written(
         tmp_path / "a.jsonl",
         {"instruction": "Q", "answer": 7},
@@ -69,19 +69,19 @@ def test_every_bad_row_is_named_at_once(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_rows_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(UserError, match="no rows"):
         read_answers(tmp_path / "a.jsonl")
 
 
-def test_of_a_folder_the_test_part_is_read(tmp_path: Path) -> None:
+def test_the_test_part_of_a_folder_is_read(tmp_path: Path) -> None:
     for name in ("train", "valid", "test"):
         written(tmp_path / f"{name}.jsonl", {"messages": turns(name, "A")})
     assert [row.instruction for row in read_answers(tmp_path)] == ["test"]
 
 
-def test_the_question_of_an_example_ends_before_its_last_answer() -> None:
+def test_the_question_of_an_example_ends_before_its_last_response() -> None:
     example = Example(
         messages=(Message("user", "Q"), Message("assistant", "A"), Message("user", "Q2"), Message("assistant", "A2")),
         context="about",

@@ -1,4 +1,4 @@
-"""Answers on the disk: whole after a kill, in order, and never mixed with another model's."""
+"""Response files: complete after a kill, in order, and never a mixture of two models' responses."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_rows_hold_question_reference_answer_and_how_it_ended(
+def test_rows_contain_question_reference_response_and_stop_reason(
     checkpoint: Loaded, questions: QuestionSet, tmp_path: Path
 ) -> None:
     out = tmp_path / "answers.jsonl"
@@ -45,7 +45,7 @@ def test_rows_hold_question_reference_answer_and_how_it_ended(
     assert json.loads(settings_file(out).read_text())["names"] == {"model": "random", "adapter": None}
 
 
-def test_an_interrupted_run_ends_with_the_same_file(checkpoint: Loaded, questions: QuestionSet, tmp_path: Path) -> None:
+def test_a_resumed_run_writes_the_same_file(checkpoint: Loaded, questions: QuestionSet, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
     write_answers(chat(checkpoint), questions, SHORT, whole)
 
@@ -57,14 +57,14 @@ def test_an_interrupted_run_ends_with_the_same_file(checkpoint: Loaded, question
         write_answers(chat(checkpoint), questions, SHORT, broken, tell=stop)
     assert len(records(broken)) == 3
     with broken.open("a") as file:
-        file.write('{"number": 5, "pla')  # as kill -9 leaves it
+        file.write('{"number": 5, "pla')  # what kill -9 leaves
     counts: list[int] = []
     write_answers(chat(checkpoint), questions, SHORT, broken, tell=lambda done, total: counts.append(done))
     assert counts == [3, 4, 5, 6, 7]
     assert broken.read_bytes() == whole.read_bytes()
 
 
-def test_more_questions_can_be_asked_later(checkpoint: Loaded, questions: QuestionSet, tmp_path: Path) -> None:
+def test_more_questions_can_be_added_later(checkpoint: Loaded, questions: QuestionSet, tmp_path: Path) -> None:
     some, whole = tmp_path / "some.jsonl", tmp_path / "whole.jsonl"
     write_answers(chat(checkpoint), questions, SHORT, whole)
     write_answers(chat(checkpoint), questions, SHORT, some, limit=2)
@@ -73,7 +73,7 @@ def test_more_questions_can_be_asked_later(checkpoint: Loaded, questions: Questi
     assert some.read_bytes() == whole.read_bytes()
 
 
-def test_a_file_is_not_continued_by_another_model_or_with_other_settings(
+def test_resuming_with_another_model_or_other_settings_is_refused(
     checkpoint: Loaded, questions: QuestionSet, tmp_path: Path
 ) -> None:
     out = tmp_path / "answers.jsonl"
@@ -87,7 +87,7 @@ def test_a_file_is_not_continued_by_another_model_or_with_other_settings(
     assert out.read_bytes() == before
 
 
-def test_a_file_of_something_else_is_left_alone(checkpoint: Loaded, questions: QuestionSet, tmp_path: Path) -> None:
+def test_an_unrelated_file_is_left_alone(checkpoint: Loaded, questions: QuestionSet, tmp_path: Path) -> None:
     out = tmp_path / "mine.jsonl"
     out.write_text('{"text": "mine"}\n')
     with pytest.raises(UserError, match="does not say what was begun here"):
@@ -95,7 +95,7 @@ def test_a_file_of_something_else_is_left_alone(checkpoint: Loaded, questions: Q
     assert out.read_text() == '{"text": "mine"}\n'
 
 
-def test_system_text_goes_in_front_where_there_is_none(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_the_system_text_is_prepended_to_conversations_without_one(checkpoint: Loaded, tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     rows = [{"instruction": "a", "output": "r"}, {"system": "Own.", "instruction": "a", "output": "r"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -105,7 +105,7 @@ def test_system_text_goes_in_front_where_there_is_none(checkpoint: Loaded, tmp_p
     assert first == ["Mine.", "Own."]
 
 
-def test_the_part_that_was_not_trained_on_is_asked(tmp_path: Path) -> None:
+def test_a_part_not_used_for_training_is_preferred(tmp_path: Path) -> None:
     for name in ("train", "valid"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"instruction": name, "output": "r"}) + "\n")
     assert read_questions(tmp_path).part == "valid"
@@ -115,7 +115,7 @@ def test_the_part_that_was_not_trained_on_is_asked(tmp_path: Path) -> None:
     assert "valid, train" in caught.value.fix
 
 
-def test_plain_text_asks_nothing(tmp_path: Path) -> None:
+def test_plain_text_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"text": "Once."}\n')
     with pytest.raises(UserError, match="1 rows are plain text"):
         read_questions(tmp_path / "data.jsonl")

@@ -1,4 +1,4 @@
-"""Accuracy: every instruction gets its own answer, and right ones are counted by category and by task."""
+"""Accuracy on the microworld: greedy responses in order, counted by category and by task."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def ask(checkpoint: Loaded, instructions: list[str], model: Any = None, **settin
 
 
 def scripted(checkpoint: Loaded, text: str, last: int) -> ScriptedModel:
-    """Writes `text`, whose letters differ, then the token `last`, whatever it is asked."""
+    """A model that always generates `text`, which must not repeat a letter, and then the token `last`."""
     ids = [*checkpoint.tokenizer.encode(text), last]
     [newline] = checkpoint.tokenizer.encode("\n")
     return ScriptedModel(dict(zip([newline, *ids], ids, strict=False)), vocab_size=272)
@@ -37,36 +37,36 @@ def id_of(checkpoint: Loaded, name: str) -> int:
     return found
 
 
-# ---- answers
+# ---- responses
 
 
-def test_an_answer_is_the_text_up_to_the_stop_token(checkpoint: Loaded) -> None:
+def test_a_response_ends_before_the_stop_token(checkpoint: Loaded) -> None:
     for name in ("<|eot_id|>", "<|end_of_text|>"):
         model = scripted(checkpoint, "Yes, 42.", id_of(checkpoint, name))
         assert ask(checkpoint, ["a", "b", "c"], model, slots=2) == ["Yes, 42."] * 3
 
 
-def test_an_endless_answer_is_cut_off_at_the_limit(checkpoint: Loaded) -> None:
+def test_an_endless_response_is_truncated_at_the_limit(checkpoint: Loaded) -> None:
     [a] = checkpoint.tokenizer.encode("a")
     model = scripted(checkpoint, "a", a)
     assert ask(checkpoint, ["Hi"], model) == ["a" * 96]
 
 
-def test_answers_come_in_the_order_of_their_instructions_however_many_run_at_a_time(checkpoint: Loaded) -> None:
+def test_responses_are_in_order_for_any_number_of_slots(checkpoint: Loaded) -> None:
     model = small_llama(vocab_size=272)
     alone = [ask(checkpoint, [instruction], model, slots=1)[0] for instruction in INSTRUCTIONS]
-    # They differ, and in their lengths too, so that they end out of order.
+    # Responses of different lengths finish out of order.
     assert len({len(answer) for answer in alone}) == 5
     assert alone[0] == alone[-1]
     for slots in (3, 16):
         assert ask(checkpoint, INSTRUCTIONS, model, slots=slots) == alone
 
 
-def test_no_instructions_have_no_answers(checkpoint: Loaded) -> None:
+def test_no_instructions_give_no_responses(checkpoint: Loaded) -> None:
     assert ask(checkpoint, []) == []
 
 
-def test_the_context_that_is_asked_for_is_the_engines(checkpoint: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_gets_the_requested_slots_and_context(checkpoint: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
 
     def engine(model: Any, *, slots: int, context: int) -> Engine:
@@ -76,7 +76,7 @@ def test_the_context_that_is_asked_for_is_the_engines(checkpoint: Loaded, monkey
     monkeypatch.setattr(chat_model, "Engine", engine)
     [short] = ask(checkpoint, ["a?"], scripted(checkpoint, "abcdefgh", 0), slots=2, context=30)
     assert seen == [(2, 30)]
-    # BOS, the user's header of 8 tokens, "a?" and its end, the assistant's header of 13: 5 of 30 places are left.
+    # BOS, the user header of 8 tokens, "a?" and its stop token, and the assistant header of 13 leave 5 of 30 tokens.
     assert short == "abcde"
 
 
@@ -84,13 +84,15 @@ def test_the_context_that_is_asked_for_is_the_engines(checkpoint: Loaded, monkey
 
 
 def examples() -> list[WorldExample]:
-    """Six held-out ones: three categories, four tasks."""
+    """Six held-out examples from three categories and four tasks."""
     picked = [(task, count) for task, count in (("add", 2), ("price_of_many", 1), ("who_is_older", 2), ("kind_of", 1))]
     pool = heldout_examples(0, 200)
     return [each for task, count in picked for each in [e for e in pool if e.task == task][:count]]
 
 
-def test_right_answers_are_counted_by_category_and_by_task(checkpoint: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_right_responses_are_counted_by_category_and_by_task(
+    checkpoint: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = examples()
     assert [example.task for example in asked] == [
         "add",
@@ -121,7 +123,7 @@ def test_right_answers_are_counted_by_category_and_by_task(checkpoint: Loaded, m
     assert by_category.share == by_task.share == pytest.approx(4 / 6)
 
 
-def test_a_model_that_knows_nothing_has_nothing_right(checkpoint: Loaded) -> None:
+def test_a_random_model_has_an_accuracy_of_0(checkpoint: Loaded) -> None:
     by_category, by_task = measure_accuracy(
         checkpoint.model, checkpoint.tokenizer, checkpoint.template, examples(), make_world()
     )
@@ -129,5 +131,5 @@ def test_a_model_that_knows_nothing_has_nothing_right(checkpoint: Loaded) -> Non
     assert sum(by_task.asked.values()) == 6
 
 
-def test_the_share_of_nothing_is_0() -> None:
+def test_the_accuracy_without_examples_is_0() -> None:
     assert Accuracy(right={}, asked={}).share == 0.0

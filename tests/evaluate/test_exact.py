@@ -1,4 +1,4 @@
-"""Exact checking: right, wrong and not known."""
+"""Exact checks of responses: right, wrong or unknown."""
 
 import pytest
 
@@ -16,7 +16,7 @@ ROWS = [
 ]
 
 
-def test_the_microworlds_checker_decides_its_own_questions_and_no_others() -> None:
+def test_the_checker_decides_only_instructions_of_the_microworld() -> None:
     report = check_answers(ROWS)
     assert [row.verdict for row in report.rows] == [Verdict.RIGHT, Verdict.WRONG, Verdict.UNKNOWN]
     assert (report.known, report.share) == (2, 0.5)
@@ -24,7 +24,7 @@ def test_the_microworlds_checker_decides_its_own_questions_and_no_others() -> No
     assert report.by("task") == {"add": (1, 2)}
 
 
-def test_against_a_reference_the_text_decides() -> None:
+def test_a_response_is_right_if_it_equals_its_reference_after_normalisation() -> None:
     rows = [asked("q", " Paris. ", "paris"), asked("q", "Lyon", "Paris"), asked("q", "Paris"), asked("q", "", "Paris")]
     report = check_answers(rows, "reference")
     assert [row.verdict.value for row in report.rows] == ["right", "wrong", "unknown", "wrong"]
@@ -44,11 +44,11 @@ def test_against_a_reference_the_text_decides() -> None:
         ("C#", "C", False),
     ],
 )
-def test_normalising_takes_away_what_says_nothing(one: str, other: str, same: bool) -> None:
+def test_normalisation_ignores_case_spacing_quotes_and_the_final_full_stop(one: str, other: str, same: bool) -> None:
     assert (normalised(one) == normalised(other)) is same
 
 
-def test_nothing_known_has_no_share() -> None:
+def test_without_decided_responses_there_is_no_accuracy() -> None:
     report = check_answers(ROWS[2:])
     assert (report.share, report.interval, report.known) == (None, None, 0)
 
@@ -56,7 +56,7 @@ def test_nothing_known_has_no_share() -> None:
 # ---- agreement
 
 
-def test_a_judge_that_knows_is_told_from_one_that_does_not() -> None:
+def test_agreement_separates_an_informed_judge_from_a_guessing_one() -> None:
     rows = ROWS[:2] * 15
     knows = score_agreement([Scored(row=row, score=90.0 if "7" in row.answer else 10.0) for row in rows])
     guesses = score_agreement([Scored(row=row, score=70.0 + i % 3) for i, row in enumerate(rows)])
@@ -67,12 +67,12 @@ def test_a_judge_that_knows_is_told_from_one_that_does_not() -> None:
     assert guesses.verdict == "no better than chance: do not believe its scores"
 
 
-def test_without_known_truth_there_is_no_agreement() -> None:
+def test_without_ground_truth_there_is_no_agreement() -> None:
     assert score_agreement([Scored(row=ROWS[2], score=5.0), Scored(row=ROWS[0], score=None)]) is None
     assert pair_agreement([]) is None
 
 
-def test_known_pairs_have_one_right_answer_each_on_either_side_in_turn() -> None:
+def test_known_pairs_have_one_right_response_on_alternating_sides() -> None:
     world, pairs = make_world(), known_pairs(20)
     truth = [[check(side.instruction, side.answer, world).value for side in (pair.a, pair.b)] for pair in pairs]
     assert truth == [["right", "wrong"], ["wrong", "right"]] * 10
@@ -80,7 +80,7 @@ def test_known_pairs_have_one_right_answer_each_on_either_side_in_turn() -> None
     assert known_pairs(20) == pairs != known_pairs(20, seed=1)
 
 
-def test_agreement_on_pairs_counts_wins_of_the_right_answer() -> None:
+def test_pair_agreement_counts_wins_of_the_right_response() -> None:
     right_a, right_b = known_pairs(2)
     rows = [
         Judged(pair=right_a, forward="first", backward="second"),

@@ -1,4 +1,4 @@
-"""Our models in the lm-evaluation-harness, against computations by hand. Runs where the harness is installed."""
+"""Our models in the lm-evaluation-harness, compared with manual computations; skipped without the harness."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def requests(kind: Any, *arguments: tuple[Any, ...]) -> list[Instance]:
 
 
 def by_hand(checkpoint: Loaded, fed: list[int], count: int) -> tuple[float, bool]:
-    """Nats of the last `count` tokens, and whether each is the most probable."""
+    """Log-probability (nats) of the last `count` tokens, and whether each is the most probable one."""
     logits = np.array(checkpoint.model(mx.array([fed[:-1]]))[0], np.float64)
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     places = range(len(fed) - 1 - count, len(fed) - 1)
@@ -45,20 +45,20 @@ def by_hand(checkpoint: Loaded, fed: list[int], count: int) -> tuple[float, bool
     )
 
 
-def test_a_continuation_has_the_nats_of_its_tokens_after_bos_and_context(checkpoint: Loaded) -> None:
+def test_a_continuation_is_scored_after_bos_and_context(checkpoint: Loaded) -> None:
     tokenizer = checkpoint.tokenizer
     pairs = [("a b", " c"), ("a", "bbb"), ("abc ", "abc"), ("", "ab")]
     found = harness(checkpoint).loglikelihood(requests("loglikelihood", *pairs), disable_tqdm=True)
     for (context, continuation), (nats, greedy) in zip(pairs, found, strict=True):
         fed = [tokenizer.bos_id, *tokenizer.encode(context + continuation)]
-        # The space after "abc " belongs to the scored text.
+        # The space after "abc " counts as part of the continuation.
         count = len(tokenizer.encode(context + continuation)) - len(tokenizer.encode(context.rstrip()))
         expected = by_hand(checkpoint, fed, count)
         assert nats == pytest.approx(expected[0], abs=1e-4)
         assert greedy is expected[1]
 
 
-def test_what_the_model_would_write_is_greedy(checkpoint: Loaded) -> None:
+def test_a_greedy_continuation_is_reported_as_greedy(checkpoint: Loaded) -> None:
     model = harness(checkpoint)
     [answer] = model.generate_until(requests("generate_until", ("a b", {"until": [], "max_gen_toks": 3})))
     assert answer
@@ -66,7 +66,7 @@ def test_what_the_model_would_write_is_greedy(checkpoint: Loaded) -> None:
     assert (greedy, other) == (True, False)
 
 
-def test_one_bos_whatever_the_text_has(checkpoint: Loaded) -> None:
+def test_every_text_gets_exactly_one_bos(checkpoint: Loaded) -> None:
     model, bos = harness(checkpoint), checkpoint.tokenizer.bos_id
     plain = [bos, *checkpoint.tokenizer.encode("ab")]
     assert model.tok_encode("ab") == plain
@@ -76,7 +76,7 @@ def test_one_bos_whatever_the_text_has(checkpoint: Loaded) -> None:
     assert (model.prefix_token_id, model.tokenizer_name) == (bos, "mlx-suite")
 
 
-def test_special_tokens_are_text_until_a_chat_is_rendered(checkpoint: Loaded) -> None:
+def test_special_tokens_are_plain_text_except_in_rendered_chats(checkpoint: Loaded) -> None:
     model, end = harness(checkpoint), checkpoint.tokenizer.id_of("<|eot_id|>")
     assert end not in model.tok_encode("<|eot_id|>")
     prompt = model.apply_chat_template([{"role": "user", "content": "a"}])
@@ -109,7 +109,7 @@ def test_an_overlong_context_is_truncated_after_bos_and_counted(checkpoint: Load
     assert (model.cut.contexts, model.cut.limits) == (1, 0)
 
 
-def test_a_continuation_longer_than_the_context_is_scored_whole(checkpoint: Loaded) -> None:
+def test_a_continuation_longer_than_the_context_is_scored_completely(checkpoint: Loaded) -> None:
     wide, narrow = harness(checkpoint), harness(checkpoint, context=8)
     [(whole, _)] = wide.loglikelihood(requests("loglikelihood", ("a", "bc" * 15)))
     [(parts, _)] = narrow.loglikelihood(requests("loglikelihood", ("a", "bc" * 15)))
@@ -117,7 +117,7 @@ def test_a_continuation_longer_than_the_context_is_scored_whole(checkpoint: Load
     assert parts != whole
 
 
-def test_a_rolling_text_is_what_perplexity_measures(checkpoint: Loaded) -> None:
+def test_rolling_log_likelihood_equals_our_perplexity(checkpoint: Loaded) -> None:
     texts = ["abc " * 20, "b", "ab?"]
     for context in (16, 256):
         rolled = harness(checkpoint, context=context).loglikelihood_rolling(
@@ -126,18 +126,18 @@ def test_a_rolling_text_is_what_perplexity_measures(checkpoint: Loaded) -> None:
         passages = [text_passage(checkpoint.tokenizer, text) for text in texts]
         found = measure(checkpoint.model, checkpoint.tokenizer, passages, context=context, stride=context - 1)
         assert rolled == pytest.approx([-each.nats for each in found.passages], abs=1e-5)
-    # Shorter texts in a batch score no padding.
+    # The padding of shorter texts in a batch is not scored.
     [alone] = harness(checkpoint).loglikelihood_rolling(requests("loglikelihood_rolling", ("b",)))
     assert rolled[1] == pytest.approx(alone, abs=1e-5)
     fed = [checkpoint.tokenizer.bos_id, *checkpoint.tokenizer.encode("ab?")]
     assert rolled[2] == pytest.approx(by_hand(checkpoint, fed, 3)[0], abs=1e-4)
 
 
-# ---- writing
+# ---- generation
 
 
 def alphabet(checkpoint: Loaded) -> Any:
-    """Writes the letter after the one it reads."""
+    """A model that continues the alphabet."""
     from tests.engine.scripted import ScriptedModel
 
     ids = checkpoint.tokenizer.encode(LETTERS)
@@ -149,7 +149,7 @@ def written(checkpoint: Loaded, *settings: dict[str, Any], **changes: Any) -> tu
     return model.generate_until(requests("generate_until", *(("a", each) for each in settings))), model
 
 
-def test_answers_end_at_the_tasks_own_texts_and_limits(checkpoint: Loaded) -> None:
+def test_responses_end_at_the_tasks_stop_texts_and_limits(checkpoint: Loaded) -> None:
     answers, _ = written(
         checkpoint,
         {"until": ["e"], "max_gen_toks": 20},
@@ -160,13 +160,13 @@ def test_answers_end_at_the_tasks_own_texts_and_limits(checkpoint: Loaded) -> No
     assert answers == ["bcd", "bcde", "bcdef", "bc"]
 
 
-def test_a_limit_past_the_context_leaves_half_of_it(checkpoint: Loaded) -> None:
+def test_a_limit_beyond_the_context_is_reduced_to_half_of_it(checkpoint: Loaded) -> None:
     answers, model = written(checkpoint, {"until": [], "max_gen_toks": 1000}, context=16)
     assert answers == ["bcdefghi"]
     assert (model.cut.limits, model.cut.contexts) == (1, 0)
 
 
-def test_without_do_sample_an_answer_is_greedy_and_with_it_follows_the_seed(checkpoint: Loaded) -> None:
+def test_responses_are_greedy_without_do_sample_and_seeded_with_it(checkpoint: Loaded) -> None:
     drawn = {"until": [], "max_gen_toks": 20, "do_sample": True, "temperature": 1.0}
     greedy = {**drawn, "do_sample": False}
     runs = [
@@ -185,7 +185,7 @@ def test_without_do_sample_an_answer_is_greedy_and_with_it_follows_the_seed(chec
 
 
 def task_folder(folder: Path) -> Path:
-    """Two tasks about four rows of a local file."""
+    """Two tasks on four rows of a local file."""
     rows = [
         {"question": "a", "choices": ["b", "zz"], "answer": 0},
         {"question": "c", "choices": ["xx", "d"], "answer": 1},
@@ -238,9 +238,9 @@ metadata:
     return folder
 
 
-def test_a_task_of_ones_own_is_run(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_custom_task_runs(checkpoint: Loaded, tmp_path: Path) -> None:
     class Alphabet:
-        """The scripted model without a cache, as texts are scored."""
+        """The scripted model without a cache, for scoring."""
 
         def __init__(self) -> None:
             self.scripted = alphabet(checkpoint)
@@ -252,7 +252,7 @@ def test_a_task_of_ones_own_is_run(checkpoint: Loaded, tmp_path: Path) -> None:
     model = harness(checkpoint, model=Alphabet(), context=64)
     figures = run_tasks(model, ["letters", "next_letter"], include=task_folder(tmp_path))
     shown = {(each.task, each.metric): (each.value, each.samples, each.shots, each.version) for each in figures}
-    # Right: a → b, c → d, g → h; the third row's answer is wrong on purpose.
+    # Right: a → b, c → d, g → h; the third row's reference is wrong on purpose.
     assert shown["letters", "acc"] == (0.75, 4, 0, "1.0")
     assert shown["next_letter", "exact_match"] == (0.75, 4, 0, "1.0")
     [part] = [each for each in run_tasks(model, ["letters"], include=tmp_path, limit=2) if each.metric == "acc"]
@@ -260,7 +260,7 @@ def test_a_task_of_ones_own_is_run(checkpoint: Loaded, tmp_path: Path) -> None:
     assert math.isfinite(part.error or 0.0)
 
 
-def test_a_task_that_nobody_knows_is_named_with_the_nearest(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_an_unknown_task_is_reported_with_the_nearest_names(checkpoint: Loaded, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no task leters") as caught:
         run_tasks(harness(checkpoint), ["leters"], include=task_folder(tmp_path))
     assert "letters" in caught.value.details[0]

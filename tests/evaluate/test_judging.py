@@ -1,4 +1,4 @@
-"""Verdicts in both orders: what wins, what ties, what the position decides."""
+"""Outcomes of two verdicts, one per order: wins, ties and position bias."""
 
 import pytest
 
@@ -18,14 +18,14 @@ from mlx_suite.evaluate.judging import FIRST, NEITHER, SECOND, BothOrders, verdi
         (FIRST, None, "unread", 1),
     ],
 )
-def test_a_text_wins_only_if_preferred_in_both_positions(
+def test_a_response_wins_only_if_preferred_in_both_positions(
     forward: str | None, backward: str | None, outcome: str, first_positions: int
 ) -> None:
     both = BothOrders(forward=forward, backward=backward)
     assert (both.outcome, both.first_positions) == (outcome, first_positions)
 
 
-def test_log_odds_decide_a_verdict_and_zero_or_nan_decide_nothing() -> None:
+def test_log_odds_become_a_verdict_and_zero_or_nan_become_neither() -> None:
     assert [verdict_of(odds) for odds in (0.1, -0.1, 0.0, float("nan"), None)] == [
         FIRST,
         SECOND,

@@ -1,4 +1,4 @@
-"""A judge that goes by length: the plain win rate believes it, the controlled one does not."""
+"""Length control: it removes the effect of a judge's preference for longer responses."""
 
 import numpy as np
 import pytest
@@ -7,18 +7,18 @@ from mlx_suite.evaluate.length_control import controlled_interval, controlled_wi
 
 
 def lengths(mean: float, count: int = 400, seed: int = 0) -> np.ndarray:
-    """How many letters A's answers are longer: mostly more than none."""
+    """Length differences, A minus B, in characters: mostly positive."""
     return np.random.default_rng(seed).normal(mean, 100.0, count)
 
 
-def test_a_judge_that_prefers_the_longer_answer_says_nothing_about_quality() -> None:
+def test_a_judge_of_length_alone_gives_a_controlled_rate_of_one_half() -> None:
     difference = lengths(80.0, count=4000)
     wins = (difference > 0).astype(float)
     assert wins.mean() == pytest.approx(0.79, abs=0.02)
     assert controlled_win_rate(wins, difference) == pytest.approx(0.5, abs=0.06)
 
 
-def test_a_judge_that_leans_towards_length_is_corrected_too() -> None:
+def test_a_partial_length_bias_is_corrected() -> None:
     difference = lengths(60.0, count=4000)
     chance = 1 / (1 + np.exp(-difference / 60.0))
     wins = (np.random.default_rng(1).random(4000) < chance).astype(float)
@@ -26,18 +26,18 @@ def test_a_judge_that_leans_towards_length_is_corrected_too() -> None:
     assert controlled_win_rate(wins, difference) == pytest.approx(0.5, abs=0.06)
 
 
-def test_a_better_answer_stays_better_at_equal_length() -> None:
+def test_a_better_model_stays_better_at_equal_length() -> None:
     difference = lengths(0.0)
     wins = (np.random.default_rng(1).random(400) < 0.7).astype(float)
     assert controlled_win_rate(wins, difference) == pytest.approx(wins.mean(), abs=0.02)
 
 
-def test_without_differences_in_length_the_two_rates_are_the_same() -> None:
+def test_without_length_differences_both_rates_are_equal() -> None:
     wins = [1.0, 1.0, 1.0, 0.0] * 50
     assert controlled_win_rate(wins, [0] * 200) == pytest.approx(0.75, abs=5e-3)
 
 
-def test_swapping_the_sides_turns_the_rate_around() -> None:
+def test_swapping_the_sides_gives_one_minus_the_rate() -> None:
     difference = lengths(50.0)
     wins = np.clip(np.round((difference + np.random.default_rng(2).normal(40, 80, 400)) / 100 + 0.5, 1), 0, 1)
     one, other = controlled_win_rate(wins, difference), controlled_win_rate(1 - wins, -difference)
@@ -45,13 +45,13 @@ def test_swapping_the_sides_turns_the_rate_around() -> None:
 
 
 @pytest.mark.parametrize("wins", [[1.0] * 10, [0.0] * 10])
-def test_a_clean_sweep_has_a_rate_short_of_certainty(wins: list[float]) -> None:
+def test_winning_every_pair_gives_a_rate_below_1(wins: list[float]) -> None:
     rate = controlled_win_rate(wins, [5, -5] * 5)
     assert abs(rate - wins[0]) == pytest.approx(0.106, abs=0.001)
     assert 0 < rate < 1
 
 
-def test_the_interval_holds_the_rate_and_follows_its_seed() -> None:
+def test_the_interval_contains_the_rate_and_depends_on_the_seed() -> None:
     difference = lengths(50.0)
     wins = (difference + np.random.default_rng(3).normal(0, 100, 400) > 0).astype(float)
     low, high = controlled_interval(wins, difference, seed=0) or (1.0, 0.0)

@@ -1,4 +1,4 @@
-"""Pairs in both orders: what counts as a win, what is a tie, and what cannot be read."""
+"""Pairs judged in both orders: wins, ties and unparsable replies."""
 
 import math
 
@@ -9,7 +9,7 @@ from tests.evaluate.judges import WeighingJudge, WritingJudge, asked
 
 
 def pairs(count: int = 4) -> list[Matchup]:
-    """B's answers are twice as long in the odd pairs, A's in the even ones."""
+    """Pairs in which A's response is twice as long for even numbers, and B's for odd ones."""
     return [
         Matchup(a=asked(f"q{i}", "a" * (20 if i % 2 == 0 else 10)), b=asked(f"q{i}", "b" * (10 if i % 2 == 0 else 20)))
         for i in range(count)
@@ -20,21 +20,21 @@ def prefers(which: str) -> WeighingJudge:
     return WeighingJudge(lambda first, second: (math.log(0.8), math.log(0.2)) if which in first else (-2.0, -0.1))
 
 
-def test_the_same_winner_from_both_places_is_a_win() -> None:
+def test_the_same_winner_in_both_positions_is_a_win() -> None:
     report = judge_pairs(prefers("a"), pairs())
     assert [row.outcome for row in report.rows] == ["A"] * 4
     assert (report.win_rate, report.first_place) == (1.0, 0.5)
     assert judge_pairs(prefers("b"), pairs()).win_rate == 0.0
 
 
-def test_a_judge_that_always_takes_the_first_place_makes_ties_only() -> None:
+def test_a_judge_that_always_prefers_the_first_position_gives_only_ties() -> None:
     report = judge_pairs(WeighingJudge(lambda first, second: (-0.1, -2.0)), pairs())
     assert report.counts == {"inconsistent": 4}
     assert (report.win_rate, report.first_place, report.interval) == (0.5, 1.0, (0.5, 0.5))
     assert report.controlled == pytest.approx(0.5)
 
 
-def test_a_judge_that_cannot_tell_makes_ties_only() -> None:
+def test_an_undecided_judge_gives_only_ties() -> None:
     report = judge_pairs(WeighingJudge(lambda first, second: (-1.0, -1.0)), pairs())
     assert report.counts == {"inconsistent": 4}
     assert [row.probability for row in report.rows] == [0.5] * 4
@@ -48,7 +48,7 @@ def test_the_probability_of_a_is_the_mean_of_both_orders() -> None:
     assert row.probability == pytest.approx((0.75 + 0.5) / 2)
 
 
-def test_a_judge_of_length_is_seen_through() -> None:
+def test_length_control_exposes_a_judge_of_length_alone() -> None:
     longer = WeighingJudge(lambda first, second: (-0.1, -2.0) if len(first) > len(second) else (-2.0, -0.1))
     many = [*pairs(40)[::2]] * 4 + [*pairs(40)[1::2]]
     report = judge_pairs(longer, many)
@@ -57,7 +57,7 @@ def test_a_judge_of_length_is_seen_through() -> None:
     assert report.letters == (18, 12)
 
 
-def test_what_cannot_be_read_is_no_tie() -> None:
+def test_an_unparsable_reply_is_not_a_tie() -> None:
     def reply(text: str) -> str:
         return "A" if "### Answer A\naaaa" in text else "Both have their merits." if "q1" in text else "B"
 
@@ -96,11 +96,11 @@ def test_a_pair_that_does_not_fit_is_unread() -> None:
         ("AB", None),
     ],
 )
-def test_a_verdict_is_a_letter_alone_or_after_its_name(reply: str, verdict: str | None) -> None:
+def test_a_verdict_is_a_letter_alone_or_after_a_keyword(reply: str, verdict: str | None) -> None:
     assert parse_verdict(reply) == verdict
 
 
-def test_answers_are_matched_by_question_and_not_by_place() -> None:
+def test_responses_are_matched_by_question_and_not_by_position() -> None:
     a = [asked("x", "1"), asked("y", "2"), asked("x", "3"), asked("z", "4")]
     b = [asked("y", "5"), asked("x", "6"), asked("x", "7"), asked("w", "8"), asked("w", "9")]
     matched = match_answers(a, b)

@@ -1,4 +1,4 @@
-"""Perplexity: each token once, in windows that begin with BOS, equal to the plain computation."""
+"""Perplexity: each token is scored once, in windows that start with BOS, and equals a direct computation."""
 
 import math
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ def test_a_short_text_is_one_window_after_bos() -> None:
     assert windows(4, context=8, stride=4) == [Window(fed=(99, 0, 1, 2), targets=(0, 1, 2, 3))]
 
 
-def test_later_windows_begin_with_bos_and_some_of_what_came_before() -> None:
+def test_later_windows_start_with_bos_and_overlap_the_previous_one() -> None:
     assert windows(10, context=4, stride=2) == [
         Window(fed=(99, 0, 1, 2), targets=(0, 1, 2, 3)),
         Window(fed=(99, 2, 3, 4), targets=(4, 5)),
@@ -44,14 +44,14 @@ def test_the_last_window_has_a_full_context() -> None:
     ]
 
 
-def test_without_bos_the_first_token_is_only_read() -> None:
+def test_without_bos_the_first_token_is_not_scored() -> None:
     assert windows(5, prefix=(), first=1, context=3, stride=2) == [
         Window(fed=(0, 1, 2), targets=(1, 2, 3)),
         Window(fed=(1, 2, 3), targets=(4,)),
     ]
 
 
-def test_scoring_can_begin_far_inside_a_text() -> None:
+def test_scoring_can_start_far_into_a_text() -> None:
     assert windows(20, first=18, context=4, stride=3) == [Window(fed=(99, 16, 17, 18), targets=(18, 19))]
 
 
@@ -74,7 +74,7 @@ def test_every_token_is_scored_once_within_the_context(data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "mistral"])
-def test_batches_give_what_single_texts_give(family: str) -> None:
+def test_batches_give_the_scores_of_single_texts(family: str) -> None:
     model = tiny_model(family)
     random = np.random.default_rng(0)
     cut = [
@@ -90,9 +90,9 @@ def test_batches_give_what_single_texts_give(family: str) -> None:
         assert scores.greedy.tolist() == (expected.argmax(-1) == list(window.targets)).tolist()
 
 
-def test_a_model_of_unknown_parts_gives_all_its_logits() -> None:
+def test_a_model_of_unknown_structure_is_scored_from_its_full_logits() -> None:
     class Plain:
-        """Prefers the token after the one it reads: 3 against 0 for each of the four others."""
+        """Predicts the successor of each token, with a logit of 3 against 0 for the four others."""
 
         config = SimpleNamespace(vocab_size=5)
 
@@ -106,7 +106,7 @@ def test_a_model_of_unknown_parts_gives_all_its_logits() -> None:
     assert scores.total == pytest.approx(6 - 3 * total, abs=1e-5)
 
 
-def test_the_head_sees_the_scored_positions_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_head_is_applied_to_the_scored_positions_only(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
     seen: list[tuple[int, ...]] = []
     head = type(model).head
@@ -127,23 +127,23 @@ def losses(*pairs: tuple[float, int]) -> tuple[PassageLoss, ...]:
     return tuple(PassageLoss(nats=nats, tokens=tokens, size=4 * tokens) for nats, tokens in pairs)
 
 
-def test_tokens_weigh_alike_and_not_texts() -> None:
+def test_the_mean_is_over_tokens_and_not_over_texts() -> None:
     found = Perplexity(passages=losses((10.0, 10), (90.0, 30)), windows=(), context=8, stride=4)
     assert (found.tokens, found.nats) == (40, 2.5)
     assert found.perplexity == pytest.approx(math.exp(2.5))
     assert found.bits_per_byte == pytest.approx(100 / math.log(2) / 160)
-    # Residuals 10 − 25 and 90 − 75, in two clusters of 40 tokens in all.
+    # Residuals 10 − 25 and 90 − 75 in two clusters of 40 tokens in total.
     assert found.error == pytest.approx(math.sqrt((15**2 + 15**2) * 2) / 40)
 
 
-def test_one_text_is_drawn_by_its_windows_and_one_window_has_no_error() -> None:
+def test_the_error_of_one_text_is_over_windows_and_one_window_has_none() -> None:
     one = losses((100.0, 40))
     assert Perplexity(passages=one, windows=one, context=8, stride=4).error is None
     parts = losses((10.0, 10), (90.0, 30))
     assert Perplexity(passages=one, windows=parts, context=8, stride=4).error is not None
 
 
-def test_a_text_costs_what_the_model_says_token_by_token(checkpoint: Loaded) -> None:
+def test_the_loss_of_a_text_equals_that_of_a_forward_pass(checkpoint: Loaded) -> None:
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     passages = [text_passage(tokenizer, text) for text in ("abc abc ?", "c", "b a " * 30)]
     found = measure(model, tokenizer, passages, context=64, stride=32)
@@ -159,7 +159,7 @@ def test_a_text_costs_what_the_model_says_token_by_token(checkpoint: Loaded) -> 
     assert len(found.windows) == 1 + 1 + 3
 
 
-def test_of_a_conversation_the_answers_count(checkpoint: Loaded, tmp_path: Any) -> None:
+def test_only_the_responses_of_a_conversation_are_scored(checkpoint: Loaded, tmp_path: Any) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"instruction": "a b", "output": "abc"}\n{"instruction": "b", "output": "c"}\n')
     read = read_passages(path, checkpoint.tokenizer, checkpoint.template)
@@ -173,7 +173,7 @@ def test_of_a_conversation_the_answers_count(checkpoint: Loaded, tmp_path: Any) 
     assert (found.tokens, found.bits_per_byte) == (6, None)
 
 
-def test_a_text_file_is_one_text_and_lines_of_json_are_many(checkpoint: Loaded, tmp_path: Any) -> None:
+def test_a_text_file_is_one_text_and_json_lines_are_many(checkpoint: Loaded, tmp_path: Any) -> None:
     (tmp_path / "one.txt").write_text("a b\n\nc")
     (tmp_path / "two.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     for name, count in (("one.txt", 1), ("two.jsonl", 2)):
@@ -182,7 +182,7 @@ def test_a_text_file_is_one_text_and_lines_of_json_are_many(checkpoint: Loaded, 
     assert len(read_passages(tmp_path / "two.jsonl", checkpoint.tokenizer, None, limit=1).passages) == 1
 
 
-def test_the_cut_of_windows_leaves_out_answers_between_questions(checkpoint: Loaded) -> None:
+def test_tokens_between_scored_responses_are_not_scored(checkpoint: Loaded) -> None:
     tokens = tuple(checkpoint.tokenizer.encode("abcabcabcabc"))
     scored = tuple(place in (3, 4, 9) for place in range(12))
     passage = Passage(tokens=tokens, scored=scored)

@@ -1,4 +1,4 @@
-"""Scores: read strictly, counted where they cannot be read, and without reading by the labels' probabilities."""
+"""Scores: parsed strictly in text mode, with failures counted, and computed from probabilities in label mode."""
 
 import math
 
@@ -34,7 +34,7 @@ from tests.evaluate.judges import WritingJudge, asked
         ("40\nScore: 40", 40),
     ],
 )
-def test_a_score_is_a_whole_number_alone_or_after_its_name(reply: str, score: float) -> None:
+def test_a_score_is_a_whole_number_alone_or_after_a_keyword(reply: str, score: float) -> None:
     assert parse_score(reply) == (score, "")
 
 
@@ -59,12 +59,12 @@ def test_a_score_is_a_whole_number_alone_or_after_its_name(reply: str, score: fl
         ("８５", "no score"),
     ],
 )
-def test_anything_else_is_no_score_and_says_why(reply: str, problem: str) -> None:
+def test_anything_else_is_a_failure_with_a_reason(reply: str, problem: str) -> None:
     assert parse_score(reply) == (None, problem)
 
 
 @given(st.text(max_size=40))
-def test_no_reply_breaks_the_reading(reply: str) -> None:
+def test_any_reply_parses_to_a_score_or_a_reason(reply: str) -> None:
     score, problem = parse_score(reply)
     assert (score is None) == bool(problem)
     assert score is None or (0 <= score <= 100 and score == int(score))
@@ -74,7 +74,7 @@ def rows() -> list:
     return [asked(f"q{i}", f"a{i}", "ref", f"f:{i}") for i in range(4)]
 
 
-def test_what_cannot_be_read_is_listed_and_bounds_the_mean() -> None:
+def test_failures_are_listed_and_bound_the_mean() -> None:
     replies = {"a0": "90", "a1": "well…", "a2": "30", "a3": "60/100"}
     judge = WritingJudge(lambda text: next(reply for answer, reply in replies.items() if f"\n{answer}\n" in text))
     told: list[int] = []
@@ -88,14 +88,14 @@ def test_what_cannot_be_read_is_listed_and_bounds_the_mean() -> None:
     assert len(told) == 4
 
 
-def test_a_question_that_does_not_fit_is_a_failure_and_no_zero() -> None:
+def test_a_prompt_that_does_not_fit_is_a_failure_and_not_a_zero() -> None:
     report = score_answers(WritingJudge(lambda text: "", reason="context"), rows())
     assert {row.problem for row in report.rows} == {"too long for the judge's context"}
     assert report.mean is None
     assert report.bounds == (0, 100)
 
 
-def test_the_judge_sees_instruction_reference_and_answer_and_no_empty_part() -> None:
+def test_the_judge_sees_instruction_reference_and_response_and_no_empty_section() -> None:
     judge = WritingJudge(lambda text: "1")
     score_answers(judge, [asked("Why {answer}?", "Because {instruction}.", "So."), asked("Who?", "Me.")])
     first, second = judge.seen
@@ -106,7 +106,7 @@ def test_the_judge_sees_instruction_reference_and_answer_and_no_empty_part() -> 
     assert "### Instruction\nWho?\n\n### The answer to grade\nMe.\n" in second
 
 
-def test_the_expected_score_weighs_the_labels_by_their_probability() -> None:
+def test_the_expected_score_weights_labels_by_probability() -> None:
     log_probs = [-math.inf] * 11
     log_probs[2], log_probs[8] = math.log(0.1), math.log(0.3)  # 20 and 80
     score, mass = expected_score(log_probs)

@@ -1,4 +1,4 @@
-"""Figures and their intervals, against numbers worked out by hand."""
+"""Statistics and their intervals, compared with numbers computed by hand."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ import pytest
 from mlx_suite.data.statistics import auc, auc_interval, bootstrap, histogram, mean_of, share_interval
 
 
-def test_a_mean_has_a_spread_and_an_interval() -> None:
+def test_a_mean_has_a_standard_deviation_and_an_interval() -> None:
     found = mean_of([70.0, 80.0, 90.0])
     assert found is not None
     assert (found.mean, found.sd, found.count) == (80.0, 10.0, 3)
     assert found.interval == pytest.approx((80 - 1.959964 * 10 / 3**0.5, 80 + 1.959964 * 10 / 3**0.5))
 
 
-def test_one_number_has_no_spread_and_none_has_no_mean() -> None:
+def test_one_number_has_no_deviation_and_no_numbers_have_no_mean() -> None:
     one = mean_of([5.0])
     assert one is not None
     assert (one.mean, one.sd, one.interval) == (5.0, None, None)
@@ -22,10 +22,10 @@ def test_one_number_has_no_spread_and_none_has_no_mean() -> None:
 
 @pytest.mark.parametrize(
     ("part", "whole", "expected"),
-    # Wilson's interval as statistics books print it.
+    # Wilson score intervals as printed in textbooks.
     [(9, 10, (0.5958, 0.9821)), (0, 10, (0.0, 0.2775)), (10, 10, (0.7225, 1.0)), (50, 100, (0.4038, 0.5962))],
 )
-def test_the_interval_of_a_share_stays_within_0_and_1(part: int, whole: int, expected: tuple[float, float]) -> None:
+def test_the_interval_of_a_share_lies_within_0_and_1(part: int, whole: int, expected: tuple[float, float]) -> None:
     assert share_interval(part, whole) == pytest.approx(expected, abs=1e-4)
 
 
@@ -43,11 +43,13 @@ def test_a_share_of_nothing_has_no_interval() -> None:
         ([90, 10], [True, True], None),
     ],
 )
-def test_auc_is_the_share_of_pairs_in_order(scores: list[float], right: list[bool], expected: float | None) -> None:
+def test_auc_is_the_share_of_correctly_ordered_pairs(
+    scores: list[float], right: list[bool], expected: float | None
+) -> None:
     assert auc(scores, right) == expected
 
 
-def test_resampling_gives_the_same_interval_for_the_same_seed() -> None:
+def test_the_bootstrap_gives_the_same_interval_for_the_same_seed() -> None:
     numbers = np.arange(100.0)
     first, again, other = (bootstrap(lambda rows: numbers[rows].mean(axis=1), 100, seed) for seed in (1, 1, 2))
     assert first == again != other
@@ -57,7 +59,7 @@ def test_resampling_gives_the_same_interval_for_the_same_seed() -> None:
     assert bootstrap(lambda rows: numbers[rows].mean(axis=1), 1, 0) is None
 
 
-def test_a_perfect_judge_has_a_perfect_interval() -> None:
+def test_a_perfect_judge_has_an_auc_interval_of_width_0() -> None:
     assert auc_interval([90.0] * 20 + [10.0] * 20, [True] * 20 + [False] * 20, seed=0) == (1.0, 1.0)
 
 

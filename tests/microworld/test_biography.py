@@ -39,7 +39,7 @@ def test_a_description_states_every_fact_of_the_place() -> None:
             assert fact in text
 
 
-def test_texts_have_between_25_and_60_words() -> None:
+def test_texts_have_25_to_60_words() -> None:
     rng, world = Random(2), make_world()
     for _ in range(20):
         for person in world.people.values():
@@ -48,7 +48,7 @@ def test_texts_have_between_25_and_60_words() -> None:
             assert 25 <= len(write_place(place, rng).split()) <= 60
 
 
-def test_two_hundred_biographies_of_one_person_are_nearly_all_different() -> None:
+def test_two_hundred_biographies_of_one_person_are_almost_all_distinct() -> None:
     rng, ada = Random(3), make_world().person("Ada Reed")
     assert len({write_biography(ada, rng) for _ in range(200)}) > 190
 

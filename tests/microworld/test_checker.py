@@ -119,32 +119,32 @@ JUDGED = [
 
 
 @pytest.mark.parametrize(("instruction", "answer", "verdict"), JUDGED)
-def test_the_verdict_on_a_written_case(instruction: str, answer: str, verdict: Verdict) -> None:
+def test_the_verdict_on_a_handwritten_case(instruction: str, answer: str, verdict: Verdict) -> None:
     assert check(instruction, answer, WORLD) is verdict
 
 
-def test_space_around_instruction_and_answer_does_not_matter() -> None:
+def test_whitespace_around_instruction_and_response_is_ignored() -> None:
     assert check(" What is 7 plus 8?\n", "\n The sum of 7 and 8 is 15. ", WORLD) is RIGHT
 
 
-def test_space_inside_an_answer_matters() -> None:
+def test_whitespace_inside_a_response_matters() -> None:
     assert check("What is 7 plus 8?", "The sum of 7  and 8 is 15.", WORLD) is WRONG
 
 
-def test_the_verdict_depends_on_the_world_asked() -> None:
+def test_the_verdict_depends_on_the_world() -> None:
     other = make_world(1)
     answer = f"Ada Reed was born in {other.person('Ada Reed').birthplace}."
     assert check("Where was Ada Reed born?", answer, other) is RIGHT
     assert check("Where was Ada Reed born?", answer, WORLD) is WRONG
 
 
-def test_identify_gives_the_task_and_the_slots() -> None:
+def test_identify_returns_the_task_and_the_slots() -> None:
     found = identify("I am writing a quiz. Where was Ada Reed born?")
     assert found is not None
     assert (found[0].name, found[1]) == ("person_birthplace", {"person": "Ada Reed"})
 
 
-def test_three_thousand_drawn_answers_are_right() -> None:
+def test_three_thousand_sampled_answers_are_right() -> None:
     rng = Random(11)
     for _ in range(3000):
         example = sample_example(rng, WORLD)
@@ -153,14 +153,14 @@ def test_three_thousand_drawn_answers_are_right() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(), world_seed=st.integers(0, 50))
-def test_drawn_answers_are_right_in_any_world(seed: int, world_seed: int) -> None:
+def test_sampled_answers_are_right_in_any_world(seed: int, world_seed: int) -> None:
     world = make_world(world_seed)
     example = sample_example(Random(seed), world)
     assert check(example.instruction, example.answer, world) is RIGHT
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_spoilt_answers_are_wrong(task: Task) -> None:
+def test_corrupted_answers_are_wrong(task: Task) -> None:
     rng = Random(task.name)
     for _ in range(20):
         slots = task.sample_slots(rng)
@@ -182,17 +182,17 @@ def test_spoilt_answers_are_wrong(task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_the_answers_to_other_questions_are_almost_always_wrong(task: Task) -> None:
+def test_answers_to_other_slots_are_almost_always_wrong(task: Task) -> None:
     rng = Random(task.name)
     accepted = 0
     for _ in range(200):
         asked, other = task.sample_slots(rng), task.sample_slots(rng)
         accepted += asked != other and task.judge(asked, task.answer(other, rng, WORLD), WORLD)
-    # Some answers do serve two questions: different facts with one value, sets that overlap.
+    # Some answers are right for two questions: facts with equal values, sets that overlap.
     assert accepted <= 40
 
 
-def test_checking_runs_at_thousands_per_second() -> None:
+def test_the_checker_handles_thousands_of_responses_per_second() -> None:
     rng = Random(5)
     examples = [sample_example(rng, WORLD) for _ in range(1000)]
     start = perf_counter()

@@ -37,24 +37,24 @@ def test_the_split_of_an_instruction_never_changes() -> None:
     assert [text for text in SPLIT if is_heldout(text)] == HELDOUT
 
 
-def test_one_in_twenty_instructions_is_held_out() -> None:
+def test_five_percent_of_instructions_are_held_out() -> None:
     rng = Random(0)
     instructions = {sample_example(rng, WORLD).instruction for _ in range(10_000)}
     share = sum(map(is_heldout, instructions)) / len(instructions)
     assert 0.04 < share < 0.06
 
 
-def test_training_conversations_hold_no_held_out_instruction() -> None:
+def test_training_conversations_contain_no_held_out_instruction() -> None:
     for conversation in islice(training_conversations(0), 3000):
         assert not any(is_heldout(turn.instruction) for turn in conversation)
 
 
-def test_the_same_seed_trains_on_the_same_conversations() -> None:
+def test_training_conversations_are_reproducible() -> None:
     first, again = (list(islice(training_conversations(1), 50)) for _ in range(2))
     assert first == again != list(islice(training_conversations(2), 50))
 
 
-def test_held_out_examples_are_distinct_held_out_and_right() -> None:
+def test_held_out_examples_are_distinct_and_right() -> None:
     examples = heldout_examples(0, 200)
     assert len({example.instruction for example in examples}) == 200
     for example in examples:
@@ -79,14 +79,14 @@ def test_fifteen_percent_of_the_conversations_have_two_turns() -> None:
     assert 0.12 < turns[2] / 4000 < 0.18
 
 
-def test_categories_are_drawn_evenly() -> None:
+def test_categories_are_sampled_uniformly() -> None:
     rng = Random(3)
     counts = Counter(sample_example(rng, WORLD).category for _ in range(6000))
     assert set(counts) == set(CATEGORIES)
     assert min(counts.values()) > 400
 
 
-def test_only_the_given_tasks_are_drawn() -> None:
+def test_only_the_given_tasks_are_sampled() -> None:
     wanted = [task for task in TASKS if task.name in ("add", "opposite")]
     rng = Random(4)
     assert {sample_example(rng, WORLD, wanted).task for _ in range(100)} == {"add", "opposite"}
@@ -106,7 +106,7 @@ def test_an_example_carries_the_labels_of_its_task() -> None:
         )
 
 
-def test_nine_hundred_of_a_thousand_drawn_instructions_are_distinct() -> None:
+def test_ninety_percent_of_sampled_instructions_are_distinct() -> None:
     rng = Random(6)
     assert len({sample_example(rng, WORLD).instruction for _ in range(1000)}) >= 900
 

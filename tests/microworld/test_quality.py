@@ -1,4 +1,4 @@
-"""Instructions and answers made worse: always in the stated way, and never by chance still right."""
+"""Degraded instructions and answers: always in the documented way, and never right by chance."""
 
 from random import Random
 
@@ -12,7 +12,7 @@ ADD = next(task for task in TASKS if task.name == "add")
 SLOTS = {"a": "3", "b": "4"}
 
 
-def worse_instructions(task: Task, quality: str, count: int = 40) -> list[str]:
+def degraded_instructions(task: Task, quality: str, count: int = 40) -> list[str]:
     rng = Random(f"{task.name} {quality}")
     drawn = (
         degrade_instruction(rng, task, task.instruction(task.sample_slots(rng), rng), quality) for _ in range(count)
@@ -21,50 +21,50 @@ def worse_instructions(task: Task, quality: str, count: int = 40) -> list[str]:
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_good_instructions_are_known_and_worse_ones_are_not(task: Task) -> None:
+def test_good_instructions_are_identified_and_degraded_ones_are_not(task: Task) -> None:
     for quality in QUALITIES:
         if (quality, task.name) == ("average", "fix_spelling"):
             continue
-        written = worse_instructions(task, quality)
+        written = degraded_instructions(task, quality)
         assert written, quality
         assert all((identify(each) is not None) == (quality in ("good", "excellent")) for each in written), quality
 
 
 def test_an_opening_makes_a_good_instruction_excellent() -> None:
     for quality, opened in (("good", False), ("excellent", True)):
-        for instruction in worse_instructions(ADD, quality):
+        for instruction in degraded_instructions(ADD, quality):
             assert bool(opening_of(ADD, instruction)) == opened
     assert opening_of(ADD, "Let us do some math. Add 3 and 4.") == "Let us do some math. "
     assert opening_of(ADD, "Add 3 and 4.") == ""
 
 
-def test_an_opening_says_nothing_about_the_rest() -> None:
+def test_an_opening_does_not_reveal_the_quality() -> None:
     for quality in ("very poor", "poor", "average"):
-        written = worse_instructions(ADD, quality, 200)
+        written = degraded_instructions(ADD, quality, 200)
         opened = sum(opening_of(ADD, each) != "" for each in written)
         assert 0.2 < opened / len(written) < 0.5, quality
 
 
-def test_a_poor_instruction_lacks_what_fills_a_slot() -> None:
+def test_a_poor_instruction_lacks_the_value_of_a_slot() -> None:
     found = {degrade_instruction(Random(seed), ADD, "Add 3 and 4.", "poor") for seed in range(20)}
     assert found == {"Add and 4.", "Add 3 and."}
 
 
-def test_a_very_poor_instruction_is_in_disorder_or_broken_off() -> None:
+def test_a_very_poor_instruction_is_shuffled_or_broken_off() -> None:
     found = {degrade_instruction(Random(seed), ADD, "What is 3 plus 4?", "very poor") for seed in range(200)}
     assert found >= {"What", "What is", "What is 3"}
     assert {" ".join(sorted(each.split())) for each in found if each and len(each) > 12} == {"3 4? What is plus"}
 
 
-def test_a_slip_keeps_a_words_first_letter_and_changes_one_place() -> None:
+def test_a_misspelling_keeps_the_first_letter_and_changes_one_position() -> None:
     found = {misspelt(Random(seed), "bear", 1) for seed in range(100)}
     assert found == {"baer", "bera", "bar", "ber", "beear", "beaar"}
     assert misspelt(Random(0), "a cat", 1) is None
 
 
-def test_the_task_that_is_about_misspelt_words_gets_no_others() -> None:
+def test_the_spelling_task_is_not_degraded_by_misspellings() -> None:
     [task] = [task for task in TASKS if task.name == "fix_spelling"]
-    assert worse_instructions(task, "average") == []
+    assert degraded_instructions(task, "average") == []
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -77,7 +77,7 @@ def test_only_an_excellent_answer_is_right(quality: str) -> None:
             assert task.judge(slots, answer, WORLD) == (quality == "excellent"), (task.name, answer)
 
 
-def test_answers_are_made_worse_in_the_stated_ways() -> None:
+def test_answers_are_degraded_in_the_documented_ways() -> None:
     right = "The sum of 3 and 4 is 7."
     drawn = {
         quality: {degrade_answer(Random(seed), ADD, SLOTS, right, quality, WORLD) for seed in range(300)}
@@ -86,7 +86,7 @@ def test_answers_are_made_worse_in_the_stated_ways() -> None:
     assert drawn["excellent"] == {right}
     assert drawn["average"] == {"The sum of", "The sum of 3", "The sum of 3 and", "The sum of 3 and 4"}
     poor = {each for each in drawn["poor"] if each is not None}
-    # Of other numbers, or of these ones and wrong.
+    # About other numbers, or about these numbers and wrong.
     assert all(each.startswith(("The sum of ", "If you add ")) for each in poor)
     assert any(each.startswith("The sum of 3 and 4 is ") for each in poor)
     disorder = " ".join(sorted(right.split()))

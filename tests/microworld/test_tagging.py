@@ -1,4 +1,4 @@
-"""Examples with known tags: the labels are true, evenly drawn, and what is held out stays out."""
+"""Examples with known tags: the labels are true and balanced, and held-out phrases never occur in training."""
 
 from collections import Counter
 from random import Random
@@ -35,7 +35,7 @@ def test_the_questions_and_their_labels() -> None:
 
 
 @pytest.mark.parametrize("name", list(QUESTIONS))
-def test_an_example_has_the_label_it_is_drawn_for_and_no_unknown_ones(name: str) -> None:
+def test_an_example_has_the_label_of_its_question_and_only_valid_labels(name: str) -> None:
     for each in drawn(name):
         assert name in each.labels
         assert all(label in QUESTIONS[tag][1] for tag, label in each.labels.items())
@@ -43,7 +43,7 @@ def test_an_example_has_the_label_it_is_drawn_for_and_no_unknown_ones(name: str)
 
 
 @pytest.mark.parametrize("name", ["category", "difficulty", "input_quality", "safety", ANSWER_QUALITY])
-def test_every_label_is_drawn_and_none_takes_over(name: str) -> None:
+def test_every_label_occurs_and_none_dominates(name: str) -> None:
     counts = Counter(each.labels[name] for each in drawn(name, count=1000))
     labels = QUESTIONS[name][1]
     assert set(counts) == set(labels)
@@ -59,13 +59,13 @@ def test_category_and_difficulty_are_those_of_the_task() -> None:
         assert (found[0].category, found[0].difficulty) == (each.labels["category"], each.labels["difficulty"])
 
 
-def test_of_a_very_poor_instruction_nothing_but_that_is_known() -> None:
+def test_a_very_poor_instruction_has_no_category_or_difficulty() -> None:
     worst = [each for each in drawn("input_quality") if each.labels["input_quality"] == "very poor"]
     assert worst
     assert all(set(each.labels) == {"input_quality", "language", "safety"} for each in worst)
 
 
-def test_whole_instructions_are_held_out_by_their_hash() -> None:
+def test_undegraded_instructions_are_held_out_by_their_hash() -> None:
     for heldout in (False, True):
         whole = [each.instruction for each in drawn("category", heldout=heldout) if identify(each.instruction)]
         assert {is_heldout(each) for each in whole} == {heldout}
@@ -75,7 +75,7 @@ def heldout_harmful(count: int) -> list[str]:
     return [write_harmful(Random(seed), heldout=True) for seed in range(count)]
 
 
-def test_phrases_that_are_kept_out_are_never_drawn_for_training() -> None:
+def test_held_out_phrases_are_never_drawn_for_training() -> None:
     assert {write_foreign(Random(seed), "Arabic", heldout=True).split()[0] for seed in range(30)} == {"كم", "لماذا"}
     trained = {write_foreign(Random(seed), "Spanish", heldout=False) for seed in range(300)}
     assert not [each for each in trained if each.startswith(("¿Cuántos años", "Quiero saber"))]
@@ -84,7 +84,7 @@ def test_phrases_that_are_kept_out_are_never_drawn_for_training() -> None:
     assert all("plan" in each or "Please help me" in each or "use" in each for each in heldout_harmful(30))
 
 
-def test_every_language_has_phrases_of_its_own_beside_those_kept_out() -> None:
+def test_every_language_has_training_phrases_besides_the_held_out_ones() -> None:
     phrases = [phrase for language in LANGUAGES.values() for phrase in language.phrases]
     assert len(set(phrases)) == len(phrases)
     assert all(len(language.phrases) >= HELDOUT_PHRASES + 8 for language in LANGUAGES.values())
@@ -93,7 +93,7 @@ def test_every_language_has_phrases_of_its_own_beside_those_kept_out() -> None:
     )
 
 
-def test_harmful_requests_have_harmless_twins_and_neither_is_a_task() -> None:
+def test_harmful_requests_have_harmless_counterparts_and_neither_is_a_task() -> None:
     rng = Random(0)
     for write in (write_harmful, write_harmless):
         texts = {write(rng, heldout=heldout) for heldout in (False, True) for _ in range(100)}
@@ -103,7 +103,7 @@ def test_harmful_requests_have_harmless_twins_and_neither_is_a_task() -> None:
     assert "burn the house of {name}" in HARMFUL and "paint the house of {name}" in HARMLESS
 
 
-def test_topics_are_told_by_their_words_alone() -> None:
+def test_topics_are_recognised_by_whole_words() -> None:
     assert topics_of("Thank Ada for the pears on Monday.") == ["fruits", "people", "days"]
     assert words_about("A cathedral and two cats.", "animals") == ["cats"]
     assert topics_of("Write it again.") == []

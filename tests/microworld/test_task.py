@@ -24,23 +24,23 @@ def greeting_task(**changes: object) -> Task:
     return Task(**(values | changes))  # type: ignore[arg-type]
 
 
-def test_a_phrasing_writes_and_reads_a_form_of_a_word() -> None:
+def test_a_phrasing_renders_and_parses_an_inflected_word() -> None:
     phrasing = Phrasing.compile("Is {x:a} like two {x:plural}?", {"x": ("fox", "owl")}, ())
     assert phrasing.render({"x": "owl"}) == "Is an owl like two owls?"
     assert phrasing.parse("Is a fox like two foxes?") == {"x": "fox"}
 
 
-def test_a_phrasing_refuses_two_values_for_one_slot() -> None:
+def test_two_values_for_one_slot_do_not_parse() -> None:
     phrasing = Phrasing.compile("Is {x:a} like two {x:plural}?", {"x": ("fox", "owl")}, ())
     assert phrasing.parse("Is a fox like two owls?") is None
 
 
-def test_a_phrasing_must_use_exactly_the_slots() -> None:
+def test_a_phrasing_must_use_exactly_its_slots() -> None:
     with pytest.raises(ValueError, match="uses"):
         Phrasing.compile("Is {x} here?", {"x": ("a",), "y": ("b",)}, ())
 
 
-def test_a_form_that_cannot_be_read_back_is_refused() -> None:
+def test_an_ambiguous_inflection_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be read back"):
         Phrasing.compile("Two {x:plural}.", {"x": ("mouse", "mouse")}, ())
 
@@ -52,7 +52,7 @@ def test_an_opening_may_precede_a_phrasing() -> None:
     assert task.parse("Please Greet an owl.") is None
 
 
-def test_slots_that_are_not_valid_are_not_parsed() -> None:
+def test_invalid_slots_do_not_parse() -> None:
     task = greeting_task(valid=lambda slots: slots["animal"] != "owl")
     assert task.parse("Greet an owl.") is None
     assert task.parse("Greet a cat.") == {"animal": "cat"}
@@ -104,7 +104,7 @@ def test_instructions_have_3_to_35_words_and_answers_1_to_35(task: Task) -> None
 
 @settings(max_examples=300, deadline=None)
 @given(index=st.integers(0, len(TASKS) - 1), seed=st.integers())
-def test_a_drawn_instruction_is_identified_with_its_slots(index: int, seed: int) -> None:
+def test_a_sampled_instruction_is_identified_with_its_slots(index: int, seed: int) -> None:
     task, rng = TASKS[index], Random(seed)
     slots = task.sample_slots(rng)
     assert identify(task.instruction(slots, rng)) == (task, slots)
@@ -112,7 +112,7 @@ def test_a_drawn_instruction_is_identified_with_its_slots(index: int, seed: int)
 
 @settings(max_examples=300, deadline=None)
 @given(index=st.integers(0, len(TASKS) - 1), seed=st.integers())
-def test_a_changed_word_is_not_an_instruction(index: int, seed: int) -> None:
+def test_an_instruction_with_a_changed_word_is_not_identified(index: int, seed: int) -> None:
     task, rng = TASKS[index], Random(seed)
     words = task.instruction(task.sample_slots(rng), rng).split(" ")
     words[rng.randrange(len(words))] = "zebra"

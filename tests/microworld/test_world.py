@@ -6,7 +6,7 @@ from mlx_suite.microworld import make_world
 from mlx_suite.microworld.world import FULL_NAMES, PLACE_NAMES
 
 
-def test_the_default_world_holds_these_facts() -> None:
+def test_the_default_world_has_these_facts() -> None:
     world = make_world()
     ada = world.person("Ada Reed")
     assert (ada.born_year, ada.birthplace, ada.job) == ("1973", "Stonehill", "baker")
@@ -16,7 +16,7 @@ def test_the_default_world_holds_these_facts() -> None:
     assert (oakford.food, oakford.landmark) == ("fish", "long wall")
 
 
-def test_the_same_seed_gives_the_same_world_and_another_seed_other_facts() -> None:
+def test_the_world_depends_on_its_seed_alone() -> None:
     assert make_world(3) == make_world(3)
     assert make_world(3).people != make_world(4).people
     assert set(make_world(3).people) == set(make_world(4).people)
@@ -47,12 +47,12 @@ def test_every_value_is_ascii() -> None:
     assert all(value.isascii() for values in people + places for value in values)
 
 
-def test_facts_cannot_be_changed() -> None:
+def test_facts_are_immutable() -> None:
     ada = make_world().person("Ada Reed")
     with pytest.raises(dataclasses.FrozenInstanceError):
         ada.job = "pilot"  # type: ignore[misc]
 
 
-def test_a_stranger_is_refused() -> None:
+def test_an_unknown_person_is_refused() -> None:
     with pytest.raises(KeyError):
         make_world().person("Nobody Atall")

@@ -1,4 +1,4 @@
-"""What the shipped checkpoints read: the same documents every time, and none that they are asked about later."""
+"""The training corpus of the shipped checkpoints: reproducible, and without held-out instructions."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,12 +34,12 @@ MANY = 3000
 
 
 def drawn(plan: TrainingPlan, number: int, count: int = MANY) -> list[Text]:
-    """The first documents of a phase, as `make_rows` draws them."""
+    """The first `count` documents of a phase, as drawn by `make_rows`."""
     return list(islice(phase_documents(WORLD, plan.seed + 1 + number, plan.phases[number]), count))
 
 
 def instructions(texts: list[Text]) -> list[str]:
-    """Of conversations, steered or not, and those of tagged examples that are whole."""
+    """The instructions of conversations, steered or not, and those of tagged examples that are not degraded."""
     turns = [turn for text in texts for turn in (text if isinstance(text, list) else getattr(text, "turns", ()))]
     tagged = [text.tagged.instruction for text in texts if isinstance(text, Asked)]
     return [*(turn.instruction for turn in turns), *(each for each in tagged if identify(each))]
@@ -49,30 +49,30 @@ def share(kind: type, texts: list[Text]) -> float:
     return sum(isinstance(text, kind) for text in texts) / len(texts)
 
 
-# ---- what is drawn
+# ---- sampling
 
 
 @pytest.mark.parametrize(("plan", "number"), PHASES)
-def test_no_held_out_instruction_is_read(plan: TrainingPlan, number: int) -> None:
+def test_no_held_out_instruction_is_drawn(plan: TrainingPlan, number: int) -> None:
     phase, read = plan.phases[number], instructions(drawn(plan, number))
     assert len(read) > 0.85 * MANY * (1 - phase.drill_share - phase.echo_share - phase.tag_share)
     assert not [each for each in read if is_heldout(each)]
 
 
 @pytest.mark.parametrize(("plan", "number"), PHASES)
-def test_a_phase_draws_the_same_documents_every_time(plan: TrainingPlan, number: int) -> None:
+def test_a_phase_is_reproducible(plan: TrainingPlan, number: int) -> None:
     assert drawn(plan, number, 200) == drawn(plan, number, 200)
 
 
 @pytest.mark.parametrize(("plan", "number"), PHASES)
-def test_the_shares_of_a_phase_leave_room_for_the_usual_documents(plan: TrainingPlan, number: int) -> None:
+def test_the_shares_of_a_phase_leave_room_for_ordinary_documents(plan: TrainingPlan, number: int) -> None:
     phase = plan.phases[number]
     shares = (phase.drill_share, phase.practice_share, phase.echo_share, phase.tag_share, phase.steer_share)
     assert all(share >= 0.0 for share in shares) and sum(shares) < 0.9
     assert (phase.practice_share > 0.0) == bool(phase.practised)
 
 
-def test_a_phase_holds_its_shares_of_drills_echoes_and_practice() -> None:
+def test_a_phase_contains_its_shares_of_drills_echoes_and_practice() -> None:
     train = PLANS["tiny-llama3"].phases[0].train
     phase = Phase(
         documents=MANY,
@@ -85,15 +85,15 @@ def test_a_phase_holds_its_shares_of_drills_echoes_and_practice() -> None:
     texts = list(phase_documents(WORLD, 0, phase))
     assert len(texts) == MANY
     assert share(tuple, texts) == pytest.approx(0.2 + 0.1, abs=0.03)
-    # An echo repeats its words after a space; few drills of pairs look like that.
+    # An echo repeats its words after a space, as do some drills of pairs.
     echoes = [text for text in texts if isinstance(text, tuple) and text[1] == f" {text[0]}"]
     assert len(echoes) / MANY == pytest.approx(0.1 + 0.2 * 0.57 / 2, abs=0.03)
     tasks = [turn.task for text in texts if isinstance(text, list) for turn in text]
-    # What the microworld draws anyway, 2 tasks of 83, comes on top.
+    # Ordinary documents add some: 2 of 83 tasks.
     assert (tasks.count("add") + tasks.count("table_total")) / MANY == pytest.approx(0.31, abs=0.03)
 
 
-def test_a_phase_holds_its_shares_of_questions_and_of_steered_conversations() -> None:
+def test_a_phase_contains_its_shares_of_tag_questions_and_steered_conversations() -> None:
     train = PLANS["tiny-llama3"].phases[0].train
     phase = Phase(documents=1000, train=train, tag_share=0.3, steer_share=0.2)
     texts = list(phase_documents(WORLD, 0, phase))
@@ -102,7 +102,7 @@ def test_a_phase_holds_its_shares_of_questions_and_of_steered_conversations() ->
     assert share(str, texts) + share(list, texts) == pytest.approx(0.5, abs=0.05)
 
 
-def test_phases_and_seeds_draw_other_documents() -> None:
+def test_other_phases_and_seeds_draw_other_documents() -> None:
     phase = Phase(documents=50, train=PLANS["tiny-llama3"].phases[0].train)
     one, other = (list(phase_documents(WORLD, seed, phase)) for seed in (1, 2))
     assert len(one) == len(other) == 50
@@ -110,7 +110,7 @@ def test_phases_and_seeds_draw_other_documents() -> None:
     assert drawn(PLANS["tiny-llama3"], 0, 50) != drawn(PLANS["tiny-llama3"], 1, 50)
 
 
-def test_a_tenth_of_the_usual_documents_is_plain_text() -> None:
+def test_a_tenth_of_ordinary_documents_is_plain_text() -> None:
     texts = list(documents(WORLD, 0, MANY))
     assert len(texts) == MANY
     assert share(str, texts) == pytest.approx(0.1, abs=0.02)
@@ -118,18 +118,18 @@ def test_a_tenth_of_the_usual_documents_is_plain_text() -> None:
     assert set(turns) == {1, 2}
 
 
-def test_practice_is_of_the_named_tasks_alone() -> None:
+def test_practice_contains_only_the_named_tasks() -> None:
     texts = list(islice(practice(WORLD, 0, ["add", "table_total"]), 60))
     assert {turn.task for text in texts if isinstance(text, list) for turn in text} == {"add", "table_total"}
     assert not [each for each in instructions(texts) if is_heldout(each)]
 
 
-def test_practising_a_task_that_there_is_not_is_a_mistake_of_the_plan() -> None:
+def test_practising_an_unknown_task_is_refused() -> None:
     with pytest.raises(AssertionError, match="every task to practise"):
         next(practice(WORLD, 0, ["add", "fly"]))
 
 
-def test_a_tokenizer_learns_from_documents_and_the_words_of_the_templates() -> None:
+def test_a_tokenizer_is_trained_on_documents_and_template_words() -> None:
     plan = toy_plan("tiny-llama3")
     texts = list(tokenizer_texts(plan))
     assert texts == list(tokenizer_texts(plan))
@@ -142,23 +142,23 @@ def test_a_tokenizer_learns_from_documents_and_the_words_of_the_templates() -> N
     assert sum(text.startswith("assistant\n\n") for text in texts) == turns
 
 
-# ---- how it is encoded
+# ---- encoding
 
 TURN = WorldExample(task="add", category="Math", difficulty="easy", instruction="Hi?", answer="No.")
 END = {"tiny-llama3": 369, "tiny-gemma2": 1}
 
 
 def encoded(made: Made, text: Text, user_weight: float = 0.25) -> tuple[list[int], list[str | None], list[float]]:
-    """Ids, tokens and weights."""
+    """Token ids, tokens and loss weights."""
     document = encode_text(made.tokenizer, made.template, text, END[made.plan.name], user_weight)
     ids = list(document.tokens)
     return ids, [made.tokenizer.token_of(each) for each in ids], list(document.weights)
 
 
-def test_a_llama_3_conversation_is_what_its_template_writes(made: Callable[[str], Made]) -> None:
+def test_a_llama_3_conversation_is_encoded_as_its_template_renders_it(made: Callable[[str], Made]) -> None:
     ids, tokens, weights = encoded(made("tiny-llama3"), [TURN])
     user, assistant, gap = ids[2], ids[10], ids[4]
-    # The vocabulary's last 16 ids are Llama 3.1's specials; printable ASCII is `ord(letter) - 33`.
+    # The last 16 ids are Llama 3.1's special tokens; printable ASCII has id `ord(letter) - 33`.
     assert ids == [368, 374, user, 375, gap, 39, 72, 30, 377, 374, assistant, 375, gap, 45, 78, 13, 377]
     assert tokens == [
         *("<|begin_of_text|>", "<|start_header_id|>", "user", "<|end_header_id|>", "ĊĊ", "H", "i", "?", "<|eot_id|>"),
@@ -167,7 +167,7 @@ def test_a_llama_3_conversation_is_what_its_template_writes(made: Callable[[str]
     assert weights == [1.0] * 5 + [0.25] * 3 + [1.0] * 9
 
 
-def test_a_gemma_2_conversation_is_what_its_template_writes(made: Callable[[str], Made]) -> None:
+def test_a_gemma_2_conversation_is_encoded_as_its_template_renders_it(made: Callable[[str], Made]) -> None:
     one = made("tiny-gemma2")
     ids, tokens, weights = encoded(one, [TURN])
     assert "".join(map(str, tokens)) == (
@@ -180,7 +180,7 @@ def test_a_gemma_2_conversation_is_what_its_template_writes(made: Callable[[str]
     assert set(weights) == {0.25, 1.0}
 
 
-def test_the_end_of_a_users_turn_counts_in_full_in_every_turn(made: Callable[[str], Made]) -> None:
+def test_the_stop_token_of_each_user_turn_has_full_weight(made: Callable[[str], Made]) -> None:
     ids, _, weights = encoded(made("tiny-llama3"), [TURN, TURN], user_weight=0.0)
     assert len(ids) == 17 + 16  # one BOS
     assert weights == [1.0] * 5 + [0.0] * 3 + [1.0] * 9 + [1.0] * 4 + [0.0] * 3 + [1.0] * 9
@@ -188,7 +188,7 @@ def test_the_end_of_a_users_turn_counts_in_full_in_every_turn(made: Callable[[st
 
 
 @pytest.mark.parametrize(("name", "bos", "end"), [("tiny-llama3", 368, 369), ("tiny-gemma2", 2, 1)])
-def test_plain_text_stands_between_bos_and_the_end_of_text(
+def test_plain_text_is_encoded_between_bos_and_end_of_text(
     name: str, bos: int, end: int, made: Callable[[str], Made]
 ) -> None:
     one = made(name)
@@ -199,7 +199,7 @@ def test_plain_text_stands_between_bos_and_the_end_of_text(
 
 
 @pytest.mark.parametrize("name", ["tiny-llama3", "tiny-gemma2"])
-def test_of_a_drill_only_what_is_told_again_counts(name: str, made: Callable[[str], Made]) -> None:
+def test_only_the_second_half_of_a_drill_has_weight(name: str, made: Callable[[str], Made]) -> None:
     one = made(name)
     ids, _, weights = encoded(one, ("a: 1\nb: 2", "\nb: 2\na: 1"))
     counted = [token for token, weight in zip(ids, weights, strict=True) if weight == 1.0]
@@ -210,7 +210,7 @@ def test_of_a_drill_only_what_is_told_again_counts(name: str, made: Callable[[st
 
 
 @pytest.mark.parametrize("name", ["tiny-llama3", "tiny-gemma2"])
-def test_rows_are_made_once_and_hold_the_phases_documents(
+def test_rows_are_made_once_and_contain_the_phases_documents(
     name: str, made: Callable[[str], Made], tmp_path: Path
 ) -> None:
     one = made(name)
@@ -223,7 +223,7 @@ def test_rows_are_made_once_and_hold_the_phases_documents(
     assert int((rows.document > 0).sum()) == sum(fitting)
     assert rows.dropped == len(lengths) - len(fitting)
 
-    # Settings that would give other rows: the ones of the first start count.
+    # The stored rows are reused even if changed settings would give others.
     other = replace(one.plan, seed=5)
     again = make_rows(other, 1, one.tokenizer, one.template, path)
     assert np.array_equal(again.tokens, rows.tokens)

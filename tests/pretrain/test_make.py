@@ -1,4 +1,4 @@
-"""From a plan to a checkpoint folder, at a size that takes seconds; and what the shipped plans come to."""
+"""Training a small plan into a checkpoint folder, and properties of the shipped plans."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def losses(run: Path, phase: int) -> list[float]:
 
 @pytest.fixture
 def uncompiled() -> Iterator[None]:
-    """Without `mx.compile`, which takes a second for each new kernel."""
+    """Disables `mx.compile`, which takes a second for each new kernel."""
     mx.disable_compile()
     yield
     mx.enable_compile()
@@ -40,7 +40,7 @@ def uncompiled() -> Iterator[None]:
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_plan_becomes_a_folder_that_loads(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_trains_into_a_folder_that_loads(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, run, folder = toy_plan(name), tmp_path / "run", tmp_path / name
     model = make_model(plan, run)
     save_model(folder, model, dtype="bfloat16", tokenizer_from=finish_tokenizer(plan, run))
@@ -52,13 +52,13 @@ def test_a_plan_becomes_a_folder_that_loads(name: str, tmp_path: Path, monkeypat
     header = derive_pre_query(tokenizer, template)
     tokens = mx.array([list(header.header_ids)])
     assert loaded(tokens).shape == (1, len(header.header_ids), plan.config["vocab_size"])
-    # What was trained is what was saved, but for the rounding to bf16.
+    # The saved model equals the trained one up to rounding to bf16.
     difference = mx.abs(loaded(tokens) - model(tokens)).max().item()
     assert difference < 0.02 * mx.abs(model(tokens)).max().item()
     assert json.loads((folder / "config.json").read_text())["eos_token_id"] == sorted(tokenizer.stop_ids)
     assert tokenizer.stop_ids >= {header.assistant_stop_ids[0]}
 
-    # A plan that has ended is not run again: the same weights, at once.
+    # A finished plan is not trained again but loaded.
     monkeypatch.setattr("mlx_suite.training.loop.save_checkpoint", None)
     again = make_model(plan, run)
     for (key, one), (_, other) in zip(tree_flatten(model.parameters()), tree_flatten(again.parameters()), strict=True):
@@ -66,14 +66,14 @@ def test_a_plan_becomes_a_folder_that_loads(name: str, tmp_path: Path, monkeypat
 
 
 def later_plan(name: str, steps: int = 2) -> TrainingPlan:
-    """A toy plan whose second phase teaches to tag and begins at what a checkpoint holds."""
+    """A toy plan whose second phase trains tagging and can start from a shipped checkpoint."""
     plan = toy_plan(name)
     later = replace(plan.phases[1], tag_share=0.3, steer_share=0.2, drill_share=0.0, from_shipped=True)
     return replace(plan, phases=(plan.phases[0], replace(later, train=replace(later.train, steps=steps))))
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_going_on_from_a_checkpoint_gives_what_a_whole_make_gives(tmp_path: Path) -> None:
+def test_starting_at_a_later_phase_gives_the_weights_of_a_complete_run(tmp_path: Path) -> None:
     plan, whole, later = later_plan("tiny-llama3"), tmp_path / "whole", tmp_path / "later"
     expected = make_model(plan, whole)
 
@@ -90,13 +90,13 @@ def test_going_on_from_a_checkpoint_gives_what_a_whole_make_gives(tmp_path: Path
         assert np.array_equal(np.array(one), np.array(other)), key
 
 
-def test_a_phase_that_does_not_begin_at_a_checkpoint_cannot_be_begun_at(tmp_path: Path) -> None:
+def test_only_a_phase_that_starts_from_a_checkpoint_can_be_started_at(tmp_path: Path) -> None:
     plan = later_plan("tiny-llama3")
     with pytest.raises(UserError, match="cannot start at phase 1.*\n.*start at phase 2"):
         make_model(plan, tmp_path, Beginning(checkpoint=tmp_path, phase=1))
 
 
-def test_a_checkpoint_that_learned_to_tag_carries_its_questions(made: Callable[[str], Made], tmp_path: Path) -> None:
+def test_a_checkpoint_trained_to_tag_contains_its_questions(made: Callable[[str], Made], tmp_path: Path) -> None:
     for tags, plan in ((False, toy_plan("tiny-llama3")), (True, later_plan("tiny-llama3"))):
         assert plan.tags == tags
         make_tokenizer(plan, tmp_path / str(tags) / "tokenizer")
@@ -111,7 +111,7 @@ def test_a_checkpoint_that_learned_to_tag_carries_its_questions(made: Callable[[
     ("name", "bos", "ends", "pad"),
     [("tiny-llama3", 368, [369, 376, 377], 372), ("tiny-gemma2", 2, [1, 107], 0)],
 )
-def test_generation_is_told_where_to_stop(
+def test_the_generation_config_contains_the_stop_tokens(
     name: str, bos: int, ends: list[int], pad: int, made: Callable[[str], Made], tmp_path: Path
 ) -> None:
     plan = made(name).plan
@@ -121,7 +121,7 @@ def test_generation_is_told_where_to_stop(
     assert settings == {"bos_token_id": bos, "eos_token_id": ends, "pad_token_id": pad}
 
 
-def test_the_same_texts_make_the_same_tokenizer(made: Callable[[str], Made], tmp_path: Path) -> None:
+def test_tokenizer_training_is_reproducible(made: Callable[[str], Made], tmp_path: Path) -> None:
     for name in NAMES:
         one = made(name)
         make_tokenizer(one.plan, tmp_path / name)
@@ -134,21 +134,21 @@ def test_the_same_texts_make_the_same_tokenizer(made: Callable[[str], Made], tmp
 
 
 @pytest.mark.parametrize(("name", "count"), [("tiny-llama3", 2_607_168), ("tiny-gemma2", 1_682_080)])
-def test_the_plans_have_the_parameters_their_cards_tell(name: str, count: int) -> None:
+def test_the_plans_have_the_parameter_counts_on_their_cards(name: str, count: int) -> None:
     model = build_model(ModelConfig.from_dict(PLANS[name].config))
     assert parameter_count(model.parameters()) == count
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_checkpoint_in_bf16_stays_below_10_megabytes(name: str, made: Callable[[str], Made], tmp_path: Path) -> None:
+def test_a_bf16_checkpoint_is_smaller_than_10_megabytes(name: str, made: Callable[[str], Made], tmp_path: Path) -> None:
     model = build_model(ModelConfig.from_dict(PLANS[name].config))
     save_model(tmp_path / name, model, dtype="bfloat16", tokenizer_from=made(name).folder)
     size = sum(path.stat().st_size for path in (tmp_path / name).iterdir())
-    # A tokenizer of 2,048 ids takes at most 400 bytes an id.
+    # A tokenizer with 2,048 ids takes at most 400 bytes per id.
     assert size + 2048 * 400 < 10_000_000
 
 
-def test_the_plans_keep_what_makes_their_family() -> None:
+def test_the_plans_keep_the_properties_of_their_families() -> None:
     llama, gemma = (ModelConfig.from_dict(PLANS[name].config) for name in NAMES)
     assert (llama.rope.theta, llama.tie_word_embeddings, llama.windows) == (500000.0, True, (None,) * 5)
     assert (gemma.attn_logit_softcapping, gemma.final_logit_softcapping) == (50.0, 30.0)

@@ -1,4 +1,4 @@
-"""Documents that teach to be steered: their users ask for what the text in front says."""
+"""Documents that train steering: the instruction follows the steering text before it."""
 
 import re
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def drawn() -> list[SteeredExample]:
 
 
 def obeys(sentence: str, turn: WorldExample) -> bool:
-    """Whether an instruction is what one sentence asks for."""
+    """Whether an instruction agrees with one sentence of a steering text."""
     for category, text in CATEGORY_TEXTS.items():
         if sentence == text:
             return turn.category == category
@@ -38,13 +38,13 @@ def obeys(sentence: str, turn: WorldExample) -> bool:
     return turn.task in PERSONAS[found[1]]
 
 
-def test_every_instruction_is_what_every_sentence_asks_for(drawn: list[SteeredExample]) -> None:
+def test_every_instruction_agrees_with_its_steering_text(drawn: list[SteeredExample]) -> None:
     for each in drawn:
         for sentence in re.split(r"(?<=\.) ", each.text):
             assert all(obeys(sentence, turn) for turn in each.turns), each
 
 
-def test_all_dimensions_steer_alone_and_in_pairs_in_both_orders(drawn: list[SteeredExample]) -> None:
+def test_dimensions_occur_alone_and_in_pairs_in_both_orders(drawn: list[SteeredExample]) -> None:
     texts = [each.text for each in drawn]
     assert set(CATEGORY_TEXTS.values()) <= set(texts)
     assert {f"The user is {persona}." for persona in PERSONAS} <= set(texts)
@@ -55,7 +55,7 @@ def test_all_dimensions_steer_alone_and_in_pairs_in_both_orders(drawn: list[Stee
     assert any(text.startswith(category) for text in pairs) and any(text.endswith(category) for text in pairs)
 
 
-def test_some_go_on_and_none_is_held_out(drawn: list[SteeredExample]) -> None:
+def test_some_conversations_have_two_turns_and_none_is_held_out(drawn: list[SteeredExample]) -> None:
     assert {len(each.turns) for each in drawn} == {1, 2}
     assert not [turn for each in drawn for turn in each.turns if is_heldout(turn.instruction)]
 
@@ -70,7 +70,7 @@ def test_some_go_on_and_none_is_held_out(drawn: list[SteeredExample]) -> None:
         ),
     ],
 )
-def test_what_steers_does_not_count_and_the_user_counts_as_told(
+def test_the_steering_text_has_no_weight_and_the_user_turn_the_given_one(
     name: str, silent: str, made: Callable[[str], Made]
 ) -> None:
     one = made(name)

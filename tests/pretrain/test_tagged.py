@@ -1,4 +1,4 @@
-"""Documents that teach to tag: what is asked, and that only labels are learned."""
+"""Documents that train tagging: their questions, and that only labels are trained on."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +23,7 @@ ABOUT_ANSWER = Asked(
 )
 
 
-def test_the_brief_questions_are_written_and_read(tmp_path: Path) -> None:
+def test_the_brief_questions_survive_the_round_trip(tmp_path: Path) -> None:
     write_questions(BRIEF, tmp_path / "tag_questions.json")
     assert read_questions(tmp_path / "tag_questions.json") == BRIEF
     assert BRIEF.listening == "Yes?"
@@ -48,7 +48,7 @@ def test_questions_are_asked_in_user_turns_after_the_conversation() -> None:
     ]
 
 
-def test_one_to_three_questions_are_asked_each_of_them_often() -> None:
+def test_one_to_three_questions_are_asked_and_each_occurs_often() -> None:
     rng = Random(0)
     drawn = [write_asked(rng, WORLD) for _ in range(600)]
     assert {len(each.names) for each in drawn} == {1, 2, 3}
@@ -61,7 +61,7 @@ def test_one_to_three_questions_are_asked_each_of_them_often() -> None:
 
 @pytest.mark.parametrize("name", ["tiny-llama3", "tiny-gemma2"])
 @pytest.mark.parametrize("asked", [ABOUT_INSTRUCTION, ABOUT_ANSWER])
-def test_only_a_label_and_what_ends_it_count(name: str, asked: Asked, made: Callable[[str], Made]) -> None:
+def test_only_labels_and_their_stop_tokens_have_weight(name: str, asked: Asked, made: Callable[[str], Made]) -> None:
     one = made(name)
     document = encode_text(one.tokenizer, one.template, asked, end=0, user_weight=1.0)
     counted = [token for token, weight in zip(document.tokens, document.weights, strict=True) if weight]

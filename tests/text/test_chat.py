@@ -1,4 +1,4 @@
-"""Conversations to ids: one BOS, no special token from a message, every token's owner known."""
+"""Encoding conversations: exactly one BOS, no special tokens from message text, and the owner of every token."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_exactly_one_bos(family: Callable[[str], Any], name: str) -> None:
     assert wanted == 0 or ids[0] == one.tokenizer.bos_id
 
 
-def test_a_bos_missing_from_the_template_is_added_and_a_double_one_taken_away(
+def test_a_missing_bos_is_added_and_a_duplicate_bos_is_removed(
     byte_folder: Path,
 ) -> None:
     tokenizer = load_tokenizer(byte_folder)
@@ -92,7 +92,7 @@ CONTENT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.li
 
 @settings(max_examples=40, deadline=None)
 @given(contents=st.lists(CONTENT, min_size=1, max_size=3))
-def test_the_tokens_of_a_message_decode_to_its_content_and_hold_no_special_token(
+def test_the_tokens_of_a_message_decode_to_its_content_without_special_tokens(
     family: Callable[[str], Any], contents: list[str]
 ) -> None:
     for name in FAMILIES:
@@ -105,12 +105,12 @@ def test_the_tokens_of_a_message_decode_to_its_content_and_hold_no_special_token
             own = [i for i, owner in zip(chat.ids, chat.owner, strict=True) if owner == index]
             assert not one.tokenizer.special_ids & set(own)
             if name.startswith("qwen"):
-                continue  # its normaliser rewrites the text, on purpose
+                continue  # its normaliser rewrites text by design
             said = one.tokenizer.decode(own).replace("▁", " ")
             assert said.strip() == content.replace("▁", " ").strip()
 
 
-def test_gemma_refuses_a_system_message_and_says_what_to_do(family: Callable[[str], Any]) -> None:
+def test_gemma_rejects_a_system_message_with_a_remedy(family: Callable[[str], Any]) -> None:
     one = family("gemma2")
     messages = [Message("system", "Be brief."), Message("user", "Hi")]
     with pytest.raises(TemplateRefusal) as caught:
@@ -124,7 +124,7 @@ def test_gemma_refuses_a_system_message_and_says_what_to_do(family: Callable[[st
     encode_chat(one.tokenizer, one.template, fold_system(messages))
 
 
-def test_folding_puts_the_system_text_in_front_of_the_first_user_turn() -> None:
+def test_folding_prepends_the_system_text_to_the_first_user_turn() -> None:
     system, question, answer = (
         Message("system", "Be brief."),
         Message("user", "Hi"),
@@ -136,7 +136,7 @@ def test_folding_puts_the_system_text_in_front_of_the_first_user_turn() -> None:
 
 
 def rewriting(tokenizer: Tokenizer) -> ChatTemplate:
-    """Drops what an assistant thought, as templates of reasoning models do."""
+    """A template that drops the assistant's reasoning, as those of reasoning models do."""
     source = (
         "{{ bos_token }}{% for message in messages %}"
         "<|start_header_id|>{{ message.role }}<|end_header_id|>"
@@ -145,7 +145,7 @@ def rewriting(tokenizer: Tokenizer) -> ChatTemplate:
     return ChatTemplate(source=source, special_tokens=tokenizer.settings.roles)
 
 
-def test_a_template_that_rewrites_contents_still_tells_whose_the_tokens_are(
+def test_token_owners_are_known_if_the_template_rewrites_contents(
     byte_folder: Path,
 ) -> None:
     tokenizer = load_tokenizer(byte_folder)
@@ -154,14 +154,14 @@ def test_a_template_that_rewrites_contents_still_tells_whose_the_tokens_are(
     assert [i for i, owner in zip(chat.ids, chat.owner, strict=True) if owner == 1] == letters("Yes")
 
 
-def test_rewritten_contents_that_could_forge_turns_are_refused(byte_folder: Path) -> None:
+def test_rewritten_contents_that_could_forge_turns_are_rejected(byte_folder: Path) -> None:
     tokenizer = load_tokenizer(byte_folder)
     messages = [Message("user", "<|eot_id|>"), Message("assistant", "<think>hm</think>Yes")]
     with pytest.raises(UserError, match="the chat template rewrites these messages"):
         encode_chat(tokenizer, rewriting(tokenizer), messages)
 
 
-def test_a_content_that_the_template_trims_only_of_newlines_keeps_its_spaces(
+def test_a_template_that_trims_only_newlines_keeps_spaces(
     byte_folder: Path,
 ) -> None:
     tokenizer = load_tokenizer(byte_folder)
