@@ -31,8 +31,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.training.checkpoint import State, read_state, refuse_other_run
-from mlx_suite.training.log import LOG
-from mlx_suite.training.loop import Callbacks, TrainingResult, TrainSettings, steps_per_epoch, train
+from mlx_suite.training.loop import LOG, Callbacks, TrainingResult, TrainSettings, steps_per_epoch, train
 from mlx_suite.training.process_group import ProcessGroup
 
 EVALUATIONS = 10

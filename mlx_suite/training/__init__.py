@@ -1,1 +1,1 @@
-"""Learning from rows of tokens: loss, schedule, loop, checkpoints."""
+"""Training on rows of tokens: loss, schedule, optimizer step, loop, checkpoints."""

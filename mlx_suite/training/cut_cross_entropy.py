@@ -1,15 +1,14 @@
-"""Cross-entropy straight from hidden states, without the logits of all tokens at a time.
+"""Cross-entropy from hidden states, without materializing the logits of all tokens at once.
 
-After Cut Cross-Entropy (arXiv 2411.09009) in idea: logits are made for a few rows, used, and dropped. Here the loss and
-its gradients are made in the same pass, and the backward pass only scales what lies there. Logits made a second time in
-the backward pass would need less code, but a third to all of that time again (measured on the CPU: a product and the
-exponentials; the more, the smaller the hidden size).
+The idea is that of Cut Cross-Entropy (arXiv 2411.09009): logits are computed for a chunk of rows, used and discarded.
+Here the loss and its gradients are computed in the same forward pass, and the backward pass only scales the gradients.
+Recomputing the logits in the backward pass would need less code but 33-100% more time (measured on the CPU: a matmul
+and the exponentials; the smaller the hidden size, the more).
 
-Products with the vocabulary as their inner dimension are cut as well: Metal's matmul splits so long ones badly
-(mlx issue 1363).
+Matmuls whose inner dimension is the vocabulary are chunked too: Metal's split-K is poor for such long ones (mlx issue
+1363).
 
-Shapes: M rows, T rows of a chunk, d hidden size, k what a matrix is multiplied with (d or an adapter's rank), V
-vocabulary.
+Shapes: M rows, T rows of a chunk, d hidden size, k inner dimension of a matrix (d or an adapter's rank), V vocabulary.
 """
 
 from collections.abc import Iterator
@@ -24,23 +23,23 @@ from mlx_suite.modeling.head import Arrays, Head, head_of
 __all__ = ["head_loss", "head_loss_alone", "head_of"]
 
 LOGITS = 2**23
-"""Logits that are there at a time, 32 MiB in fp32: on the CPU more of them are no faster (measured up to 2**24)."""
+"""Logits per chunk, 32 MiB in fp32; larger chunks are no faster on the CPU (measured up to 2**24)."""
 FEWEST_ROWS = 128
-"""But no fewer rows at a time than these, of Llama 3's and Gemma's vocabularies: expanding a bf16 matrix moves as many
-bytes as some dozens of rows cost to multiply."""
+"""Smallest chunk, which applies to the vocabularies of Llama 3 and Gemma: expanding a bf16 matrix costs as much memory
+traffic as multiplying dozens of rows."""
 VOCAB_CHUNK = 8192
-"""Rows of a matrix that are expanded to fp32 at a time, and the longest inner dimension."""
+"""Rows of a matrix expanded to fp32 at once, and the longest inner dimension of a matmul."""
 
 
 def head_loss(hidden: mx.array, targets: mx.array, weights: mx.array, head: Head) -> mx.array:
-    """Σ weight · −log p(target) in nats, fp32, with the gradients made on the way.
+    """Σ weight · −log p(target) in nats, fp32; gradients are computed in the forward pass.
 
-    For training: without a backward pass the gradients are wasted, see `head_loss_alone`.
+    For training. Without a backward pass, use `head_loss_alone`.
 
     Args:
-        hidden: (M, d) behind the final norm.
+        hidden: (M, d) output of the final norm.
         targets: (M,) token ids.
-        weights: (M,) what each counts; a constant for the gradient.
+        weights: (M,) weight of each target, not differentiated.
     """
 
     def run(inputs: list[mx.array], learned: Arrays) -> tuple[mx.array, list[mx.array], Arrays]:
@@ -63,13 +62,13 @@ def head_loss(hidden: mx.array, targets: mx.array, weights: mx.array, head: Head
 
 
 def head_loss_alone(hidden: mx.array, targets: mx.array, weights: mx.array, head: Head) -> mx.array:
-    """What `head_loss` gives, for looking at a model: no gradients are made."""
+    """`head_loss` for evaluation: no gradients are computed."""
     return _Pass(head, head.inputs(hidden), targets, weights).loss()
 
 
 @dataclass
 class _Pass:
-    """The loss of all rows, a chunk of them after the other."""
+    """The loss of all rows, chunk by chunk."""
 
     head: Head
     inputs: list[mx.array]
@@ -80,19 +79,19 @@ class _Pass:
     def loss(self) -> mx.array:
         loss = mx.array(0.0)
         for rows in self._chunks():
-            # Without this all chunks would be made at once: nothing else puts one behind the other.
-            inputs = mx.depends(self._part(rows), [loss])
+            # Forces the chunks to run in sequence; otherwise all could be in memory at once.
+            inputs = mx.depends(self._inputs(rows), [loss])
             loss = loss + _Chunk(self.head, inputs, self.targets[rows], self.weights[rows]).loss
         return loss
 
     def loss_and_gradients(self) -> tuple[mx.array, list[mx.array], Arrays]:
-        """The loss, its gradients by the inputs (M, k), and by what the head learns; all in fp32."""
+        """The loss and its gradients with respect to the inputs (M, k) and the trained arrays of the head, in fp32."""
         loss = mx.array(0.0)
         learned = {name: mx.zeros(array.shape) for name, array in self.head.learned.items()}
         parts: list[list[mx.array]] = [[] for _ in self.inputs]
         last: list[mx.array] = []
         for rows in self._chunks():
-            inputs = mx.depends(self._part(rows), [loss, *last, *learned.values()])
+            inputs = mx.depends(self._inputs(rows), [loss, *last, *learned.values()])
             chunk = _Chunk(self.head, inputs, self.targets[rows], self.weights[rows])
             loss = loss + chunk.loss
             last = chunk.add_gradients(learned)
@@ -102,23 +101,24 @@ class _Pass:
 
     def _chunks(self) -> Iterator[slice]:
         count, size = self.targets.shape[0], max(FEWEST_ROWS, LOGITS // self.head.vocabulary)
-        # Equal chunks: 130 rows are two of 65, not 128 and 2.
+        # Equal chunks: 130 rows make two of 65, not 128 and 2.
         size = -(-count // -(-count // size))
         for start in range(0, count, size):
             yield slice(start, min(start + size, count))
 
-    def _part(self, rows: slice) -> list[mx.array]:
+    def _inputs(self, rows: slice) -> list[mx.array]:
         return [array[rows].astype(mx.float32) for array in self.inputs]
 
 
 class _Chunk:
-    """The logits of T rows, a list of (T, columns) over the vocabulary, and what follows from them.
+    """Logits of T rows, as a list of (T, columns) over slices of the vocabulary, with their loss and gradients.
 
-    Logits are fp32 in a bf16 model too: a bf16 logit of 20 is off by up to 0.06, and the matrix has to be expanded for
-    the gradient anyway.
+    Logits are fp32 in a bf16 model too: a bf16 logit of 20 is off by up to 0.06, and the gradient needs the expanded
+    matrix anyway.
 
-    With r = weight / Σ e^logit, the gradient by a logit is r · e^logit, less the weight at the target. The factor r is
-    put on the (T, k) side of each product and the target is taken off by its one row: no pass over (T, V) for either.
+    With r = weight / Σ e^logit, the gradient with respect to a logit is r · e^logit, minus the weight at the target.
+    The factor r is applied to the (T, k) side of each matmul, and the target is subtracted through its single matrix
+    row, so that neither takes a pass over (T, V).
     """
 
     def __init__(self, head: Head, inputs: list[mx.array], targets: mx.array, weights: mx.array) -> None:
@@ -130,26 +130,26 @@ class _Chunk:
         for columns in self.columns:
             self.products.append(self._products(columns, after=self.products[-1] if self.products else inputs[0]))
         self.logits = [self._logits(each, columns) for each, columns in zip(self.products, self.columns, strict=True)]
-        self.right_products = self._products_at_targets()  # (T,)
-        self.right = self._logits(self.right_products, targets)  # (T,)
-        self.top = mx.stack([each.max(axis=-1) for each in self.logits]).max(axis=0)  # (T,)
-        self.exponentials = [exp_below_zero(each - self.top[:, None]) for each in self.logits]
+        self.target_products = self._products_at_targets()  # (T,)
+        self.target_logits = self._logits(self.target_products, targets)  # (T,)
+        self.max = mx.stack([each.max(axis=-1) for each in self.logits]).max(axis=0)  # (T,)
+        self.exponentials = [exp_below_zero(each - self.max[:, None]) for each in self.logits]
         self.sum = mx.stack([each.sum(axis=-1) for each in self.exponentials]).sum(axis=0)  # (T,)
 
     @property
     def loss(self) -> mx.array:
         """Σ weight · −log p(target)."""
-        return (self.weights * (self.top - self.right + mx.log(self.sum))).sum()
+        return (self.weights * (self.max - self.target_logits + mx.log(self.sum))).sum()
 
     def add_gradients(self, learned: Arrays) -> list[mx.array]:
-        """Add to `learned` what these rows give, part of the vocabulary by part; the gradients by the inputs."""
+        """Add this chunk's gradients to `learned`, slice by slice; returns the gradients with respect to the inputs."""
         head = self.head
         factor = self.weights / self.sum  # r
-        by_inputs = [mx.zeros(each.shape) for each in self.inputs]
+        input_gradients = [mx.zeros(each.shape) for each in self.inputs]
         for columns, exponentials, logits, products in zip(
             self.columns, self.exponentials, self.logits, self.products, strict=True
         ):
-            last = self.sum if columns is self.columns[0] else by_inputs[0]
+            last = self.sum if columns is self.columns[0] else input_gradients[0]
             slope = exponentials * self._slope(logits)  # (T, columns)
             if "bias" in learned:
                 _add(learned, "bias", columns, factor @ slope)
@@ -157,24 +157,24 @@ class _Chunk:
                 _add(learned, "gain", columns, factor @ (slope * products))
                 slope = slope * head.gain[columns]
             for i, matrix in enumerate(head.after(last).matrices):
-                by_inputs[i] = by_inputs[i] + slope @ matrix.rows(columns)
+                input_gradients[i] = input_gradients[i] + slope @ matrix.rows(columns)
                 if str(i) in learned:
                     _add(learned, str(i), columns, slope.T @ (factor[:, None] * self.inputs[i]))
-        by_inputs = [factor[:, None] * each for each in by_inputs]
-        return self._take_off_targets(by_inputs, learned)
+        input_gradients = [factor[:, None] * each for each in input_gradients]
+        return self._subtract_targets(input_gradients, learned)
 
-    def _take_off_targets(self, by_inputs: list[mx.array], learned: Arrays) -> list[mx.array]:
-        slope = self.weights * self._slope(self.right)  # (T,)
+    def _subtract_targets(self, input_gradients: list[mx.array], learned: Arrays) -> list[mx.array]:
+        slope = self.weights * self._slope(self.target_logits)  # (T,)
         if "bias" in learned:
             _add(learned, "bias", self.targets, -slope)
         if self.head.gain is not None:
-            _add(learned, "gain", self.targets, -slope * self.right_products)
+            _add(learned, "gain", self.targets, -slope * self.target_products)
             slope = slope * self.head.gain[self.targets]
         for i, matrix in enumerate(self.head.matrices):
-            by_inputs[i] = by_inputs[i] - slope[:, None] * matrix.rows(self.targets)
+            input_gradients[i] = input_gradients[i] - slope[:, None] * matrix.rows(self.targets)
             if str(i) in learned:
                 _add(learned, str(i), self.targets, -slope[:, None] * self.inputs[i])
-        return by_inputs
+        return input_gradients
 
     def _products(self, columns: slice, after: mx.array) -> mx.array:
         """Σ inputs @ matrixᵀ, (T, columns)."""
@@ -182,12 +182,12 @@ class _Chunk:
         return _sum([x @ matrix.rows(columns).T for x, matrix in pairs])
 
     def _products_at_targets(self) -> mx.array:
-        """The same at each row's target, (T,)."""
+        """The same product at each row's target only, (T,)."""
         pairs = zip(self.inputs, self.head.matrices, strict=True)
         return _sum([(x * matrix.rows(self.targets)).sum(axis=-1) for x, matrix in pairs])
 
     def _logits(self, products: mx.array, which: slice | mx.array) -> mx.array:
-        """Gain, bias and cap of these tokens put on their products."""
+        """Apply gain, bias and softcap to the products of these tokens."""
         gain, bias, cap = self.head.gain, self.head.bias, self.head.cap
         if gain is not None:
             products = products * gain[which]
@@ -196,13 +196,13 @@ class _Chunk:
         return products if cap is None else softcap(products, cap)
 
     def _slope(self, logits: mx.array) -> mx.array | float:
-        """Of the cap: how much a logit moves with what was capped."""
+        """Derivative of the softcap at these logits; 1 without one."""
         cap = self.head.cap
         return 1.0 if cap is None else 1.0 - (logits / cap).square()
 
 
 def _add(learned: Arrays, name: str, which: slice | mx.array, gradient: mx.array) -> None:
-    """Add to some rows of a learned array's gradient; in place once it is evaluated, as nothing else holds it."""
+    """Add to rows of a gradient. MLX does it in place on evaluation, as nothing else references the array."""
     learned[name] = learned[name].at[which].add(gradient)
 
 

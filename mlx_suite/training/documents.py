@@ -1,4 +1,4 @@
-"""Several documents in one row, each blind to the others.
+"""Document mask for packed rows: attention stays within each document.
 
 Shapes: B rows, L positions, K key heads, D head dimension.
 """
@@ -10,15 +10,15 @@ import mlx.nn as nn
 
 from mlx_suite.runtime.errors import UserError
 
-KEYS_AND_VALUES = ("KVCache", "RotatingKVCache")
-"""Caches of mlx-lm's layers that see others by attention alone, which a mask can blind."""
+KV_CACHES = ("KVCache", "RotatingKVCache")
+"""mlx-lm's caches of layers that mix positions by attention alone, which a mask can restrict."""
 
 
 class Documents:
-    """Stands where a layer's cache stands and keeps nothing: it only says who sees whom.
+    """A stateless stand-in for a layer's KV cache that supplies the document mask.
 
-    `document` (B, L) numbers the document of each position; a query sees the keys of its own, itself and earlier.
-    Rotary positions need no reset: only their differences enter the scores.
+    `document` (B, L) is the document id of each position; a query attends causally to keys with its own id. Rotary
+    positions are not reset at document boundaries: only their differences enter the scores.
     """
 
     offset = 0
@@ -39,29 +39,29 @@ class Documents:
 
 
 def document_caches(document: mx.array, layers: int) -> list[Any]:
-    """One entry per layer, for `model(tokens, cache=…)`."""
+    """The document mask for every layer, to be passed as `model(tokens, cache=…)`."""
     return [Documents(document)] * layers
 
 
 def refuse_packing(model: nn.Module) -> None:
-    """Raises UserError for a model in which documents of one row would not stay apart.
+    """Raise UserError if packed documents would not be independent in `model`.
 
-    Of mlx-lm's models some number the positions of a whole row, and some hand a state from one token to the next.
+    Some mlx-lm models have learned absolute positions, and some carry a recurrent state from token to token.
     """
     if type(model).__module__.startswith("mlx_suite."):
         return
-    kinds_of_embedding = (nn.Embedding, nn.QuantizedEmbedding)
-    embeddings = [path for path, module in model.named_modules() if isinstance(module, kinds_of_embedding)]
+    embedding_types = (nn.Embedding, nn.QuantizedEmbedding)
+    embeddings = [path for path, module in model.named_modules() if isinstance(module, embedding_types)]
     make_cache: Any = getattr(model, "make_cache", None)
     kinds = {type(cache).__name__ for cache in make_cache()} if make_cache else set()
     if len(embeddings) > 1:
-        reason = f"it has embeddings of its own for positions, or the like: {', '.join(embeddings[1:])}"
-    elif kinds - set(KEYS_AND_VALUES):
-        reason = f"its layers keep more than keys and values: {', '.join(sorted(kinds - set(KEYS_AND_VALUES)))}"
+        reason = f"it has more than one embedding (learned positions, for example): {', '.join(embeddings[1:])}"
+    elif kinds - set(KV_CACHES):
+        reason = f"its layers cache more than keys and values: {', '.join(sorted(kinds - set(KV_CACHES)))}"
     else:
         return
     raise UserError(
-        "Examples that share a row would not stay apart in this model",
+        "Packed examples would not be independent in this model",
         where="--batching pack",
         fix="--batching bucket",
         details=[reason],

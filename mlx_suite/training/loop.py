@@ -1,14 +1,19 @@
-"""The training loop: batches in, a trained model out, at home after a kill.
+"""The training loop: steps, evaluations, the log and checkpoints, with bit-exact resume.
 
-Everything a step depends on (its rows, its random numbers, its learning rate) is a function of the step's number, so
-a run that was stopped goes on as if nothing had happened.
+Everything that a step depends on (its rows, its random numbers, its learning rate) is a function of its number, so an
+interrupted run resumes as if it had never stopped.
 """
 
+import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import mlx.core as mx
@@ -18,62 +23,63 @@ import numpy as np
 
 from mlx_suite.data.batch.batches import Batch, Batches, share
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import disk_errors, write_atomically
+from mlx_suite.runtime.journal import read_lines
 from mlx_suite.training.checkpoint import State, load_checkpoint, read_state, save_checkpoint
-from mlx_suite.training.interrupt import interruption
-from mlx_suite.training.log import append_line, cut_log
-from mlx_suite.training.optimizers import OPTIMIZERS
+from mlx_suite.training.optimizers import OPTIMIZERS, SCHEDULES, ScheduleConfig
 from mlx_suite.training.process_group import ProcessGroup, lost_process
-from mlx_suite.training.schedule import SCHEDULES, Course
 from mlx_suite.training.train_step import TrainStep
+
+LOG = "metrics.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """How to train. What is counted in time is counted in optimizer steps."""
+    """Training hyperparameters. Durations and intervals are in optimizer steps."""
 
     steps: int
     horizon: int | None = None
-    """Steps the schedule is laid out for, where a later phase takes over before its end; None means `steps`."""
+    """Length of the schedule, if a later phase takes over before its end; None means `steps`."""
     accumulate: int = 1
-    """Batches whose gradients make one step."""
+    """Gradient accumulation: batches per step."""
     optimizer: str = "adamw"
     learning_rate: float = 2e-3
     """Peak."""
     schedule: str = "cosine"
     warmup: int = 200
     floor: float = 0.02
-    """Where the learning rate ends, behind the last step, as a share of the peak."""
+    """Learning rate reached after the last step, as a fraction of the peak."""
     weight_decay: float = 0.1
     clip: float = 1.0
-    """Largest norm of the whole gradient; 0 for any."""
+    """Largest global gradient norm; 0 disables clipping."""
     seed: int = 0
     save_every: int = 200
     log_every: int = 20
     eval_every: int = 0
-    """Steps between two evaluations; 0 for none."""
+    """Steps between evaluations; 0 disables them."""
     patience: int = 0
-    """Evaluations without a better loss after which training ends early; 0 for never."""
+    """Early stopping after this many evaluations without a better loss; 0 disables it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
-    """What a caller wants to be told while it runs. Only the first of several processes tells."""
+    """Called during training, on rank 0 only."""
 
     line: Callable[[Mapping[str, Any]], None] = lambda line: None
-    """A line of the log, also kept in metrics.jsonl."""
+    """A log line, also appended to metrics.jsonl."""
     step: Callable[[int, float, int], None] = lambda step, loss, trained: None
-    """A step is done: its number, its loss, its trained tokens."""
+    """After a step: its number, its loss, its target tokens."""
     evaluated: Callable[[int, bool], None] = lambda step, best: None
-    """An evaluation is done: the step, and whether it is the best so far."""
+    """After an evaluation: the step, and whether its loss is the best so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """How a run has ended."""
+    """How a call of `train` ended."""
 
     state: State
     stopped: bool = False
-    """Whether it was asked to stop before its end; the same call goes on."""
+    """Whether it was interrupted before its last step; the same call resumes."""
 
 
 def train(
@@ -87,44 +93,43 @@ def train(
     callbacks: Callbacks | None = None,
     group: ProcessGroup | None = None,
 ) -> TrainingResult:
-    """Train what is trainable in `model` up to `settings.steps`, from the last checkpoint in `run` if there is one.
+    """Train the trainable parameters of `model` up to `settings.steps`, resuming from a checkpoint in `run` if any.
 
-    Writes `run`/checkpoint and `run`/metrics.jsonl: lines of kind "train" with the step, epochs, mean loss since the
-    last line (nats per token), learning rate, norm of the gradient, trained tokens, their number per second and peak
-    memory in bytes; of kind "valid" with the step and the mean loss of `valid`. Lines of steps that a kill has undone
-    are taken out again.
+    Writes `run`/checkpoint and `run`/metrics.jsonl. Log lines of kind "train" hold the step, epochs, mean loss since
+    the previous line (nats per token), learning rate, gradient norm, target tokens so far, target tokens per second
+    and peak memory in bytes; those of kind "valid" hold the step and the mean loss on `valid`. On resume, lines after
+    the checkpoint's step are removed.
 
-    Raises UserError where the checkpoint in `run` cannot be used or was begun with another `identity`, the disk is
-    full, the loss is no longer a number, or another process is lost.
+    Raises UserError if the checkpoint in `run` is unusable or was begun with another `identity`, the disk is full, the
+    loss is NaN or inf, or another process is lost.
     """
     group = group or ProcessGroup()
     train_step = TrainStep(model, make_optimizer(settings), settings.clip, group)
     state = load_checkpoint(run, train_step, identity or {}) if group.is_rank_zero else State()
     with lost_process(run, lambda: _saved_step(run)):
-        state = _as_the_first(train_step, state, group)
-        loop = _Loop(train_step, batches, valid, settings, run, callbacks or Callbacks(), group, state)
-        return loop.run_to_the_end()
+        state = _broadcast_state(train_step, state, group)
+        return _Loop(train_step, batches, valid, settings, run, callbacks or Callbacks(), group, state).run()
 
 
 def make_optimizer(settings: TrainSettings) -> optim.Optimizer:
-    """The optimizer under its schedule."""
-    course = Course(
+    """The optimizer with its learning-rate schedule."""
+    config = ScheduleConfig(
         peak=settings.learning_rate,
         steps=settings.horizon or settings.steps,
         warmup=settings.warmup,
         floor=settings.floor * settings.learning_rate,
     )
-    return OPTIMIZERS[settings.optimizer](SCHEDULES[settings.schedule](course), settings.weight_decay)
+    return OPTIMIZERS[settings.optimizer](SCHEDULES[settings.schedule](config), settings.weight_decay)
 
 
 def steps_per_epoch(batches: Batches, accumulate: int) -> int:
-    """Optimizer steps of one pass over everything; the last may have fewer batches than the others."""
+    """Optimizer steps per epoch; the last one may have fewer batches."""
     return -(-batches.per_epoch // accumulate)
 
 
 @dataclass
 class _Loop:
-    """The variables of one call of `train`."""
+    """One call of `train`."""
 
     train_step: TrainStep
     batches: Batches
@@ -135,15 +140,17 @@ class _Loop:
     group: ProcessGroup
     state: State
     trained_since: int = 0
+    """Target tokens since the last log line."""
     since: float = field(default_factory=time.perf_counter)
+    """Time of the last log line, moved forward by the duration of evaluations."""
 
-    def run_to_the_end(self) -> TrainingResult:
+    def run(self) -> TrainingResult:
         if self.group.is_rank_zero:
-            cut_log(self.folder, self.state.step)
-        self._lose_patience()
+            _truncate_log(self.folder, self.state.step)
+        self._check_patience()
         if self.state.step == 0 and self._evaluates:
             self._evaluate(0)
-        with interruption() as asked:
+        with _interruption() as interrupted:
             for number, chosen in self._steps():
                 if self.state.ended_early:
                     break
@@ -151,7 +158,7 @@ class _Loop:
                 last = number == self.settings.steps
                 if self._evaluates and (number % self.settings.eval_every == 0 or last):
                     self._evaluate(number)
-                stop = self._agree(asked())
+                stop = self._any_rank(interrupted())
                 if number % self.settings.save_every == 0 or last or stop or self.state.ended_early:
                     self._save()
                 if stop and not last:
@@ -159,7 +166,7 @@ class _Loop:
         return TrainingResult(state=self.state)
 
     def _steps(self) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """The numbers of the steps that are left, each with the row numbers of its batches."""
+        """The remaining steps: number, and row indices of each of its batches."""
         accumulate, number = self.settings.accumulate, self.state.step
         per_epoch = steps_per_epoch(self.batches, accumulate)
         while number < self.settings.steps:
@@ -174,7 +181,7 @@ class _Loop:
     def _step(self, number: int, chosen: list[np.ndarray]) -> None:
         settings, group = self.settings, self.group
         whole = [self.batches.take(rows) for rows in chosen]
-        mine = whole if group.size == 1 else [self._mine(rows) for rows in chosen]
+        mine = whole if group.size == 1 else [self._share(self.batches, rows) for rows in chosen]
         seed = (settings.seed * 1_000_003 + number) * 1009 + group.rank
         loss, norm = self.train_step.run(mine, sum(batch.total for batch in whole), seed % 2**63)
         value, length = (float(np.array(each)) for each in (loss, norm))
@@ -205,27 +212,28 @@ class _Loop:
             self.trained_since, self.since = 0, time.perf_counter()
 
     def _evaluate(self, number: int) -> None:
-        """The mean loss of the validation rows; notes the best, and whether it is time to end."""
-        assert self.valid is not None
+        """Compute the validation loss; update the best loss and early stopping."""
+        valid = self.valid
+        assert valid is not None
         started = time.perf_counter()
-        loss = self.train_step.mean_loss(map(self._mine_of_valid, self.valid.order(0, 0)))
+        loss = self.train_step.mean_loss(self._share(valid, rows) for rows in valid.order(0, 0))
         if number and not math.isfinite(loss):
             raise self._diverged("validation loss", loss, number)
-        # A loss that is no number is never the best: nothing would be better than it ever after.
+        # NaN is never the best loss: no later loss would compare as lower.
         best = math.isfinite(loss) and (self.state.best_loss is None or loss < self.state.best_loss)
         if best:
             self.state = replace(self.state, best_loss=loss, best_step=number, since_best=0)
         else:
             self.state = replace(self.state, since_best=self.state.since_best + 1)
-        self._lose_patience()
+        self._check_patience()
         self._log({"kind": "valid", "step": number, "loss": round(loss, 5), "best": best})
         if self.group.is_rank_zero:
             self.callbacks.evaluated(number, best)
-        # The speed of training is not that of looking at it.
+        # Evaluations do not count towards tokens per second.
         self.since += time.perf_counter() - started
 
-    def _lose_patience(self) -> None:
-        """Note whether it is time to end. Asked at the start too: a larger patience lets an ended run go on."""
+    def _check_patience(self) -> None:
+        """Update `ended_early`. Called at the start too, so that a larger patience resumes a run that ended early."""
         patience = self.settings.patience
         self.state = replace(self.state, ended_early=0 < patience <= self.state.since_best)
 
@@ -233,18 +241,15 @@ class _Loop:
     def _evaluates(self) -> bool:
         return self.valid is not None and self.settings.eval_every > 0
 
-    def _mine(self, rows: np.ndarray) -> Batch:
-        return self.batches.take(share(rows, self.group.rank, self.group.size))
+    def _share(self, batches: Batches, rows: np.ndarray) -> Batch:
+        """This rank's rows of a batch."""
+        return batches.take(share(rows, self.group.rank, self.group.size))
 
-    def _mine_of_valid(self, rows: np.ndarray) -> Batch:
-        assert self.valid is not None
-        return self.valid.take(share(rows, self.group.rank, self.group.size))
-
-    def _agree(self, asked: bool) -> bool:
-        """Whether any process was asked to stop; all of them stop after the same step."""
+    def _any_rank(self, interrupted: bool) -> bool:
+        """Whether any process was interrupted, so that all stop after the same step."""
         if self.group.size == 1:
-            return asked
-        return bool(self.group.all_sum([mx.array(float(asked))])[0].item())
+            return interrupted
+        return bool(self.group.all_sum([mx.array(float(interrupted))])[0].item())
 
     def _save(self) -> None:
         if self.group.is_rank_zero:
@@ -252,26 +257,28 @@ class _Loop:
 
     def _log(self, line: Mapping[str, Any]) -> None:
         if self.group.is_rank_zero:
-            append_line(self.folder, line)
+            log = self.folder / LOG
+            with disk_errors(log, kept="The last checkpoint is kept"), log.open("a") as file:
+                file.write(json.dumps(line) + "\n")
             self.callbacks.line(line)
 
     def _diverged(self, what: str, value: float, number: int) -> UserError:
-        """What to do when a step has spoilt the weights; they were not saved."""
+        """The error for a NaN or inf loss. The weights of this step were not saved."""
         state = read_state(self.folder)
         kept = "Nothing was saved." if state is None else f"The checkpoint of step {state.step} is kept."
         return UserError(
             f"The {what} became {value} at step {number}. {kept}",
             where=str(self.folder),
-            fix="start again in a new folder with a lower learning rate or a longer warm-up",
+            fix="start again in a new folder with a lower learning rate or a longer warmup",
         )
 
 
-def _as_the_first(train_step: TrainStep, state: State, group: ProcessGroup) -> State:
-    """Bring the other processes to where the first one stands: they may not see its folder."""
+def _broadcast_state(train_step: TrainStep, state: State, group: ProcessGroup) -> State:
+    """Send rank 0's state, parameters and moments to the other ranks, which may not see its folder."""
     if group.size == 1:
         return state
     numbers = [state.step, state.best_step, state.since_best, float(state.ended_early), state.best_loss or math.nan]
-    told = np.array(group.broadcast([mx.array(numbers, dtype=mx.float32)])[0])
+    received = np.array(group.broadcast([mx.array(numbers, dtype=mx.float32)])[0])
     parameters, moments = group.broadcast([train_step.master["parameters"], train_step.optimizer.state])
     train_step.restore(parameters)
     train_step.optimizer.state = moments
@@ -279,18 +286,52 @@ def _as_the_first(train_step: TrainStep, state: State, group: ProcessGroup) -> S
     if group.is_rank_zero:
         return state
     return State(
-        step=int(told[0]),
-        best_step=int(told[1]),
-        since_best=int(told[2]),
-        ended_early=bool(told[3]),
-        best_loss=None if np.isnan(told[4]) else float(told[4]),
+        step=int(received[0]),
+        best_step=int(received[1]),
+        since_best=int(received[2]),
+        ended_early=bool(received[3]),
+        best_loss=None if np.isnan(received[4]) else float(received[4]),
     )
 
 
 def _saved_step(run: Path) -> int | None:
-    """Of the last checkpoint that this process can see; a damaged one is named by whoever loads it."""
+    """Step of the last checkpoint that this process can read; a damaged one is reported by `load_checkpoint`."""
     try:
         state = read_state(run)
     except UserError:
         return None
     return None if state is None else state.step
+
+
+def _truncate_log(run: Path, step: int) -> None:
+    """Remove the lines after `step`, whose steps will be repeated; at step 0, all lines."""
+    log = run / LOG
+    lines = read_lines(log, lambda line: (float(line["step"]), line), bad=[]) if log.exists() else ()
+    kept = [line for at, line in lines if 0 < step and at <= step]
+    write_atomically(log, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+@contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether SIGINT or SIGTERM has arrived; a second signal raises KeyboardInterrupt.
+
+    The step in progress is finished and saved. Outside the main thread, where Python allows no signal handlers, the
+    function always returns False.
+    """
+    interrupted = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: interrupted
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

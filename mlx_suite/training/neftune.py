@@ -1,4 +1,4 @@
-"""NEFTune (arXiv 2310.05914): noise on the embeddings while training, so that answers are learned less by heart.
+"""NEFTune (arXiv 2310.05914): noise on the embeddings during training, to reduce memorization of responses.
 
 Shapes: B rows, L positions, d hidden size.
 """
@@ -11,9 +11,9 @@ import mlx.nn as nn
 
 
 def add_noise(embedding: nn.Module, alpha: float) -> None:
-    """Let `embedding` add uniform noise of size `alpha` / √(length · d) to what it gives out, in training mode only.
+    """Make `embedding` add uniform noise in ±`alpha` / √(length · d) to its output, in training mode only.
 
-    The length is that of the row, or within `document_lengths` that of each position's own document.
+    The length is that of the row; inside `document_lengths`, that of each position's document.
     """
     kind = type(embedding)
     lengths: list[mx.array] = []
@@ -32,9 +32,9 @@ def add_noise(embedding: nn.Module, alpha: float) -> None:
 
 @contextmanager
 def document_lengths(embedding: nn.Module | None, document: mx.array | None) -> Iterator[None]:
-    """Within, noise is as large as each document would have it alone: a row that it shares with others is longer.
+    """Scale noise in the context by the length of each document instead of that of its packed row.
 
-    `document` (B, L) numbers the document of each position; None where every row is one.
+    `document` (B, L) is the document id of each position; None if every row is one document.
     """
     lengths: list[mx.array] | None = getattr(type(embedding), "lengths", None)
     if lengths is None or document is None:

@@ -1,6 +1,6 @@
-"""Several processes that learn one model: each takes its rows of every batch, and the gradients are added up.
+"""Data-parallel training: each process takes its share of every batch, and gradients are summed over all processes.
 
-Under `mlx.launch` MLX finds the others by itself; alone, a process is the first of one and nothing is sent.
+MLX connects the processes started by `mlx.launch`. A process started alone has world size 1 and sends nothing.
 """
 
 import os
@@ -20,57 +20,59 @@ from mlx_suite.runtime.errors import UserError
 Tree = TypeVar("Tree")
 
 MESSAGE_BYTES = 2**25
-"""Bytes that travel together, as in MLX's `average_gradients`: many small arrays one by one would be slow."""
+"""Arrays are sent in messages of about this size, as in MLX's `average_gradients`: one by one would be slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessGroup:
-    """This process among the others."""
+    """Rank and world size of this process, and collective operations."""
 
     rank: int = 0
     size: int = 1
+    """World size."""
     group: Any = None
+    """MLX's group; None means the global one."""
     patience: float = 3600.0
-    """Seconds to wait for the others. The first may have samples to write or a model to fetch meanwhile."""
+    """Timeout of a collective, in seconds: rank 0 may be writing samples or downloading a model meanwhile."""
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this is the one that writes files and talks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def all_sum(self, tree: Tree) -> Tree:
-        """The sum over all processes of each array, in its dtype."""
+        """Sum each array over all processes, in its own dtype."""
         if self.size == 1:
             return tree
         flat: Any = tree_flatten(tree)
         summed: dict[str, mx.array] = {}
         for names in _messages(dict(flat)):
             arrays = [array for name, array in flat if name in names]
-            together = self._sum(mx.concatenate([array.reshape(-1) for array in arrays]))
+            message = self._sum(mx.concatenate([array.reshape(-1) for array in arrays]))
             ends = [sum(array.size for array in arrays[: i + 1]) for i in range(len(arrays) - 1)]
-            parts = mx.split(together, ends) if ends else [together]
+            parts = mx.split(message, ends) if ends else [message]
             summed |= {name: part.reshape(array.shape) for name, part, array in zip(names, parts, arrays, strict=True)}
         result: Tree = tree_unflatten([(name, summed[name]) for name, _ in flat])
         return result
 
     def broadcast(self, tree: Tree) -> Tree:
-        """The first process's arrays for all: the others' are of the same shapes and are not looked at."""
+        """Rank 0's arrays. Those of other ranks only provide the shapes."""
         if self.size == 1:
             return tree
         mine: Tree = tree if self.is_rank_zero else tree_map(mx.zeros_like, tree)
         return self.all_sum(mine)
 
     def _sum(self, array: mx.array) -> mx.array:
-        """One sum at a time: after a process is lost MLX raises for the first one and may hang in a later one."""
+        """One sum at a time: after a process is lost MLX raises in the first sum but may hang in a later one."""
         mx.eval(array)
         summed = mx.distributed.all_sum(array, group=self.group)
-        with _end_of_patience(self.patience):
+        with _exit_after(self.patience):
             mx.eval(summed)
         return summed
 
 
 def _messages(arrays: dict[str, mx.array]) -> Iterator[list[str]]:
-    """Names of arrays of one dtype that fill a message, in an order that is the same everywhere."""
+    """Names of arrays of one dtype that fill a message, in the same order on every rank."""
     for dtype in dict.fromkeys(array.dtype for array in arrays.values()):
         names, size = [], 0
         for name, array in arrays.items():
@@ -85,20 +87,19 @@ def _messages(arrays: dict[str, mx.array]) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _end_of_patience(seconds: float) -> Iterator[None]:
-    """Leave the program with an error if what is inside takes longer: MLX's wait has no end and cannot be broken off.
+def _exit_after(seconds: float) -> Iterator[None]:
+    """Exit the process with an error if the body takes longer: MLX's collectives have no timeout or cancellation.
 
-    A machine without power or net says no goodbye, so its connections just stay silent.
+    A machine that loses power or network does not close its connections; they only fall silent.
     """
 
     def leave() -> None:
         error = UserError(
             f"Another process of this run has been silent for {seconds:.0f} seconds",
-            fix="look whether its machine still runs, then start the same command again: it goes on from the last "
-            "checkpoint",
+            fix="check that its machine is running, then repeat the command: it resumes from the last checkpoint",
         )
         print(error, file=sys.stderr, flush=True)
-        os._exit(2)  # the last checkpoint is whole: it was renamed into its place
+        os._exit(2)  # safe at any moment: checkpoints are renamed into place
 
     timer = threading.Timer(seconds, leave)
     timer.daemon = True
@@ -110,23 +111,23 @@ def _end_of_patience(seconds: float) -> Iterator[None]:
 
 
 def join() -> ProcessGroup:
-    """The processes that were started together; waits for all of them.
+    """Connect to the other processes of this launch; waits for all of them.
 
-    Raises UserError where they cannot reach each other.
+    Raises UserError if they cannot reach each other.
     """
-    _leave_out_ring_of_one()
+    _ignore_empty_hostfile()
     try:
         group = mx.distributed.init()
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"The processes of this run do not find each other: {str(error).splitlines()[0]}",
-            fix="look at the hosts, the backend and the ports given to mlx.launch",
+            f"The processes of this run cannot connect: {str(error).splitlines()[0]}",
+            fix="check the hosts, the backend and the ports given to mlx.launch",
         ) from error
     return ProcessGroup(rank=group.rank(), size=group.size(), group=group)
 
 
-def _leave_out_ring_of_one() -> None:
-    """`mlx.launch -n 1` names a file of addresses without any, which MLX cannot read."""
+def _ignore_empty_hostfile() -> None:
+    """`mlx.launch -n 1` names an empty hostfile, which MLX fails to parse."""
     try:
         if not Path(os.environ["MLX_HOSTFILE"]).read_text().strip():
             del os.environ["MLX_HOSTFILE"]
@@ -136,9 +137,9 @@ def _leave_out_ring_of_one() -> None:
 
 @contextmanager
 def lost_process(run: Path, saved_step: Callable[[], int | None]) -> Iterator[None]:
-    """Turn MLX's error about a broken connection into a UserError; `saved_step()` tells the last checkpoint's, if any.
+    """Turn MLX's error about a broken connection into a UserError that names the last checkpoint's `saved_step()`.
 
-    A process that ends takes its connections with it, and the others' next sum fails: MLX raises, it does not hang.
+    When a process ends, its connections close, and the next sum raises on all other ranks.
     """
     try:
         yield
@@ -149,6 +150,6 @@ def lost_process(run: Path, saved_step: Callable[[], int | None]) -> Iterator[No
         raise UserError(
             "Another process of this run is gone",
             where=str(run),
-            fix="look at that process's own message, then start the same command again",
-            details=[] if saved is None else [f"the checkpoint of step {saved} is whole"],
+            fix="see that process's own error message, then repeat the command",
+            details=[] if saved is None else [f"the checkpoint of step {saved} is intact"],
         ) from error

@@ -1,7 +1,7 @@
-"""Gradient checkpointing (arXiv 1604.06174): a block keeps what it was given and computes the rest again when needed.
+"""Gradient checkpointing (arXiv 1604.06174): a block stores its input and recomputes its activations when needed.
 
-A block is changed by changing the class of that one object, so parameters keep their names, other models are not
-touched, and it can be undone.
+It is enabled by changing the class of the block object, so that parameters keep their names, other models are
+unaffected, and it can be undone.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import mlx.nn as nn
 
 
 def recompute(layers: list[nn.Module]) -> None:
-    """Let each layer recompute its inner values in the backward pass: about a third more time, far less memory."""
+    """Recompute the activations of each layer in the backward pass: about a third more time, far less memory."""
     for layer in layers:
         kind = type(layer)
         if not hasattr(kind, "kept"):
@@ -31,7 +31,7 @@ def keep(layers: list[nn.Module]) -> None:
 
 
 class _KeyedDropout(nn.Dropout):
-    """Drops the values that its key says, so that a block run twice drops the same ones."""
+    """Dropout with a fixed key, so that a block that runs twice drops the same values."""
 
     _key: mx.array | None
 
@@ -59,7 +59,7 @@ def _recomputing(kind: type) -> Any:
                 dropout._key = None
             return result
 
-        # Drawn outside: what is drawn inside would be drawn anew the second time.
+        # Keys are drawn outside `run`, which would draw others when it is recomputed.
         keys = [mx.random.randint(0, 2**31 - 1, (2,)).astype(mx.uint32) for _ in dropouts]
         return mx.checkpoint(run)(layer.trainable_parameters(), keys, x)
 

@@ -1,6 +1,6 @@
-"""A model that learns: gradients of batches, and the step that changes the weights.
+"""One optimizer step: loss and gradients of its batches, gradient accumulation, clipping and the update.
 
-Shapes: B rows, L positions, M trained targets, d hidden size, V vocabulary.
+Shapes: B rows, L positions, M target tokens, d hidden size, V vocabulary.
 """
 
 from collections.abc import Iterable
@@ -29,9 +29,9 @@ def summed_loss(
     targets: mx.array,
     weights: mx.array,
 ) -> mx.array:
-    """Σ weight · −log p(target) in nats over the trained targets of a batch; arguments as in `Batch`.
+    """Σ weight · −log p(target) in nats over the target tokens of a batch; arguments as in `Batch`.
 
-    Only the hidden states that predict a trained target go through the head.
+    Only the hidden states that predict a target token go through the head.
     """
     caches = None if document is None else document_caches(document, len(model.layers))
     head = head_of(model)
@@ -46,10 +46,10 @@ def summed_loss(
 
 
 class TrainStep:
-    """A model, its optimizer, and what is learned in fp32 whatever precision the model runs in.
+    """A model, its optimizer and fp32 master weights.
 
-    A bf16 weight of 1 does not notice a change of 0.001, so the parameters that are trained are kept in fp32 here and
-    the model is given them rounded. Of an fp32 model the two are the same arrays.
+    A bf16 weight of 1 is unchanged by an update of 0.001, so the trainable parameters are kept in fp32 here, and the
+    model holds them rounded to its own dtype. For an fp32 model, the two are the same arrays.
     """
 
     def __init__(
@@ -64,12 +64,13 @@ class TrainStep:
         self._value_and_grad = nn.value_and_grad(model, _share_of_loss)
 
     def run(self, batches: Iterable[Batch], total: float, seed: int) -> tuple[mx.array, mx.array]:
-        """One optimizer step on `batches` together; (their mean loss, norm of the gradient before clipping).
+        """Run one optimizer step on `batches`; returns (mean loss, gradient norm before clipping).
 
         Args:
-            batches: Forward and backward passes run one after the other, so only one needs memory at a time.
-            total: The sum of all weights in the step, over all processes: 8 rows one by one make the step of all 8.
-            seed: Of dropout and noise. A function of the step, so a resumed run draws what an undisturbed one draws.
+            batches: Processed one at a time with gradient accumulation, so that only one is in memory.
+            total: Sum of all target weights of the step over all processes, so that 8 batches of one row make the same
+                step as one batch of 8.
+            seed: For dropout and noise. A function of the step, so a resumed run draws the same values.
         """
         self.model.train()
         mx.random.seed(seed)
@@ -87,7 +88,7 @@ class TrainStep:
         return loss, norm
 
     def mean_loss(self, batches: Iterable[Batch]) -> float:
-        """Mean nats per trained token over all batches of all processes, without dropout or noise."""
+        """Mean loss in nats per target token over all batches of all processes, without dropout or noise."""
         self.model.eval()
         total, weight = mx.array(0.0), 0.0
         for batch in batches:
@@ -96,23 +97,23 @@ class TrainStep:
             weight += batch.total
             mx.eval(total)
         sums = self.group.all_sum([total, mx.array(weight)])
-        # One division in fp32, so that all processes come to the same number.
+        # Divided in fp32, so that all processes get the same number.
         mean: Any = (sums[0] / mx.maximum(sums[1], 1e-9)).item()
         return float(mean)
 
     def restore(self, parameters: dict[str, Any]) -> None:
-        """Put fp32 parameters back, as a checkpoint has kept them."""
+        """Set the fp32 parameters and round them into the model."""
         self.master["parameters"] = parameters
         self.model.update(_as_in(parameters, self.model.trainable_parameters()))
 
     def _check(self, batch: Batch) -> None:
-        """Assert the bounds of a batch's indices, if checks are enabled."""
+        """Assert that the indices of a batch are in bounds, if debug checks are enabled."""
         config: Any = getattr(self.model, "config", None) or self.model.args
         check_indices(batch.tokens, config.vocab_size, "token")
         check_indices(batch.targets, config.vocab_size, "target")
         check_indices(batch.index, batch.tokens.size, "position")
 
-    # Compiled on first use, when a checkpoint may have put other containers in the place of the first ones.
+    # Compiled on first use: loading a checkpoint may have replaced the state containers that compilation captures.
 
     @cached_property
     def _gradient(self) -> Any:
@@ -131,7 +132,7 @@ class TrainStep:
     def _trace_gradient(self, *arguments: Any) -> tuple[mx.array, Any]:
         parameters = self.model.trainable_parameters()
         value, gradient = self._value_and_grad(self.model, *arguments)
-        # It leaves its own tracers in the model, where the next batch of the step would find them.
+        # Tracing leaves tracers in the model, which would leak into the next batch.
         self.model.update(parameters)
         return value, _in_fp32(gradient)
 
@@ -146,7 +147,7 @@ class TrainStep:
 
 
 def _share_of_loss(model: nn.Module, *arguments: Any) -> mx.array:
-    """A batch's part of the step's mean loss."""
+    """A batch's contribution to the mean loss of the step."""
     *batch, total = arguments
     return summed_loss(model, *batch) / total
 
@@ -161,5 +162,5 @@ def _in_fp32(tree: Any) -> Any:
 
 
 def _as_in(tree: Any, other: Any) -> Any:
-    """`tree` in the dtypes of `other`."""
+    """`tree` cast to the dtypes of `other`."""
     return tree_map(lambda x, like: x.astype(like.dtype), tree, other)

@@ -227,7 +227,7 @@ def test_a_torn_checkpoint_is_not_trained_on(random_model: Path, tmp_path: Path)
     run_sums(random_model, tmp_path, steps=2)
     weights = tmp_path / "run" / "checkpoint" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    with pytest.raises(UserError, match="model.safetensors is torn or was changed"):
+    with pytest.raises(UserError, match="model.safetensors is damaged or was modified"):
         run_sums(random_model, tmp_path, steps=2)
 
 

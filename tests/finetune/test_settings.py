@@ -23,8 +23,7 @@ from mlx_suite.finetune.settings import (
     settings_from,
 )
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.training.optimizers import OPTIMIZERS
-from mlx_suite.training.schedule import SCHEDULES
+from mlx_suite.training.optimizers import OPTIMIZERS, SCHEDULES
 
 
 def settings(**changes: Any) -> FinetuneSettings:

@@ -1,4 +1,4 @@
-"""Gates for fp32 on a CPU: a GPU adds in another order, and MLX's own exponentials take over there."""
+"""Runs these tests on the CPU: a GPU sums in another order and uses MLX's own exponentials."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or not there; a damaged one is named and never half used."""
+"""Checkpoints are atomic, and a damaged one is refused before anything is loaded from it."""
 
 import shutil
 from dataclasses import replace
@@ -20,7 +20,7 @@ TOY = {"data": "toy"}
 
 
 def fresh(family: str = "llama") -> TrainStep:
-    """A model that has seen nothing, and its optimizer."""
+    """An untrained model with its optimizer."""
     model = tiny_model(family, 7, num_hidden_layers=2, tie_word_embeddings=True)
     return TrainStep(model, make_optimizer(toy_settings()), clip=1.0)
 
@@ -34,26 +34,26 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
+    """A copy that a test may modify."""
     shutil.copytree(trained, tmp_path / "run")
     return tmp_path / "run"
 
 
 def refused(run: Path, family: str = "llama") -> list[str]:
-    """The lines of the error that loading ends with."""
+    """Lines of the error raised by loading."""
     with pytest.raises(UserError) as raised:
         load_checkpoint(run, fresh(family), TOY)
     return str(raised.value).splitlines()
 
 
-def test_without_a_checkpoint_a_run_begins_at_step_0_with_its_own_weights(tmp_path: Path) -> None:
+def test_without_a_checkpoint_a_run_starts_at_step_0_with_its_own_weights(tmp_path: Path) -> None:
     train_step = fresh()
     before = weights(train_step.model)
     assert load_checkpoint(tmp_path, train_step, TOY) == State(identity=TOY)
     assert all(np.array_equal(value, before[name]) for name, value in weights(train_step.model).items())
 
 
-def test_what_was_saved_comes_back_weights_moments_and_state(trained: Path, tmp_path: Path) -> None:
+def test_weights_moments_and_state_survive_a_round_trip(trained: Path, tmp_path: Path) -> None:
     train_step = fresh()
     state = load_checkpoint(trained, train_step, TOY)
     assert (state.step, state.identity, state.losses) == (4, TOY, ())
@@ -69,7 +69,7 @@ def test_what_was_saved_comes_back_weights_moments_and_state(trained: Path, tmp_
 
 
 @pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
-def test_a_model_of_16_bits_comes_back_with_the_fp32_weights_it_learned(dtype: mx.Dtype, tmp_path: Path) -> None:
+def test_a_16_bit_model_resumes_from_its_fp32_master_weights(dtype: mx.Dtype, tmp_path: Path) -> None:
     model = toy_model()
     model.set_dtype(dtype)
     train_in(tmp_path, model, steps=2, horizon=STEPS)
@@ -84,7 +84,7 @@ def test_a_model_of_16_bits_comes_back_with_the_fp32_weights_it_learned(dtype: m
         assert mx.array_equal(value, saved[name].astype(dtype)), name
 
 
-def test_a_run_begun_with_something_else_is_refused_and_the_difference_named(run: Path) -> None:
+def test_another_identity_is_refused_and_the_differences_are_listed(run: Path) -> None:
     with pytest.raises(UserError) as raised:
         load_checkpoint(run, fresh(), {"data": "other", "rank": 8})
     assert str(raised.value).splitlines() == [
@@ -96,7 +96,7 @@ def test_a_run_begun_with_something_else_is_refused_and_the_difference_named(run
     ]
 
 
-def test_a_half_written_checkpoint_beside_it_is_not_looked_at_and_cleared_by_the_next(run: Path) -> None:
+def test_a_partial_checkpoint_is_ignored_and_removed_by_the_next_save(run: Path) -> None:
     partial = run / ".checkpoint.partial"
     partial.mkdir()
     (partial / "model.safetensors").write_bytes(b"half of a f")
@@ -110,20 +110,20 @@ def test_a_half_written_checkpoint_beside_it_is_not_looked_at_and_cleared_by_the
     assert not partial.exists()
 
 
-def test_what_a_kill_left_of_the_checkpoint_before_is_cleared_though_nothing_is_left_to_save(run: Path) -> None:
+def test_a_partial_checkpoint_is_removed_even_if_no_step_remains(run: Path) -> None:
     (run / ".checkpoint.partial").mkdir()
     train_toy(run, steps=4)
     assert {path.name for path in run.iterdir()} == {"checkpoint", "metrics.jsonl"}
 
 
-def test_a_kill_between_two_renames_leaves_the_checkpoint_before(run: Path) -> None:
-    # Only where the system cannot swap two folders in one step.
+def test_a_kill_between_two_renames_keeps_the_previous_checkpoint(run: Path) -> None:
+    # Only on systems that cannot swap two folders atomically.
     (run / "checkpoint").rename(run / ".checkpoint.old")
     assert load_checkpoint(run, fresh(), TOY).step == 4
     assert {path.name for path in run.iterdir()} == {"checkpoint", "metrics.jsonl"}
 
 
-def test_an_error_while_saving_leaves_the_checkpoint_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_saving_keeps_the_previous_checkpoint(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, train_step = bits(run), fresh()
 
     def full(*_: object) -> None:
@@ -138,39 +138,39 @@ def test_an_error_while_saving_leaves_the_checkpoint_before(run: Path, monkeypat
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
-def test_a_checkpoint_without_one_of_its_files_is_named(name: str, run: Path) -> None:
+def test_a_checkpoint_with_a_missing_file_is_refused(name: str, run: Path) -> None:
     (run / "checkpoint" / name).unlink()
-    said = refused(run)
-    assert said[0].startswith("error: The checkpoint cannot be used: ")
-    assert said[1:] == [
+    error = refused(run)
+    assert error[0].startswith("error: The checkpoint cannot be used: ")
+    assert error[1:] == [
         f"where: {run / 'checkpoint'}",
-        "fix:   bring a whole copy of the folder back, or delete it to train from the start",
+        "fix:   restore the folder from an intact copy, or delete it to train from the start",
     ]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_checkpoint_with_a_torn_file_is_refused(name: str, share: float, run: Path) -> None:
+def test_a_checkpoint_with_a_truncated_file_is_refused(name: str, share: float, run: Path) -> None:
     path = run / "checkpoint" / name
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     assert refused(run)[0].startswith("error: The checkpoint cannot be used: ")
 
 
-def test_a_checkpoint_with_one_changed_byte_is_refused_by_name(run: Path) -> None:
+def test_a_flipped_bit_is_detected_and_the_file_named(run: Path) -> None:
     path = run / "checkpoint" / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-7] ^= 1
     path.write_bytes(content)
-    said = refused(run)
-    assert said[0] == "error: The checkpoint cannot be used: model.safetensors is torn or was changed"
+    error = refused(run)
+    assert error[0] == "error: The checkpoint cannot be used: model.safetensors is damaged or was modified"
 
 
 def test_a_checkpoint_of_another_model_is_refused(run: Path) -> None:
     assert refused(run, family="gemma2")[0].startswith("error: The checkpoint cannot be used: ")
 
 
-def test_moments_are_saved_under_the_names_of_their_weights(trained: Path) -> None:
+def test_moments_are_saved_under_the_names_of_their_parameters(trained: Path) -> None:
     moments = mx.load(str(trained / "checkpoint" / "optimizer.safetensors"))
     assert isinstance(moments, dict)
     names = {name for name, _ in tree_flatten(fresh().model.parameters())}

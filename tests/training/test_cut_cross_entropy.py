@@ -1,4 +1,4 @@
-"""The loss without all logits at a time is the plain loss, and so are its gradients, whatever the head is made of."""
+"""Chunked cross-entropy has the loss and gradients of the unchunked one, for every kind of head."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,12 +23,12 @@ from tests.modeling.tiny import tiny_model, tokens
 
 V, D = 50, 32
 WEIGHTS = [1.0, 0.5, 0.0, 2.0, 1.0, 0.0, 0.25]
-"""Of seven rows: three chunks of the few rows that the tests allow at a time."""
+"""Weights of seven rows, which make three chunks in these tests."""
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither seven rows nor 50 tokens of a vocabulary are multiples of these."""
+    """Chunk sizes that divide neither the seven rows nor the vocabulary of 50."""
     monkeypatch.setattr(cut_cross_entropy, "LOGITS", 3 * V)
     monkeypatch.setattr(cut_cross_entropy, "FEWEST_ROWS", 1)
     monkeypatch.setattr(cut_cross_entropy, "VOCAB_CHUNK", 16)
@@ -52,7 +52,7 @@ def rows(count: int = 7, dtype: mx.Dtype = mx.float32) -> tuple[mx.array, mx.arr
 
 
 def gradients(loss: Callable[..., mx.array], model: nn.Module, *batch: mx.array) -> tuple[float, dict[str, mx.array]]:
-    """The loss and its gradients by everything trained, and by the hidden states."""
+    """The loss and its gradients with respect to the trainable parameters and the hidden states."""
     hidden, targets, weights = batch
 
     def of_both(hidden: mx.array, parameters: dict[str, Any]) -> mx.array:
@@ -75,10 +75,10 @@ def same(one: tuple[float, Any], other: tuple[float, Any], within: float = 1e-5)
         assert mx.abs(gradient - expected).max().item() < within * scale, name
 
 
-# ---- kinds of heads
+# ---- kinds of head
 
 
-def with_own_head() -> nn.Module:
+def untied() -> nn.Module:
     return tiny_model("llama", tie_word_embeddings=False)
 
 
@@ -96,7 +96,7 @@ def with_bias() -> nn.Module:
     return model
 
 
-def packed(make: Callable[[], nn.Module] = with_own_head, **how: Any) -> nn.Module:
+def quantized(make: Callable[[], nn.Module] = untied, **how: Any) -> nn.Module:
     model = make()
     head = model.lm_head if "lm_head" in model else model.model.embed_tokens
     nn.quantize(model, **{"group_size": 32, "bits": 4, **how}, class_predicate=lambda _, module: module is head)
@@ -105,7 +105,7 @@ def packed(make: Callable[[], nn.Module] = with_own_head, **how: Any) -> nn.Modu
 
 
 def adapted(make: Callable[[], nn.Module], module: str, method: str = "lora") -> nn.Module:
-    """A head whose adapter has learned something already."""
+    """A head with a nonzero adapter."""
     model = make()
     add_adapters(model, AdapterConfig(method=method, rank=4, alpha=8.0, modules=(module,)))
     [layer] = adapted_layers(model).values()
@@ -117,7 +117,7 @@ def adapted(make: Callable[[], nn.Module], module: str, method: str = "lora") ->
 
 
 def noisy(make: Callable[[], nn.Module]) -> nn.Module:
-    """NEFTune's noise is on what the embedding gives out, not on the head that it is too."""
+    """NEFTune noise applies to the output of the embedding, not to the head tied to it."""
     model = make()
     add_noise(model.model.embed_tokens, 5.0)
     return model
@@ -130,27 +130,27 @@ def frozen() -> nn.Module:
 
 
 HEADS: dict[str, Callable[[], nn.Module]] = {
-    "its own matrix": with_own_head,
+    "untied": untied,
     "tied": tied,
-    "capped": capped,
-    "capped, with a bias": with_bias,
+    "softcapped": capped,
+    "softcapped, with a bias": with_bias,
     "frozen": frozen,
-    "packed": packed,
-    "packed and tied": lambda: packed(tied),
-    "packed in mxfp4": lambda: packed(mode="mxfp4"),
+    "quantized": quantized,
+    "quantized and tied": lambda: quantized(tied),
+    "quantized to mxfp4": lambda: quantized(mode="mxfp4"),
     "tied, with noise on the embedding": lambda: noisy(tied),
-    "LoRA": lambda: adapted(with_own_head, "lm_head"),
-    "LoRA, tied and capped": lambda: adapted(capped, "embed_tokens"),
+    "LoRA": lambda: adapted(untied, "lm_head"),
+    "LoRA, tied and softcapped": lambda: adapted(capped, "embed_tokens"),
     "LoRA, tied, with noise on the embedding": lambda: noisy(lambda: adapted(tied, "embed_tokens")),
-    "LoRA on a packed one": lambda: adapted(packed, "lm_head"),
-    "LoRA on a packed and tied one": lambda: adapted(lambda: packed(tied), "embed_tokens"),
-    "DoRA": lambda: adapted(with_own_head, "lm_head", "dora"),
-    "DoRA on a packed one, with a bias": lambda: adapted(lambda: packed(with_bias), "lm_head", "dora"),
+    "LoRA on quantized": lambda: adapted(quantized, "lm_head"),
+    "LoRA on quantized and tied": lambda: adapted(lambda: quantized(tied), "embed_tokens"),
+    "DoRA": lambda: adapted(untied, "lm_head", "dora"),
+    "DoRA on quantized, with a bias": lambda: adapted(lambda: quantized(with_bias), "lm_head", "dora"),
 }
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_loss_and_gradients_are_those_of_all_logits_at_once(name: str) -> None:
+def test_loss_and_gradients_match_the_unchunked_loss(name: str) -> None:
     model = HEADS[name]()
     expected = gradients(plain_loss, model, *rows())
     same(gradients(cut_loss, model, *rows()), expected)
@@ -159,8 +159,8 @@ def test_loss_and_gradients_are_those_of_all_logits_at_once(name: str) -> None:
     assert float(head_loss_alone(*rows(), head).item()) == pytest.approx(expected[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["capped", "LoRA on a packed and tied one", "DoRA"])
-def test_it_can_be_compiled(name: str) -> None:
+@pytest.mark.parametrize("name", ["softcapped", "LoRA on quantized and tied", "DoRA"])
+def test_the_loss_can_be_compiled(name: str) -> None:
     model = HEADS[name]()
     batch = rows()
     compiled = mx.compile(lambda *batch: gradients_of(model, *batch))
@@ -174,12 +174,12 @@ def gradients_of(model: nn.Module, *batch: mx.array) -> Any:
     return nn.value_and_grad(model, cut_loss)(model, *batch)
 
 
-def test_only_what_is_trained_has_a_gradient() -> None:
+def test_only_trainable_arrays_have_a_gradient() -> None:
     learned = {name: sorted(head_of(make()).learned) for name, make in HEADS.items()}  # type: ignore[union-attr]
     assert learned["tied"] == ["0"]
-    assert learned["capped, with a bias"] == ["0", "bias"]
-    assert learned["frozen"] == learned["packed"] == learned["packed in mxfp4"] == []
-    assert learned["LoRA"] == learned["LoRA on a packed and tied one"] == ["1"]
+    assert learned["softcapped, with a bias"] == ["0", "bias"]
+    assert learned["frozen"] == learned["quantized"] == learned["quantized to mxfp4"] == []
+    assert learned["LoRA"] == learned["LoRA on quantized and tied"] == ["1"]
     assert learned["DoRA"] == ["1", "gain"]
 
 
@@ -187,17 +187,17 @@ def test_only_what_is_trained_has_a_gradient() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
-def test_any_number_of_rows(count: int) -> None:
+def test_any_number_of_rows_can_be_chunked(count: int) -> None:
     same(gradients(cut_loss, capped(), *rows(count)), gradients(plain_loss, capped(), *rows(count)))
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 25, 49, 50, 51, 8192])
-def test_any_cut_of_the_vocabulary(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_vocabulary_can_be_chunked_at_any_size(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cut_cross_entropy, "VOCAB_CHUNK", chunk)
     same(gradients(cut_loss, capped(), *rows()), gradients(plain_loss, capped(), *rows()))
 
 
-def test_rows_that_do_not_count_have_no_gradient() -> None:
+def test_rows_of_weight_0_have_no_gradient() -> None:
     hidden, targets, _ = rows()
     loss, by_name = gradients(cut_loss, tied(), hidden, targets, mx.zeros((7,)))
     assert loss == 0.0
@@ -207,7 +207,7 @@ def test_rows_that_do_not_count_have_no_gradient() -> None:
     assert counts == [True, True, False, True, True, False, True]
 
 
-def test_a_token_that_is_the_target_of_several_rows_gets_all_their_gradients() -> None:
+def test_a_token_that_is_the_target_of_several_rows_gets_the_sum_of_their_gradients() -> None:
     hidden, _, weights = rows()
     same_target = mx.array([5] * 7)
     same(
@@ -216,14 +216,14 @@ def test_a_token_that_is_the_target_of_several_rows_gets_all_their_gradients() -
     )
 
 
-def test_large_logits_neither_overflow_nor_lose_their_gradient() -> None:
+def test_large_logits_have_a_finite_loss_and_gradient() -> None:
     hidden, targets, weights = rows()
     loss, by_name = gradients(cut_loss, tied(), 1e3 * hidden, targets, weights)
     assert loss == pytest.approx(gradients(plain_loss, tied(), 1e3 * hidden, targets, weights)[0], rel=1e-5)
     assert all(mx.isfinite(gradient).all().item() for gradient in by_name.values())
 
 
-def test_a_bf16_model_has_the_loss_and_gradients_of_its_numbers_in_fp32() -> None:
+def test_a_bf16_model_has_the_loss_and_gradients_of_its_weights_cast_to_fp32() -> None:
     model = capped()
     model.set_dtype(mx.bfloat16)
     hidden, targets, weights = rows(dtype=mx.bfloat16)
@@ -243,7 +243,7 @@ def test_a_bf16_model_has_the_loss_and_gradients_of_its_numbers_in_fp32() -> Non
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 @pytest.mark.parametrize("training", [True, False])
 def test_a_whole_model_has_the_loss_and_gradients_of_its_logits(family: str, training: bool) -> None:
-    """Of a tied matrix the gradient has two parts: from the head, and from the lookup."""
+    """The gradient of a tied matrix has two terms, from the head and from the lookup."""
     model = tiny_model(family, tie_word_embeddings=True)
     model.train(training)
     read = tokens(8, rows=2)
@@ -282,8 +282,8 @@ SMALL = {
 }
 
 
-def of_the_zoo(name: str, **changes: Any) -> nn.Module:
-    """A small random model of mlx-lm."""
+def mlx_lm_model(name: str, **changes: Any) -> nn.Module:
+    """A small random mlx-lm model."""
     from importlib import import_module
 
     module = import_module(f"mlx_lm.models.{name}")
@@ -293,8 +293,8 @@ def of_the_zoo(name: str, **changes: Any) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", SAME_SHAPE)
-def test_models_of_mlx_lm_whose_head_is_known_have_the_logits_that_it_makes(name: str) -> None:
-    model = of_the_zoo(name)
+def test_known_heads_reproduce_the_logits_of_mlx_lm_models(name: str) -> None:
+    model = mlx_lm_model(name)
     head = head_of(model)
     assert head is not None
     hidden = model.model(tokens(5))
@@ -306,9 +306,9 @@ def test_models_of_mlx_lm_whose_head_is_known_have_the_logits_that_it_makes(name
 
 
 @pytest.mark.parametrize(("name", "changes"), [("cohere", {"logit_scale": 0.5}), ("stablelm", {})])
-def test_a_model_whose_head_is_not_known_goes_the_plain_way(name: str, changes: dict[str, Any]) -> None:
-    import_changes = {"use_qkv_bias": False, "partial_rotary_factor": 1.0, "use_qk_norm": False, "layer_norm_eps": 1e-5}
-    model = of_the_zoo(name, **import_changes, **changes)
+def test_a_model_with_an_unknown_head_uses_its_full_logits(name: str, changes: dict[str, Any]) -> None:
+    common = {"use_qkv_bias": False, "partial_rotary_factor": 1.0, "use_qk_norm": False, "layer_norm_eps": 1e-5}
+    model = mlx_lm_model(name, **common, **changes)
     assert head_of(model) is None
     index, targets, weights = mx.array([0, 3, 4]), mx.array([1, 2, 3]), mx.array([1.0, 0.0, 2.0])
     expected = (token_losses(model(tokens(5))[0][index], targets) * weights).sum()
@@ -316,11 +316,11 @@ def test_a_model_whose_head_is_not_known_goes_the_plain_way(name: str, changes: 
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_an_adapter_of_an_unknown_kind_goes_the_plain_way() -> None:
+def test_an_adapter_of_an_unknown_type_has_no_head() -> None:
     class Other(nn.Linear):
         pass
 
-    model = with_own_head()
+    model = untied()
     model.lm_head = Other(D, V, bias=False)
     assert head_of(model) is None
 
@@ -329,11 +329,11 @@ def test_an_adapter_of_an_unknown_kind_goes_the_plain_way() -> None:
 
 
 @pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
-@pytest.mark.parametrize("cap", [None, 30.0], ids=["plain", "capped"])
-def test_the_head_takes_a_quarter_of_the_memory_at_most(
+@pytest.mark.parametrize("cap", [None, 30.0], ids=["plain", "softcapped"])
+def test_the_chunked_loss_takes_at_most_a_quarter_of_the_memory(
     trained: bool, cap: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # An eighth of the rows at a time, as of 1024 rows at Llama 3's vocabulary.
+    # Chunks of an eighth of the rows, as for 1024 rows and Llama 3's vocabulary.
     monkeypatch.setattr(cut_cross_entropy, "LOGITS", 64 * 8000)
     monkeypatch.setattr(cut_cross_entropy, "VOCAB_CHUNK", 512)
     measured = measure_head(HeadShape(vocabulary=8000, hidden=32, rows=512, cap=cap, trained=trained), rounds=1)
@@ -343,19 +343,19 @@ def test_the_head_takes_a_quarter_of_the_memory_at_most(
     assert measured.ratio < 0.25
 
 
-@pytest.mark.parametrize("how", ["bf16", "packed"])
-def test_a_matrix_is_never_expanded_as_a_whole(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 8000 rows of 256 numbers only a few are there in fp32 at a time, also where all is compiled into one.
+@pytest.mark.parametrize("how", ["bf16", "quantized"])
+def test_the_matrix_is_never_fully_expanded_to_fp32(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only slices of the (8000, 256) matrix are in fp32 at once, even in one compiled graph.
 
-    The CPU's queue holds a handful of parts ahead of the one at work, so the parts are small here.
+    The slices are small because the CPU's queue runs a few of them ahead.
     """
     monkeypatch.setattr(cut_cross_entropy, "LOGITS", 16 * 8000)
     monkeypatch.setattr(cut_cross_entropy, "VOCAB_CHUNK", 64)
     matrix = Matrix(weight=mx.random.normal((8000, 256)).astype(mx.bfloat16))
-    if how == "packed":
+    if how == "quantized":
         weight, scales, biases = mx.quantize(matrix.weight, group_size=64, bits=4)
-        how_packed = {"group_size": 64, "bits": 4, "mode": "affine"}
-        matrix = Matrix(weight=weight, packing={"scales": scales, "biases": biases}, how=how_packed)
+        how_quantized = {"group_size": 64, "bits": 4, "mode": "affine"}
+        matrix = Matrix(weight=weight, packing={"scales": scales, "biases": biases}, how=how_quantized)
     hidden, targets, weights = mx.random.normal((32, 256)), mx.arange(32), mx.ones((32,))
     step = mx.compile(mx.grad(lambda hidden: head_loss(hidden, targets, weights, Head(matrices=(matrix,)))))
     mx.eval(matrix.weight, matrix.packing, hidden, targets, weights)

@@ -1,4 +1,4 @@
-"""Documents that share a row do not see each other: the model says what it says to each of them alone."""
+"""Packed documents are independent: logits, loss and gradients are those of each document alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +12,13 @@ from mlx.utils import tree_flatten
 from mlx_suite.data.batch.rows import Document, Rows, pack
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.documents import document_caches, refuse_packing
-from mlx_suite.training.loss import mean_loss, token_losses
+from mlx_suite.training.loss import token_losses
 from tests.modeling.tiny import tiny_model
-from tests.training.test_cut_cross_entropy import of_the_zoo
+from tests.training.test_cut_cross_entropy import mlx_lm_model
+from tests.training.test_loss import mean_loss
 
 LENGTHS = (17, 14, 12, 9, 3)
-"""The windows have 6 keys: most documents are longer than two of them."""
+"""Sliding windows have 6 keys: most documents are longer than two windows."""
 FAMILIES = ["llama", "mistral", "gemma2"]
 
 
@@ -45,7 +46,7 @@ def packed_loss(model: nn.Module, rows: Rows) -> mx.array:
 
 
 def alone_loss(model: nn.Module, texts: Sequence[Sequence[int]]) -> mx.array:
-    """The mean over all tokens of all documents, each run through the model by itself."""
+    """Mean over all tokens of all documents, each in a forward pass of its own."""
     losses = [token_losses(model(mx.array([text[:-1]])), mx.array([text[1:]])).reshape(-1) for text in map(list, texts)]
     return mx.concatenate(losses).mean()
 
@@ -57,14 +58,14 @@ def test_packed_documents_have_the_logits_they_have_alone(family: str, rows: Row
     for row, (tokens, numbers) in enumerate(zip(rows.tokens, rows.document, strict=True)):
         for number in range(1, int(numbers.max()) + 1):
             places = np.flatnonzero(numbers == number)
-            places = places[places < logits.shape[1]]  # the last token of a row is fed to nobody
+            places = places[places < logits.shape[1]]  # the last token of a row is only a target
             alone = model(mx.array(tokens[places])[None])[0]
             together = logits[row][mx.array(places)]
             assert mx.abs(together - alone).max().item() < 1e-5 * max(1.0, mx.abs(alone).max().item())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_documents_have_the_loss_and_the_gradients_they_have_alone(
+def test_packed_documents_have_the_loss_and_gradients_they_have_alone(
     family: str, rows: Rows, texts: list[list[int]]
 ) -> None:
     model = tiny_model(family)
@@ -78,7 +79,7 @@ def test_packed_documents_have_the_loss_and_the_gradients_they_have_alone(
         assert mx.abs(gradient - by_name[name]).max().item() < 1e-5 * scale, name
 
 
-OF_MLX_LM = {
+MLX_LM_CONFIGS = {
     "llama": {},
     "gemma3_text": {"sliding_window": 6, "sliding_window_pattern": 2, "query_pre_attn_scalar": 16},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
@@ -89,9 +90,9 @@ OF_MLX_LM = {
 }
 
 
-@pytest.mark.parametrize("name", OF_MLX_LM)
-def test_packed_documents_have_the_logits_they_have_alone_in_models_of_mlx_lm(name: str, rows: Rows) -> None:
-    model = of_the_zoo(name, num_hidden_layers=2, **OF_MLX_LM[name])
+@pytest.mark.parametrize("name", MLX_LM_CONFIGS)
+def test_packed_documents_have_the_logits_they_have_alone_in_mlx_lm_models(name: str, rows: Rows) -> None:
+    model = mlx_lm_model(name, num_hidden_layers=2, **MLX_LM_CONFIGS[name])
     refuse_packing(model)
     logits = packed_logits(model, rows)
     places = np.flatnonzero(rows.document[0] == 2)
@@ -106,7 +107,7 @@ def test_packed_documents_have_the_logits_they_have_alone_in_models_of_mlx_lm(na
         (
             "gpt2",
             {"n_ctx": 64, "n_positions": 64, "n_embd": 32, "n_head": 2, "n_layer": 1},
-            "for positions, or the like",
+            "learned positions",
         ),
         (
             "mamba",
@@ -115,20 +116,18 @@ def test_packed_documents_have_the_logits_they_have_alone_in_models_of_mlx_lm(na
         ),
     ],
 )
-def test_models_in_which_documents_would_not_stay_apart_are_refused(
-    name: str, changes: dict[str, Any], reason: str
-) -> None:
-    with pytest.raises(UserError, match="would not stay apart in this model") as raised:
-        refuse_packing(of_the_zoo(name, **changes))
+def test_packing_is_refused_for_models_that_mix_documents(name: str, changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match="would not be independent in this model") as raised:
+        refuse_packing(mlx_lm_model(name, **changes))
     assert raised.value.fix == "--batching bucket"
     assert reason in raised.value.details[0]
 
 
-def test_the_mask_shows_each_position_its_own_document_up_to_the_window() -> None:
+def test_a_position_attends_to_its_own_document_within_the_sliding_window() -> None:
     [cache, *others] = document_caches(mx.array([[1, 1, 2, 2, 2, 0]]), layers=3)
     assert (cache.offset, len(others)) == (0, 2)
-    everything: Any = cache.make_mask(6).astype(mx.int32)[0, 0].tolist()
-    assert everything == [
+    full: Any = cache.make_mask(6).astype(mx.int32)[0, 0].tolist()
+    assert full == [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
         [0, 0, 1, 0, 0, 0],
@@ -140,6 +139,6 @@ def test_the_mask_shows_each_position_its_own_document_up_to_the_window() -> Non
     assert window == [0, 0, 0, 1, 1, 0]
 
 
-def test_padding_sees_itself_so_that_no_softmax_is_over_nothing(rows: Rows) -> None:
+def test_padding_attends_to_itself_so_that_softmax_is_finite(rows: Rows) -> None:
     assert (rows.document == 0).any()
     assert mx.isfinite(packed_logits(tiny_model("gemma2"), rows)).all().item()

@@ -1,4 +1,4 @@
-"""Training: the loss falls, parts of a batch add up to it, and an interrupted run ends like an undisturbed one."""
+"""The training loop: the loss falls, the log is right, and an interrupted run ends like an uninterrupted one."""
 
 import json
 import math
@@ -50,8 +50,8 @@ def log(run: Path, kind: str = "train") -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("uninterrupted")
     usual = mx.default_device()
     mx.set_default_device(mx.cpu)
     train_toy(run)
@@ -61,23 +61,23 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def uncompiled() -> Iterator[None]:
-    """Without `mx.compile`, which takes a second for each new kernel."""
+    """Disable `mx.compile`, which takes a second for each new kernel."""
     mx.disable_compile()
     yield
     mx.enable_compile()
 
 
-def same_as(run: Path, undisturbed: Path) -> bool:
-    """Whether two runs have ended alike: weights and moments bit by bit, the logged steps and losses."""
-    told = ("kind", "step", "loss", "learning_rate", "gradient_norm", "tokens")
-    logs = [[[line.get(key) for key in told] for line in log(each)] for each in (run, undisturbed)]
-    return bits(run) == bits(undisturbed) and logs[0] == logs[1]
+def same_as(run: Path, uninterrupted: Path) -> bool:
+    """Whether two runs ended with bit-identical weights and moments and the same logged steps and losses."""
+    keys = ("kind", "step", "loss", "learning_rate", "gradient_norm", "tokens")
+    logs = [[[line.get(key) for key in keys] for line in log(each)] for each in (run, uninterrupted)]
+    return bits(run) == bits(uninterrupted) and logs[0] == logs[1]
 
 
 # ---- learning
 
 
-def test_the_loss_falls_on_a_task_that_can_be_learned(tmp_path: Path) -> None:
+def test_the_loss_falls_on_a_learnable_task(tmp_path: Path) -> None:
     train_toy(tmp_path, steps=60, log_every=10, save_every=100)
     losses = [line["loss"] for line in log(tmp_path)]
     assert len(losses) == 6
@@ -91,17 +91,17 @@ def test_the_loss_falls_for_gemma_too(tmp_path: Path) -> None:
     assert losses[-1] < 0.4 * losses[0]
 
 
-def test_the_log_tells_step_loss_rate_and_speed(tmp_path: Path) -> None:
+def test_a_log_line_has_step_loss_learning_rate_and_speed(tmp_path: Path) -> None:
     train_toy(tmp_path, steps=5, log_every=2, save_every=100, floor=0.1)
     lines = log(tmp_path)
     assert [line["step"] for line in lines] == [2, 4, 5]
-    told = {"kind", "step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second"}
-    assert all(set(line) == told | {"peak_bytes"} for line in lines)
-    assert lines[0]["learning_rate"] == pytest.approx(0.002)  # two of three steps of warm-up to 0.003
+    keys = {"kind", "step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second"}
+    assert all(set(line) == keys | {"peak_bytes"} for line in lines)
+    assert lines[0]["learning_rate"] == pytest.approx(0.002)  # two of three warmup steps to 0.003
     assert all(line["tokens_per_second"] > 0 for line in lines)
 
 
-def test_a_line_holds_the_mean_loss_since_the_last_one(tmp_path: Path) -> None:
+def test_a_log_line_has_the_mean_loss_since_the_previous_one(tmp_path: Path) -> None:
     train_toy(tmp_path / "each", steps=6)
     train_toy(tmp_path / "thirds", steps=6, log_every=3)
     each = [line["loss"] for line in log(tmp_path / "each")]
@@ -109,8 +109,8 @@ def test_a_line_holds_the_mean_loss_since_the_last_one(tmp_path: Path) -> None:
     assert [line["loss"] for line in log(tmp_path / "thirds")] == pytest.approx(means, abs=2e-5)
 
 
-def test_the_gradient_is_clipped_as_a_whole(tmp_path: Path) -> None:
-    # AdamW's first step does not depend on the gradient's length, its moments do.
+def test_the_gradient_is_clipped_by_its_global_norm(tmp_path: Path) -> None:
+    # AdamW's first update does not depend on the scale of the gradient, but its moments do.
     train_toy(tmp_path, steps=1, clip=1e-3)
     moments = mx.load(str(tmp_path / "checkpoint" / "optimizer.safetensors"))
     assert isinstance(moments, dict)
@@ -121,7 +121,7 @@ def test_the_gradient_is_clipped_as_a_whole(tmp_path: Path) -> None:
 # ---- evaluation
 
 
-def test_validation_is_looked_at_before_the_first_step_and_after_the_last(tmp_path: Path) -> None:
+def test_evaluations_include_one_before_the_first_step_and_one_after_the_last(tmp_path: Path) -> None:
     train_toy(tmp_path, steps=7, eval_every=3)
     assert [line["step"] for line in log(tmp_path, "valid")] == [0, 3, 6, 7]
     losses = [line["loss"] for line in log(tmp_path, "valid")]
@@ -129,21 +129,21 @@ def test_validation_is_looked_at_before_the_first_step_and_after_the_last(tmp_pa
     assert all(line["best"] for line in log(tmp_path, "valid"))
 
 
-def test_the_validation_loss_is_a_mean_over_tokens_and_not_over_batches(tmp_path: Path) -> None:
+def test_the_validation_loss_is_a_mean_over_tokens_not_over_batches(tmp_path: Path) -> None:
     for batch in (1, 3):
         train_toy(tmp_path / str(batch), steps=1, eval_every=100, batch=batch)
     first, second = (log(tmp_path / str(batch), "valid")[0]["loss"] for batch in (1, 3))
     assert first == pytest.approx(second, abs=2e-5)
 
 
-def test_a_run_that_gets_no_better_ends_early(tmp_path: Path) -> None:
+def test_early_stopping_ends_a_run_that_does_not_improve(tmp_path: Path) -> None:
     result = train_in(tmp_path, toy_model(), steps=40, learning_rate=1e-30, eval_every=2, patience=3)
-    # Nothing changes: the loss before the first step is the best, and three evaluations later it is over.
+    # The weights stay put: the loss before the first step is the best, and three evaluations exhaust the patience.
     assert (result.state.step, result.state.best_step, result.state.ended_early) == (6, 0, True)
     assert train_in(tmp_path, toy_model(), steps=40, learning_rate=1e-30, eval_every=2, patience=3) == result
 
 
-def test_a_larger_patience_lets_a_run_go_on_that_had_ended_early(tmp_path: Path) -> None:
+def test_a_larger_patience_resumes_a_run_that_ended_early(tmp_path: Path) -> None:
     how = {"steps": 12, "learning_rate": 1e-30, "eval_every": 2}
     assert train_in(tmp_path, toy_model(), patience=2, **how).state.step == 4
     assert train_in(tmp_path, toy_model(), patience=4, **how).state.step == 8
@@ -152,7 +152,7 @@ def test_a_larger_patience_lets_a_run_go_on_that_had_ended_early(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nan_validation_loss_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([math.nan, 3.0, 2.0])
     monkeypatch.setattr(loop.TrainStep, "mean_loss", lambda train_step, batches: next(losses))
     result = train_in(tmp_path, toy_model(), steps=2, eval_every=1)
@@ -161,7 +161,7 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path: Path, m
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_weights_whose_validation_loss_is_no_number_are_not_saved(
+def test_weights_with_an_infinite_validation_loss_are_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 2.0, math.inf])
@@ -172,7 +172,7 @@ def test_weights_whose_validation_loss_is_no_number_are_not_saved(
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_a_line_of_the_log_that_is_none_is_taken_out(tmp_path: Path) -> None:
+def test_an_invalid_log_line_is_removed_on_resume(tmp_path: Path) -> None:
     train_in(tmp_path, toy_model(), steps=2, horizon=4, save_every=1)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write("what is this\n")
@@ -183,38 +183,38 @@ def test_a_line_of_the_log_that_is_none_is_taken_out(tmp_path: Path) -> None:
 # ---- interruptions
 
 
-def test_ctrl_c_keeps_the_step_at_work_and_the_same_call_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    pressed = Callbacks(step=lambda step, loss, trained: step == 6 and signal.raise_signal(signal.SIGINT))
-    result = train(toy_model(), toy_batches(), toy_settings(), tmp_path, identity={"data": "toy"}, callbacks=pressed)
+def test_ctrl_c_finishes_the_step_in_progress_and_the_same_call_resumes(uninterrupted: Path, tmp_path: Path) -> None:
+    ctrl_c = Callbacks(step=lambda step, loss, trained: step == 6 and signal.raise_signal(signal.SIGINT))
+    result = train(toy_model(), toy_batches(), toy_settings(), tmp_path, identity={"data": "toy"}, callbacks=ctrl_c)
     assert (result.stopped, result.state.step) == (True, 6)
     train_toy(tmp_path)
-    assert same_as(tmp_path, undisturbed)
+    assert same_as(tmp_path, uninterrupted)
 
 
-def test_a_log_of_every_fifth_step_is_the_same_after_a_stop_between_two_lines(tmp_path: Path) -> None:
+def test_a_stop_between_two_log_lines_adds_a_line_and_restarts_its_mean(tmp_path: Path) -> None:
     for name, stops in (("whole", []), ("stopped", [7])):
         for steps in [*stops, STEPS]:
             train_toy(tmp_path / name, steps=steps, horizon=STEPS, log_every=5)
     whole, stopped = (log(tmp_path / name) for name in ("whole", "stopped"))
-    assert [line["step"] for line in stopped] == [5, 7, 10, 12]  # the first start ended at 7, and said so
+    assert [line["step"] for line in stopped] == [5, 7, 10, 12]  # the first call ended at 7 with a line
     assert stopped[2]["loss"] != whole[1]["loss"]
     assert [line["step"] for line in whole] == [5, 10, 12]
 
 
-def test_two_undisturbed_runs_are_equal_bit_by_bit(undisturbed: Path, tmp_path: Path) -> None:
+def test_training_is_deterministic(uninterrupted: Path, tmp_path: Path) -> None:
     train_toy(tmp_path)
-    assert same_as(tmp_path, undisturbed)
+    assert same_as(tmp_path, uninterrupted)
 
 
 @pytest.mark.parametrize("stop", [4, 5, 11])
-def test_a_stopped_run_goes_on_to_the_same_weights(stop: int, undisturbed: Path, tmp_path: Path) -> None:
+def test_resume_is_bit_exact_after_a_stop(stop: int, uninterrupted: Path, tmp_path: Path) -> None:
     train_toy(tmp_path, steps=stop, horizon=STEPS)
     train_toy(tmp_path)
-    assert same_as(tmp_path, undisturbed)
+    assert same_as(tmp_path, uninterrupted)
 
 
 @pytest.mark.parametrize("file", [3, 4], ids=["between two files of a checkpoint", "before its rename"])
-def test_a_killed_run_goes_on_to_the_same_weights(file: int, undisturbed: Path, tmp_path: Path) -> None:
+def test_resume_is_bit_exact_after_a_kill(file: int, uninterrupted: Path, tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", CHILD, str(tmp_path), str(file)]
     killed = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -223,10 +223,10 @@ def test_a_killed_run_goes_on_to_the_same_weights(file: int, undisturbed: Path, 
 
     train_toy(tmp_path)
     assert [line["step"] for line in log(tmp_path)] == list(range(1, STEPS + 1))
-    assert same_as(tmp_path, undisturbed)
+    assert same_as(tmp_path, uninterrupted)
 
 
-ANYWHERE = """
+FREQUENT_SAVES = """
 import sys
 from pathlib import Path
 import mlx_suite
@@ -238,14 +238,14 @@ train_toy(Path(sys.argv[1]), save_every=1, eval_every=3, log_every=2)
 
 
 @pytest.mark.slow
-def test_a_run_killed_anywhere_again_and_again_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
-    """Half of the time it is saving: each step ends with a checkpoint."""
+def test_a_run_killed_repeatedly_at_random_moments_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
+    """Every step is saved, so about half of the kills hit a save."""
     random = np.random.default_rng(4)
 
     def begin(run: Path) -> subprocess.Popen[bytes]:
         run.mkdir(exist_ok=True)
         uncompiled = os.environ | {"MLX_DISABLE_COMPILE": "1"}
-        return subprocess.Popen([sys.executable, "-c", ANYWHERE, str(run)], cwd=REPOSITORY, env=uncompiled)
+        return subprocess.Popen([sys.executable, "-c", FREQUENT_SAVES, str(run)], cwd=REPOSITORY, env=uncompiled)
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert begin(whole).wait(timeout=60) == 0
@@ -266,15 +266,17 @@ def test_a_run_killed_anywhere_again_and_again_ends_like_an_undisturbed_one(tmp_
     assert {path.name for path in killed.iterdir()} == {"checkpoint", "metrics.jsonl"}
 
 
-def test_a_line_torn_by_a_kill_is_written_again(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_truncated_log_line_is_rewritten_on_resume(uninterrupted: Path, tmp_path: Path) -> None:
     train_toy(tmp_path, steps=4, horizon=STEPS)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "loss": 3.')
     train_toy(tmp_path)
-    assert same_as(tmp_path, undisturbed)
+    assert same_as(tmp_path, uninterrupted)
 
 
-def test_a_finished_run_is_not_run_again(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_loads_its_weights_without_training(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train_toy(tmp_path)
 
     def refuse(*_: object) -> None:
@@ -283,17 +285,17 @@ def test_a_finished_run_is_not_run_again(undisturbed: Path, tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(loop, "save_checkpoint", refuse)
         model = train_toy(tmp_path)
-    assert same_as(tmp_path, undisturbed)
+    assert same_as(tmp_path, uninterrupted)
     saved = mx.load(str(tmp_path / "checkpoint" / "model.safetensors"))
     assert isinstance(saved, dict)
     for name, value in weights(model).items():
         assert np.array_equal(value, np.array(saved[name])), name
 
 
-# ---- what a user can mend
+# ---- divergence
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+def test_a_nan_loss_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     train_toy(tmp_path, steps=4, horizon=STEPS)
     before = bits(tmp_path)
     with pytest.raises(UserError) as raised:
@@ -301,12 +303,12 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(tm
     assert str(raised.value).splitlines() == [
         "error: The loss became nan at step 6. The checkpoint of step 4 is kept.",
         f"where: {tmp_path}",
-        "fix:   start again in a new folder with a lower learning rate or a longer warm-up",
+        "fix:   start again in a new folder with a lower learning rate or a longer warmup",
     ]
     assert bits(tmp_path) == before
 
 
-def test_a_loss_that_is_no_number_from_the_start_says_that_nothing_was_saved(tmp_path: Path) -> None:
+def test_a_nan_loss_at_step_1_reports_that_nothing_was_saved(tmp_path: Path) -> None:
     model = tiny_model("llama")
     model.model.norm.weight = mx.full(model.model.norm.weight.shape, math.nan)
     with pytest.raises(UserError, match=r"The loss became nan at step 1\. Nothing was saved\."):

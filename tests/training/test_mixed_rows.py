@@ -1,4 +1,4 @@
-"""Batches whose rows are of several lengths: the step, its parts, and a run that is stopped among them."""
+"""Training on batches of mixed row lengths: the step, its shares over processes, and resume."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ from tests.training.toy import bits, toy_settings
 
 @pytest.fixture(autouse=True)
 def uncompiled() -> Iterator[None]:
-    """Without `mx.compile`, which takes a second for each new kernel."""
+    """Disable `mx.compile`, which takes a second for each new kernel."""
     mx.disable_compile()
     yield
     mx.enable_compile()
 
 
 def documents() -> list[Document]:
-    """Eight short ones in rows of 256, and a long one that needs a row of 512; their second halves are trained."""
+    """Eight short documents in rows of 256, and one that needs a row of 512; the loss is on their second halves."""
     random = np.random.default_rng(2)
     lengths = [128, 128, 126, 128, 127, 125, 128, 127, 500]
     return [Document(random.integers(0, 50, n).tolist(), [0.0] * (n // 2) + [1.0] * (n - n // 2)) for n in lengths]
@@ -41,17 +41,17 @@ def whole_epoch(batches: MixedBatches | BucketedBatches) -> list[Batch]:
     return [batches.take(chosen) for chosen in batches.order(0, 0)]
 
 
-def test_a_step_of_batches_of_several_lengths_is_that_of_single_documents() -> None:
+def test_a_step_of_mixed_row_lengths_equals_that_of_single_documents() -> None:
     single = whole_epoch(BucketedBatches(documents(), size=1, step=4))
     same_step(first_step(tiny_model("gemma2"), whole_epoch(mixed())), first_step(tiny_model("gemma2"), single))
 
 
-@pytest.mark.parametrize("machines", [2, 3])
-def test_the_shares_of_several_machines_add_up_to_the_step_of_one(machines: int) -> None:
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_shares_of_several_processes_sum_to_the_step_of_one(processes: int) -> None:
     batches = mixed()
     order = batches.order(0, 0)
-    shares = [[batches.take(share(chosen, rank, machines)) for chosen in order] for rank in range(machines)]
-    # The long row is alone in its batch: all but one machine have empty rows, of another length, in its place.
+    shares = [[batches.take(share(chosen, rank, processes)) for chosen in order] for rank in range(processes)]
+    # The long row is alone in its batch: all ranks but one get empty rows, of another length.
     assert any(batch.trained == 0 for some in shares for batch in some)
     together = first_step(tiny_model("llama"), [batch for some in shares for batch in some])
     same_step(together, first_step(tiny_model("llama"), whole_epoch(batches)))
@@ -59,7 +59,7 @@ def test_the_shares_of_several_machines_add_up_to_the_step_of_one(machines: int)
 
 @pytest.mark.parametrize("kind", ["mixed", "bucketed"])
 @pytest.mark.parametrize("stop", [1, 2])
-def test_a_run_stopped_among_them_ends_with_the_same_bits(kind: str, stop: int, tmp_path: Path) -> None:
+def test_a_run_resumed_mid_epoch_ends_with_the_same_bits(kind: str, stop: int, tmp_path: Path) -> None:
     batches = mixed() if kind == "mixed" else BucketedBatches(documents(), size=4)
 
     def run(name: str, stops: Sequence[int]) -> dict[str, bytes]:
@@ -73,7 +73,7 @@ def test_a_run_stopped_among_them_ends_with_the_same_bits(kind: str, stop: int, 
     assert run("stopped", [stop, 4]) == run("whole", [4])
 
 
-def test_the_last_batch_of_all_is_filled_up_with_empty_rows() -> None:
+def test_the_last_batch_is_padded_with_empty_rows() -> None:
     batches = mixed_batches(documents(), length=512, size=2)
     ends = [int((chosen == EMPTY).sum()) for chosen in batches.order(0, 0)]
     assert sorted(ends) == [0, 1]

@@ -1,6 +1,6 @@
-"""Two processes that share a batch make the step of one, and the death of one does no harm.
+"""Two processes sharing each batch train like one, and the death of one loses nothing.
 
-They meet on the loopback with MLX's ring; each is given a folder of its own, so that it shows who writes.
+They connect through MLX's ring on the loopback. Each has a folder of its own, to show which one writes.
 """
 
 import json
@@ -23,7 +23,7 @@ from tests.training.toy import STEPS, bits, train_toy
 
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 60
-"""Past this a process hangs."""
+"""Timeout after which a process counts as hanging."""
 
 CHILD = """
 import os, signal, sys
@@ -62,9 +62,9 @@ def start(
     by: signal.Signals = signal.SIGKILL,
     patience: float = 100.0,
 ) -> list[subprocess.Popen[str]]:
-    """Two processes that train the toy together; the second writes to another folder, if it does.
+    """Start two processes that train the toy; rank 1 has the folder "second".
 
-    At step `dies_at` of 1 … one sends itself the signal `by`; 0 for none.
+    `dies_at` is, for each rank, the step at which it sends itself the signal `by`; 0 for never.
     """
     with socket.socket() as first, socket.socket() as second:
         for each in (first, second):
@@ -75,21 +75,21 @@ def start(
     ring = {"MLX_HOSTFILE": str(folder.parent / "hosts.json"), "MLX_DISABLE_COMPILE": "1"}
     return [
         subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(its_folder), *map(str, (steps, dies_at[rank], patience, int(by)))],
+            [sys.executable, "-c", CHILD, str(own_folder), *map(str, (steps, dies_at[rank], patience, int(by)))],
             cwd=REPOSITORY,
             env=os.environ | ring | {"MLX_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank, its_folder in enumerate((folder, folder.with_name("second")))
+        for rank, own_folder in enumerate((folder, folder.with_name("second")))
     ]
 
 
 def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
-    """How each ended, and what it said. One that hangs is stopped, and fails the test."""
+    """Exit code and stderr of each process. One that hangs is killed and fails the test."""
     try:
-        said = [process.communicate(timeout=SECONDS)[1] for process in processes]
-        return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+        errors = [process.communicate(timeout=SECONDS)[1] for process in processes]
+        return [(process.returncode, text) for process, text in zip(processes, errors, strict=True)]
     finally:
         for process in processes:
             process.kill()
@@ -123,7 +123,7 @@ def alone(folder: Path) -> Path:
 # ---- two processes
 
 
-def test_two_processes_with_half_a_batch_each_train_what_one_does_and_the_first_writes(tmp_path: Path) -> None:
+def test_two_processes_with_half_a_batch_each_train_like_one_and_only_rank_0_writes(tmp_path: Path) -> None:
     trained(tmp_path / "two" / "run")
     one = alone(tmp_path / "one")
     same_weights(tmp_path / "two" / "run", one)
@@ -139,41 +139,41 @@ def test_two_processes_with_half_a_batch_each_train_what_one_does_and_the_first_
         assert together.get("tokens") == by_one.get("tokens")
 
 
-def test_a_lost_process_ends_the_other_with_a_clear_error_and_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
+def test_a_lost_process_ends_the_other_with_an_error_and_a_checkpoint_to_resume_from(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    (code, said), (killed, _) = ended(start(run, dies_at=(0, 7)))
+    (code, error), (killed, _) = ended(start(run, dies_at=(0, 7)))
     assert (code, killed) == (2, -signal.SIGKILL)
-    assert said[said.index("error:") :].splitlines() == [
+    assert error[error.index("error:") :].splitlines() == [
         "error: Another process of this run is gone",
-        "       - the checkpoint of step 4 is whole",
+        "       - the checkpoint of step 4 is intact",
         f"where: {run}",
-        "fix:   look at that process's own message, then start the same command again",
+        "fix:   see that process's own error message, then repeat the command",
     ]
     alone(run)
     same_weights(run, alone(tmp_path / "one"))
 
 
 @pytest.mark.slow
-def test_a_lost_first_process_ends_the_second(tmp_path: Path) -> None:
-    (killed, _), (code, said) = ended(start(tmp_path / "run", dies_at=(7, 0)))
+def test_losing_rank_0_ends_rank_1(tmp_path: Path) -> None:
+    (killed, _), (code, error) = ended(start(tmp_path / "run", dies_at=(7, 0)))
     assert (killed, code) == (-signal.SIGKILL, 2)
-    assert "error: Another process of this run is gone" in said
+    assert "error: Another process of this run is gone" in error
 
 
 @pytest.mark.slow
-def test_a_process_that_falls_silent_is_not_waited_for_without_end(tmp_path: Path) -> None:
+def test_waiting_for_a_silent_process_times_out(tmp_path: Path) -> None:
     first, second = start(tmp_path / "run", dies_at=(0, 7), by=signal.SIGSTOP, patience=5.0)
-    [(code, said)] = ended([first])
+    [(code, error)] = ended([first])
     ended_second = second.poll()
     second.kill()
     second.communicate()
     assert (code, ended_second) == (2, None)
-    assert "error: Another process of this run has been silent for 5 seconds" in said
+    assert "error: Another process of this run has been silent for 5 seconds" in error
     assert json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text())["step"] == 4
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_where_they_stopped_bit_by_bit(tmp_path: Path) -> None:
+def test_resume_with_two_processes_is_bit_exact(tmp_path: Path) -> None:
     trained(tmp_path / "whole" / "run")
     trained(tmp_path / "parts" / "run", steps=5)
     trained(tmp_path / "parts" / "run")
@@ -181,32 +181,32 @@ def test_two_processes_go_on_where_they_stopped_bit_by_bit(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_the_first_process_cannot_use_ends_the_second_too(tmp_path: Path) -> None:
+def test_a_checkpoint_that_rank_0_cannot_use_ends_rank_1_too(tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained(run, steps=4)
-    (run / "checkpoint" / "model.safetensors").write_bytes(b"torn")
-    (first, said), (second, its_words) = ended(start(run))
+    (run / "checkpoint" / "model.safetensors").write_bytes(b"damaged")
+    (first, error), (second, other_error) = ended(start(run))
     assert (first, second) == (2, 2)
-    assert "error: The checkpoint cannot be used: model.safetensors is torn or was changed" in said
-    assert "error: Another process of this run is gone" in its_words
+    assert "error: The checkpoint cannot be used: model.safetensors is damaged or was modified" in error
+    assert "error: Another process of this run is gone" in other_error
 
 
 # ---- one process
 
 
-def test_alone_nothing_is_sent_or_changed() -> None:
+def test_a_group_of_one_returns_its_input() -> None:
     tree = {"a": mx.array([1.0, 2.0]), "b": [mx.array(3)]}
     assert ProcessGroup().all_sum(tree) is tree
     assert ProcessGroup().broadcast(tree) is tree
 
 
-def test_arrays_travel_in_messages_of_one_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_are_sent_in_messages_of_one_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_group, "MESSAGE_BYTES", 12)
     sent: list[list[float]] = []
 
     def all_sum(array: mx.array, group: object) -> mx.array:
         sent.append(array.tolist())  # type: ignore[arg-type]
-        return 2 * array  # as if the other one had the same
+        return 2 * array  # as if the other rank had the same values
 
     monkeypatch.setattr(mx.distributed, "all_sum", all_sum)
     tree = {"a": mx.array([1.0, 2.0]), "b": mx.array(7), "c": {"d": mx.array([[3.0], [4.0]]), "e": mx.array(5.0)}}
@@ -217,7 +217,7 @@ def test_arrays_travel_in_messages_of_one_dtype(monkeypatch: pytest.MonkeyPatch)
     assert (summed["b"].dtype, summed["b"].shape) == (mx.int32, ())  # type: ignore[attr-defined]
 
 
-def test_an_error_that_has_nothing_to_do_with_peers_is_not_turned_into_one() -> None:
+def test_only_connection_errors_are_turned_into_a_user_error() -> None:
     with pytest.raises(RuntimeError, match="out of memory"), lost_process(Path("run"), lambda: 3):
         raise RuntimeError("[malloc] out of memory")
     with pytest.raises(UserError, match="Another process of this run is gone"), lost_process(Path("run"), lambda: 3):

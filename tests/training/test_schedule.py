@@ -1,10 +1,10 @@
-"""The learning rate at the places that matter."""
+"""Learning-rate schedules at their key steps."""
 
 import mlx.core as mx
 import pytest
 
 from mlx_suite.training.loop import TrainSettings, make_optimizer
-from mlx_suite.training.schedule import SCHEDULES, Course, Schedule, cosine
+from mlx_suite.training.optimizers import SCHEDULES, Schedule, ScheduleConfig, cosine
 
 
 def rate(schedule: Schedule, step: int) -> float:
@@ -14,23 +14,23 @@ def rate(schedule: Schedule, step: int) -> float:
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        (0, 0.25),  # the first step already learns
+        (0, 0.25),  # the first step has a nonzero rate
         (1, 0.5),
-        (3, 1.0),  # the end of the warm-up
-        (4, 1.0),  # the peak, where the cosine begins
+        (3, 1.0),  # end of the warmup
+        (4, 1.0),  # the cosine starts at the peak
         (6, 0.868198),  # a quarter: 0.1 + 0.9 * (1 + cos 45°) / 2
-        (8, 0.55),  # half-way: the middle of peak and floor
+        (8, 0.55),  # half: the mean of peak and floor
         (12, 0.1),  # the floor
         (500, 0.1),
     ],
 )
-def test_warm_up_peak_half_and_floor(step: int, expected: float) -> None:
-    schedule = cosine(Course(peak=1.0, steps=12, warmup=4, floor=0.1))
+def test_warmup_peak_midpoint_and_floor(step: int, expected: float) -> None:
+    schedule = cosine(ScheduleConfig(peak=1.0, steps=12, warmup=4, floor=0.1))
     assert rate(schedule, step) == pytest.approx(expected, abs=1e-6)
 
 
-def test_it_rises_to_the_peak_and_only_falls_from_there() -> None:
-    schedule = cosine(Course(peak=3e-3, steps=50, warmup=10, floor=1e-4))
+def test_the_rate_increases_to_the_peak_and_only_decreases_after_it() -> None:
+    schedule = cosine(ScheduleConfig(peak=3e-3, steps=50, warmup=10, floor=1e-4))
     rates = [rate(schedule, step) for step in range(60)]
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
@@ -38,16 +38,16 @@ def test_it_rises_to_the_peak_and_only_falls_from_there() -> None:
     assert min(rates[10:]) == pytest.approx(1e-4)
 
 
-def test_without_a_warm_up_it_begins_at_the_peak() -> None:
-    assert rate(cosine(Course(peak=2.0, steps=10, warmup=0)), 0) == pytest.approx(2.0)
+def test_without_warmup_the_rate_starts_at_the_peak() -> None:
+    assert rate(cosine(ScheduleConfig(peak=2.0, steps=10, warmup=0)), 0) == pytest.approx(2.0)
 
 
-def test_a_warm_up_as_long_as_the_run_is_no_division_by_0() -> None:
-    schedule = cosine(Course(peak=1.0, steps=5, warmup=5))
+def test_a_warmup_as_long_as_the_run_does_not_divide_by_zero() -> None:
+    schedule = cosine(ScheduleConfig(peak=1.0, steps=5, warmup=5))
     assert [rate(schedule, step) for step in (0, 4, 5)] == pytest.approx([0.2, 1.0, 1.0])
 
 
-def test_settings_lay_the_cosine_out_for_their_horizon() -> None:
+def test_the_schedule_of_settings_spans_their_horizon() -> None:
     settings = TrainSettings(steps=6, horizon=10, warmup=2, learning_rate=1.0, floor=0.5)
     whole = TrainSettings(steps=10, warmup=2, learning_rate=1.0, floor=0.5)
     short = TrainSettings(steps=6, warmup=2, learning_rate=1.0, floor=0.5)
@@ -59,8 +59,8 @@ def test_settings_lay_the_cosine_out_for_their_horizon() -> None:
             optimizer.apply_gradients({"weight": mx.zeros((1,))}, {"weight": mx.zeros((1,))})
         return float(optimizer.learning_rate.item())
 
-    assert at_6(settings) == at_6(whole) == pytest.approx(0.75)  # half-way
-    assert at_6(short) == pytest.approx(0.5)  # the floor: a share of the peak
+    assert at_6(settings) == at_6(whole) == pytest.approx(0.75)  # half
+    assert at_6(short) == pytest.approx(0.5)  # the floor, as a fraction of the peak
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_settings_lay_the_cosine_out_for_their_horizon() -> None:
     ],
 )
 def test_each_schedule_at_the_peak_the_middle_and_the_end(name: str, expected: list[float]) -> None:
-    schedule = SCHEDULES[name](Course(peak=1.0, steps=24, warmup=4, floor=0.1))
+    schedule = SCHEDULES[name](ScheduleConfig(peak=1.0, steps=24, warmup=4, floor=0.1))
     assert [rate(schedule, step) for step in (4, 14, 24)] == pytest.approx(expected)
 
 
-def test_warm_up_stable_decay_falls_over_its_last_fifth() -> None:
-    schedule = SCHEDULES["wsd"](Course(peak=1.0, steps=100, warmup=0))
+def test_warmup_stable_decay_decays_over_its_last_fifth() -> None:
+    schedule = SCHEDULES["wsd"](ScheduleConfig(peak=1.0, steps=100, warmup=0))
     assert [rate(schedule, step) for step in (79, 80, 90, 100)] == pytest.approx([1.0, 1.0, 0.5, 0.0], abs=1e-6)

@@ -1,4 +1,4 @@
-"""A step does not depend on how its rows are put together, and what is learned is learned in fp32."""
+"""An optimizer step does not depend on how its rows are batched, and its weights are updated in fp32."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ FAMILIES = ["llama", "mistral", "gemma2"]
 
 
 def conversations(lengths: Sequence[int] = (17, 14, 12, 9, 5, 21, 8, 30)) -> list[Document]:
-    """Documents whose second half is trained: an answer behind a question. The windows have 6 keys."""
+    """Documents whose second half is the response, with loss. Sliding windows have 6 keys."""
     random = np.random.default_rng(1)
     return [Document(random.integers(0, 50, n).tolist(), [0.0] * (n // 2) + [1.0] * (n - n // 2)) for n in lengths]
 
@@ -40,7 +40,7 @@ def bucketed(size: int) -> list[Batch]:
 
 
 def first_step(model: nn.Module, batches: Sequence[Batch], clip: float = 0.0) -> tuple[float, dict[str, np.ndarray]]:
-    """Loss and gradient of one step; the gradient is read off the first moments, which are a tenth of it."""
+    """Loss and gradient of one step; the gradient is 10 times AdamW's first moment after it."""
     train_step = TrainStep(model, make_optimizer(toy_settings()), clip)
     loss, _ = train_step.run(batches, sum(batch.total for batch in batches), seed=5)
     moments = {name: 10 * np.array(v) for name, v in tree_flatten(train_step.optimizer.state) if name.endswith(".m")}
@@ -56,37 +56,37 @@ def same_step(one: tuple[float, Any], other: tuple[float, Any], within: float = 
 
 @pytest.fixture
 def uncompiled() -> Any:
-    """Without `mx.compile`, which takes a second for each new kernel."""
+    """Disable `mx.compile`, which takes a second for each new kernel."""
     mx.disable_compile()
     yield
     mx.enable_compile()
 
 
-# ---- the same step
+# ---- equal steps
 
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_rows_make_the_step_that_padded_ones_make(family: str) -> None:
+def test_packed_rows_make_the_same_step_as_padded_rows(family: str) -> None:
     same_step(first_step(tiny_model(family), packed(4)), first_step(tiny_model(family), bucketed(8)))
 
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_rows_make_the_step_that_single_documents_make(family: str) -> None:
+def test_packed_rows_make_the_same_step_as_single_documents(family: str) -> None:
     same_step(first_step(tiny_model(family), packed(4)), first_step(tiny_model(family), bucketed(1)))
 
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("make", [packed, bucketed])
-def test_one_row_at_a_time_makes_the_step_of_all_rows_at_once(make: Any) -> None:
-    # The rows train different numbers of tokens: a mean of means would be another number.
+def test_gradient_accumulation_over_single_rows_makes_the_step_of_one_batch(make: Any) -> None:
+    # Rows have different numbers of target tokens: a mean of means would differ.
     assert len({batch.trained for batch in make(1)}) > 1
     same_step(first_step(tiny_model("llama"), make(1)), first_step(tiny_model("llama"), make(8)))
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_the_loss_is_the_mean_over_trained_tokens_worked_out_by_hand() -> None:
+def test_the_loss_is_the_mean_over_target_tokens() -> None:
     model = tiny_model("gemma2")
     losses = []
     for document in conversations():
@@ -98,7 +98,7 @@ def test_the_loss_is_the_mean_over_trained_tokens_worked_out_by_hand() -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_step_is_the_plain_one() -> None:
+def test_a_compiled_step_equals_the_uncompiled_one() -> None:
     mx.disable_compile()
     plain = first_step(tiny_model("llama"), packed(4))
     mx.enable_compile()
@@ -106,7 +106,7 @@ def test_a_compiled_step_is_the_plain_one() -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_step_drops_other_values_for_another_seed_and_for_each_batch() -> None:
+def test_compiled_dropout_differs_between_seeds_and_between_batches() -> None:
     def losses(seed: int, batches: Sequence[Batch]) -> float:
         train_step = TrainStep(with_dropout(), make_optimizer(toy_settings()), clip=1.0)
         return float(train_step.run(batches, sum(batch.total for batch in batches), seed)[0].item())
@@ -115,13 +115,13 @@ def test_a_compiled_step_drops_other_values_for_another_seed_and_for_each_batch(
     once = losses(1, [first])
     assert losses(1, [first]) == once
     assert losses(2, [first]) != pytest.approx(once, abs=1e-4)
-    # The mean of the same batch twice is another number: the second time other values are dropped.
+    # The same batch twice has another mean loss: the second pass drops other values.
     assert losses(1, [first, first]) != pytest.approx(once, abs=1e-4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_compiled_step_of_adapters_that_drop_values_in_blocks_computed_twice_is_the_plain_one(family: str) -> None:
+def test_a_compiled_step_with_adapter_dropout_and_recompute_equals_the_uncompiled_one(family: str) -> None:
     steps = []
     for compiled in (False, True):
         (mx.enable_compile if compiled else mx.disable_compile)()
@@ -132,11 +132,11 @@ def test_a_compiled_step_of_adapters_that_drop_values_in_blocks_computed_twice_i
     same_step(*steps)
 
 
-# ---- less memory, the same step
+# ---- gradient checkpointing
 
 
 def with_dropout(family: str = "llama") -> nn.Module:
-    """A model that drops a fifth of what enters its MLPs."""
+    """A model with dropout of 0.2 before the down projection of each MLP."""
     model = tiny_model(family)
     for layer in model.layers:
         layer.mlp.down_proj = nn.Sequential(nn.Dropout(0.2), layer.mlp.down_proj)
@@ -145,15 +145,15 @@ def with_dropout(family: str = "llama") -> nn.Module:
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_recomputed_block_has_the_gradient_of_a_kept_one(family: str) -> None:
+def test_recompute_does_not_change_the_gradient(family: str) -> None:
     model = tiny_model(family)
     recompute(model.layers)
     same_step(first_step(model, packed(4)), first_step(tiny_model(family), packed(4)))
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_a_recomputed_block_drops_the_same_values_twice() -> None:
-    # One weight moved a little changes the loss by its gradient: only if the same values are dropped both times.
+def test_recompute_drops_the_same_values_in_both_passes() -> None:
+    # A finite difference matches the gradient only if both passes drop the same values.
     model = with_dropout()
     recompute(model.layers)
     loss, gradient = first_step(model, packed(4))
@@ -166,7 +166,7 @@ def test_a_recomputed_block_drops_the_same_values_twice() -> None:
     assert slope == pytest.approx(np.linalg.norm(gradient[f"{name}.m"]), rel=0.05)
 
 
-def test_recompute_touches_no_other_model_and_can_be_undone() -> None:
+def test_recompute_affects_no_other_model_and_can_be_undone() -> None:
     model, other = tiny_model("llama"), tiny_model("llama")
     kind = type(other.layers[0])
     recompute(model.layers)
@@ -180,7 +180,7 @@ def test_recompute_touches_no_other_model_and_can_be_undone() -> None:
 # ---- noise on the embeddings
 
 
-def test_noise_is_added_while_training_only_and_is_as_large_as_said() -> None:
+def test_noise_has_the_given_size_and_is_added_in_training_mode_only() -> None:
     model = tiny_model("llama")
     embedding, tokens = model.model.embed_tokens, mx.array([[1, 2, 3, 4, 5]])
     quiet = embedding(tokens)
@@ -194,7 +194,7 @@ def test_noise_is_added_while_training_only_and_is_as_large_as_said() -> None:
     assert dict(tree_flatten(model.parameters())).keys() == dict(tree_flatten(tiny_model("llama").parameters())).keys()
 
 
-def test_noise_in_a_packed_row_is_as_large_as_the_document_would_have_it_alone() -> None:
+def test_noise_in_a_packed_row_scales_with_the_length_of_each_document() -> None:
     model = tiny_model("llama")
     embedding, tokens = model.model.embed_tokens, mx.array([[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]])
     quiet = embedding(tokens)
@@ -208,7 +208,7 @@ def test_noise_in_a_packed_row_is_as_large_as_the_document_would_have_it_alone()
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_the_same_seed_draws_the_same_noise() -> None:
+def test_noise_is_determined_by_the_seed() -> None:
     losses = []
     for seed in (1, 1, 2):
         model = tiny_model("llama")
@@ -223,8 +223,8 @@ def test_the_same_seed_draws_the_same_noise() -> None:
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_small_changes_of_a_bf16_weight_add_up() -> None:
-    # A rate of 1e-5 is a hundredth of what a bf16 weight of 1 can show; after 40 steps it shows.
+def test_small_updates_of_a_bf16_weight_accumulate_in_fp32() -> None:
+    # One update of 1e-4 is lost when rounded to a bf16 weight near 1; the sum of 40 is not.
     model = tiny_model("llama")
     model.set_dtype(mx.bfloat16)
     before = dict(tree_flatten(model.parameters()))["model.norm.weight"]
@@ -243,7 +243,7 @@ def test_small_changes_of_a_bf16_weight_add_up() -> None:
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "lion", "muon"])
-def test_every_optimizer_brings_the_loss_down(name: str) -> None:
+def test_every_optimizer_reduces_the_loss(name: str) -> None:
     model = tiny_model("llama")
     settings = toy_settings(optimizer=name, learning_rate=3e-4 if name == "lion" else 3e-3, warmup=0)
     train_step = TrainStep(model, make_optimizer(settings), clip=1.0)
@@ -254,7 +254,7 @@ def test_every_optimizer_brings_the_loss_down(name: str) -> None:
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_only_what_is_trainable_is_changed() -> None:
+def test_only_trainable_parameters_change() -> None:
     model = tiny_model("llama")
     model.freeze()
     model.layers[1].mlp.up_proj.unfreeze()

@@ -1,4 +1,4 @@
-"""A task that two layers learn in a minute of nothing: each token is the one before plus the text's stride."""
+"""A task that two layers learn in a few steps: each token is the previous one plus the stride of its document."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ STEPS = 12
 
 
 def toy_rows(documents: int = 60, seed: int = 0) -> Rows:
-    """Texts of 5 to 14 tokens in rows of 24."""
+    """Documents of 5 to 14 tokens packed into rows of 24."""
     random = np.random.default_rng(seed)
     texts = []
     for _ in range(documents):
@@ -60,7 +60,7 @@ def weights(model: nn.Module) -> dict[str, np.ndarray]:
 
 
 def bits(run: Path) -> dict[str, bytes]:
-    """Every array of a run's checkpoint, the optimizer's too."""
+    """The bytes of every array in a run's checkpoint, including optimizer state."""
     folder = run / "checkpoint"
     return {
         f"{name}/{key}": np.array(value).tobytes()
