@@ -19,7 +19,7 @@ from mlx_suite.modeling.attention import Attention
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.rope import Rope
 from mlx_suite.runtime.footprint import bytes_read_per_token, cache_bytes, weight_bytes
-from mlx_suite.training.documents import Documents
+from mlx_suite.training.documents import DocumentMask
 from mlx_suite.training.train_step import TrainStep
 
 from .device_shapes import Config, Peaks
@@ -158,7 +158,7 @@ def measure_packed_attention(config: Config, tokens: int, documents: int) -> Pac
     layer.set_dtype(mx.bfloat16)
     each = tokens // documents
     x = mx.random.normal((1, tokens, shape.hidden_size), key=mx.random.key(0)).astype(mx.bfloat16)
-    cache = Documents(mx.repeat(mx.arange(1, documents + 1), each)[None])
+    cache = DocumentMask(mx.repeat(mx.arange(1, documents + 1), each)[None])
     mask = cache.make_mask(tokens)
 
     def packed(x: mx.array) -> mx.array:

@@ -1,6 +1,6 @@
 """Document mask for packed rows: attention stays within each document.
 
-Shapes: B rows, L positions, K key heads, D head dimension.
+Shapes: B rows, L positions.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ KV_CACHES = ("KVCache", "RotatingKVCache")
 """mlx-lm's caches of layers that mix positions by attention alone, which a mask can restrict."""
 
 
-class Documents:
+class DocumentMask:
     """A stateless stand-in for a layer's KV cache that supplies the document mask.
 
     `document` (B, L) is the document id of each position; a query attends causally to keys with its own id. Rotary
@@ -40,7 +40,7 @@ class Documents:
 
 def document_caches(document: mx.array, layers: int) -> list[Any]:
     """The document mask for every layer, to be passed as `model(tokens, cache=…)`."""
-    return [Documents(document)] * layers
+    return [DocumentMask(document)] * layers
 
 
 def refuse_packing(model: nn.Module) -> None:
