@@ -1,11 +1,11 @@
 """Instructions and responses degraded in known ways, so that their quality is known.
 
-quality      an instruction                                  an answer
-excellent    whole, behind a sentence that says why          right
+quality      instruction                                     response
+excellent    whole, after an opening sentence                right
 good         whole                                           right, with one word misspelt
-average      with two or three words misspelt                right, broken off before its end
-poor         with a needed word left out                     wrong: it answers another question of its kind
-very poor    its words in disorder, or broken off halfway    off the subject, or its words in disorder
+average      with two or three words misspelt                right, but truncated
+poor         without the value of one slot                   wrong: it answers another question of the task
+very poor    shuffled, or broken off halfway                 off the subject, or shuffled
 """
 
 import re

@@ -1,9 +1,9 @@
-"""Writes `golden_rewards/`: small random reward models and the scores that transformers computes from them.
+"""Writes `golden_rewards/`: small random reward models, and their rewards as computed by transformers.
 
     python -m venv /tmp/golden && /tmp/golden/bin/pip install torch==2.13.0 transformers==5.24.0
     /tmp/golden/bin/python tests/checkpoints/make_golden_rewards.py
 
-Each folder is a checkpoint (config.json, model.safetensors) with `golden.npz` beside: `tokens` (B, L), padded behind,
+Each folder is a checkpoint (config.json, model.safetensors) with a `golden.npz`: right-padded `tokens` (B, L),
 `lengths` (B,) and fp32 `rewards` (B,).
 """
 
@@ -37,7 +37,7 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
 
 
 def make_checkpoint(folder: Path, settings: dict[str, Any], seed: int) -> None:
-    """Write a reward model with random weights of a size that brings every operation to work."""
+    """Write a reward model with random weights, large enough for every operation to matter."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -58,7 +58,7 @@ def make_checkpoint(folder: Path, settings: dict[str, Any], seed: int) -> None:
 
 
 def reference_rewards(folder: Path, tokens: np.ndarray) -> np.ndarray:
-    """fp32 rewards (B,) of the checkpoint in `folder`, by transformers; `tokens` (B, L) are padded with PAD."""
+    """fp32 rewards (B,) of the checkpoint in `folder` by transformers; `tokens` (B, L) are padded with PAD."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -72,7 +72,7 @@ def reference_rewards(folder: Path, tokens: np.ndarray) -> np.ndarray:
 
 
 def random_texts(settings: dict[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens (4, L), padded behind, and lengths (4,)."""
+    """Right-padded tokens (4, L) and lengths (4,)."""
     random = np.random.RandomState(seed)
     lengths = np.array([19, 3, 12, 1], np.int32)
     tokens = random.randint(PAD + 1, settings["vocab_size"], (4, lengths.max())).astype(np.int32)

@@ -1,4 +1,4 @@
-"""What `describe` tells of a checkpoint without loading it."""
+"""`describe`: facts about a checkpoint without loading it."""
 
 import json
 from math import prod
@@ -49,23 +49,23 @@ def test_a_llama_is_described_from_its_files(tmp_path: Path) -> None:
     assert (found.dtype, found.quantization) == ("float32", None)
     assert found.parameters == 2 * 32 * 64
     assert found.size_bytes == sum(len(data) for data in files.values())
-    # keys and values × 2 layers × 2 heads × 16 numbers × 4 bytes
+    # keys and values × 2 layers × 2 heads × 16 elements × 4 bytes
     assert found.kv_bytes_per_token == 2 * 2 * 2 * 16 * 4
     assert found.chat_template
     assert found.stop_tokens == (StopToken(id=3, text="<|end|>"), StopToken(id=4, text=None))
 
 
-def test_past_the_window_only_every_other_layer_of_gemma2_keeps_growing(tmp_path: Path) -> None:
+def test_past_the_window_only_every_other_layer_of_gemma2_grows(tmp_path: Path) -> None:
     folder_with(tmp_path, GEMMA2, {"model.norm.weight": mx.zeros(64, mx.bfloat16)})
     found = describe(tmp_path)
     assert (found.window, found.window_layers, found.dtype) == (16, 2, "bfloat16")
     assert found.kv_bytes_per_token == 2 * 4 * 2 * 32 * 2
-    assert found.kv_bytes_per_token == kv_bytes_per_token(GEMMA2)  # what `doctor` plans with
+    assert found.kv_bytes_per_token == kv_bytes_per_token(GEMMA2)  # as in `doctor`
     assert found.kv_bytes_per_token_past_window == found.kv_bytes_per_token // 2
 
 
 @pytest.mark.parametrize(("bits", "group_size"), [(4, 32), (8, 64), (3, 64), (2, 128)])
-def test_packed_weights_count_as_the_numbers_they_stand_for(bits: int, group_size: int, tmp_path: Path) -> None:
+def test_quantized_weights_are_counted_unpacked(bits: int, group_size: int, tmp_path: Path) -> None:
     packed, scales, biases = mx.quantize(
         mx.random.normal((24, 256)).astype(mx.bfloat16), group_size=group_size, bits=bits
     )
@@ -82,7 +82,7 @@ def test_packed_weights_count_as_the_numbers_they_stand_for(bits: int, group_siz
     assert found.dtype == "bfloat16"
 
 
-def test_a_packing_in_another_mode_is_named_and_counted(tmp_path: Path) -> None:
+def test_another_quantization_mode_is_described_and_counted(tmp_path: Path) -> None:
     matrix = mx.random.normal((8, 128))
     packed, scales, *_ = mx.quantize(matrix, group_size=32, bits=4, mode="mxfp4")
     tensors = {"a.weight": packed, "a.scales": scales, "norm": mx.zeros(8, mx.bfloat16)}
@@ -92,7 +92,7 @@ def test_a_packing_in_another_mode_is_named_and_counted(tmp_path: Path) -> None:
     assert found.quantization == "4 bits in groups of 32 (mxfp4)"
 
 
-def test_layers_with_a_group_size_of_their_own_are_counted_by_it(tmp_path: Path) -> None:
+def test_layers_are_counted_by_their_own_group_size(tmp_path: Path) -> None:
     packed, scales, biases = mx.quantize(mx.random.normal((8, 128)), group_size=32, bits=8)
     tensors = {"lm_head.weight": packed, "lm_head.scales": scales, "lm_head.biases": biases}
     settings = {"group_size": 64, "bits": 4, "lm_head": {"group_size": 32, "bits": 8}}
@@ -102,14 +102,14 @@ def test_layers_with_a_group_size_of_their_own_are_counted_by_it(tmp_path: Path)
     assert found.quantization == "4 bits in groups of 64, some layers otherwise"
 
 
-def test_packings_of_other_tools_leave_the_count_open(tmp_path: Path) -> None:
+def test_quantizations_of_other_tools_are_not_counted(tmp_path: Path) -> None:
     tensors = {"layer.qweight": mx.zeros((8, 4), mx.int32), "norm": mx.zeros(4, mx.float16)}
     config = LLAMA | {"quantization_config": {"quant_method": "gptq", "bits": 4}}
     found = describe(folder_with(tmp_path, config, tensors))
     assert (found.parameters, found.quantization) == (None, "gptq, 4 bits")
 
 
-def test_an_8b_model_is_counted_without_reading_a_weight(tmp_path: Path) -> None:
+def test_an_8b_model_is_counted_without_reading_weights(tmp_path: Path) -> None:
     shapes = {
         "model.embed_tokens": (128256, 4096),
         "lm_head": (128256, 4096),
@@ -135,18 +135,18 @@ def test_an_8b_model_is_counted_without_reading_a_weight(tmp_path: Path) -> None
     text = json.dumps(header).encode()
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)  # a sparse file: 16 GB long, a few kB on disk
+        file.truncate(8 + len(text) + end)  # a sparse file: 16 GB, a few kB on disk
     (tmp_path / "config.json").write_text(json.dumps(LLAMA | {"tie_word_embeddings": False}))
     assert describe(tmp_path).parameters == 8_030_261_248
 
 
-def test_a_tied_head_that_is_stored_twice_counts_once(tmp_path: Path) -> None:
+def test_a_tied_head_stored_twice_is_counted_once(tmp_path: Path) -> None:
     table = mx.zeros((10, 4))
     tensors = {"model.embed_tokens.weight": table, "lm_head.weight": table}
     assert describe(folder_with(tmp_path, LLAMA, tensors)).parameters == 40
 
 
-def test_a_foreign_architecture_is_described_as_far_as_its_config_goes(tmp_path: Path) -> None:
+def test_another_architecture_is_described_from_its_config(tmp_path: Path) -> None:
     config = {
         "model_type": "qwen3",
         "hidden_size": 128,
@@ -163,13 +163,13 @@ def test_a_foreign_architecture_is_described_as_far_as_its_config_goes(tmp_path:
     assert (found.context, found.architecture, found.stop_tokens) == (None, None, ())
 
 
-def test_a_cache_of_another_kind_is_not_guessed_at(tmp_path: Path) -> None:
+def test_an_unknown_kind_of_cache_has_no_size(tmp_path: Path) -> None:
     config = {"model_type": "deepseek_v3", "num_hidden_layers": 2, "kv_lora_rank": 512}
     found = describe(folder_with(tmp_path, config, {"w": mx.zeros(4)}))
     assert found.kv_bytes_per_token is None
 
 
-def test_stop_tokens_fall_back_to_the_config_and_find_their_texts(tmp_path: Path) -> None:
+def test_stop_tokens_fall_back_to_the_config_and_are_shown_as_text(tmp_path: Path) -> None:
     added = json.dumps({"added_tokens_decoder": {"1": {"content": "<eos>"}}, "chat_template": "x"})
     folder_with(tmp_path, GEMMA2, {"w": mx.zeros(4)}, tokenizer_config=added)
     found = describe(tmp_path)
@@ -178,7 +178,7 @@ def test_stop_tokens_fall_back_to_the_config_and_find_their_texts(tmp_path: Path
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}"])
-def test_a_folder_without_a_readable_config_is_refused(text: str | None, tmp_path: Path) -> None:
+def test_a_folder_without_a_readable_config_is_rejected(text: str | None, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError) as caught:

@@ -1,4 +1,4 @@
-"""The digits that tell whether two models are the same."""
+"""The weights digest, which tells whether two models are the same."""
 
 import mlx.core as mx
 
@@ -7,7 +7,7 @@ from mlx_suite.checkpoints.quantization import quantize_base
 from tests.modeling.tiny import tiny_model
 
 
-def test_a_model_in_bfloat16_and_the_same_one_widened_have_the_same_digits() -> None:
+def test_a_bfloat16_model_and_its_float32_copy_have_the_same_digest() -> None:
     model = tiny_model("llama")
     wide = weights_digest(model)
     model.set_dtype(mx.bfloat16)
@@ -17,7 +17,7 @@ def test_a_model_in_bfloat16_and_the_same_one_widened_have_the_same_digits() -> 
     assert len(narrow) == 12 and int(narrow, 16) >= 0
 
 
-def test_one_changed_number_changes_the_digits() -> None:
+def test_one_changed_weight_changes_the_digest() -> None:
     model = tiny_model("llama")
     before = weights_digest(model)
     assert weights_digest(tiny_model("llama")) == before
@@ -26,7 +26,7 @@ def test_one_changed_number_changes_the_digits() -> None:
     assert weights_digest(model) != before
 
 
-def test_packed_weights_count_too() -> None:
+def test_the_digest_covers_quantized_weights() -> None:
     one, other = (tiny_model("llama", hidden_size=64) for _ in range(2))
     quantize_base(one, bits=4)
     quantize_base(other, bits=8)

@@ -1,4 +1,4 @@
-"""Which loader takes which folder: ours, or mlx-lm's zoo, or an error that says why neither does."""
+"""Choice of the loader: ours, mlx-lm's, or an error that says why neither can load the folder."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ QWEN2 = SHAPE | {"model_type": "qwen2", "hidden_size": 64, "rope_theta": 10000.0
 
 
 def qwen2(folder: Path, quantize: bool = False) -> nn.Module:
-    """A checkpoint of an architecture that is not ours."""
+    """A checkpoint of an architecture that we do not implement."""
     from mlx_lm.models.qwen2 import Model, ModelArgs
 
     mx.random.seed(0)
@@ -41,7 +41,7 @@ def change_config(folder: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize(("family", "kind"), [("llama", Llama), ("mistral", Llama), ("gemma2", Gemma2)])
-def test_llama_mistral_and_gemma_2_are_ours(family: str, kind: type, tmp_path: Path) -> None:
+def test_llama_mistral_and_gemma_2_load_into_our_models(family: str, kind: type, tmp_path: Path) -> None:
     save_model(tmp_path / "model", tiny_model(family))
     model = load_model(tmp_path / "model")
     assert type(model) is kind
@@ -50,7 +50,7 @@ def test_llama_mistral_and_gemma_2_are_ours(family: str, kind: type, tmp_path: P
 
 
 @pytest.mark.parametrize("quantize", [False, True], ids=["dense", "quantized"])
-def test_any_other_architecture_is_mlx_lms_in_the_same_precision(tmp_path: Path, quantize: bool) -> None:
+def test_other_architectures_load_through_mlx_lm_in_the_same_precision(tmp_path: Path, quantize: bool) -> None:
     expected = qwen2(tmp_path / "model", quantize)
     model = load_model(tmp_path / "model")
     assert type(model).__module__ == "mlx_lm.models.qwen2"
@@ -60,7 +60,7 @@ def test_any_other_architecture_is_mlx_lms_in_the_same_precision(tmp_path: Path,
     assert largest_difference(logits, expected(tokens(9))) < (1e-2 if quantize else 1e-5)
 
 
-def test_an_architecture_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_architecture_is_rejected(tmp_path: Path) -> None:
     qwen2(tmp_path / "model")
     change_config(tmp_path / "model", model_type="gremlin")
     with pytest.raises(UserError, match="'gremlin' is known neither to mlx-suite nor to mlx-lm") as error:
@@ -71,14 +71,14 @@ def test_an_architecture_that_nobody_knows_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes", [{"num_hidden_layers": 4}, {"num_hidden_layers": 2}, {"hidden_size": None}], ids=str
 )
-def test_what_mlx_lm_cannot_load_is_an_error_and_no_traceback(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_failure_of_mlx_lm_is_a_user_error(tmp_path: Path, changes: dict[str, Any]) -> None:
     qwen2(tmp_path / "model")
     change_config(tmp_path / "model", **changes)
     with pytest.raises(UserError, match="mlx-lm, which loads 'qwen2' models, cannot load this one"):
         load_model(tmp_path / "model")
 
 
-def test_torn_weights_of_another_architecture_are_named(tmp_path: Path) -> None:
+def test_truncated_weights_of_another_architecture_are_reported(tmp_path: Path) -> None:
     qwen2(tmp_path / "model")
     path = tmp_path / "model" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
@@ -86,8 +86,8 @@ def test_torn_weights_of_another_architecture_are_named(tmp_path: Path) -> None:
         load_model(tmp_path / "model")
 
 
-def test_a_checkpoint_packed_by_others_goes_through_mlx_lm(tmp_path: Path) -> None:
-    """AutoAWQ's layout: columns packed eight to a word along the outputs, in the order 0 2 4 6 1 3 5 7."""
+def test_an_awq_checkpoint_loads_through_mlx_lm(tmp_path: Path) -> None:
+    """AutoAWQ's layout: eight columns per word along the outputs, in the order 0 2 4 6 1 3 5 7."""
     import numpy as np
 
     wide = {"hidden_size": 128, "intermediate_size": 128, "head_dim": 32, "num_hidden_layers": 1}
@@ -111,7 +111,7 @@ def test_a_checkpoint_packed_by_others_goes_through_mlx_lm(tmp_path: Path) -> No
     assert np.abs(np.array(loaded.layers[0].mlp.up_proj.weight) - expected).max() < 1e-2
 
 
-def test_mlx_lm_loads_a_quantized_checkpoint_of_ours_into_our_model(tmp_path: Path) -> None:
+def test_mlx_lm_loads_our_quantized_checkpoint_into_our_model(tmp_path: Path) -> None:
     from mlx_lm.utils import load_model as load_by_mlx_lm
 
     model = tiny_model("gemma2", hidden_size=64, intermediate_size=64)
@@ -123,7 +123,7 @@ def test_mlx_lm_loads_a_quantized_checkpoint_of_ours_into_our_model(tmp_path: Pa
     assert mx.array_equal(loaded(tokens(20)), model(tokens(20))).item()
 
 
-def test_mlx_lms_loader_gets_mlx_lms_classes_for_other_architectures() -> None:
+def test_mlx_lm_uses_its_own_classes_for_other_architectures() -> None:
     found, _ = get_model_classes({"model_type": "qwen2"})
     assert found.__module__ == "mlx_lm.models.qwen2"
     assert {family: get_model_classes({"model_type": family})[0] for family in FAMILIES} == {
@@ -133,8 +133,8 @@ def test_mlx_lms_loader_gets_mlx_lms_classes_for_other_architectures() -> None:
     }
 
 
-def test_our_own_architectures_load_without_transformers_and_mlx_lm() -> None:
-    """They take two seconds to import."""
+def test_our_architectures_load_without_importing_transformers_or_mlx_lm() -> None:
+    """Both together take two seconds to import."""
     code = (
         "import sys; from mlx_suite.checkpoints.load import load_model; import mlx.core as mx; "
         f"mx.eval(load_model({str(GOLDEN / 'gemma2-window-4')!r})(mx.array([[1, 2, 3]]))); "

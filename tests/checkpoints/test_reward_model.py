@@ -1,4 +1,4 @@
-"""Rewards against those that transformers computed (see make_golden_rewards.py), and what is no reward model."""
+"""Rewards compared with those of transformers (see make_golden_rewards.py), and rejected checkpoints."""
 
 import json
 import random
@@ -21,27 +21,27 @@ TOLERANCE = 1e-4
 
 
 def golden(name: str) -> tuple[list[list[int]], list[float]]:
-    """Texts without their padding, and their rewards."""
+    """Texts without padding, and their rewards."""
     with np.load(GOLDEN / name / "golden.npz") as arrays:
         rows = zip(arrays["tokens"].tolist(), arrays["lengths"].tolist(), strict=True)
         return [row[:length] for row, length in rows], arrays["rewards"].tolist()
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_rewards_are_those_of_transformers(name: str) -> None:
+def test_rewards_equal_those_of_transformers(name: str) -> None:
     texts, expected = golden(name)
     assert rewards(load_reward_model(GOLDEN / name), texts) == pytest.approx(expected, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_rewards_are_the_same_by_the_operations_that_a_gpu_uses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewards_are_the_same_with_the_operations_used_on_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (attention, elementary):
         monkeypatch.setattr(module, "built_in_is_slow", lambda x: False)
     texts, expected = golden(name)
     assert rewards(load_reward_model(GOLDEN / name), texts) == pytest.approx(expected, abs=TOLERANCE)
 
 
-def test_a_text_has_its_reward_whatever_runs_beside_it() -> None:
+def test_the_reward_of_a_text_does_not_depend_on_its_batch() -> None:
     texts, expected = golden("llama")
     model = load_reward_model(GOLDEN / "llama")
     assert rewards(model, texts, batch=1) == pytest.approx(expected, abs=TOLERANCE)
@@ -49,20 +49,20 @@ def test_a_text_has_its_reward_whatever_runs_beside_it() -> None:
     assert rewards(model, []) == []
 
 
-def test_a_reward_is_as_fine_as_a_number_in_fp32_whatever_the_weights_are() -> None:
+def test_rewards_are_fp32_for_weights_of_any_dtype() -> None:
     texts, _ = golden("llama")
     found = rewards(load_reward_model(GOLDEN / "llama", dtype="bfloat16"), texts)
     assert any(value != float(mx.array(value).astype(mx.bfloat16)) for value in found)
 
 
-def test_a_reward_that_is_no_number_is_told() -> None:
+def test_a_nan_reward_is_reported() -> None:
     model = load_reward_model(GOLDEN / "llama")
     model.score.weight = model.score.weight * float("nan")
     with pytest.raises(UserError, match="rewards that are no numbers"):
         rewards(model, [[1, 2]])
 
 
-def test_a_quantized_reward_model_is_near_the_dense_one(tmp_path: Path) -> None:
+def test_a_quantized_reward_model_is_close_to_the_dense_one(tmp_path: Path) -> None:
     texts, _ = golden("llama")
     dense = load_reward_model(GOLDEN / "llama")
     weights = dict(mx.load(str(GOLDEN / "llama" / "model.safetensors")))
@@ -88,7 +88,9 @@ def test_a_quantized_reward_model_is_near_the_dense_one(tmp_path: Path) -> None:
         ({"architectures": ["BertForSequenceClassification"], "model_type": "bert"}, "its model_type is 'bert'"),
     ],
 )
-def test_what_is_no_reward_model_is_refused_by_name(change: dict[str, object], what: str, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_not_a_reward_model_is_rejected_with_the_reason(
+    change: dict[str, object], what: str, tmp_path: Path
+) -> None:
     shutil.copytree(GOLDEN / "llama", tmp_path, dirs_exist_ok=True)
     settings = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(settings | change))
@@ -96,7 +98,7 @@ def test_what_is_no_reward_model_is_refused_by_name(change: dict[str, object], w
         load_reward_model(tmp_path)
 
 
-def test_a_classifier_of_several_labels_is_refused(tmp_path: Path) -> None:
+def test_a_classifier_with_several_labels_is_rejected(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "llama", tmp_path, dirs_exist_ok=True)
     weights = dict(mx.load(str(tmp_path / "model.safetensors")))
     weights["score.weight"] = mx.zeros((5, 24))
@@ -107,7 +109,7 @@ def test_a_classifier_of_several_labels_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_a_fresh_random_reward_model_gives_the_rewards_of_transformers(name: str, tmp_path: Path) -> None:
+def test_a_new_random_reward_model_gives_the_rewards_of_transformers(name: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     seed = random.SystemRandom().randrange(10**6)
     make_checkpoint(tmp_path, CHECKPOINTS[name], seed)

@@ -1,4 +1,4 @@
-"""Reading weight headers, of whole, torn and foreign files."""
+"""Reading the headers of weight files: valid, truncated, and of other kinds."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def test_names_shapes_dtypes_and_bytes_are_those_of_the_library(tmp_path: Path) -> None:
+def test_names_shapes_dtypes_and_sizes_equal_those_of_the_safetensors_library(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     tensors: dict[str, np.ndarray[Any, Any]] = {
         "a.weight": np.zeros((3, 5), np.float32),
@@ -51,7 +51,7 @@ def test_shards_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
     assert sorted(read_headers(folder)) == [f"model.part.{number}.weight" for number in range(3)]
 
 
-def test_without_an_index_a_second_copy_of_the_weights_is_left_aside(tmp_path: Path) -> None:
+def test_without_an_index_a_second_copy_of_the_weights_is_ignored(tmp_path: Path) -> None:
     files = checkpoint(shards=1, rows=8)
     folder = write(tmp_path, files | {"consolidated.safetensors": files["model.safetensors"]})
     assert [path.name for path in weight_files(folder)] == ["model.safetensors"]
@@ -75,7 +75,9 @@ def test_without_an_index_a_second_copy_of_the_weights_is_left_aside(tmp_path: P
         ),
     ],
 )
-def test_a_damaged_file_says_how(damage: Callable[[bytes], bytes], detail: str, tmp_path: Path) -> None:
+def test_a_corrupt_file_is_reported_with_its_defect(
+    damage: Callable[[bytes], bytes], detail: str, tmp_path: Path
+) -> None:
     whole = checkpoint(shards=1, rows=64)["model.safetensors"]
     header = 8 + int.from_bytes(whole[:8], "little")
     path = tmp_path / "model.safetensors"
@@ -86,7 +88,7 @@ def test_a_damaged_file_says_how(damage: Callable[[bytes], bytes], detail: str, 
     assert caught.value.details == (f"model.safetensors {expected}",)
 
 
-def test_all_bad_shards_are_named_at_once(tmp_path: Path) -> None:
+def test_all_bad_shards_are_listed_at_once(tmp_path: Path) -> None:
     files = checkpoint(shards=3, rows=64)
     names = [name for name in sorted(files) if name.endswith(".safetensors")]
     files[names[0]] = files[names[0]][:-1]
@@ -97,7 +99,7 @@ def test_all_bad_shards_are_named_at_once(tmp_path: Path) -> None:
     assert "mlx-suite models pull" in caught.value.fix
 
 
-def test_missing_shards_are_named_at_once(tmp_path: Path) -> None:
+def test_all_missing_shards_are_listed_at_once(tmp_path: Path) -> None:
     files = checkpoint(shards=3, rows=8)
     missing = [f"model-0000{number}-of-00003.safetensors" for number in (1, 3)]
     for name in missing:
@@ -108,7 +110,7 @@ def test_missing_shards_are_named_at_once(tmp_path: Path) -> None:
     assert caught.value.details == tuple(missing)
 
 
-def test_a_tensor_that_only_the_index_knows_is_named(tmp_path: Path) -> None:
+def test_a_tensor_missing_from_its_shard_is_reported(tmp_path: Path) -> None:
     files = checkpoint(shards=2, rows=8)
     index = json.loads(files[INDEX_NAME])
     index["weight_map"]["lost.weight"] = "model-00001-of-00002.safetensors"
@@ -118,7 +120,7 @@ def test_a_tensor_that_only_the_index_knows_is_named(tmp_path: Path) -> None:
     assert caught.value.details == (f"lost.weight is in {INDEX_NAME}, but in no file",)
 
 
-def test_an_index_may_not_point_outside_its_folder(tmp_path: Path) -> None:
+def test_an_index_must_not_point_outside_its_folder(tmp_path: Path) -> None:
     index = json.dumps({"weight_map": {"a": "../secret.safetensors"}}).encode()
     with pytest.raises(UserError) as caught:
         weight_files(write(tmp_path, {INDEX_NAME: index}))
@@ -126,11 +128,11 @@ def test_an_index_may_not_point_outside_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("index", [b"{", b"[]", b'{"weight_map": 3}', b"\xff"])
-def test_an_unreadable_index_is_named(index: bytes, tmp_path: Path) -> None:
+def test_an_unreadable_index_is_reported(index: bytes, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the index of the weight files cannot be read"):
         weight_files(write(tmp_path, {INDEX_NAME: index}))
 
 
-def test_a_folder_without_weights_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the folder holds no weights"):
         weight_files(tmp_path)

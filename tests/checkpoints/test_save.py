@@ -1,4 +1,4 @@
-"""Folders as they are written: files, index, what is replaced and what is not."""
+"""Saving checkpoints: files, index, and which folders may be replaced."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_saved_is_loaded_bit_for_bit(family: str, tmp_path: Path) -> None:
+def test_a_saved_model_loads_bit_for_bit(family: str, tmp_path: Path) -> None:
     model = tiny_model(family)
     save_model(tmp_path / "model", model)
     again = load_model(tmp_path / "model")
@@ -33,14 +33,14 @@ def test_what_is_saved_is_loaded_bit_for_bit(family: str, tmp_path: Path) -> Non
     assert mx.array_equal(again(tokens(20)), model(tokens(20))).item()
 
 
-def test_a_small_model_is_one_file_that_transformers_takes(tmp_path: Path) -> None:
+def test_a_small_model_is_one_file_that_transformers_can_load(tmp_path: Path) -> None:
     save_model(tmp_path / "model", tiny_model("llama"))
     assert names(tmp_path / "model") == ["config.json", "model.safetensors"]
     with safetensors.safe_open(tmp_path / "model" / "model.safetensors", "numpy") as file:
         assert file.metadata() == {"format": "pt"}
 
 
-def test_a_large_model_is_split_with_an_index(tmp_path: Path) -> None:
+def test_a_large_model_is_split_into_shards_with_an_index(tmp_path: Path) -> None:
     model = tiny_model("llama")
     save_model(tmp_path / "model", model, max_shard_bytes=25_000)
     shards = [f"model-0000{i}-of-00007.safetensors" for i in range(1, 8)]
@@ -53,7 +53,7 @@ def test_a_large_model_is_split_with_an_index(tmp_path: Path) -> None:
     assert mx.array_equal(load_model(tmp_path / "model")(tokens(9)), model(tokens(9))).item()
 
 
-def test_a_tensor_larger_than_a_shard_has_a_file_of_its_own(tmp_path: Path) -> None:
+def test_a_tensor_larger_than_a_shard_gets_its_own_file(tmp_path: Path) -> None:
     model = tiny_model("llama")
     save_model(tmp_path / "model", model, max_shard_bytes=1)
     assert len(list((tmp_path / "model").glob("*.safetensors"))) == len(named_parameters(model))
@@ -67,7 +67,7 @@ def test_a_narrower_dtype_halves_the_file(tmp_path: Path) -> None:
     assert narrow < 0.55 * wide
 
 
-def test_a_checkpoint_may_be_saved_over_the_one_it_was_read_from(tmp_path: Path) -> None:
+def test_a_checkpoint_may_overwrite_the_one_it_was_loaded_from(tmp_path: Path) -> None:
     save_model(tmp_path / "model", tiny_model("llama"), max_shard_bytes=25_000)
     model = load_model(tmp_path / "model", lazy=True)
     save_model(tmp_path / "model", model)
@@ -75,7 +75,7 @@ def test_a_checkpoint_may_be_saved_over_the_one_it_was_read_from(tmp_path: Path)
     assert mx.array_equal(load_model(tmp_path / "model")(tokens(9)), tiny_model("llama")(tokens(9))).item()
 
 
-def test_a_folder_with_other_things_in_it_is_not_replaced(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "home" / "photos").mkdir(parents=True)
     (tmp_path / "home" / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="photos, thesis.tex") as error:
@@ -84,7 +84,7 @@ def test_a_folder_with_other_things_in_it_is_not_replaced(tmp_path: Path) -> Non
     assert names(tmp_path / "home") == ["photos", "thesis.tex"]
 
 
-def test_an_error_while_writing_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_error_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_model(tmp_path / "model", tiny_model("llama"))
 
     def full(*_: Any, **__: Any) -> None:
@@ -97,7 +97,7 @@ def test_an_error_while_writing_leaves_the_old_checkpoint(tmp_path: Path, monkey
     assert mx.array_equal(load_model(tmp_path / "model")(tokens(9)), tiny_model("llama")(tokens(9))).item()
 
 
-def test_tokenizer_and_generation_settings_come_along(tmp_path: Path) -> None:
+def test_tokenizer_and_generation_settings_are_copied(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for name in ("tokenizer.json", "generation_config.json", "chat_template.jinja", "README.md", "config.json"):
@@ -108,13 +108,13 @@ def test_tokenizer_and_generation_settings_come_along(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "model" / "config.json").read_text())["model_type"] == "llama"
 
 
-def test_a_source_without_a_tokenizer_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def test_a_source_without_a_tokenizer_is_rejected_before_writing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no tokenizer to copy"):
         save_model(tmp_path / "model", tiny_model("llama"), tokenizer_from=tmp_path)
     assert names(tmp_path) == []
 
 
-def test_a_model_that_is_not_what_its_config_says_is_not_saved(tmp_path: Path) -> None:
+def test_a_model_that_contradicts_its_config_is_not_saved(tmp_path: Path) -> None:
     model = tiny_model("llama")
     model.layers[0].mlp.up_proj.lora_a = mx.zeros((32, 4))
     with pytest.raises(UserError, match="fuse adapters first") as error:
@@ -125,7 +125,7 @@ def test_a_model_that_is_not_what_its_config_says_is_not_saved(tmp_path: Path) -
     assert names(tmp_path) == []
 
 
-def test_a_quantized_model_that_was_expanded_no_longer_says_it_is_quantized(tmp_path: Path) -> None:
+def test_a_dequantized_model_is_saved_without_quantization_settings(tmp_path: Path) -> None:
     wide = {"hidden_size": 64, "head_dim": 16, "intermediate_size": 64}
     model = tiny_model("llama", **wide)
     nn.quantize(model, group_size=32, bits=4)
@@ -136,6 +136,6 @@ def test_a_quantized_model_that_was_expanded_no_longer_says_it_is_quantized(tmp_
     assert config["dtype"] == "float32"
 
 
-def test_a_model_that_was_never_computed_can_be_saved(tmp_path: Path) -> None:
+def test_a_model_with_unevaluated_weights_can_be_saved(tmp_path: Path) -> None:
     save_model(tmp_path / "model", build_model(tiny_config("gemma2")))
     assert load_model(tmp_path / "model")(tokens(3)).shape == (1, 3, 50)

@@ -1,4 +1,4 @@
-"""Weights that fit, weights that do not, and the precision they are held in."""
+"""Loading weights: matching and mismatched tensors, dtypes, and quantization."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def checkpoint(folder: Path, family: str = "llama", **save: Any) -> Path:
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, mx.array]], None]) -> None:
-    """Change the tensors of a checkpoint behind its back."""
+    """Change the tensors of a saved checkpoint."""
     path = folder / "model.safetensors"
     arrays: Any = mx.load(str(path))
     mx.eval(arrays)
@@ -42,7 +42,7 @@ def refusal(folder: Path, **arguments: Any) -> UserError:
 
 @pytest.fixture
 def metal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The precision policy of a Mac; the arithmetic stays where it is."""
+    """The precision policy of a Mac; computations stay on this device."""
     mac = Device(kind="metal", name="Apple M4", memory_bytes=10**10, working_set_bytes=10**10, blas=None)
     monkeypatch.setattr(weights, "device", lambda: mac)
 
@@ -51,7 +51,7 @@ def dtypes(model: nn.Module) -> set[mx.Dtype]:
     return {array.dtype for array in weights.named_parameters(model).values()}
 
 
-def test_every_bad_tensor_is_named_at_once(tmp_path: Path) -> None:
+def test_all_bad_tensors_are_listed_at_once(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model")
 
     def spoil(arrays: dict[str, mx.array]) -> None:
@@ -81,7 +81,7 @@ def test_a_long_list_of_bad_tensors_ends_in_a_count(tmp_path: Path) -> None:
     assert error.details[-1] == "and 7 more"  # three layers of nine tensors
 
 
-def test_torn_and_missing_shards_are_named(tmp_path: Path) -> None:
+def test_truncated_and_missing_shards_are_reported(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model", max_shard_bytes=20_000)
     shards = sorted(folder.glob("model-*.safetensors"))
     shards[1].write_bytes(shards[1].read_bytes()[:-100])
@@ -90,13 +90,13 @@ def test_torn_and_missing_shards_are_named(tmp_path: Path) -> None:
     assert refusal(folder).details == (shards[2].name,)
 
 
-def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_rejected(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model")
     (folder / "model.safetensors").unlink()
     assert "no weights" in refusal(folder).what
 
 
-def test_copies_of_a_tied_head_and_old_frequencies_are_left_aside(tmp_path: Path) -> None:
+def test_copies_of_a_tied_head_and_stored_rope_frequencies_are_ignored(tmp_path: Path) -> None:
     model = tiny_model("llama", tie_word_embeddings=True)
     save_model(tmp_path / "model", model)
 
@@ -108,7 +108,7 @@ def test_copies_of_a_tied_head_and_old_frequencies_are_left_aside(tmp_path: Path
     assert mx.array_equal(load_model(tmp_path / "model")(tokens(9)), model(tokens(9))).item()
 
 
-def test_shards_are_found_without_an_index_too(tmp_path: Path) -> None:
+def test_shards_are_found_without_an_index(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model", max_shard_bytes=20_000)
     (folder / "model.safetensors.index.json").unlink()
     assert mx.array_equal(load_model(folder)(tokens(9)), tiny_model("llama")(tokens(9))).item()
@@ -141,19 +141,19 @@ def test_on_a_gpu_a_checkpoint_keeps_its_dtype_but_gemma_2_in_float16_would_over
     assert dtypes(load_model(checkpoint(tmp_path / "model", family, dtype=stored))) == {held}
 
 
-def test_a_wish_for_a_dtype_counts_more_than_the_policy(tmp_path: Path) -> None:
+def test_a_requested_dtype_overrides_the_policy(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model")
     assert dtypes(load_model(folder, dtype="bfloat16")) == {mx.bfloat16}
     assert dtypes(load_model(folder, dtype=mx.float16)) == {mx.float16}
     assert "cannot be held as int8" in refusal(folder, dtype="int8").what
 
 
-def test_weights_left_in_their_files_give_the_same_logits(tmp_path: Path) -> None:
+def test_lazily_loaded_weights_give_the_same_logits(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model", dtype="bfloat16")
     assert mx.array_equal(load_model(folder, lazy=True)(tokens(9)), load_model(folder)(tokens(9))).item()
 
 
-def test_weights_that_do_not_fit_the_machine_are_refused_before_they_are_read(
+def test_weights_larger_than_memory_are_rejected_before_they_are_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = checkpoint(tmp_path / "model", dtype="bfloat16")
@@ -165,7 +165,7 @@ def test_weights_that_do_not_fit_the_machine_are_refused_before_they_are_read(
     load_model(folder, dtype="bfloat16")
 
 
-# Quantized checkpoints. 128 columns, so that every group size divides them.
+# Quantized checkpoints: 128 columns are divisible by every group size.
 WIDE = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 32}
 
 
@@ -187,7 +187,7 @@ def quantized(family: str = "llama", **settings: Any) -> nn.Module:
     ],
     ids=str,
 )
-def test_a_quantized_checkpoint_is_expanded_on_a_cpu_and_kept_on_request(
+def test_a_quantized_checkpoint_is_dequantized_on_a_cpu_unless_kept_on_request(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     model = quantized(**settings)
@@ -208,14 +208,14 @@ def test_on_a_gpu_a_quantized_checkpoint_stays_quantized(metal: None, tmp_path: 
 
 
 def mixed(path: str, module: nn.Module) -> bool | dict[str, Any]:
-    """Two widths, and attention left as it is."""
+    """Two bit widths, with attention not quantized."""
     if "self_attn" in path or not hasattr(module, "to_quantized"):
         return False
     return {"group_size": 32, "bits": 6} if "down_proj" in path else {"group_size": 64, "bits": 4}
 
 
 @pytest.mark.parametrize("settings_are_there", [True, False])
-def test_layers_may_be_quantized_each_in_its_own_way(tmp_path: Path, settings_are_there: bool) -> None:
+def test_layers_may_differ_in_quantization(tmp_path: Path, settings_are_there: bool) -> None:
     model = quantized(class_predicate=mixed)
     save_model(tmp_path / "model", model)
     path = tmp_path / "model" / "config.json"
@@ -227,7 +227,7 @@ def test_layers_may_be_quantized_each_in_its_own_way(tmp_path: Path, settings_ar
         "mode": "affine",
         **{f"model.layers.{i}.mlp.down_proj": {"group_size": 32, "bits": 6, "mode": "affine"} for i in range(3)},
     }
-    if not settings_are_there:  # the tensors say it all
+    if not settings_are_there:  # the tensors suffice
         del config["quantization"], config["quantization_config"]
         path.write_text(json.dumps(config))
     again = load_model(tmp_path / "model", dequantize=False)
@@ -235,7 +235,7 @@ def test_layers_may_be_quantized_each_in_its_own_way(tmp_path: Path, settings_ar
     assert mx.array_equal(again(tokens(9)), model(tokens(9))).item()
 
 
-def test_a_quantized_layer_that_cannot_be_told_is_named(tmp_path: Path) -> None:
+def test_a_layer_with_unknown_quantization_is_reported(tmp_path: Path) -> None:
     save_model(tmp_path / "model", quantized(group_size=64, bits=4))
 
     def spoil(arrays: dict[str, mx.array]) -> None:
@@ -250,7 +250,7 @@ def test_a_quantized_layer_that_cannot_be_told_is_named(tmp_path: Path) -> None:
     assert f"{LAYER}.mlp.down_proj.weight holds U32" in details
 
 
-def test_the_config_of_a_checkpoint_comes_back_with_its_own_keys(tmp_path: Path) -> None:
+def test_the_config_of_a_checkpoint_keeps_its_own_keys(tmp_path: Path) -> None:
     config = tiny_config("gemma2", eos_token_id=[1, 107])
     save_model(tmp_path / "model", tiny_model("gemma2"), config, dtype="bfloat16")
     written = json.loads((tmp_path / "model" / "config.json").read_text())

@@ -1,9 +1,9 @@
-"""A small Hugging Face hub on loopback, for tests of everything that downloads.
+"""A small Hugging Face hub on loopback, for the tests of downloads.
 
-It speaks what `huggingface_hub` asks for when it fetches a model: the model API, the file tree, and
-files with ETag, commit, size and byte ranges. As on the real hub, weights are answered with a
-redirect to a second server (the "CDN"), whose address is another origin. It can also misbehave:
-gate a repository, cut a connection, stall, or answer like a hotel's wireless network.
+It implements what `huggingface_hub` requests when it downloads a model: the model API, the file tree, and files with
+ETag, commit, size and byte ranges. As on the real hub, a request for weights is redirected to a second server of
+another origin (the "CDN"). It can also misbehave: gate a repository, break a connection, stall, or return a captive
+portal's log-in page.
 """
 
 import hashlib
@@ -34,20 +34,20 @@ from huggingface_hub import constants, file_download
 from huggingface_hub.utils import close_session  # type: ignore[attr-defined, unused-ignore]
 
 CHUNK = 16 * 1024
-"""Bytes per read of the client in these tests; what a broken connection can lose at most."""
+"""Bytes per read of the client, hence the most that a broken connection can lose."""
 
 PATIENCE = 20.0
-"""Seconds after which a stalled transfer gives up, so that no test hangs."""
+"""Timeout of a stalled transfer in seconds, so that no test hangs."""
 
 
 @dataclass
 class Repository:
-    """Files of one model and how the server treats whoever asks for them."""
+    """The files of one model, and access to them."""
 
     files: dict[str, bytes]
     tags: tuple[str, ...] = ()
     gate: int = 0
-    """Status that guards the files of a gated repository (401 or 403); 0 leaves it open."""
+    """Status returned for the files of a gated repository (401 or 403); 0 if it is open."""
 
     @cached_property
     def commit(self) -> str:
@@ -60,7 +60,7 @@ class Repository:
 
 @dataclass
 class Seen:
-    """One request as the server saw it."""
+    """One request as received."""
 
     server: str
     """`hub` or `cdn`."""
@@ -72,7 +72,7 @@ class Seen:
 
 @dataclass
 class Hub:
-    """The running server: what it holds, how it misbehaves, and what it saw."""
+    """The running server: its repositories, its failures, and the requests it received."""
 
     url: str = ""
     cdn_url: str = ""
@@ -81,32 +81,31 @@ class Hub:
     sent: Counter[str] = field(default_factory=Counter)
     """Bytes of file contents sent, by file name."""
     cut_after: dict[str, int] = field(default_factory=dict)
-    """File name → bytes after which its next transfer breaks; each entry is used once."""
+    """File name → bytes after which its next transfer breaks; each entry applies once."""
     stay_down: bool = False
-    """Hang up on every later GET of a file whose transfer broke."""
+    """Close the connection on every later GET of a file whose transfer broke."""
     dead: set[str] = field(default_factory=set)
-    """The files that `stay_down` has struck."""
+    """Files whose transfer broke under `stay_down`."""
     stall_after: dict[str, int] = field(default_factory=dict)
-    """File name → bytes after which its transfer stands still until `go_on`."""
+    """File name → bytes after which its transfer stalls until `go_on` is set."""
     stalled: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
     interrupt_on_stall: bool = False
-    """Press Ctrl-C in this process when a transfer stalls."""
+    """Raise KeyboardInterrupt in this process when a transfer stalls."""
     status: int = 0
-    """Answer everything with this status; 0 answers properly."""
+    """Status returned for every request; 0 for normal responses."""
     error_headers: dict[str, str] = field(default_factory=dict)
     portal: bool = False
-    """Answer everything with a log-in page and status 200."""
+    """Return a log-in page with status 200 for every request."""
     ignore_ranges: bool = False
 
     def gets(self, name: str) -> list[Seen]:
-        """The GET requests for a file's contents."""
+        """The GET requests for a file."""
         return [s for s in self.seen if s.method == "GET" and s.path.endswith("/" + name)]
 
 
 def checkpoint(shards: int = 2, rows: int = 1200) -> dict[str, bytes]:
-    """The files of a tiny Llama in Hugging Face layout, each shard about `rows` × 256 bytes
-    long."""
+    """The files of a tiny Llama in Hugging Face layout, with shards of about `rows` × 256 bytes."""
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -146,8 +145,7 @@ def _shard(number: int, shards: int) -> str:
 
 @contextmanager
 def running_hub(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
-    """Start a hub, and point `huggingface_hub` in this process at it and at the cache folder
-    `cache`."""
+    """Start a hub, and make `huggingface_hub` in this process use it and the cache folder `cache`."""
     hub = Hub()
     with _server(hub, "hub") as hub.url, _server(hub, "cdn") as hub.cdn_url:
         point_client_at(hub.url, monkeypatch, cache)
@@ -156,7 +154,7 @@ def running_hub(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
 
 
 def point_client_at(url: str, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    """Make `huggingface_hub` use the hub at `url`; it reads its settings when it is imported."""
+    """Make `huggingface_hub`, which reads its settings on import, use the hub at `url`."""
     monkeypatch.setattr(constants, "ENDPOINT", url)
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -170,18 +168,18 @@ def point_client_at(url: str, monkeypatch: pytest.MonkeyPatch, cache: Path) -> N
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     patient = SimpleNamespace(sleep=lambda seconds: None, time=time.time)
-    monkeypatch.setattr(file_download, "time", patient)  # its retries wait a second each
+    monkeypatch.setattr(file_download, "time", patient)  # its retries would wait a second each
     _forget_earlier_client()
 
 
 @cache_result
 def _forget_earlier_client() -> None:
-    """Drop, once, a client that another test made: it may go through a proxy."""
+    """Close, once, a client made by another test, which may use a proxy."""
     close_session()
 
 
 def client_environment(hub: Hub, cache: Path) -> dict[str, str]:
-    """Environment for a process of its own that talks to `hub`."""
+    """Environment for a separate process that uses `hub`."""
     return os.environ | {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(cache.parent),
@@ -205,7 +203,7 @@ def _server(hub: Hub, role: str) -> Iterator[str]:
 
 
 class _LoopbackServer(ThreadingHTTPServer):
-    """Does not look up its own name, which takes seconds where there is no name server."""
+    """Skips the lookup of its own name, which takes seconds without a name server."""
 
     daemon_threads = True
 
@@ -214,11 +212,11 @@ class _LoopbackServer(ThreadingHTTPServer):
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        return None  # clients that hang up are what these tests are about
+        return None  # clients that disconnect are part of these tests
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers for the hub (`role` "hub") and for the file store behind it ("cdn")."""
+    """Serves the hub (`role` "hub") and its file store ("cdn")."""
 
     protocol_version = "HTTP/1.1"
     hub: Hub
@@ -324,7 +322,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(data[first:])
                 self.hub.sent[path] += len(data) - first
             except OSError:
-                self.close_connection = True  # the client is gone, as the test meant it to be
+                self.close_connection = True  # the test made the client disconnect
 
     def _reply(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self._head(status, len(body), headers or {})

@@ -1,4 +1,4 @@
-"""Fetching models from a hub on loopback that can misbehave."""
+"""Downloads from a hub on loopback that can misbehave."""
 
 import errno
 import hashlib
@@ -47,14 +47,14 @@ def server(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
 
 
 def refusal(repo: str = REPO, revision: str | None = None) -> UserError:
-    """What `pull` says when it cannot."""
+    """The error that `pull` raises."""
     with pytest.raises(UserError) as caught:
         hub.pull(repo, revision, progress=False)
     return caught.value
 
 
 class TestPull:
-    def test_only_what_a_checkpoint_needs_is_fetched(self, server: Hub) -> None:
+    def test_only_the_files_of_a_checkpoint_are_downloaded(self, server: Hub) -> None:
         extra = {
             "consolidated.safetensors": b"a second copy",
             "pytorch_model.bin": b"pickle",
@@ -69,7 +69,7 @@ class TestPull:
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
         assert [model.complete for model in hub.cached_models()] == [True]
 
-    def test_the_index_decides_what_is_a_weight_file(self, server: Hub) -> None:
+    def test_the_index_names_the_weight_files(self, server: Hub) -> None:
         files = checkpoint()
         index = files["model.safetensors.index.json"].replace(b"model-0000", b"weights-0000")
         files = {name.replace("model-0000", "weights-0000"): data for name, data in files.items()}
@@ -77,13 +77,13 @@ class TestPull:
         folder = hub.pull(REPO, progress=False)
         assert (folder / SHARD_1.replace("model", "weights")).is_file()
 
-    def test_a_second_pull_asks_for_news_and_fetches_nothing(self, server: Hub) -> None:
+    def test_a_second_pull_checks_for_updates_and_downloads_nothing(self, server: Hub) -> None:
         folder = hub.pull(REPO, progress=False)
         server.sent.clear()
         assert hub.pull(REPO, progress=False) == folder
         assert server.sent.total() == 0
 
-    def test_a_new_commit_is_fetched_and_equal_files_are_not_fetched_again(self, server: Hub) -> None:
+    def test_a_new_commit_is_downloaded_without_its_unchanged_files(self, server: Hub) -> None:
         old = hub.pull(REPO, progress=False)
         files = server.repositories[REPO].files | {"chat_template.jinja": b"{{ new }}"}
         server.repositories[REPO] = Repository(files)
@@ -93,7 +93,7 @@ class TestPull:
         assert (new / "chat_template.jinja").read_bytes() == b"{{ new }}"
         assert server.sent[SHARD_1] == server.sent[SHARD_2] == 0
 
-    def test_the_access_token_reaches_the_hub_and_never_the_file_store(
+    def test_the_access_token_is_sent_to_the_hub_and_never_to_the_file_store(
         self, server: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -101,14 +101,16 @@ class TestPull:
         tokens = {(seen.server, seen.authorization) for seen in server.seen}
         assert tokens == {("hub", "Bearer hf_secret"), ("cdn", None)}
 
-    def test_two_pulls_at_once_fetch_each_weight_file_once(self, server: Hub) -> None:
+    def test_two_concurrent_pulls_download_each_weight_file_once(self, server: Hub) -> None:
         with ThreadPoolExecutor(2) as pool:
             first, second = pool.map(lambda _: hub.pull(REPO, progress=False), range(2))
         assert first == second
         for name in (SHARD_1, SHARD_2):
             assert server.sent[name] == len(server.repositories[REPO].files[name])
 
-    def test_the_weights_can_be_left_to_the_hub_client(self, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_weights_can_be_downloaded_by_the_hub_client(
+        self, server: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(constants, "HF_XET_HIGH_PERFORMANCE", True)
         monkeypatch.setattr(download, "http_get", None)
         folder = hub.pull(REPO, progress=False)
@@ -126,14 +128,14 @@ class TestInterruption:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         assert hub.resolve(REPO, progress=False) == old
 
-    def test_a_short_break_is_mended_within_the_same_pull(self, server: Hub) -> None:
+    def test_a_broken_connection_is_resumed_within_the_same_pull(self, server: Hub) -> None:
         server.cut_after[SHARD_1] = 150_000
         folder = hub.pull(REPO, progress=False)
         data = server.repositories[REPO].files[SHARD_1]
         assert (folder / SHARD_1).read_bytes() == data
         assert len(data) <= server.sent[SHARD_1] <= len(data) + CHUNK
 
-    def test_after_a_lost_connection_the_next_pull_fetches_only_the_rest(
+    def test_after_a_lost_connection_the_next_pull_downloads_only_the_rest(
         self, server: Hub, cache: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         server.cut_after[SHARD_1] = 150_000
@@ -156,13 +158,13 @@ class TestInterruption:
         assert server.sent[SHARD_1] == 150_000 + len(data) - kept
         assert list(cache.glob("*/blobs/*.incomplete")) == []
 
-    @pytest.mark.slow  # on a busy machine the killed process has not always written what it had received
-    def test_a_killed_pull_is_taken_up_where_it_stopped(self, server: Hub, cache: Path) -> None:
+    @pytest.mark.slow  # on a busy machine the killed process may not have written all that it received
+    def test_a_killed_pull_resumes_where_it_stopped(self, server: Hub, cache: Path) -> None:
         server.stall_after[SHARD_1] = 150_000
         code = (
             "from huggingface_hub import constants\n"
             f"constants.DOWNLOAD_CHUNK_SIZE = {CHUNK}\n"
-            "from mlx_suite.modeling import hub\n"
+            "from mlx_suite import hub\n"
             f"hub.pull({REPO!r})\n"
         )
         process = subprocess.Popen([sys.executable, "-c", code], env=client_environment(server, cache))
@@ -182,7 +184,7 @@ class TestInterruption:
         assert first is None and second is not None
         assert int(second.removeprefix("bytes=").rstrip("-")) >= 150_000 - CHUNK
 
-    def test_control_c_ends_the_pull_at_once_and_keeps_what_has_arrived(self, server: Hub, cache: Path) -> None:
+    def test_ctrl_c_ends_the_pull_at_once_and_keeps_the_partial_file(self, server: Hub, cache: Path) -> None:
         server.stall_after[SHARD_1] = 150_000
         server.interrupt_on_stall = True
         with pytest.raises(KeyboardInterrupt):
@@ -195,7 +197,7 @@ class TestInterruption:
         folder = hub.pull(REPO, progress=False)
         assert (folder / SHARD_1).read_bytes() == server.repositories[REPO].files[SHARD_1]
 
-    def test_a_damaged_part_is_found_by_its_checksum_and_fetched_anew(self, server: Hub, cache: Path) -> None:
+    def test_a_corrupt_partial_file_is_detected_and_downloaded_again(self, server: Hub, cache: Path) -> None:
         data = server.repositories[REPO].files[SHARD_1]
         blobs = local_models.storage_folder(REPO) / "blobs"
         blobs.mkdir(parents=True)
@@ -206,7 +208,7 @@ class TestInterruption:
         assert not partial.exists()
         assert (hub.pull(REPO, progress=False) / SHARD_1).read_bytes() == data
 
-    def test_a_server_that_knows_no_ranges_sends_the_file_from_the_start(self, server: Hub) -> None:
+    def test_without_range_support_a_file_is_downloaded_from_the_start(self, server: Hub) -> None:
         server.ignore_ranges = True
         server.cut_after[SHARD_1] = 150_000
         folder = hub.pull(REPO, progress=False)
@@ -214,7 +216,7 @@ class TestInterruption:
 
 
 class TestRefusals:
-    def test_a_gated_model_says_whose_licence_and_how_to_log_in(self, server: Hub) -> None:
+    def test_a_gated_model_is_reported_with_its_licence_page_and_how_to_log_in(self, server: Hub) -> None:
         server.repositories[REPO].gate = 401
         error = refusal()
         assert error.what == "the model is gated, and this machine is not logged in"
@@ -223,17 +225,17 @@ class TestRefusals:
             f"accept its licence on {server.url}/{REPO}, then log in with `hf auth login`, or set HF_TOKEN"
         )
 
-    def test_a_gated_model_without_permission_says_that_the_account_lacks_it(self, server: Hub) -> None:
+    def test_a_gated_model_is_reported_if_the_account_lacks_access(self, server: Hub) -> None:
         server.repositories[REPO].gate = 403
         assert refusal().what == "the model is gated, and your account has no access to it"
 
-    def test_a_missing_repository_is_answered_with_similar_ones_on_this_machine(self, server: Hub) -> None:
+    def test_a_missing_repository_is_reported_with_similar_cached_names(self, server: Hub) -> None:
         hub.pull(REPO, progress=False)
         error = refusal("lab/lama")
         assert error.what.startswith("the hub has no such model")
         assert error.fix.startswith("did you mean lab/llama? Otherwise check the name on ")
 
-    def test_a_missing_revision_is_named(self, server: Hub) -> None:
+    def test_a_missing_revision_is_reported(self, server: Hub) -> None:
         error = refusal(revision="v9")
         assert error.what == "the repository has no branch, tag or commit 'v9'"
         assert error.where == f"{REPO}@v9"
@@ -248,7 +250,7 @@ class TestRefusals:
             (["model.safetensors"], "no config.json beside its weights"),
         ],
     )
-    def test_a_repository_without_loadable_weights_says_what_it_holds(
+    def test_a_repository_without_loadable_weights_is_reported_with_its_files(
         self, names: list[str], what: str, server: Hub
     ) -> None:
         server.repositories[REPO] = Repository(dict.fromkeys(names, b"data"))
@@ -256,7 +258,7 @@ class TestRefusals:
         assert error.what.endswith(what)
         assert server.sent.total() == 0
 
-    def test_an_index_that_names_files_the_repository_lacks_is_refused(self, server: Hub) -> None:
+    def test_an_index_that_names_missing_files_is_rejected(self, server: Hub) -> None:
         files = checkpoint()
         del files[SHARD_2]
         server.repositories[REPO] = Repository(files)
@@ -280,23 +282,23 @@ class TestRefusals:
             ),
         ],
     )
-    def test_each_refusal_of_the_hub_is_put_into_words(
+    def test_each_error_status_of_the_hub_has_a_message(
         self, status: int, headers: dict[str, str], what: str, server: Hub
     ) -> None:
         server.status, server.error_headers = status, headers
         assert refusal().what == what
 
-    def test_a_log_in_page_in_place_of_the_hub_is_recognised(self, server: Hub) -> None:
+    def test_the_log_in_page_of_a_captive_portal_is_recognised(self, server: Hub) -> None:
         server.portal = True
         assert refusal().what == f"the answer from {server.url} is not that of a hub"
 
     @pytest.mark.parametrize("name", ["llama", "a/b/c", "a/--b"])
-    def test_what_is_no_repository_name_is_refused(self, name: str, server: Hub) -> None:
+    def test_an_invalid_repository_name_is_rejected(self, name: str, server: Hub) -> None:
         assert refusal(name).what == "this is no name of a hub repository"
 
 
 class TestWithoutNetwork:
-    def test_a_cached_model_will_do_and_pull_says_so(
+    def test_without_network_pull_returns_the_cached_model_with_a_note(
         self,
         server: Hub,
         cache: Path,
@@ -308,18 +310,20 @@ class TestWithoutNetwork:
         assert hub.pull(REPO) == folder
         assert capsys.readouterr().err == ("The hub cannot be reached; using the cached copy of lab/llama.\n")
 
-    def test_without_a_cached_copy_the_network_is_named(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_cached_copy_the_network_error_is_reported(
+        self, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         point_client_at(unused_address(), monkeypatch, cache)
         error = refusal()
         assert error.what.startswith("the hub cannot be reached, and the model is not in the local cache (")
         assert error.fix.endswith("then: mlx-suite models pull lab/llama")
 
-    def test_a_faulty_hub_does_not_keep_from_a_cached_model(self, server: Hub) -> None:
+    def test_a_failing_hub_does_not_block_a_cached_model(self, server: Hub) -> None:
         folder = hub.pull(REPO, progress=False)
         server.status = 503
         assert hub.pull(REPO, progress=False) == folder
 
-    def test_offline_a_cached_model_is_returned(self, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_offline_mode_returns_a_cached_model(self, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = hub.pull(REPO, progress=False)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         server.seen.clear()
@@ -327,9 +331,7 @@ class TestWithoutNetwork:
         assert hub.resolve(REPO, progress=False) == folder
         assert server.seen == []
 
-    def test_offline_a_model_that_is_not_wholly_here_is_refused(
-        self, server: Hub, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_offline_mode_rejects_an_incomplete_model(self, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = hub.pull(REPO, progress=False)
         (folder / SHARD_1).unlink()
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -340,7 +342,7 @@ class TestWithoutNetwork:
 
 
 class TestDisk:
-    def test_a_disk_that_is_too_small_is_found_before_the_first_weight(
+    def test_insufficient_disk_space_is_detected_before_the_download(
         self, server: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(download, "_free_bytes", lambda folder: 5)
@@ -348,7 +350,7 @@ class TestDisk:
         assert error.what == "the disk is too full: 0.0 GB to fetch, 0.0 GB free"
         assert server.sent[SHARD_1] == 0
 
-    def test_a_disk_that_fills_up_meanwhile_is_named(
+    def test_a_disk_that_fills_during_the_download_is_reported(
         self, server: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*args: object, **kwargs: object) -> None:
@@ -359,7 +361,7 @@ class TestDisk:
         assert error.what == "the disk is full; what has arrived is kept"
         assert error.where == str(cache)
 
-    def test_a_cache_that_cannot_be_written_is_named(self, server: Hub, cache: Path) -> None:
+    def test_an_unwritable_cache_is_reported(self, server: Hub, cache: Path) -> None:
         cache.parent.mkdir(parents=True)
         cache.write_text("a file where the folder should be")
         error = refusal()
@@ -377,7 +379,7 @@ def wait_until_kept(cache: Path, size: int) -> None:
 
 
 def unused_address() -> str:
-    """An address on loopback at which nobody answers."""
+    """A loopback address on which nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}"

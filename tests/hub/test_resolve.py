@@ -1,4 +1,4 @@
-"""From what a user types to a folder: shipped, cached and remote models."""
+"""Resolving a model name to a folder: local, shipped, cached and remote models."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +36,7 @@ def server(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
 
 @pytest.fixture
 def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Two shipped checkpoints, whatever this installation has."""
+    """Two shipped checkpoints, independent of the installation."""
     root = tmp_path / "shipped"
     for name in ("tiny-llama3", "tiny-gemma2"):
         (root / name).mkdir(parents=True)
@@ -46,14 +46,12 @@ def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 class TestResolve:
-    def test_a_folder_with_a_config_is_itself(self, tmp_path: Path) -> None:
+    def test_a_folder_with_a_config_resolves_to_itself(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text("{}")
         assert hub.resolve(tmp_path) == tmp_path
         assert hub.resolve(str(tmp_path)) == tmp_path
 
-    def test_a_folder_without_a_config_is_refused_and_the_one_inside_is_named(
-        self, tmp_path: Path, server: Hub
-    ) -> None:
+    def test_a_folder_without_a_config_is_rejected_with_the_one_inside_it(self, tmp_path: Path, server: Hub) -> None:
         inside = tmp_path / "run" / "step-100"
         inside.mkdir(parents=True)
         (inside / "config.json").write_text("{}")
@@ -62,21 +60,21 @@ class TestResolve:
         assert caught.value.what == "the folder is no model: it holds no config.json"
         assert caught.value.fix == f"did you mean {inside}?"
 
-    def test_a_shipped_name_wins_over_a_folder_that_is_no_model(
+    def test_a_shipped_name_takes_precedence_over_a_folder_without_a_model(
         self, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "elsewhere" / "tiny-llama3").mkdir(parents=True)
         monkeypatch.chdir(tmp_path / "elsewhere")
         assert hub.resolve("tiny-llama3") == shipped / "tiny-llama3"
 
-    def test_a_misspelt_name_is_answered_with_the_nearest(self, shipped: Path, server: Hub) -> None:
+    def test_a_misspelt_name_is_reported_with_the_nearest_name(self, shipped: Path, server: Hub) -> None:
         with pytest.raises(UserError) as caught:
             hub.resolve("tiny-lama3")
         assert "'tiny-lama3'" in caught.value.what
         assert caught.value.fix.startswith("did you mean tiny-llama3?")
         assert server.seen == []
 
-    def test_a_name_like_nothing_here_is_answered_with_how_to_pull(self, shipped: Path, server: Hub) -> None:
+    def test_an_unknown_name_is_reported_with_how_to_pull(self, shipped: Path, server: Hub) -> None:
         with pytest.raises(UserError) as caught:
             hub.resolve("zzz")
         assert caught.value.fix == (
@@ -84,37 +82,37 @@ class TestResolve:
         )
 
     @pytest.mark.parametrize("name", ["", "a/b/c", "no such/name"])
-    def test_what_cannot_be_a_name_is_refused_without_asking_the_hub(self, name: str, server: Hub) -> None:
+    def test_an_invalid_name_is_rejected_without_a_request(self, name: str, server: Hub) -> None:
         with pytest.raises(UserError, match="there is no model"):
             hub.resolve(name)
         assert server.seen == []
 
     @pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all", "nowhere/"])
-    def test_a_path_that_does_not_exist_is_no_hub_name(self, path: str, server: Hub) -> None:
+    def test_a_missing_path_is_not_taken_for_a_hub_name(self, path: str, server: Hub) -> None:
         with pytest.raises(UserError, match="there is no such folder"):
             hub.resolve(path)
         assert server.seen == []
 
-    def test_a_weight_file_is_answered_with_its_folder(self, tmp_path: Path) -> None:
+    def test_a_weight_file_is_rejected_with_its_folder(self, tmp_path: Path) -> None:
         file = tmp_path / "model.safetensors"
         file.touch()
         with pytest.raises(UserError) as caught:
             hub.resolve(str(file))
         assert caught.value.fix == f"give the folder: {tmp_path}"
 
-    def test_a_cached_model_is_used_without_asking_the_hub(self, server: Hub) -> None:
+    def test_a_cached_model_is_used_without_a_request(self, server: Hub) -> None:
         folder = hub.resolve(REPO, progress=False)
         server.seen.clear()
         assert hub.resolve(REPO, progress=False) == folder
         assert server.seen == []
 
     @pytest.mark.parametrize("revision", ["v1", "branch/one"])
-    def test_a_revision_after_the_at_sign_is_the_one_fetched(self, revision: str, server: Hub) -> None:
+    def test_the_revision_after_the_at_sign_is_downloaded(self, revision: str, server: Hub) -> None:
         folder = hub.resolve(f"{REPO}@{revision}", progress=False)
         assert folder.name == server.repositories[REPO].commit
         assert [model.revision for model in hub.cached_models()] == [revision]
 
-    def test_a_half_cached_model_is_completed(self, server: Hub) -> None:
+    def test_an_incomplete_cached_model_is_completed(self, server: Hub) -> None:
         folder = hub.resolve(REPO, progress=False)
         (folder / SHARD_2).resolve().unlink()
         (folder / SHARD_2).unlink()
@@ -122,7 +120,7 @@ class TestResolve:
         assert (folder / SHARD_2).read_bytes() == server.repositories[REPO].files[SHARD_2]
 
 
-def test_cached_models_name_revision_size_and_type(server: Hub) -> None:
+def test_cached_models_are_listed_with_revision_size_and_type(server: Hub) -> None:
     folder = hub.pull(REPO, progress=False)
     (model,) = hub.cached_models()
     files = server.repositories[REPO].files
@@ -131,11 +129,11 @@ def test_cached_models_name_revision_size_and_type(server: Hub) -> None:
     assert model.size_bytes == sum(len(data) for data in files.values())
 
 
-def test_without_a_cache_folder_no_model_is_cached(server: Hub) -> None:
+def test_without_a_cache_folder_no_cached_models_are_listed(server: Hub) -> None:
     assert hub.cached_models() == []
 
 
-def test_shipped_models_are_found_beside_the_package_and_as_a_data_package(
+def test_shipped_models_are_found_next_to_the_package_and_as_a_data_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for root, name in (("src", "from-checkout"), ("data", "from-package")):
@@ -160,17 +158,17 @@ def test_shipped_models_are_found_beside_the_package_and_as_a_data_package(
         ("https://huggingface.co/datasets/tatsu-lab/alpaca/tree/v2#top", "tatsu-lab/alpaca", "v2"),
     ],
 )
-def test_a_page_of_the_hub_is_its_repository(page: str, repo: str, revision: str | None) -> None:
+def test_a_hub_url_resolves_to_its_repository(page: str, repo: str, revision: str | None) -> None:
     assert hub.split_revision(page) == (repo, revision)
     assert is_hub_name(page)
 
 
 @pytest.mark.parametrize("text", ["https://example.org/owner/repo", "https://huggingface.co/owner", "owner/repo/more"])
-def test_other_addresses_are_no_repository(text: str) -> None:
+def test_other_urls_are_not_repositories(text: str) -> None:
     assert not is_hub_name(text)
 
 
-def test_a_page_of_a_cached_model_resolves_to_its_snapshot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_url_of_a_cached_model_resolves_to_its_snapshot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[tuple[str, str | None]] = []
     monkeypatch.setattr(hub, "find_snapshot", lambda repo, revision=None: seen.append((repo, revision)) or tmp_path)
     monkeypatch.setattr(hub, "is_complete", lambda repo, folder: True)

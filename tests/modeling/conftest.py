@@ -1,4 +1,4 @@
-"""The gates hold for fp32 on a CPU: GPUs multiply fp32 in fewer bits, and their precision policy is another."""
+"""Tolerances apply to fp32 on a CPU: GPUs multiply fp32 with fewer bits and have another precision policy."""
 
 from collections.abc import Iterator
 

@@ -1,10 +1,10 @@
-"""Writes `golden/`: small random checkpoints and the logits that transformers computes from them.
+"""Writes `golden/`: small random checkpoints, and their logits as computed by transformers.
 
     python -m venv /tmp/golden && /tmp/golden/bin/pip install torch==2.13.0 transformers==5.23.0
     /tmp/golden/bin/python tests/modeling/make_golden.py
 
-Each folder is a checkpoint as a user would have it (config.json, model.safetensors) with `golden.npz` beside: `tokens`
-(B, L) and fp32 `logits` (B, L, V), longer than three windows. Tests read the folders with our loader, without torch.
+Each folder is an ordinary checkpoint (config.json, model.safetensors) with a `golden.npz`: `tokens` (B, L), longer than
+three windows, and fp32 `logits` (B, L, V). Tests read the folders with our loader, without torch.
 """
 
 import json
@@ -32,7 +32,7 @@ LLAMA = SHAPE | {"model_type": "llama", "rms_norm_eps": 1e-5}
 MISTRAL = SHAPE | {"model_type": "mistral", "rms_norm_eps": 1e-5}
 GEMMA2 = SHAPE | {"model_type": "gemma2", "rms_norm_eps": 1e-6, "head_dim": 16, "num_hidden_layers": 3}
 
-# Trained on 64 positions: of the 4 to 8 rotated pairs some are kept, some blended, some stretched.
+# With a trained context of 64, the 4 to 8 frequencies include kept, blended and stretched ones.
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 
 CHECKPOINTS: dict[str, dict[str, Any]] = {
@@ -67,16 +67,16 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
     | {"attn_logit_softcapping": None, "final_logit_softcapping": None}
     | {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]},
 }
-"""`config.json` by folder name: both generations of RoPE keys, every family, windows from 4 to 8."""
+"""`config.json` by folder name: every family, both generations of RoPE keys, windows of 4 to 8."""
 
 
 def length(settings: dict[str, Any]) -> int:
-    """An odd number of tokens, past three windows."""
+    """An odd number of tokens, more than three windows."""
     return 2 * (3 * (settings.get("sliding_window") or 8) // 2) + 5
 
 
 def make_checkpoint(folder: Path, settings: dict[str, Any], seed: int) -> None:
-    """Write a checkpoint with random weights of a size that brings every operation to work."""
+    """Write a checkpoint with random weights, large enough for every operation to matter."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -93,7 +93,7 @@ def make_checkpoint(folder: Path, settings: dict[str, Any], seed: int) -> None:
             elif "embed" in name or name.endswith("bias"):
                 parameter.normal_(0.0, 0.5)
             else:
-                # Queries and keys strong enough to make attention choose, and Gemma's cap bend.
+                # Large queries and keys make attention selective and Gemma's soft cap nonlinear.
                 gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.2
                 parameter.normal_(0.0, gain / parameter.shape[1] ** 0.5)
     model.save_pretrained(folder)
@@ -103,7 +103,7 @@ def make_checkpoint(folder: Path, settings: dict[str, Any], seed: int) -> None:
 
 
 def reference_logits(folder: Path, tokens: np.ndarray) -> np.ndarray:
-    """fp32 logits (B, L, V) of the checkpoint in `folder`, by transformers' plain attention."""
+    """fp32 logits (B, L, V) of the checkpoint in `folder` by transformers' eager attention."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -1,4 +1,4 @@
-"""What attention sees, in which order it computes, and which heads share keys."""
+"""Attention: masks, the order of scaling, capping and masking, and grouped heads."""
 
 from math import tanh
 from typing import Any
@@ -15,7 +15,7 @@ CAPS = pytest.mark.parametrize("cap", [None, 50.0], ids=["uncapped", "capped"])
 
 
 def naive(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | None, mask: mx.array) -> mx.array:
-    """Attention with MLX's plain operations, each query head beside the key head it uses."""
+    """Attention in plain MLX operations, with keys and values repeated for each query head."""
     repeats = q.shape[1] // k.shape[1]
     k, v = mx.repeat(k, repeats, axis=1), mx.repeat(v, repeats, axis=1)
     scores = (q * scale) @ k.swapaxes(-1, -2)
@@ -43,7 +43,7 @@ def test_attention_equals_its_formula(cap: float | None) -> None:
 
 @CAPS
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
-def test_a_mask_may_differ_between_rows(cap: float | None, dtype: mx.Dtype) -> None:
+def test_masks_may_differ_between_rows(cap: float | None, dtype: mx.Dtype) -> None:
     q, k, v = (x.astype(dtype) for x in random_qkv(4, 4))
     masks = mx.stack([causal_mask(4), causal_mask(4, window=2)])[:, None]  # (B, 1, L, S)
     together = attend(q, k, v, 0.3, cap, masks)
@@ -53,7 +53,7 @@ def test_a_mask_may_differ_between_rows(cap: float | None, dtype: mx.Dtype) -> N
 
 
 @CAPS
-def test_neighbouring_query_heads_share_a_key_head(cap: float | None) -> None:
+def test_adjacent_query_heads_share_a_key_head(cap: float | None) -> None:
     q = mx.ones((1, 6, 1, 4))
     k = mx.ones((1, 2, 3, 4))
     v = mx.broadcast_to(mx.array([10.0, 20.0]).reshape(1, 2, 1, 1), (1, 2, 3, 4))
@@ -62,8 +62,8 @@ def test_neighbouring_query_heads_share_a_key_head(cap: float | None) -> None:
 
 
 @pytest.mark.parametrize("cap", [None, 1.0], ids=["uncapped", "capped"])
-def test_a_masked_key_counts_for_nothing_whatever_the_cap(cap: float | None) -> None:
-    """Were the cap taken after the mask, −∞ would become −cap and the key would be seen."""
+def test_a_masked_key_has_no_weight_with_or_without_a_cap(cap: float | None) -> None:
+    """If the cap were applied after the mask, −∞ would become −cap and the key would be visible."""
     q, k, _ = random_qkv(3, 3, batch=1)
     v = mx.array([1.0, 1000.0, 1000.0]).reshape(1, 1, 3, 1) * mx.ones((1, 2, 3, 8))
     out = attend(q, k, v, 0.3, cap, causal_mask(3))
@@ -71,7 +71,7 @@ def test_a_masked_key_counts_for_nothing_whatever_the_cap(cap: float | None) -> 
 
 
 def test_scores_are_scaled_before_the_cap() -> None:
-    """Two keys with scores 8 and 0 before scaling by 1/2, under a cap of 2."""
+    """Two keys with scores 8 and 0 before scaling by 1/2, with a cap of 2."""
     q = mx.array([8.0, 0.0]).reshape(1, 1, 1, 2)
     k = mx.array([[1.0, 0.0], [0.0, 1.0]]).reshape(1, 1, 2, 2)
     out = attend(q, k, k, scale=0.5, cap=2.0, mask=None).reshape(2).tolist()
@@ -80,14 +80,14 @@ def test_scores_are_scaled_before_the_cap() -> None:
 
 
 @CAPS
-def test_a_query_that_sees_nothing_gives_numbers(cap: float | None) -> None:
+def test_a_fully_masked_query_gives_finite_values(cap: float | None) -> None:
     q, k, v = random_qkv(2, 4)
     out = attend(q, k, v, 0.3, cap, mx.zeros((2, 4), dtype=mx.bool_))
     assert mx.isfinite(out).all().item()
 
 
-def test_softmax_of_bf16_scores_is_taken_in_fp32() -> None:
-    """Of 1024 equal keys each weighs 1/1024; summed in bf16, 256 + 1 is already 256."""
+def test_softmax_of_bf16_scores_is_computed_in_fp32() -> None:
+    """Each of 1024 equal keys has weight 1/1024; in bf16 256 + 1 is already 256."""
     q = mx.zeros((1, 1, 1, 4), dtype=mx.bfloat16)
     k = mx.zeros((1, 1, 1024, 4), dtype=mx.bfloat16)
     v = mx.ones((1, 1, 1024, 4), dtype=mx.bfloat16)
@@ -96,7 +96,7 @@ def test_softmax_of_bf16_scores_is_taken_in_fp32() -> None:
     assert out.reshape(4).tolist() == [1.0] * 4
 
 
-def test_a_window_counts_the_query_itself() -> None:
+def test_a_sliding_window_includes_the_query_itself() -> None:
     assert causal_mask(5, window=2).astype(mx.int32).tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
@@ -106,12 +106,12 @@ def test_a_window_counts_the_query_itself() -> None:
     ]
 
 
-def test_gemma_2_sees_the_last_4096_positions_and_no_more() -> None:
+def test_gemma_2_attends_to_exactly_the_last_4096_positions() -> None:
     last = causal_mask(4098, window=4096)[-1].tolist()
     assert (last[0], last[1], last[2], last[4097], sum(last)) == (False, False, True, True, 4096)
 
 
-def test_without_a_cache_a_mask_is_made_only_where_it_is_needed() -> None:
+def test_without_a_cache_a_mask_is_built_only_if_needed() -> None:
     assert attention_mask(1, None, window=3) is None
     assert attention_mask(3, None, window=3) == "causal"
     assert attention_mask(4, None, window=None) == "causal"
@@ -123,12 +123,12 @@ def test_without_a_cache_a_mask_is_made_only_where_it_is_needed() -> None:
     ("name", "scale"),
     [("Gemma 2 2B", 1 / 16), ("Gemma 2 9B", 1 / 16), ("Gemma 2 27B", 1 / 12), ("Llama 3.2 1B", 1 / 8)],
 )
-def test_queries_are_scaled_as_the_config_says(name: str, scale: float) -> None:
-    """Gemma 2 27B by 1/√144 = 1/√(4608 / 32), although its heads are 128 wide."""
+def test_queries_are_scaled_as_configured(name: str, scale: float) -> None:
+    """Gemma 2 27B scales by 1/√144 = 1/√(4608 / 32) although its head dimension is 128."""
     assert ModelConfig.from_dict(PUBLISHED[name]).scale == pytest.approx(scale, rel=1e-12)
 
 
-def test_gemma_2_begins_with_a_local_layer_and_mistral_has_only_such() -> None:
+def test_gemma_2_starts_with_a_local_layer_and_mistral_has_only_local_layers() -> None:
     assert ModelConfig.from_dict(PUBLISHED["Gemma 2 2B"]).windows == (4096, None) * 13
     assert ModelConfig.from_dict(PUBLISHED["Mistral 7B v0.1"]).windows == (4096,) * 32
     assert ModelConfig.from_dict(PUBLISHED["Llama 3.1 8B"]).windows == (None,) * 32

@@ -1,4 +1,4 @@
-"""Norms, embedding scale, activations and caps of the families, to the rounding."""
+"""Norms, embedding scale, activations and soft caps of the families, including rounding."""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -11,7 +11,7 @@ from tests.modeling.tiny import tiny_config, tiny_model, tokens
 
 
 @pytest.mark.parametrize(("d", "scale"), [(2304, 48.0), (3584, 59.75), (4608, 68.0)])
-def test_the_embedding_scale_is_rounded_to_what_bf16_holds(d: int, scale: float) -> None:
+def test_the_embedding_scale_is_rounded_to_bf16(d: int, scale: float) -> None:
     assert scale_in(d**0.5, mx.bfloat16).item() == scale
     assert scale_in(d**0.5, mx.float32).item() == pytest.approx(d**0.5, rel=1e-7)
 
@@ -53,8 +53,8 @@ def test_gemma_rounds_to_bf16_after_one_plus_the_weight() -> None:
     assert mx.array_equal(norm(x), expected).item()
 
 
-def test_gemmas_one_plus_weight_is_not_lost_in_bf16() -> None:
-    """1 + 2⁻⁹ is 1 in bf16; the norm of many such weights would be off by 0.2 % everywhere."""
+def test_gemmas_one_plus_weight_is_computed_in_fp32() -> None:
+    """In bf16 1 + 2⁻⁹ is 1, which would make every output of the norm wrong by 0.2 %."""
     norm = UnitOffsetRMSNorm(4, eps=0.0)
     norm.weight = mx.full((4,), 2.0**-9, dtype=mx.bfloat16)
     x = mx.array([[1.0, -1.0, 1.0, -1.0]])
@@ -77,7 +77,7 @@ def test_logits_have_the_dtype_of_the_weights(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_the_head_may_be_the_embedding_or_have_its_own_weights(family: str) -> None:
+def test_the_head_may_be_tied_or_have_its_own_weights(family: str) -> None:
     hidden = mx.random.normal((2, 32))
     tied, own = (tiny_model(family, tie_word_embeddings=tie) for tie in (True, False))
     cap = tiny_config(family).final_logit_softcapping

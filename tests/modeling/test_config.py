@@ -1,4 +1,4 @@
-"""`config.json`: what is read, what is refused, what is written."""
+"""`config.json`: reading, validation and writing."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def without(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in keys}
 
 
-def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:
+def test_missing_keys_get_the_defaults_of_transformers() -> None:
     bare = without(SHAPE, "head_dim", "num_key_value_heads")
     llama = ModelConfig.from_dict(bare | {"model_type": "llama"})
     assert (llama.head_dim, llama.num_key_value_heads, llama.windows, llama.tie_word_embeddings) == (
@@ -41,7 +41,7 @@ def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:
     assert (gemma.query_pre_attn_scalar, gemma.attn_logit_softcapping, gemma.final_logit_softcapping) == (256, 50, 30)
 
 
-def test_null_is_not_the_same_as_left_out() -> None:
+def test_null_differs_from_a_missing_key() -> None:
     """Mistral 7B v0.2 and later write `"sliding_window": null` and have none."""
     assert read("mistral", sliding_window=None).windows == (None,) * 3
     gemma = read("gemma2", attn_logit_softcapping=None, final_logit_softcapping=None)
@@ -58,17 +58,17 @@ def test_layer_types_say_which_layers_are_local() -> None:
     assert read("mistral", layer_types=kinds).windows == (None, 6, 6)
 
 
-def test_of_two_rope_tables_the_older_counts_as_in_transformers() -> None:
+def test_the_older_of_two_rope_tables_takes_precedence_as_in_transformers() -> None:
     config = read("llama", rope_scaling={"type": "linear", "factor": 2.0}, rope_parameters={"rope_theta": 5.0})
     assert config.rope == RopeSettings(theta=10000.0, kind="linear", factor=2.0)
 
 
-def test_the_original_context_of_llama_3_scaling_is_the_models_own_unless_given() -> None:
+def test_llama_3_scaling_defaults_to_the_models_own_context() -> None:
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     assert read("llama", rope_scaling=scaling).rope.original_max_position_embeddings == 128
 
 
-def test_every_problem_of_a_config_is_named_at_once() -> None:
+def test_all_problems_of_a_config_are_listed_at_once() -> None:
     with pytest.raises(UserError) as error:
         ModelConfig.from_dict(
             {"model_type": "llama", "vocab_size": "many", "hidden_size": 0, "num_attention_heads": True}
@@ -110,7 +110,7 @@ def test_every_problem_of_a_config_is_named_at_once() -> None:
         ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention is set"),
     ],
 )
-def test_a_config_that_would_give_wrong_logits_is_refused(family: str, changes: dict[str, Any], problem: str) -> None:
+def test_a_config_that_would_give_wrong_logits_is_rejected(family: str, changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(UserError) as error:
         read(family, **changes)
     assert problem in error.value.what
@@ -127,7 +127,7 @@ def test_a_config_that_would_give_wrong_logits_is_refused(family: str, changes: 
         (b"\xff\xfe\x00", "config.json is not JSON"),
     ],
 )
-def test_a_file_that_is_no_config_is_refused(tmp_path: Path, content: str | bytes | None, problem: str) -> None:
+def test_an_invalid_config_file_is_rejected(tmp_path: Path, content: str | bytes | None, problem: str) -> None:
     if content is not None:
         (tmp_path / "config.json").write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UserError, match=problem) as error:
@@ -135,28 +135,28 @@ def test_a_file_that_is_no_config_is_refused(tmp_path: Path, content: str | byte
     assert str(tmp_path) in error.value.where
 
 
-def test_a_folder_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the folder does not exist"):
         read_config(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_written_config_is_read_as_the_same_shape(name: str) -> None:
+def test_a_config_survives_writing_and_reading(name: str) -> None:
     config = ModelConfig.from_dict(PUBLISHED[name])
     written = json.loads(json.dumps(config_to_dict(config)))
     assert ModelConfig.from_dict(written) == config
-    assert written | PUBLISHED[name] == written  # nothing that was there is changed
+    assert written | PUBLISHED[name] == written  # existing keys are unchanged
 
 
-def test_keys_that_mean_nothing_to_us_are_carried_on() -> None:
+def test_unknown_keys_are_kept() -> None:
     written = config_to_dict(read("llama", eos_token_id=[3, 4], transformers_version="4.40", note={"a": 1}))
     assert written["eos_token_id"] == [3, 4]
     assert written["transformers_version"] == "4.40"
     assert written["note"] == {"a": 1}
 
 
-def test_rope_of_the_newer_generation_is_written_in_both() -> None:
-    """mlx-lm 0.32.2 looks for the older one only."""
+def test_newer_rope_keys_are_written_in_both_generations() -> None:
+    """mlx-lm 0.32.2 reads only the older one."""
     parameters = {"rope_type": "linear", "rope_theta": 7.0, "factor": 2.0}
     written = config_to_dict(read("llama", rope_parameters=parameters))
     assert written["rope_parameters"] == parameters
@@ -164,7 +164,7 @@ def test_rope_of_the_newer_generation_is_written_in_both() -> None:
     assert written["rope_scaling"] == {"rope_type": "linear", "factor": 2.0}
 
 
-def test_a_shape_made_in_code_is_written_whole() -> None:
+def test_a_config_made_in_code_is_written_completely() -> None:
     config = ModelConfig(
         model_type="gemma2",
         vocab_size=10,

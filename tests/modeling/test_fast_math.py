@@ -1,4 +1,4 @@
-"""The polynomial exponentials against exact values; MLX's own err by up to 1e-6 on the CPU."""
+"""The polynomial exponentials compared with exact values; MLX's own have errors up to 1e-6 on the CPU."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ LOWEST = float(np.finfo(np.float32).min)
 
 @pytest.fixture(autouse=True)
 def polynomials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine with a GPU the built-in operations are in use, and these still have to be right."""
+    """Tests the polynomials on every machine, although GPUs use the built-in operations."""
     monkeypatch.setattr(elementary, "built_in_is_slow", lambda x: x.dtype == mx.float32)
 
 
@@ -36,7 +36,7 @@ def exact_gelu(x: np.ndarray) -> np.ndarray:
         (gelu_tanh, exact_gelu, 5e-6),
     ],
 )
-def test_a_function_is_as_near_to_the_exact_one_as_the_gates_need(
+def test_a_function_is_within_tolerance_of_the_exact_one(
     function: Callable[[mx.array], mx.array], exact: Callable[[np.ndarray], np.ndarray], tolerance: float
 ) -> None:
     error = np.abs(np.array(function(mx.array(GRID))) - exact(GRID.astype(np.float64)))
@@ -47,7 +47,7 @@ def test_a_function_is_as_near_to_the_exact_one_as_the_gates_need(
     ("function", "built_in"),
     [(tanh, mx.tanh), (sigmoid, mx.sigmoid), (silu, lambda x: x * mx.sigmoid(x))],
 )
-def test_gradients_are_those_of_the_built_in_function(
+def test_gradients_equal_those_of_the_built_in_function(
     function: Callable[[mx.array], mx.array], built_in: Callable[[mx.array], mx.array]
 ) -> None:
     x = mx.array(GRID[::100])
@@ -56,7 +56,7 @@ def test_gradients_are_those_of_the_built_in_function(
     assert mx.abs(ours - theirs).max().item() < 5e-6
 
 
-def test_softmax_and_its_gradient_are_those_of_the_built_in_function() -> None:
+def test_softmax_and_its_gradient_equal_the_built_in_ones() -> None:
     mx.random.seed(0)
     x, weights = 6 * mx.random.normal((7, 40)), mx.random.normal((7, 40))
     assert mx.allclose(softmax(x), mx.softmax(x, axis=-1), rtol=0, atol=2e-6).item()
@@ -65,7 +65,7 @@ def test_softmax_and_its_gradient_are_those_of_the_built_in_function() -> None:
     assert mx.allclose(ours, theirs, rtol=0, atol=5e-6).item()
 
 
-def test_logsumexp_and_its_gradient_are_those_of_the_built_in_function() -> None:
+def test_logsumexp_and_its_gradient_equal_the_built_in_ones() -> None:
     mx.random.seed(0)
     x = 6 * mx.random.normal((7, 40)) + 100
     assert mx.allclose(logsumexp(x), mx.logsumexp(x, axis=-1), rtol=0, atol=2e-5).item()
@@ -74,7 +74,7 @@ def test_logsumexp_and_its_gradient_are_those_of_the_built_in_function() -> None
     assert mx.allclose(ours, theirs, rtol=0, atol=5e-6).item()
 
 
-def test_a_masked_score_weighs_exactly_nothing() -> None:
+def test_a_masked_score_has_a_weight_of_exactly_0() -> None:
     x = mx.array([[0.5, LOWEST, 1.5, LOWEST]])
     weights = softmax(x).tolist()[0]
     assert (weights[1], weights[3]) == (0.0, 0.0)
@@ -82,7 +82,7 @@ def test_a_masked_score_weighs_exactly_nothing() -> None:
     assert mx.grad(lambda x: softmax(x)[0, 0])(x).tolist()[0][1] == 0.0
 
 
-def test_a_row_without_anything_to_see_gives_no_nan() -> None:
+def test_a_fully_masked_row_gives_no_nan() -> None:
     x = mx.full((2, 4), LOWEST)
     assert softmax(x).tolist() == [[0.25] * 4] * 2
     assert mx.isfinite(mx.grad(lambda x: softmax(x)[:, 0].sum())(x)).all().item()
@@ -95,8 +95,8 @@ def test_scores_far_below_the_largest_become_zero_and_not_denormal() -> None:
     assert weights[3:] == [0.0, 0.0]
 
 
-def test_nan_is_passed_on() -> None:
-    """A training run must see that it has diverged."""
+def test_nan_is_propagated() -> None:
+    """A training run must be able to detect divergence."""
     for function in (tanh, sigmoid, silu, gelu_tanh, softmax, logsumexp):
         assert mx.isnan(function(mx.array([[float("nan"), 1.0]]))).any().item()
 

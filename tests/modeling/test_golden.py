@@ -1,4 +1,4 @@
-"""Our logits against those that transformers computed, for the checkpoints in `golden/` (see make_golden.py)."""
+"""Our logits compared with those of transformers for the checkpoints in `golden/` (see make_golden.py)."""
 
 from pathlib import Path
 
@@ -23,13 +23,13 @@ def golden(name: str) -> tuple[mx.array, mx.array]:
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_logits_are_those_of_transformers(name: str) -> None:
+def test_logits_equal_those_of_transformers(name: str) -> None:
     tokens, logits = golden(name)
     assert largest_difference(load_model(GOLDEN / name)(tokens), logits) <= TOLERANCE
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_logits_are_the_same_by_the_operations_that_a_gpu_uses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_are_the_same_with_the_operations_used_on_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (attention, elementary):
         monkeypatch.setattr(module, "built_in_is_slow", lambda x: False)
     tokens, logits = golden(name)
@@ -37,7 +37,7 @@ def test_logits_are_the_same_by_the_operations_that_a_gpu_uses(name: str, monkey
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_mlx_lm_loads_our_models_and_they_give_the_same_logits(name: str) -> None:
+def test_models_loaded_through_mlx_lm_give_the_same_logits(name: str) -> None:
     from mlx_lm.utils import load_model as load_by_mlx_lm
 
     tokens, logits = golden(name)
@@ -46,8 +46,8 @@ def test_mlx_lm_loads_our_models_and_they_give_the_same_logits(name: str) -> Non
     assert largest_difference(model(tokens), logits) <= TOLERANCE
 
 
-def test_mlx_lms_own_gemma_2_is_right_up_to_the_window_and_wrong_past_it() -> None:
-    """Why Gemma 2 is ours although mlx-lm has one: its layers are all global (mlx-lm 0.32.2)."""
+def test_mlx_lms_own_gemma_2_is_right_up_to_the_window_and_wrong_beyond_it() -> None:
+    """The reason for our own Gemma 2: all layers of mlx-lm 0.32.2's are global."""
     from mlx_lm.utils import load_model as load_by_mlx_lm
 
     tokens, logits = golden("gemma2-window-4")
@@ -58,8 +58,8 @@ def test_mlx_lms_own_gemma_2_is_right_up_to_the_window_and_wrong_past_it() -> No
     assert largest_difference(ours[:, 4:], logits[:, 4:]) <= TOLERANCE
 
 
-def test_a_checkpoint_we_save_is_read_rightly_by_mlx_lms_own_llama(tmp_path: Path) -> None:
-    """transformers 5 writes RoPE where mlx-lm 0.32.2 does not look; we write it in both places."""
+def test_our_saved_checkpoint_is_read_correctly_by_mlx_lms_own_llama(tmp_path: Path) -> None:
+    """transformers 5 writes RoPE under a key that mlx-lm 0.32.2 does not read; we write both keys."""
     from mlx_lm.utils import load_model as load_by_mlx_lm
 
     tokens, logits = golden("llama3-scaling")
@@ -69,7 +69,7 @@ def test_a_checkpoint_we_save_is_read_rightly_by_mlx_lms_own_llama(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_a_saved_checkpoint_is_the_same_model(name: str, tmp_path: Path) -> None:
+def test_a_model_survives_saving_and_loading(name: str, tmp_path: Path) -> None:
     tokens, _ = golden(name)
     model = load_model(GOLDEN / name)
     save_model(tmp_path / "saved", model)

@@ -1,4 +1,4 @@
-"""Rotary frequencies against published values, and the turning itself."""
+"""Rotary frequencies compared with published values, and the rotation."""
 
 import math
 from typing import Any
@@ -22,7 +22,9 @@ def read(**rope: Any) -> RopeSettings:
         (32.0, 64, {15: 0.0012905479, 17: 9.7082878e-5, 18: 1.9461638e-5, 31: 9.4183067e-8}),
     ],
 )
-def test_llama_3_scaling_gives_the_known_frequencies(factor: float, head_dim: int, values: dict[int, float]) -> None:
+def test_llama_3_scaling_gives_the_published_frequencies(
+    factor: float, head_dim: int, values: dict[int, float]
+) -> None:
     found = inverse_frequencies(read(**llama3_rope(factor)), head_dim)
     assert {i: found[i] for i in values} == pytest.approx(values, rel=1e-6)
 
@@ -30,7 +32,7 @@ def test_llama_3_scaling_gives_the_known_frequencies(factor: float, head_dim: in
 @pytest.mark.parametrize(
     ("factor", "head_dim", "kept", "blended", "stretched"), [(8.0, 128, 29, 6, 29), (32.0, 64, 15, 3, 14)]
 )
-def test_llama_3_scaling_keeps_blends_and_stretches(
+def test_llama_3_scaling_keeps_blends_and_stretches_frequencies(
     factor: float, head_dim: int, kept: int, blended: int, stretched: int
 ) -> None:
     plain = inverse_frequencies(read(rope_theta=500000.0), head_dim)
@@ -41,7 +43,7 @@ def test_llama_3_scaling_keeps_blends_and_stretches(
     assert kept + blended + stretched == head_dim // 2
 
 
-def test_both_generations_of_keys_mean_the_same_frequencies() -> None:
+def test_both_generations_of_keys_give_the_same_frequencies() -> None:
     older = llama3_rope(8.0)
     newer = {"rope_parameters": older["rope_scaling"] | {"rope_theta": 500000.0}}
     assert read(**older) == read(**newer)
@@ -53,12 +55,12 @@ def test_linear_scaling_divides_positions() -> None:
     assert inverse_frequencies(scaled, 8) == pytest.approx([f / 4 for f in inverse_frequencies(plain, 8)])
 
 
-def test_gemma_2_and_mistral_turn_with_a_base_of_10000_unless_told_otherwise() -> None:
+def test_gemma_2_and_mistral_default_to_a_rope_base_of_10000() -> None:
     for name in ("Gemma 2 9B", "Mistral 7B v0.1"):
         assert ModelConfig.from_dict(PUBLISHED[name]).rope == RopeSettings(theta=10000.0)
 
 
-def test_each_half_of_a_head_is_turned_against_the_other() -> None:
+def test_rope_rotates_the_halves_of_a_head_against_each_other() -> None:
     rope = Rope(RopeSettings(theta=100.0), head_dim=4)  # radians per position: 1 and 0.1
     x = mx.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 1, 4)
     turned = rope(x, offset=3).reshape(4).tolist()
@@ -73,7 +75,7 @@ def test_each_half_of_a_head_is_turned_against_the_other() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 3])
-def test_rows_may_stand_at_positions_of_their_own(length: int) -> None:
+def test_rows_may_have_different_positions(length: int) -> None:
     rope = Rope(RopeSettings(), head_dim=8)
     x = mx.random.normal((3, 2, length, 8))
     together = rope(x, offset=mx.array([0, 5, 40]))

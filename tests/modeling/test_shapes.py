@@ -1,4 +1,4 @@
-"""Sizes of the published models, counted without computing a weight."""
+"""Parameter counts of published models, without computing weights."""
 
 from math import prod
 
@@ -30,7 +30,7 @@ def count(name: str) -> int:
         ("TinyStories 15M", 15_191_712),
     ],
 )
-def test_a_published_model_has_exactly_its_parameters(name: str, parameters: int) -> None:
+def test_a_published_model_has_its_exact_parameter_count(name: str, parameters: int) -> None:
     assert count(name) == parameters
     assert parameter_count(PUBLISHED[name]) == parameters
 
@@ -39,12 +39,12 @@ def test_a_published_model_has_exactly_its_parameters(name: str, parameters: int
     ("name", "parameters"),
     [("Gemma 2 2B", 2_024_517_888), ("Gemma 2 9B", 8_324_201_984), ("Gemma 2 27B", 26_047_480_320)],
 )
-def test_without_the_embedding_gemma_2_has_the_parameters_of_its_report(name: str, parameters: int) -> None:
+def test_gemma_2_without_its_embedding_has_the_parameter_count_of_its_report(name: str, parameters: int) -> None:
     embedding = PUBLISHED[name]["vocab_size"] * PUBLISHED[name]["hidden_size"]
     assert count(name) - embedding == parameters
 
 
-def test_parameters_carry_the_names_of_hugging_face() -> None:
+def test_parameters_have_their_hugging_face_names() -> None:
     config = PUBLISHED["Gemma 2 2B"] | {"num_hidden_layers": 1}
     shapes = parameter_shapes(build_model(ModelConfig.from_dict(config)))
     assert shapes == {
@@ -64,6 +64,6 @@ def test_parameters_carry_the_names_of_hugging_face() -> None:
     }
 
 
-def test_an_untied_head_has_weights_of_its_own() -> None:
+def test_an_untied_head_has_its_own_weights() -> None:
     shapes = parameter_shapes(build_model(ModelConfig.from_dict(PUBLISHED["Llama 3.1 8B"])))
     assert shapes["lm_head.weight"] == (128256, 4096)

@@ -1,4 +1,4 @@
-"""Side by side with transformers, where it and PyTorch are installed: fresh random checkpoints, and what we save."""
+"""Comparison with transformers, if it and PyTorch are installed: random checkpoints, and our saved ones."""
 
 import random
 from pathlib import Path
@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 
 
 def fresh_settings(choose: random.Random) -> dict[str, Any]:
-    """A random `config.json` of one of the families, in one of the generations."""
+    """A random `config.json` of any family and generation of keys."""
     kind = choose.choice(["llama", "mistral", "gemma2"])
     key_heads = choose.choice([1, 2, 3])
     settings: dict[str, Any] = {
@@ -65,7 +65,7 @@ def fresh_settings(choose: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("attempt", range(10))
-def test_a_fresh_random_checkpoint_gives_the_logits_of_transformers(attempt: int, tmp_path: Path) -> None:
+def test_a_new_random_checkpoint_gives_the_logits_of_transformers(attempt: int, tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(10**6)
     settings = fresh_settings(random.Random(seed))
     make_checkpoint(tmp_path, settings, seed)
@@ -92,7 +92,7 @@ def test_transformers_loads_what_we_save(name: str, shard_bytes: int, tmp_path: 
     assert np.abs(reference_logits(tmp_path / "saved", tokens) - logits).max() <= 1e-5
 
 
-def test_transformers_reads_the_dtype_we_save_in(tmp_path: Path) -> None:
+def test_transformers_reads_our_saved_dtype(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = load_model(GOLDEN / "llama-tied")

@@ -1,4 +1,4 @@
-"""Small models of every family and the configurations of the published ones."""
+"""Small models of every family, and the configurations of published models."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def tiny_config(family: str, **changes: Any) -> ModelConfig:
 
 
 def tiny_model(family: str, seed: int = 0, **changes: Any) -> Llama | Gemma2:
-    """A model whose attention chooses and whose norms differ from 1, the same for the same seed."""
+    """A reproducible model with selective attention and norm weights other than 1."""
     mx.random.seed(seed)
     model = build_model(tiny_config(family, **changes))
     for _, module in model.named_modules():
@@ -56,7 +56,7 @@ def tokens(length: int, rows: int = 1, seed: int = 0) -> mx.array:
 
 
 def largest_difference(one: mx.array, other: mx.array) -> float:
-    """Max |one − other|; NaN where there is one, so that it fails any bound."""
+    """max |one − other|; NaN if either has one, so that any bound fails."""
     return mx.abs(one.astype(mx.float32) - other.astype(mx.float32)).max().item()
 
 
@@ -94,4 +94,4 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "TinyStories 260K": _llama(64, 172, 5, 8, 4, 512, tie_word_embeddings=True),
     "TinyStories 15M": _llama(288, 768, 6, 6, 6, 32000, tie_word_embeddings=True),
 }
-"""`config.json` of models whose sizes are known."""
+"""`config.json` of models with published parameter counts."""
