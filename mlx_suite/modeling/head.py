@@ -176,7 +176,7 @@ def _parts(layer: nn.Module) -> Head | None:
 
 def _kind(layer: nn.Module) -> type:
     """What a layer is, without the noise that `neftune` adds to an embedding, of which a head has none."""
-    kind: type = getattr(type(layer), "quiet", type(layer))
+    kind: type = getattr(type(layer), "noiseless", type(layer))
     return kind
 
 

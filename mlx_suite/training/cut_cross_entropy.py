@@ -24,7 +24,7 @@ __all__ = ["head_loss", "head_loss_alone", "head_of"]
 
 LOGITS = 2**23
 """Logits per chunk, 32 MiB in fp32; larger chunks are no faster on the CPU (measured up to 2**24)."""
-FEWEST_ROWS = 128
+MIN_ROWS = 128
 """Smallest chunk, which applies to the vocabularies of Llama 3 and Gemma: expanding a bf16 matrix costs as much memory
 traffic as multiplying dozens of rows."""
 VOCAB_CHUNK = 8192
@@ -100,7 +100,7 @@ class _Pass:
         return loss, [mx.concatenate(part) for part in parts], learned
 
     def _chunks(self) -> Iterator[slice]:
-        count, size = self.targets.shape[0], max(FEWEST_ROWS, LOGITS // self.head.vocabulary)
+        count, size = self.targets.shape[0], max(MIN_ROWS, LOGITS // self.head.vocabulary)
         # Equal chunks: 130 rows make two of 65, not 128 and 2.
         size = -(-count // -(-count // size))
         for start in range(0, count, size):

@@ -26,7 +26,7 @@ def add_noise(embedding: nn.Module, alpha: float) -> None:
         size = alpha * mx.rsqrt(length * x.shape[-1])
         return x + (size * mx.random.uniform(-1.0, 1.0, x.shape)).astype(x.dtype)  # (B, L, d)
 
-    noisy = {"__call__": call, "quiet": kind, "lengths": lengths}
+    noisy = {"__call__": call, "noiseless": kind, "lengths": lengths}
     embedding.__class__ = type(kind.__name__, (kind,), noisy)
 
 

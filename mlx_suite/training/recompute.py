@@ -1,7 +1,7 @@
 """Gradient checkpointing (arXiv 1604.06174): a block stores its input and recomputes its activations when needed.
 
-It is enabled by changing the class of the block object, so that parameters keep their names, other models are
-unaffected, and it can be undone.
+It is enabled by changing the class of the block object, so that parameters keep their names and other models are
+unaffected.
 """
 
 from typing import Any
@@ -14,20 +14,12 @@ def recompute(layers: list[nn.Module]) -> None:
     """Recompute the activations of each layer in the backward pass: about a third more time, far less memory."""
     for layer in layers:
         kind = type(layer)
-        if not hasattr(kind, "kept"):
-            layer.__class__ = type(kind.__name__, (kind,), {"__call__": _recomputing(kind), "kept": kind})
+        if not getattr(kind, "recomputes", False):
+            layer.__class__ = type(kind.__name__, (kind,), {"__call__": _recomputing(kind), "recomputes": True})
             for _, module in layer.named_modules():
                 if type(module) is nn.Dropout:
                     module.__class__ = _KeyedDropout
                     module._key = None
-
-
-def keep(layers: list[nn.Module]) -> None:
-    """Undo `recompute`."""
-    for layer in layers:
-        layer.__class__ = getattr(type(layer), "kept", type(layer))
-        for dropout in _dropouts(layer):
-            dropout.__class__ = nn.Dropout  # type: ignore[assignment]
 
 
 class _KeyedDropout(nn.Dropout):

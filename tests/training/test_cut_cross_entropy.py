@@ -30,7 +30,7 @@ WEIGHTS = [1.0, 0.5, 0.0, 2.0, 1.0, 0.0, 0.25]
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunk sizes that divide neither the seven rows nor the vocabulary of 50."""
     monkeypatch.setattr(cut_cross_entropy, "LOGITS", 3 * V)
-    monkeypatch.setattr(cut_cross_entropy, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(cut_cross_entropy, "MIN_ROWS", 1)
     monkeypatch.setattr(cut_cross_entropy, "VOCAB_CHUNK", 16)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from mlx_suite.modeling.config import GEMMA2_TYPES, ModelConfig
 from mlx_suite.runtime.footprint import weight_bytes
-from mlx_suite.training.cut_cross_entropy import FEWEST_ROWS, LOGITS, VOCAB_CHUNK
+from mlx_suite.training.cut_cross_entropy import LOGITS, MIN_ROWS, VOCAB_CHUNK
 
 FLOAT32 = 4
 GROUP = 64
@@ -257,7 +257,7 @@ def first_trained(config: ModelConfig, shape: TrainShape) -> int:
 def head_bytes(config: ModelConfig, shape: TrainShape) -> int:
     """The loss in chunks: logits of one, weights made fp32, the hidden states that are trained and their gradient."""
     d = config.hidden_size
-    rows = min(shape.targets, max(FEWEST_ROWS, LOGITS // config.vocab_size))
+    rows = min(shape.targets, max(MIN_ROWS, LOGITS // config.vocab_size))
     logits = rows * config.vocab_size
     expanded = min(config.vocab_size, VOCAB_CHUNK) * d if shape.quantize_base or shape.element_bytes < FLOAT32 else 0
     hidden = shape.targets * d * (shape.element_bytes + FLOAT32)
