@@ -72,9 +72,9 @@ def answer(
 
     Example: `mlx-suite judge answer tiny-llama3 demo/ --out answers.jsonl`
     """
+    from mlx_suite.data.dataset import PARTS
     from mlx_suite.data.encode.styles import STYLES
     from mlx_suite.evaluate.answering import AnswerSettings, read_questions, write_answers
-    from mlx_suite.evaluate.parts import PARTS
 
     check_word("--part", part, (None, *PARTS))
     check_word("--style", style, STYLES)

@@ -56,8 +56,8 @@ def perplexity(
 
     Example: `mlx-suite perplexity tiny-llama3 demo/ --adapter runs/mine`
     """
+    from mlx_suite.data.dataset import PARTS
     from mlx_suite.data.encode.styles import STYLES
-    from mlx_suite.evaluate.parts import PARTS
     from mlx_suite.evaluate.passages import read_passages
     from mlx_suite.evaluate.perplexity import measure
     from mlx_suite.runtime.files import write_atomically

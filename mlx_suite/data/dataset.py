@@ -18,6 +18,8 @@ from mlx_suite.runtime.files import write_atomically
 
 NOT_READ = "not read"
 UNKNOWN = "unknown"
+PARTS = (TEST, VALID, TRAIN)
+"""Parts in order of preference for evaluation. Training rows say little about a model."""
 Problems = tuple[Problem, ...]
 
 
@@ -86,6 +88,19 @@ def read_dataset(
         files=tuple(reports),
         problems=tuple(problems),
     )
+
+
+def chosen_part(dataset: Dataset, part: str | None, source: str | Path) -> tuple[str, tuple[Example, ...]]:
+    """Name and examples of `part`, by default the first of PARTS with any rows.
+
+    Raises UserError if it is empty.
+    """
+    rows = {TEST: dataset.test, VALID: dataset.valid, TRAIN: dataset.train}
+    name = part or next((name for name in PARTS if rows[name]), TRAIN)
+    if not rows[name]:
+        there = ", ".join(name for name in PARTS if rows[name])
+        raise UserError(f"The dataset has no {name} part", where=str(source), fix=f"use --part with one of: {there}")
+    return name, rows[name]
 
 
 def write_report(problems: Sequence[Problem], path: Path) -> None:

@@ -1,5 +1,5 @@
 """Evaluation: judges, perplexity, the lm-evaluation-harness, and accuracy on the microworld."""
 
-from mlx_suite.evaluate.answers import Accuracy, answer_all, measure_accuracy
+from mlx_suite.evaluate.microworld import Accuracy, answer_all, measure_accuracy
 
 __all__ = ["Accuracy", "answer_all", "measure_accuracy"]

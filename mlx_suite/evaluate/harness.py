@@ -35,8 +35,9 @@ GENERATED = 256
 LONGEST = 4096
 """Default cap on the context, for models that support more."""
 
-Scored = tuple[float, bool]
-Encoded = tuple[tuple[str, str], list[int], list[int]]
+LogLikelihood = tuple[float, bool]
+"""Log-probability in nats, and whether every token is the most probable one."""
+EncodedRequest = tuple[tuple[str, str], list[int], list[int]]
 """(context, continuation) as text, context ids, continuation ids."""
 
 
@@ -51,7 +52,7 @@ class Cuts:
 
 
 class HarnessModel(TemplateLM):
-    """A model behind the harness's `TemplateLM` interface."""
+    """Implements the harness's `TemplateLM` for one of our models."""
 
     def __init__(
         self,
@@ -132,8 +133,10 @@ class HarnessModel(TemplateLM):
 
     # ---- requests
 
-    def _loglikelihood_tokens(self, requests: list[Encoded], disable_tqdm: bool = False, **others: Any) -> list[Scored]:
-        """Ids of a text, with exactly one BOS if the model uses one, unless `add_special_tokens` says otherwise."""
+    def _loglikelihood_tokens(
+        self, requests: list[EncodedRequest], disable_tqdm: bool = False, **others: Any
+    ) -> list[LogLikelihood]:
+        """Log-probability (nats) of each continuation, and whether greedy decoding would generate it."""
         windows = [self._continuation_windows(context, continuation) for _, context, continuation in requests]
         scored = self._score(windows, disable_tqdm)
         for (texts, _, _), result in zip(requests, scored, strict=True):
@@ -197,7 +200,7 @@ class HarnessModel(TemplateLM):
         stride = max(1, self.max_length - 1)
         return list(cut_windows(body, prefix=prefix, first=first, context=self.max_length, stride=stride))
 
-    def _score(self, windows: Sequence[Sequence[Window]], quiet: bool) -> list[Scored]:
+    def _score(self, windows: Sequence[Sequence[Window]], quiet: bool) -> list[LogLikelihood]:
         flat = [window for some in windows for window in some]
         with self._progress(len(flat), "windows", quiet) as tell:
             scores = iter(score_windows(self.model, flat, tell=tell))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlx_suite.evaluate.length_control import controlled_interval, controlled_win_rate
+from mlx_suite.evaluate.pairwise import controlled_interval, controlled_win_rate
 
 
 def lengths(mean: float, count: int = 400, seed: int = 0) -> np.ndarray:

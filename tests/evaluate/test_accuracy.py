@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mlx_suite.engine import Engine, chat_model
-from mlx_suite.evaluate import Accuracy, answer_all, answers, measure_accuracy
+from mlx_suite.evaluate import Accuracy, answer_all, measure_accuracy, microworld
 from mlx_suite.microworld import WorldExample, heldout_examples, make_world
 from tests.engine.scripted import ScriptedModel
 from tests.engine.small_models import small_llama
@@ -110,7 +110,7 @@ def test_right_responses_are_counted_by_category_and_by_task(
         received.append(list(instructions))
         return given
 
-    monkeypatch.setattr(answers, "answer_all", answer)
+    monkeypatch.setattr(microworld, "answer_all", answer)
     by_category, by_task = measure_accuracy(
         checkpoint.model, checkpoint.tokenizer, checkpoint.template, asked, make_world()
     )
