@@ -20,10 +20,10 @@ from .labelled import show
 from .options import option, takes_settings
 
 if TYPE_CHECKING:
-    from mlx_suite.finetune.estimate.estimate import Outlook
-    from mlx_suite.finetune.model import Trainee
-    from mlx_suite.finetune.prepare import Prepared
-    from mlx_suite.finetune.run import Plan, Tell
+    from mlx_suite.finetune.estimate.estimate import RunEstimate
+    from mlx_suite.finetune.model import TrainableModel
+    from mlx_suite.finetune.prepare import PreparedRun
+    from mlx_suite.finetune.run import RunCallbacks, RunPlan
     from mlx_suite.training.checkpoint import State
     from mlx_suite.training.process_group import ProcessGroup
 
@@ -109,7 +109,7 @@ def _look(settings: FinetuneSettings, preview: bool, estimate: bool, as_json: bo
     """What would be trained, and whether it fits, before anything is."""
     from rich.console import Console
 
-    from mlx_suite.finetune.estimate.estimate import outlook
+    from mlx_suite.finetune.estimate.estimate import estimate_run
     from mlx_suite.finetune.prepare import prepare
     from mlx_suite.finetune.preview import findings, lenient, summarise
     from mlx_suite.finetune.preview import preview as show_rows
@@ -123,7 +123,7 @@ def _look(settings: FinetuneSettings, preview: bool, estimate: bool, as_json: bo
             facts["preview"] = summarise(prepared.train, prepared.tokenizer).as_dict()
             facts["problems"] = {heading: list(map(str, problems)) for heading, problems in found}
         if estimate:
-            facts["estimate"] = outlook(settings, prepared).as_dict()
+            facts["estimate"] = estimate_run(settings, prepared).as_dict()
         print(json.dumps(facts, ensure_ascii=False))
         return
     console = Console(highlight=False)
@@ -132,11 +132,11 @@ def _look(settings: FinetuneSettings, preview: bool, estimate: bool, as_json: bo
             prepared.train, prepared.tokenizer, console=console, report=list(data_lines(prepared)), findings=found
         )
     if estimate:
-        console.print(outlook(settings, prepared).render())
+        console.print(estimate_run(settings, prepared).render())
 
 
 def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool, quiet: bool) -> None:
-    from mlx_suite.finetune.estimate.estimate import memory_outlook
+    from mlx_suite.finetune.estimate.estimate import estimate_run
     from mlx_suite.finetune.prepare import prepare
     from mlx_suite.finetune.run import finetune as run
     from mlx_suite.runtime.device import device, set_limits
@@ -146,10 +146,10 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     set_limits(device())
     prepared = prepare(settings)
     # Before the model takes its part of what is free.
-    foreseen = memory_outlook(replace(settings, batch=-(-settings.batch // group.size)), prepared)
-    foreseen.refuse_if_hopeless()
-    with _told(settings, prepared, group, foreseen, quiet=quiet or as_json) as tell:
-        finished = run(settings, prepared, origin=origin, tell=tell, group=group)
+    expected = estimate_run(replace(settings, batch=-(-settings.batch // group.size)), prepared, with_time=False)
+    expected.refuse_if_infeasible()
+    with _told(settings, prepared, group, expected, quiet=quiet or as_json) as callbacks:
+        finished = run(settings, prepared, origin=origin, callbacks=callbacks, group=group)
     if not group.is_rank_zero:
         return
     if as_json:
@@ -162,20 +162,20 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
 
 @contextmanager
 def _told(
-    settings: FinetuneSettings, prepared: "Prepared", group: "ProcessGroup", foreseen: "Outlook", quiet: bool
-) -> Iterator["Tell"]:
+    settings: FinetuneSettings, prepared: "PreparedRun", group: "ProcessGroup", expected: "RunEstimate", quiet: bool
+) -> Iterator["RunCallbacks"]:
     """What is said on stderr while it runs: the data, the model, a line at each evaluation, and progress."""
-    from mlx_suite.finetune.run import Tell
+    from mlx_suite.finetune.run import RunCallbacks
 
     if quiet or not group.is_rank_zero:
-        yield Tell()
+        yield RunCallbacks()
         return
     bars: list[Progress] = []
     facts: dict[str, str] = {}
 
-    def begin(trainee: "Trainee", plan: "Plan", state: "State") -> None:
+    def begin(trainable: "TrainableModel", plan: "RunPlan", state: "State") -> None:
         show(data_lines(prepared), sys.stderr)
-        show(model_lines(settings, prepared, trainee, plan, group, foreseen), sys.stderr)
+        show(model_lines(settings, prepared, trainable, plan, group, expected), sys.stderr)
         if state.step:
             show([("resumed", f"from step {state.step:,}")], sys.stderr)
         bar = Progress("finetune", plan.settings.steps, unit="steps", done=state.step)
@@ -193,7 +193,7 @@ def _told(
             facts.update(tokens=f"{entry['tokens_per_second']:,}/s", peak=f"{entry['peak_bytes'] / 1e9:.2f} GB")
 
     try:
-        yield Tell(begin=begin, step=step, line=line)
+        yield RunCallbacks(begin=begin, step=step, line=line)
     finally:
         for bar in bars:
             bar.__exit__(None, None, None)

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 from mlx_suite.finetune.settings import FinetuneSettings
 
 if TYPE_CHECKING:
-    from mlx_suite.finetune.estimate.estimate import Outlook
-    from mlx_suite.finetune.model import Trainee
-    from mlx_suite.finetune.prepare import Prepared
-    from mlx_suite.finetune.run import Finished, Plan
+    from mlx_suite.finetune.estimate.estimate import RunEstimate
+    from mlx_suite.finetune.model import TrainableModel
+    from mlx_suite.finetune.prepare import PreparedRun
+    from mlx_suite.finetune.run import FinishedRun, RunPlan
     from mlx_suite.training.process_group import ProcessGroup
 
 PARTS = {"train": "training", "valid": "validation", "test": "testing"}
 
 
-def data_lines(prepared: "Prepared") -> Iterator[tuple[str, str]]:
+def data_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
     """What was read and what of it is trained, a label and a line each."""
     for file in prepared.dataset.files:
         if file.part == "unused":
@@ -54,20 +54,20 @@ def _rows(count: int) -> str:
 
 def model_lines(
     settings: FinetuneSettings,
-    prepared: "Prepared",
-    trainee: "Trainee",
-    plan: "Plan",
+    prepared: "PreparedRun",
+    trainable: "TrainableModel",
+    plan: "RunPlan",
     group: "ProcessGroup",
-    foreseen: "Outlook",
+    expected: "RunEstimate",
 ) -> Iterator[tuple[str, str]]:
-    share = trainee.trained / trainee.total
+    share = trainable.trained / trainable.total
     kind = settings.method if settings.method == "full" else f"{settings.method} of rank {settings.rank}"
-    yield "training", f"{trainee.trained:,} of {trainee.total:,} parameters ({share:.2%}), {kind}"
-    for note in trainee.notes:
+    yield "training", f"{trainable.trained:,} of {trainable.total:,} parameters ({share:.2%}), {kind}"
+    for note in trainable.notes:
         yield "note", note
-    yield "memory", foreseen.verdict
-    if foreseen.savings and foreseen.savings.together:
-        yield "to fit", f"{foreseen.savings.together.flags}; --estimate says more"
+    yield "memory", expected.verdict
+    if expected.alternatives and expected.alternatives.together:
+        yield "to fit", f"{expected.alternatives.together.flags}; --estimate says more"
     rows = f"rows of {prepared.row_length} tokens" if settings.batching == "pack" else "examples of one length"
     step = f"{settings.batch} {rows}" + (f" x {settings.accumulate}" if settings.accumulate > 1 else "")
     yield "steps", f"{plan.settings.steps:,} of {step}; {plan.per_epoch:,} an epoch, {plan.epochs:.3g} epochs"
@@ -75,7 +75,7 @@ def model_lines(
         yield "processes", f"{group.size} share every batch"
 
 
-def result_lines(settings: FinetuneSettings, finished: "Finished") -> Iterator[tuple[str, str]]:
+def result_lines(settings: FinetuneSettings, finished: "FinishedRun") -> Iterator[tuple[str, str]]:
     state, folder = finished.state, finished.folder
     if finished.result.stopped:
         yield "stopped", f"after step {state.step:,} of {finished.plan.settings.steps:,}; the same command goes on"
@@ -106,7 +106,7 @@ def result_lines(settings: FinetuneSettings, finished: "Finished") -> Iterator[t
         yield "try it", f'mlx-suite generate {settings.model} "…" --adapter {shown}'
 
 
-def facts_of(finished: "Finished") -> dict[str, Any]:
+def facts_of(finished: "FinishedRun") -> dict[str, Any]:
     """What `--json` prints."""
     state = finished.state
     return {

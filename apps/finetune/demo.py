@@ -92,7 +92,7 @@ def of_the_family(heldout: bool) -> list["WorldExample"]:
 def finetune_on(rows: Sequence[Row], run: Path) -> Path:
     """Train a LoRA adapter on `rows`; the folder of the run."""
     from mlx_suite.finetune.prepare import prepare
-    from mlx_suite.finetune.run import Tell, finetune
+    from mlx_suite.finetune.run import RunCallbacks, finetune
     from mlx_suite.finetune.settings import FinetuneSettings
     from mlx_suite.runtime.progress import Progress
 
@@ -104,14 +104,14 @@ def finetune_on(rows: Sequence[Row], run: Path) -> Path:
         model=MODEL, data=str(data), out=str(run), epochs=4, batch=8, learning_rate=3e-3, eval_every=1000
     )
     bars: list[Progress] = []
-    tell = Tell(
-        begin=lambda trainee, plan, state: bars.append(
+    callbacks = RunCallbacks(
+        begin=lambda trainable, plan, state: bars.append(
             Progress(f"finetune {run.name}", plan.settings.steps, unit="steps").__enter__()
         ),
         step=lambda number, loss, trained: bars[0].update(number, loss=f"{loss:.3f}"),
     )
     try:
-        finetune(settings, prepare(settings), tell=tell)
+        finetune(settings, prepare(settings), callbacks=callbacks)
     finally:
         for bar in bars:
             bar.__exit__(None, None, None)

@@ -11,10 +11,10 @@ from typing import Any
 
 from mlx_suite import load
 from mlx_suite.data.encode.styles import Writer
-from mlx_suite.finetune.estimate.estimate import outlook
-from mlx_suite.finetune.prepare import Prepared, prepare
-from mlx_suite.finetune.run import Finished, Tell, finetune
-from mlx_suite.finetune.samples import greedy_answers
+from mlx_suite.finetune.callbacks import greedy_answers
+from mlx_suite.finetune.estimate.estimate import estimate_run
+from mlx_suite.finetune.prepare import PreparedRun, prepare
+from mlx_suite.finetune.run import FinishedRun, RunCallbacks, finetune
 from mlx_suite.finetune.settings import FinetuneSettings, check_settings
 from mlx_suite.runtime.device import device, set_limits
 from mlx_suite.runtime.memory import human_bytes
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
     prepared = prepare(settings)
     print(f"{len(prepared.train)} examples, {prepared.trained_tokens} of {prepared.tokens} tokens are trained")
-    memory = outlook(settings, prepared).memory
+    memory = estimate_run(settings, prepared).memory
     print(f"a step takes about {human_bytes(memory.total)} of {human_bytes(memory.limit)}")
 
-    finished = finetune(settings, prepared, tell=Tell(line=show))
+    finished = finetune(settings, prepared, callbacks=RunCallbacks(line=show))
     print(
         f"{finished.state.step} steps; validation loss {finished.valid_before} before, {finished.state.best_loss} best"
     )
@@ -54,7 +54,7 @@ def show(line: Mapping[str, Any]) -> None:
     print(f"step {line['step']:>5}  {line['kind']} loss {line['loss']:.4f}")
 
 
-def ask(settings: FinetuneSettings, prepared: Prepared, finished: Finished, question: str) -> str:
+def ask(settings: FinetuneSettings, prepared: PreparedRun, finished: FinishedRun, question: str) -> str:
     """The most probable answer of the model with its best adapter, or the last one where none was better."""
     model, _ = load(settings.model, adapter=finished.folder)
     writer = Writer(style=settings.style, tokenizer=prepared.tokenizer, template=prepared.template)

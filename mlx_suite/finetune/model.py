@@ -1,4 +1,4 @@
-"""A model made ready for a run: loaded, packed, adapted, and told what to learn."""
+"""The model of a run: loaded, quantized, adapted, with the trained parameters unfrozen."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,32 +19,37 @@ from mlx_suite.training.recompute import recompute
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trainee:
-    """A model made ready: what is trained in it, and what was left alone."""
+class TrainableModel:
+    """A model ready for training."""
 
     model: nn.Module
     adapter: AdapterConfig | None
     """None for full finetuning."""
     trained: int
-    """Parameters that are learned."""
+    """Number of trained parameters."""
     total: int
+    """Number of all parameters, counted before quantization."""
     base_digest: str
+    """Digest of the base weights."""
     notes: tuple[str, ...]
-    """What a user should know: names that matched nothing, layers that could not be packed."""
+    """Notes for the user: module names that matched nothing, layers left unquantized."""
 
 
-def make_trainee(settings: FinetuneSettings, folder: Path) -> Trainee:
-    """Load the model and make the parameters trainable that the method trains."""
-    # A model that is to be packed is read layer by layer: it may be too large to be held whole.
+def load_trainable(settings: FinetuneSettings, folder: Path) -> TrainableModel:
+    """Load the model in `folder`, add adapters as the settings say, and unfreeze what the method trains.
+
+    Raises UserError if no layer matches the modules to adapt, or the model cannot train on packed rows.
+    """
+    # Lazy loading quantizes layer by layer: the unquantized model may not fit in memory.
     model = load_model(folder, lazy=settings.quantize_base > 0)
     if settings.batching == "pack":
         refuse_packing(model)
     notes: list[str] = []
     if settings.quantize_base:
-        left = quantize_base(model, bits=settings.quantize_base)
+        unquantized = quantize_base(model, bits=settings.quantize_base)
         evaluate(named_parameters(model).values())
-        if left:
-            notes.append(f"left as they are, no group size divides their columns: {', '.join(left)}")
+        if unquantized:
+            notes.append(f"not quantized, because no group size divides their columns: {', '.join(unquantized)}")
     digest = weights_digest(model)
     adapter = None
     if settings.method == "full":
@@ -63,7 +68,7 @@ def make_trainee(settings: FinetuneSettings, folder: Path) -> Trainee:
         if not report.targets:
             layers = "" if settings.layers is None else f" --layers {','.join(map(str, settings.layers))}"
             raise UserError(
-                "No layer of this model has one of the names and numbers that are to be trained",
+                "No layer of this model matches the modules and blocks to adapt",
                 where=f"--modules {','.join(settings.modules)}" + layers,
                 fix="mlx-suite models info MODEL names the layers",
             )
@@ -73,21 +78,21 @@ def make_trainee(settings: FinetuneSettings, folder: Path) -> Trainee:
         add_noise(model.model.embed_tokens, settings.neftune)
     if settings.recompute:
         recompute(model.layers)
-    return Trainee(
+    return TrainableModel(
         model=model,
         adapter=adapter,
         trained=parameter_count(model.trainable_parameters()),
-        total=parameter_count(model.parameters()) + _hidden_by_packing(model),
+        total=parameter_count(model.parameters()) + _hidden_by_quantization(model),
         base_digest=digest,
         notes=tuple(notes),
     )
 
 
-def _hidden_by_packing(model: nn.Module) -> int:
-    """Parameters that packed layers stand for beyond the numbers they hold: words of 32 bits, scales and biases."""
+def _hidden_by_quantization(model: nn.Module) -> int:
+    """Parameters minus stored numbers of all quantized layers, which store uint32 words, scales and biases."""
     hidden = 0
     for module in model.modules():
         if isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
-            held = (module[name] for name in ("weight", "scales", "biases") if module.get(name) is not None)
-            hidden += module.weight.size * 32 // module.bits - sum(array.size for array in held)
+            stored = (module[name] for name in ("weight", "scales", "biases") if module.get(name) is not None)
+            hidden += module.weight.size * 32 // module.bits - sum(array.size for array in stored)
     return hidden

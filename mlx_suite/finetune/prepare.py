@@ -31,7 +31,7 @@ AnyBatches = PackedBatches | MixedBatches | BucketedBatches
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedRun:
     """Everything that is known about a run's data before the model is loaded."""
 
     folder: Path
@@ -65,7 +65,7 @@ class Prepared:
         return sum(map(len, self.train))
 
 
-def prepare(settings: FinetuneSettings, folder: Path | None = None) -> Prepared:
+def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedRun:
     """Read and encode the data of a run; the model's weights are not needed for it.
 
     `folder` is the model's, which may be without its weights; None finds it, or fetches it whole.
@@ -105,7 +105,7 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> Prepared:
             where=settings.valid,
             fix="mend its rows, or leave --valid out: a share of the others is set aside then",
         )
-    return Prepared(
+    return PreparedRun(
         folder=folder,
         tokenizer=tokenizer,
         template=template,
@@ -122,7 +122,7 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> Prepared:
     )
 
 
-def make_batches(prepared: Prepared, settings: FinetuneSettings) -> tuple[AnyBatches, AnyBatches | None]:
+def make_batches(prepared: PreparedRun, settings: FinetuneSettings) -> tuple[AnyBatches, AnyBatches | None]:
     """Training and validation batches; None where nothing is set aside."""
     return _batches(prepared.train, prepared, settings), (
         _batches(prepared.valid, prepared, settings) if prepared.valid else None
@@ -150,7 +150,7 @@ def _fingerprint(dataset: Dataset, template: ChatTemplate | None, tokenizer: Tok
     return digest.hexdigest()
 
 
-def _batches(documents: Sequence[Document], prepared: Prepared, settings: FinetuneSettings) -> AnyBatches:
+def _batches(documents: Sequence[Document], prepared: PreparedRun, settings: FinetuneSettings) -> AnyBatches:
     if settings.batching == "bucket":
         return BucketedBatches(documents, settings.batch)
     longest = max(map(len, documents)) - 1

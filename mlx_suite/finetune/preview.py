@@ -19,7 +19,7 @@ from rich.text import Text
 from mlx_suite.data.batch.rows import Document
 from mlx_suite.data.encode.lengths import ERROR
 from mlx_suite.data.read.problems import Problem
-from mlx_suite.finetune.prepare import Prepared
+from mlx_suite.finetune.prepare import PreparedRun
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.runtime.errors import shortened
 from mlx_suite.text import Tokenizer
@@ -38,7 +38,7 @@ Findings = Sequence[tuple[str, Sequence[Problem]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class Quantiles:
     """How a number is spread over the examples."""
 
     least: int
@@ -61,16 +61,16 @@ class Bin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class PreviewSummary:
     """Examples in numbers."""
 
     examples: int
     tokens: int
     trained: int
     """Tokens that are learned."""
-    lengths: Spread
+    lengths: Quantiles
     """Tokens of an example."""
-    trained_lengths: Spread
+    trained_lengths: Quantiles
     """Trained tokens of an example."""
     histogram: tuple[Bin, ...]
     ends: Mapping[str, int]
@@ -85,7 +85,7 @@ class Summary:
         return asdict(self) | {"trained_share": self.trained_share}
 
 
-def summarise(documents: Sequence[Document], tokenizer: Tokenizer) -> Summary:
+def summarise(documents: Sequence[Document], tokenizer: Tokenizer) -> PreviewSummary:
     """Count at least one document out."""
     lengths = [len(document) for document in documents]
     marks = [np.asarray(document.weights, np.float32) > 0 for document in documents]
@@ -94,12 +94,12 @@ def summarise(documents: Sequence[Document], tokenizer: Tokenizer) -> Summary:
     for document, mark in zip(documents, marks, strict=True):
         last = document.tokens[int(np.flatnonzero(mark)[-1])]
         ends[tokenizer.decode([last], skip_special=False)] += 1
-    return Summary(
+    return PreviewSummary(
         examples=len(documents),
         tokens=sum(lengths),
         trained=sum(trained),
-        lengths=_spread(lengths),
-        trained_lengths=_spread(trained),
+        lengths=_quantiles(lengths),
+        trained_lengths=_quantiles(trained),
         histogram=_histogram(lengths),
         ends=dict(ends.most_common()),
     )
@@ -145,7 +145,7 @@ def preview(
             console.print(Padding(Text(line, overflow="fold"), (0, 0, 0, 2), expand=False))
 
 
-def findings(settings: FinetuneSettings, prepared: Prepared) -> list[tuple[str, Sequence[Problem]]]:
+def findings(settings: FinetuneSettings, prepared: PreparedRun) -> list[tuple[str, Sequence[Problem]]]:
     """What is wrong with the data of a run that was prepared leniently, and what `settings` will do about it."""
     found: list[tuple[str, Sequence[Problem]]] = []
     if prepared.problems:
@@ -209,9 +209,9 @@ def _visible(text: str) -> str:
     return shown.replace("\x7f", "␡").replace("\n", "↵\n")
 
 
-def _spread(numbers: Sequence[int]) -> Spread:
+def _quantiles(numbers: Sequence[int]) -> Quantiles:
     points = np.percentile(numbers, [0, 50, 90, 99, 100], method="inverted_cdf").astype(int).tolist()
-    return Spread(least=points[0], median=points[1], p90=points[2], p99=points[3], most=points[4])
+    return Quantiles(least=points[0], median=points[1], p90=points[2], p99=points[3], most=points[4])
 
 
 def _histogram(lengths: Sequence[int]) -> tuple[Bin, ...]:
@@ -253,7 +253,7 @@ def _bars(histogram: Sequence[Bin], width: int) -> RenderableType:
     return Padding(table, (0, 0, 0, 2), expand=False)
 
 
-def _numbers(summary: Summary) -> Iterator[tuple[str, str]]:
+def _numbers(summary: PreviewSummary) -> Iterator[tuple[str, str]]:
     for label, spread in (("lengths", summary.lengths), ("trained", summary.trained_lengths)):
         yield (
             label,

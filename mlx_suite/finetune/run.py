@@ -1,11 +1,11 @@
 """One finetuning run in one folder.
 
-config.yaml         every setting and where it came from
-metrics.jsonl       lines of training and validation        loss.png    the same as a picture
-samples.jsonl, .md  fixed prompts answered at each evaluation
-checkpoint/         what a stopped run goes on from
+config.yaml         every setting and where it was set
+metrics.jsonl       training and validation log             loss.png    the same as a plot
+samples.jsonl, .md  responses to fixed prompts, written at each evaluation
+checkpoint/         state to resume from
 best/, last/        the adapter, or the whole model with method full
-bad_rows.jsonl      rows left out by skip_bad
+bad_rows.jsonl      rows skipped by skip_bad
 """
 
 import json
@@ -19,13 +19,12 @@ from typing import Any
 from mlx_suite.checkpoints.trained_run import NAMES as RESULTS
 from mlx_suite.data.dataset import write_report
 from mlx_suite.data.encode.styles import Writer
+from mlx_suite.finetune.callbacks import EvaluationOutputs, truncate_samples
 from mlx_suite.finetune.config_file import NAME, write_config
-from mlx_suite.finetune.keeper import Keeper
 from mlx_suite.finetune.loggers import check_loggers, open_logger
-from mlx_suite.finetune.model import Trainee, make_trainee
+from mlx_suite.finetune.model import TrainableModel, load_trainable
 from mlx_suite.finetune.plot import plot_losses
-from mlx_suite.finetune.prepare import Prepared, make_batches
-from mlx_suite.finetune.samples import cut_samples
+from mlx_suite.finetune.prepare import PreparedRun, make_batches
 from mlx_suite.finetune.settings import FREE, FinetuneSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
@@ -35,18 +34,18 @@ from mlx_suite.training.loop import LOG, Callbacks, TrainingResult, TrainSetting
 from mlx_suite.training.process_group import ProcessGroup
 
 EVALUATIONS = 10
-"""Of a run, where their distance is not given."""
-LONGEST_UNSAVED = 200
-"""Steps between two checkpoints at most, where their distance is not given."""
+"""Default number of evaluations in a run."""
+MOST_UNSAVED = 200
+"""Maximum steps between checkpoints by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A run counted out."""
+class RunPlan:
+    """Training settings of a run, with its length in steps."""
 
     settings: TrainSettings
     per_epoch: int
-    """Steps of one pass over the examples."""
+    """Optimizer steps per epoch."""
 
     @property
     def epochs(self) -> float:
@@ -54,15 +53,16 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
-    """What a run has come to."""
+class FinishedRun:
+    """Result of a run."""
 
     result: TrainingResult
-    plan: Plan
+    plan: RunPlan
     folder: Path
     valid_before: float | None
-    """Mean validation loss before the first step, nats per token."""
+    """Mean validation loss before the first step, in nats per token."""
     plotted: bool
+    """Whether loss.png was written."""
 
     @property
     def state(self) -> State:
@@ -70,20 +70,22 @@ class Finished:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tell:
-    """What a caller hears while it runs."""
+class RunCallbacks:
+    """Functions called during a run, in rank 0 only."""
 
-    begin: Callable[[Trainee, Plan, State], None] = lambda trainee, plan, state: None
-    """The model is ready; the state is where an earlier start has come to."""
+    begin: Callable[[TrainableModel, RunPlan, State], None] = lambda trainable, plan, state: None
+    """Before the first step: the loaded model, the plan, and the state to resume from."""
     step: Callable[[int, float, int], None] = lambda step, loss, trained: None
+    """After each step: its number, loss and number of trained tokens."""
     line: Callable[[Mapping[str, Any]], None] = lambda line: None
+    """After each line of metrics.jsonl."""
 
 
-def plan_run(settings: FinetuneSettings, per_epoch: int) -> Plan:
-    """How many steps, and how often the run is looked at and saved."""
+def plan_run(settings: FinetuneSettings, per_epoch: int) -> RunPlan:
+    """Number of steps, and intervals of evaluations, checkpoints and log lines."""
     steps = settings.steps or max(1, round(settings.epochs * per_epoch))
     eval_every = settings.eval_every or max(1, -(-steps // EVALUATIONS))
-    return Plan(
+    return RunPlan(
         per_epoch=per_epoch,
         settings=TrainSettings(
             steps=steps,
@@ -96,7 +98,7 @@ def plan_run(settings: FinetuneSettings, per_epoch: int) -> Plan:
             weight_decay=settings.weight_decay,
             clip=settings.clip,
             seed=settings.seed,
-            save_every=settings.save_every or min(eval_every, LONGEST_UNSAVED),
+            save_every=settings.save_every or min(eval_every, MOST_UNSAVED),
             log_every=min(settings.log_every, max(1, steps // 5)),
             eval_every=eval_every,
             patience=settings.patience,
@@ -106,78 +108,80 @@ def plan_run(settings: FinetuneSettings, per_epoch: int) -> Plan:
 
 def finetune(
     settings: FinetuneSettings,
-    prepared: Prepared,
+    prepared: PreparedRun,
     *,
     origin: Mapping[str, str] | None = None,
-    tell: Tell | None = None,
+    callbacks: RunCallbacks | None = None,
     group: ProcessGroup | None = None,
-) -> Finished:
-    """Train, from where the folder `settings.out` stands; it is whole at any moment.
+) -> FinishedRun:
+    """Start or resume the run in folder `settings.out`. A kill at any moment leaves the folder usable.
 
-    Raises UserError for a folder that was begun with other data, another model or other settings, for a full disk, a
-    loss that is no number, and a lost process.
+    Raises UserError if the folder was started with other data, another model or other settings, the disk is full, the
+    loss becomes NaN or inf, or another process is lost.
     """
     assert settings.out, "a run has a folder"
-    run, group, tell = Path(settings.out), group or ProcessGroup(), tell or Tell()
+    run, group, callbacks = Path(settings.out), group or ProcessGroup(), callbacks or RunCallbacks()
     check_loggers(settings.loggers)
     if run.resolve() == Path(settings.data).resolve():
-        raise UserError("A run cannot be written among its own data", where=settings.out, fix="name another folder")
-    with ExitStack() as open_things:
+        raise UserError("The run folder is the data folder", where=settings.out, fix="name another folder")
+    with ExitStack() as stack:
         if group.is_rank_zero:
-            open_things.enter_context(folder_lock(run))
+            stack.enter_context(folder_lock(run))
         batches, valid = make_batches(prepared, settings)
         if settings.patience and valid is None:
             raise UserError(
-                "Nothing is set aside for validation, so there is no loss that could stop getting better",
+                "Early stopping needs validation examples, and there are none",
                 where=f"--patience {settings.patience}",
                 fix="give --valid or a larger --valid-share, or leave --patience out",
             )
         plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate))
-        trainee = make_trainee(settings, prepared.folder)
-        identity = _identity(settings, prepared, trainee, group)
-        begun = read_state(run) if group.is_rank_zero else None
-        if begun is not None:
-            refuse_other_run(run, begun, identity)
-        state = begun or State()
-        keeper = Keeper(
+        trainable = load_trainable(settings, prepared.folder)
+        identity = _identity(settings, prepared, trainable, group)
+        saved = read_state(run) if group.is_rank_zero else None
+        if saved is not None:
+            refuse_other_run(run, saved, identity)
+        state = saved or State()
+        outputs = EvaluationOutputs(
             run=run,
             settings=settings,
             prepared=prepared,
-            trainee=trainee,
+            trainable=trainable,
             writer=Writer(style=settings.style, tokenizer=prepared.tokenizer, template=prepared.template),
         )
-        callbacks = Callbacks(step=tell.step)
+        loop_callbacks = Callbacks(step=callbacks.step)
         if group.is_rank_zero:
             if state.step == 0:
-                _write_beginning(run, settings, prepared, origin or {})
-            cut_samples(run / "samples.jsonl", state.step)
-            tell.begin(trainee, plan, state)
-            logger = open_things.enter_context(closing(open_logger(settings.loggers, run, asdict(settings))))
+                _write_start(run, settings, prepared, origin or {})
+            truncate_samples(run / "samples.jsonl", state.step)
+            callbacks.begin(trainable, plan, state)
+            logger = stack.enter_context(closing(open_logger(settings.loggers, run, asdict(settings))))
 
             def line(entry: Mapping[str, Any]) -> None:
-                tell.line(entry)
+                callbacks.line(entry)
                 logger.log(entry)
 
-            callbacks = replace(callbacks, line=line, evaluated=keeper.evaluated)
+            loop_callbacks = replace(loop_callbacks, line=line, evaluated=outputs.write)
         result = train(
-            trainee.model, batches, plan.settings, run, valid=valid, identity=identity, callbacks=callbacks, group=group
+            trainable.model,
+            batches,
+            plan.settings,
+            run,
+            valid=valid,
+            identity=identity,
+            callbacks=loop_callbacks,
+            group=group,
         )
         plotted = False
         if group.is_rank_zero:
             if not result.stopped:
-                keeper.save("last")
+                outputs.save("last")
             plotted = plot_losses(_log(run), run / "loss.png")
-    return Finished(
-        result=result,
-        plan=plan,
-        folder=run,
-        valid_before=_before(run) if group.is_rank_zero else None,
-        plotted=plotted,
-    )
+    before = _loss_before(run) if group.is_rank_zero else None
+    return FinishedRun(result=result, plan=plan, folder=run, valid_before=before, plotted=plotted)
 
 
-def _write_beginning(run: Path, settings: FinetuneSettings, prepared: Prepared, origin: Mapping[str, str]) -> None:
-    """Settings and bad rows; what a run has left here that was begun before, and has no checkpoint now, is cleared."""
+def _write_start(run: Path, settings: FinetuneSettings, prepared: PreparedRun, origin: Mapping[str, str]) -> None:
+    """Write settings and bad rows; delete results of an earlier run in this folder that has no checkpoint."""
     if (run / LOG).exists():
         for name in RESULTS:
             shutil.rmtree(run / name, ignore_errors=True)
@@ -186,21 +190,24 @@ def _write_beginning(run: Path, settings: FinetuneSettings, prepared: Prepared, 
         write_report(prepared.problems, run / "bad_rows.jsonl")
 
 
-def _identity(settings: FinetuneSettings, prepared: Prepared, trainee: Trainee, group: ProcessGroup) -> dict[str, Any]:
-    """What decides the weights of a run: a folder is continued by the same only."""
-    decides = {name: value for name, value in asdict(settings).items() if name not in FREE}
+def _identity(
+    settings: FinetuneSettings, prepared: PreparedRun, trainable: TrainableModel, group: ProcessGroup
+) -> dict[str, Any]:
+    """Everything that determines the weights. Resuming with a different value is refused."""
+    fixed = {name: value for name, value in asdict(settings).items() if name not in FREE}
     if settings.dropout:
-        decides["recompute"] = settings.recompute  # it draws other values to drop
-    # Names and places may change: what they stand for is told by its contents.
-    contents = {"model": trainee.base_digest, "data": prepared.fingerprint, "valid": None}
-    return decides | contents | {"processes": group.size}
+        fixed["recompute"] = settings.recompute  # it changes the dropout masks
+    # Names and paths may change: their contents are compared instead.
+    contents = {"model": trainable.base_digest, "data": prepared.fingerprint, "valid": None}
+    return fixed | contents | {"processes": group.size}
 
 
 def _log(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / LOG).read_text().splitlines()]
 
 
-def _before(run: Path) -> float | None:
+def _loss_before(run: Path) -> float | None:
+    """Validation loss at step 0, if it was measured."""
     for line in _log(run):
         if line["kind"] == "valid":
             return float(line["loss"]) if line["step"] == 0 else None

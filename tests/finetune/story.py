@@ -1,4 +1,4 @@
-"""A small run to tell stories about: 24 sums, a model of two layers and single letters, eight steps."""
+"""A small run to callbacks stories about: 24 sums, a model of two layers and single letters, eight steps."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_suite.finetune.prepare import prepare
-from mlx_suite.finetune.run import Finished, Tell, finetune
+from mlx_suite.finetune.run import FinishedRun, RunCallbacks, finetune
 from mlx_suite.finetune.settings import FinetuneSettings
 
 STEPS = 8
@@ -45,9 +45,9 @@ def sums_settings(model: Path, folder: Path, **changes: Any) -> FinetuneSettings
     return FinetuneSettings(**given | changes)
 
 
-def run_sums(model: Path, folder: Path, tell: Tell | None = None, **changes: Any) -> Finished:
+def run_sums(model: Path, folder: Path, callbacks: RunCallbacks | None = None, **changes: Any) -> FinishedRun:
     settings = sums_settings(model, folder, **changes)
-    return finetune(settings, prepare(settings), tell=tell)
+    return finetune(settings, prepare(settings), callbacks=callbacks)
 
 
 def log(run: Path, kind: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from mlx_suite.adapters.lora import adapted_layers, add_adapters
 from mlx_suite.checkpoints.load import build_model, load_model
 from mlx_suite.checkpoints.save import save_model
 from mlx_suite.checkpoints.weights import evaluate, named_parameters, parameter_count
-from mlx_suite.finetune.model import make_trainee
+from mlx_suite.finetune.model import load_trainable
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.llama import Llama
 from mlx_suite.training.loop import TrainSettings, make_optimizer
@@ -29,8 +29,8 @@ def test_a_tied_head_is_counted_once() -> None:
 
 def test_a_packed_base_has_as_many_parameters_as_before(random_model: Path, tmp_path: Path) -> None:
     for bits in (4, 8):
-        packed = make_trainee(sums_settings(random_model, tmp_path, quantize_base=bits), random_model)
-        dense = make_trainee(sums_settings(random_model, tmp_path), random_model)
+        packed = load_trainable(sums_settings(random_model, tmp_path, quantize_base=bits), random_model)
+        dense = load_trainable(sums_settings(random_model, tmp_path), random_model)
         assert (packed.trained, packed.total) == (dense.trained, dense.total)
 
 
@@ -46,8 +46,8 @@ def test_a_base_that_is_packed_is_never_held_whole(random_model: Path, tmp_path:
     mx.clear_cache()
     mx.reset_peak_memory()
     before = mx.get_active_memory()
-    trainee = make_trainee(sums_settings(tmp_path / "wide", tmp_path, quantize_base=4), tmp_path / "wide")
-    assert trainee.trained < trainee.total
+    trainable = load_trainable(sums_settings(tmp_path / "wide", tmp_path, quantize_base=4), tmp_path / "wide")
+    assert trainable.trained < trainable.total
     assert mx.get_peak_memory() - before < 0.5 * dense
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from mlx_suite.finetune.run import Tell
+from mlx_suite.finetune.run import RunCallbacks
 from mlx_suite.runtime.errors import UserError
 from tests.finetune.story import STEPS, bits, log, run_sums, write_sums
 
@@ -25,7 +25,7 @@ import mlx_suite
 import mlx.core as mx
 mx.set_default_device(mx.cpu)
 mx.disable_compile()
-from mlx_suite.finetune.run import Tell
+from mlx_suite.finetune.run import RunCallbacks
 from tests.finetune.story import run_sums
 
 def step(number, loss, trained):
@@ -34,7 +34,7 @@ def step(number, loss, trained):
 def line(entry):
     print(entry["kind"], flush=True)
 
-run_sums(Path(sys.argv[1]), Path(sys.argv[2]), Tell(step=step, line=line))
+run_sums(Path(sys.argv[1]), Path(sys.argv[2]), RunCallbacks(step=step, line=line))
 """
 
 
@@ -136,7 +136,7 @@ def test_bad_rows_that_were_left_out_are_listed(random_model: Path, tmp_path: Pa
 def test_ctrl_c_keeps_the_step_at_work_and_the_same_call_goes_on(
     random_model: Path, tmp_path: Path, undisturbed: Path
 ) -> None:
-    pressed = Tell(step=lambda step, loss, trained: step == 5 and signal.raise_signal(signal.SIGINT))
+    pressed = RunCallbacks(step=lambda step, loss, trained: step == 5 and signal.raise_signal(signal.SIGINT))
     stopped = run_sums(random_model, tmp_path, pressed)
     assert (stopped.result.stopped, stopped.state.step) == (True, 5)
     assert not (tmp_path / "run" / "last").exists()
@@ -203,7 +203,7 @@ def test_blocks_may_be_computed_again_from_now_on_unless_values_are_dropped(
 ) -> None:
     # Both ways end with the same bits, but a block that is computed again draws other values to drop.
     run_sums(random_model, tmp_path, steps=4, dropout=dropout, out=str(tmp_path / "kept"))
-    pressed = Tell(step=lambda step, loss, trained: step == 2 and signal.raise_signal(signal.SIGINT))
+    pressed = RunCallbacks(step=lambda step, loss, trained: step == 2 and signal.raise_signal(signal.SIGINT))
     run_sums(random_model, tmp_path, pressed, steps=4, dropout=dropout)
     if dropout:
         with pytest.raises(UserError) as raised:
@@ -233,10 +233,10 @@ def test_a_torn_checkpoint_is_not_trained_on(random_model: Path, tmp_path: Path)
 
 def test_names_that_match_nothing_are_told_and_none_at_all_is_refused(random_model: Path, tmp_path: Path) -> None:
     notes: list[str] = []
-    heard = Tell(begin=lambda trainee, plan, state: notes.extend(trainee.notes))
+    heard = RunCallbacks(begin=lambda trainable, plan, state: notes.extend(trainable.notes))
     run_sums(random_model, tmp_path, heard, steps=1, modules=("q_proj", "qkv_proj"))
     assert notes == ["matched nothing in this model: qkv_proj"]
-    with pytest.raises(UserError, match="No layer of this model has one of the names"):
+    with pytest.raises(UserError, match="No layer of this model matches"):
         run_sums(random_model, tmp_path, steps=1, modules=("qkv_proj",), out=str(tmp_path / "other"))
 
 
@@ -254,7 +254,7 @@ def test_patience_without_validation_is_refused(random_model: Path, tmp_path: Pa
 
 def test_a_run_among_its_own_data_is_refused(random_model: Path, tmp_path: Path) -> None:
     write_sums(tmp_path / "train.jsonl")
-    with pytest.raises(UserError, match="cannot be written among its own data"):
+    with pytest.raises(UserError, match="The run folder is the data folder"):
         run_sums(random_model, tmp_path, data=str(tmp_path), out=f"{tmp_path}/../{tmp_path.name}")
     assert [path.name for path in tmp_path.iterdir() if path.name != "sums.jsonl"] == ["train.jsonl"]
 

@@ -1,4 +1,4 @@
-"""How long a run takes: the operations of its steps, divided by what this machine multiplies in a second.
+"""Duration of a run: FLOPs of its steps divided by the measured matmul speed of this machine.
 
 Letters: P positions of a batch, N matrix parameters, d hidden size, V vocabulary.
 """
@@ -11,36 +11,36 @@ from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.runtime.backend import import_mlx
 from mlx_suite.runtime.benchmark import best_time, gemm_gflops
 
-SHARE = 0.6
-"""Of the speed of one large product that a whole step reaches: norms, softmax, activations and the optimizer take the
-rest. Measured: 0.57 to 0.85 on a CPU of two cores."""
+EFFICIENCY = 0.6
+"""Fraction of the speed of one large matmul that a training step reaches; norms, softmax, activations and the optimizer
+take the rest. Measured: 0.57 to 0.85 on a 2-core CPU."""
 SPREAD = 1.7
-"""How far off that may be, upwards and downwards."""
+"""Factor by which the estimate may be off, in both directions."""
 LONG_ENOUGH = 0.02
-"""Seconds: below this, starting a product weighs more than the product."""
+"""Seconds that a measured matmul must take at least, so that launch overhead does not matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Duration:
-    """An estimate in seconds, and what it comes from."""
+    """Estimated duration of a run, and the figures behind it."""
 
     step_flops: float
-    """Floating-point operations of one optimizer step."""
+    """FLOPs of one optimizer step."""
     evaluation_flops: float
-    """Of one pass over the validation examples."""
+    """FLOPs of one pass over the validation examples."""
     speed: float
-    """Operations a second of a large product, measured."""
+    """Measured speed of a large matmul, in FLOP/s."""
     steps: int
     evaluations: int
 
     @property
     def step_seconds(self) -> float:
-        return self.step_flops / (SHARE * self.speed)
+        return self.step_flops / (EFFICIENCY * self.speed)
 
     @property
     def seconds(self) -> float:
-        """Of the whole run, without the answers at each evaluation."""
-        return self.steps * self.step_seconds + self.evaluations * self.evaluation_flops / (SHARE * self.speed)
+        """Seconds of the whole run, without the sample responses."""
+        return self.steps * self.step_seconds + self.evaluations * self.evaluation_flops / (EFFICIENCY * self.speed)
 
     @property
     def least(self) -> float:
@@ -52,16 +52,16 @@ class Duration:
 
 
 def step_flops(config: ModelConfig, shape: TrainShape) -> float:
-    """Floating-point operations of one optimizer step, a multiplication and an addition counted as two.
+    """FLOPs of one optimizer step; a multiply-add counts as two.
 
-    A product is done once forwards, once backwards for what it was given, and once for its weights where they learn.
+    Each matmul runs once forward, once backward for its input, and once for its weight if that is trained.
     """
     first, layers = first_trained(config, shape), config.num_hidden_layers
     once = forward_flops(config, shape)
     blocks = once * (layers - first) / layers
     backward = 2 * blocks if shape.method == "full" else blocks
     again = blocks if shape.checkpointing else 0.0
-    # Attention's two products have no weights, but two inputs each.
+    # The two matmuls of attention have no weights, but two inputs each.
     attention = _attention_flops(config, shape) * (layers - first) / layers
     backward += attention if shape.method != "full" else 0.0
     adapters = 0.0
@@ -73,24 +73,24 @@ def step_flops(config: ModelConfig, shape: TrainShape) -> float:
 
 
 def forward_flops(config: ModelConfig, shape: TrainShape) -> float:
-    """Of the blocks, for one batch, forwards."""
+    """FLOPs of the forward pass through all blocks, for one batch."""
     parameters = sum(rows * columns for rows, columns in matrix_shapes(config).values())
     matrices = 2.0 * parameters * config.num_hidden_layers * shape.positions
     return matrices + _attention_flops(config, shape)
 
 
 def measured_speed(dtype: str, bits: int = 0, seconds: float = 0.2) -> float:
-    """Operations a second of a large product on the default device.
+    """Measure the FLOP/s of a large matmul on the default device.
 
     Args:
-        dtype: MLX's name of the activations' type.
-        bits: Of packed weights, which are multiplied at another speed; 0 for dense ones.
-        seconds: To measure for.
+        dtype: MLX name of the activations' dtype.
+        bits: Bits of quantized weights, whose matmuls have another speed; 0 for dense weights.
+        seconds: Time to measure for.
     """
-    return 1e9 * gemm_gflops(dtype, seconds) if not bits else _packed_speed(dtype, bits, seconds)
+    return 1e9 * gemm_gflops(dtype, seconds) if not bits else _quantized_speed(dtype, bits, seconds)
 
 
-def _packed_speed(dtype: str, bits: int, seconds: float) -> float:
+def _quantized_speed(dtype: str, bits: int, seconds: float) -> float:
     mx: Any = import_mlx()
     rows, operations, best = 128, 0.0, 1.0
     for size in (256, 512, 1024, 2048, 4096):
@@ -108,6 +108,6 @@ def _packed_speed(dtype: str, bits: int, seconds: float) -> float:
 
 
 def _attention_flops(config: ModelConfig, shape: TrainShape) -> float:
-    """Scores and weighted values of all layers, forwards; what a mask hides is computed too."""
+    """FLOPs of attention scores and weighted values in all layers, forward; masked positions are computed too."""
     width = config.num_attention_heads * config.head_dim
     return 4.0 * shape.row_length * width * shape.positions * config.num_hidden_layers

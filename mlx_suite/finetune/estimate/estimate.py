@@ -1,6 +1,6 @@
-"""What a run will take, before it begins: memory, time, and what to change where it does not fit.
+"""Estimate the memory and time of a run, and changes that make it fit.
 
-Counted from the model's config.json and the examples; no weights are loaded.
+Computed from the model's config.json and the examples; no weights are loaded.
 """
 
 from collections import Counter
@@ -11,42 +11,41 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from mlx_suite.checkpoints.config_file import read_config
-from mlx_suite.finetune.estimate.dimensions import model_config
-from mlx_suite.finetune.estimate.duration import SHARE, Duration, forward_flops, measured_speed, step_flops
+from mlx_suite.checkpoints.config_file import SHARED_KEYS, read_config
+from mlx_suite.finetune.estimate.alternatives import Alternatives, find_alternatives
+from mlx_suite.finetune.estimate.duration import EFFICIENCY, Duration, forward_flops, measured_speed, step_flops
 from mlx_suite.finetune.estimate.memory import MemoryEstimate, TrainShape, estimate_memory
-from mlx_suite.finetune.estimate.savings import Saving, Savings, find_savings
-from mlx_suite.finetune.prepare import Prepared, make_batches
+from mlx_suite.finetune.prepare import PreparedRun, make_batches
 from mlx_suite.finetune.run import plan_run
 from mlx_suite.finetune.settings import FinetuneSettings
-from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.runtime.device import Device, device, weights_dtype
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.footprint import bits_per_weight, parameter_count
 from mlx_suite.runtime.memory import available_memory, human_bytes
 from mlx_suite.training.loop import steps_per_epoch
 
-HOPELESS = 1.5
-"""How much more than there is a run may be estimated to take before it is refused: estimates are a fifth off."""
+INFEASIBLE = 1.5
+"""A run is refused if its estimate exceeds the memory by this factor; estimates are up to a fifth off."""
 PARTS = ("weights", "trained", "gradients", "optimizer", "activations", "head")
-"""Of a memory estimate, in the order in which they are shown."""
+"""Fields of a memory estimate, in display order."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
-    """What a run will take."""
+class RunEstimate:
+    """Estimated memory and time of a run."""
 
     config: ModelConfig
     shape: TrainShape
     memory: MemoryEstimate
     duration: Duration | None
-    """None where nobody asked: measuring this machine takes a second."""
-    savings: Savings | None
-    """None where it fits as it is."""
+    """None if not estimated: measuring the speed of the machine takes a second."""
+    alternatives: Alternatives | None
+    """None if the run fits as it is."""
     notes: tuple[str, ...]
 
     def render(self) -> Table:
-        """For people: labels, and lines beside them."""
+        """A table of labels and lines for the terminal."""
         table = Table.grid(padding=(0, 1))
         table.add_column(min_width=10, no_wrap=True)
         table.add_column()
@@ -55,9 +54,9 @@ class Outlook:
         return table
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: bytes, seconds, operations."""
+        """For JSON: sizes in bytes, times in seconds."""
         memory = self.memory
-        found: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "fits": memory.fits,
             "limit_bytes": memory.limit,
             "peak_bytes": memory.total,
@@ -70,7 +69,7 @@ class Outlook:
             "notes": list(self.notes),
         }
         if time := self.duration:
-            found |= {
+            facts |= {
                 "steps": time.steps,
                 "step_flops": time.step_flops,
                 "flops_per_second": time.speed,
@@ -79,19 +78,19 @@ class Outlook:
                 "seconds_at_least": time.least,
                 "seconds_at_most": time.most,
             }
-        if self.savings:
-            together = self.savings.together
-            found["to_fit"] = _saving_as_dict(together) if together else None
-            found["changes"] = [_saving_as_dict(saving) for saving in self.savings.single]
-        return found
+        if self.alternatives:
+            together = self.alternatives.together
+            facts["to_fit"] = together.as_dict() if together else None
+            facts["changes"] = [alternative.as_dict() for alternative in self.alternatives.single]
+        return facts
 
-    def refuse_if_hopeless(self) -> None:
-        """Raises UserError for a run that would end the program, or make the machine swap for ever."""
-        if self.memory.total > HOPELESS * self.memory.limit:
-            together = self.savings.together if self.savings else None
+    def refuse_if_infeasible(self) -> None:
+        """Raises UserError for a run that would be killed for its memory, or swap endlessly."""
+        if self.memory.total > INFEASIBLE * self.memory.limit:
+            together = self.alternatives.together if self.alternatives else None
             raise UserError(
-                f"This run takes far more memory than there is: {self.verdict}",
-                fix=f"{together.flags}; --estimate says more" if together else "--estimate says what takes it",
+                f"This run needs far more memory than is available: {self.verdict}",
+                fix=f"{together.flags}; --estimate shows more" if together else "use a smaller model",
             )
 
     def _lines(self) -> Iterator[tuple[str, str, str]]:
@@ -99,48 +98,48 @@ class Outlook:
         config, memory, shape = self.config, self.memory, self.shape
         count = parameter_count(vars(config))
         yield "model", f"{config.model_type}, {config.num_hidden_layers} blocks, {count:,} parameters", ""
-        kind = shape.method if shape.method == "full" else f"{shape.method} of rank {shape.rank}"
+        kind = shape.method if shape.method == "full" else f"{shape.method}, rank {shape.rank}"
         total = count if shape.method == "full" else count + memory.parameters
         yield "trained", f"{memory.parameters:,} of {total:,} parameters ({memory.parameters / total:.2%}), {kind}", ""
-        batches = f", {shape.accumulate} such batches a step" if shape.accumulate > 1 else ""
+        batches = f", {shape.accumulate} batches per step" if shape.accumulate > 1 else ""
         yield "batch", f"{shape.rows} rows of {shape.row_length:,} tokens{batches}", ""
         yield "memory", self.verdict, "green" if memory.fits else "red"
         for name in PARTS:
             if getattr(memory, name):
                 yield "", f"{human_bytes(getattr(memory, name)):>8}  {_MEANINGS[name]}", ""
-        yield from self._savings_lines()
+        yield from self._alternatives_lines()
         yield from self._time_lines()
         for note in self.notes:
             yield "note", note, ""
 
     @property
     def verdict(self) -> str:
-        """Whether it fits, in a line."""
+        """Peak memory and whether it fits, in one line."""
         memory = self.memory
         peak = f"about {human_bytes(memory.total)} {_MOMENTS[memory.moment]}"
         if memory.fits:
-            return f"{peak}; fits, {human_bytes(memory.limit)} may be taken"
-        missing = human_bytes(memory.total - memory.limit)
-        return f"{peak}; does not fit: {human_bytes(memory.limit)} may be taken, {missing} are missing"
+            return f"{peak}; fits into the {human_bytes(memory.limit)} available"
+        excess = human_bytes(memory.total - memory.limit)
+        return f"{peak}; does not fit into the {human_bytes(memory.limit)} available, {excess} too much"
 
-    def _savings_lines(self) -> Iterator[tuple[str, str, str]]:
-        if self.savings is None:
+    def _alternatives_lines(self) -> Iterator[tuple[str, str, str]]:
+        if self.alternatives is None:
             return
-        together = self.savings.together
+        together = self.alternatives.together
         if together is None:
-            yield "to fit", "nothing helps here: take a smaller model", "red"
+            yield "to fit", "no change of settings helps: use a smaller model", "red"
             return
         if together.memory.fits:
             yield "to fit", together.flags, "green"
             yield "", f"then {human_bytes(together.memory.total)}; {together.cost}", ""
         else:
-            yield "to fit", "not even all of these are enough: take a smaller model, or a larger machine", "red"
+            yield "to fit", "all changes together are not enough: use a smaller model or a larger machine", "red"
             yield "", f"{together.flags}: then {human_bytes(together.memory.total)}", ""
-        for at, saving in enumerate(self.savings.single):
-            then = f"saves {human_bytes(saving.saves)}, then {human_bytes(saving.memory.total)}"
-            verdict = ", which fits" if saving.memory.fits else ""
+        for at, change in enumerate(self.alternatives.single):
+            then = f"saves {human_bytes(change.saves)}, then {human_bytes(change.memory.total)}"
+            verdict = ", which fits" if change.memory.fits else ""
             label = "" if at else "each alone"
-            yield label, f"{_shortened(saving.flags)}: {then}{verdict}; {saving.cost}", ""
+            yield label, f"{_shortened(change.flags)}: {then}{verdict}; {change.cost}", ""
 
     def _time_lines(self) -> Iterator[tuple[str, str, str]]:
         time = self.duration
@@ -148,26 +147,21 @@ class Outlook:
             return
         yield (
             "time",
-            f"about {spoken(time.seconds)} for {time.steps:,} steps, within {spoken(time.least)} to "
-            f"{spoken(time.most)}; {spoken(time.step_seconds)} a step",
+            f"about {readable_time(time.seconds)} for {time.steps:,} steps, between {readable_time(time.least)} and "
+            f"{readable_time(time.most)}; {readable_time(time.step_seconds)} per step",
             "",
         )
-        speed = f"{time.step_flops / 1e12:.3g} TFLOP a step, {time.speed / 1e12:.3g} TFLOP/s measured in one product"
-        yield "", f"{speed}, of which a step reaches about {SHARE:.0%}", ""
+        speed = f"{time.step_flops / 1e12:.3g} TFLOP per step; {time.speed / 1e12:.3g} TFLOP/s measured for a matmul"
+        yield "", f"{speed}, of which training reaches about {EFFICIENCY:.0%}", ""
 
 
-def outlook(settings: FinetuneSettings, prepared: Prepared, machine: Device | None = None) -> Outlook:
-    """What the run of `settings` will take on `machine`; None is this one. Takes a second, to measure its speed.
+def estimate_run(
+    settings: FinetuneSettings, prepared: PreparedRun, machine: Device | None = None, *, with_time: bool = True
+) -> RunEstimate:
+    """Estimate memory and, if `with_time`, duration of a run on `machine` (None: this one).
 
-    Raises UserError for a config.json that does not tell the model's dimensions.
+    Measuring this machine's speed takes a second. Raises UserError if config.json lacks the model's dimensions.
     """
-    machine = machine or device()
-    found = memory_outlook(settings, prepared, machine)
-    return replace(found, duration=_duration(settings, prepared, found.config, found.shape, machine))
-
-
-def memory_outlook(settings: FinetuneSettings, prepared: Prepared, machine: Device | None = None) -> Outlook:
-    """The same without the time."""
     machine = machine or device()
     source = read_config(prepared.folder)
     config, notes = model_config(source, str(prepared.folder / "config.json"))
@@ -178,23 +172,40 @@ def memory_outlook(settings: FinetuneSettings, prepared: Prepared, machine: Devi
         return estimate_memory(config, shape, limit)
 
     memory = estimate(shape)
-    savings = None
+    alternatives = None
     if not memory.fits:
-        savings = find_savings(settings, shape, config.num_hidden_layers, prepared.train, estimate)
-    return Outlook(
-        config=config,
-        shape=shape,
-        memory=memory,
-        duration=None,
-        savings=savings,
-        notes=notes,
+        alternatives = find_alternatives(settings, shape, config.num_hidden_layers, prepared.train, estimate)
+    duration = _duration(settings, prepared, config, shape) if with_time else None
+    return RunEstimate(
+        config=config, shape=shape, memory=memory, duration=duration, alternatives=alternatives, notes=notes
     )
 
 
+def model_config(source: Mapping[str, Any], where: str) -> tuple[ModelConfig, tuple[str, ...]]:
+    """Dimensions of the model of a config.json, and notes on what is uncertain about them.
+
+    Other architectures are counted as if their blocks were Llama's. Raises UserError if dimensions are missing.
+    """
+    if source["model_type"] in OUR_TYPES:
+        return ModelConfig.from_dict(source, where), ()
+    flat = {**source, **(source.get("text_config") or {})}  # multimodal models nest the language model
+    kept = {"rms_norm_eps": 1e-6} | {name: flat[name] for name in SHARED_KEYS if flat.get(name) is not None}
+    kind = source["model_type"]
+    try:
+        config = replace(ModelConfig.from_dict(kept | {"model_type": "llama"}, where), model_type=kind)
+    except UserError as error:
+        raise UserError(
+            f"Cannot estimate {kind}: its configuration lacks dimensions", where=where, details=[error.what]
+        ) from error
+    experts = flat.get("num_experts") or flat.get("num_local_experts") or flat.get("n_routed_experts")
+    note = f"a rough estimate: {kind} is counted as if its blocks were Llama's"
+    return config, (f"{note} with one MLP; its {experts} experts need far more" if experts else note,)
+
+
 def train_shape(
-    settings: FinetuneSettings, prepared: Prepared, config: ModelConfig, source: Mapping[str, Any], machine: Device
+    settings: FinetuneSettings, prepared: PreparedRun, config: ModelConfig, source: Mapping[str, Any], machine: Device
 ) -> TrainShape:
-    """What a step of the run trains, and on how much at a time."""
+    """What determines the memory of a step: the trained parameters and the shape of a batch."""
     stored = source.get("quantization")
     given = str(source.get("dtype") or source.get("torch_dtype") or "bfloat16")
     precision = weights_dtype(machine.kind, given, bool(stored))
@@ -219,27 +230,25 @@ def train_shape(
 
 
 def memory_limit(machine: Device) -> int:
-    """Bytes that a run may take: the device's working set, and where the machine tells it, what is free now."""
+    """Bytes available to a run: the device's working set, and outside CUDA at most the memory free now."""
     if machine.kind == "cuda":
         return machine.working_set_bytes
     return min(machine.working_set_bytes, available_memory())
 
 
-def spoken(seconds: float) -> str:
-    """Seconds as one says them: "40 s", "12 min", "3.5 h", "2.1 days"."""
+def readable_time(seconds: float) -> str:
+    """Seconds in a readable unit: "40 s", "12 min", "3.5 h", "2.1 days"."""
     for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 1.5 * size:
-            return f"{_two_figures(seconds / size)} {unit}"
-    return f"{_two_figures(seconds)} s" if seconds >= 1 else f"{seconds:.2g} s"
+            return f"{_two_digits(seconds / size)} {unit}"
+    return f"{_two_digits(seconds)} s" if seconds >= 1 else f"{seconds:.2g} s"
 
 
-def _duration(
-    settings: FinetuneSettings, prepared: Prepared, config: ModelConfig, shape: TrainShape, machine: Device
-) -> Duration:
+def _duration(settings: FinetuneSettings, prepared: PreparedRun, config: ModelConfig, shape: TrainShape) -> Duration:
     batches, valid = make_batches(prepared, settings)
     plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate)).settings
     dtype = "float32" if shape.element_bytes == 4 else "bfloat16"
-    # The memory is that of the longest rows, the time that of all.
+    # The longest rows determine the memory, all rows the time.
     forms = Counter(batches.take(chosen).tokens.shape for chosen in batches.order(settings.seed, 0))
     flops = sum(count * step_flops(config, shape.of(*form)) for form, count in forms.items()) / forms.total()
     evaluated = [] if valid is None else [valid.take(chosen).tokens.shape for chosen in valid.order(0, 0)]
@@ -252,8 +261,8 @@ def _duration(
     )
 
 
-def _trained_share(settings: FinetuneSettings, prepared: Prepared) -> float:
-    """Of the positions of a batch whose next token is trained; with bucket, of a batch of the longest examples."""
+def _trained_share(settings: FinetuneSettings, prepared: PreparedRun) -> float:
+    """Fraction of positions whose next token is trained; with bucket, in the batch of the longest examples."""
     documents = sorted(prepared.train, key=len, reverse=True)
     if settings.batching == "bucket":
         documents = documents[: settings.batch]
@@ -261,35 +270,25 @@ def _trained_share(settings: FinetuneSettings, prepared: Prepared) -> float:
     return trained / max(sum(map(len, documents)), 1)
 
 
-def _saving_as_dict(saving: Saving) -> dict[str, Any]:
-    return {
-        "flags": saving.flags,
-        "cost": saving.cost,
-        "saves_bytes": saving.saves,
-        "peak_bytes": saving.memory.total,
-        "fits": saving.memory.fits,
-    }
-
-
 def _shortened(flags: str) -> str:
     return flags if len(flags) <= 40 else flags[:39] + "…"
 
 
-def _two_figures(value: float) -> str:
+def _two_digits(value: float) -> str:
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")
 
 
 _MEANINGS = {
     "weights": "the model's weights",
-    "trained": "what is trained, in fp32",
-    "gradients": "gradients, and what the update works with",
+    "trained": "trained parameters, in fp32",
+    "gradients": "gradients, and temporaries of the update",
     "optimizer": "the optimizer's moments",
-    "activations": "what the backward pass needs of the forward pass",
-    "head": "logits of a chunk, and the hidden states in front of them",
+    "activations": "activations kept for the backward pass",
+    "head": "logits of one chunk, and their hidden states",
 }
 _MOMENTS = {
-    "loss": "while the loss is worked out",
+    "loss": "while the loss is computed",
     "blocks": "at the start of the backward pass",
     "gradients": "at the end of the backward pass",
-    "update": "while the optimizer works",
+    "update": "during the optimizer update",
 }

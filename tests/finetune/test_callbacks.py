@@ -1,4 +1,4 @@
-"""Answers while training: of the weights as they are, without noise, and readable afterwards."""
+"""Responses during training: of the weights as they are, without noise, and readable afterwards."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ import pytest
 from mlx.utils import tree_map
 
 from mlx_suite.adapters.lora import AdapterConfig, add_adapters
-from mlx_suite.finetune.samples import cut_samples, greedy_answers, render_samples, write_samples
+from mlx_suite.finetune.callbacks import greedy_answers, render_samples, truncate_samples, write_samples
 from mlx_suite.training.neftune import add_noise
 from mlx_suite.training.recompute import recompute
 from tests.modeling.tiny import tiny_model
@@ -112,7 +112,7 @@ def test_the_page_goes_by_prompt_from_the_first_evaluation_to_the_last(tmp_path:
         + sample(1500, "2 + 2?", "4")
     )
     assert render_samples(path) == (
-        "# Answers while training\n\n"
+        "# Responses during training\n\n"
         "## Name a fruit.\n\n"
         "**Step 0** (cut off by the limit)\n\n```text\na a a\n```\n\n"
         "**Step 1,500**\n\n```text\nFig.\n```\n\n"
@@ -138,22 +138,22 @@ def test_answers_of_undone_steps_and_a_torn_line_are_cut_off(tmp_path: Path) -> 
     path = tmp_path / "samples.jsonl"
     # U+2028 ends a line for Python, not in JSON.
     path.write_text(sample(0) + sample(10, answer="a\u2028b") + sample(20) + sample(30)[:25], encoding="utf-8")
-    cut_samples(path, 10)
+    truncate_samples(path, 10)
     assert [json.loads(line)["step"] for line in path.read_text("utf-8").split("\n")[:-1]] == [0, 10]
     assert "a\u2028b" in render_samples(path)
-    cut_samples(path, 0)
+    truncate_samples(path, 0)
     assert path.read_text() == ""
 
 
 def test_a_line_that_is_no_sample_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text(sample(1) + 'what is this\n["neither"]\n' + sample(2))
-    cut_samples(path, 2)
+    truncate_samples(path, 2)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
 
 
 def test_a_run_without_samples_has_nothing_to_cut(tmp_path: Path) -> None:
-    cut_samples(tmp_path / "samples.jsonl", 3)
+    truncate_samples(tmp_path / "samples.jsonl", 3)
     assert list(tmp_path.iterdir()) == []
 
 

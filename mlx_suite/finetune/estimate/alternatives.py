@@ -1,4 +1,4 @@
-"""What would make a run fit: changes of its settings, what each saves, and the fewest that are enough together."""
+"""Settings that would make a run fit into memory: what each change saves, and the cheapest set that is enough."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,35 +11,35 @@ from mlx_suite.finetune.settings import FinetuneSettings
 
 SMALLEST_RANK = 8
 SHORTEST = 256
-"""Tokens below which rows are not made shorter."""
-WORTH = 0.01
-"""Share of the memory that a change must save to be named."""
+"""Tokens below which rows are not shortened."""
+LEAST_SAVING = 0.01
+"""Fraction of the memory that a change must save to be listed."""
 
-Estimate = Callable[[TrainShape], MemoryEstimate]
+EstimateShape = Callable[[TrainShape], MemoryEstimate]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One thing to do otherwise."""
+    """One change of the settings."""
 
     flags: str
-    """What to add to the command."""
+    """Flags to add to the command."""
     cost: str
-    """What it costs, in a few words."""
+    """Cost in a few words."""
     price: float
-    """The same as a number: how unwelcome it is beside the others."""
+    """The cost as a number, comparable between changes."""
     shape: Mapping[str, Any] = field(default_factory=dict)
-    """The fields of `TrainShape` that it changes."""
+    """New values of fields of `TrainShape`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saving:
-    """Some changes together, and what they come to."""
+class Alternative:
+    """One or more changes, with the memory that the run then needs."""
 
     changes: tuple[Change, ...]
     memory: MemoryEstimate
     saves: int
-    """Bytes less than without them."""
+    """Bytes saved."""
 
     @property
     def flags(self) -> str:
@@ -49,60 +49,76 @@ class Saving:
     def cost(self) -> str:
         return "; ".join(change.cost for change in self.changes)
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; sizes in bytes."""
+        return {
+            "flags": self.flags,
+            "cost": self.cost,
+            "saves_bytes": self.saves,
+            "peak_bytes": self.memory.total,
+            "fits": self.memory.fits,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
-class Savings:
-    """How a run could be made to fit."""
+class Alternatives:
+    """Ways to make a run fit."""
 
-    together: Saving | None
-    """The least unwelcome changes that are enough, or all that help where nothing is enough; None where none helps."""
-    single: tuple[Saving, ...]
-    """Each change alone, the one that saves most first."""
+    together: Alternative | None
+    """The cheapest set of changes that fits, otherwise the set that saves most; None if nothing helps."""
+    single: tuple[Alternative, ...]
+    """Each change alone, in descending order of memory saved."""
 
 
-def find_savings(
+def find_alternatives(
     settings: FinetuneSettings,
     shape: TrainShape,
     layers: int,
     documents: Sequence[Document],
-    estimate: Estimate,
-) -> Savings:
-    """Changes that would make `shape` fit.
+    estimate: EstimateShape,
+) -> Alternatives:
+    """Find changes of the settings that make `shape` fit.
 
     Args:
-        layers: Blocks of the model.
-        documents: The training examples, to say how many a shorter limit would cut.
-        estimate: The memory of a shape.
+        layers: Number of blocks of the model.
+        documents: Training examples, to count those that a shorter limit would cut.
+        estimate: Computes the memory of a shape.
     """
     now = estimate(shape)
     changes = list(_changes(settings, shape, layers, documents))
     single = [
-        saving for change in changes if (saving := _saving([change], shape, now, estimate)).saves > WORTH * now.total
+        alternative
+        for change in changes
+        if (alternative := _alternative([change], shape, now, estimate)).saves > LEAST_SAVING * now.total
     ]
-    single.sort(key=lambda saving: -saving.saves)
-    # One that saves nothing alone may be what is missing beside another.
-    sets = [chosen for size in range(1, len(changes) + 1) for chosen in combinations(changes, size) if _agree(chosen)]
+    single.sort(key=lambda alternative: -alternative.saves)
+    # All sets: a change that saves nothing alone may be needed together with another.
+    sets = [
+        chosen for size in range(1, len(changes) + 1) for chosen in combinations(changes, size) if _compatible(chosen)
+    ]
     sets.sort(key=lambda chosen: sum(change.price for change in chosen))
-    least: Saving | None = None
+    best: Alternative | None = None
     for chosen in sets:
-        together = _saving(chosen, shape, now, estimate)
+        together = _alternative(chosen, shape, now, estimate)
         if together.memory.fits:
-            return Savings(together=together, single=tuple(single))
-        if together.saves > (least.saves if least else WORTH * now.total):
-            least = together
-    return Savings(together=least, single=tuple(single))
+            return Alternatives(together=together, single=tuple(single))
+        if together.saves > (best.saves if best else LEAST_SAVING * now.total):
+            best = together
+    return Alternatives(together=best, single=tuple(single))
 
 
-def _saving(changes: Sequence[Change], shape: TrainShape, now: MemoryEstimate, estimate: Estimate) -> Saving:
+def _alternative(
+    changes: Sequence[Change], shape: TrainShape, now: MemoryEstimate, estimate: EstimateShape
+) -> Alternative:
     changed: dict[str, Any] = {}
     for change in changes:
         changed |= change.shape
     memory = estimate(replace(shape, **changed))
-    return Saving(changes=tuple(changes), memory=memory, saves=now.total - memory.total)
+    return Alternative(changes=tuple(changes), memory=memory, saves=now.total - memory.total)
 
 
-def _agree(changes: Sequence[Change]) -> bool:
-    """Whether no two of them change the same thing."""
+def _compatible(changes: Sequence[Change]) -> bool:
+    """Whether no two of them change the same field."""
     names = [name for change in changes for name in change.shape]
     return len(names) == len(set(names))
 
@@ -110,12 +126,12 @@ def _agree(changes: Sequence[Change]) -> bool:
 def _changes(
     settings: FinetuneSettings, shape: TrainShape, layers: int, documents: Sequence[Document]
 ) -> Iterator[Change]:
-    """Everything that could be tried, whether it helps or not."""
+    """All changes that could be tried, whether they help or not."""
     if shape.rows > 1:
         steps = shape.rows * shape.accumulate
         yield Change(
             flags=f"--batch 1 --accumulate {steps}",
-            cost="the same step",
+            cost="same optimizer step",
             price=1.0,
             shape={"rows": 1, "accumulate": steps},
         )
@@ -124,18 +140,18 @@ def _changes(
     if shape.method != "full" and not shape.quantize_base:
         yield Change(
             flags="--quantize-base 4",
-            cost="a slightly coarser base",
+            cost="a slightly less accurate base model",
             price=2.0,
             shape={"quantize_base": 4},
         )
     if shape.optimizer in ("adamw", "muon"):
         yield Change(
-            flags="--optimizer adafactor", cost="another optimizer", price=3.0, shape={"optimizer": "adafactor"}
+            flags="--optimizer adafactor", cost="a different optimizer", price=3.0, shape={"optimizer": "adafactor"}
         )
     if shape.method != "full" and shape.rank > SMALLEST_RANK:
         yield Change(
             flags=f"--rank {SMALLEST_RANK} --alpha {settings.alpha * SMALLEST_RANK / shape.rank:g}",
-            cost="learns less",
+            cost="less adapter capacity",
             price=3.0,
             shape={"rank": SMALLEST_RANK},
         )
@@ -144,23 +160,23 @@ def _changes(
         upper = tuple(range(layers // 2, layers))
         yield Change(
             flags=f"--layers {','.join(map(str, upper))}",
-            cost="the upper half learns",
+            cost="adapts only the upper half of the blocks",
             price=4.0,
             shape={"layers": upper},
         )
     if shape.method == "full":
         lora = {"method": "lora", "rank": settings.rank, "modules": settings.modules}
-        yield Change(flags="--method lora", cost="only small matrices learn", price=6.0, shape=lora)
+        yield Change(flags="--method lora", cost="trains only an adapter", price=6.0, shape=lora)
         yield Change(
             flags="--method lora --quantize-base 4",
-            cost="only small matrices learn, beside a slightly coarser base",
+            cost="trains only an adapter, on a slightly less accurate base model",
             price=8.0,
             shape=lora | {"quantize_base": 4},
         )
 
 
 def _shorter(settings: FinetuneSettings, shape: TrainShape, documents: Sequence[Document]) -> Iterator[Change]:
-    """Rows of half the length and of a quarter: only one of the two can be chosen."""
+    """Rows of half and of a quarter of the length; the two exclude each other."""
     longest = max(map(len, documents), default=0)
     for length in (shape.row_length // 2 // 64 * 64, shape.row_length // 4 // 64 * 64):
         if length < SHORTEST:
@@ -169,11 +185,11 @@ def _shorter(settings: FinetuneSettings, shape: TrainShape, documents: Sequence[
         fits = longest <= length
         flags = [f"--row-length {length}"] if settings.row_length else []
         flags += [] if fits else [f"--max-length {length} --too-long truncate"]
-        if not flags:  # rows are as short as the examples already
+        if not flags:  # rows are already as short as the examples
             return
         yield Change(
             flags=" ".join(flags),
-            cost="no example is cut" if fits else f"cuts {cut:,} of {len(documents):,} examples",
+            cost="no example is truncated" if fits else f"truncates {cut:,} of {len(documents):,} examples",
             price=0.5 if fits else 4.0 + 4.0 * cut / len(documents),
             shape={"row_length": length},
         )
