@@ -38,7 +38,7 @@ Findings = Sequence[tuple[str, Sequence[Problem]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantiles:
+class LengthQuantiles:
     """How a number is spread over the examples."""
 
     least: int
@@ -68,9 +68,9 @@ class PreviewSummary:
     tokens: int
     trained: int
     """Tokens that are learned."""
-    lengths: Quantiles
+    lengths: LengthQuantiles
     """Tokens of an example."""
-    trained_lengths: Quantiles
+    trained_lengths: LengthQuantiles
     """Trained tokens of an example."""
     histogram: tuple[Bin, ...]
     ends: Mapping[str, int]
@@ -209,9 +209,9 @@ def _visible(text: str) -> str:
     return shown.replace("\x7f", "␡").replace("\n", "↵\n")
 
 
-def _quantiles(numbers: Sequence[int]) -> Quantiles:
+def _quantiles(numbers: Sequence[int]) -> LengthQuantiles:
     points = np.percentile(numbers, [0, 50, 90, 99, 100], method="inverted_cdf").astype(int).tolist()
-    return Quantiles(least=points[0], median=points[1], p90=points[2], p99=points[3], most=points[4])
+    return LengthQuantiles(least=points[0], median=points[1], p90=points[2], p99=points[3], most=points[4])
 
 
 def _histogram(lengths: Sequence[int]) -> tuple[Bin, ...]:
