@@ -1,4 +1,4 @@
-"""A run's settings as YAML: read from a recipe, and written beside the run with the origin of every value."""
+"""Settings as YAML: read from a recipe, and written to the folder of a run with the origin of every value."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,9 +14,9 @@ NAME = "config.yaml"
 
 
 def read_config(path: Path | str) -> dict[str, Any]:
-    """The settings that a YAML file holds, checked for names and types.
+    """Settings from a YAML file, with names and types checked.
 
-    Raises UserError for a file that is missing, is not YAML, or holds what no setting is.
+    Raises UserError for a file that is missing, is not YAML, or has unknown settings.
     """
     path = Path(path)
     try:
@@ -30,17 +30,17 @@ def read_config(path: Path | str) -> dict[str, Any]:
         line = f":{mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or str(error)
         raise UserError(
-            f"The configuration is not YAML: {what}", where=f"{path}{line}", fix="mend this line"
+            f"The configuration is not YAML: {what}", where=f"{path}{line}", fix="correct this line"
         ) from error
     if not isinstance(values, dict):
         raise UserError(
-            "The configuration is no list of settings", where=str(path), fix="write lines like model: tiny-llama3"
+            "The configuration is not a mapping of settings", where=str(path), fix="write lines like model: tiny-llama3"
         )
     return settings_from(values, str(path))
 
 
 def write_config(settings: FinetuneSettings, origin: Mapping[str, str]) -> str:
-    """All settings as YAML, each with where it came from."""
+    """All settings as YAML, each with its origin in a comment."""
     lines = ["# mlx-suite finetune --config config.yaml --out FOLDER repeats this run."]
     for name, value in asdict(settings).items():
         lines.append(f"{f'{name}: {_on_one_line(value)}':<40}  # {origin.get(name, 'default')}")
@@ -48,11 +48,11 @@ def write_config(settings: FinetuneSettings, origin: Mapping[str, str]) -> str:
 
 
 def _on_one_line(value: Any) -> str:
-    """A value as YAML; ends of lines inside it are escaped."""
+    """A value as YAML on one line, with newlines escaped."""
     plain = list(value) if isinstance(value, tuple) else value
     texts = plain if isinstance(plain, list) else [plain]
     quoted = '"' if any(isinstance(text, str) and not text.isprintable() for text in texts) else None
-    # As an element of a list, a value is written without an end mark behind it.
+    # Inside a list, a value is written without the document end marker.
     inside = yaml.safe_dump(
         [plain], default_flow_style=True, default_style=quoted, allow_unicode=True, width=float("inf")
     )

@@ -1,7 +1,7 @@
-"""Where a run's lines go besides its own metrics.jsonl: TensorBoard and Weights & Biases, by their own libraries.
+"""Loggers besides metrics.jsonl: TensorBoard and Weights & Biases, through their own libraries.
 
-Both keep what is in the run's folder: tensorboard/ the event files, wandb/ the run of W&B, wandb.json its id and how
-far it has come, so that a run that is continued is continued there too and no step is told twice.
+Both write to the folder of the run: tensorboard/ has the event files, wandb/ the W&B run, wandb.json its id and the
+last logged steps, so that a resumed run continues the same curves and logs no step twice.
 """
 
 import json
@@ -20,7 +20,7 @@ Entry = Mapping[str, Any]
 
 
 class Logger(Protocol):
-    """Something that is told the lines of a run."""
+    """Receives every line of metrics.jsonl."""
 
     def log(self, entry: Entry) -> None: ...
 
@@ -28,21 +28,21 @@ class Logger(Protocol):
 
 
 def open_logger(names: Sequence[str], run: Path, settings: Mapping[str, Any]) -> Logger:
-    """One logger for all of `names`; it does nothing where there is none.
+    """One logger that forwards to all of `names`; without names it does nothing.
 
     Args:
-        names: Of `LOGGERS` in the settings.
-        run: The run's folder.
-        settings: Shown beside the curves.
+        names: Names out of `LOGGERS` in the settings.
+        run: Folder of the run.
+        settings: Shown next to the curves.
 
-    Raises UserError for a library that is not installed and for W&B without an account; nothing is opened then.
+    Raises UserError for a library that is not installed and for W&B without an account.
     """
     check_loggers(names)
     return _Several([_KINDS[name](run, settings) for name in dict.fromkeys(names)])
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Raises UserError that lists every library that is wanted and not installed."""
+    """Raises UserError that lists every requested library that is not installed."""
     missing = [name for name in dict.fromkeys(names) if not _installed(name)]
     if missing:
         libraries = " and ".join(_LIBRARIES[name] for name in missing)
@@ -85,7 +85,7 @@ class _TensorBoard:
             self._writer.close()
 
     def _open(self, step: int) -> Any:
-        """A writer that begins at `step`: what an earlier start has told of it and of later ones is purged."""
+        """A writer that starts at `step`; what an earlier start logged from there on is purged."""
         begun = self._folder.exists()
         writer = import_module("tensorboardX").SummaryWriter(str(self._folder), purge_step=step if begun else None)
         if not begun:
@@ -117,12 +117,12 @@ class _WandB:
             ) from error
 
     def log(self, entry: Entry) -> None:
-        told, kind, step = self._kept["told"], entry["kind"], entry["step"]
-        # W&B takes nothing back, and the values of a step that is done again are the same.
-        if step <= told.get(kind, -1):
+        logged, kind, step = self._kept["told"], entry["kind"], entry["step"]
+        # W&B cannot overwrite a step, and a repeated step has the same values.
+        if step <= logged.get(kind, -1):
             return
         self._run.log(numbers(entry), step=step)
-        told[kind] = step
+        logged[kind] = step
         write_atomically(self._path, json.dumps(self._kept) + "\n")
 
     def close(self) -> None:
@@ -147,7 +147,7 @@ def _installed(name: str) -> bool:
 
 
 def _table(settings: Entry) -> str:
-    """Settings as a table of Markdown, which TensorBoard shows."""
+    """Settings as a Markdown table, which TensorBoard renders."""
     rows = [f"| {name} | {str(value).replace('|', '/')} |" for name, value in settings.items()]
     return "\n".join(["| setting | value |", "|---|---|", *rows])
 

@@ -1,4 +1,4 @@
-"""The course of a run as one picture: losses above, the learning rate below."""
+"""Plot of a run: losses at the top, learning rate at the bottom."""
 
 import io
 import math
@@ -12,20 +12,20 @@ INK, FAINT, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 TRAIN, VALID, RATE = "#4c78a8", "#d1602b", "#5f8f5f"
 PIXELS_PER_INCH = 160
 SMOOTH_FROM = 40
-"""Lines of training loss from which a running mean is drawn over them: single steps are noisy."""
+"""Number of logged losses from which a running mean is drawn over them, because single steps are noisy."""
 
 Line = Mapping[str, Any]
 
 
 def plot_losses(lines: list[dict[str, Any]], path: Path) -> bool:
-    """Draw the lines of a metrics.jsonl as a PNG; False where matplotlib is not installed.
+    """Plot the lines of metrics.jsonl as a PNG; returns False if matplotlib is not installed.
 
-    The best validation loss is marked. Steps are counted below, trained tokens above.
+    The best validation loss is marked. The lower x axis shows steps, the upper one trained tokens.
 
-    Raises UserError where the disk takes no more.
+    Raises UserError if the disk is full.
     """
     try:
-        # Not pyplot: it would keep every figure, and choose a window system.
+        # Not pyplot, which keeps every figure and selects a GUI backend.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
@@ -59,7 +59,7 @@ def _draw_training(axes: Any, train: Sequence[Line]) -> None:
     if not train:
         return
     steps, losses = [line["step"] for line in train], [line["loss"] for line in train]
-    marker = "o" if len(train) < 3 else None  # a line through one point cannot be seen
+    marker = "o" if len(train) < 3 else None  # a line through a single point is invisible
     if len(train) < SMOOTH_FROM:
         axes.plot(
             steps, losses, color=TRAIN, linewidth=1.6, marker=marker, markersize=4, clip_on=False, label="training"
@@ -105,7 +105,7 @@ def _draw_rate(axes: Any, train: Sequence[Line]) -> None:
 
 
 def _draw_tokens(axes: Any, train: Sequence[Line], last: int) -> None:
-    """Trained tokens on the upper edge, at the steps at which round numbers of them were reached."""
+    """Upper x axis: round numbers of trained tokens at the steps that reached them."""
     if len(train) < 2 or not train[-1]["tokens"]:
         return
     steps, tokens = [0, *(line["step"] for line in train)], [0, *(line["tokens"] for line in train)]
@@ -118,7 +118,7 @@ def _draw_tokens(axes: Any, train: Sequence[Line], last: int) -> None:
 
 
 def _plain(axes: Any) -> None:
-    """No frame but the two axes, a grid that stays behind the curves."""
+    """Only the left and bottom spines, and a grid below the curves."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRID)
     axes.tick_params(colors=FAINT, labelsize=8, length=3)
@@ -135,7 +135,7 @@ def _few(bins: int, integer: bool = False) -> Any:
 
 
 def _running_mean(values: Sequence[float], reach: int) -> list[float]:
-    """The mean of each value and up to `reach` neighbours on either side, as many on the one as on the other."""
+    """Centred running mean over up to `reach` neighbours on each side, equally many on both."""
     means = []
     for at in range(len(values)):
         near = min(reach, at, len(values) - 1 - at)
@@ -144,7 +144,7 @@ def _running_mean(values: Sequence[float], reach: int) -> list[float]:
 
 
 def _between(value: float, known: Sequence[float], results: Sequence[float]) -> float:
-    """Where `value` lies among the rising `known`, on the scale of `results`."""
+    """Linear interpolation: the result at `value`, given `results` at the increasing `known`."""
     at = next((i for i in range(1, len(known)) if known[i] >= value), len(known) - 1)
     width = known[at] - known[at - 1]
     share = (value - known[at - 1]) / width if width else 1.0

@@ -1,4 +1,4 @@
-"""From a file of examples to batches: read, set aside, write in the model's own format, cut to length, put together."""
+"""From a file of examples to batches: read, split off validation, encode, apply the length limit, pack."""
 
 import hashlib
 from collections.abc import Sequence
@@ -32,29 +32,29 @@ AnyBatches = PackedBatches | MixedBatches | BucketedBatches
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedRun:
-    """Everything that is known about a run's data before the model is loaded."""
+    """The data of a run, encoded, before the model is loaded."""
 
     folder: Path
-    """Of the model."""
+    """Folder of the model."""
     tokenizer: Tokenizer
     template: ChatTemplate | None
     dataset: Dataset
     train: tuple[Document, ...]
     valid: tuple[Document, ...]
     held_out: tuple[Example, ...]
-    """The validation examples as they were written."""
+    """The validation examples before encoding."""
     counts: LengthCounts
-    """What the length limit did to the examples, those for validation too."""
+    """Effect of the length limit on training and validation examples."""
     problems: tuple[Problem, ...]
-    """What is wrong with the rows that were left out."""
+    """Problems of the rows that were left out."""
     too_long: tuple[Problem, ...]
-    """The examples beyond the length limit, with their lengths."""
+    """Examples beyond the length limit, with their lengths."""
     row_length: int
-    """Positions of a row that are fed: of the longest packed rows, or the longest example with bucket."""
+    """Input positions per row: of the longest packed rows, or of the longest example with bucket."""
     context: int | None
-    """Tokens the model was made for; None where its settings do not say."""
+    """Maximum context of the model in tokens; None if its config does not say."""
     fingerprint: str
-    """Of the data, the template and the tokenizer, to notice when they change between two starts."""
+    """Hash of data, template and tokenizer, which detects a change between two starts."""
 
     @cached_property
     def trained_tokens(self) -> int:
@@ -66,15 +66,15 @@ class PreparedRun:
 
 
 def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedRun:
-    """Read and encode the data of a run; the model's weights are not needed for it.
+    """Read and encode the data of a run. The weights of the model are not needed.
 
-    `folder` is the model's, which may be without its weights; None finds it, or fetches it whole.
+    `folder` holds config and tokenizer; None resolves the model of the settings, and downloads it if needed.
 
-    Raises UserError for data that cannot be read, with every problem at once.
+    Raises UserError that lists every problem of the data.
     """
     folder = folder or resolve(settings.model)
     tokenizer = load_tokenizer(folder)
-    # Bad rows are left out for the moment, so that those which cannot be encoded are named together with them.
+    # Bad rows are skipped for now, so that rows that cannot be encoded are reported together with them.
     dataset = read_dataset(settings.data, format=settings.format, skip_bad=True, valid=settings.valid or None)
     train, valid = dataset.train, dataset.valid
     if not valid:
@@ -87,7 +87,7 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
     problems = (*dataset.problems, *(problem for found in encoded for problem in found.problems))
     if problems and not (settings.skip_bad and encoded[0].documents):
         raise refusal(problems, settings.data, all_lost=not encoded[0].documents)
-    if settings.too_long == ERROR:  # those to train on and to validate at once
+    if settings.too_long == ERROR:  # training and validation examples in one report
         fit([*encoded[0].documents, *encoded[1].documents], settings.max_length, ERROR)
     fitted, fitted_valid = (
         fit(found.documents, settings.max_length, settings.too_long, tokenizer.bos_id) for found in encoded
@@ -101,9 +101,9 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
         )
     if settings.valid and not (dataset.valid and fitted_valid.documents):
         raise UserError(
-            "No example of this file is left to validate on",
+            "No example in this file is left to validate on",
             where=settings.valid,
-            fix="mend its rows, or leave --valid out: a share of the others is set aside then",
+            fix="correct its rows; or omit --valid, and a share of the training examples is split off",
         )
     return PreparedRun(
         folder=folder,
@@ -123,14 +123,14 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
 
 
 def make_batches(prepared: PreparedRun, settings: FinetuneSettings) -> tuple[AnyBatches, AnyBatches | None]:
-    """Training and validation batches; None where nothing is set aside."""
+    """Training and validation batches; None without validation examples."""
     return _batches(prepared.train, prepared, settings), (
         _batches(prepared.valid, prepared, settings) if prepared.valid else None
     )
 
 
 def _template(settings: FinetuneSettings, folder: Path, examples: Sequence[Example]) -> ChatTemplate | None:
-    """The model's chat template, on one fixed day; None where no conversation needs it."""
+    """The model's chat template with a fixed date; None if no conversation needs it."""
     if settings.style != CHAT or not any(example.messages for example in examples):
         return None
     try:
@@ -140,7 +140,7 @@ def _template(settings: FinetuneSettings, folder: Path, examples: Sequence[Examp
 
 
 def _fingerprint(dataset: Dataset, template: ChatTemplate | None, tokenizer: Tokenizer, folder: Path) -> str:
-    """Of the examples, and of what writes them as tokens. What settings make of them is named by the settings."""
+    """Hash of the examples, the template and the tokenizer. The settings are compared by themselves."""
     source = "" if template is None else template.source
     digest = hashlib.sha256(f"{fingerprint(dataset)}\n{source}\n".encode())
     digest.update(f"{tokenizer.bos_id} {sorted(tokenizer.stop_ids)}\n".encode())
@@ -168,7 +168,7 @@ def _row_length(settings: FinetuneSettings, documents: Sequence[Document]) -> in
     if settings.row_length < longest:
         raise UserError(
             f"--row-length {settings.row_length} is shorter than the longest example, {longest + 1} tokens",
-            fix=f"leave it out, give {longest} or more, or cut examples with --max-length {settings.row_length + 1} "
+            fix=f"omit it, give {longest} or more, or cut examples with --max-length {settings.row_length + 1} "
             "--too-long truncate",
         )
     return settings.row_length

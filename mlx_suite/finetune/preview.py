@@ -1,7 +1,7 @@
-"""What would be trained, before anything is: rows with their trained tokens marked, lengths, and what is wrong.
+"""Preview of the training data: examples with their trained tokens marked, lengths, and problems.
 
-Trained tokens are in colour; where there is none (a file, NO_COLOR), they stand between ⟦ and ⟧. Special tokens are
-shown by name, newlines as ↵.
+Trained tokens are coloured; without colour (a file, NO_COLOR) they stand between ⟦ and ⟧. Special tokens are shown by
+name, newlines as ↵.
 """
 
 from collections import Counter
@@ -25,13 +25,13 @@ from mlx_suite.runtime.errors import shortened
 from mlx_suite.text import Tokenizer
 
 TRAINED, TRAINED_SPECIAL, SPECIAL, HEADING = "bold green", "bold green reverse", "cyan", "bold"
-"""Colours of tokens, and of headings; what is not trained has the terminal's own."""
+"""Colours of tokens and headings; other text has the default colour."""
 OPEN, CLOSE = "⟦", "⟧"
 SHOWN_TOKENS = 320
-"""Of a longer example only the beginning and the end are shown, half of this each."""
+"""Longer examples show this many tokens, half from the start and half from the end."""
 MOST_BINS = 12
 LABEL = 11
-"""Columns of the labels on the left."""
+"""Width of the labels on the left, in columns."""
 
 Lines = Sequence[tuple[str, str]]
 Findings = Sequence[tuple[str, Sequence[Problem]]]
@@ -39,42 +39,42 @@ Findings = Sequence[tuple[str, Sequence[Problem]]]
 
 @dataclass(frozen=True, kw_only=True)
 class LengthQuantiles:
-    """How a number is spread over the examples."""
+    """Percentiles of a number over the examples."""
 
     least: int
     median: int
     p90: int
-    """Nine in ten have at most this."""
+    """90 % of the examples have at most this."""
     p99: int
     most: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Examples of about one length."""
+    """A bin of the histogram of lengths."""
 
     first: int
-    """The fewest tokens."""
+    """Minimum length in tokens."""
     last: int
-    """The most."""
+    """Maximum length."""
     examples: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewSummary:
-    """Examples in numbers."""
+    """Statistics of the encoded examples."""
 
     examples: int
     tokens: int
     trained: int
-    """Tokens that are learned."""
+    """Number of trained tokens."""
     lengths: LengthQuantiles
-    """Tokens of an example."""
+    """Tokens per example."""
     trained_lengths: LengthQuantiles
-    """Trained tokens of an example."""
+    """Trained tokens per example."""
     histogram: tuple[Bin, ...]
     ends: Mapping[str, int]
-    """The last trained token by name, and of how many examples it is: the model learns to stop with it."""
+    """Last trained token by name, with its number of examples: the token that the model learns to stop with."""
 
     @property
     def trained_share(self) -> float:
@@ -86,7 +86,7 @@ class PreviewSummary:
 
 
 def summarise(documents: Sequence[Document], tokenizer: Tokenizer) -> PreviewSummary:
-    """Count at least one document out."""
+    """Statistics of one or more documents."""
     lengths = [len(document) for document in documents]
     marks = [np.asarray(document.weights, np.float32) > 0 for document in documents]
     trained = [int(mark[1:].sum()) for mark in marks]
@@ -114,9 +114,9 @@ def preview(
     findings: Findings = (),
     rows: int = 5,
 ) -> None:
-    """Print `rows` examples from all over the data, then the numbers, then what is wrong.
+    """Print `rows` examples spread over the data, then statistics, then problems.
 
-    `report` are lines with their labels that stand first, `findings` problems under their headings.
+    `report` are labelled lines to print first; `findings` are problems by heading.
     """
     coloured = console.color_system is not None and not console.no_color
     summary = summarise(documents, tokenizer)
@@ -134,7 +134,7 @@ def preview(
         console.print(Text(f"{where}  {len(document):,} tokens, {trained:,} trained", HEADING))
         console.print(Padding(marked(document, tokenizer, coloured=coloured), (0, 0, 0, 2), expand=False))
     console.print()
-    console.print(Text("Tokens of an example", HEADING))
+    console.print(Text("Tokens per example", HEADING))
     console.print(_bars(summary.histogram, console.width))
     console.print()
     _print_lines(console, _numbers(summary))
@@ -146,25 +146,25 @@ def preview(
 
 
 def findings(settings: FinetuneSettings, prepared: PreparedRun) -> list[tuple[str, Sequence[Problem]]]:
-    """What is wrong with the data of a run that was prepared leniently, and what `settings` will do about it."""
-    found: list[tuple[str, Sequence[Problem]]] = []
+    """Problems of data that was prepared with `lenient` settings, and what `settings` do about them."""
+    groups: list[tuple[str, Sequence[Problem]]] = []
     if prepared.problems:
         act = "left out" if settings.skip_bad else "training refuses them without --skip-bad"
-        found.append((f"Rows with defects: {act}", prepared.problems))
+        groups.append((f"Rows with defects: {act}", prepared.problems))
     if prepared.too_long:
         acts = {"drop": "left out", "truncate": "cut", "split": "made into several"}
         act = acts.get(settings.too_long, "training refuses them without --too-long or a larger --max-length")
-        found.append((f"Longer than {settings.max_length:,} tokens: {act}", prepared.too_long))
-    return found
+        groups.append((f"Longer than {settings.max_length:,} tokens: {act}", prepared.too_long))
+    return groups
 
 
 def lenient(settings: FinetuneSettings) -> FinetuneSettings:
-    """Settings with which data can be looked at that training would refuse."""
+    """Settings that accept data which training would refuse, so that it can be shown."""
     return replace(settings, skip_bad=True, too_long="drop" if settings.too_long == ERROR else settings.too_long)
 
 
 def marked(document: Document, tokenizer: Tokenizer, *, coloured: bool) -> Text:
-    """An example as text, its trained tokens in colour or between brackets."""
+    """An example as text, with its trained tokens coloured or bracketed."""
     text = Text(overflow="fold")
     for part, trained, special in _runs(document, tokenizer, by_kind=coloured):
         if not coloured:
@@ -178,7 +178,7 @@ def marked(document: Document, tokenizer: Tokenizer, *, coloured: bool) -> Text:
 
 
 def _runs(document: Document, tokenizer: Tokenizer, *, by_kind: bool) -> Iterator[tuple[str, bool, bool]]:
-    """Neighbouring tokens of one kind as text, with whether they are trained and whether special."""
+    """Runs of adjacent tokens of one kind: (text, trained, special)."""
     size, half = len(document), SHOWN_TOKENS // 2
     hidden = range(half, size - half) if size > SHOWN_TOKENS else range(0)
     special_ids = tokenizer.special_ids
@@ -189,22 +189,22 @@ def _runs(document: Document, tokenizer: Tokenizer, *, by_kind: bool) -> Iterato
     ends = [0]
     for _, members in groupby(kinds):
         ends.append(ends[-1] + len(list(members)))
-    said = False
-    # The difference of two decoded beginnings: a token by itself may lose the space in front of it.
+    shown_gap = False
+    # The difference of two decoded prefixes: a token decoded alone may lose its leading space.
     before = ""
     for start, end in pairwise(ends):
         trained, special, is_hidden = kinds[start]
         until = tokenizer.decode(document.tokens[:end], skip_special=False)
         if not is_hidden:
             yield _visible(until[len(before) :]), trained, special
-        elif not said:
+        elif not shown_gap:
             yield f" … {len(hidden):,} tokens more … ", False, False
-            said = True
+            shown_gap = True
         before = until
 
 
 def _visible(text: str) -> str:
-    """With newlines shown and other control characters as pictures, so that no data can talk to the terminal."""
+    """Text with newlines marked and control characters replaced, so that data cannot control the terminal."""
     shown = "".join(chr(0x2400 + ord(letter)) if letter < " " and letter not in "\n\t" else letter for letter in text)
     return shown.replace("\x7f", "␡").replace("\n", "↵\n")
 
@@ -215,7 +215,7 @@ def _quantiles(numbers: Sequence[int]) -> LengthQuantiles:
 
 
 def _histogram(lengths: Sequence[int]) -> tuple[Bin, ...]:
-    """Bins that grow with the length, as lengths of texts are spread."""
+    """Bins whose width grows with the length, as text lengths are roughly log-normal."""
     least, most = min(lengths), max(lengths)
     for edges in (_edges(halves=True), _edges(halves=False)):
         first = max(edge for edge in edges if edge <= least)
@@ -237,7 +237,7 @@ def _edges(*, halves: bool) -> list[int]:
 
 
 def _bars(histogram: Sequence[Bin], width: int) -> RenderableType:
-    """Bars as long as the terminal allows."""
+    """Bars scaled to the width of the terminal."""
     largest = max(bin.examples for bin in histogram)
     ranges = [f"{bin.first:,}-{bin.last:,}" for bin in histogram]
     counts = [f"{bin.examples:,}" for bin in histogram]
@@ -258,7 +258,7 @@ def _numbers(summary: PreviewSummary) -> Iterator[tuple[str, str]]:
         yield (
             label,
             f"median {spread.median:,}, 90 % up to {spread.p90:,}, 99 % up to {spread.p99:,}; "
-            f"from {spread.least:,} to {spread.most:,} tokens of an example",
+            f"from {spread.least:,} to {spread.most:,} tokens per example",
         )
     yield "share", f"{summary.trained_share:.0%} of all tokens are trained: {summary.trained:,} of {summary.tokens:,}"
     ends = [f"{name} in {count:,}" for name, count in list(summary.ends.items())[:5]]
@@ -267,7 +267,7 @@ def _numbers(summary: PreviewSummary) -> Iterator[tuple[str, str]]:
 
 
 def _print_lines(console: Console, lines: Lines | Iterator[tuple[str, str]]) -> None:
-    """Labels on the left, their texts beside them."""
+    """Print labels on the left and their lines to the right."""
     table = Table.grid(padding=0)
     table.add_column(width=LABEL)
     table.add_column(overflow="fold")

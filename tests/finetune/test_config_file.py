@@ -84,11 +84,9 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
     assert caught.value.where.startswith(f"{path}:") and "is not YAML" in caught.value.what
 
 
-@pytest.mark.parametrize(
-    ("text", "what"), [("- a\n- b\n", "no list of settings"), ("", "no list of settings"), ("just text", "no list of")]
-)
-def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str, what: str) -> None:
-    with pytest.raises(UserError, match=what):
+@pytest.mark.parametrize("text", ["- a\n- b\n", "", "just text"])
+def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match="not a mapping of settings"):
         read_config(written(tmp_path / "r.yaml", text))
 
 

@@ -149,7 +149,7 @@ def test_a_validation_file_with_nothing_left_is_not_replaced_by_a_share(random_m
     bad.write_text('{"instruction": "1 + 1", "output": ""}\n')
     with pytest.raises(UserError) as caught:
         prepare(settings(random_model, data, valid=str(bad), skip_bad=True))
-    assert caught.value.what == "No example of this file is left to validate on"
+    assert caught.value.what == "No example in this file is left to validate on"
     assert caught.value.where == str(bad)
 
 

@@ -1,10 +1,9 @@
-"""What a training step takes of the memory, counted from a model's dimensions. No weights are loaded.
+"""Peak memory of a training step, computed from the dimensions of the model. No weights are loaded.
 
-A step has four moments at which memory can be at its highest: the loss, when logits lie beside all that the backward
-pass needs; the first block of the backward pass, when its work lies beside the same; the end of the backward pass, when
-all gradients are there; and the update, when the optimizer's old and new values are. The counts follow the blocks in
-`modeling`; what the backward pass of one block takes for itself, and what the loss and an optimizer take while they
-work, are measured (`tests/finetune/estimate/test_memory.py` measures again).
+Memory can peak at four moments of a step: at the loss, with logits and all activations; at the first block of the
+backward pass, with its temporary arrays and all activations; at the end of the backward pass, with all gradients; and
+at the update, with old and new optimizer values. The counts follow the blocks in `modeling`. The temporary arrays of a
+block, of the loss and of the optimizers are measured (`tests/finetune/estimate/test_memory.py` measures again).
 
 Letters: d hidden size, V vocabulary, L row length, H query heads.
 """
@@ -23,10 +22,10 @@ GROUP = 64
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 
-# Measured. Arrays of the size of a chunk of logits that are there together.
+# Measured: arrays of the size of a logits chunk that exist at the same time.
 _HEAD_COPIES = 3.4
-# While an optimizer works, its new values lie beside the old ones for a moment: fp32 arrays of the trained parameters'
-# size beyond parameters, moments and gradient, and of the size of the largest one.
+# During the update, new and old values exist together: extra fp32 arrays of the size of all trained parameters, and of
+# the size of the largest one.
 _UPDATE_COPIES = {"adamw": (3.0, 0), "adafactor": (0.9, 3), "lion": (1.0, 3), "muon": (1.2, 3)}
 
 OPTIMIZERS = tuple(_UPDATE_COPIES)
@@ -34,34 +33,34 @@ OPTIMIZERS = tuple(_UPDATE_COPIES)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainShape:
-    """What a step trains, and on how much at a time."""
+    """What a training step trains, and the shape of its batches."""
 
     method: str = "lora"
     """lora, dora or full."""
     rank: int = 16
     modules: tuple[str, ...] = ATTENTION + MLP
-    """Which layers get small matrices; full trains everything."""
+    """Modules that get adapters; full trains everything."""
     layers: tuple[int, ...] | None = None
-    """Numbers of the blocks that get them; None for all."""
+    """Blocks that get adapters; None for all."""
     quantize_base: int = 0
-    """Bits of the frozen weights, 4 or 8; 0 leaves them as they are."""
+    """Bits of the quantized base weights, 4 or 8; 0 without quantization."""
     optimizer: str = "adamw"
     """adamw, adafactor, lion or muon."""
     rows: int = 4
-    """Rows that go through the model at a time."""
+    """Rows per batch."""
     row_length: int = 512
-    """Positions of a row."""
+    """Positions per row."""
     trained_share: float = 1.0
     """Share of the positions whose next token is trained."""
     checkpointing: bool = False
-    """Whether blocks are computed a second time in the backward pass."""
+    """Gradient checkpointing: blocks are recomputed in the backward pass."""
     element_bytes: int = 2
-    """Of a weight and an activation: 4 on the CPU, 2 on a GPU."""
+    """Bytes per weight and activation: 4 on the CPU, 2 on a GPU."""
     accumulate: int = 1
-    """Batches that make a step."""
+    """Batches per step."""
 
     def of(self, rows: int, row_length: int) -> "TrainShape":
-        """The same for batches of another form."""
+        """This shape with batches of another size."""
         return replace(self, rows=rows, row_length=row_length)
 
     @property
@@ -75,26 +74,26 @@ class TrainShape:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryEstimate:
-    """Bytes at the highest moment of a step, by what they hold; `total` is their sum."""
+    """Bytes at the peak of a step, by purpose; `total` is the sum."""
 
     weights: int
-    """The model."""
+    """Model weights."""
     trained: int
-    """The small matrices, and the fp32 originals of what a 16-bit model is given rounded."""
+    """Adapters, and the fp32 originals of trained 16-bit parameters."""
     gradients: int
-    """Gradients, and during the update what the optimizer works with."""
+    """Gradients, and during the update the temporary arrays of the optimizer."""
     optimizer: int
-    """Its moments."""
+    """Optimizer moments."""
     activations: int
-    """What the backward pass needs of the forward pass."""
+    """Activations kept for the backward pass."""
     head: int
-    """The chunk of logits in work, and the hidden states in front of it."""
+    """Logits of one chunk, and the hidden states before the head."""
     moment: str
-    """When it is: "loss", "blocks", "gradients" or "update"."""
+    """Moment of the peak: "loss", "blocks", "gradients" or "update"."""
     parameters: int
-    """How many are trained."""
+    """Number of trained parameters."""
     limit: int
-    """Bytes that may be taken."""
+    """Memory limit in bytes."""
 
     @property
     def total(self) -> int:
@@ -106,14 +105,14 @@ class MemoryEstimate:
 
 
 def estimate_memory(config: ModelConfig, shape: TrainShape, limit: int) -> MemoryEstimate:
-    """The peak of a step of `shape` on a model of `config`, at most a fifth off (tested on the CPU)."""
+    """Peak memory of a step of `shape` on a model of `config`, within a fifth (tested on the CPU)."""
     trained = list(trained_arrays(config, shape))
     sizes = [rows * columns for rows, columns in trained]
     count = sum(sizes)
     gradient = FLOAT32 * count
     summed = gradient if shape.accumulate > 1 else 0
-    # The head's gradient is made with the loss, before any block's, and copied when it is added to. What the lookup of
-    # the embedding and the tied head give is added up at the very end.
+    # The gradient of the head is computed with the loss, before any block, and copied when it is accumulated. The
+    # gradients of the embedding lookup and the tied head are added at the very end.
     embedding = FLOAT32 * config.vocab_size * config.hidden_size if shape.method == "full" else 0
     kept, inside = activation_bytes(config, shape)
     block = max(kept_bytes(config, shape, layer) for layer in range(config.num_hidden_layers))
@@ -129,7 +128,7 @@ def estimate_memory(config: ModelConfig, shape: TrainShape, limit: int) -> Memor
     }
     moment = max(moments, key=lambda name: sum(moments[name]))
     gradients, activations, head = moments[moment]
-    # Of what a 16-bit model learns an fp32 original is kept; small matrices are no part of its own weights.
+    # Trained 16-bit parameters have fp32 originals; adapters are not part of the model weights.
     originals = gradient if shape.element_bytes < FLOAT32 else 0
     return MemoryEstimate(
         weights=model_bytes(config, shape),
@@ -246,7 +245,7 @@ def kept_bytes(config: ModelConfig, shape: TrainShape, layer: int) -> int:
 
 
 def first_trained(config: ModelConfig, shape: TrainShape) -> int:
-    """The lowest block that a gradient has to reach."""
+    """The lowest block that gradients reach."""
     if shape.method == "full" or "embed_tokens" in shape.modules:
         return 0
     if not set(shape.modules) & set(ATTENTION + MLP):
@@ -255,7 +254,7 @@ def first_trained(config: ModelConfig, shape: TrainShape) -> int:
 
 
 def head_bytes(config: ModelConfig, shape: TrainShape) -> int:
-    """The loss in chunks: logits of one, weights made fp32, the hidden states that are trained and their gradient."""
+    """Bytes of the chunked loss: logits of one chunk, weights in fp32, trained hidden states and their gradient."""
     d = config.hidden_size
     rows = min(shape.targets, max(MIN_ROWS, LOGITS // config.vocab_size))
     logits = rows * config.vocab_size
@@ -265,9 +264,9 @@ def head_bytes(config: ModelConfig, shape: TrainShape) -> int:
 
 
 def _inside(config: ModelConfig, shape: TrainShape) -> int:
-    """Elements for each position that the backward pass of one block, and the ends of the model, take for themselves.
+    """Temporary elements per position in the backward pass of one block and of embedding and head.
 
-    More of them are there at a time where the block is computed again just before.
+    More of them exist at the same time with gradient checkpointing.
     """
     d, ff = config.hidden_size, config.intermediate_size
     q = config.num_attention_heads * config.head_dim
