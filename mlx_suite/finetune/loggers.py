@@ -86,25 +86,25 @@ class _TensorBoard:
 
     def _open(self, step: int) -> Any:
         """A writer that starts at `step`; what an earlier start logged from there on is purged."""
-        begun = self._folder.exists()
-        writer = import_module("tensorboardX").SummaryWriter(str(self._folder), purge_step=step if begun else None)
-        if not begun:
+        resumed = self._folder.exists()
+        writer = import_module("tensorboardX").SummaryWriter(str(self._folder), purge_step=step if resumed else None)
+        if not resumed:
             writer.add_text("settings", _table(self._settings), 0)
         return writer
 
 
 class _WandB:
-    """A run of W&B; WANDB_MODE=offline keeps it in the folder until `wandb sync`."""
+    """A W&B run; with WANDB_MODE=offline it stays in the folder until `wandb sync`."""
 
     def __init__(self, run: Path, settings: Entry) -> None:
         self._path = run / "wandb.json"
-        self._kept = _read(self._path) or {"id": uuid4().hex[:12], "told": {}}
+        self._saved = _read(self._path) or {"id": uuid4().hex[:12], "told": {}}
         wandb = import_module("wandb")
         try:
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", "mlx-suite"),
                 name=run.resolve().name,
-                id=self._kept["id"],
+                id=self._saved["id"],
                 resume="allow",
                 dir=str(run),
                 config=json.loads(json.dumps(dict(settings))),
@@ -113,24 +113,24 @@ class _WandB:
             raise UserError(
                 f"W&B does not start: {(str(error).splitlines() or ['no reason given'])[0]}",
                 where="--loggers wandb",
-                fix="wandb login; or WANDB_MODE=offline, and wandb sync later",
+                fix="wandb login, or set WANDB_MODE=offline",
             ) from error
 
     def log(self, entry: Entry) -> None:
-        logged, kind, step = self._kept["told"], entry["kind"], entry["step"]
+        logged, kind, step = self._saved["told"], entry["kind"], entry["step"]
         # W&B cannot overwrite a step, and a repeated step has the same values.
         if step <= logged.get(kind, -1):
             return
         self._run.log(numbers(entry), step=step)
         logged[kind] = step
-        write_atomically(self._path, json.dumps(self._kept) + "\n")
+        write_atomically(self._path, json.dumps(self._saved) + "\n")
 
     def close(self) -> None:
         self._run.finish()
 
 
 def numbers(entry: Entry) -> dict[str, float]:
-    """The curves of a line: "train/loss" and so on."""
+    """The numbers of a line by curve name, such as "train/loss"."""
     return {
         f"{entry['kind']}/{name}": float(value)
         for name, value in entry.items()
@@ -154,8 +154,8 @@ def _table(settings: Entry) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        kept = json.loads(path.read_text())
-        return kept if isinstance(kept["id"], str) and isinstance(kept["told"], dict) else None
+        saved = json.loads(path.read_text())
+        return saved if isinstance(saved["id"], str) and isinstance(saved["told"], dict) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

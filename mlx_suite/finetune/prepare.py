@@ -24,8 +24,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Tokenizer, load_chat_template, load_tokenizer
 
 DAY = datetime(2024, 7, 26)
-"""Templates that state today's date (Llama 3.2) are given this one, their own default: a run that is taken up again
-tomorrow learns the same."""
+"""Date for chat templates that state today's date (Llama 3.2): a run resumed tomorrow must see the same prompts."""
 
 AnyBatches = PackedBatches | MixedBatches | BucketedBatches
 
@@ -84,19 +83,19 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
         encode_all(examples, style=settings.style, tokenizer=tokenizer, template=template, train_on=settings.train_on)
         for examples in (train, valid)
     ]
-    problems = (*dataset.problems, *(problem for found in encoded for problem in found.problems))
+    problems = (*dataset.problems, *(problem for part in encoded for problem in part.problems))
     if problems and not (settings.skip_bad and encoded[0].documents):
         raise refusal(problems, settings.data, all_lost=not encoded[0].documents)
     if settings.too_long == ERROR:  # training and validation examples in one report
         fit([*encoded[0].documents, *encoded[1].documents], settings.max_length, ERROR)
     fitted, fitted_valid = (
-        fit(found.documents, settings.max_length, settings.too_long, tokenizer.bos_id) for found in encoded
+        fit(part.documents, settings.max_length, settings.too_long, tokenizer.bos_id) for part in encoded
     )
     if not fitted.documents:
         raise UserError(
-            "No example is left to train on",
+            "No training example is left",
             where=settings.data,
-            fix="raise --max-length, or choose another --too-long",
+            fix="raise --max-length",
             details=[f"{fitted.counts.dropped:,} are longer than {settings.max_length:,} tokens"],
         )
     if settings.valid and not (dataset.valid and fitted_valid.documents):

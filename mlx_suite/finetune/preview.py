@@ -122,7 +122,7 @@ def preview(
     summary = summarise(documents, tokenizer)
     _print_lines(console, report)
     legend = Text("Trained tokens are ")
-    legend.append("in this colour" if coloured else f"between {OPEN} and {CLOSE}", TRAINED if coloured else "")
+    legend.append("shown in this colour" if coloured else f"between {OPEN} and {CLOSE}", TRAINED if coloured else "")
     legend.append("; ↵ is a newline.")
     console.print()
     console.print(legend)
@@ -149,10 +149,10 @@ def findings(settings: FinetuneSettings, prepared: PreparedRun) -> list[tuple[st
     """Problems of data that was prepared with `lenient` settings, and what `settings` do about them."""
     groups: list[tuple[str, Sequence[Problem]]] = []
     if prepared.problems:
-        act = "left out" if settings.skip_bad else "training refuses them without --skip-bad"
-        groups.append((f"Rows with defects: {act}", prepared.problems))
+        act = "skipped" if settings.skip_bad else "training refuses them without --skip-bad"
+        groups.append((f"Invalid rows: {act}", prepared.problems))
     if prepared.too_long:
-        acts = {"drop": "left out", "truncate": "cut", "split": "made into several"}
+        acts = {"drop": "dropped", "truncate": "truncated", "split": "split"}
         act = acts.get(settings.too_long, "training refuses them without --too-long or a larger --max-length")
         groups.append((f"Longer than {settings.max_length:,} tokens: {act}", prepared.too_long))
     return groups
@@ -198,7 +198,7 @@ def _runs(document: Document, tokenizer: Tokenizer, *, by_kind: bool) -> Iterato
         if not is_hidden:
             yield _visible(until[len(before) :]), trained, special
         elif not shown_gap:
-            yield f" … {len(hidden):,} tokens more … ", False, False
+            yield f" … {len(hidden):,} more tokens … ", False, False
             shown_gap = True
         before = until
 
@@ -231,7 +231,7 @@ def _histogram(lengths: Sequence[int]) -> tuple[Bin, ...]:
 
 
 def _edges(*, halves: bool) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12, …, or powers of two only."""
+    """Bin edges 1, 2, 3, 4, 6, 8, 12, …; without `halves`, powers of two only."""
     powers = [2**power for power in range(40)]
     return sorted({*powers, *(3 * power // 2 for power in powers[1:] if halves)})
 

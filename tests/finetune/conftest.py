@@ -1,4 +1,4 @@
-"""A model to finetune; gates for fp32 on a CPU."""
+"""A model to finetune, on the CPU in fp32."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,5 +21,5 @@ def on_the_cpu() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two layers, single letters, Llama 3's template."""
+    """A two-layer model with a character tokenizer and Llama 3's template."""
     return write_checkpoint(tmp_path_factory.mktemp("models") / "random", letters="0123456789 +")

@@ -1,4 +1,4 @@
-"""A small run to callbacks stories about: 24 sums, a model of two layers and single letters, eight steps."""
+"""A small run for tests: 24 sums, a two-layer model with a character tokenizer, eight steps."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def write_sums(path: Path, count: int = 24) -> Path:
 
 
 def sums_settings(model: Path, folder: Path, **changes: Any) -> FinetuneSettings:
-    """Eight steps of two rows of 64 tokens, an evaluation and a checkpoint every second step."""
+    """Eight steps of two rows of 64 tokens, with an evaluation and a checkpoint every two steps."""
     data = folder / "sums.jsonl"
     if not data.exists():
         write_sums(data)

@@ -1,4 +1,4 @@
-"""Responses during training: of the weights as they are, without noise, and readable afterwards."""
+"""Sample responses during training: generated with the current weights, without noise, and rendered as Markdown."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ class Letters:
 
 
 def step_by_step(model: nn.Module, prompt: list[int], limit: int) -> tuple[int, ...]:
-    """The most probable answer, worked out with the whole text in every step."""
+    """Greedy response, computed without a KV cache."""
     model.eval()
     text = list(prompt)
     while len(text) < len(prompt) + limit:
@@ -41,7 +41,7 @@ def step_by_step(model: nn.Module, prompt: list[int], limit: int) -> tuple[int, 
 
 @pytest.fixture
 def uncompiled() -> Iterator[None]:
-    """Without `mx.compile`, which takes a second for each new kernel."""
+    """Turn off `mx.compile`, which takes a second for each new kernel."""
     mx.disable_compile()
     yield
     mx.enable_compile()
@@ -52,7 +52,7 @@ def answers(model: nn.Module, limit: int = 12) -> list[tuple[int, ...]]:
 
 
 def in_training(family: str = "llama", **changes: Any) -> nn.Module:
-    """A model with LoRA layers, dropout, noise and recomputed blocks; the matrices are no longer zero."""
+    """A model with nonzero LoRA matrices, dropout, noise and recomputed blocks."""
     model = tiny_model(family)
     add_adapters(model, AdapterConfig(rank=4, alpha=8.0, dropout=0.5, modules=("q_proj", "down_proj")), seed=0)
     mx.random.seed(3)
@@ -64,7 +64,7 @@ def in_training(family: str = "llama", **changes: Any) -> nn.Module:
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_the_answers_are_the_most_probable_ones_of_the_trained_model(family: str) -> None:
+def test_responses_are_greedy_responses_of_the_trained_model(family: str) -> None:
     model = in_training(family)
     model.train()
     found = answers(model)
@@ -72,8 +72,8 @@ def test_the_answers_are_the_most_probable_ones_of_the_trained_model(family: str
     assert found == [step_by_step(model, prompt, 12) for prompt in PROMPTS]
 
 
-# Compiled: a compiled step holds the weights that it was traced with.
-def test_weights_changed_since_the_last_evaluation_are_seen() -> None:
+# Compiled, because a compiled step keeps the weights it was traced with.
+def test_each_evaluation_uses_the_current_weights() -> None:
     model = in_training()
     before = answers(model)
     for scale in (-1.0, 0.5):
@@ -86,7 +86,7 @@ def write(path: Path, step: int, texts: Sequence[str] = ("first", "second", "thi
     write_samples(tiny_model("llama"), Letters(), PROMPTS, texts, limit=4, stop=STOP, path=path, step=step)
 
 
-def test_each_evaluation_appends_a_line_for_each_prompt(tmp_path: Path) -> None:
+def test_each_evaluation_appends_one_line_per_prompt(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     write(path, 0)
     write(path, 10)
@@ -103,7 +103,7 @@ def sample(step: int, prompt: str = "Name a fruit.", answer: str = "Fig.", reaso
     return json.dumps({"step": step, "prompt": prompt, "answer": answer, "reason": reason}) + "\n"
 
 
-def test_the_page_goes_by_prompt_from_the_first_evaluation_to_the_last(tmp_path: Path) -> None:
+def test_the_page_groups_by_prompt_in_order_of_evaluation(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text(
         sample(0, "Name a fruit.", "a a a", "limit")
@@ -122,21 +122,21 @@ def test_the_page_goes_by_prompt_from_the_first_evaluation_to_the_last(tmp_path:
     )
 
 
-def test_an_answer_with_fences_of_its_own_stays_in_its_fence(tmp_path: Path) -> None:
+def test_a_response_with_code_fences_stays_in_its_fence(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text(sample(1, answer="```python\nprint(1)\n```"))
     assert "````text\n```python\nprint(1)\n```\n````\n" in render_samples(path)
 
 
-def test_a_prompt_of_several_lines_is_shown_whole_under_its_first_one(tmp_path: Path) -> None:
+def test_a_multiline_prompt_is_shown_in_full_under_its_first_line(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text(sample(1, prompt="Mend this:\nteh cat"))
     assert "## Mend this:\n\n```text\nMend this:\nteh cat\n```\n\n**Step 1**" in render_samples(path)
 
 
-def test_answers_of_undone_steps_and_a_torn_line_are_cut_off(tmp_path: Path) -> None:
+def test_samples_of_undone_steps_and_a_torn_line_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
-    # U+2028 ends a line for Python, not in JSON.
+    # U+2028 ends a line in Python but not in JSON.
     path.write_text(sample(0) + sample(10, answer="a\u2028b") + sample(20) + sample(30)[:25], encoding="utf-8")
     truncate_samples(path, 10)
     assert [json.loads(line)["step"] for line in path.read_text("utf-8").split("\n")[:-1]] == [0, 10]
@@ -145,19 +145,19 @@ def test_answers_of_undone_steps_and_a_torn_line_are_cut_off(tmp_path: Path) -> 
     assert path.read_text() == ""
 
 
-def test_a_line_that_is_no_sample_is_passed_over(tmp_path: Path) -> None:
+def test_a_line_that_is_not_a_sample_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text(sample(1) + 'what is this\n["neither"]\n' + sample(2))
     truncate_samples(path, 2)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
 
 
-def test_a_run_without_samples_has_nothing_to_cut(tmp_path: Path) -> None:
+def test_truncating_without_a_samples_file_does_nothing(tmp_path: Path) -> None:
     truncate_samples(tmp_path / "samples.jsonl", 3)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_answer_that_stays_the_same_is_shown_once(tmp_path: Path) -> None:
+def test_an_unchanged_response_is_shown_once(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text("".join(sample(step, answer=answer) for step, answer in ((0, "a"), (5, "a"), (10, "b"), (15, "b"))))
     shown = render_samples(path)

@@ -1,4 +1,4 @@
-"""A run's settings as YAML, there and back."""
+"""Settings written to YAML and read back."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -28,12 +28,12 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-def test_what_was_written_reads_back_as_the_same_settings(tmp_path: Path) -> None:
+def test_written_settings_read_back_the_same(tmp_path: Path) -> None:
     text = write_config(SETTINGS, {"model": "flag", "rslora": "recipe.yaml"})
     assert FinetuneSettings(**read_config(written(tmp_path / "config.yaml", text))) == SETTINGS
 
 
-def test_each_line_says_where_its_value_came_from() -> None:
+def test_each_line_says_where_its_value_was_set() -> None:
     lines = write_config(SETTINGS, {"model": "flag", "rslora": "recipe.yaml"}).splitlines()
     assert lines[1] == "model: lab/llama@main                     # flag"
     assert "rslora: true                              # recipe.yaml" in lines
@@ -52,7 +52,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_siz
     optimizer=st.sampled_from(CHOICES["optimizer"]),
     layers=st.none() | st.lists(st.integers(0, 99), max_size=3).map(tuple),
 )
-def test_any_settings_survive_the_file(
+def test_any_settings_survive_a_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
     prompts: tuple[str, ...],
     data: str,
@@ -67,7 +67,7 @@ def test_any_settings_survive_the_file(
     assert FinetuneSettings(**read_config(written(path, write_config(settings, {})))) == settings
 
 
-def test_a_recipe_reads_numbers_as_people_write_them(tmp_path: Path) -> None:
+def test_a_recipe_accepts_numbers_in_any_notation(tmp_path: Path) -> None:
     recipe = "learning_rate: 2e-4\nmax-length: 512   # with a hyphen, as the flag\nmodules: q_proj, v_proj\nsteps:\n"
     assert read_config(written(tmp_path / "r.yaml", recipe)) == {
         "learning_rate": 2e-4,
@@ -77,7 +77,7 @@ def test_a_recipe_reads_numbers_as_people_write_them(tmp_path: Path) -> None:
     }
 
 
-def test_a_broken_line_is_named(tmp_path: Path) -> None:
+def test_the_error_names_the_line_that_is_not_yaml(tmp_path: Path) -> None:
     path = written(tmp_path / "r.yaml", "model: tiny-llama3\nrank: [16\nbatch: 4\n")
     with pytest.raises(UserError) as caught:
         read_config(path)
@@ -85,12 +85,12 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "", "just text"])
-def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_without_settings_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match="not a mapping of settings"):
         read_config(written(tmp_path / "r.yaml", text))
 
 
-def test_a_missing_file_and_one_that_is_no_text_are_refused(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_binary_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_config(tmp_path / "none.yaml")
     (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\x00")
@@ -98,6 +98,6 @@ def test_a_missing_file_and_one_that_is_no_text_are_refused(tmp_path: Path) -> N
         read_config(tmp_path / "r.yaml")
 
 
-def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
+def test_python_objects_in_yaml_are_not_constructed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not YAML"):
         read_config(written(tmp_path / "r.yaml", "model: !!python/object/apply:os.getcwd []\n"))

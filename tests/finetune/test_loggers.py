@@ -1,4 +1,4 @@
-"""TensorBoard and W&B are told every step once, also when a run is taken up again."""
+"""TensorBoard and W&B log each step once, also after a resume."""
 
 import json
 import sys
@@ -30,10 +30,10 @@ def log(names: tuple[str, ...], run: Path, *lines: dict[str, Any]) -> None:
     logger.close()
 
 
-# ---- what is told
+# ---- log lines
 
 
-def test_the_numbers_of_a_line_are_its_curves() -> None:
+def test_each_number_of_a_line_is_a_curve() -> None:
     assert numbers(train_line(10)) == {"train/loss": 1.0, "train/learning_rate": 2e-4, "train/tokens": 1000.0}
     assert numbers(valid_line(10)) == {"valid/loss": 2.0}
 
@@ -43,9 +43,7 @@ def test_without_loggers_nothing_is_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_library_that_is_not_installed_is_named_with_the_line_that_installs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_library_is_named_with_its_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tensorboardX", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError) as caught:
@@ -61,7 +59,7 @@ def test_a_library_that_is_not_installed_is_named_with_the_line_that_installs_it
 
 
 def told_to_tensorboard(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows: events in the order of their files, a restart hides what stood at its step and later."""
+    """What TensorBoard shows: events in file order; a restart purges events from its step on."""
     tensorboard = pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -90,15 +88,15 @@ def test_tensorboard_gets_every_line(tmp_path: Path) -> None:
     assert any(tag.startswith("settings") for tag in shown)
 
 
-def test_tensorboard_shows_steps_that_are_done_again_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_shows_repeated_steps_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboardX")
     import time
 
     log(("tensorboard",), tmp_path, *(train_line(step, 1.0) for step in (5, 10, 15)))
-    # Files are named by the second.
+    # File names contain the time in seconds.
     later = time.time() + 2
     monkeypatch.setattr(time, "time", lambda: later)
-    # The last checkpoint was of step 8.
+    # Resume from step 8.
     log(("tensorboard",), tmp_path, *(train_line(step, 0.5) for step in (10, 15, 20)))
     assert told_to_tensorboard(tmp_path)["train/loss"] == [(5, 1.0), (10, 0.5), (15, 0.5), (20, 0.5)]
 
@@ -107,7 +105,7 @@ def test_tensorboard_shows_steps_that_are_done_again_once(tmp_path: Path, monkey
 
 
 class FakeWandb(ModuleType):
-    """Keeps what it is told, by the id of the run."""
+    """Records calls by run id."""
 
     class Error(Exception):
         pass
@@ -142,7 +140,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
     return fake
 
 
-def test_a_run_that_goes_on_is_the_same_run_of_wandb_and_tells_no_step_twice(tmp_path: Path, wandb: FakeWandb) -> None:
+def test_a_resumed_run_continues_its_wandb_run_and_logs_no_step_twice(tmp_path: Path, wandb: FakeWandb) -> None:
     run = tmp_path / "mine"
     run.mkdir()
     log(("wandb",), run, valid_line(0), train_line(5), train_line(10))  # killed before the evaluation of step 10
@@ -160,21 +158,21 @@ def test_a_run_that_goes_on_is_the_same_run_of_wandb_and_tells_no_step_twice(tmp
     ]
 
 
-def test_another_folder_is_another_run(tmp_path: Path, wandb: FakeWandb) -> None:
+def test_another_folder_is_another_wandb_run(tmp_path: Path, wandb: FakeWandb) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         log(("wandb",), tmp_path / name, train_line(1))
     assert wandb.begun[0]["id"] != wandb.begun[1]["id"]
 
 
-def test_wandb_without_an_account_is_an_error_with_a_way_out(tmp_path: Path, wandb: FakeWandb) -> None:
+def test_wandb_without_an_account_is_an_error_with_a_fix(tmp_path: Path, wandb: FakeWandb) -> None:
     wandb.refuses = "No API key configured.\nUse `wandb login`"
     with pytest.raises(UserError) as caught:
         open_logger(("wandb",), tmp_path, SETTINGS)
     assert "No API key configured." in caught.value.what and "WANDB_MODE=offline" in caught.value.fix
 
 
-def test_both_at_once(tmp_path: Path, wandb: FakeWandb) -> None:
+def test_both_loggers_work_together(tmp_path: Path, wandb: FakeWandb) -> None:
     pytest.importorskip("tensorboardX")
     log(("tensorboard", "wandb"), tmp_path, train_line(3, 0.25))
     assert told_to_tensorboard(tmp_path)["train/loss"] == [(3, 0.25)]

@@ -1,4 +1,4 @@
-"""What is made ready: counted, packed layer by layer, in the model's precision."""
+"""Loading a trainable model: parameter counts, layer-wise quantization, dtypes."""
 
 import json
 from pathlib import Path
@@ -27,14 +27,14 @@ def test_a_tied_head_is_counted_once() -> None:
         assert parameter_count(model.parameters()) == expected
 
 
-def test_a_packed_base_has_as_many_parameters_as_before(random_model: Path, tmp_path: Path) -> None:
+def test_a_quantized_base_counts_as_many_parameters_as_before(random_model: Path, tmp_path: Path) -> None:
     for bits in (4, 8):
-        packed = load_trainable(sums_settings(random_model, tmp_path, quantize_base=bits), random_model)
+        quantized = load_trainable(sums_settings(random_model, tmp_path, quantize_base=bits), random_model)
         dense = load_trainable(sums_settings(random_model, tmp_path), random_model)
-        assert (packed.trained, packed.total) == (dense.trained, dense.total)
+        assert (quantized.trained, quantized.total) == (dense.trained, dense.total)
 
 
-def test_a_base_that_is_packed_is_never_held_whole(random_model: Path, tmp_path: Path) -> None:
+def test_a_quantized_base_is_never_fully_loaded_in_full_precision(random_model: Path, tmp_path: Path) -> None:
     source = json.loads((random_model / "config.json").read_text())
     wide = source | {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 8}
     model = build_model(ModelConfig.from_dict(wide))
@@ -51,7 +51,7 @@ def test_a_base_that_is_packed_is_never_held_whole(random_model: Path, tmp_path:
     assert mx.get_peak_memory() - before < 0.5 * dense
 
 
-def test_small_matrices_have_the_precision_of_the_model_and_learn_in_fp32(random_model: Path, tmp_path: Path) -> None:
+def test_adapters_have_the_dtype_of_the_model_and_fp32_master_copies(random_model: Path, tmp_path: Path) -> None:
     model = load_model(random_model, dtype="bfloat16")
     add_adapters(model, AdapterConfig(rank=2, modules=("q_proj",)))
     layers = adapted_layers(model).values()

@@ -1,4 +1,4 @@
-"""The picture of a run, of every length a run may have."""
+"""Plots of logs of every length."""
 
 import math
 import sys
@@ -13,7 +13,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def lines(count: int) -> list[dict[str, Any]]:
-    """The first lines of a log: an evaluation, steps, an evaluation, …"""
+    """The first `count` lines of a log: an evaluation, steps, an evaluation, …"""
     found: list[dict[str, Any]] = []
     for step in range(count):
         loss = 2.0 * math.exp(-step / 20) + 1
@@ -26,7 +26,7 @@ def lines(count: int) -> list[dict[str, Any]]:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 200])
-def test_every_length_of_a_log_is_drawn_without_a_warning(tmp_path: Path, count: int) -> None:
+def test_a_log_of_any_length_is_plotted_without_warnings(tmp_path: Path, count: int) -> None:
     pytest.importorskip("matplotlib")
     assert plot_losses(lines(count), tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(SIGNATURE)
@@ -42,36 +42,36 @@ def test_every_length_of_a_log_is_drawn_without_a_warning(tmp_path: Path, count:
         {"kind": "train", "step": 20, "loss": 1.0, "learning_rate": 0.0, "tokens": 0},
     ],
 )
-def test_odd_lines_do_not_spoil_the_picture(tmp_path: Path, odd: dict[str, Any]) -> None:
+def test_unusual_lines_do_not_break_the_plot(tmp_path: Path, odd: dict[str, Any]) -> None:
     pytest.importorskip("matplotlib")
     assert plot_losses([*lines(3), odd], tmp_path / "loss.png")
     assert plot_losses([odd], tmp_path / "loss.png")
 
 
-def test_no_figure_is_kept_and_no_window_system_chosen(tmp_path: Path) -> None:
+def test_pyplot_is_not_imported(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     had = "matplotlib.pyplot" in sys.modules
     plot_losses(lines(4), tmp_path / "loss.png")
     assert ("matplotlib.pyplot" in sys.modules) == had
 
 
-def test_without_matplotlib_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_nothing_is_plotted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert not plot_losses(lines(4), tmp_path / "loss.png")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_running_mean_stays_in_the_middle_and_ends_on_the_ends() -> None:
+def test_a_running_mean_is_centred_and_keeps_the_end_values() -> None:
     assert _running_mean([1, 2, 3, 4, 5], 1) == [1, 2, 3, 4, 5]
     assert _running_mean([0, 3, 0, 3, 0], 1) == [0, 1, 2, 1, 0]
     assert _running_mean([], 3) == []
 
 
-def test_round_numbers_of_tokens_stand_at_the_steps_that_reached_them() -> None:
+def test_token_labels_are_at_the_steps_that_reached_them() -> None:
     steps, tokens = [0, 10, 20], [0, 100, 400]
     assert [_between(count, tokens, steps) for count in (0, 50, 100, 250, 400)] == [0, 5, 10, 15, 20]
 
 
-def test_numbers_are_short() -> None:
+def test_numbers_are_abbreviated() -> None:
     assert [_short(count) for count in (0, 950, 1500, 2_000_000, 1.2e9)] == ["0", "950", "1.5 k", "2 M", "1.2 B"]
     assert [_short_rate(rate) for rate in (2e-4, 1.5e-5)] == ["2e-4", "1.5e-5"]

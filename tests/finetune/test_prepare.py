@@ -1,4 +1,4 @@
-"""From a file to documents: the same every time, every problem at once, nothing left out without a word."""
+"""Preparing data: deterministic, all problems in one error, nothing dropped silently."""
 
 import json
 import shutil
@@ -39,14 +39,14 @@ def test_the_same_data_gives_the_same_documents_and_fingerprint(random_model: Pa
     assert [list(made.tokens) for made in first.train] == [list(made.tokens) for made in second.train]
 
 
-def test_other_rows_are_noticed_and_other_settings_name_themselves(random_model: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_rows_and_not_on_settings(random_model: Path, tmp_path: Path) -> None:
     data, fewer = write(tmp_path, *SUMS), write(tmp_path, *SUMS[1:], name="fewer.jsonl")
     first = prepare(settings(random_model, data)).fingerprint
     assert prepare(settings(random_model, fewer)).fingerprint != first
     assert prepare(settings(random_model, data, seed=1, train_on="all", valid_share=0.2)).fingerprint == first
 
 
-def test_another_chat_template_is_other_data(random_model: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_chat_template(random_model: Path, tmp_path: Path) -> None:
     data = write(tmp_path, *SUMS)
     changed = tmp_path / "model"
     shutil.copytree(random_model, changed)
@@ -56,7 +56,7 @@ def test_another_chat_template_is_other_data(random_model: Path, tmp_path: Path)
     assert prepare(settings(changed, data)).fingerprint != prepare(settings(random_model, data)).fingerprint
 
 
-def test_another_tokenizer_is_other_data(random_model: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_tokenizer(random_model: Path, tmp_path: Path) -> None:
     data = write(tmp_path, *SUMS)
     changed = tmp_path / "model"
     shutil.copytree(random_model, changed)
@@ -67,7 +67,7 @@ def test_another_tokenizer_is_other_data(random_model: Path, tmp_path: Path) -> 
     assert prepare(settings(changed, data)).fingerprint != prepare(settings(random_model, data)).fingerprint
 
 
-def test_a_template_that_states_the_date_writes_the_same_every_day(random_model: Path, tmp_path: Path) -> None:
+def test_a_template_with_a_date_renders_the_same_every_day(random_model: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(random_model, model)
     template = model / "chat_template.jinja"
@@ -77,8 +77,8 @@ def test_a_template_that_states_the_date_writes_the_same_every_day(random_model:
     assert prepared.template.render(()).endswith("26 Jul 2024 26 Jul 2024")
 
 
-def test_all_problems_are_named_at_once_whoever_finds_them(random_model: Path, tmp_path: Path) -> None:
-    # The first is found by reading, the second by encoding.
+def test_problems_of_reading_and_encoding_are_in_one_error(random_model: Path, tmp_path: Path) -> None:
+    # The first row fails to read, the second to encode.
     data = write(tmp_path, '{"messages": ', UNTRAINED, *[conversation("2")] * 3)
     with pytest.raises(UserError) as caught:
         prepare(settings(random_model, data))
@@ -89,7 +89,7 @@ def test_all_problems_are_named_at_once_whoever_finds_them(random_model: Path, t
     assert caught.value.fix == "mend them, or leave these rows out with --skip-bad"
 
 
-def test_skip_bad_keeps_the_others_and_remembers_what_was_left_out(random_model: Path, tmp_path: Path) -> None:
+def test_skip_bad_keeps_valid_rows_and_records_the_skipped_ones(random_model: Path, tmp_path: Path) -> None:
     data = write(tmp_path, '{"messages": ', UNTRAINED, *[conversation("2")] * 3)
     prepared = prepare(settings(random_model, data, skip_bad=True))
     assert [made.place for made in prepared.train] == ["rows.jsonl:3", "rows.jsonl:4", "rows.jsonl:5"]
@@ -97,13 +97,13 @@ def test_skip_bad_keeps_the_others_and_remembers_what_was_left_out(random_model:
 
 
 @pytest.mark.parametrize("skip_bad", [False, True])
-def test_nothing_left_is_refused(random_model: Path, tmp_path: Path, skip_bad: bool) -> None:
+def test_data_without_a_valid_row_is_refused(random_model: Path, tmp_path: Path, skip_bad: bool) -> None:
     for rows in ([UNANSWERED], [UNTRAINED]):
         with pytest.raises(UserError, match="and nothing is left to train on"):
             prepare(settings(random_model, write(tmp_path, *rows), skip_bad=skip_bad))
 
 
-def test_a_share_is_set_aside_where_no_file_of_validation_examples_is_there(random_model: Path, tmp_path: Path) -> None:
+def test_validation_is_split_off_if_there_is_no_validation_file(random_model: Path, tmp_path: Path) -> None:
     prepared = prepare(settings(random_model, write(tmp_path, *SUMS), valid_share=0.1))
     assert (len(prepared.train), len(prepared.valid), len(prepared.held_out)) == (36, 4, 4)
     places = [made.place for made in (*prepared.train, *prepared.valid)]
@@ -112,7 +112,7 @@ def test_a_share_is_set_aside_where_no_file_of_validation_examples_is_there(rand
     assert valid is not None
 
 
-def test_a_share_of_nothing_leaves_no_validation(random_model: Path, tmp_path: Path) -> None:
+def test_a_share_of_0_means_no_validation(random_model: Path, tmp_path: Path) -> None:
     prepared = prepare(settings(random_model, write(tmp_path, *SUMS), valid_share=0))
     assert (len(prepared.train), prepared.valid) == (40, ())
     assert make_batches(prepared, settings(random_model, tmp_path))[1] is None
@@ -121,13 +121,13 @@ def test_a_share_of_nothing_leaves_no_validation(random_model: Path, tmp_path: P
 class TestTooLong:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
-        """A long example among those to train on, and one among those for validation."""
+        """Data with one long training example and one long validation example."""
         long = conversation("1 + 2 + " * 20)
         write(tmp_path, conversation("2"), long, name="train.jsonl")
         write(tmp_path, conversation("2"), long, name="valid.jsonl")
         return tmp_path
 
-    def test_both_are_named(self, random_model: Path, folder: Path) -> None:
+    def test_both_are_listed(self, random_model: Path, folder: Path) -> None:
         with pytest.raises(UserError) as caught:
             prepare(settings(random_model, folder, max_length=100))
         assert caught.value.what == "2 examples are longer than 100 tokens"
@@ -139,12 +139,12 @@ class TestTooLong:
         assert getattr(prepared.counts, field) == 2
         assert all(len(made) <= 100 for made in (*prepared.train, *prepared.valid))
 
-    def test_nothing_short_enough_is_refused(self, random_model: Path, folder: Path) -> None:
-        with pytest.raises(UserError, match="No example is left to train on"):
+    def test_data_with_only_long_examples_is_refused(self, random_model: Path, folder: Path) -> None:
+        with pytest.raises(UserError, match="No training example is left"):
             prepare(settings(random_model, folder, max_length=8, too_long="drop"))
 
 
-def test_a_validation_file_with_nothing_left_is_not_replaced_by_a_share(random_model: Path, tmp_path: Path) -> None:
+def test_an_unusable_validation_file_is_not_replaced_by_a_split(random_model: Path, tmp_path: Path) -> None:
     data, bad = write(tmp_path, *SUMS), tmp_path / "bad.jsonl"
     bad.write_text('{"instruction": "1 + 1", "output": ""}\n')
     with pytest.raises(UserError) as caught:
@@ -164,12 +164,12 @@ class TestWithoutAChatTemplate:
         (folder / "tokenizer_config.json").write_text(json.dumps(config))
         return folder
 
-    def test_a_conversation_is_refused_with_the_way_out(self, base_model: Path, tmp_path: Path) -> None:
+    def test_a_conversation_is_refused_with_a_fix(self, base_model: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             prepare(settings(base_model, write(tmp_path, *SUMS)))
         assert caught.value.what == "this checkpoint has no chat template"
         assert caught.value.fix.startswith("give --style alpaca; or ")
 
-    def test_plain_text_and_text_styles_need_none(self, base_model: Path, tmp_path: Path) -> None:
+    def test_plain_text_and_text_styles_need_no_template(self, base_model: Path, tmp_path: Path) -> None:
         assert prepare(settings(base_model, write(tmp_path, {"text": "1 + 1 2"}))).template is None
         assert len(prepare(settings(base_model, write(tmp_path, *SUMS), style="alpaca")).train) == 38

@@ -1,4 +1,4 @@
-"""What is shown before anything is trained: trained tokens marked, lengths, what is wrong."""
+"""Preview of the data: trained tokens marked, lengths, problems."""
 
 import io
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from mlx_suite.text import Tokenizer, load_tokenizer
 
 @pytest.fixture(scope="module")
 def tokenizer(random_model: Path) -> Tokenizer:
-    """Each digit, space and plus sign is a token."""
+    """A tokenizer in which each digit, space and plus sign is a token."""
     return load_tokenizer(random_model)
 
 
 def sums(tokenizer: Tokenizer, question: str, answer: str, place: str = "") -> Document:
-    """BOS, the question, and the trained answer with its stop token."""
+    """BOS, the instruction, and the trained response with its stop token."""
     before = tokenizer.encode_prompt(question)
-    behind = [*tokenizer.encode(answer), *tokenizer.encode_with_specials("<|eot_id|>")]
-    return Document([*before, *behind], [0.0] * len(before) + [1.0] * len(behind), place)
+    after = [*tokenizer.encode(answer), *tokenizer.encode_with_specials("<|eot_id|>")]
+    return Document([*before, *after], [0.0] * len(before) + [1.0] * len(after), place)
 
 
 def printed(documents: Sequence[Document], tokenizer: Tokenizer, width: int = 80, **options: Any) -> str:
@@ -38,13 +38,13 @@ def printed(documents: Sequence[Document], tokenizer: Tokenizer, width: int = 80
     return text
 
 
-class TestARow:
-    def test_brackets_stand_around_what_is_trained_where_there_is_no_colour(self, tokenizer: Tokenizer) -> None:
+class TestMarkedExample:
+    def test_without_colour_trained_tokens_are_in_brackets(self, tokenizer: Tokenizer) -> None:
         text = marked(sums(tokenizer, "1 + 1", "2"), tokenizer, coloured=False)
         assert text.plain == "<|begin_of_text|>1 + 1⟦2<|eot_id|>⟧"
         assert text.spans == []
 
-    def test_colour_tells_the_trained_and_the_special_tokens(self, tokenizer: Tokenizer) -> None:
+    def test_colours_mark_trained_and_special_tokens(self, tokenizer: Tokenizer) -> None:
         text = marked(sums(tokenizer, "1 + 1", "2"), tokenizer, coloured=True)
         assert text.plain == "<|begin_of_text|>1 + 12<|eot_id|>"
         styles = {text.plain[span.start : span.end]: str(span.style) for span in text.spans}
@@ -54,20 +54,20 @@ class TestARow:
             "<|eot_id|>": "bold green reverse",
         }
 
-    def test_newlines_are_shown_and_nothing_in_the_data_talks_to_the_terminal(self) -> None:
+    def test_newlines_are_marked_and_control_characters_replaced(self) -> None:
         tokenizer = load_tokenizer(resolve("tiny-llama3"))
         document = Document.whole(tokenizer.encode("a\n\x1b[31mb\r"))
         assert marked(document, tokenizer, coloured=True).plain == "a↵\n␛[31mb␍"
 
-    def test_of_a_long_one_the_beginning_and_the_end_are_shown(self, tokenizer: Tokenizer) -> None:
+    def test_a_long_example_is_abbreviated_in_the_middle(self, tokenizer: Tokenizer) -> None:
         text = marked(sums(tokenizer, "1" * 200, "2" * 300), tokenizer, coloured=False).plain
-        assert text == f"<|begin_of_text|>{'1' * 159} … 182 tokens more … ⟦{'2' * 159}<|eot_id|>⟧"
+        assert text == f"<|begin_of_text|>{'1' * 159} … 182 more tokens … ⟦{'2' * 159}<|eot_id|>⟧"
 
-    def test_the_first_token_counts_as_untrained_whatever_its_weight(self, tokenizer: Tokenizer) -> None:
+    def test_the_first_token_is_never_trained(self, tokenizer: Tokenizer) -> None:
         assert marked(Document.whole(tokenizer.encode("12")), tokenizer, coloured=False).plain == "1⟦2⟧"
 
 
-def test_a_whole_preview_in_plain_text(tokenizer: Tokenizer) -> None:
+def test_a_full_preview_in_plain_text(tokenizer: Tokenizer) -> None:
     documents = [
         sums(tokenizer, "1 + 1", "2", "rows.jsonl:1"),
         sums(tokenizer, "1 + 9", "10", "rows.jsonl:2"),
@@ -118,14 +118,14 @@ def test_no_line_is_wider_than_the_terminal(tokenizer: Tokenizer, width: int) ->
     assert "30,042" in text
 
 
-def test_no_color_gets_brackets_on_a_terminal_too(tokenizer: Tokenizer) -> None:
+def test_no_color_uses_brackets_on_a_terminal_too(tokenizer: Tokenizer) -> None:
     for no_color, expected in ((True, True), (False, False)):
         console = Console(file=io.StringIO(), force_terminal=True, no_color=no_color, color_system="standard", width=80)
         preview([sums(tokenizer, "1 + 1", "2")], tokenizer, console=console)
         assert ("⟦2<|eot_id|>⟧" in console.file.getvalue()) is expected  # type: ignore[attr-defined]
 
 
-def test_the_numbers_for_a_program(tokenizer: Tokenizer) -> None:
+def test_statistics_for_json(tokenizer: Tokenizer) -> None:
     documents = [sums(tokenizer, "1 + 1", "2"), sums(tokenizer, "1 + 9", "10"), Document.whole(tokenizer.encode("12"))]
     assert summarise(documents, tokenizer).as_dict() == {
         "examples": 3,
@@ -142,7 +142,7 @@ def test_the_numbers_for_a_program(tokenizer: Tokenizer) -> None:
     }
 
 
-def test_every_example_is_in_one_bar(tokenizer: Tokenizer) -> None:
+def test_every_example_is_in_one_bin(tokenizer: Tokenizer) -> None:
     lengths = [1, 2, 3, 4, 7, 8, 100, 4096, 50_000]
     documents = [Document([5] * n, [0.0] + [1.0] * (n - 1)) for n in lengths if n > 1]
     histogram = summarise(documents, tokenizer).histogram
@@ -150,8 +150,8 @@ def test_every_example_is_in_one_bar(tokenizer: Tokenizer) -> None:
     assert all(later.first == bin.last + 1 for bin, later in zip(histogram, histogram[1:], strict=False))
 
 
-class TestDataThatTrainingWouldRefuse:
-    """It can be looked at all the same."""
+class TestDataThatTrainingRefuses:
+    """It can be previewed."""
 
     def look(self, model: Path, tmp_path: Path, **changes: Any) -> list[tuple[str, list[str]]]:
         data = tmp_path / "rows.jsonl"
@@ -164,13 +164,13 @@ class TestDataThatTrainingWouldRefuse:
         prepared = prepare(lenient(settings))
         return [(heading, list(map(str, problems))) for heading, problems in findings(settings, prepared)]
 
-    def test_what_would_be_refused_is_listed(self, random_model: Path, tmp_path: Path) -> None:
+    def test_refused_rows_are_listed(self, random_model: Path, tmp_path: Path) -> None:
         [(defects, bad), (too_long, long)] = self.look(random_model, tmp_path)
-        assert defects == "Rows with defects: training refuses them without --skip-bad"
+        assert defects == "Invalid rows: training refuses them without --skip-bad"
         assert bad == ['rows.jsonl:2: "completion" is empty; expected text']
         assert too_long == ("Longer than 100 tokens: training refuses them without --too-long or a larger --max-length")
         assert [line.partition(": ")[0] for line in long] == ["rows.jsonl:3"]
 
-    def test_what_the_settings_deal_with_is_said_so(self, random_model: Path, tmp_path: Path) -> None:
+    def test_the_headings_say_what_the_settings_do(self, random_model: Path, tmp_path: Path) -> None:
         headings = [heading for heading, _ in self.look(random_model, tmp_path, skip_bad=True, too_long="truncate")]
-        assert headings == ["Rows with defects: left out", "Longer than 100 tokens: cut"]
+        assert headings == ["Invalid rows: skipped", "Longer than 100 tokens: truncated"]

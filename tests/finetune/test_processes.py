@@ -1,4 +1,4 @@
-"""The run of one command in two processes: one adapter, written by the first."""
+"""A data-parallel run of two processes trains one adapter, written by rank 0."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.finetune.story import run_sums
 
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 60
-"""Past this a process hangs."""
+"""Seconds after which a process counts as hanging."""
 
 CHILD = """
 import sys
@@ -33,7 +33,7 @@ finetune(settings, prepare(settings), group=join())
 """
 
 
-def test_two_processes_train_the_adapter_of_one_and_the_first_writes(random_model: Path, tmp_path: Path) -> None:
+def test_two_processes_train_the_adapter_of_one_and_rank_0_writes(random_model: Path, tmp_path: Path) -> None:
     mx.disable_compile()
     run_sums(random_model, tmp_path, dropout=0.0, batch=3, accumulate=2)
     mx.enable_compile()

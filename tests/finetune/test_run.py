@@ -1,4 +1,4 @@
-"""A run is a folder that is whole at any moment, and goes on as if nothing had happened."""
+"""A run folder is usable after a kill at any moment, and a resumed run gives the same weights."""
 
 import json
 import random
@@ -40,7 +40,7 @@ run_sums(Path(sys.argv[1]), Path(sys.argv[2]), RunCallbacks(step=step, line=line
 
 @pytest.fixture(autouse=True)
 def uncompiled() -> Iterator[None]:
-    """Without `mx.compile`, which takes a second for each new kernel."""
+    """Turn off `mx.compile`, which takes a second for each new kernel."""
     mx.disable_compile()
     yield
     mx.enable_compile()
@@ -48,7 +48,7 @@ def uncompiled() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def undisturbed(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing has happened to."""
+    """Folder of an uninterrupted run."""
     usual = mx.default_device()
     mx.set_default_device(mx.cpu)
     mx.disable_compile()
@@ -59,7 +59,7 @@ def undisturbed(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def same_as(run: Path, undisturbed: Path) -> bool:
-    """Whether adapters, losses and answers are the same, bit by bit."""
+    """Assert that adapters, losses and responses are bit-identical."""
     told = [
         [(line["kind"], line["step"], line["loss"]) for kind in ("train", "valid") for line in log(each, kind)]
         for each in (run, undisturbed)
@@ -69,10 +69,10 @@ def same_as(run: Path, undisturbed: Path) -> bool:
     return adapters[0] == adapters[1] and told[0] == told[1] and answers[0] == answers[1]
 
 
-# ---- what a run leaves
+# ---- outputs
 
 
-def test_a_run_is_a_folder_with_settings_log_samples_picture_and_adapters(undisturbed: Path) -> None:
+def test_a_run_folder_has_settings_log_samples_plot_and_adapters(undisturbed: Path) -> None:
     assert {path.name for path in undisturbed.iterdir() if not path.name.startswith(".")} == {
         "best",
         "checkpoint",
@@ -92,8 +92,8 @@ def test_a_run_is_a_folder_with_settings_log_samples_picture_and_adapters(undist
     assert [line["step"] for line in log(undisturbed, "valid")] == [0, 2, 4, 6, 8]
 
 
-def test_the_best_adapter_is_that_of_the_lowest_validation_loss(random_model: Path, tmp_path: Path) -> None:
-    # A rate that learns the few examples by heart.
+def test_the_best_adapter_has_the_lowest_validation_loss(random_model: Path, tmp_path: Path) -> None:
+    # A learning rate that overfits the few examples.
     learnt_by_heart = {"learning_rate": 0.03, "schedule": "constant", "warmup": 0.0, "dropout": 0.0}
     finished = run_sums(random_model, tmp_path, steps=16, eval_every=4, **learnt_by_heart)
     losses = {line["step"]: line["loss"] for line in log(tmp_path / "run", "valid")}
@@ -103,15 +103,13 @@ def test_the_best_adapter_is_that_of_the_lowest_validation_loss(random_model: Pa
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
-def test_every_method_brings_the_validation_loss_down(method: str, random_model: Path, tmp_path: Path) -> None:
+def test_every_method_lowers_the_validation_loss(method: str, random_model: Path, tmp_path: Path) -> None:
     finished = run_sums(random_model, tmp_path, method=method, dropout=0.0)
     assert finished.valid_before is not None and finished.state.best_loss is not None
     assert finished.state.best_loss < finished.valid_before - 0.05
 
 
-def test_method_full_changes_embeddings_norms_and_head_and_leaves_a_whole_model(
-    random_model: Path, tmp_path: Path
-) -> None:
+def test_full_trains_embeddings_norms_and_head_and_saves_a_model(random_model: Path, tmp_path: Path) -> None:
     from mlx_suite.checkpoints.weights import named_parameters
     from mlx_suite.loading import load
 
@@ -121,7 +119,7 @@ def test_method_full_changes_embeddings_norms_and_head_and_leaves_a_whole_model(
     assert changed == set(before)
 
 
-def test_bad_rows_that_were_left_out_are_listed(random_model: Path, tmp_path: Path) -> None:
+def test_skipped_bad_rows_are_listed(random_model: Path, tmp_path: Path) -> None:
     data = write_sums(tmp_path / "sums.jsonl")
     with data.open("a") as file:
         file.write('{"instruction": "1 + 1"\n')
@@ -133,7 +131,7 @@ def test_bad_rows_that_were_left_out_are_listed(random_model: Path, tmp_path: Pa
 # ---- interruptions
 
 
-def test_ctrl_c_keeps_the_step_at_work_and_the_same_call_goes_on(
+def test_ctrl_c_finishes_the_current_step_and_the_same_call_resumes(
     random_model: Path, tmp_path: Path, undisturbed: Path
 ) -> None:
     pressed = RunCallbacks(step=lambda step, loss, trained: step == 5 and signal.raise_signal(signal.SIGINT))
@@ -144,9 +142,7 @@ def test_ctrl_c_keeps_the_step_at_work_and_the_same_call_goes_on(
     assert same_as(tmp_path / "run", undisturbed)
 
 
-def test_a_run_killed_again_and_again_ends_with_the_same_bits(
-    random_model: Path, tmp_path: Path, undisturbed: Path
-) -> None:
+def test_a_run_killed_repeatedly_ends_with_the_same_bits(random_model: Path, tmp_path: Path, undisturbed: Path) -> None:
     chance = random.Random(3)
     kills = 0
     for _ in range(3):
@@ -163,7 +159,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(
     assert same_as(tmp_path / "run", undisturbed)
 
 
-def test_a_finished_run_says_the_same_again(random_model: Path, tmp_path: Path, undisturbed: Path) -> None:
+def test_a_finished_run_reports_the_same_result_again(random_model: Path, tmp_path: Path, undisturbed: Path) -> None:
     first = run_sums(random_model, tmp_path)
     before = bits(tmp_path / "run" / "last")
     again = run_sums(random_model, tmp_path)
@@ -172,10 +168,10 @@ def test_a_finished_run_says_the_same_again(random_model: Path, tmp_path: Path, 
     assert same_as(tmp_path / "run", undisturbed)
 
 
-# ---- what a user can mend
+# ---- user errors
 
 
-def test_changed_data_are_noticed_and_named(random_model: Path, tmp_path: Path) -> None:
+def test_resuming_with_changed_data_is_refused(random_model: Path, tmp_path: Path) -> None:
     run_sums(random_model, tmp_path, steps=2)
     write_sums(tmp_path / "sums.jsonl", count=25)
     with pytest.raises(UserError) as raised:
@@ -185,23 +181,21 @@ def test_changed_data_are_noticed_and_named(random_model: Path, tmp_path: Path) 
     assert detail.startswith("data: was ")
 
 
-def test_every_changed_setting_is_named(random_model: Path, tmp_path: Path) -> None:
+def test_every_changed_setting_is_listed(random_model: Path, tmp_path: Path) -> None:
     run_sums(random_model, tmp_path, steps=2)
     with pytest.raises(UserError) as raised:
         run_sums(random_model, tmp_path, steps=2, rank=8, seed=1)
     assert raised.value.details == ("rank: was 4, now 8", "seed: was 0, now 1")
 
 
-def test_settings_that_only_watch_may_change(random_model: Path, tmp_path: Path) -> None:
+def test_settings_that_do_not_affect_weights_may_change(random_model: Path, tmp_path: Path) -> None:
     run_sums(random_model, tmp_path, steps=2)
     run_sums(random_model, tmp_path, steps=2, log_every=5, sample_tokens=2)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_blocks_may_be_computed_again_from_now_on_unless_values_are_dropped(
-    dropout: float, random_model: Path, tmp_path: Path
-) -> None:
-    # Both ways end with the same bits, but a block that is computed again draws other values to drop.
+def test_recompute_may_change_unless_there_is_dropout(dropout: float, random_model: Path, tmp_path: Path) -> None:
+    # Weights are the same either way, except that a recomputed block draws other dropout masks.
     run_sums(random_model, tmp_path, steps=4, dropout=dropout, out=str(tmp_path / "kept"))
     pressed = RunCallbacks(step=lambda step, loss, trained: step == 2 and signal.raise_signal(signal.SIGINT))
     run_sums(random_model, tmp_path, pressed, steps=4, dropout=dropout)
@@ -214,7 +208,7 @@ def test_blocks_may_be_computed_again_from_now_on_unless_values_are_dropped(
         assert bits(tmp_path / "run" / "last") == bits(tmp_path / "kept" / "last")
 
 
-def test_a_run_begun_anew_keeps_nothing_of_the_one_before(random_model: Path, tmp_path: Path) -> None:
+def test_a_restarted_run_keeps_nothing_of_the_one_before(random_model: Path, tmp_path: Path) -> None:
     run_sums(random_model, tmp_path, steps=2)
     shutil.rmtree(tmp_path / "run" / "checkpoint")
     finished = run_sums(random_model, tmp_path, steps=2, learning_rate=1e-30, rank=2)
@@ -231,16 +225,16 @@ def test_a_torn_checkpoint_is_not_trained_on(random_model: Path, tmp_path: Path)
         run_sums(random_model, tmp_path, steps=2)
 
 
-def test_names_that_match_nothing_are_told_and_none_at_all_is_refused(random_model: Path, tmp_path: Path) -> None:
+def test_unmatched_module_names_are_noted_and_no_match_is_refused(random_model: Path, tmp_path: Path) -> None:
     notes: list[str] = []
-    heard = RunCallbacks(begin=lambda trainable, plan, state: notes.extend(trainable.notes))
-    run_sums(random_model, tmp_path, heard, steps=1, modules=("q_proj", "qkv_proj"))
+    callbacks = RunCallbacks(begin=lambda trainable, plan, state: notes.extend(trainable.notes))
+    run_sums(random_model, tmp_path, callbacks, steps=1, modules=("q_proj", "qkv_proj"))
     assert notes == ["matched nothing in this model: qkv_proj"]
     with pytest.raises(UserError, match="No layer of this model matches"):
         run_sums(random_model, tmp_path, steps=1, modules=("qkv_proj",), out=str(tmp_path / "other"))
 
 
-def test_numbers_of_blocks_that_do_not_exist_are_named(random_model: Path, tmp_path: Path) -> None:
+def test_block_numbers_that_do_not_exist_are_listed(random_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         run_sums(random_model, tmp_path, steps=1, modules=("q_proj",), layers=(7, 9))
     assert caught.value.where == "--modules q_proj --layers 7,9"
@@ -252,17 +246,17 @@ def test_patience_without_validation_is_refused(random_model: Path, tmp_path: Pa
     assert caught.value.where == "--patience 2"
 
 
-def test_a_run_among_its_own_data_is_refused(random_model: Path, tmp_path: Path) -> None:
+def test_the_data_folder_cannot_be_the_run_folder(random_model: Path, tmp_path: Path) -> None:
     write_sums(tmp_path / "train.jsonl")
     with pytest.raises(UserError, match="The run folder is the data folder"):
         run_sums(random_model, tmp_path, data=str(tmp_path), out=f"{tmp_path}/../{tmp_path.name}")
     assert [path.name for path in tmp_path.iterdir() if path.name != "sums.jsonl"] == ["train.jsonl"]
 
 
-# ---- the style goes where the model goes
+# ---- the prompt style is saved with the model
 
 
-def test_a_model_trained_in_a_text_style_is_asked_in_it_ever_after(random_model: Path, tmp_path: Path) -> None:
+def test_an_adapter_trained_in_a_text_style_is_prompted_in_it(random_model: Path, tmp_path: Path) -> None:
     from mlx_suite.export.fuse import fuse_checkpoint
     from mlx_suite.text import Message, encode_chat, load_chat_template, load_tokenizer
 
@@ -280,7 +274,7 @@ def test_a_model_trained_in_a_text_style_is_asked_in_it_ever_after(random_model:
         )
 
 
-def test_a_whole_model_trained_in_a_text_style_has_its_template(random_model: Path, tmp_path: Path) -> None:
+def test_a_model_trained_in_a_text_style_has_its_template(random_model: Path, tmp_path: Path) -> None:
     run_sums(random_model, tmp_path, style="phi3", steps=1, method="full")
     template = (tmp_path / "run" / "last" / "chat_template.jinja").read_text()
     assert "<|assistant|>" in template and "<|start_header_id|>" not in template

@@ -22,7 +22,7 @@ LONG_ENOUGH = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Duration:
-    """Estimated duration of a run, and the figures behind it."""
+    """Estimated duration of a run, and the figures it is computed from."""
 
     step_flops: float
     """FLOPs of one optimizer step."""

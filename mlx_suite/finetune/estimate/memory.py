@@ -17,7 +17,7 @@ from mlx_suite.training.cut_cross_entropy import LOGITS, MIN_ROWS, VOCAB_CHUNK
 
 FLOAT32 = 4
 GROUP = 64
-"""Columns that share a scale and a bias in a quantized base."""
+"""Group size of a quantized base: columns that share a scale and a bias."""
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -51,7 +51,7 @@ class TrainShape:
     row_length: int = 512
     """Positions per row."""
     trained_share: float = 1.0
-    """Share of the positions whose next token is trained."""
+    """Fraction of positions whose next token is trained."""
     checkpointing: bool = False
     """Gradient checkpointing: blocks are recomputed in the backward pass."""
     element_bytes: int = 2
@@ -79,7 +79,7 @@ class MemoryEstimate:
     weights: int
     """Model weights."""
     trained: int
-    """Adapters, and the fp32 originals of trained 16-bit parameters."""
+    """Adapters, and fp32 master copies of trained 16-bit parameters."""
     gradients: int
     """Gradients, and during the update the temporary arrays of the optimizer."""
     optimizer: int
@@ -128,11 +128,11 @@ def estimate_memory(config: ModelConfig, shape: TrainShape, limit: int) -> Memor
     }
     moment = max(moments, key=lambda name: sum(moments[name]))
     gradients, activations, head = moments[moment]
-    # Trained 16-bit parameters have fp32 originals; adapters are not part of the model weights.
-    originals = gradient if shape.element_bytes < FLOAT32 else 0
+    # Trained 16-bit parameters have fp32 master copies; adapters are not part of the model weights.
+    masters = gradient if shape.element_bytes < FLOAT32 else 0
     return MemoryEstimate(
         weights=model_bytes(config, shape),
-        trained=originals + (shape.element_bytes * count if shape.method != "full" else 0),
+        trained=masters + (shape.element_bytes * count if shape.method != "full" else 0),
         gradients=gradients,
         optimizer=moment_bytes(shape.optimizer, trained, ends=2 if shape.method == "full" else 0),
         activations=activations,
@@ -144,7 +144,7 @@ def estimate_memory(config: ModelConfig, shape: TrainShape, limit: int) -> Memor
 
 
 def matrix_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
-    """(rows, columns) of each matrix of a block, that is (out, in)."""
+    """Shape (out, in) of each matrix of a block."""
     d, ff = config.hidden_size, config.intermediate_size
     q = config.num_attention_heads * config.head_dim
     kv = config.num_key_value_heads * config.head_dim
@@ -160,7 +160,7 @@ def matrix_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
 
 
 def trained_arrays(config: ModelConfig, shape: TrainShape) -> Iterator[tuple[int, int]]:
-    """(rows, columns) of every array that is trained; a vector has one column."""
+    """Shapes (rows, columns) of all trained arrays; a vector has one column."""
     ends = {"embed_tokens": (config.vocab_size, config.hidden_size)}
     if not config.tie_word_embeddings:
         ends["lm_head"] = (config.vocab_size, config.hidden_size)
@@ -184,7 +184,7 @@ def trained_arrays(config: ModelConfig, shape: TrainShape) -> Iterator[tuple[int
 
 
 def model_bytes(config: ModelConfig, shape: TrainShape) -> int:
-    """Memory of the model's own weights; quantized ones carry a scale and a bias for each group."""
+    """Bytes of the model's weights, with a scale and a bias per group if quantized."""
     bits: float = 8 * shape.element_bytes
     if shape.quantize_base:
         bits = shape.quantize_base + 2 * bits / GROUP
@@ -192,29 +192,29 @@ def model_bytes(config: ModelConfig, shape: TrainShape) -> int:
 
 
 def moment_bytes(optimizer: str, trained: list[tuple[int, int]], ends: int = 0) -> int:
-    """What the optimizer remembers of each trained array, in fp32; the first `ends` are embeddings and heads."""
+    """Bytes of the optimizer's fp32 moments; the first `ends` arrays are the embedding and the head."""
     sizes = [rows * columns for rows, columns in trained]
-    if optimizer == "adafactor":  # sums of rows and columns in place of a matrix
+    if optimizer == "adafactor":  # row and column statistics instead of full moments
         return FLOAT32 * sum(rows + columns if columns > 1 else rows for rows, columns in trained)
     moments = FLOAT32 * sum(sizes) * {"adamw": 2, "lion": 1, "muon": 1}[optimizer]
-    # Muon leaves embeddings and heads to AdamW.
+    # Muon uses AdamW, with its second moment, for embedding and head.
     return moments + (FLOAT32 * sum(sizes[:ends]) if optimizer == "muon" else 0)
 
 
 def activation_bytes(config: ModelConfig, shape: TrainShape) -> tuple[int, int]:
-    """What all blocks keep for the backward pass, and what the one at work takes besides."""
+    """Bytes saved by all blocks for the backward pass, and bytes of temporaries in the block being processed."""
     d, width = config.hidden_size, shape.positions * shape.element_bytes
     layers = range(first_trained(config, shape), config.num_hidden_layers)
     inside = width * _inside(config, shape)
     blocks = [kept_bytes(config, shape, layer) for layer in layers]
     if not shape.checkpointing:
         return sum(blocks), inside
-    # A block that is computed again keeps what it keeps otherwise, but one at a time.
+    # With recomputation each block saves its input only; what it would save exists for one block at a time.
     return width * d * len(layers), inside + max(blocks, default=0)
 
 
 def kept_bytes(config: ModelConfig, shape: TrainShape, layer: int) -> int:
-    """What one block keeps: every operand that a product, a norm or an activation needs to find its gradient."""
+    """Bytes that one block saves: the operands needed for gradients of matmuls, norms and activation functions."""
     if layer < first_trained(config, shape):
         return 0
     d, ff = config.hidden_size, config.intermediate_size
@@ -224,21 +224,21 @@ def kept_bytes(config: ModelConfig, shape: TrainShape, layer: int) -> int:
     full = shape.method == "full"
     adapted = shape.layers is None or layer in shape.layers
     learns = {name for name in ATTENTION + MLP if full or (adapted and name in shape.modules)}
-    # Softmax, and tanh of the soft-cap: (H, L) of each position.
+    # Softmax, and tanh of the soft-cap: (H, L) per position.
     scores = config.num_attention_heads * shape.row_length * (1 if config.attn_logit_softcapping is None else 2)
     elements = scores + q + 2 * kv
-    # Inputs of matrices that learn; those of one norm share theirs.
+    # Inputs of trained matrices; matrices after the same norm share one.
     elements += d * bool(learns & {"q_proj", "k_proj", "v_proj"}) + q * ("o_proj" in learns)
     elements += d * bool(learns & {"gate_proj", "up_proj"}) + ff * ("down_proj" in learns)
-    # gate, its sigmoid, their product, up; GELU's polynomial and tanh leave four more.
+    # gate, its sigmoid, their product, up; GELU saves four more: its polynomial and tanh.
     elements += ff * (8 if gemma else 4)
     norms = 4 if gemma else 2
-    # Gemma's norms work in fp32; with trained weights the CPU's keep what they multiply.
+    # Gemma's norms compute in fp32; on the CPU norms with trained weights also save their normalised input.
     in_fp32 = FLOAT32 // shape.element_bytes if gemma else 1
     elements += d * norms * (in_fp32 + (full and shape.element_bytes == FLOAT32))
     if not full:
         elements += shape.rank * len(learns)
-    if shape.method == "dora":  # the output before it is scaled
+    if shape.method == "dora":  # the output before DoRA scales it
         shapes = matrix_shapes(config)
         elements += sum(shapes[name][0] for name in learns)
     return shape.positions * shape.element_bytes * elements

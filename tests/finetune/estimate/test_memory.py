@@ -1,6 +1,6 @@
-"""The estimate against the memory that real steps take, on random models large enough for the arrays to be what counts.
+"""Memory estimates compared with measured steps of random models, large enough that arrays dominate.
 
-What is measured is MLX's own peak of a compiled step in this process, after its cache was emptied.
+Measured is MLX's peak memory of a compiled step in this process, after clearing its cache.
 """
 
 import gc
@@ -24,11 +24,11 @@ from mlx_suite.training.train_step import TrainStep
 from tests.modeling.tiny import PUBLISHED
 
 OFF = 0.2
-"""How far off an estimate may be."""
+"""Relative error that an estimate may have."""
 
 
 def middling(family: str, **changes: Any) -> ModelConfig:
-    """Four blocks whose activations of 1,024 positions are some hundred megabytes."""
+    """A model of four blocks whose activations of 1,024 positions take a few hundred megabytes."""
     shape = {"vocab_size": 2048, "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4}
     shape |= {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 32, "rms_norm_eps": 1e-5}
     window = {} if family == "llama" else {"sliding_window": 128}
@@ -54,7 +54,7 @@ def random_batch(config: ModelConfig, shape: TrainShape) -> Batch:
 
 
 def measured(config: ModelConfig, shape: TrainShape) -> int:
-    """Bytes at the highest moment of a step, the second one."""
+    """Measured peak memory in bytes of the second step."""
     gc.collect()
     mx.clear_cache()
     before = mx.get_active_memory()
@@ -87,20 +87,20 @@ def agree(config: ModelConfig, shape: TrainShape, off: float = OFF) -> None:
 # ---- measured
 
 
-def test_lora_takes_what_was_estimated() -> None:
+def test_lora_needs_the_estimated_memory() -> None:
     agree(middling("llama"), on_the_cpu())
 
 
-def test_recomputed_blocks_take_what_was_estimated() -> None:
+def test_recomputed_blocks_need_the_estimated_memory() -> None:
     agree(middling("gemma2"), on_the_cpu(method="full", checkpointing=True))
 
 
-def test_the_update_of_a_whole_model_by_several_batches_takes_what_was_estimated() -> None:
+def test_a_full_update_with_accumulation_needs_the_estimated_memory() -> None:
     config = middling("llama", vocab_size=8192, hidden_size=512, num_hidden_layers=2)
     agree(config, on_the_cpu(method="full", rows=1, row_length=64, accumulate=2))
 
 
-def test_a_large_vocabulary_takes_what_was_estimated() -> None:
+def test_a_large_vocabulary_needs_the_estimated_memory() -> None:
     config = middling("llama", vocab_size=65536, hidden_size=128, num_hidden_layers=1, tie_word_embeddings=True)
     agree(config, on_the_cpu(row_length=64))
 
@@ -110,10 +110,10 @@ def test_a_large_vocabulary_takes_what_was_estimated() -> None:
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
 @pytest.mark.parametrize("change", [{}, {"intermediate_size": 1536}, {"hidden_size": 512}, {"num_hidden_layers": 8}])
-def test_the_grid_of_methods_and_families(
+def test_every_method_and_family_needs_the_estimated_memory(
     change: dict[str, int], family: str, method: str, checkpointing: bool
 ) -> None:
-    # DoRA in recomputed Llama blocks is estimated a quarter too high, where that is the most.
+    # The worst case, DoRA in recomputed Llama blocks, is estimated a quarter too high.
     off = 0.27 if method == "dora" and checkpointing else OFF
     agree(middling(family, **change), on_the_cpu(method=method, checkpointing=checkpointing), off)
 
@@ -122,7 +122,7 @@ def test_the_grid_of_methods_and_families(
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("form", [(1, 1024), (2, 512), (16, 64)])
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_long_rows_and_short_ones(family: str, form: tuple[int, int], checkpointing: bool) -> None:
+def test_long_and_short_rows_need_the_estimated_memory(family: str, form: tuple[int, int], checkpointing: bool) -> None:
     rows, length = form
     agree(middling(family), on_the_cpu(rows=rows, row_length=length, checkpointing=checkpointing))
 
@@ -130,14 +130,14 @@ def test_long_rows_and_short_ones(family: str, form: tuple[int, int], checkpoint
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("optimizer", CHOICES["optimizer"])
-def test_the_update_of_every_optimizer(optimizer: str, method: str) -> None:
+def test_every_optimizer_needs_the_estimated_memory(optimizer: str, method: str) -> None:
     config = middling("llama", vocab_size=8192, hidden_size=512, intermediate_size=2048, tie_word_embeddings=True)
     agree(config, on_the_cpu(method=method, optimizer=optimizer, rank=256, rows=1, row_length=64))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_a_packed_base_and_a_part_of_the_blocks(family: str) -> None:
+def test_a_quantized_base_with_some_blocks_adapted_needs_the_estimated_memory(family: str) -> None:
     agree(middling(family), on_the_cpu(quantize_base=4, layers=(2, 3)))
 
 
@@ -146,7 +146,7 @@ def test_a_packed_base_and_a_part_of_the_blocks(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
-def test_the_trained_parameters_are_counted_right(family: str, method: str) -> None:
+def test_trained_parameters_are_counted_correctly(family: str, method: str) -> None:
     config = middling(family, vocab_size=64, hidden_size=32, intermediate_size=64)
     model = build_model(config)
     shape = on_the_cpu(method=method, modules=("q_proj", "v_proj", "down_proj"), rank=4, layers=(1, 3))
@@ -160,18 +160,18 @@ def test_the_trained_parameters_are_counted_right(family: str, method: str) -> N
     assert sum(rows * columns for rows, columns in trained_arrays(config, shape)) == expected
 
 
-def test_published_models_take_what_is_known_of_them() -> None:
+def test_estimates_of_published_models_match_known_figures() -> None:
     llama = ModelConfig.from_dict(PUBLISHED["Llama 3.1 8B"])
     qlora = TrainShape(quantize_base=4, rows=4, row_length=2048, trained_share=0.6)
     estimate = estimate_memory(llama, qlora, limit=12 * 10**9)
     assert estimate.weights == pytest.approx(4.52e9, rel=0.01)
     assert estimate.parameters == 41_943_040
     assert not estimate.fits
-    # The scores alone: 32 heads and blocks, 2,048 keys for each of 8,192 positions, two bytes.
+    # Attention scores alone: 32 heads × 32 blocks × 8,192 positions × 2,048 keys × 2 bytes.
     assert estimate.activations > 32 * 32 * 2048 * 8192 * 2
     again = estimate_memory(llama, replace(qlora, checkpointing=True), limit=12 * 10**9)
     assert again.total < estimate.total / 4
-    # Plain logits of these positions would take 4.2 GB in fp32; the chunks take a tenth.
+    # All logits of these positions would take 4.2 GB in fp32; the chunks take a tenth.
     gemma = ModelConfig.from_dict(PUBLISHED["Gemma 2 2B"])
     small = estimate_memory(gemma, TrainShape(rows=1, row_length=512, checkpointing=True), limit=10**10)
     assert small.fits and small.weights == pytest.approx(5.23e9, rel=0.01)
