@@ -1,4 +1,4 @@
-"""`mlx-suite bench`: our code compared with other libraries, both sides measured in one run."""
+"""`mlx-suite bench`: our code compared with other libraries, both measured in one run."""
 
 import json as json_format
 from dataclasses import asdict, replace
@@ -13,14 +13,13 @@ from mlx_suite.runtime.errors import UserError
 from .bench_duplicates import duplicates
 from .bench_finetune import finetune
 from .bench_magpie import magpie
-from .both_sides import our_model, their_model
+from .bench_models import RANDOM, checkpoint_folder, load_ours, load_theirs
 from .help import HelpCommand, add, new_app
-from .random_models import RANDOM, checkpoint_folder
 
 if TYPE_CHECKING:
     from ..bench.throughput import Comparison
 
-bench_app = new_app("bench", "Measure our code beside others', both sides in one run.")
+bench_app = new_app("bench", "Compare our speed and memory with other libraries', both measured in one run.")
 
 add(bench_app, finetune)
 add(bench_app, duplicates)
@@ -35,16 +34,16 @@ def generate(
         list[str] | None,
         typer.Argument(metavar="[MODEL]...", help=f"Names, folders, or random weights: {', '.join(RANDOM)}."),
     ] = None,
-    batch: Annotated[str, typer.Option(help="Rows at a time, a list.")] = "1,8,32",
-    prompt: Annotated[int, typer.Option(min=2, help="Tokens of each prompt.")] = 64,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens written per row.")] = 128,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed rounds; medians are printed.")] = 3,
+    batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,8,32",
+    prompt: Annotated[int, typer.Option(min=2, help="Prompt length in tokens.")] = 64,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens generated per row.")] = 128,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs; medians are printed.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Generation beside mlx-lm's: tokens per second, time to the first token, peak memory, and the ratio.
+    """Compare generation with mlx-lm: tokens per second, time to first token, peak memory.
 
-    Both sides run the same weights greedily on the same random prompts, in turn. For Gemma 2 the memory of one row's
-    keys and values at twice the window is compared too.
+    Both run the same weights greedily on the same random prompts, in turn. For Gemma 2, the size of one row's KV cache
+    at twice the sliding window is compared too.
 
     Example: mlx-suite bench generate tiny-llama3 --batch 1,8
     """
@@ -55,18 +54,17 @@ def generate(
     console = Console()
     for name in models or DEFAULT:
         with checkpoint_folder(name) as folder:
-            ours, theirs = our_model(folder), their_model(folder)
+            ours, theirs = load_ours(folder), load_theirs(folder)
             vocabulary = ours.config.vocab_size
             comparisons, notes = [], []
             for size in sizes:
                 rival = theirs
                 if size > 1 and not _batches(theirs, vocabulary):
                     rival = ours
-                    note = "mlx-lm cannot run its own model of this family in a batch; its batching runs ours"
-                    notes = [note]
+                    notes = ["mlx-lm cannot batch its own model of this family; its batching runs our model"]
                 workload = Workload(batch=size, prompt_tokens=prompt, tokens=tokens, repeats=repeats)
                 comparisons.append(compare(ours, rival, vocabulary, workload))
-            cache = _cache_at_twice_the_window(ours, theirs, vocabulary)
+            cache = _cache_sizes(ours, theirs, vocabulary)
             if json:
                 report.append(_as_dict(name, comparisons, cache, notes))
             else:
@@ -77,9 +75,9 @@ def generate(
 
 @bench_app.command(cls=HelpCommand)
 def exponentials(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """Our tanh, sigmoid, softmax and logsumexp beside MLX's, in nanoseconds per element.
+    """Compare our tanh, sigmoid, softmax and logsumexp with MLX's, in nanoseconds per element.
 
-    On a CPU ours are polynomials that the compiler vectorises; on a GPU they are MLX's own.
+    On a CPU ours are polynomials that the compiler vectorises; on a GPU they are MLX's own functions.
     """
     from ..bench.exponentials import time_exponentials
 
@@ -97,14 +95,14 @@ def exponentials(json: Annotated[bool, typer.Option("--json", help="Print one JS
 
 @bench_app.command(cls=HelpCommand)
 def head(
-    rows: Annotated[int, typer.Option(min=1, help="Trained tokens of a batch.")] = 1024,
+    rows: Annotated[int, typer.Option(min=1, help="Trained tokens per batch.")] = 1024,
     hidden: Annotated[int, typer.Option(min=1, help="Hidden size.")] = 256,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """The loss at vocabularies of 128 and 256 thousand beside logits of all rows at once: memory, time, error.
+    """Compare our chunked loss with a plain one that holds all logits: memory, time, error.
 
-    Frozen as in LoRA, and trained as in full finetuning. The error is the distance from double precision. The plain
-    side takes 6 GB for 1024 rows.
+    At vocabularies of 128k and 256k, with the LM head frozen (LoRA) and trained (full finetuning). Errors are
+    distances from float64. The plain loss takes 6 GB for 1024 rows.
 
     Example: mlx-suite bench head --rows 512 --json
     """
@@ -118,8 +116,8 @@ def head(
         typer.echo(json_format.dumps([asdict(each) | {"ratio": round(each.ratio, 4)} for each in results], indent=2))
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("vocabulary", "head", "side", "MB", "ms", "share", "loss off", "grad off"):
-        table.add_column(heading, justify="left" if heading in ("head", "side") else "right", no_wrap=True)
+    for heading in ("vocabulary", "head", "loss", "MB", "ms", "memory", "loss err", "grad err"):
+        table.add_column(heading, justify="left" if heading in ("head", "loss") else "right", no_wrap=True)
     for each in results:
         kind = ("trained" if each.shape.trained else "frozen") + (" capped" if each.shape.cap else "")
         for side, cost, share in (("mlx-suite", each.ours, f"{each.ratio:.1%}"), ("plain", each.plain, "")):
@@ -135,15 +133,17 @@ def head(
 def _sizes(batch: str) -> list[int]:
     sizes = [int(part) if part.strip().isdecimal() else 0 for part in batch.split(",")]
     if not all(sizes):
-        raise UserError(what=f"--batch is {batch!r}, not a list of positive numbers", fix="say --batch 1,8,32")
+        raise UserError(
+            what=f"--batch is {batch!r}, not a list of positive integers", fix="for example, --batch 1,8,32"
+        )
     return sizes
 
 
 def _batches(model: Any, vocabulary: int) -> bool:
-    """Whether mlx-lm's batch generator can run mlx-lm's model at all."""
+    """Whether mlx-lm's batch generator can run mlx-lm's model of this family."""
     from ..bench.throughput import their_side
 
-    # Its Gemma 2 takes the mask of a row for that of a key head: with as many rows as key heads nobody notices.
+    # Its Gemma 2 broadcasts the rows of the mask over the key heads: no error if there are as many rows as heads.
     rows = 1 + getattr(model.args, "num_key_value_heads", 1)
     prompts = [[row % vocabulary] * 4 for row in range(rows)]
     try:
@@ -153,8 +153,8 @@ def _batches(model: Any, vocabulary: int) -> bool:
     return True
 
 
-def _cache_at_twice_the_window(ours: Any, theirs: Any, vocabulary: int) -> tuple[int, int, int] | None:
-    """(tokens, our bytes, their bytes) for one row, None for a model without a window."""
+def _cache_sizes(ours: Any, theirs: Any, vocabulary: int) -> tuple[int, int, int] | None:
+    """(tokens, our bytes, their bytes) of one row's KV cache at twice the sliding window; None without a window."""
     from ..bench.throughput import cache_bytes
 
     windows = [window for window in ours.config.windows if window is not None]
@@ -185,8 +185,8 @@ def _show(
     notes: list[str],
 ) -> None:
     table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-    for heading in ("rows", "side", "tok/s", "1st s", "MB", "ratio"):
-        table.add_column(heading, justify="left" if heading == "side" else "right")
+    for heading in ("batch", "library", "tok/s", "1st s", "MB", "ratio"):
+        table.add_column(heading, justify="left" if heading == "library" else "right")
     for each in comparisons:
         for side, speed in (("mlx-suite", each.ours), ("mlx-lm", each.theirs)):
             first = side == "mlx-suite"
@@ -202,7 +202,7 @@ def _show(
     if cache is not None:
         tokens, our_bytes, their_bytes = cache
         console.print(
-            f"keys and values of one row at {tokens} tokens: {our_bytes:,} bytes, mlx-lm {their_bytes:,} "
+            f"KV cache of one row at {tokens} tokens: {our_bytes:,} bytes, mlx-lm {their_bytes:,} "
             f"({our_bytes / their_bytes:.0%})"
         )
     for note in notes:

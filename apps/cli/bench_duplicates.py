@@ -1,4 +1,4 @@
-"""`mlx-suite bench duplicates`: what telling duplicates costs while rows are made."""
+"""`mlx-suite bench duplicates`: cost of online de-duplication."""
 
 import json as json_format
 from dataclasses import asdict
@@ -10,21 +10,22 @@ if TYPE_CHECKING:
     from ..bench.duplicates import BenchStage
 
 DIM = 256
-"""Values of a vector, as many as are kept of a longer one."""
+"""Dimensions of an embedding; Magpie truncates longer ones to as many."""
 COSINE = 0.95
-LOOKS = 1000
-"""Vectors that are looked up: at 100,000 rows all of them would take minutes."""
+"""Cosine similarity from which two rows are near-duplicates."""
+LOOK_UPS = 1000
+"""Timed look-ups of the cosine stage: 100,000 would take minutes."""
 
 
 def duplicates(
-    rows: Annotated[int, typer.Option(min=2, help="Rows in all.")] = 100_000,
+    rows: Annotated[int, typer.Option(min=2, help="Number of rows.")] = 100_000,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Telling duplicates beside comparing all pairs: rows per second, memory, and the ratio.
+    """Compare online de-duplication with comparing all pairs: rows per second and memory.
 
-    Exact by the text, lexical by MinHash and the words, cosine by vectors of 256 values; each row is looked up, and
-    added if it is new. The cosine stage is timed where half of the rows are in, the naive side on 1,000 rows and
-    carried forward.
+    Three stages: exact text, lexical (MinHash and Jaccard), and cosine of 256-dimensional embeddings. Each row is
+    looked up, and added if it is new. The cosine stage is timed halfway through the run; the naive baseline is timed
+    on 1,000 rows and extrapolated.
 
     Example: mlx-suite bench duplicates --rows 20000
     """
@@ -41,7 +42,7 @@ def duplicates(
         typer.echo(json_format.dumps({"rows": rows, "stages": report}, indent=2))
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("stage", "rows/s", "resident", "grown by", "naive rows/s", "ratio"):
+    for heading in ("stage", "rows/s", "resident", "growth", "naive rows/s", "ratio"):
         table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
     for each in costs:
         table.add_row(
@@ -49,14 +50,14 @@ def duplicates(
             *(human_bytes(each.grown_bytes), f"{each.naive_rows_per_second:,.2f}", f"{each.ratio:,.0f}x"),
         )
     Console().print(table)
-    typer.echo(f"{rows:,} rows; the naive side from all pairs of {costs[0].naive_rows:,}, carried forward")
+    typer.echo(f"{rows:,} rows; the naive baseline extrapolated from all pairs of {costs[0].naive_rows:,}")
     timed = costs[-1].timed
     if timed < rows:
-        typer.echo(f"cosine: {timed:,} rows looked up among {(rows - timed) // 2:,}, the mean of a whole run")
+        typer.echo(f"cosine: {timed:,} rows looked up after {(rows - timed) // 2:,} others: the mean of a whole run")
 
 
 def exact() -> "BenchStage":
-    """The same text."""
+    """Exact duplicates: the same text after normalisation."""
     from mlx_suite.magpie.judge import key_of
 
     from ..bench.duplicates import BenchStage, instructions
@@ -65,9 +66,9 @@ def exact() -> "BenchStage":
 
     def is_duplicate(key: int, text: str) -> bool:
         digest = key_of(text)
-        found = digest in known
+        is_known = digest in known
         known.add(digest)
-        return found
+        return is_known
 
     return BenchStage(
         items=instructions,
@@ -79,7 +80,7 @@ def exact() -> "BenchStage":
 
 
 def lexical() -> "BenchStage":
-    """Nearly the same words."""
+    """Lexical near-duplicates: Jaccard similarity of word shingles."""
     from mlx_suite.curation.duplicates.lexical import LexicalIndex, shingles
     from mlx_suite.curation.duplicates.words import words
 
@@ -88,11 +89,11 @@ def lexical() -> "BenchStage":
     index = LexicalIndex()
 
     def is_duplicate(key: int, text: str) -> bool:
-        taken_apart = index.signature(text)
-        found = index.find(taken_apart) is not None
-        if not found:
-            index.add(key, taken_apart)
-        return found
+        signature = index.signature(text)
+        if index.find(signature) is not None:
+            return True
+        index.add(key, signature)
+        return False
 
     def is_same(one: set[str], other: set[str]) -> bool:
         return len(one & other) >= index.threshold * len(one | other)
@@ -107,7 +108,7 @@ def lexical() -> "BenchStage":
 
 
 def cosine() -> "BenchStage":
-    """Nearly the same direction."""
+    """Semantic near-duplicates: cosine similarity of embeddings."""
     import numpy as np
 
     from mlx_suite.curation.duplicates.neighbours import Neighbours
@@ -118,10 +119,10 @@ def cosine() -> "BenchStage":
 
     def is_duplicate(key: int, vector: Any) -> bool:
         nearest = index.nearest(vector)
-        found = nearest is not None and nearest[1] >= COSINE
-        if not found:
-            index.add(key, vector)
-        return found
+        if nearest is not None and nearest[1] >= COSINE:
+            return True
+        index.add(key, vector)
+        return False
 
     return BenchStage(
         items=lambda rows: directions(rows, DIM),
@@ -129,5 +130,5 @@ def cosine() -> "BenchStage":
         add=index.add,
         prepared=lambda vector: vector / np.linalg.norm(vector),
         is_same=lambda one, other: bool(one @ other >= COSINE),
-        timed=LOOKS,
+        timed=LOOK_UPS,
     )

@@ -1,4 +1,4 @@
-"""`mlx-suite bench finetune`: training beside mlx-lm's trainer, and TRL's where it is installed."""
+"""`mlx-suite bench finetune`: our training compared with mlx-lm's, and with TRL's where it is installed."""
 
 import json as json_format
 from dataclasses import asdict, replace
@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .random_models import RANDOM, SMALL, WIDE, checkpoint_folder
+from .bench_models import RANDOM, SMALL, WIDE, checkpoint_folder
 
 if TYPE_CHECKING:
     from ..bench.finetuning import TrainerComparison, TrainerFigures
@@ -22,17 +22,17 @@ def finetune(
     models: Annotated[
         list[str] | None, typer.Argument(metavar="[MODEL]...", help=f"Names, folders, or random weights: {NAMES}.")
     ] = None,
-    batches: Annotated[int | None, typer.Option(min=1, help="Batches of examples that a pass has.")] = None,
+    batches: Annotated[int | None, typer.Option(min=1, help="Batches per pass over the data.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Timed passes; medians are printed.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Two batches and one pass: does it run at all?")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two batches and one pass, to see that it runs.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """LoRA beside mlx-lm's trainer: trained tokens per second, padding, peak memory, and what was learned.
+    """Compare LoRA training with mlx-lm's trainer: tokens per second, padding, peak memory, loss.
 
-    All sides train the same weights on the same rows, in turn, each in a process of its own. mlx-lm runs through its
-    own `train`, with its own batches and loss; TRL with PEFT on torch takes part where it is installed. Lengths are
-    log-normal. The models with wide vocabularies are there for memory: their head weighs most, and mlx-lm takes
-    4.5 GB for wide-llama and 11 GB for wide-gemma2.
+    All trainers train the same weights on the same rows, in turn, each in its own process. mlx-lm runs its own `train`
+    with its own batches and loss; TRL with PEFT on torch runs too where it is installed. Lengths are log-normal. The
+    models with wide vocabularies compare memory: their LM head dominates, and mlx-lm takes 4.5 GB for wide-llama and
+    11 GB for wide-gemma2.
 
     Example: mlx-suite bench finetune tiny-llama3
     """
@@ -44,9 +44,8 @@ def finetune(
     for name in models or (DEFAULT[:1] if quick else DEFAULT):
         rows = _rows(name, batches or (2 if quick else None), repeats or (1 if quick else None))
         with checkpoint_folder(name) as folder:
-            # torch on a CPU holds several copies of all logits.
-            taking_part = trainers[:2] if name in WIDE else trainers
-            comparison = compare(folder, rows, taking_part)
+            # On wide vocabularies torch would hold several copies of all logits.
+            comparison = compare(folder, rows, trainers[:2] if name in WIDE else trainers)
         if json:
             report.append(_as_dict(name, comparison))
         else:
@@ -56,7 +55,7 @@ def finetune(
 
 
 def _rows(name: str, batches: int | None, repeats: int | None) -> "TrainingRows":
-    """What a model is trained on: fewer and longer documents where memory is in question."""
+    """Training rows for a model: fewer and longer ones where memory is compared."""
     from ..bench.training_rows import TrainingRows
 
     rows = TrainingRows()
@@ -81,7 +80,7 @@ def _as_dict(name: str, comparison: "TrainerComparison") -> dict[str, Any]:
 
 def _show(console: Console, name: str, comparison: "TrainerComparison") -> None:
     table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-    for heading in ("trainer", "tok/s", "pad", "steps", "MB", "all MB", "loss"):
+    for heading in ("trainer", "tok/s", "pad", "steps", "MB", "RSS MB", "loss"):
         table.add_column(heading, justify="left" if heading == "trainer" else "right")
     for side in comparison.sides:
         table.add_row(*_cells(side))
@@ -89,8 +88,8 @@ def _show(console: Console, name: str, comparison: "TrainerComparison") -> None:
     counted = comparison.sides[1].counted
     console.print(
         f"speed {comparison.speed_ratio:.2f}x, memory {comparison.memory_ratio:.2f}x of mlx-lm's. A pass trains "
-        f"{comparison.trained:,} tokens ({counted:,} by mlx-lm's count); held-out loss {comparison.loss_before:.3f} "
-        "before.",
+        f"{comparison.trained:,} tokens ({counted:,} by mlx-lm's count); held-out loss before training: "
+        f"{comparison.loss_before:.3f}",
         highlight=False,
     )
 

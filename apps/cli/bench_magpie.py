@@ -1,34 +1,34 @@
-"""`mlx-suite bench magpie`: accepted rows per hour beside mlx-lm's two ways of writing many texts."""
+"""`mlx-suite bench magpie`: accepted rows per hour, compared with a staged and a serial pipeline on mlx-lm."""
 
 import json as json_format
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .both_sides import our_model, their_model
-from .random_models import checkpoint_folder
+from .bench_models import checkpoint_folder, load_ours, load_theirs
 
 if TYPE_CHECKING:
     from ..bench.magpie import BenchCheckpoint, Pace, Target
 
 
 def magpie(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="A checkpoint that can write rows.")] = "tiny-llama3",
-    count: Annotated[int, typer.Option(min=3, help="Accepted rows of each side.")] = 150,
-    batch: Annotated[int, typer.Option(min=2, help="Rows at a time, of both batched sides.")] = 32,
-    serial: Annotated[int, typer.Option(min=1, help="Rows on which the serial side is timed.")] = 24,
-    shape: Annotated[str, typer.Option(help="Random weights for rows of real lengths.")] = "random-llama-7m",
-    rows: Annotated[int, typer.Option(min=2, help="Rows of those lengths.")] = 96,
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="A chat model that generates the rows.")
+    ] = "tiny-llama3",
+    count: Annotated[int, typer.Option(min=3, help="Accepted rows per pipeline.")] = 150,
+    batch: Annotated[int, typer.Option(min=2, help="Batch size of both batched pipelines.")] = 32,
+    serial: Annotated[int, typer.Option(min=1, help="Rows on which the serial pipeline is timed.")] = 24,
+    shape: Annotated[str, typer.Option(help="Random weights for the run with realistic lengths.")] = "random-llama-7m",
+    rows: Annotated[int, typer.Option(min=2, help="Rows of the run with realistic lengths.")] = 96,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Accepted Magpie rows per hour beside mlx-lm's batches in two stages and beside a serial loop.
+    """Compare accepted Magpie rows per hour with two pipelines on mlx-lm: batches in two stages, and a serial loop.
 
-    All sides run the same weights, and one judge decides what is accepted. For each target: rows that are whole and
-    new; those that are also tagged as good; those of three categories, with and without steering. Then the same for
-    rows of real lengths, short questions and long answers, on random weights: there a third of the rows is kept.
+    All pipelines run the same weights, and the same code accepts rows. Three targets: complete rows without duplicates;
+    rows also tagged as good; and rows of three categories, with and without steering. A last run on random weights has
+    realistic lengths, short instructions and long responses, and accepts a third of the rows.
 
     Example: mlx-suite bench magpie --count 60
     """
@@ -46,18 +46,18 @@ def magpie(
     if json:
         typer.echo(json_format.dumps(report, indent=2))
     else:
-        _show(f"rows of real lengths, {shape}", costs)
+        _show(f"realistic lengths, {shape}", costs)
 
 
 def measure(checkpoint: "BenchCheckpoint", target: "Target", count: int, batch: int, serial_rows: int) -> "list[Pace]":
-    """Every side on one target, ours first; with quotas, ours comes a second time without steering."""
+    """Every pipeline on one target, ours first; with quotas, ours also runs without steering."""
     from ..bench.magpie import our_pace, serial_pace, staged_pace
     from ..bench.writers import batched, serial
 
     settings = target.settings_for(count, batch, steer=False)
     steered = target.settings_for(count, batch, steer=True)
     stops = frozenset(checkpoint.tokenizer.stop_ids)
-    # Kernels are compiled and files are read before anything is timed, on either side.
+    # Warm up: compile kernels and read files before anything is timed.
     our_pace(checkpoint, target, target.settings_for(3, batch, steer=True), "")
     staged_pace(
         checkpoint, target, target.settings_for(3, batch, steer=False), batched(checkpoint.theirs, stops, batch)
@@ -73,13 +73,13 @@ def measure(checkpoint: "BenchCheckpoint", target: "Target", count: int, batch: 
 
 
 def measure_shape(name: str, rows: int, batch: int, serial: int) -> list[dict[str, Any]]:
-    """Rows of real lengths on random weights; the serial side is timed on the first few."""
+    """Every pipeline on rows of realistic lengths; the serial one is timed on the first `serial` rows."""
     from ..bench.magpie_shape import RunShape, draw_fates, our_cost, their_cost
     from ..bench.writers import batched
     from ..bench.writers import serial as one_by_one
 
     with checkpoint_folder(name) as folder:
-        ours, theirs = _both(folder)
+        ours, theirs = load_ours(folder), load_theirs(folder)
     shape = RunShape(rows=rows, slots=batch)
     fates = draw_fates(shape, 0)
     our_cost(ours, shape, fates[:2])
@@ -115,15 +115,12 @@ def _checkpoint(model: str) -> "Iterator[BenchCheckpoint]":
     from ..bench.magpie import BenchCheckpoint
 
     with checkpoint_folder(model) as folder:
-        ours, theirs = _both(folder)
         yield BenchCheckpoint(
-            ours=ours, theirs=theirs, tokenizer=load_tokenizer(folder), template=load_chat_template(folder)
+            ours=load_ours(folder),
+            theirs=load_theirs(folder),
+            tokenizer=load_tokenizer(folder),
+            template=load_chat_template(folder),
         )
-
-
-def _both(folder: Path) -> tuple[Any, Any]:
-    """Our model and mlx-lm's of the same weights."""
-    return our_model(folder), their_model(folder)
 
 
 def _pace(pace: "Pace", first: "Pace") -> dict[str, Any]:
@@ -144,8 +141,8 @@ def _show(title: str, sides: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("side", no_wrap=True)
-    for heading in ("asked", "kept", "s", "kept/hour", "fed/row", "written/row", "slower"):
+    table.add_column("pipeline", no_wrap=True)
+    for heading in ("rows", "kept", "s", "kept/h", "prefill", "decode", "slower"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in sides:
         table.add_row(

@@ -1,4 +1,4 @@
-"""`mlx-suite bench generate`: both sides' figures, as a table and as JSON."""
+"""`mlx-suite bench`: results of both libraries, as a table and as JSON."""
 
 import json
 import sys
@@ -21,11 +21,11 @@ def run(*arguments: str | Path) -> Result:
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """What the program says on stderr when it leaves with 2."""
+    """Stderr of a program that exits with 2 and prints nothing."""
     monkeypatch.setattr(sys, "argv", ["mlx-suite", "bench", "generate", *map(str, arguments)])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         main()
-    assert left.value.code == 2
+    assert exited.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
     return err
@@ -33,13 +33,13 @@ def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
 
 @pytest.fixture(scope="module")
 def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Gemma 2 with a window of 6 on two of three layers, and no tokenizer: the benchmark needs none."""
+    """A Gemma 2 with a sliding window of 6 on two of three layers, and no tokenizer: the benchmark needs none."""
     folder = tmp_path_factory.mktemp("models") / "gemma"
     save_model(folder, tiny_model("gemma2"))
     return folder
 
 
-def test_json_has_the_figures_of_both_sides_for_every_batch(random_model: Path) -> None:
+def test_json_has_both_libraries_for_every_batch_size(random_model: Path) -> None:
     result = run(random_model, "--batch", "1,2", *QUICK, "--json")
     assert result.exit_code == 0
     [report] = json.loads(result.stdout)
@@ -52,15 +52,15 @@ def test_json_has_the_figures_of_both_sides_for_every_batch(random_model: Path) 
         assert set(each) == {"workload", "ours", "theirs", "ratio"}
         for side in ("ours", "theirs"):
             assert set(each[side]) == {"tokens_per_second", "first_token", "peak_bytes"}
-            assert all(figure > 0 for figure in each[side].values())
+            assert all(value > 0 for value in each[side].values())
         speeds = [each[side]["tokens_per_second"] for side in ("ours", "theirs")]
         assert each["ratio"] == pytest.approx(speeds[0] / speeds[1], abs=1e-3)
 
 
-def test_a_model_with_a_window_has_its_cache_compared(gemma: Path) -> None:
+def test_cache_sizes_are_compared_for_a_model_with_a_sliding_window(gemma: Path) -> None:
     [report] = json.loads(run(gemma, "--batch", "1,2", *QUICK, "--json").stdout)
     cache: dict[str, Any] = report["cache"]
-    # 256 bytes a token and layer: rings of 6 and one full cache of 256, against three full ones.
+    # 256 bytes per token and layer: two ring buffers of 6 and a full cache of 256 tokens, against three full ones.
     assert cache == {
         "tokens": 12,
         "our_bytes": (6 + 256 + 6) * 256,
@@ -68,32 +68,32 @@ def test_a_model_with_a_window_has_its_cache_compared(gemma: Path) -> None:
         "ratio": pytest.approx(268 / 768),
     }
     assert len(report["runs"]) == 2
-    assert report["notes"] == ["mlx-lm cannot run its own model of this family in a batch; its batching runs ours"]
+    assert report["notes"] == ["mlx-lm cannot batch its own model of this family; its batching runs our model"]
 
 
-def test_the_table_fits_60_columns_and_names_both_sides(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_fits_60_columns_and_names_both_libraries(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(gemma.parent)
     lines = run("./gemma", "--batch", "1", *QUICK).stdout.splitlines()
     assert max(map(len, lines[:4])) <= 60
     assert lines[0].strip() == "./gemma"
-    assert lines[1].split() == ["rows", "side", "tok/s", "1st", "s", "MB", "ratio"]
+    assert lines[1].split() == ["batch", "library", "tok/s", "1st", "s", "MB", "ratio"]
     assert lines[2].split()[:2] == ["1", "mlx-suite"]
     assert lines[2].endswith("x")
     assert lines[3].split()[0] == "mlx-lm"
     flat = " ".join(" ".join(lines[4:]).split())
-    assert flat.startswith("keys and values of one row at 12 tokens: 68,608 bytes, mlx-lm 196,608 (35%)")
+    assert flat.startswith("KV cache of one row at 12 tokens: 68,608 bytes, mlx-lm 196,608 (35%)")
 
 
 @pytest.mark.parametrize("batch", ["0", "1,x", "", "1,,2", "-3", "2.5", "²"])
-def test_a_batch_that_is_no_list_of_numbers_is_one_block(
+def test_a_batch_that_is_not_a_list_of_integers_is_refused(
     batch: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], random_model: Path
 ) -> None:
     assert fail(monkeypatch, capsys, random_model, "--batch", batch) == (
-        f"error: --batch is {batch!r}, not a list of positive numbers\nfix:   say --batch 1,8,32\n"
+        f"error: --batch is {batch!r}, not a list of positive integers\nfix:   for example, --batch 1,8,32\n"
     )
 
 
-def test_exponentials_are_a_table_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exponentials_print_a_table_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = [Exponential(name="tanh", ours=1.26, builtin=8.82), Exponential(name="softmax", ours=2.0, builtin=3.0)]
     monkeypatch.setattr("mlx_suite_apps.bench.exponentials.time_exponentials", lambda: timed)
     shown = CliRunner().invoke(app, ["bench", "exponentials"], catch_exceptions=False).stdout
@@ -109,11 +109,11 @@ def test_exponentials_are_a_table_or_json(monkeypatch: pytest.MonkeyPatch) -> No
     ]
 
 
-def test_an_unknown_model_is_one_block(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert fail(monkeypatch, capsys, "tiny-lama3", *QUICK).startswith("error: there is no model 'tiny-lama3'\n")
 
 
-def test_a_model_that_is_mlx_lms_own_has_nothing_to_compare(
+def test_a_model_that_only_mlx_lm_implements_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     import mlx.core as mx
@@ -134,13 +134,13 @@ def test_a_model_that_is_mlx_lms_own_has_nothing_to_compare(
     weights = dict(tree_flatten(Model(ModelArgs.from_dict(settings)).parameters()))
     mx.save_safetensors(str(tmp_path / "model.safetensors"), weights)
     assert fail(monkeypatch, capsys, tmp_path, "--batch", "1", *QUICK) == (
-        "error: this model is mlx-lm's own, so there is nothing to compare\n"
+        "error: only mlx-lm implements this model, so there is nothing to compare\n"
         f"where: {tmp_path}\n"
-        "fix:   name a Llama, a Mistral or a Gemma 2\n"
+        "fix:   use a Llama, Mistral or Gemma 2 model\n"
     )
 
 
-def test_the_head_is_measured_frozen_and_trained_at_both_vocabularies() -> None:
+def test_the_chunked_loss_is_measured_frozen_and_trained_at_both_vocabularies() -> None:
     arguments = ["bench", "head", "--rows", "2", "--hidden", "4"]
     table = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert table.exit_code == 0 and "256,000" in table.stdout
@@ -155,4 +155,4 @@ def test_the_head_is_measured_frozen_and_trained_at_both_vocabularies() -> None:
     for each in measured:
         assert set(each) == {"shape", "ours", "plain", "ratio"}
         assert each["ours"]["loss_error"] < 1e-4
-        assert all(figure > 0 for side in ("ours", "plain") for figure in each[side].values())
+        assert all(value > 0 for side in ("ours", "plain") for value in each[side].values())

@@ -14,7 +14,7 @@ app = typer.Typer()
 app.command()(duplicates)
 
 
-def test_the_stages_report_what_they_cost() -> None:
+def test_json_has_every_stage() -> None:
     result = CliRunner().invoke(app, ["--rows", "60", "--json"], catch_exceptions=False)
     report = json.loads(result.stdout)
     assert report["rows"] == 60
@@ -26,7 +26,7 @@ def test_the_stages_report_what_they_cost() -> None:
     assert all(0 < stage["ratio"] < 10**9 for stage in report["stages"])
 
 
-def test_people_read_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stages_are_printed_as_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(stages: dict[str, Any], rows: int) -> list[DuplicateCost]:
         memory = {"resident_bytes": 302_000_000, "grown_bytes": 196_000_000}
         speed = {"rows_per_second": 16_000.0, "naive_rows": 1000, "naive_rows_per_second": 2.5}
@@ -35,5 +35,5 @@ def test_people_read_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlx_suite_apps.bench.duplicates.measure_stages", measured)
     lines = CliRunner().invoke(app, [], catch_exceptions=False).stdout.splitlines()
     assert lines[2].split() == ["lexical", "16,000", "302", "MB", "196", "MB", "2.50", "6,400x"]
-    assert lines[4] == "100,000 rows; the naive side from all pairs of 1,000, carried forward"
-    assert lines[5] == "cosine: 1,000 rows looked up among 49,500, the mean of a whole run"
+    assert lines[4] == "100,000 rows; the naive baseline extrapolated from all pairs of 1,000"
+    assert lines[5] == "cosine: 1,000 rows looked up after 49,500 others: the mean of a whole run"

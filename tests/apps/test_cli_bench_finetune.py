@@ -1,4 +1,4 @@
-"""`mlx-suite bench finetune`: every trainer's figures, as a table and as JSON."""
+"""`mlx-suite bench finetune`: results of every trainer, as a table and as JSON."""
 
 import json
 from pathlib import Path
@@ -31,12 +31,12 @@ def side(trainer: str, speed: float, peak: int | None, counted: int = 1234) -> T
 
 @pytest.fixture
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainingRows, tuple[str, ...]]]:
-    """What is asked of `compare`, which is not run."""
-    asked: list[tuple[TrainingRows, tuple[str, ...]]] = []
+    """Records the arguments of `compare`, and replaces its result."""
+    calls: list[tuple[TrainingRows, tuple[str, ...]]] = []
 
     def compare(model: Path, rows: TrainingRows, trainers: tuple[str, ...]) -> TrainerComparison:
         assert (model / "config.json").is_file()
-        asked.append((rows, trainers))
+        calls.append((rows, trainers))
         sides = (side("mlx-suite", 3000, 10**9), side("mlx-lm", 1000, 4 * 10**9, counted=1250), side("TRL", 2500, None))
         return TrainerComparison(rows=rows, trained=1234, loss_before=5.0, sides=sides[: len(trainers)])
 
@@ -44,7 +44,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainingRows, tuple[
     monkeypatch.setattr(
         "mlx_suite_apps.bench.finetuning.present_trainers", lambda: ("mlx-suite", "mlx-lm", "TRL"), raising=True
     )
-    return asked
+    return calls
 
 
 def test_the_table_fits_60_columns_and_names_every_trainer(random_model: Path, compared: Any) -> None:
@@ -52,7 +52,7 @@ def test_the_table_fits_60_columns_and_names_every_trainer(random_model: Path, c
     assert max(map(len, lines[1:])) <= 60
     table = [line.split() for line in lines if line.startswith(("trainer", "mlx-suite", "mlx-lm", "TRL"))]
     assert table == [
-        ["trainer", "tok/s", "pad", "steps", "MB", "all", "MB", "loss"],
+        ["trainer", "tok/s", "pad", "steps", "MB", "RSS", "MB", "loss"],
         ["mlx-suite", "3,000", "12.5%", "7", "1,000", "3,000", "1.500"],
         ["mlx-lm", "1,000", "12.5%", "7", "4,000", "3,000", "1.500"],
         ["TRL", "2,500", "12.5%", "7", "3,000", "1.500"],
@@ -60,11 +60,11 @@ def test_the_table_fits_60_columns_and_names_every_trainer(random_model: Path, c
     flat = " ".join(" ".join(lines).split())
     assert flat.endswith(
         "speed 3.00x, memory 0.25x of mlx-lm's. A pass trains 1,234 tokens (1,250 by mlx-lm's count); held-out loss "
-        "5.000 before."
+        "before training: 5.000"
     )
 
 
-def test_batches_and_repeats_make_the_rows(random_model: Path, compared: Any) -> None:
+def test_batches_and_repeats_set_the_training_rows(random_model: Path, compared: Any) -> None:
     run(random_model, "--batches", "5", "--repeats", "2")
     run(random_model, "--quick")
     assert [(rows.rows, rows.repeats) for rows, _ in compared] == [(20, 2), (8, 1)]
@@ -76,9 +76,7 @@ def test_wide_vocabularies_are_trained_on_few_long_rows_and_without_torch(compar
     assert (rows.rows, rows.longest, trainers) == (16, 512, ("mlx-suite", "mlx-lm"))
 
 
-def test_json_has_both_sides_and_the_ratios_of_one_quick_run(
-    random_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_json_has_both_trainers_and_their_ratios(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLX_DISABLE_COMPILE", "1")
     monkeypatch.setattr("mlx_suite_apps.bench.finetuning.find_spec", lambda name: None)
     [report] = json.loads(run(random_model, "--quick", "--json"))

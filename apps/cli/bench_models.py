@@ -1,10 +1,12 @@
-"""Random weights of several shapes, for what no checkpoint on the machine can show."""
+"""Models that benchmarks run on: a checkpoint as ours and as mlx-lm's, and random weights of several shapes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from mlx_suite.runtime.errors import UserError
 
 _LLAMA = {"model_type": "llama", "rms_norm_eps": 1e-5, "rope_theta": 500000.0}
 _GEMMA2 = {
@@ -37,23 +39,23 @@ RANDOM: dict[str, dict[str, Any]] = {
     "random-llama-40m": _LLAMA | _shape(8192, 512, 1536, 12, 8, 4),
     "random-gemma2-40m": _GEMMA2 | _shape(8192, 512, 1536, 12, 8, 4),
 }
-"""40 million weights: between the shipped models and real ones."""
+"""40 million parameters: between the shipped models and real ones."""
 
 SMALL: dict[str, dict[str, Any]] = {"random-llama-7m": _LLAMA | _shape(8192, 256, 768, 6, 4, 2)}
-"""7 million weights: small enough to be trained on a CPU."""
+"""7 million parameters: small enough to train on a CPU."""
 
 WIDE: dict[str, dict[str, Any]] = {
     "wide-llama": _LLAMA | _shape(128256, 256, 512, 2, 4, 2),
     "wide-gemma2": _GEMMA2 | _shape(256000, 256, 512, 2, 4, 2),
 }
-"""The vocabularies of Llama 3 and Gemma 2 on narrow layers, so that the head weighs most."""
+"""The vocabularies of Llama 3 and Gemma 2 on narrow layers, so that the LM head takes most of the memory."""
 
 
 @contextmanager
 def checkpoint_folder(name: str) -> Iterator[Path]:
-    """The checkpoint of a name; random weights are written to a folder that goes away again.
+    """Folder of the named checkpoint; random weights are saved to a temporary folder.
 
-    Raises UserError for a name that nothing has.
+    Raises UserError if no model has this name.
     """
     shape = (RANDOM | SMALL | WIDE).get(name)
     if shape is None:
@@ -72,3 +74,31 @@ def checkpoint_folder(name: str) -> Iterator[Path]:
         folder = Path(parent) / name
         save_model(folder, build_model(ModelConfig.from_dict(shape)), dtype="bfloat16")
         yield folder
+
+
+def load_ours(folder: Path) -> Any:
+    """A checkpoint as our model. Raises UserError for an architecture that only mlx-lm implements."""
+    from mlx_suite.checkpoints.load import load_model
+
+    model = load_model(folder)
+    if not hasattr(model, "config"):
+        raise UserError(
+            what="only mlx-lm implements this model, so there is nothing to compare",
+            where=str(folder),
+            fix="use a Llama, Mistral or Gemma 2 model",
+        )
+    return model
+
+
+def load_theirs(folder: Path) -> Any:
+    """A checkpoint as mlx-lm's model, in the precision of ours: float32 on a CPU."""
+    import mlx.core as mx
+    from mlx_lm.utils import load_model
+
+    from mlx_suite.runtime.device import device
+
+    model = load_model(folder)[0]
+    if device().kind == "cpu":
+        model.set_dtype(mx.float32)
+        mx.eval(model.parameters())
+    return model
