@@ -1,4 +1,4 @@
-"""Adapters on the disk and on a model: saved, loaded and attached, in mlx-lm's layout or PEFT's."""
+"""Save and load adapters in mlx-lm's or PEFT's layout, and attach them to a model."""
 
 import json
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ __all__ = [
 LAYOUTS = ("mlx", "peft")
 
 _FILES = (MLX_WEIGHTS, PEFT_WEIGHTS, CONFIG, TEMPLATE_FILE, "README.md")
-"""Of an adapter's folder; one that holds others is not overwritten."""
+"""Files of an adapter's folder; a folder with any other file is not overwritten."""
 
 _OTHER_FILES = {
     "adapter_model.bin": "a PyTorch pickle, which can run code when it is read; PEFT saves safetensors by itself",
@@ -47,12 +47,12 @@ _OTHER_FILES = {
 def save_adapter(
     folder: Path | str, model: nn.Module, config: AdapterConfig, base: str, chat_template: str | None = None
 ) -> None:
-    """Write the adapters of `model` in mlx-lm's layout, whole or not at all.
+    """Write the adapters of `model` in mlx-lm's layout, atomically.
 
     Args:
-        config: What they were made with, by `add_adapters`.
-        base: The model they belong to, as the user calls it.
-        chat_template: The Jinja text they were trained with, kept beside them.
+        config: The settings passed to `add_adapters`.
+        base: The base model, as the user names it.
+        chat_template: The Jinja source used in training, saved with the adapter.
 
     Raises UserError for a folder that holds other things than an adapter, and for a full or read-only disk.
     """
@@ -61,7 +61,7 @@ def save_adapter(
 
 
 def adapter_of(model: nn.Module, config: AdapterConfig, base: str = "") -> Adapter:
-    """The adapters of a model, as a folder would hold them."""
+    """The adapters of a model as an `Adapter`."""
     arrays = {f"{path}.{leaf}": layer[leaf] for path, layer in adapted_layers(model).items() for leaf in leaves(layer)}
     assert arrays, "the model has no adapters"
     return Adapter(config=config, arrays=arrays, base=base, tied=is_tied(model))
@@ -70,15 +70,15 @@ def adapter_of(model: nn.Module, config: AdapterConfig, base: str = "") -> Adapt
 def write_adapter(
     folder: Path | str, adapter: Adapter, layout: str, blocks: int | None = None, chat_template: str | None = None
 ) -> None:
-    """Write an adapter as `folder`, whole or not at all.
+    """Write an adapter to `folder`, atomically.
 
     Args:
         layout: mlx or peft.
-        blocks: How many the model has, for mlx-lm's layout, which counts from the last. Without it each layer is
-            written with its whole path.
-        chat_template: The Jinja text it was trained with, kept beside it.
+        blocks: The model's number of blocks; mlx-lm's layout counts from the last. None: layers are written with their
+            full paths.
+        chat_template: The Jinja source used in training, saved with the adapter.
 
-    Raises UserError for what the layout cannot say, for a folder that holds other things than an adapter, and for a
+    Raises UserError for what the layout cannot express, for a folder that holds other things than an adapter, and for a
     full or read-only disk.
     """
     assert layout in LAYOUTS
@@ -93,7 +93,7 @@ def write_adapter(
 
 
 def template_beside(folder: Path | str) -> str | None:
-    """The chat template that the adapter in `folder` was trained with, where one is kept."""
+    """The chat template that the adapter in `folder` was trained with, or None."""
     file = adapter_folder(Path(folder).expanduser()) / TEMPLATE_FILE
     return file.read_text(encoding="utf-8") if file.is_file() else None
 
@@ -102,7 +102,7 @@ def _refuse_other_folder(folder: Path) -> None:
     strange = sorted(path.name for path in folder.iterdir() if path.name not in _FILES) if folder.is_dir() else []
     if strange:
         raise UserError(
-            "The folder holds other things than an adapter, which would be lost: "
+            "The folder contains files that are not part of an adapter and would be lost: "
             + ", ".join(strange[:5] + ["…"] * (len(strange) > 5)),
             where=str(folder),
             fix="name a new folder",
@@ -110,41 +110,41 @@ def _refuse_other_folder(folder: Path) -> None:
 
 
 def load_adapter(folder: Path | str) -> Adapter:
-    """Read an adapter that we, mlx-lm or PEFT have written, told apart by the names of the files.
+    """Read an adapter written by mlx-suite, mlx-lm or PEFT; the file names tell which.
 
-    A run's folder stands for its best adapter, or else its last.
+    The folder of a run stands for its best adapter, or else its last.
 
-    Raises UserError for a folder without one, for torn files, and for what an adapter of ours cannot do.
+    Raises UserError for a folder without an adapter, for truncated files, and for unsupported kinds of adapter.
     """
     folder = adapter_folder(Path(folder).expanduser())
     files = [folder / name for name in (MLX_WEIGHTS, PEFT_WEIGHTS) if (folder / name).is_file()]
     if not files:
         others = [f"{name} is {what}" for name, what in _OTHER_FILES.items() if (folder / name).is_file()]
         raise UserError(
-            f"The folder holds no adapter: neither {MLX_WEIGHTS} (mlx-lm) nor {PEFT_WEIGHTS} (PEFT)",
+            f"The folder contains no adapter: neither {MLX_WEIGHTS} (mlx-lm) nor {PEFT_WEIGHTS} (PEFT)",
             details=others,
             where=str(folder),
-            fix="name the folder that finetune, mlx-lm or PEFT has written",
+            fix="name an adapter folder written by finetune, mlx-lm or PEFT",
         )
     settings = _read_config(folder / CONFIG)
     of_peft = "peft_type" in settings if len(files) == 2 else files[0].name == PEFT_WEIGHTS
     file = folder / (PEFT_WEIGHTS if of_peft else MLX_WEIGHTS)
-    read_header(file)  # a torn file has better words here
+    read_header(file)  # for a clearer error if the file is truncated
     stored: Any = mx.load(str(file))
     arrays: dict[str, mx.array] = dict(stored)
     adapter = read_peft(folder, settings, arrays) if of_peft else read_mlx(folder, settings, arrays)
     check_config(adapter.config)
-    mx.eval(list(adapter.arrays.values()))  # a run may write the file anew
+    mx.eval(list(adapter.arrays.values()))  # a run may overwrite the file later
     return adapter
 
 
 def apply_adapter(model: nn.Module, adapter: Adapter, where: str = "") -> None:
-    """Attach an adapter to a loaded model; everything else of it is frozen.
+    """Attach an adapter to a loaded model and freeze everything else.
 
-    Each layer has the rank of its own arrays. `where` is what the user calls the adapter.
+    Each layer's rank is that of its arrays. `where` is the user's name for the adapter.
 
-    Raises UserError that lists every layer the model has not, every array that is missing, strange or of another
-    shape, and an embedding adapted alone where the model's head is the same matrix. The model is then as it was.
+    Raises UserError that lists every layer missing from the model, every array that is missing, unexpected or of the
+    wrong shape, and an embedding adapted without the tied head. The model is then unchanged.
     """
     if adapter.tied and is_tied(model) is False:
         adapter = with_own_head(adapter)
@@ -154,7 +154,9 @@ def apply_adapter(model: nn.Module, adapter: Adapter, where: str = "") -> None:
             "The adapter does not fit this model",
             details=shortened(problems),
             where=where,
-            fix=f"take the model it was trained on: {adapter.base}" if adapter.base else "take its own model",
+            fix=f"use the model it was trained on: {adapter.base}"
+            if adapter.base
+            else "use the model it was trained on",
         )
     attach(model, ranks(adapter.arrays), adapter.config)
     for path, layer in adapted_layers(model).items():
@@ -163,7 +165,7 @@ def apply_adapter(model: nn.Module, adapter: Adapter, where: str = "") -> None:
 
 
 def is_tied(model: nn.Module) -> bool | None:
-    """Whether the model's embedding is its head too; None for a model that does not say."""
+    """Whether the model's head is tied to its embedding; None if its config does not say."""
     settings = getattr(model, "config", None) or getattr(model, "args", None)
     return getattr(settings, "tie_word_embeddings", None)
 
@@ -176,7 +178,7 @@ def _misfits(model: nn.Module, adapter: Adapter) -> list[str]:
     for path in adapter.targets:
         module = modules.get(path)
         if module is None or not can_be_adapted(module):
-            problems.append(f"{path} is no layer of this model that can be adapted")
+            problems.append(f"{path} is not a layer of this model that can be adapted")
             continue
         shapes = layer_shapes(module, found.get(path, adapter.config.rank))
         for leaf in wanted:
@@ -186,7 +188,7 @@ def _misfits(model: nn.Module, adapter: Adapter) -> list[str]:
             elif array.shape != shapes[leaf]:
                 problems.append(f"{path}.{leaf} is {array.shape}, not {shapes[leaf]}")
     problems += [
-        f"{name} {array.shape} is no part of a {adapter.config.method} adapter"
+        f"{name} {array.shape} is not part of a {adapter.config.method} adapter"
         for name, array in adapter.arrays.items()
         if name.rpartition(".")[2] not in wanted
     ]
@@ -200,7 +202,7 @@ def _misfits(model: nn.Module, adapter: Adapter) -> list[str]:
 
 
 def _changed_copies(modules: Mapping[str, nn.Module], copies: Mapping[str, mx.array]) -> list[str]:
-    """Weights of the base that lie beside the adapter and are not this model's."""
+    """Base weights stored with the adapter that differ from this model's."""
     problems = []
     for name, array in copies.items():
         module = modules.get(name.rpartition(".")[0])
@@ -218,9 +220,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError("The adapter has no settings", where=str(path), fix="fetch the whole folder") from None
+        raise UserError(
+            "The adapter has no adapter_config.json", where=str(path), fix="download the whole folder"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"The adapter's settings cannot be read: {error}", where=str(path)) from None
     if not isinstance(settings, dict):
-        raise UserError("The adapter's settings are no table", where=str(path), fix="fetch the folder again")
+        raise UserError(
+            "The adapter's settings are not a JSON object", where=str(path), fix="download the folder again"
+        )
     return settings

@@ -1,8 +1,8 @@
-"""What a low-rank adapter is, apart from any model: its settings and its arrays (arXiv 2106.09685).
+"""A low-rank adapter, independent of any model: its settings and arrays (arXiv 2106.09685).
 
-An adapted layer computes W·x + scale · B·A·x. The arrays are kept as mlx-lm names and shapes them: for a linear layer
+An adapted layer computes W·x + scale · B·A·x. Arrays have mlx-lm's names and shapes: for a linear layer
 `lora_a` (inputs, rank) and `lora_b` (rank, outputs), for an embedding `lora_a` (vocabulary, rank) and `lora_b`
-(rank, dimensions); DoRA has a magnitude `m` (outputs,) besides. Of E experts they are (E, rank, inputs) and
+(rank, dimensions); DoRA adds a magnitude `m` (outputs,). For E experts they are (E, rank, inputs) and
 (E, outputs, rank).
 """
 
@@ -28,27 +28,27 @@ _BLOCK = re.compile(r"((?:.*\.)?layers)\.(\d+)\.(.+)")
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """What is trained beside a frozen model."""
+    """Settings of an adapter on a frozen model."""
 
     method: str = "lora"
     """lora, or dora (arXiv 2402.09353), which learns each output's magnitude apart from its direction."""
     rank: int = 16
-    """Of the small matrices. 16 is enough for most tasks of style and format."""
+    """Rank of the matrices. 16 is enough for most tasks of style and format."""
     alpha: float = 32.0
-    """Their product counts alpha / rank; twice the rank is usual."""
+    """The product is scaled by alpha / rank; alpha is usually twice the rank."""
     rslora: bool = False
-    """Count it alpha / √rank instead, which keeps high ranks from learning too slowly (arXiv 2312.03732)."""
+    """Scale by alpha / √rank instead, so that high ranks do not learn too slowly (arXiv 2312.03732)."""
     dropout: float = 0.0
-    """Share of a small matrix's inputs that is dropped while training."""
+    """Dropout on the adapter's input during training."""
     modules: tuple[str, ...] = DEFAULT_MODULES
     """Names of the layers: the last part of a path (`q_proj`), a longer end of it (`self_attn.q_proj`), or
-    `all-linear` for every linear layer of the blocks. `embed_tokens` and `lm_head` stand outside the blocks."""
+    `all-linear` for every linear layer of the blocks. `embed_tokens` and `lm_head` are outside the blocks."""
     layers: tuple[int, ...] | None = None
-    """Numbers of the blocks, from 0. None for all."""
+    """Block numbers, from 0. None: all blocks."""
 
     @property
     def scale(self) -> float:
-        """What the product of the small matrices is multiplied by."""
+        """Factor of the product of the two matrices."""
         return self.alpha / (sqrt(self.rank) if self.rslora else self.rank)
 
 
@@ -58,13 +58,13 @@ class Adapter:
 
     config: AdapterConfig
     arrays: Mapping[str, mx.array]
-    """By path and leaf: `model.layers.0.self_attn.q_proj.lora_a`."""
+    """Arrays by path and leaf: `model.layers.0.self_attn.q_proj.lora_a`."""
     base: str = ""
-    """The model it was trained on, as it was named."""
+    """The base model, as the user named it."""
     tied: bool | None = None
-    """Whether an adapted embedding is the model's head too. None where the files do not say."""
+    """Whether an adapted embedding is tied to the head. None: the files do not say."""
     copies: Mapping[str, mx.array] = field(default_factory=dict)
-    """Weights of the base that lie in the file too; they must be those of the model."""
+    """Base weights stored in the same file; they must equal the model's."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Adapter:
         return tuple(dict.fromkeys(name.rpartition(".")[0] for name in self.arrays))
 
     def on(self, tied: bool | None) -> "Adapter":
-        """This adapter, where the files did not say whether the head is tied and a model does."""
+        """This adapter with `tied` filled in from the model if the files did not say."""
         return replace(self, tied=tied) if self.tied is None else self
 
     @property
@@ -82,14 +82,14 @@ class Adapter:
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Targets told apart: those inside the blocks, by block and by name within it, and those outside."""
+    """Adapted layers, split into those inside the blocks and those outside."""
 
     blocks: tuple[int, ...]
     inside: tuple[str, ...]
     """Paths within a block, `self_attn.q_proj`."""
     outside: tuple[str, ...]
     regular: bool
-    """Whether every one of these blocks has every one of these names."""
+    """Whether every one of these blocks has all of these layers adapted."""
 
 
 def places(targets: Iterable[str]) -> Places:
@@ -134,4 +134,4 @@ def check_config(config: AdapterConfig) -> None:
     ]
     problems = [problem for good, problem in rules if not good]
     if problems:
-        raise UserError("The adapter's settings are invalid", details=problems, fix="mend these settings")
+        raise UserError("The adapter's settings are invalid", details=problems, fix="correct these settings")

@@ -1,7 +1,7 @@
-"""LoRA: layers with a small trained product beside their frozen weight (arXiv 2106.09685).
+"""LoRA: a trained low-rank product added to a frozen weight (arXiv 2106.09685).
 
-The layers are mlx-lm's (`mlx_lm.tuner.lora`), whose names the files on the disk have; DoRA's are in `dora`. With a
-packed model underneath this is QLoRA (arXiv 2305.14314), see `quantization.quantize_base`.
+Uses mlx-lm's layers (`mlx_lm.tuner.lora`) and their array names; the DoRA layer is in `modeling.dora`. On a quantized
+base this is QLoRA (arXiv 2305.14314), see `quantization.quantize_base`.
 """
 
 import hashlib
@@ -30,21 +30,21 @@ _EMBEDDING = (nn.Embedding, nn.QuantizedEmbedding)
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterReport:
-    """What has been adapted."""
+    """The result of `add_adapters`."""
 
     targets: tuple[str, ...]
     """Paths of the adapted layers."""
     unmatched: tuple[str, ...]
-    """Module names, and numbers of blocks (`layer 40`), that matched nothing."""
+    """Module names and block numbers (`layer 40`) that matched no layer."""
     parameters: int
-    """How many are trained."""
+    """Number of trained parameters."""
 
 
 def add_adapters(model: nn.Module, config: AdapterConfig, *, seed: int = 0) -> AdapterReport:
-    """Put small matrices beside the layers that `config` names and freeze everything else.
+    """Add adapters to the layers that `config` names and freeze everything else.
 
-    The model computes what it did before: the second matrix of each pair begins at zero. The first ones depend on
-    `seed` and on their layer's name, on nothing else.
+    The model's output is unchanged: the second matrix of each pair starts at zero. The first depends only on `seed` and
+    its layer's name.
 
     Raises UserError for settings out of range, for a model that has adapters already, and for DoRA on an embedding.
     """
@@ -59,7 +59,7 @@ def add_adapters(model: nn.Module, config: AdapterConfig, *, seed: int = 0) -> A
 
 
 def find_targets(model: nn.Module, config: AdapterConfig) -> tuple[list[str], list[str]]:
-    """Paths of the layers that a config's names and block numbers mean, and those of the two that mean none."""
+    """Paths of the layers selected by a config, and the module names and block numbers that match none."""
     numbers = _block_numbers(model)
     targets, met, blocks = [], set(), set()
     for path, module in model.named_modules():
@@ -80,11 +80,11 @@ def find_targets(model: nn.Module, config: AdapterConfig) -> tuple[list[str], li
 def attach(model: nn.Module, ranks: Mapping[str, int], config: AdapterConfig) -> None:
     """Adapt the layers at the paths in `ranks`, each with its rank; the product of the new matrices is zero.
 
-    Only the adapters can be trained afterwards. Raises UserError for a model that has adapters already, and for DoRA
+    Only the adapters are trainable afterwards. Raises UserError for a model that has adapters already, and for DoRA
     on an embedding.
     """
     if adapted_layers(model):
-        raise UserError("The model has adapters already", fix="fuse them first, or load the model again")
+        raise UserError("The model already has adapters", fix="fuse them first, or load the model again")
     modules = dict(model.named_modules())
     embeddings = [path for path in ranks if isinstance(modules[path], _EMBEDDING)]
     if config.method == "dora" and embeddings:
@@ -107,25 +107,25 @@ def adapted_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def base_layer(layer: nn.Module) -> nn.Module:
-    """What stands frozen in an adapted layer."""
+    """The frozen layer inside an adapted layer."""
     found: nn.Module = layer["embedding"] if "embedding" in layer else layer["linear"]
     return found
 
 
 def leaves(layer: nn.Module) -> list[str]:
-    """The arrays of an adapted layer that are trained."""
+    """The trained arrays of an adapted layer."""
     return [leaf for leaf in LEAVES if leaf in layer]
 
 
 def can_be_adapted(module: nn.Module) -> bool:
-    """Whether adapters for this kind of layer exist; mixtures of experts are mlx-lm's `SwitchLinear`."""
+    """Whether this kind of layer can have an adapter; mlx-lm's mixtures of experts use `SwitchLinear`."""
     if isinstance(module, _LINEAR + _EMBEDDING) or hasattr(module, "to_lora"):
         return True
     return type(module).__name__ in ("SwitchLinear", "QuantizedSwitchLinear")
 
 
 def layer_shapes(module: nn.Module, rank: int) -> dict[str, tuple[int, ...]]:
-    """The shape of each array that an adapter of this rank would have on a layer."""
+    """The shapes of an adapter's arrays of this rank on a layer."""
     shape: tuple[int, ...] = module.weight.shape  # (O, N), of an embedding (V, d), of experts (E, O, N)
     *experts, rows, columns = shape
     if "scales" in module:
@@ -138,22 +138,22 @@ def layer_shapes(module: nn.Module, rank: int) -> dict[str, tuple[int, ...]]:
 
 
 def unfreeze_all(model: nn.Module) -> None:
-    """Let everything be trained: embeddings, norms and head too.
+    """Make all parameters trainable, embeddings, norms and head included.
 
-    Raises UserError for a model with packed layers, whose weights are no numbers that a gradient could move.
+    Raises UserError for a model with quantized layers, which have no gradient.
     """
     packed = quantized_layers(model)
     if packed:
         raise UserError(
-            f"A quantized model cannot be trained as a whole: {len(packed)} of its layers are packed",
+            f"A quantized model cannot be fully finetuned: {len(packed)} of its layers are quantized",
             where="method full",
-            fix="train an adapter (method lora), or name the model that was not quantized",
+            fix="train an adapter (method lora), or use the model before quantization",
         )
     model.unfreeze()
 
 
 def _block_numbers(model: nn.Module) -> dict[int, int]:
-    """The number of the block that a module lies in, by the module's identity."""
+    """The block number of each module inside a block, by `id(module)`."""
     blocks: Iterable[Any] = getattr(model, "layers", ())
     return {id(module): number for number, block in enumerate(blocks) for _, module in block.named_modules()}
 
@@ -196,6 +196,6 @@ def _draw(layer: nn.Module, path: str, seed: int) -> None:
     digest = hashlib.sha256(f"{seed} {path}".encode()).digest()
     key = mx.random.key(int.from_bytes(digest[:8], "little"))
     drawn = mx.random.uniform(-1 / sqrt(inputs), 1 / sqrt(inputs), first.shape, key=key)
-    # In fp32 beside a 16-bit weight, each product and what it keeps for the backward pass would be fp32 too.
+    # fp32 matrices next to a 16-bit weight would make all products, and what the backward pass keeps, fp32 too.
     precision = dtype_of(base_layer(layer))
     layer.lora_a, layer.lora_b = drawn.astype(precision), layer.lora_b.astype(precision)

@@ -1,10 +1,10 @@
-"""An adapter as mlx-lm keeps it: `adapters.safetensors` and `adapter_config.json`.
+"""mlx-lm's adapter layout: `adapters.safetensors` and `adapter_config.json`.
 
-mlx-lm adapts the last `num_layers` blocks, in each of them the layers at the paths in `keys`, and besides, in the whole
-model, the layers at any path in `keys`. Blocks that are not the last ones are said with whole paths. It knows one rank
-and one scale: narrower matrices are filled up with zeros, which change nothing.
+mlx-lm adapts the layers in `keys` within the last `num_layers` blocks, and any layer whose full path is in `keys`;
+other blocks are therefore written with full paths. It has a single rank and scale, so matrices of lower rank are padded
+with zeros, which change nothing.
 
-Our own keys stand in the table `mlx_suite` of the same file. mlx-lm passes over them.
+Our own settings are in the table `mlx_suite` of the same file, which mlx-lm ignores.
 
 Shapes: N inputs, O outputs, r rank; experts (E) have `lora_a` (E, r, N) and `lora_b` (E, O, r).
 """
@@ -23,11 +23,11 @@ from mlx_suite.runtime.errors import UserError
 WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
 OURS = "mlx_suite"
-"""The table of our own keys."""
+"""The table of our own settings."""
 
 
 def write_mlx(folder: Path, adapter: Adapter, blocks: int | None) -> None:
-    """Write both files into `folder`, which is there; `blocks` is how many the model has, None where nobody knows."""
+    """Write both files into the existing `folder`; `blocks` is the model's number of blocks, None if unknown."""
     rank = max(ranks(adapter.arrays).values())
     number, keys = _where(adapter, blocks)
     config = adapter.config
@@ -56,14 +56,14 @@ def write_mlx(folder: Path, adapter: Adapter, blocks: int | None) -> None:
 
 
 def read_mlx(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Adapter:
-    """The adapter that both files describe. Raises UserError that lists every setting that is missing or unknown."""
+    """Read an adapter from its settings and arrays. Raises UserError that lists every missing or unknown setting."""
     where = str(folder / CONFIG)
     method = settings.get("fine_tune_type", "lora")
     if method == "full":
         raise UserError(
-            "This folder holds a model trained as a whole, not an adapter",
+            "This folder contains a fully finetuned model, not an adapter",
             where=where,
-            fix="mlx_lm.fuse makes a model of it",
+            fix="convert it to a model with mlx_lm.fuse",
         )
     given = settings.get("lora_parameters")
     parameters: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
@@ -71,7 +71,7 @@ def read_mlx(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.
     if method not in ("lora", "dora"):
         problems.append(f"fine_tune_type is {method!r}: lora, dora or full")
     if problems:
-        raise UserError("The adapter's settings cannot be used", details=problems, where=where, fix="mend the file")
+        raise UserError("The adapter's settings cannot be used", details=problems, where=where, fix="correct the file")
     rank, scale = int(parameters["rank"]), float(parameters["scale"])
     own = settings.get(OURS)
     ours: Mapping[str, Any] = own if isinstance(own, Mapping) else {}
@@ -104,7 +104,7 @@ def modules_of(arrays: Mapping[str, mx.array]) -> tuple[str, ...]:
 
 
 def _layers(ours: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> tuple[int, ...] | None:
-    """Which blocks were asked for; those found where mlx-lm has written the file, which counts from the end."""
+    """The requested blocks; for a file by mlx-lm, which counts from the end, the blocks found in the arrays."""
     if "layers" in ours:
         return None if ours["layers"] is None else tuple(ours["layers"])
     return places(name.rpartition(".")[0] for name in arrays).blocks or None

@@ -2,7 +2,7 @@
 
 PEFT's arrays are the transposes of mlx-lm's:
 
-    ours                              PEFT's, behind `base_model.model.`
+    ours                              PEFT's, after `base_model.model.`
     PATH.lora_a (N, r)                PATH.lora_A.weight (r, N)
     PATH.lora_b (r, O)                PATH.lora_B.weight (O, r)
     PATH.m (O,)                       PATH.lora_magnitude_vector (O,)
@@ -145,15 +145,15 @@ def _refuse(settings: Mapping[str, Any], where: str) -> None:
         problems.append(f"init_lora_weights is {begun!r}, which changes the model's own weights")
     if problems:
         raise UserError(
-            "This PEFT adapter does what mlx-suite's cannot",
+            "mlx-suite does not support this PEFT adapter",
             details=problems,
             where=where,
-            fix="merge it with PEFT (merge_and_unload, save_pretrained) and use the model that comes out",
+            fix="merge it with PEFT (merge_and_unload, save_pretrained) and use the merged model",
         )
 
 
 def _renamed(arrays: Mapping[str, mx.array]) -> tuple[dict[str, mx.array], dict[str, mx.array], list[str]]:
-    """Our arrays, copies of the base's, and a line for each that is neither."""
+    """The adapter's arrays under our names, copies of base weights, and one line per unknown array."""
     found: dict[str, mx.array] = {}
     copies: dict[str, mx.array] = {}
     problems = []
@@ -161,19 +161,19 @@ def _renamed(arrays: Mapping[str, mx.array]) -> tuple[dict[str, mx.array], dict[
         rest = name.removeprefix(_PREFIX)
         matches = [(match[1], leaf) for pattern, leaf in _KINDS if (match := pattern.fullmatch(rest))]
         if rest == name or (matches and array.ndim != (1 if matches[0][1] == "m" else 2)):
-            problems.append(f"{name} {array.shape} is no part of a LoRA adapter")
+            problems.append(f"{name} {array.shape} is not part of a LoRA adapter")
         elif matches:
             [(path, leaf)] = matches
             found[f"{path}.{leaf}"] = mx.contiguous(array.T)
         elif (copy := _COPY.fullmatch(rest)) and last_part(copy[1]) in (EMBEDDING, HEAD):
             copies[f"{copy[1]}.weight"] = array
         else:
-            problems.append(f"{name} {array.shape} is no part of a LoRA adapter")
+            problems.append(f"{name} {array.shape} is not part of a LoRA adapter")
     return found, copies, problems
 
 
 def _of_pattern(pattern: Any, path: str, usual: Any) -> Any:
-    """A layer's own value: keys are regular expressions for the end of its path."""
+    """A layer's value in a PEFT pattern, whose keys are regular expressions for the end of a path."""
     for key, value in (pattern or {}).items():
         if re.fullmatch(rf"(.*\.)?({key})", path):
             return value
@@ -181,7 +181,7 @@ def _of_pattern(pattern: Any, path: str, usual: Any) -> Any:
 
 
 def _modules(settings: Mapping[str, Any], found: Mapping[str, mx.array]) -> tuple[str, ...]:
-    """What was named; the layers found where that is an expression."""
+    """The named modules; if that is a regular expression, the layers found."""
     named = settings.get("target_modules")
     if isinstance(named, list) and named and all(isinstance(name, str) for name in named):
         return tuple(sorted(named))
@@ -199,13 +199,13 @@ def _refuse_unsayable(adapter: Adapter) -> None:
     experts = [name for name, array in adapter.arrays.items() if array.ndim > 2]
     if experts:
         raise UserError(
-            "PEFT keeps adapters of experts in another way for each architecture",
+            "PEFT stores adapters of experts differently for each architecture",
             details=experts[:5],
             fix="fuse the adapter: mlx-suite fuse MODEL ADAPTER --out DIR",
         )
     if adapter.tied is None and any(last_part(path) == EMBEDDING for path in adapter.targets):
         raise UserError(
-            "The adapter does not say whether its embedding is the model's head too, and PEFT must know",
+            "The adapter does not say whether its embedding is tied to the head, which PEFT requires",
             fix="name the model it was trained on: --model MODEL",
         )
 
@@ -221,7 +221,7 @@ def _peft_name(name: str) -> str:
 
 
 def _targets(adapter: Adapter) -> dict[str, Any]:
-    """Which layers PEFT is to adapt: by name, and by block where not all are; else by their whole paths."""
+    """PEFT's target modules: by name and block where possible, else by full path."""
     found, layers = places(adapter.targets), adapter.config.layers
     if not found.regular or (layers is not None and found.outside):
         return {"target_modules": sorted(adapter.targets), "layers_to_transform": None}
@@ -230,7 +230,7 @@ def _targets(adapter: Adapter) -> dict[str, Any]:
 
 
 def _patterns(adapter: Adapter) -> dict[str, Any]:
-    """Rank and alpha of the layers whose rank is not the usual one."""
+    """Rank and alpha of the layers whose rank differs from `config.rank`."""
     config = adapter.config
     others = {path: rank for path, rank in ranks(adapter.arrays).items() if rank != config.rank}
     alphas = {path: config.scale * (sqrt(rank) if config.rslora else rank) for path, rank in others.items()}

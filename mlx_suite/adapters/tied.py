@@ -1,6 +1,6 @@
-"""Adapters of an embedding that is the model's head too, and the same said with two layers.
+"""Adapters of a tied embedding: convert between one adapter and separate ones for embedding and head.
 
-A tied head multiplies by the embedding's matrix E + scale · AB, so that its own adapter has the transposes:
+A tied head multiplies by the embedding matrix E + scale · AB, so an adapter of the head has the transposes:
 `lm_head.lora_a` = Bᵀ (d, r) and `lm_head.lora_b` = Aᵀ (r, V).
 """
 
@@ -14,7 +14,7 @@ EMBEDDING, HEAD = "embed_tokens", "lm_head"
 
 
 def with_own_head(adapter: Adapter) -> Adapter:
-    """Of an adapter with a tied embedding: the same one with the head as a layer of its own."""
+    """The same adapter with the tied head as a layer of its own."""
     [path] = [target for target in adapter.targets if last_part(target) == EMBEDDING] or [""]
     if not path:
         return adapter
@@ -27,7 +27,7 @@ def with_own_head(adapter: Adapter) -> Adapter:
 
 
 def tied_together(adapter: Adapter) -> Adapter:
-    """With one layer for an embedding and a head whose adapters are the same; `tied` says whether they are."""
+    """Merge equal adapters of embedding and head into one; sets `tied` accordingly."""
     paths = {last_part(target): target for target in adapter.targets}
     if EMBEDDING not in paths:
         return replace(adapter, tied=False) if HEAD in paths else adapter

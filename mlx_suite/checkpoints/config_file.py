@@ -1,4 +1,4 @@
-"""`config.json` on disk: read as it is, and written so that every loader understands it."""
+"""Read and write `config.json`, in a form that transformers and mlx-lm both load."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "mistral": "MistralForCausalLM",
     "gemma2": "Gemma2ForCausalLM",
 }
-"""transformers' class for each model type of ours."""
+"""The transformers class of each model type we implement."""
 
 SHARED_KEYS = (
     "model_type",
@@ -30,13 +30,13 @@ SHARED_KEYS = (
     "max_position_embeddings",
     "tie_word_embeddings",
 )
-"""What every family's `config.json` calls as `ModelConfig` does."""
+"""Keys of `config.json` that have the same name in `ModelConfig`."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Parse the folder's `config.json`; its `model_type` is there and is text.
+    """Parse the folder's `config.json`, which must name a `model_type`.
 
-    Raises UserError when the file is missing, unreadable, no JSON object, or without a model type.
+    Raises UserError if the file is missing, unreadable, not a JSON object, or has no model type.
     """
     path = folder / NAME
     try:
@@ -49,7 +49,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise _unusable(f"config.json is not JSON: {error}", path) from None
     if not isinstance(config, dict):
-        raise _unusable("config.json holds no table of settings", path)
+        raise _unusable("config.json is not a JSON object", path)
     if not isinstance(config.get("model_type"), str):
         raise _unusable(f"model_type is {config.get('model_type')!r}, not a name", path)
     return config
@@ -77,10 +77,10 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def config_to_dict(config: ModelConfig) -> dict[str, Any]:
-    """The keys of a `config.json` of this shape: `config.source` with the fields put over it.
+    """The `config.json` of a model: `config.source` updated with the fields of `config`.
 
-    RoPE is written in the older generation, which transformers 4 and 5 and mlx-lm all read, and in
-    the newer one too where the source has it. (mlx-lm 0.32.2 does not read `rope_parameters`.)
+    RoPE is written as `rope_scaling`, which transformers 4 and 5 and mlx-lm read, and also as `rope_parameters` if the
+    source has it (mlx-lm 0.32.2 does not read that).
     """
     rope, family = config.rope, config.model_type
     scaling: dict[str, Any] | None = None
@@ -110,7 +110,7 @@ def config_to_dict(config: ModelConfig) -> dict[str, Any]:
 
 
 def _windows(config: ModelConfig) -> dict[str, Any]:
-    """`sliding_window`, and `layer_types` where the window is not where it usually is."""
+    """`sliding_window`, and `layer_types` if the windowed layers are not the family's usual ones."""
     window = next((w for w in config.windows if w is not None), None)
     kinds = ["full_attention" if w is None else "sliding_attention" for w in config.windows]
     usual = usual_layers(config.model_type, len(kinds))
@@ -123,5 +123,5 @@ def _unusable(what: str, where: Path) -> UserError:
     return UserError(
         what=what,
         where=str(where),
-        fix="name a folder with a whole Hugging Face checkpoint, or fetch the model again",
+        fix="name a complete Hugging Face checkpoint, or download the model again",
     )

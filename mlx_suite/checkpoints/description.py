@@ -1,4 +1,4 @@
-"""What a checkpoint folder holds, told from its JSON files and weight headers alone."""
+"""Describe a checkpoint folder from its JSON files and weight headers, without loading it."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ DTYPE_NAMES = {
 }
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 PACKED = ("U32", "I32")
-"""Dtypes that hold several small weights each."""
+"""Dtypes of packed weights, several to an element."""
 
 NOT_PARAMETERS = (".scales", ".biases", ".rotary_emb.inv_freq", "_scale_inv")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopToken:
-    """A token that ends an answer; `text` is None when the tokenizer does not list it as added."""
+    """A token that ends a response; `text` is None if the tokenizer does not list it as added."""
 
     id: int
     text: str | None
@@ -36,7 +36,7 @@ class StopToken:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
-    """A checkpoint's shape and needs. None means that its files do not say."""
+    """A checkpoint's shape, size and memory needs. None: its files do not say."""
 
     path: Path
     model_type: str
@@ -48,20 +48,20 @@ class ModelDescription:
     hidden_size: int | None
     vocab_size: int | None
     context: int | None
-    """Tokens the model was made for, from `max_position_embeddings`."""
+    """Context length in tokens, from `max_position_embeddings`."""
     window: int | None
-    """Tokens that a sliding-window layer sees, the query included."""
+    """Sliding window in tokens, the query included."""
     window_layers: int
     dtype: str
     quantization: str | None
     parameters: int | None
-    """Without quantization scales; a tied head counts once. None for packings other than MLX's."""
+    """Parameter count without quantization scales; a tied head counts once. None for packings other than MLX's."""
     size_bytes: int
-    """All files of the folder."""
+    """Size of all files in the folder."""
     kv_bytes_per_token: int | None
-    """Keys and values of one token in all layers, in `dtype`."""
+    """KV cache of one token in all layers, in `dtype`."""
     kv_bytes_per_token_past_window: int | None
-    """The same for tokens beyond the window, where only the layers without one keep growing."""
+    """KV cache of one token past the sliding window, where only the global layers keep growing."""
     chat_template: bool
     stop_tokens: tuple[StopToken, ...]
 
@@ -77,7 +77,7 @@ def describe(folder: Path) -> ModelDescription:
         raise UserError(
             what="the model's configuration is missing, unreadable or without a model_type",
             where=str(folder / "config.json"),
-            fix="check that the folder holds a whole Hugging Face checkpoint, or fetch it again",
+            fix="name a complete Hugging Face checkpoint, or download it again",
         )
     tensors = read_headers(folder)
     text_config = config | (config.get("text_config") or {})  # multimodal models nest the language model
@@ -111,7 +111,7 @@ def describe(folder: Path) -> ModelDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class _Shape:
-    """The attention of a model; None where a foreign config does not say."""
+    """A model's attention layout; None where a foreign config does not say."""
 
     layers: int | None
     heads: int | None
@@ -119,7 +119,7 @@ class _Shape:
     head_dim: int | None
     window: int | None
     window_layers: int | None
-    """None: layers do not all keep keys and values, or it is unknown which have the window."""
+    """None: some layers have no KV cache, or it is unknown which layers have a window."""
 
     @property
     def unwindowed_layers(self) -> int | None:
@@ -142,7 +142,7 @@ class _Shape:
 
     @classmethod
     def of_any(cls, config: Mapping[str, Any]) -> "_Shape":
-        """Read the names that nearly all configs share."""
+        """Read the keys that nearly all configs share."""
         heads, width = config.get("num_attention_heads"), config.get("hidden_size")
         kinds = config.get("layer_types")
         window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
@@ -151,7 +151,7 @@ class _Shape:
             known = set(kinds) <= {"full_attention", "sliding_attention"}
             window_layers = list(kinds).count("sliding_attention") if known else None
         if config.get("kv_lora_rank"):
-            window_layers = None  # latent attention keeps something else than keys and values
+            window_layers = None  # latent attention caches something other than keys and values
         return cls(
             layers=config.get("num_hidden_layers"),
             heads=heads,
@@ -163,7 +163,7 @@ class _Shape:
 
 
 def _kv_bytes(shape: _Shape, dtype: str) -> int | None:
-    """Bytes that one layer keeps of one token."""
+    """KV cache bytes of one token in one layer."""
     if shape.window_layers is None or not shape.kv_heads or not shape.head_dim:
         return None
     return 2 * shape.kv_heads * shape.head_dim * DTYPE_BYTES.get(dtype, 2)
@@ -174,7 +174,7 @@ def _times(count: int | None, factor: int | None) -> int | None:
 
 
 def _dtype(tensors: Mapping[str, TensorHeader]) -> str:
-    """The floating-point dtype with the most elements: that of activations and caches."""
+    """The floating-point dtype of most elements, which activations and KV caches use."""
     sizes: Counter[str] = Counter()
     for tensor in tensors.values():
         if tensor.dtype in DTYPE_NAMES:
@@ -199,7 +199,7 @@ def _quantization(config: Mapping[str, Any]) -> str | None:
 def _count_parameters(tensors: Mapping[str, TensorHeader], config: Mapping[str, Any]) -> int | None:
     """Count weights from the headers; a packed MLX matrix has one scale per group of each row."""
     settings = config.get("quantization") or {}
-    # Gemma's published configs leave the key out, and tie.
+    # Gemma's published configs omit the key; its head is tied.
     tied = config.get("tie_word_embeddings", str(config["model_type"]).startswith("gemma"))
     total = 0
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""A model's weights as a few digits, to tell whether two are the same."""
+"""Digest of a model's weights, to check whether two models are the same."""
 
 import hashlib
 from typing import Any, cast
@@ -8,15 +8,14 @@ import mlx.core as mx
 from mlx_suite.checkpoints.weights import named_parameters
 
 PORTION = 1 << 26
-"""Numbers of a weight that are widened at a time: 256 MiB, whatever the size of the model."""
+"""Elements cast to float32 at a time: 256 MiB for any model size."""
 
 
 def weights_digest(model: Any) -> str:
-    """12 hexadecimal digits from every weight's name, shape and bits.
+    """12 hexadecimal digits that depend on every weight's name, shape and bits.
 
-    Equal for a checkpoint in bfloat16 and the same one widened to float32, as a CPU holds it. Bits are weighed by their
-    place and added up modulo 2^32, which does not depend on the order of adding: every device finds the same. Each
-    weight is read once.
+    A bfloat16 checkpoint and its float32 cast have the same digest. It is a position-weighted sum of the bits modulo
+    2^32, which does not depend on the order of summation, so all devices agree. Each weight is read once.
     """
     digest = hashlib.sha256()
     for name, weight in sorted(named_parameters(model).items()):

@@ -118,7 +118,7 @@ def _load_by_mlx_lm(folder: Path, config: Mapping[str, Any]) -> nn.Module:
             what=f"mlx-lm, which loads {model_type!r} models, cannot load this one: {first}",
             details=shortened(rest),
             where=str(folder),
-            fix="check that the folder holds a whole checkpoint in a format that mlx-lm reads",
+            fix="name a complete checkpoint in a format that mlx-lm reads",
         ) from error
     loaded: nn.Module = model
     return loaded

@@ -1,7 +1,7 @@
-"""MLX's quantized layers: told from a checkpoint's tensors, expanded, and described in `config.json`.
+"""MLX's quantized layers: detect them in a checkpoint, dequantize them, describe them in `config.json`.
 
 A quantized matrix (rows, columns) is stored as `weight`, 32-bit words of packed columns, `scales` with one entry per
-group of columns and, in affine mode, `biases` likewise. The shapes alone say how it was packed, per layer.
+group of columns and, in affine mode, `biases` of the same shape. The shapes determine bits and group size per layer.
 """
 
 from collections import Counter
@@ -16,25 +16,25 @@ from mlx_suite.checkpoints.safetensors_header import TensorHeader
 
 Shape = tuple[int, ...]
 
-# Affine scales are of the activations' dtype; each other mode has 8-bit scales and one pair of bits and group size.
+# Affine scales have the activations' dtype. Other modes have 8-bit scales and a single (bits, group size) each.
 _AFFINE_BITS = (1, 2, 3, 4, 5, 6, 8)
 _AFFINE_GROUPS = (32, 64, 128)
 _OTHER_MODES = {(4, 32): "mxfp4", (8, 32): "mxfp8", (4, 16): "nvfp4"}
 
 BASE_GROUPS = (64, 32)
-"""Columns that share a scale in a packed base: the first of these that divides a matrix's columns."""
+"""Group sizes for a quantized base, in order of preference; the group size must divide a matrix's columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerQuantization:
-    """How one matrix is packed; the arguments of `mx.quantize`."""
+    """How a matrix is quantized; the arguments of `mx.quantize`."""
 
     group_size: int
     bits: int
     mode: str = "affine"
 
     def shapes(self, path: str, dense: Shape) -> dict[str, Shape]:
-        """Names and shapes of the tensors that stand for `path`.weight (rows, columns)."""
+        """Names and shapes of the tensors that replace `path`.weight (rows, columns)."""
         *rows, columns = dense
         shapes = {
             f"{path}.weight": (*rows, columns * self.bits // 32),
@@ -48,10 +48,9 @@ class LayerQuantization:
 def find_quantized(
     tensors: Mapping[str, TensorHeader], dense: Mapping[str, Shape]
 ) -> tuple[dict[str, LayerQuantization], list[str]]:
-    """The quantized layers of a checkpoint by path, and what is wrong with those that cannot be told.
+    """The quantized layers of a checkpoint by path, and one line per layer quantized in an unknown way.
 
-    `dense` holds the shape each parameter has unquantized. A layer counts as quantized when the checkpoint has its
-    scales.
+    `dense` holds the unquantized shape of each parameter. A layer is quantized if the checkpoint has its scales.
     """
     layers: dict[str, LayerQuantization] = {}
     problems = []
@@ -59,7 +58,7 @@ def find_quantized(
         path, _, kind = name.rpartition(".")
         weight, shape = tensors.get(f"{path}.weight"), dense.get(f"{path}.weight")
         if kind != "scales" or weight is None or shape is None:
-            continue  # a missing weight and an unknown path are found by comparing names
+            continue  # `differences` reports missing weights and unknown paths
         settings = _packing(weight, scales, shape)
         if settings is None:
             problems.append(
@@ -86,7 +85,7 @@ def _packing(weight: TensorHeader, scales: TensorHeader, shape: Shape) -> LayerQ
 
 
 def expand(arrays: dict[str, mx.array], path: str, settings: LayerQuantization, dtype: mx.Dtype) -> None:
-    """Replace the tensors of one quantized layer by its dense weight of `dtype`, computed in fp32."""
+    """Replace the tensors of a quantized layer with its dense weight in `dtype`, computed in fp32."""
     scales, biases = arrays.pop(f"{path}.scales"), arrays.pop(f"{path}.biases", None)
     if settings.mode == "affine":
         assert biases is not None
@@ -96,7 +95,7 @@ def expand(arrays: dict[str, mx.array], path: str, settings: LayerQuantization, 
 
 
 def quantize_like(model: nn.Module, layers: Mapping[str, LayerQuantization]) -> None:
-    """Make the named layers quantized ones, ready to take a checkpoint's tensors. Nothing is computed."""
+    """Convert the given layers to quantized ones, ready to load a checkpoint's tensors. Nothing is computed."""
 
     def settings(path: str, module: nn.Module) -> bool | dict[str, Any]:
         return asdict(layers[path]) if path in layers else False
@@ -115,18 +114,18 @@ def quantized_layers(model: nn.Module) -> dict[str, LayerQuantization]:
 
 
 def to_config(layers: Mapping[str, LayerQuantization]) -> dict[str, Any]:
-    """`quantization` of a `config.json` as mlx-lm writes it: the commonest setting, and each layer that differs."""
+    """`quantization` of `config.json` as mlx-lm writes it: the most common settings, then the layers that differ."""
     [(common, _)] = Counter(layers.values()).most_common(1)
     others = {path: asdict(own) for path, own in sorted(layers.items()) if own != common}
     return asdict(common) | others
 
 
 def quantize_base(model: nn.Module, bits: int) -> list[str]:
-    """Pack the frozen model below an adapter (QLoRA, arXiv 2305.14314), before `add_adapters`; paths left dense.
+    """Quantize the frozen base of an adapter (QLoRA, arXiv 2305.14314) before `add_adapters`; returns paths left dense.
 
-    Everything is packed that `mlx-suite quantize` and mlx-lm pack, embedding and head too, so that an adapter trained
-    here fits the packed checkpoint that it will be used with. Layers that are packed already stay as they are. Dense
-    stay those whose columns no group size divides.
+    Quantizes what `mlx-suite quantize` and mlx-lm quantize, embedding and head included, so that the adapter fits the
+    quantized checkpoint it will be used with. Layers already quantized are unchanged. Layers whose columns no group
+    size divides stay dense.
     """
     assert not any("lora_a" in module for _, module in model.named_modules()), "pack the base before it is adapted"
     packed, left = {}, []
@@ -142,5 +141,5 @@ def quantize_base(model: nn.Module, bits: int) -> list[str]:
     quantize_like(model, packed)
     for path, module in model.named_modules():
         if path in packed:
-            mx.eval(module.parameters())  # one by one, so that each dense matrix is gone before the next is packed
+            mx.eval(module.parameters())  # one at a time, to free each dense matrix before the next
     return left

@@ -1,9 +1,8 @@
-"""Names, shapes and dtypes of a checkpoint's tensors, read from the first kilobytes of each weight
-file.
+"""Tensor names, shapes and dtypes of a checkpoint, read from its safetensors headers.
 
-A safetensors file is `8 bytes: header length (little endian) · header (JSON) · tensor bytes`. The
-header alone says what the file holds and how long it must be, so a model of any size is measured in
-milliseconds and a file torn off by a broken download is found before anything is loaded.
+A safetensors file is `8 bytes: header length (little endian) · header (JSON) · tensor bytes`. The header gives the
+tensors and the file's length, so a model of any size is inspected in milliseconds and a truncated file is detected
+before anything is loaded.
 """
 
 import json
@@ -16,18 +15,18 @@ from mlx_suite.runtime.errors import UserError
 
 INDEX_NAME = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
-"""The format's own limit; a longer header is a file of another kind."""
+"""Limit of the format; a longer header means the file is not safetensors."""
 
-FETCH_AGAIN = "fetch the files again (for a hub model: `mlx-suite models pull OWNER/REPO`)"
+FETCH_AGAIN = "download the files again (for a hub model: `mlx-suite models pull OWNER/REPO`)"
 
 
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
-    """One tensor as its file describes it."""
+    """A tensor as its file describes it."""
 
     name: str
     dtype: str
-    """The format's own name: `BF16`, `F16`, `F32`, `U32`, …"""
+    """Name in the format: `BF16`, `F16`, `F32`, `U32`, …"""
     shape: tuple[int, ...]
     num_bytes: int
     file: Path
@@ -39,13 +38,13 @@ class TensorHeader:
 
 
 class _Damaged(Exception):
-    """Why one file cannot be read; collected, so that all bad files are named at once."""
+    """Why a file cannot be read. Collected, so that one error lists all bad files."""
 
 
 def read_header(path: Path) -> dict[str, TensorHeader]:
     """Return the tensors of one file by name.
 
-    Raises UserError when the file is torn or of another kind.
+    Raises UserError if the file is truncated or not safetensors.
     """
     try:
         return _read_header(path)
@@ -54,10 +53,9 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
 
 
 def read_headers(folder: Path) -> dict[str, TensorHeader]:
-    """Return every tensor of a checkpoint folder by name, over all its shards.
+    """Return every tensor of a checkpoint folder by name, from all shards.
 
-    Raises UserError that lists every missing or torn file, and every tensor that the index promises
-    and no file holds.
+    Raises UserError that lists every missing or truncated file, and every tensor of the index that no file contains.
     """
     problems: list[str] = []
     tensors: dict[str, TensorHeader] = {}
@@ -75,11 +73,10 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the weight files of a checkpoint folder in the order of their names.
+    """Return the weight files of a checkpoint folder, sorted by name.
 
-    The index decides where there is one; without it, all files called `model*.safetensors`, or else
-    all `*.safetensors`. Existence is checked, contents are not. Raises UserError without any, or
-    with shards missing.
+    The files of the index; without one, all `model*.safetensors`, or else all `*.safetensors`. Raises UserError if
+    there are none or shards are missing; contents are not checked.
     """
     shards = shard_names(folder)
     missing = [name for name in shards if not (folder / name).is_file()]
@@ -96,7 +93,7 @@ def weight_files(folder: Path) -> list[Path]:
     files = [path for path in files if path.is_file()]
     if not files:
         raise UserError(
-            what="the folder holds no weights: there is no .safetensors file in it",
+            what="the folder has no weights: no .safetensors file",
             where=str(folder),
             fix=FETCH_AGAIN,
         )
@@ -104,12 +101,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def shard_names(folder: Path) -> list[str]:
-    """Return the weight files that a folder's index names, sorted; empty without an index."""
+    """Return the weight files listed in a folder's index, sorted; empty without an index."""
     return sorted(set(_index(folder).values()))
 
 
 def _index(folder: Path) -> dict[str, str]:
-    """Tensor name → shard name, empty without an index file."""
+    """Tensor name → shard name; empty without an index file."""
     path = folder / INDEX_NAME
     if not path.is_file():
         return {}
@@ -128,7 +125,7 @@ def _index(folder: Path) -> dict[str, str]:
             what="the index names files outside its folder",
             details=outside,
             where=str(path),
-            fix="use a checkpoint whose shards lie beside its index",
+            fix="use a checkpoint whose shards are in the same folder as its index",
         )
     return entries
 
@@ -142,9 +139,9 @@ def _read_header(path: Path) -> dict[str, TensorHeader]:
                 raise _Damaged("is a git-lfs pointer, not the weights (`git lfs pull` fetches them)")
             length = int.from_bytes(prefix, "little")
             if len(prefix) < 8 or length > MAX_HEADER_BYTES:
-                raise _Damaged(f"is no safetensors file ({on_disk} bytes)")
+                raise _Damaged(f"is not a safetensors file ({on_disk} bytes)")
             if 8 + length > on_disk:
-                raise _Damaged(f"is torn off within its header ({on_disk} of {8 + length} bytes or more)")
+                raise _Damaged(f"is truncated within its header ({on_disk} of {8 + length} bytes or more)")
             header = json.loads(file.read(length))
     except OSError as error:
         raise _Damaged(f"cannot be read: {error.strerror or error}") from None
@@ -158,7 +155,7 @@ def _read_header(path: Path) -> dict[str, TensorHeader]:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise _Damaged("has a header that does not describe tensors") from None
     if on_disk < expected:
-        raise _Damaged(f"is torn off: {on_disk:,} of {expected:,} bytes are there")
+        raise _Damaged(f"is truncated: {on_disk:,} of {expected:,} bytes are there")
     return tensors
 
 

@@ -1,4 +1,4 @@
-"""A model into a Hugging Face folder that transformers and mlx-lm load back."""
+"""Save a model as a Hugging Face folder that transformers and mlx-lm load."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ from mlx_suite.runtime.files import staged_folder
 GIGABYTE = 1_000_000_000
 
 TEMPLATE_FILE = "chat_template.jinja"
-"""A model's chat template; beside an adapter, the one it was trained with."""
+"""Chat template of a model, or the one an adapter was trained with."""
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -43,12 +43,12 @@ TOKENIZER_FILES = (
     TEMPLATE_FILE,
     "chat_template.json",
     "generation_config.json",
-    "tag_questions.json",  # of `data.questions`: what the model was trained to be asked about a row
+    "tag_questions.json",  # `data.questions`: what a tag model was trained to answer about a row
 )
-"""What goes with a checkpoint beside its weights and its config."""
+"""Files copied along with a checkpoint's weights and config."""
 
 REPLACEABLE = (".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".md", ".gitattributes")
-"""Ends of the file names of a checkpoint folder; a folder that holds anything else is not overwritten."""
+"""File name suffixes of a checkpoint; a folder with any other file is not overwritten."""
 
 
 def save_model(
@@ -61,25 +61,25 @@ def save_model(
     tokenizer_from: Path | str | None = None,
     chat_template: str | None = None,
 ) -> None:
-    """Write `model` as `folder`, whole or not at all; a checkpoint that is there already is replaced.
+    """Write `model` to `folder` atomically; an existing checkpoint is replaced.
 
     Args:
-        config: The model's shape; None takes `model.config`. Keys of the `config.json` it came from are carried on.
-        dtype: Of the floating-point weights in the files; None keeps each as it is. A checkpoint loaded on a CPU is
-            float32 in memory, so name bfloat16 to get its size back.
-        max_shard_bytes: Past this the weights are split into several files and an index. A tensor larger than that
-            has a file of its own.
-        tokenizer_from: A checkpoint folder whose tokenizer, chat template and generation settings are copied.
-        chat_template: A Jinja text in place of that folder's.
+        config: The model's config; None: `model.config`. Keys of the original `config.json` are kept.
+        dtype: Dtype of the floating-point weights on disk; None keeps each as it is. A checkpoint loaded on a CPU is
+            float32 in memory, so pass bfloat16 to restore its size.
+        max_shard_bytes: Maximum size of a weight file; larger models are split into shards with an index. A larger
+            tensor gets a file of its own.
+        tokenizer_from: Checkpoint folder to copy tokenizer, chat template and generation settings from.
+        chat_template: Jinja source that replaces that folder's template.
 
-    Raises UserError when the model is not of the shape that `config` says (adapters not fused, for instance), when
-    `folder` holds other things than a checkpoint, and for a full or read-only disk.
+    Raises UserError if the model's shape does not match `config` (for example, adapters not fused), if `folder`
+    contains other files than a checkpoint, and for a full or read-only disk.
     """
     folder = Path(folder)
     if config is None:
         config = getattr(model, "config", None)
     if config is None:
-        raise UserError(what="this model does not carry its config", fix="give save_model the config to write")
+        raise UserError(what="the model has no config", fix="pass `config` to save_model")
     settings = config_to_dict(config) if isinstance(config, ModelConfig) else dict(config)
     _refuse_other_shape(model, settings, folder)
     refuse_other_folder(folder)
@@ -99,22 +99,22 @@ def save_model(
 
 
 def _refuse_other_shape(model: nn.Module, settings: Mapping[str, Any], where: Path) -> None:
-    """A folder that cannot be loaded back is worth less than an error."""
+    """Raise UserError for a model that could not be loaded back."""
     if settings.get("model_type") not in OUR_TYPES:
         return
     dense = parameter_shapes(build_model(ModelConfig.from_dict(settings)))
     problems = differences(quantized_shapes(dense, quantized_layers(model)), parameter_shapes(model))
     if problems:
         raise UserError(
-            what="the model is not of the shape that its config says, so it was not saved",
+            what="the model's shape does not match its config, so it was not saved",
             details=shortened(problems),
             where=str(where),
-            fix="fuse adapters first; give the config that belongs to the model",
+            fix="fuse adapters first, or pass the model's own config",
         )
 
 
 def refuse_other_folder(folder: Path) -> None:
-    """Raises UserError for a folder with anything in it that a checkpoint has not; an adapter is none."""
+    """Raise UserError if `folder` contains anything but a checkpoint; an adapter is not a checkpoint."""
     if not folder.is_dir():
         return
     strange = sorted(
@@ -124,7 +124,7 @@ def refuse_other_folder(folder: Path) -> None:
     )
     if strange:
         raise UserError(
-            what="the folder holds other things than a checkpoint, which would be lost: "
+            what="the folder contains files that are not part of a checkpoint and would be lost: "
             + ", ".join(strange[:5] + ["…"] * (len(strange) > 5)),
             where=str(folder),
             fix="name a new folder",
@@ -132,12 +132,12 @@ def refuse_other_folder(folder: Path) -> None:
 
 
 def _describe_precision(settings: dict[str, Any], model: nn.Module, weights: Mapping[str, mx.array]) -> None:
-    """Bring dtype and quantization of a config in line with the weights."""
+    """Set dtype and quantization of a config to those of the weights."""
     sizes: Counter[mx.Dtype] = Counter()
     for array in weights.values():
         if mx.issubdtype(array.dtype, mx.floating):
             sizes[array.dtype] += array.size
-    # transformers 4 reads the first name, 5 the second.
+    # transformers 4 reads `torch_dtype`, 5 `dtype`.
     settings["torch_dtype"] = settings["dtype"] = dtype_name(sizes.most_common(1)[0][0])
     for key in ("quantization", "quantization_config"):
         settings.pop(key, None)
@@ -158,7 +158,7 @@ def _write_weights(folder: Path, weights: dict[str, mx.array], max_shard_bytes: 
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        # transformers refuses files that do not say "pt".
+        # transformers rejects files without "pt".
         mx.save_safetensors(str(folder / name), shard, metadata={"format": "pt"})
         places |= dict.fromkeys(shard, name)
     if len(shards) > 1:
@@ -172,7 +172,7 @@ def _copy_tokenizer(source: Path, folder: Path) -> None:
         raise UserError(
             what="no tokenizer to copy: neither tokenizer.json nor tokenizer.model",
             where=str(source),
-            fix="name the checkpoint folder that the model was made from",
+            fix="name the checkpoint folder of the original model",
         )
     for path in found:
         shutil.copyfile(path, folder / path.name)

@@ -1,19 +1,19 @@
-"""What a finetuning run has left in its folder: `best/` and `last/`, an adapter or a whole model each."""
+"""Results in the folder of a finetuning run: `best/` and `last/`, each an adapter or a full model."""
 
 from pathlib import Path
 
 from mlx_suite.runtime.errors import UserError
 
 NAMES = ("best", "last")
-"""The results of a run, the better one first."""
+"""Results of a run, in order of preference."""
 
 ADAPTER, MODEL = "adapter_config.json", "config.json"
 
 
 def adapter_folder(folder: Path) -> Path:
-    """`folder`, or the best adapter in it, or else the last, where it is a run's.
+    """`folder` itself, or the best (else the last) adapter in the folder of a run.
 
-    Raises UserError where there is no such folder, and where the run has trained a whole model or nothing yet.
+    Raises UserError if the folder does not exist or the run trained the full model.
     """
     if not folder.is_dir():
         raise UserError("There is no such folder", where=str(folder), fix="name the folder of an adapter or of a run")
@@ -22,7 +22,7 @@ def adapter_folder(folder: Path) -> Path:
             return found
         if model := _result(folder, MODEL):
             raise UserError(
-                "This run has trained the whole model, so there is no adapter",
+                "This run trained the full model, so there is no adapter",
                 where=str(folder),
                 fix=f"use {model} as the model, without --adapter",
             )
@@ -30,18 +30,18 @@ def adapter_folder(folder: Path) -> Path:
 
 
 def model_folder(folder: Path) -> Path:
-    """`folder`, or the best model in it, or else the last, where it is a run's that has trained a whole one.
+    """`folder` itself, or the best (else the last) model in the folder of a full finetuning run.
 
-    Raises UserError where the run has trained an adapter.
+    Raises UserError if the folder contains an adapter.
     """
     if not (folder / MODEL).is_file():
         if found := _result(folder, MODEL):
             return found
         if _result(folder, ADAPTER) or (folder / ADAPTER).is_file():
             raise UserError(
-                "This folder holds an adapter, which needs the model it was trained on",
+                "This folder contains an adapter, which needs its base model",
                 where=str(folder),
-                fix=f"name that model, and --adapter {folder}",
+                fix=f"name the base model, with --adapter {folder}",
             )
     return folder
 

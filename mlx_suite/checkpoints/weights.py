@@ -1,6 +1,6 @@
-"""The weights of a Hugging Face folder into a model: checked as a whole first, then loaded.
+"""Load the weights of a Hugging Face folder into a model, after checking all of them.
 
-Everything that can be wrong is told from the files' headers, so nothing is read before all of it is known to fit.
+The checks need only the files' headers, so no weight is read before all are known to fit.
 """
 
 from collections import Counter
@@ -26,26 +26,26 @@ from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.memory import human_bytes
 
 FLOATS: Mapping[str, mx.Dtype] = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
-"""safetensors' names of the dtypes that dense weights may have."""
+"""Dtypes of dense weights by their safetensors name."""
 
 DTYPES: Mapping[str, mx.Dtype] = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
 
 CHUNK_BYTES = 1 << 28
-"""Weights are brought into memory in portions of about this size, so that a cast never holds everything twice."""
+"""Weights are loaded in chunks of about this size, so that a cast never holds all of them twice."""
 
 
 def named_parameters(model: nn.Module) -> dict[str, mx.array]:
-    """Every parameter by its name in a checkpoint."""
+    """All parameters by their name in a checkpoint."""
     return dict(tree_flatten(model.parameters()))
 
 
 def parameter_count(tree: Any) -> int:
-    """Numbers in a tree of arrays, such as `model.parameters()`; a tied head stands in it once."""
+    """Number of elements in a tree of arrays such as `model.parameters()`; a tied head counts once."""
     return sum(array.size for array in dict(tree_flatten(tree)).values())
 
 
 def parameter_shapes(model: nn.Module) -> dict[str, Shape]:
-    """The shape of every parameter by name; of a model that was only built, nothing is computed."""
+    """The shape of every parameter by name. Computes nothing, so it is free for a freshly built model."""
     return {name: array.shape for name, array in named_parameters(model).items()}
 
 
@@ -57,17 +57,16 @@ def load_weights(
     dequantize: bool | None = None,
     lazy: bool = False,
 ) -> None:
-    """Load the weights of `folder` into `model`, freshly built from the folder's `config.json`.
+    """Load the weights of `folder` into `model`, which was built from the folder's `config.json`.
 
     Args:
-        dtype: Of the dense weights and of quantization scales: float32, bfloat16 or float16. None follows the
-            machine: float32 on a CPU, elsewhere the checkpoint's own, but bfloat16 for a Gemma 2 in float16, whose
-            activations overflow that.
-        dequantize: Whether quantized layers become dense. None follows the machine: yes on a CPU.
-        lazy: Leave the weights in the files until they are used.
+        dtype: Dtype of dense weights and quantization scales: float32, bfloat16 or float16. None: float32 on a CPU,
+            else the checkpoint's own, except bfloat16 for a float16 Gemma 2, whose activations overflow float16.
+        dequantize: Whether to dequantize quantized layers. None: yes on a CPU, else no.
+        lazy: Leave the weights on disk until they are used.
 
-    Raises UserError that lists every missing, torn or unreadable file, or else every tensor that is missing, not part
-    of the model, or of another shape or kind than the model's; and when the weights would not fit into memory.
+    Raises UserError that lists every missing, truncated or unreadable file, or else every tensor that is missing,
+    unexpected, or of the wrong shape or dtype; and if the weights do not fit into memory.
     """
     tensors: dict[str, TensorHeader] = _sanitize(model, read_headers(folder))
     dense = parameter_shapes(model)
@@ -104,7 +103,7 @@ def load_weights(
 
 
 def evaluate(arrays: Iterable[mx.array]) -> None:
-    """Bring arrays into memory, some at a time."""
+    """Evaluate arrays chunk by chunk."""
     portion: list[mx.array] = []
     size = 0
     for array in arrays:
@@ -117,20 +116,20 @@ def evaluate(arrays: Iterable[mx.array]) -> None:
 
 
 def cast(array: mx.array, dtype: mx.Dtype) -> mx.array:
-    """Floating-point arrays as `dtype`; packed weights and 8-bit scales as they are."""
+    """Cast floating-point arrays to `dtype`; packed weights and 8-bit scales stay as they are."""
     return array.astype(dtype) if mx.issubdtype(array.dtype, mx.floating) else array
 
 
 def as_dtype(dtype: mx.Dtype | str) -> mx.Dtype:
-    """The MLX dtype of that name, as config.json or a flag writes it (`torch.bfloat16` too).
+    """The MLX dtype with the name used in config.json or a flag (`torch.bfloat16` too).
 
-    Raises UserError for any but float32, bfloat16 and float16.
+    Raises UserError unless it is float32, bfloat16 or float16.
     """
     name = dtype if isinstance(dtype, str) else str(dtype)  # "mlx.core.bfloat16"
     found = DTYPES.get(name.rpartition(".")[2])
     if found is None:
         raise UserError(
-            what=f"weights cannot be held as {dtype}", where="dtype", fix=f"choose one of {', '.join(DTYPES)}"
+            what=f"weights cannot be loaded as {dtype}", where="dtype", fix=f"choose one of {', '.join(DTYPES)}"
         )
     return found
 
@@ -141,7 +140,7 @@ def dtype_name(dtype: mx.Dtype) -> str:
 
 
 def quantized_shapes(dense: Mapping[str, Shape], layers: Mapping[str, LayerQuantization]) -> dict[str, Shape]:
-    """The shape of every parameter, `layers` packed."""
+    """The shape of every parameter once `layers` are quantized."""
     shapes: dict[str, Shape] = {}
     for name, shape in dense.items():
         path, _, kind = name.rpartition(".")
@@ -158,7 +157,7 @@ def differences(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> li
         for name, shape in expected.items()
         if name in found and found[name] != shape
     ]
-    problems += [f"{name} {shape} is no part of the model" for name, shape in found.items() if name not in expected]
+    problems += [f"{name} {shape} is not part of the model" for name, shape in found.items() if name not in expected]
     return problems
 
 
@@ -167,7 +166,7 @@ def _sanitize(model: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_other_kinds(tensors: Mapping[str, TensorHeader], layers: Mapping[str, LayerQuantization]) -> list[TensorHeader]:
-    """Tensors whose numbers are neither floats of a known kind nor part of a quantized layer."""
+    """Tensors that are neither of a known float dtype nor part of a quantized layer."""
     return [
         header
         for name, header in tensors.items()
@@ -176,7 +175,7 @@ def _of_other_kinds(tensors: Mapping[str, TensorHeader], layers: Mapping[str, La
 
 
 def _usual_dtype(tensors: Iterable[TensorHeader]) -> str:
-    """The floating-point dtype of most elements: that of the activations."""
+    """The floating-point dtype of most elements, which is that of the activations."""
     sizes: Counter[str] = Counter()
     for header in tensors:
         if header.dtype in FLOATS:
@@ -197,7 +196,7 @@ def _check_memory(
     tensors: Mapping[str, TensorHeader],
     dtype: mx.Dtype,
 ) -> None:
-    """Refuse what would make the machine swap or the kernel kill the program."""
+    """Raise UserError if the weights would make the machine swap or run out of memory."""
     needed = 0
     for name, shape in dense.items():
         path = name.rpartition(".")[0]
@@ -210,14 +209,14 @@ def _check_memory(
     if needed > machine.working_set_bytes:
         raise UserError(
             what=f"the weights take {human_bytes(needed)} as {dtype_name(dtype)}; "
-            f"programs on this machine ({machine.name}) can have {human_bytes(machine.working_set_bytes)}",
+            f"this machine ({machine.name}) has {human_bytes(machine.working_set_bytes)}",
             where=str(folder),
             fix="choose a smaller model, or a narrower dtype (bfloat16 takes half of float32, and is slower on a CPU)",
         )
 
 
 def _read(folder: Path, tensors: Mapping[str, TensorHeader]) -> dict[str, mx.array]:
-    """The named tensors, still on the disk."""
+    """The given tensors, lazily: still on disk."""
     arrays: dict[str, mx.array] = {}
     for file in sorted({header.file for header in tensors.values()}):
         stored: Any = mx.load(str(file))

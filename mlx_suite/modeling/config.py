@@ -1,7 +1,6 @@
-"""What a checkpoint's `config.json` says about its shape, read once and checked as a whole.
+"""The shape of a Llama, Mistral or Gemma 2 model, read from `config.json` and checked.
 
-Two generations of files are in use: `rope_theta` beside `rope_scaling`, and `rope_parameters` as transformers 5
-writes it. Both are read here and nowhere else.
+Reads both forms of the RoPE settings: `rope_theta` with `rope_scaling`, and `rope_parameters` (transformers 5).
 """
 
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ WHOLE = (
     "max_position_embeddings",
     "sliding_window",
 )
-"""Keys that count something: a positive whole number wherever they are given."""
+"""Keys that must be positive integers if present."""
 
 FAMILY_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "llama": {},
@@ -41,7 +40,7 @@ FAMILY_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "tie_word_embeddings": True,
     },
 }
-"""What a config that leaves the key out stands for in transformers; an explicit null is not left out."""
+"""transformers' defaults for missing keys; an explicit null is not missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,7 @@ class ModelConfig:
     attn_logit_softcapping: float | None = None
     final_logit_softcapping: float | None = None
     source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """The `config.json` this was read from, kept so that a saved model carries every key on."""
+    """The original `config.json`, so that a saved model keeps every key."""
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], where: str = "config.json") -> "ModelConfig":
@@ -167,7 +166,7 @@ class ModelConfig:
 
     @property
     def scale(self) -> float:
-        """What a query is multiplied by before it meets the keys."""
+        """Factor of the queries before the dot product with the keys."""
         return float(self.query_pre_attn_scalar or self.head_dim) ** -0.5
 
 
@@ -181,9 +180,9 @@ def _whole(value: Any) -> bool:
 
 def _bad_config(problems: list[str], where: str) -> UserError:
     return UserError(
-        what="the model's configuration cannot be used: " + "; ".join(problems),
+        what="the model's config.json is invalid: " + "; ".join(problems),
         where=where,
-        fix="check that the folder holds a whole Hugging Face checkpoint, or fetch it again",
+        fix="name a complete Hugging Face checkpoint, or download it again",
     )
 
 

@@ -1,10 +1,10 @@
-"""DoRA: a weight's rows are given their direction by LoRA and their length by a vector (arXiv 2402.09353).
+"""DoRA: LoRA learns the direction of a weight's rows, a vector their magnitude (arXiv 2402.09353).
 
     W' = m · (W + scale · BA) / ‖W + scale · BA‖        norms over each row
 
-Names, shapes and results are mlx-lm's (`mlx_lm.tuner.dora`), so that adapters go both ways. What differs is the cost:
-the norm comes from small products instead of a second dense matrix, and a packed weight stays packed (mlx-lm's layer
-expands it in every step, and takes no 3-, 5- or 6-bit one).
+Names, shapes and results are those of mlx-lm (`mlx_lm.tuner.dora`), so adapters are interchangeable. It costs less: the
+norm comes from rank-sized products instead of a second dense matrix, and a quantized weight stays packed (mlx-lm's
+layer dequantizes it in every step and does not support 3, 5 or 6 bits). In modeling because `head.py` takes it apart.
 
 Shapes: N inputs, O outputs, r rank.
 """
@@ -13,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 SMALLEST = 1e-30
-"""Below any squared norm: a row of zeros has the length 0, not 0 / 0."""
+"""Lower bound of a squared norm: a zero row gives 0, not 0 / 0."""
 
 
 class DoRALinear(nn.Module):
@@ -30,7 +30,7 @@ class DoRALinear(nn.Module):
         self.lora_b = mx.zeros((rank, outputs))
         self._squares = weight.square().sum(axis=1)  # (O,)
         self.m = mx.sqrt(self._squares)
-        mx.eval(self._squares, self.m)  # the expanded weight is not to wait for the first step
+        mx.eval(self._squares, self.m)  # now, so that the dense weight is freed
 
     def __call__(self, x: mx.array) -> mx.array:
         update = (self.dropout(x) @ self.lora_a) @ self.lora_b
@@ -57,7 +57,7 @@ class DoRALinear(nn.Module):
 
 
 def dense_weight(layer: nn.Module) -> mx.array:
-    """The weight of a linear layer or an embedding in fp32, expanded where it is packed."""
+    """The weight of a linear layer or embedding in fp32, dequantized if packed."""
     if not isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding):
         weight: mx.array = layer.weight
         return weight.astype(mx.float32)
@@ -93,7 +93,7 @@ def multiply(linear: nn.Module, x: mx.array) -> mx.array:
 
 
 def dtype_of(layer: nn.Module) -> mx.Dtype:
-    """What a product with the layer's weight is cheapest in."""
+    """The dtype of the layer's weight, or of its scales if packed; float32 if neither is a float."""
     packed = isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding)
     weight = layer.scales if packed else layer.weight
     return weight.dtype if mx.issubdtype(weight.dtype, mx.floating) else mx.float32

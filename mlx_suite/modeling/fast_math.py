@@ -1,10 +1,10 @@
-"""Exponentials where the machine is slow at them.
+"""Fast exp, tanh, sigmoid and softmax for MLX's CPU backend.
 
-On MLX's CPU backend `exp`, and all that is made of it, runs one element at a time: a training step of a small model
-spends most of its time there. Ratios of polynomials, fused by `mx.compile`, are plain arithmetic that the C++
-compiler turns into vector instructions. On Metal and CUDA the built-in operations are the fast ones and are used.
+The CPU backend computes `exp` and what is built on it one element at a time, which dominates the training step of a
+small model. Rational approximations fused by `mx.compile` are plain arithmetic that the C++ compiler vectorizes. On
+Metal and CUDA the built-in operations are faster and are used instead.
 
-Each carries its own gradient, written with its output, so that differentiation does not walk the polynomials.
+Gradients are expressed with the output, so that differentiation does not go through the polynomials.
 """
 
 from collections.abc import Callable
@@ -96,12 +96,12 @@ def _(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
 
 
 def built_in_is_slow(x: mx.array) -> bool:
-    """Whether exponentials of x are better computed here than by MLX's own operations."""
+    """Whether the approximations here are faster for x than MLX's own operations."""
     return x.dtype == mx.float32 and mx.default_device() == mx.Device(mx.cpu)
 
 
 def exp_below_zero(x: mx.array) -> mx.array:
-    """e^x for x ≤ 0, as it stands in a softmax."""
+    """e^x for x ≤ 0, as in a softmax."""
     return _exp(x) if built_in_is_slow(x) else mx.exp(x)
 
 

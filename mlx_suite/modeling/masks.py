@@ -20,7 +20,7 @@ def causal_mask(length: int, window: int | None = None) -> mx.array:
 
 
 def attention_mask(length: int, cache: Any, window: int | None) -> Mask:
-    """The mask for `length` new tokens behind what `cache` (one layer's, or None) already holds."""
+    """The mask for `length` new tokens after those in `cache` (one layer's, or None)."""
     if cache is not None:
         return cache.make_mask(length, return_array=False, window_size=window)
     if length == 1:

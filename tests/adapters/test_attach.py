@@ -323,8 +323,8 @@ class TestPeftLayout:
         with pytest.raises(UserError) as caught:
             load_adapter(write_peft_folder(tmp_path, arrays))
         assert caught.value.details == (
-            "base_model.model.model.layers.0.mlp.up_proj.lora_B.bias (48,) is no part of a LoRA adapter",
-            "base_model.model.model.layers.0.mlp.up_proj.lora_E (3, 1) is no part of a LoRA adapter",
+            "base_model.model.model.layers.0.mlp.up_proj.lora_B.bias (48,) is not part of a LoRA adapter",
+            "base_model.model.model.layers.0.mlp.up_proj.lora_E (3, 1) is not part of a LoRA adapter",
             "model.layers.0.mlp.up_proj has rank 3; the settings say 4",
         )
 
@@ -359,7 +359,7 @@ class TestPeftLayout:
         config = AdapterConfig(modules=("embed_tokens",))
         add_adapters(model, config)
         arrays = adapter_of(model, config).arrays
-        with pytest.raises(UserError, match="head too"):
+        with pytest.raises(UserError, match="whether its embedding is tied to the head"):
             write_adapter(tmp_path / "p", Adapter(config=config, arrays=arrays), layout="peft")
         assert not (tmp_path / "p").exists()
         write_adapter(tmp_path / "p", Adapter(config=config, arrays=arrays).on(tied=False), layout="peft")
@@ -434,12 +434,12 @@ class TestLoading:
         assert sorted(caught.value.details) == [
             "model.layers.0.self_attn.v_proj.lora_b is (4, 31), not (4, 32)",
             "model.layers.1.mlp.up_proj.lora_a is (48, 4), not (32, 4)",
-            "model.layers.1.mlp.up_proj.m (48,) is no part of a lora adapter",
+            "model.layers.1.mlp.up_proj.m (48,) is not part of a lora adapter",
             "model.layers.2.self_attn.v_proj.lora_b (4, 32) is missing",
-            "model.layers.3.mlp.up_proj is no layer of this model that can be adapted",
-            "model.norm is no layer of this model that can be adapted",
+            "model.layers.3.mlp.up_proj is not a layer of this model that can be adapted",
+            "model.norm is not a layer of this model that can be adapted",
         ]
-        assert (caught.value.where, caught.value.fix) == ("runs/mine", "take the model it was trained on: tiny-llama3")
+        assert (caught.value.where, caught.value.fix) == ("runs/mine", "use the model it was trained on: tiny-llama3")
         assert list(named_parameters(other)) == list(before)
         assert adapted_layers(other) == {}
 
@@ -453,7 +453,7 @@ class TestLoading:
     def test_a_run_that_trained_the_whole_model_has_no_adapter(self, tmp_path: Path) -> None:
         (tmp_path / "best").mkdir()
         (tmp_path / "best" / "config.json").write_text("{}")
-        with pytest.raises(UserError, match="trained the whole model") as caught:
+        with pytest.raises(UserError, match="trained the full model") as caught:
             load_adapter(tmp_path)
         assert caught.value.fix == f"use {tmp_path / 'best'} as the model, without --adapter"
 
@@ -472,14 +472,14 @@ class TestLoading:
         file.write_bytes(file.read_bytes()[:-10])
         with pytest.raises(UserError) as caught:
             load_adapter(tmp_path / "a")
-        assert "adapters.safetensors is torn off" in caught.value.details[0]
+        assert "adapters.safetensors is truncated" in caught.value.details[0]
 
     @pytest.mark.parametrize(
         ("text", "words"),
         [
             ("{", "cannot be read"),
-            ("[]", "are no table"),
-            ('{"fine_tune_type": "full"}', "trained as a whole"),
+            ("[]", "are not a JSON object"),
+            ('{"fine_tune_type": "full"}', "a fully finetuned model"),
             ('{"lora_parameters": {"rank": 4}}', "has no scale"),
             ('{"fine_tune_type": "lokr", "lora_parameters": {"rank": 4, "scale": 2}}', "fine_tune_type is 'lokr'"),
             ('{"lora_parameters": {"rank": 4, "scale": 20}, "mlx_suite": {"alpha": 8}}', "scale is 20 for mlx-lm"),

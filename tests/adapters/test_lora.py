@@ -163,7 +163,7 @@ def test_dropout_falls_away_outside_training() -> None:
 def test_a_second_adapter_is_refused() -> None:
     model = tiny_model("llama")
     add_adapters(model, AdapterConfig())
-    with pytest.raises(UserError, match="adapters already"):
+    with pytest.raises(UserError, match="already has adapters"):
         add_adapters(model, AdapterConfig())
 
 
@@ -196,7 +196,7 @@ def test_full_finetuning_trains_embeddings_norms_and_head() -> None:
 def test_full_finetuning_of_packed_layers_is_refused() -> None:
     model = tiny_model("llama", **WIDE)
     quantize_base(model, bits=4)
-    with pytest.raises(UserError, match="23 of its layers are packed"):
+    with pytest.raises(UserError, match="23 of its layers are quantized"):
         unfreeze_all(model)
 
 

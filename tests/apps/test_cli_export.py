@@ -140,8 +140,8 @@ def test_a_run_that_trained_the_whole_model_is_named_like_a_model(random_model: 
 
 def test_a_run_that_trained_an_adapter_is_no_model(adapted_run: Path) -> None:
     error = refused("generate", adapted_run, "Why?")
-    assert error.what == "This folder holds an adapter, which needs the model it was trained on"
-    assert error.fix == f"name that model, and --adapter {adapted_run}"
+    assert error.what == "This folder contains an adapter, which needs its base model"
+    assert error.fix == f"name the base model, with --adapter {adapted_run}"
 
 
 def test_a_folder_with_other_things_is_not_overwritten(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_model_is_not_written_over_an_adapter_nor_an_adapter_over_a_model(
     random_model: Path, adapted_run: Path, tmp_path: Path
 ) -> None:
     error = refused("fuse", random_model, adapted_run, "--out", adapted_run / "last")
-    assert error.what.endswith("which would be lost: adapter_config.json")
+    assert error.what.endswith("and would be lost: adapter_config.json")
     error = refused("export", "adapter", adapted_run, "--out", random_model)
     assert "config.json, model.safetensors" in error.what
     shutil.copytree(adapted_run / "last", tmp_path / "copy")

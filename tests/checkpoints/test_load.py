@@ -82,7 +82,7 @@ def test_truncated_weights_of_another_architecture_are_reported(tmp_path: Path) 
     qwen2(tmp_path / "model")
     path = tmp_path / "model" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match="model.safetensors is torn off"):
+    with pytest.raises(UserError, match="model.safetensors is truncated"):
         load_model(tmp_path / "model")
 
 

@@ -60,10 +60,10 @@ def test_without_an_index_a_second_copy_of_the_weights_is_ignored(tmp_path: Path
 @pytest.mark.parametrize(
     ("damage", "detail"),
     [
-        (lambda data: data[:-10], "is torn off: {short} of {all} bytes are there"),
-        (lambda data: data[:40], "is torn off within its header (40 of {header} bytes or more)"),
-        (lambda data: b"", "is no safetensors file (0 bytes)"),
-        (lambda data: b"<html>not found</html>", "is no safetensors file (22 bytes)"),
+        (lambda data: data[:-10], "is truncated: {short} of {all} bytes are there"),
+        (lambda data: data[:40], "is truncated within its header (40 of {header} bytes or more)"),
+        (lambda data: b"", "is not a safetensors file (0 bytes)"),
+        (lambda data: b"<html>not found</html>", "is not a safetensors file (22 bytes)"),
         (
             lambda data: b"version https://git-lfs example\noid sha256:0\n",
             "is a git-lfs pointer, not the weights (`git lfs pull` fetches them)",
@@ -134,5 +134,5 @@ def test_an_unreadable_index_is_reported(index: bytes, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_weights_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the folder holds no weights"):
+    with pytest.raises(UserError, match="the folder has no weights"):
         weight_files(tmp_path)

@@ -68,7 +68,7 @@ def test_all_bad_tensors_are_listed_at_once(tmp_path: Path) -> None:
         "lm_head.weight holds I32",
         "model.norm.weight (32,) is missing",
         "model.layers.0.mlp.up_proj.weight is (32, 48), not (48, 32)",
-        "model.layers.0.mlp.up_proj.lora_a (32, 4) is no part of the model",
+        "model.layers.0.mlp.up_proj.lora_a (32, 4) is not part of the model",
     )
 
 
@@ -85,7 +85,7 @@ def test_truncated_and_missing_shards_are_reported(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model", max_shard_bytes=20_000)
     shards = sorted(folder.glob("model-*.safetensors"))
     shards[1].write_bytes(shards[1].read_bytes()[:-100])
-    assert f"{shards[1].name} is torn off" in refusal(folder).details[0]
+    assert f"{shards[1].name} is truncated" in refusal(folder).details[0]
     shards[2].unlink()
     assert refusal(folder).details == (shards[2].name,)
 
@@ -145,7 +145,7 @@ def test_a_requested_dtype_overrides_the_policy(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model")
     assert dtypes(load_model(folder, dtype="bfloat16")) == {mx.bfloat16}
     assert dtypes(load_model(folder, dtype=mx.float16)) == {mx.float16}
-    assert "cannot be held as int8" in refusal(folder, dtype="int8").what
+    assert "cannot be loaded as int8" in refusal(folder, dtype="int8").what
 
 
 def test_lazily_loaded_weights_give_the_same_logits(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_config_that_would_give_wrong_logits_is_rejected(family: str, changes:
     [
         (None, "the folder holds no config.json"),
         ("{", "config.json is not JSON"),
-        ("[1]", "config.json holds no table of settings"),
+        ("[1]", "config.json is not a JSON object"),
         ("{}", "model_type is None, not a name"),
         ('{"model_type": 7}', "model_type is 7, not a name"),
         (b"\xff\xfe\x00", "config.json is not JSON"),
