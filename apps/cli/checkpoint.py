@@ -1,4 +1,4 @@
-"""The model that a command was given, loaded."""
+"""The model named on the command line, loaded with its tokenizer, chat template and adapter."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,50 +8,84 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from mlx_suite.engine.chat_model import ChatModel
+    from mlx_suite.modeling.reward_model import RewardModel
     from mlx_suite.text import ChatTemplate, Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A model with what belongs to it."""
+    """A loaded model."""
 
     name: str
-    """For records: the name it was called by; of a folder its last part, since the rest is nobody's business."""
+    """Name for records: as typed, but only the last part of a folder's path, which keeps paths out of datasets."""
     folder: Path
     model: Any
     tokenizer: "Tokenizer"
     adapter: str | None = None
-    """The adapter on it, for records: its folder as the user calls it."""
+    """Folder of the adapter for records, as typed."""
     adapter_folder: Path | None = None
-    """Where it lies, its chat template beside it."""
+    """Folder that holds the adapter's files, and perhaps a chat template."""
 
     @cached_property
     def template(self) -> "ChatTemplate":
-        """The adapter's, or else the checkpoint's. Raises UserError where there is none."""
+        """The adapter's chat template, or else the model's. Raises UserError if there is none."""
         from mlx_suite.text import load_chat_template
 
         return load_chat_template(self.folder, adapter=self.adapter_folder)
 
+    def chat_model(self, slots: int = 16, style: str = "chat") -> "ChatModel":
+        """The model for conversations, `slots` at a time; only the style `chat` needs a chat template."""
+        from mlx_suite.engine.chat_model import ChatModel
+
+        return ChatModel(
+            model=self.model,
+            tokenizer=self.tokenizer,
+            template=self.template if style == "chat" else None,
+            name=self.name,
+            folder=self.folder,
+            style=style,
+            slots=slots,
+        )
+
 
 def open_checkpoint(name: str, quiet: bool = False, adapter: Path | None = None) -> Checkpoint:
-    """Find the model, fetch it if need be, load it, and put the adapter on it if there is one."""
-    # Imported here: MLX and the hub's client take a second that `--help` should not.
+    """Find a model, download it if necessary, load it, and attach the adapter."""
+    # Imported here: MLX and the hub's client take a second, which `--help` should not wait for.
     from mlx_suite.checkpoints.trained_run import adapter_folder
     from mlx_suite.hub.resolve import resolve
     from mlx_suite.loading import load
     from mlx_suite.runtime.device import device, set_limits
 
     folder = resolve(name, progress=not quiet)
-    given = Path(name).expanduser()
-    called = given.resolve().name if given in (folder, folder.parent) else name
+    path = Path(name).expanduser()
+    short_name = path.resolve().name if path in (folder, folder.parent) else name
     set_limits(device())
-    with Console(stderr=True, quiet=quiet).status(f"loading {called}"):
+    with Console(stderr=True, quiet=quiet).status(f"loading {short_name}"):
         model, tokenizer = load(folder, adapter=adapter)
     return Checkpoint(
-        name=called,
+        name=short_name,
         folder=folder,
         model=model,
         tokenizer=tokenizer,
         adapter=None if adapter is None else str(adapter),
         adapter_folder=None if adapter is None else adapter_folder(adapter.expanduser()),
     )
+
+
+def open_reward_model(name: str, quiet: bool) -> "tuple[RewardModel, ChatModel]":
+    """A reward model, and the chat model that encodes conversations for it."""
+    from mlx_suite.checkpoints.load import load_reward_model
+    from mlx_suite.engine.chat_model import ChatModel
+    from mlx_suite.hub.resolve import resolve
+    from mlx_suite.text import load_chat_template, load_tokenizer
+
+    folder = resolve(name, progress=not quiet)
+    model = load_reward_model(folder)
+    chat = ChatModel(
+        model=model,
+        tokenizer=load_tokenizer(folder),
+        template=load_chat_template(folder),
+        name=folder.name if Path(name).expanduser().exists() else name,
+    )
+    return model, chat

@@ -10,7 +10,7 @@ import typer
 from .export_gguf import export_gguf
 from .fuse import OutFolder
 from .help import HelpCommand, add, new_app
-from .labelled import show
+from .output import show
 
 export_app = new_app("export", "Write models and adapters for other programs.")
 add(export_app, export_gguf, "gguf")

@@ -15,7 +15,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import human_bytes
 
 from .flags import ModelName
-from .labelled import show
+from .output import show
 
 if TYPE_CHECKING:
     from mlx_suite.export.gguf import GGUFExport

@@ -16,8 +16,8 @@ from mlx_suite.runtime.progress import Progress
 
 from .finetune_report import data_lines, facts_of, model_lines, result_lines
 from .flags import AsJson, Quiet
-from .labelled import show
 from .options import option, takes_settings
+from .output import show
 
 if TYPE_CHECKING:
     from mlx_suite.finetune.estimate.estimate import RunEstimate

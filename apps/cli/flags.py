@@ -2,12 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from mlx_suite.runtime.errors import UserError
 
 ModelName = Annotated[
     str,
@@ -42,6 +44,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 def print_json(value: Any) -> None:
     """Print a result for a program to read."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def check_choice(flag: str, value: str | None, choices: Sequence[str | None]) -> None:
+    """Raise UserError if a flag's value is not one of `choices`."""
+    if value not in choices:
+        names = ", ".join(name for name in choices if name)
+        raise UserError(f"{flag} is {value!r}", where=flag, fix=f"use one of {names}")
 
 
 @contextmanager

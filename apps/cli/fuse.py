@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from .flags import ModelName
-from .labelled import show
+from .output import show
 
 if TYPE_CHECKING:
     from mlx_suite.export.fuse import Fused

@@ -1,30 +1,19 @@
-"""`mlx-suite judge`: a model's answers, graded by a model or checked against the truth."""
+"""`mlx-suite judge`: responses of a model, graded by a judge model or checked against known answers."""
 
 import json
-import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 
-from .flags import AdapterFolder, AsJson, Batch, Limit, ModelName, Quiet
+from .checkpoint import open_checkpoint
+from .flags import AdapterFolder, AsJson, Batch, Limit, ModelName, Quiet, check_choice, resumable
 from .help import HelpCommand, new_app
-from .judge_options import (
-    Answers,
-    By,
-    MaxTokens,
-    PromptFile,
-    Report,
-    Seed,
-    check_word,
-    judge_model,
-    progress_of,
-    prompt_of,
-    write_rows,
-)
 from .judge_report import (
     exact_facts,
     exact_lines,
@@ -37,38 +26,58 @@ from .judge_report import (
     score_facts,
     show_scores,
 )
-from .labelled import show
+from .output import progress_lines, show
 
-judge_app = new_app("judge", "Grade a model's responses, or check them.")
+if TYPE_CHECKING:
+    from mlx_suite.evaluate.prompts import JudgePrompt
+
+Responses = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RESPONSES", help="Output of `judge answer`, or any file or folder of instructions and responses."
+    ),
+]
+By = Annotated[str, typer.Option("--by", metavar="MODEL", help="The judge: any model.")]
+PromptFile = Annotated[
+    Path | None, typer.Option("--prompt", metavar="FILE", help="Your own prompt, with the same fields in braces.")
+]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, metavar="N", help="Longest reply, in tokens.")]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed of the bootstrap intervals.")]
+RowsFile = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSONL file with one line per row.")]
+
+judge_app = new_app("judge", "Grade a model's responses with a judge, or check them against known answers.")
 
 
 @judge_app.command("answer", cls=HelpCommand)
 def answer(
     model: ModelName,
     data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset in any format that `finetune` reads.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the answers go, `answers.jsonl`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Output file, such as answers.jsonl.")],
     adapter: AdapterFolder = None,
     part: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="test, valid or train; without it the first of them that there is."),
+        typer.Option(metavar="NAME", help="test, valid or train. Default: the first of these that the data has."),
     ] = None,
-    style: Annotated[str, typer.Option(help="chat, alpaca, phi3 or plain: the one the model was trained in.")] = "chat",
+    style: Annotated[
+        str, typer.Option(help="Prompt style the model was trained in: chat, alpaca, phi3 or plain.")
+    ] = "chat",
     system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="System text for questions that have none of their own.")
+        str | None, typer.Option(metavar="TEXT", help="System prompt for rows that have none of their own.")
     ] = None,
     max_tokens: Annotated[
-        int, typer.Option("--max-tokens", min=1, metavar="N", help="Tokens an answer may have.")
+        int, typer.Option("--max-tokens", min=1, metavar="N", help="Longest response, in tokens.")
     ] = 512,
     limit: Limit = None,
     batch: Batch = 16,
-    format: Annotated[str | None, typer.Option(help="The data's format, where it is not found.")] = None,
+    format: Annotated[str | None, typer.Option(help="Format of the data, if it is not detected.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Let a model answer the questions of a dataset, greedily.
+    """Generate greedy responses to the instructions of a dataset.
 
-    Rows hold the question, the dataset's own answer as the reference, and the model's. Stop it whenever you like: the
-    same command goes on where it was and ends with the same file. Beside it, `.settings.json` says what made it.
+    Each row holds the instruction, the dataset's own response as the reference, and the model's response. A stopped
+    command resumes when it is run again, and ends with the same file. `.settings.json` beside it records how it was
+    made.
 
     Example: `mlx-suite judge answer tiny-llama3 demo/ --out answers.jsonl`
     """
@@ -76,55 +85,46 @@ def answer(
     from mlx_suite.data.encode.styles import STYLES
     from mlx_suite.evaluate.answering import AnswerSettings, read_questions, write_answers
 
-    check_word("--part", part, (None, *PARTS))
-    check_word("--style", style, STYLES)
+    check_choice("--part", part, (None, *PARTS))
+    check_choice("--style", style, STYLES)
     questions = read_questions(data, part, format)
-    respondent, name, called = judge_model(model, quiet, batch, adapter=adapter, style=style)
-    settings = AnswerSettings(max_tokens=max_tokens, system=system, model=name, adapter=called)
-    bars: list[Progress] = []
-
-    def tell(done: int, total: int) -> None:
-        if quiet:
-            return
-        if not bars:
-            bars.append(Progress("answer", total, unit="answers", done=done).__enter__())
-        bars[0].update(done)
-
-    try:
-        count = write_answers(respondent, questions, settings, out, limit, tell)
-    except KeyboardInterrupt:
-        print(f"Stopped. What was answered is in {out}; the same command goes on from there.", file=sys.stderr)
-        raise typer.Exit(130) from None
-    finally:
-        for bar in bars:
-            bar.__exit__(None, None, None)
+    checkpoint = open_checkpoint(model, quiet, adapter)
+    chat = checkpoint.chat_model(batch, style)
+    settings = AnswerSettings(max_tokens=max_tokens, system=system, model=checkpoint.name, adapter=checkpoint.adapter)
+    with resumable(f"The responses so far are in {out}"), progress_lines("responses", quiet) as update:
+        count = write_answers(chat, questions, settings, out, limit, lambda done, total: update("answer", done, total))
     if as_json:
         print(json.dumps({"answers": count, "part": questions.part, "file": str(out)}))
         return
-    show([("answers", f"{count:,} of the {questions.part} part, in {out}"), ("next", f"mlx-suite judge exact {out}")])
+    show(
+        [
+            ("responses", f"{count:,} to the {questions.part} part, in {out}"),
+            ("next", f"mlx-suite judge exact {out}"),
+        ]
+    )
 
 
 @judge_app.command("score", cls=HelpCommand)
 def score(
-    answers: Answers,
+    answers: Responses,
     by: By,
     labels: Annotated[
         bool,
-        typer.Option("--labels", help="Read the score off the probabilities of 0, 10, … 100: nothing to be parsed."),
+        typer.Option("--labels", help="Take the score from the probabilities of 0, 10, … 100; nothing is parsed."),
     ] = False,
     prompt: PromptFile = None,
     limit: Limit = None,
     batch: Batch = 16,
     max_tokens: MaxTokens = 64,
     seed: Seed = 0,
-    out: Report = None,
+    out: RowsFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Let a judge give each answer a score from 0 to 100.
+    """Let a judge score each response from 0 to 100.
 
-    The judge is shown the instruction, the reference if there is one, and the answer. Replies that hold no score are
-    counted and listed. Where the microworld knows the truth, the report says whether the judge does.
+    The judge reads the instruction, the reference if there is one, and the response. Replies without a score are
+    counted and listed. Where the microworld knows the right answer, the report says how far the judge agrees with it.
 
     Example: `mlx-suite judge score answers.jsonl --by OWNER/REPO`
     """
@@ -134,47 +134,47 @@ def score(
     from mlx_suite.evaluate.scoring import score_answers
 
     rows = read_answers(answers, limit)
-    chosen = prompt_of(prompt, SCORE_PROMPT, ("instruction", "answer"))
-    judge, name, _ = judge_model(by, quiet, batch)
-    with progress_of("score", len(rows), quiet) as bar:
+    judge_prompt = _prompt(prompt, SCORE_PROMPT, ("instruction", "answer"))
+    judge = open_checkpoint(by, quiet)
+    with _count_replies("score", len(rows), quiet) as tell:
         report = score_answers(
-            judge,
+            judge.chat_model(batch),
             rows,
             mode="label" if labels else "text",
-            prompt=chosen,
+            prompt=judge_prompt,
             max_tokens=max_tokens,
-            tell=lambda: bar.advance() if bar else None,
+            tell=tell,
         )
     agreement = score_agreement(report.rows, seed)
-    write_rows(out, [row.as_dict() for row in report.rows])
+    _write_rows(out, [row.as_dict() for row in report.rows])
     if as_json:
-        print(json.dumps({"judge": name, **score_facts(report, agreement)}, ensure_ascii=False))
+        print(json.dumps({"judge": judge.name, **score_facts(report, agreement)}, ensure_ascii=False))
         return
-    show_scores(report, name)
+    show_scores(report, judge.name)
     show(score_agreement_lines(agreement))
 
 
 @judge_app.command("pair", cls=HelpCommand)
 def pair(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Answers of one model.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Answers of the other to the same questions.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="Responses of one model.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Responses of another model to the same instructions.")],
     by: By,
     text: Annotated[
-        bool, typer.Option("--text", help="Let the judge write its verdict, in place of weighing the labels A and B.")
+        bool, typer.Option("--text", help="Generate and parse verdicts, instead of comparing the labels A and B.")
     ] = False,
     prompt: PromptFile = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N pairs.")] = None,
     batch: Batch = 16,
     max_tokens: MaxTokens = 64,
     seed: Seed = 0,
-    out: Report = None,
+    out: RowsFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Let a judge compare two models' answers, each pair in both orders.
+    """Let a judge compare two models' responses, each pair in both orders.
 
-    A win counts if the same answer wins from either place; else the pair is a tie. The win rate is given as it is and
-    as it would be between answers of equal length (AlpacaEval's length control, arXiv 2404.04475).
+    A response wins only if it wins in both orders; otherwise the pair is a tie. The win rate is reported as measured,
+    and controlled for length (as AlpacaEval does, arXiv 2404.04475).
 
     Example: `mlx-suite judge pair mine.jsonl base.jsonl --by OWNER/REPO`
     """
@@ -186,55 +186,55 @@ def pair(
     matched = match_answers(read_answers(a), read_answers(b))
     if not matched.pairs:
         raise UserError(
-            "The two files answer no question in common",
+            "The two files have no instruction in common",
             where=f"{a} and {b}",
-            fix="let both models answer the same data: mlx-suite judge answer MODEL DATA",
+            fix="generate both from the same data: mlx-suite judge answer MODEL DATA",
         )
     pairs = matched.pairs[:limit]
-    chosen = prompt_of(prompt, PAIR_PROMPT, ("instruction", "first", "second"))
-    judge, name, _ = judge_model(by, quiet, batch)
-    with progress_of("pair", 2 * len(pairs), quiet) as bar:
+    judge_prompt = _prompt(prompt, PAIR_PROMPT, ("instruction", "first", "second"))
+    judge = open_checkpoint(by, quiet)
+    with _count_replies("pair", 2 * len(pairs), quiet) as tell:
         report = judge_pairs(
-            judge,
+            judge.chat_model(batch),
             pairs,
             mode="text" if text else "label",
-            prompt=chosen,
+            prompt=judge_prompt,
             max_tokens=max_tokens,
             seed=seed,
-            tell=lambda: bar.advance() if bar else None,
+            tell=tell,
         )
     agreement = pair_agreement(report.rows)
-    write_rows(out, [row.as_dict() for row in report.rows])
+    _write_rows(out, [row.as_dict() for row in report.rows])
     if as_json:
-        print(json.dumps({"judge": name, **pair_facts(report, matched, agreement)}, ensure_ascii=False))
+        print(json.dumps({"judge": judge.name, **pair_facts(report, matched, agreement)}, ensure_ascii=False))
         return
-    show([*pair_lines(report, matched, name), *pair_agreement_lines(agreement)])
+    show([*pair_lines(report, matched, judge.name), *pair_agreement_lines(agreement)])
 
 
 @judge_app.command("exact", cls=HelpCommand)
 def exact(
-    answers: Answers,
+    answers: Responses,
     against: Annotated[
         str,
-        typer.Option(help="world: the microworld's own checker. reference: the same text as the reference."),
+        typer.Option(help="world: the microworld's checker. reference: equality with the reference."),
     ] = "world",
     limit: Limit = None,
-    out: Report = None,
+    out: RowsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check answers where the truth is known; no model is needed.
+    """Check responses whose right answer is known, without a judge.
 
-    Rows whose truth is not known are counted apart. Against a reference, case, spaces, quotes around an answer and a
-    full stop after it do not matter.
+    Rows whose right answer is unknown are counted separately. Comparison with a reference ignores case, spacing,
+    surrounding quotes and a final full stop.
 
     Example: `mlx-suite judge exact answers.jsonl`
     """
     from mlx_suite.evaluate.answered import read_answers
     from mlx_suite.evaluate.exact import TRUTHS, check_answers
 
-    check_word("--against", against, TRUTHS)
+    check_choice("--against", against, TRUTHS)
     report = check_answers(read_answers(answers, limit), against)
-    write_rows(out, [row.as_dict() for row in report.rows])
+    _write_rows(out, [row.as_dict() for row in report.rows])
     if as_json:
         print(json.dumps(exact_facts(report), ensure_ascii=False))
         return
@@ -244,18 +244,22 @@ def exact(
 @judge_app.command("validate", cls=HelpCommand)
 def validate(
     by: By,
-    count: Annotated[int, typer.Option("--count", "-n", min=2, metavar="N", help="Questions of known truth.")] = 200,
-    text: Annotated[bool, typer.Option("--text", help="Let the judge write, in place of weighing labels.")] = False,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=2, metavar="N", help="Number of instructions with known answers.")
+    ] = 200,
+    text: Annotated[
+        bool, typer.Option("--text", help="Generate and parse replies, instead of comparing labels.")
+    ] = False,
     batch: Batch = 16,
     max_tokens: MaxTokens = 64,
     seed: Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find out whether a model is any good as a judge, before its figures are believed.
+    """Measure whether a model can judge, before its scores are trusted.
 
-    It is shown questions of the microworld with a right answer to compare with, and has to tell other right answers
-    from wrong ones that look the same: by score, and in pairs in both orders.
+    The model judges right and wrong responses to instructions of the microworld, with a right reference to compare
+    them with: one by one as scores, and in pairs in both orders. The wrong responses look like the right ones.
 
     Example: `mlx-suite judge validate --by OWNER/REPO`
     """
@@ -265,21 +269,16 @@ def validate(
 
     mode = "text" if text else "label"
     pairs = known_pairs(count, seed)
-    judge, name, _ = judge_model(by, quiet, batch)
-    # One side of each pair, right and wrong in turn.
-    rows = [pair.a for pair in pairs]
-    with progress_of("validate", 3 * len(pairs), quiet) as bar:
-
-        def tell() -> None:
-            if bar:
-                bar.advance()
-
+    checkpoint = open_checkpoint(by, quiet)
+    judge = checkpoint.chat_model(batch)
+    rows = [pair.a for pair in pairs]  # alternately right and wrong
+    with _count_replies("validate", 3 * len(pairs), quiet) as tell:
         scored = score_answers(judge, rows, mode=mode, max_tokens=max_tokens, tell=tell)
         judged = judge_pairs(judge, pairs, mode=mode, max_tokens=max_tokens, seed=seed, tell=tell)
     scores, verdicts = score_agreement(scored.rows, seed), pair_agreement(judged.rows)
     if as_json:
         facts = {
-            "judge": name,
+            "judge": checkpoint.name,
             "questions": len(pairs),
             "unread_scores": len(scored.failures),
             "unread_pairs": judged.counts["unread"],
@@ -289,11 +288,34 @@ def validate(
         }
         print(json.dumps(facts))
         return
-    lines = [("judge", f"{name}, by {mode}, on {len(pairs):,} questions of known truth")]
+    lines = [("judge", f"{checkpoint.name}, by {mode}, on {len(pairs):,} instructions with known answers")]
     lines += score_agreement_lines(scores)
     lines += pair_agreement_lines(verdicts)
     if judged.first_place is not None:
-        lines.append(("place", f"{judged.first_place:.0%} of verdicts are for the first place"))
+        lines.append(("position", f"{judged.first_place:.0%} of verdicts prefer the first position"))
     if scored.failures or judged.counts["unread"]:
-        lines.append(("unread", f"{len(scored.failures):,} scores, {judged.counts['unread']:,} pairs"))
+        lines.append(("unparsed", f"{len(scored.failures):,} scores, {judged.counts['unread']:,} pairs"))
     show(lines)
+
+
+def _prompt(path: Path | None, default: "JudgePrompt", required: Sequence[str]) -> "JudgePrompt":
+    from mlx_suite.evaluate.prompts import read_prompt
+
+    return default if path is None else read_prompt(path, required)
+
+
+@contextmanager
+def _count_replies(label: str, total: int, quiet: bool) -> Iterator[Callable[[], None]]:
+    """A callback that advances a progress line by one reply."""
+    if quiet:
+        yield lambda: None
+        return
+    with Progress(label, total, unit="replies") as progress:
+        yield progress.advance
+
+
+def _write_rows(out: Path | None, rows: Sequence[dict[str, Any]]) -> None:
+    from mlx_suite.runtime.files import write_atomically
+
+    if out is not None:
+        write_atomically(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -1,9 +1,9 @@
-"""What the `judge` commands print: lines for a person, facts for a program."""
+"""Output of the `judge` commands: labelled lines, and the fields of `--json`."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .labelled import LABEL, show
+from .output import LABEL, show
 
 if TYPE_CHECKING:
     from mlx_suite.evaluate.agreement import PairAgreement, ScoreAgreement
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from mlx_suite.evaluate.scoring import ScoreReport
 
 LOWEST = 5
-"""Rows with the lowest scores that are shown."""
+"""Number of rows with the lowest scores that are printed."""
 LONGEST = 60
-"""Letters of a text that a line shows."""
-HEEDED = 0.1
-"""Probability of all labels together below which a judge has not understood what it is to write."""
+"""Characters of a text that a line shows."""
+LEAST_MASS = 0.1
+"""Total probability of the labels below which the judge would have generated something else."""
 
 
-def _interval(found: tuple[float, float] | None, form: str) -> str:
-    return "" if found is None else f" (95 %: {found[0]:{form}} to {found[1]:{form}})"
+def _interval(interval: tuple[float, float] | None, form: str) -> str:
+    return "" if interval is None else f" (95% CI {interval[0]:{form}} to {interval[1]:{form}})"
 
 
 def _short(text: str) -> str:
@@ -38,21 +38,21 @@ def show_scores(report: "ScoreReport", name: str) -> None:
         spread = "" if mean.sd is None else f", sd {mean.sd:.1f}"
         lines.append(("mean", f"{mean.mean:.1f}{_interval(mean.interval, '.1f')}{spread}, {mean.count:,} scores"))
     else:
-        lines.append(("mean", "none: no reply held a score"))
+        lines.append(("mean", "none: no reply contains a score"))
     if report.failures and report.bounds is not None:
         low, high = report.bounds
-        lines.append(("unread", f"{len(report.failures):,} of {len(report.rows):,} replies hold no score"))
-        lines.append(("bounds", f"{low:.1f} to {high:.1f}, were they all 0 or all 100"))
+        lines.append(("unparsed", f"{len(report.failures):,} of {len(report.rows):,} replies contain no score"))
+        lines.append(("bounds", f"{low:.1f} to {high:.1f}, if all of these were 0 or 100"))
     if report.mass is not None:
-        doubt = "" if report.mass >= HEEDED else ": it would have written something else"
-        lines.append(("labels", f"hold {report.mass:.1%} of the judge's probability{doubt}"))
+        doubt = "" if report.mass >= LEAST_MASS else ": it would have generated something else"
+        lines.append(("labels", f"have {report.mass:.1%} of the judge's probability{doubt}"))
     show(lines)
     _show_histogram(report)
     for row in report.lowest(LOWEST):
         show([("lowest", f"{row.score:>3.0f}  {_short(row.row.instruction)}  →  {_short(row.row.answer)}")])
     for row in report.failures[:LOWEST]:
         reply = f": {_short(row.reply)}" if row.reply else ""
-        show([("unread", f"{row.row.place}  {row.problem}{reply}")])
+        show([("unparsed", f"{row.row.place}  {row.problem}{reply}")])
 
 
 def _show_histogram(report: "ScoreReport") -> None:
@@ -80,13 +80,13 @@ def score_facts(report: "ScoreReport", agreement: "ScoreAgreement | None") -> di
 
 def score_agreement_lines(agreement: "ScoreAgreement | None") -> Iterator[tuple[str, str]]:
     if agreement is None:
-        yield "agreement", "not known: no answer with a score is to a question of the microworld"
+        yield "agreement", "unknown: no scored response belongs to a task of the microworld"
         return
     wrong = agreement.rows - agreement.right
-    yield "truth", f"known for {agreement.rows:,} scores: {agreement.right:,} right, {wrong:,} wrong answers"
+    yield "checked", f"{agreement.rows:,} scored responses: {agreement.right:,} right, {wrong:,} wrong"
     if agreement.auc is not None:
         yield "AUC", f"{agreement.auc:.2f}{_interval(agreement.interval, '.2f')}; 0.5 is chance"
-    yield "accuracy", f"{agreement.accuracy:.0%} at a pass mark of 50; always saying the same: {agreement.majority:.0%}"
+    yield "accuracy", f"{agreement.accuracy:.0%} at a threshold of 50; majority class: {agreement.majority:.0%}"
     yield "verdict", agreement.verdict
 
 
@@ -110,21 +110,21 @@ def score_agreement_facts(agreement: "ScoreAgreement | None") -> dict[str, Any] 
 def pair_lines(report: "PairReport", matched: "Matched", name: str) -> Iterator[tuple[str, str]]:
     counts = report.counts
     yield "judge", name
-    alone = f"; without a partner: {matched.only_a:,} of A, {matched.only_b:,} of B"
-    yield "pairs", f"{len(report.rows):,}" + (alone if matched.only_a or matched.only_b else "")
+    unmatched = f"; unmatched: {matched.only_a:,} of A, {matched.only_b:,} of B"
+    yield "pairs", f"{len(report.rows):,}" + (unmatched if matched.only_a or matched.only_b else "")
     if report.win_rate is not None and report.controlled is not None:
         yield "win rate", f"A {report.win_rate:.1%}{_interval(report.interval, '.1%')}"
-        yield "at equal", f"length A {report.controlled:.1%}{_interval(report.controlled_interval, '.1%')}"
+        yield "controlled", f"A {report.controlled:.1%}{_interval(report.controlled_interval, '.1%')} at equal length"
     else:
-        yield "win rate", "none: no pair has two verdicts"
+        yield "win rate", "none: no pair has verdicts in both orders"
     ties = f"{counts['tie']:,} ties, " if counts["tie"] else ""
-    yield "verdicts", f"A {counts['A']:,}, B {counts['B']:,}, {ties}{counts['inconsistent']:,} changed with the order"
+    yield "verdicts", f"A {counts['A']:,}, B {counts['B']:,}, {ties}{counts['inconsistent']:,} inconsistent"
     if counts["unread"] and report.bounds is not None:
         low, high = report.bounds
-        yield "unread", f"{counts['unread']:,} pairs; the win rate is {low:.1%} to {high:.1%} whatever they were"
+        yield "unparsed", f"{counts['unread']:,} pairs; the win rate is {low:.1%} to {high:.1%} whoever won them"
     if report.first_place is not None:
-        yield "place", f"{report.first_place:.0%} of verdicts are for the first place"
-    yield "letters", "A {:,.0f}, B {:,.0f} on the average".format(*report.letters)
+        yield "position", f"{report.first_place:.0%} of verdicts prefer the first position"
+    yield "length", "A {:,.0f}, B {:,.0f} characters on average".format(*report.letters)
 
 
 def pair_facts(report: "PairReport", matched: "Matched", agreement: "PairAgreement | None") -> dict[str, Any]:
@@ -151,12 +151,12 @@ def pair_facts(report: "PairReport", matched: "Matched", agreement: "PairAgreeme
 
 def pair_agreement_lines(agreement: "PairAgreement | None") -> Iterator[tuple[str, str]]:
     if agreement is None:
-        yield "agreement", "not known: in no pair is one answer right and the other wrong"
+        yield "agreement", "unknown: no pair has one right and one wrong response"
         return
     yield (
         "agreement",
-        f"the right answer won {agreement.share:.0%}{_interval(agreement.interval, '.0%')} of the "
-        f"{agreement.pairs:,} pairs with one right answer; {agreement.inconsistent:,} changed with the order",
+        f"the right response won {agreement.share:.0%}{_interval(agreement.interval, '.0%')} of "
+        f"{agreement.pairs:,} pairs with one right response; {agreement.inconsistent:,} inconsistent",
     )
 
 
@@ -180,17 +180,17 @@ def exact_lines(report: "ExactReport", against: str) -> Iterator[tuple[str, str]
 
     counts = report.counts
     if report.share is None:
-        yield "right", "none can be decided"
+        yield "right", "unknown for all rows"
     else:
         share = f"{report.share:.1%}{_interval(report.interval, '.1%')}"
         yield "right", f"{counts[Verdict.RIGHT]:,} of {report.known:,}, {share}"
     if counts[Verdict.UNKNOWN]:
-        why = "none of the microworld's tasks" if against == "world" else "no reference"
-        yield "not known", f"{counts[Verdict.UNKNOWN]:,} rows: {why}"
+        why = "not a task of the microworld" if against == "world" else "no reference"
+        yield "unknown", f"{counts[Verdict.UNKNOWN]:,} rows: {why}"
     if report.cut_off:
-        yield "cut off", f"{report.cut_off:,} answers did not end by themselves"
-    for name, (right, asked) in report.by("category").items():
-        yield "", f"{name:<20} {right:>4,} of {asked:>4,}  {right / asked:>4.0%}"
+        yield "truncated", f"{report.cut_off:,} responses did not end with a stop token"
+    for name, (right, total) in report.by("category").items():
+        yield "", f"{name:<20} {right:>4,} of {total:>4,}  {right / total:>4.0%}"
 
 
 def exact_facts(report: "ExactReport") -> dict[str, Any]:

@@ -50,8 +50,8 @@ def magpie_export(
 def _show(console: Console, exported: "Exported") -> None:
     width = max(len(f"{rows:,}") for rows in exported.files.values())
     for name, rows in exported.files.items():
-        console.print(f"{rows:>{width},}  {exported.folder / name}", soft_wrap=True)  # whole, to be copied
+        console.print(f"{rows:>{width},}  {exported.folder / name}", soft_wrap=True)  # for copying
     if exported.cut:
-        console.print(f"cut to the first question and answer: {exported.cut:,}")
+        console.print(f"cut to the first instruction and response: {exported.cut:,}")
     if exported.unsteered:
-        console.print(f"written without the text that steered them: {exported.unsteered:,}")
+        console.print(f"written without their steering text: {exported.unsteered:,}")

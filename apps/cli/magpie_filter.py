@@ -1,4 +1,4 @@
-"""`mlx-suite magpie filter`: keep the rows that are worth training on, and account for the others."""
+"""`mlx-suite magpie filter`: keep the rows that meet conditions, and record why the others were rejected."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +61,7 @@ def magpie_filter(
 
 
 def _show(console: Console, filtered: "Filtered", out: Path) -> None:
-    """The funnel, from all rows to those that stay."""
+    """Print the funnel, from all rows to those kept."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", no_wrap=True)
     table.add_column(justify="right", no_wrap=True, style="dim")
@@ -69,8 +69,8 @@ def _show(console: Console, filtered: "Filtered", out: Path) -> None:
     table.add_row(f"{filtered.read:,}", "", Text(f"rows of {filtered.source}"))
     for result in filtered.results:
         missing = "".join(f"; {n:,} have {reason}" for reason, n in result.dropped.items() if reason.startswith("no "))
-        gone = sum(result.dropped.values())
-        table.add_row(f"{result.left:,}", f"-{gone:,}" if gone else "", Text(result.step + missing))
+        dropped = sum(result.dropped.values())
+        table.add_row(f"{result.left:,}", f"-{dropped:,}" if dropped else "", Text(result.step + missing))
     console.print(table)
     share = len(filtered.kept) / max(filtered.read, 1)
     console.print(f"{len(filtered.kept):,} of {filtered.read:,} rows, {share:.0%}, kept in {out}", soft_wrap=True)

@@ -8,12 +8,10 @@ import typer
 from mlx_suite.magpie.pairs.settings import PairSettings
 from mlx_suite.runtime.errors import UserError
 
-from .checkpoint import open_checkpoint
-from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, print_json, resumable
-from .judge_options import check_word
-from .labelled import show
-from .magpie_stage import chat_model, open_reward_model, stages_progress, verdict_lines
+from .checkpoint import open_checkpoint, open_reward_model
+from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, check_choice, print_json, resumable
 from .options import Flag, takes_settings
+from .output import progress_lines, show, verdict_lines
 
 if TYPE_CHECKING:
     from mlx_suite.engine.chat_model import ChatModel
@@ -51,7 +49,7 @@ def magpie_pairs(
 ) -> None:
     """Generate several responses per instruction, and pair a better one with a worse one.
 
-    Truncated responses are left out, ties are refused, and scores are compared at equal length. DIR gets the pairs
+    Truncated responses are not used, ties give no pair, and scores are compared at equal length. DIR gets the pairs
     (accepted.jsonl) and the rows without one, with reasons (refused.jsonl). Another margin reuses the responses.
 
     Example: `mlx-suite magpie pairs demo/ tiny-llama3 --out pairs/`
@@ -62,10 +60,12 @@ def magpie_pairs(
     from mlx_suite.magpie.pairs.pairs import make_pairs
 
     collection = read_collection(data)
-    chat = chat_model(open_checkpoint(model, quiet), batch).with_fixed_date()
+    chat = open_checkpoint(model, quiet).chat_model(batch).with_fixed_date()
     scorer = _scorer(chat, by, judge, quiet)
-    with resumable(f"The responses so far are in {out}"), stages_progress("answers", quiet) as tell:
-        summary = make_pairs(collection, chat, settings, out, scorer, lambda done, total: tell("write", done, total))
+    with resumable(f"The responses so far are in {out}"), progress_lines("responses", quiet) as update:
+        summary = make_pairs(
+            collection, chat, settings, out, scorer, lambda done, total: update("generate", done, total)
+        )
     if as_json:
         print_json(summary.as_dict())
     else:
@@ -73,12 +73,12 @@ def magpie_pairs(
 
 
 def _check_scorer(by: str, judge: str | None) -> None:
-    check_word("--by", by, ("grade", "likelihood", "difference", "reward"))
+    check_choice("--by", by, ("grade", "likelihood", "difference", "reward"))
     if (by in ("difference", "reward")) != (judge is not None):
         raise UserError(
             f"--by {by} needs a scoring model" if judge is None else f"--by {by} uses no other model",
             where="--judge",
-            fix="name a reward model or a base model" if judge is None else "leave --judge out",
+            fix="name a reward model or a base model" if judge is None else "omit --judge",
         )
 
 
@@ -94,13 +94,14 @@ def _scorer(chat: "ChatModel", by: str, judge: str | None, quiet: bool) -> "Scor
 
 
 def _figures(summary: "PairSummary") -> list[tuple[str, str]]:
+    from mlx_suite.data.read.sources import ACCEPTED_FILE
     from mlx_suite.magpie.pairs.pairing import REFUSALS
     from mlx_suite.magpie.pairs.scorers import UNITS
 
-    whole = summary.answers - sum(summary.flaws.values())
+    complete = summary.answers - sum(summary.flaws.values())
     figures = [
         ("rows", f"{summary.rows:,} instructions"),
-        ("responses", f"{whole:,} complete of {summary.answers:,}"),
+        ("responses", f"{complete:,} complete of {summary.answers:,}"),
     ]
     figures += [("", f"{number:,} rejected: {flaw}") for flaw, number in summary.flaws.items()]
     figures += [("refused", f"{number:,}: {REFUSALS[reason]}") for reason, number in summary.refused.items()]
@@ -119,5 +120,5 @@ def _figures(summary: "PairSummary") -> list[tuple[str, str]]:
         )
     if summary.truth is not None:
         figures += verdict_lines({"chosen": summary.truth[0], "rejected": summary.truth[1]})
-    figures.append(("file", str(summary.folder / "accepted.jsonl")))
+    figures.append(("file", str(summary.folder / ACCEPTED_FILE)))
     return figures

@@ -9,9 +9,8 @@ from mlx_suite.magpie.reflection.settings import ReflectSettings
 
 from .checkpoint import open_checkpoint
 from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, print_json, resumable
-from .labelled import show
-from .magpie_stage import chat_model, stages_progress, verdict_lines
 from .options import Flag, takes_settings
+from .output import progress_lines, show, verdict_lines
 
 if TYPE_CHECKING:
     from mlx_suite.engine.chat_model import ChatModel
@@ -53,24 +52,26 @@ def magpie_reflect(
     from mlx_suite.magpie.reflection.reflection import reflect
 
     def opener(name: str) -> "Callable[[], ChatModel]":
-        return lambda: chat_model(open_checkpoint(name, quiet), batch).with_fixed_date()
+        return lambda: open_checkpoint(name, quiet).chat_model(batch).with_fixed_date()
 
     collection = read_collection(data)
-    with resumable(f"The texts so far are in {out}"), stages_progress("texts", quiet) as tell:
-        found = reflect(collection, opener(model), settings, out, None if judge is None else opener(judge), tell)
+    with resumable(f"The texts so far are in {out}"), progress_lines("texts", quiet) as update:
+        summary = reflect(collection, opener(model), settings, out, None if judge is None else opener(judge), update)
     if as_json:
-        print_json(found.as_dict())
+        print_json(summary.as_dict())
     else:
-        show(_figures(found))
+        show(_figures(summary))
 
 
-def _figures(found: "ReflectSummary") -> list[tuple[str, str]]:
-    figures = [("rows", f"{found.rows:,}, written by {found.writer} and judged by {found.judge}")]
-    for part in found.parts:
+def _figures(summary: "ReflectSummary") -> list[tuple[str, str]]:
+    from mlx_suite.data.read.sources import ACCEPTED_FILE
+
+    figures = [("rows", f"{summary.rows:,}, rewritten by {summary.writer} and judged by {summary.judge}")]
+    for part in summary.parts:
         figures += _part_figures(part)
-    if found.before is not None and found.after is not None:
-        figures += verdict_lines({"all rows before": found.before, "and after": found.after})
-    figures.append(("file", str(found.folder / "accepted.jsonl")))
+    if summary.before is not None and summary.after is not None:
+        figures += verdict_lines({"all rows before": summary.before, "and after": summary.after})
+    figures.append(("file", str(summary.folder / ACCEPTED_FILE)))
     return figures
 
 

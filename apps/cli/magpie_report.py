@@ -1,26 +1,23 @@
-"""`mlx-suite magpie report`: one page about a dataset, or about two side by side."""
+"""`mlx-suite magpie report`: one page about a dataset, or a comparison of two."""
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlx_suite.runtime.progress import Progress
-
 from .flags import AsJson, DataName, Force, Quiet, print_json
-from .labelled import show
+from .output import progress_lines, show
 
 if TYPE_CHECKING:
     from mlx_suite.curation.report import HtmlReport
 
 
 TITLE = 24
-"""Columns of a figure's name."""
+"""Width of a metric's name, in columns."""
 SHORT = 30
-"""Longest explanation printed after its figure, in characters; the page has them all."""
+"""Longest explanation that is printed, in characters; the page has them all."""
 
 
 def report(
@@ -51,55 +48,46 @@ def report(
     """
     from mlx_suite.curation.report import check_place, make_report, write_report
 
-    place = out or _usual_place(data, other)
+    place = out or _default_place(data, other)
     check_place(place, force=force)
-    with ExitStack() as stack:
-        bars: list[Progress] = []
-
-        def tell(done: int, total: int) -> None:
-            if quiet:
-                return
-            if not bars:
-                bars.append(stack.enter_context(Progress("report", total, unit="samples")))
-            bars[0].update(done)
-
-        found = make_report(data, other, sample, tell)
-    write_report(found, place, force=force)
+    with progress_lines("samples", quiet) as update:
+        page = make_report(data, other, sample, lambda done, total: update("report", done, total))
+    write_report(page, place, force=force)
     if as_json:
-        print_json({**found.as_dict(), "file": str(place)})
+        print_json({**page.as_dict(), "file": str(place)})
         return
-    for note in (*found.frame.notes, *(note for each in found.figures for note in each.notes)):
+    for note in (*page.frame.notes, *(note for each in page.figures for note in each.notes)):
         print(note, file=sys.stderr)
-    show(report_lines(found, place))
+    show(report_lines(page, place))
 
 
-def report_lines(found: "HtmlReport", place: Path) -> Iterator[tuple[str, str]]:
-    """The page in short, a label and a line each."""
-    names = [each.name for each in found.figures]
+def report_lines(page: "HtmlReport", place: Path) -> Iterator[tuple[str, str]]:
+    """Summary of the page: (label, text) lines."""
+    names = [each.name for each in page.figures]
     yield "data", names[0] if len(names) == 1 else f"A {names[0]}, B {names[1]}"
-    for figures in found.figures:
+    for figures in page.figures:
         if figures.funnel is not None:
             lost = [(loss.rows, loss.reason) for stage in figures.funnel.stages for loss in stage.losses]
             reasons = ", ".join(f"{rows:,} {reason}" for rows, reason in sorted(lost, reverse=True)[:5])
-            yield "left out", reasons or "none"
-    for line in found.summary:
+            yield "rejected", reasons or "none"
+    for line in page.summary:
         values = "".join(f"{text:>10}" for text in line.texts)
         meaning = f"  {line.meaning}" if 0 < len(line.meaning) <= SHORT else ""
         yield "", f"{line.title:<{TITLE}}{values}{line.difference:>14}{meaning}".rstrip()
-    if found.overlap is not None:
-        exact, near = found.overlap.exact, found.overlap.near
+    if page.overlap is not None:
+        exact, near = page.overlap.exact, page.overlap.near
         yield (
             "overlap",
-            f"{exact[0]:,} of A and {exact[1]:,} of B stand in both; nearly so {near[0]:,} of A and {near[1]:,} of B",
+            f"{exact[0]:,} of A and {exact[1]:,} of B are in both; near-duplicates: {near[0]:,} of A, {near[1]:,} of B",
         )
-    for figures in found.figures:
-        short = [quota for quota in figures.quotas if quota.met < quota.wanted]
-        for quota in short:
-            yield "quota", f"{quota.dimension} {quota.value}: {quota.met:,} of {quota.wanted:,}"
+    for figures in page.figures:
+        for quota in figures.quotas:
+            if quota.met < quota.wanted:
+                yield "quota", f"{quota.dimension} {quota.value}: {quota.met:,} of {quota.wanted:,}"
     yield "page", str(place)
 
 
-def _usual_place(data: str, other: str | None) -> Path:
+def _default_place(data: str, other: str | None) -> Path:
     if other is not None:
         return Path("comparison.html")
     from mlx_suite.data.read.sources import ACCEPTED_FILE

@@ -1,4 +1,4 @@
-"""What `mlx-suite magpie` says when it is done: samples, the funnel, what it cost."""
+"""Summary of `mlx-suite magpie run`: sample rows, the funnel, speed and cost."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 SAMPLES = 5
 LONGEST = 200
-"""Characters of a text that the table of samples shows."""
+"""Characters of a text that the sample table shows."""
 VALUES = 12
-"""Steered values that are listed; topics may be many."""
-_STAGES = {"ask": "asked", "screen": "screened", "answer": "answered", "grade": "graded"}
+"""Number of steered values listed per dimension; there may be many topics."""
+_STAGES = {"ask": "generated", "screen": "screened", "answer": "responded", "grade": "graded"}
 
 
 def show_summary(console: Console, summary: "RunSummary") -> None:
-    """Samples first: whether the rows are any good is what everyone wants to know."""
+    """Print sample rows, then the numbers."""
     console.print(_samples(summary))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="dim", min_width=9)
@@ -33,20 +33,18 @@ def show_summary(console: Console, summary: "RunSummary") -> None:
     for name, value in _figures(summary):
         table.add_row(name, Text(value))
     console.print(table)
-    console.print(
-        Text.assemble(("rows       ", "dim"), str(summary.accepted_file)), soft_wrap=True
-    )  # whole, to be copied
+    console.print(Text.assemble(("rows       ", "dim"), str(summary.accepted_file)), soft_wrap=True)  # for copying
 
 
 def _samples(summary: "RunSummary") -> Table:
-    """Rows spread evenly over the folder."""
+    """Rows at equal distances from the whole dataset."""
     table = Table(box=box.HORIZONTALS, show_lines=True, pad_edge=False, expand=True, header_style="bold")
-    table.add_column("the model asks", ratio=1, overflow="fold")
-    table.add_column("and answers", ratio=1, overflow="fold")
+    table.add_column("instruction", ratio=1, overflow="fold")
+    table.add_column("response", ratio=1, overflow="fold")
     stride = max(1, summary.accepted // SAMPLES)
     for record in islice(summary.records(), 0, SAMPLES * stride, stride):
-        asked, answered = (message["content"] for message in record["messages"][-2:])
-        table.add_row(_shortened(asked), _shortened(answered))
+        instruction, response = (message["content"] for message in record["messages"][-2:])
+        table.add_row(_shortened(instruction), _shortened(response))
     return table
 
 
@@ -58,25 +56,25 @@ def _shortened(text: str) -> Text:
 def _figures(summary: "RunSummary") -> Iterator[tuple[str, str]]:
     yield from _funnel(summary)
     yield "accepted", f"{summary.accepted:,} rows, a yield of {_percent(summary.accepted, summary.decided)}"
-    yield from _steered(summary)
+    yield from _steering(summary)
     yield "speed", _speed(summary.work)
     if summary.rows_per_hour:
         tokens = summary.tokens_per_row
         yield (
             "cost",
-            f"{summary.rows_per_hour:,.0f} accepted rows per hour; one takes {tokens['sampled']:,.0f} tokens written "
-            f"and {tokens['read']:,.0f} read",
+            f"{summary.rows_per_hour:,.0f} accepted rows per hour; each takes {tokens['sampled']:,.0f} generated and "
+            f"{tokens['read']:,.0f} prefilled tokens",
         )
     truth = summary.truth
     if truth is not None:
         share = _percent(truth.right, truth.answers)
-        yield "confirmed", f"{truth.right:,} of {truth.answers:,} answers are right, {share}"
+        yield "confirmed", f"{truth.right:,} of {truth.answers:,} responses are right, {share}"
         if truth.recognised < truth.answers:
-            yield "", f"{truth.recognised:,} of the instructions are the microworld's"
+            yield "", f"{truth.recognised:,} of the instructions are tasks of the microworld"
 
 
 def _funnel(summary: "RunSummary") -> Iterator[tuple[str, str]]:
-    """One line for each stage, and one for each reason for which rows ended there."""
+    """One line for each stage, and one for each reason for rejection there."""
     from mlx_suite.curation.reasons import REASONS, STAGES, stage_of
 
     reasons: dict[str, Counter[str]] = {stage: Counter() for stage in STAGES}
@@ -91,20 +89,20 @@ def _funnel(summary: "RunSummary") -> Iterator[tuple[str, str]]:
         rows -= reasons[stage].total()
 
 
-def _steered(summary: "RunSummary") -> Iterator[tuple[str, str]]:
-    """What each value has cost to which rows were steered."""
+def _steering(summary: "RunSummary") -> Iterator[tuple[str, str]]:
+    """Rows and tokens of each value that rows were steered to."""
     for dimension, values in summary.tally.steered.items():
         for value, each in list(values.items())[:VALUES]:
-            rate = f"{each.tokens / each.accepted:,.0f} tokens each" if each.accepted else "none"
+            cost = f", {each.tokens / each.accepted:,.0f} tokens each" if each.accepted else ""
             name = "anything else" if value == "*" else value
-            yield dimension, f"{name}: {each.accepted:,} kept of {each.asked:,} asked, {rate}"
+            yield dimension, f"{name}: {each.accepted:,} of {each.asked:,} rows accepted{cost}"
         if len(values) > VALUES:
-            yield "", f"and {len(values) - VALUES:,} more: see manifest.json"
+            yield "", f"and {len(values) - VALUES:,} more in manifest.json"
 
 
 def _speed(work: "Session | None") -> str:
     if work is None:
-        return "all rows were there already"
+        return "all rows were already there"
     seconds = max(work.seconds, 1e-9)
     rate = work.rows / seconds
     rows = f"{rate:.1f} rows/s" if rate >= 0.95 else f"{1 / max(rate, 1e-9):.1f} s per row"

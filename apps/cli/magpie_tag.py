@@ -1,7 +1,6 @@
 """`mlx-suite magpie tag` and `calibrate`: tag rows with a model, and measure how accurate its tags are."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,14 +8,12 @@ import typer
 
 from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.progress import Progress
 
-from .checkpoint import open_checkpoint
+from .checkpoint import open_checkpoint, open_reward_model
 from .flags import AdapterFolder, AsJson, DataName, Limit, ModelName, Quiet, print_json, resumable
-from .labelled import show
-from .magpie_stage import chat_model, open_reward_model
 from .magpie_tag_report import show_calibration, tag_facts, tag_lines
 from .options import Flag, option, takes_settings
+from .output import progress_lines, show
 
 if TYPE_CHECKING:
     from mlx_suite.curation.tags.tag_dataset import Models
@@ -67,9 +64,16 @@ def magpie_tag(
 
     settings = TagSettings(**typed)
     rows = read_collection(data).rows[:limit]
-    asked = questions_for(resolve(model, progress=not quiet), questions)
-    with resumable("The tags so far are kept"), _progress(quiet) as tell:
-        run = tag_rows(rows, _models(model, adapter, settings, quiet), asked, settings, out, tell)
+    tag_questions = questions_for(resolve(model, progress=not quiet), questions)
+    with resumable("The tags so far are kept"), progress_lines("rows", quiet) as update:
+        run = tag_rows(
+            rows,
+            _models(model, adapter, settings, quiet),
+            tag_questions,
+            settings,
+            out,
+            lambda part, done, total: update(PARTS[part], done, total),
+        )
     if as_json:
         print_json(tag_facts(run, out))
     else:
@@ -98,8 +102,8 @@ def magpie_calibrate(
         typer.Option(
             "--second",
             metavar="FILE",
-            help="Also ask the same questions in other words, to measure stability; `turned` lists the built-in "
-            "questions' labels in reverse.",
+            help="Also ask questions with other wording or order, to measure stability; `turned` is the built-in "
+            "questions with their labels in reverse.",
         ),
     ] = None,
     questions: QuestionsFile = None,
@@ -111,8 +115,9 @@ def magpie_calibrate(
 ) -> None:
     """Measure how accurate a model's tags are, on rows whose labels are known.
 
-    For each question: agreement with an interval, Cohen's kappa, the confusion matrix, and whether the confidence
-    tells right from wrong. With --as-text: how many replies could be parsed if the model generated them.
+    For each question: agreement with an interval, Cohen's kappa, macro F1, the labels most often confused, and the
+    confidence where the tag is right and where it is wrong. With --as-text: how many tags could be parsed if the model
+    generated them.
 
     Example: `mlx-suite magpie calibrate tiny-llama3 --microworld 100`
     """
@@ -123,19 +128,18 @@ def magpie_calibrate(
 
     labelled, model = _labelled_and_model(names, microworld)
     checkpoint = open_checkpoint(model, quiet, adapter)
-    asked = questions_for(checkpoint.folder, questions)
-    again = None if second is None else _second_questions(second)
+    tag_questions = questions_for(checkpoint.folder, questions)
     if only:
-        asked = only_named(asked, tuple(name.strip() for name in only.split(",") if name.strip()))
-    rows = microworld_rows(microworld or 0, asked, seed) if labelled is None else read_labelled(labelled, asked)
-    with _progress(quiet) as tell:
+        tag_questions = only_named(tag_questions, tuple(name.strip() for name in only.split(",") if name.strip()))
+    rows = read_labelled(labelled, tag_questions) if labelled else microworld_rows(microworld or 0, tag_questions, seed)
+    with progress_lines("rows", quiet) as update:
         report = calibrate(
-            chat_model(checkpoint),
+            checkpoint.chat_model(),
             rows[:limit],
-            asked,
+            tag_questions,
             as_text=as_text,
-            second=again,
-            on_progress=lambda done, total: tell("tags", done, total),
+            second=None if second is None else _second_questions(second),
+            on_progress=lambda done, total: update("tags", done, total),
         )
     if as_json:
         print_json({"model": checkpoint.name, **report.as_dict()})
@@ -165,7 +169,7 @@ def _models(name: str, adapter: Path | None, settings: TagSettings, quiet: bool)
     from mlx_suite.curation.tags.tag_dataset import Models
 
     def load_main() -> "ChatModel":
-        return chat_model(open_checkpoint(name, quiet, adapter))
+        return open_checkpoint(name, quiet, adapter).chat_model()
 
     def load_base() -> "tuple[Any, Tokenizer]":
         checkpoint = open_checkpoint(settings.base or "", quiet)
@@ -175,20 +179,3 @@ def _models(name: str, adapter: Path | None, settings: TagSettings, quiet: bool)
         return open_reward_model(settings.reward_model or "", quiet)
 
     return Models(main=load_main, base=load_base, reward=load_reward)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """One progress line per pass, which starts with what an earlier run has found."""
-    with ExitStack() as stack:
-        shown: dict[str, Progress] = {}
-
-        def tell(part: str, done: int, total: int) -> None:
-            if quiet or (part not in shown and done == total):
-                return
-            if part not in shown:
-                stack.close()
-                shown[part] = stack.enter_context(Progress(PARTS[part], total, unit="rows", done=done))
-            shown[part].update(done)
-
-        yield tell

@@ -1,4 +1,4 @@
-"""What `magpie tag` and `magpie calibrate` print: lines for a person, facts for a program."""
+"""Output of `magpie tag` and `magpie calibrate`: labelled lines, and the fields of `--json`."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from mlx_suite.curation.tags.tag_dataset import TagRun
 
 SHOWN = 4
-"""Labels of a question, and mix-ups, that a line shows."""
+"""Number of labels of a question, and of confused pairs of labels, that a line shows."""
 
 
 def tag_facts(run: "TagRun", out: Path) -> dict[str, Any]:
-    """For JSON."""
+    """Fields of `--json`."""
     names = dict.fromkeys(name for row in run.rows for name in row.get("tags") or {})
     scores = dict.fromkeys(name for row in run.rows for name in row.get("scores") or {})
     return {
@@ -31,11 +31,11 @@ def tag_facts(run: "TagRun", out: Path) -> dict[str, Any]:
         "reused": run.reused,
         "untagged": dict(Counter(row["untagged"] for row in run.rows if "untagged" in row)),
         "tags": {name: dict(Counter(_values(run, "tags", name)).most_common()) for name in names},
-        "confidence": {name: fmean(found) for name in names if (found := _values(run, "confidence", name))},
+        "confidence": {name: fmean(values) for name in names if (values := _values(run, "confidence", name))},
         "scores": {
-            name: {"mean": fmean(found), "rows": len(found)}
+            name: {"mean": fmean(values), "rows": len(values)}
             for name in scores
-            if (found := _values(run, "scores", name))
+            if (values := _values(run, "scores", name))
         },
         "tokens": {"given": run.stats.prefilled, "asked_aside": run.stats.queried},
         "seconds": dict(run.seconds),
@@ -50,24 +50,24 @@ def tag_lines(run: "TagRun", out: Path) -> Iterator[tuple[str, str]]:
         total = sum(counts.values())
         most = ", ".join(f"{label} {count / total:.0%}" for label, count in list(counts.items())[:SHOWN])
         rest = f", {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
-        sure = facts["confidence"].get(name)
-        yield "tags" if not number else "", f"{name}: {most}{rest}" + (f"; confidence {sure:.2f}" if sure else "")
+        mean = facts["confidence"].get(name)
+        yield "tags" if not number else "", f"{name}: {most}{rest}" + (f"; confidence {mean:.2f}" if mean else "")
     for number, (name, score) in enumerate(facts["scores"].items()):
-        yield "scores" if not number else "", f"{name}: {score['mean']:.3f} on the average of {score['rows']:,} rows"
+        yield "scores" if not number else "", f"{name}: {score['mean']:.3f}, mean of {score['rows']:,} rows"
     for number, (reason, count) in enumerate(facts["untagged"].items()):
         yield "untagged" if not number else "", f"{count:,}: {NOT_ENCODED.get(reason, reason)}"
     if run.reused:
-        yield "reused", f"{run.reused:,} rows were tagged already"
-    made = len(run.rows) - run.reused
-    if made and run.seconds:
+        yield "reused", f"{run.reused:,} rows that were already tagged"
+    tagged = len(run.rows) - run.reused
+    if tagged and run.seconds:
         seconds = sum(run.seconds.values())
-        yield "speed", f"{made / max(seconds, 1e-9):.1f} rows/s in {duration(seconds)}"
+        yield "speed", f"{tagged / max(seconds, 1e-9):.1f} rows/s in {duration(seconds)}"
     yield "rows", f"{len(run.rows):,} in {out}"
     yield "next", f"mlx-suite magpie filter {out} --where 'input_quality >= good' --out kept/"
 
 
 def show_calibration(report: "CalibrationReport", model: str) -> None:
-    left_out = f"; {report.left_out:,} could not be put to it" if report.left_out else ""
+    left_out = f"; {report.left_out:,} could not be encoded" if report.left_out else ""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -77,43 +77,46 @@ def show_calibration(report: "CalibrationReport", model: str) -> None:
         for number, line in enumerate(_question_lines(each)):
             table.add_row("" if number else each.question.name, Text(line))
     table.add_row("", "")
-    table.add_row("parsing", Text("none: a label is chosen, so every row has one"))
+    table.add_row("parsing", Text("none: the most probable label is taken, so every row has one"))
     Console(highlight=False).print(table)
 
 
 def _question_lines(each: "QuestionReport") -> Iterator[str]:
-    found = each.chosen
-    yield f"{found.verdict}: {found.share:.0%} of {found.rows:,} rows agree{_interval(found)}"
-    weighted = "" if found.weighted_kappa is None else f", {found.weighted_kappa:.2f} where near misses count less"
-    yield f"kappa {_figure(found.kappa)}{weighted}; macro F1 {_figure(found.macro_f1)}"
-    yield f"always the most frequent label: {found.majority:.0%}"
-    sure = f"{_figure(found.confidence_right)} where right, {_figure(found.confidence_wrong)} where wrong"
-    yield f"confidence {sure}; off by {_figure(found.calibration_error)} on the average"
-    if mixed := _mixed_up(found):
-        yield f"most often wrong: {mixed}"
+    chosen = each.chosen
+    yield f"{chosen.verdict}: {chosen.share:.0%} of {chosen.rows:,} rows agree{_interval(chosen)}"
+    weighted = "" if chosen.weighted_kappa is None else f", weighted kappa {chosen.weighted_kappa:.2f}"
+    yield f"kappa {_figure(chosen.kappa)}{weighted}; macro F1 {_figure(chosen.macro_f1)}"
+    yield f"majority class: {chosen.majority:.0%}"
+    means = f"{_figure(chosen.confidence_right)} where right, {_figure(chosen.confidence_wrong)} where wrong"
+    yield f"confidence {means}; calibration error {_figure(chosen.calibration_error)}"
+    if confused := _confused(chosen):
+        yield f"most often wrong: {confused}"
     if each.written is not None:
         text = each.written
-        read = f"{text.parse_rate:.0%} of the replies can be read"
-        yield f"as text: {read}, {text.share:.0%} of the rows agree, kappa {_figure(text.kappa)}"
+        parsed = f"{text.parse_rate:.0%} of the replies can be parsed"
+        yield f"as text: {parsed}, {text.share:.0%} of the rows agree, kappa {_figure(text.kappa)}"
     if each.stability is not None:
-        yield f"asked in other words: {each.stability:.0%} of the rows have the same label"
+        yield f"with the second questions: {each.stability:.0%} of the rows get the same label"
 
 
-def _mixed_up(found: "LabelAgreement") -> str:
-    """The most frequent wrong labels."""
+def _confused(agreement: "LabelAgreement") -> str:
+    """The most frequent pairs of a true label and the wrong one chosen for it."""
     pairs = Counter(
         {
             (truth, label): count
-            for truth, line in zip(found.labels, found.matrix, strict=True)
-            for label, count in zip(found.labels, line, strict=True)
+            for truth, line in zip(agreement.labels, agreement.matrix, strict=True)
+            for label, count in zip(agreement.labels, line, strict=True)
             if truth != label and count
         }
     )
     return ", ".join(f"{truth} as {label} {count}" for (truth, label), count in pairs.most_common(SHOWN))
 
 
-def _interval(found: "LabelAgreement") -> str:
-    return "" if found.interval is None else f" (95 %: {found.interval[0]:.0%} to {found.interval[1]:.0%})"
+def _interval(agreement: "LabelAgreement") -> str:
+    if agreement.interval is None:
+        return ""
+    low, high = agreement.interval
+    return f" (95% CI {low:.0%} to {high:.0%})"
 
 
 def _figure(value: float | None) -> str:

@@ -12,7 +12,7 @@ from mlx_suite.runtime.memory import human_bytes
 
 from .flags import ModelName
 from .fuse import OutFolder
-from .labelled import show
+from .output import show
 
 if TYPE_CHECKING:
     from mlx_suite.export.quantize import Quantized

@@ -1,4 +1,4 @@
-"""`mlx-suite magpie`, as a user at a terminal of 60 columns sees it."""
+"""`mlx-suite magpie run` on a terminal of 60 columns: the summary, resuming, flags and errors."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ SMALL = ["--max-instruction", "12", "--max-answer", "16", "--answer-temperature"
 
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that has its own short questions: the built-in ones do not fit into its context."""
+    """A random model with short tagging questions: the built-in ones exceed its context."""
     folder = write_checkpoint(tmp_path_factory.mktemp("models") / "random")
     write_questions(QUESTIONS, folder / "tag_questions.json")
     return folder
@@ -39,26 +39,26 @@ def run(*arguments: str | Path) -> Result:
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """Run the program itself; returns what it says on stderr when it leaves with 2."""
+    """Stderr of a program that exits with 2 and prints nothing."""
     monkeypatch.setattr(sys, "argv", ["mlx-suite", "magpie", "run", *map(str, arguments)])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         main()
-    assert left.value.code == 2
+    assert exited.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
     return err
 
 
 def summary(folder: Path, **changes: Any) -> RunSummary:
-    """Three rows about the microworld, of seven."""
+    """A run of 1,207 generated rows, three of them accepted."""
     rows = [
         ("What is 12 plus 30?", "42"),
         ("Write a poem about " + "the sea and " * 30, "Blue\nand\x1b[31m wide."),
         ("Who is Ben?", "Ben is a nurse."),
     ]
     lines = [
-        json.dumps({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]})
-        for asked, answered in rows
+        json.dumps({"messages": [{"role": "user", "content": instruction}, {"role": "assistant", "content": response}]})
+        for instruction, response in rows
     ]
     (folder / "accepted.jsonl").write_text("\n".join(lines) + "\n")
     tally = Tally(accepted=3)
@@ -75,20 +75,20 @@ def summary(folder: Path, **changes: Any) -> RunSummary:
     return RunSummary(**{**facts, **changes})
 
 
-def shown(found: RunSummary) -> list[str]:
+def shown(run_summary: RunSummary) -> list[str]:
     console = Console(width=60, highlight=False, color_system=None)
     with console.capture() as capture:
-        show_summary(console, found)
+        show_summary(console, run_summary)
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
-def test_the_report_reads_well_at_60_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_summary_fits_60_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("demo").mkdir()
     line = " " + "─" * 58
     assert shown(summary(Path("demo"))) == [
         line,
-        " the model asks                 and answers",
+        " instruction                    response",
         line,
         " What is 12 plus 30?            42",
         line,
@@ -103,60 +103,60 @@ def test_the_report_reads_well_at_60_columns(tmp_path: Path, monkeypatch: pytest
         line,
         " Who is Ben?                    Ben is a nurse.",
         line,
-        "asked      1,207 rows in 0:01",
+        "generated  1,207 rows in 0:01",
         "           − 1: the instruction ended with an unexpected",
         "           stop token",
         "screened   1,206 rows",
         "           − 1,200: the instruction repeats an earlier one",
         "           − 3: the instruction is tagged as unsafe",
-        "answered   3 rows",
+        "responded  3 rows",
         "graded     3 rows",
         "accepted   3 rows, a yield of 0%",
         "speed      1.5 rows/s in 0:02; 63 tokens/s, slots 96% busy",
-        "cost       5,400 accepted rows per hour; one takes 42 tokens",
-        "           written and 100 read",
-        "confirmed  2 of 3 answers are right, 67%",
-        "           2 of the instructions are the microworld's",
+        "cost       5,400 accepted rows per hour; each takes 42",
+        "           generated and 100 prefilled tokens",
+        "confirmed  2 of 3 responses are right, 67%",
+        "           2 of the instructions are tasks of the microworld",
         "rows       demo/accepted.jsonl",
     ]
 
 
-def test_a_slow_or_finished_run_says_so(tmp_path: Path) -> None:
+def test_speed_of_a_slow_run_and_of_a_complete_one(tmp_path: Path) -> None:
     slow = summary(tmp_path, work=Session(rows=2, seconds=61.0, sampled=90), truth=None)
     assert "speed      30.5 s per row in 1:01; 1 tokens/s, slots 100%" in shown(slow)
-    assert "speed      all rows were there already" in shown(summary(tmp_path, work=None))
+    assert "speed      all rows were already there" in shown(summary(tmp_path, work=None))
     assert not [line for line in shown(slow) if line.startswith("confirmed")]
 
 
-def test_what_steering_cost_is_listed(tmp_path: Path) -> None:
+def test_accepted_rows_and_tokens_are_listed_per_steered_value(tmp_path: Path) -> None:
     tally = Tally(
         accepted=3, steered={"category": {"Math": SteeredCounts(asked=9, accepted=2, tokens=300), "*": SteeredCounts()}}
     )
     lines = shown(summary(tmp_path, tally=tally))
 
-    assert "category   Math: 2 kept of 9 asked, 150 tokens each" in lines
-    assert "category   anything else: 0 kept of 0 asked, none" in lines
+    assert "category   Math: 2 of 9 rows accepted, 150 tokens each" in lines
+    assert "category   anything else: 0 of 0 rows accepted" in lines
 
 
-def test_rows_are_made_counted_and_continued(random_model: Path, tmp_path: Path) -> None:
+def test_a_run_is_summarised_and_resumed(random_model: Path, tmp_path: Path) -> None:
     first = run(random_model, "--count", "6", "--out", tmp_path, *SMALL)
     assert first.exit_code == 0
     assert "accepted   6 rows, a yield of " in first.stdout
     assert first.stderr.splitlines()[-1].startswith("magpie  6/6 rows  ")
 
     more = run(random_model, "-n", "9", "-o", tmp_path, "--json", "--quiet", *SMALL)
-    said = json.loads(more.stdout)
-    assert (said["accepted"], said["run"]["rows"], more.stderr) == (9, 3, "")
+    facts = json.loads(more.stdout)
+    assert (facts["accepted"], facts["run"]["rows"], more.stderr) == (9, 3, "")
     rows = [json.loads(line) for line in (tmp_path / "accepted.jsonl").read_text().splitlines()]
     assert len(rows) == 9
     assert {row["model"] for row in rows} == {"random"}
 
     again = run(random_model, "-n", "9", "-o", tmp_path, *SMALL)
-    assert "all rows were there already" in again.stdout
+    assert "all rows were already there" in again.stdout
     assert again.stderr == ""
 
 
-def test_help_lists_every_setting_in_the_words_of_its_docstring() -> None:
+def test_the_help_of_every_flag_is_the_docstring_of_its_setting() -> None:
     text = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["magpie", "run", "--help-all"]).stdout
     docs = field_docs(MagpieSettings)
 
@@ -173,7 +173,7 @@ def test_help_lists_every_setting_in_the_words_of_its_docstring() -> None:
     assert "magpie" in CliRunner().invoke(app, ["--help"]).stdout
 
 
-def test_wrong_values_are_one_block(
+def test_all_invalid_settings_are_reported_in_one_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], random_model: Path, tmp_path: Path
 ) -> None:
     arguments = [random_model, "--count", "0", "--out", tmp_path / "x", "--top-p", "2", "--batch", "-1"]
@@ -188,26 +188,26 @@ def test_wrong_values_are_one_block(
     assert not (tmp_path / "x").exists()
 
 
-def test_an_unknown_model_and_a_folder_without_one(
+def test_an_unknown_model_and_a_folder_without_a_model_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    said = fail(monkeypatch, capsys, "tiny-lama3", "--count", "1", "--out", tmp_path / "x")
-    assert said.startswith("error: there is no model 'tiny-lama3'\n")
-    said = fail(monkeypatch, capsys, tmp_path / "none", "--count", "1", "--out", tmp_path / "x")
-    assert said.startswith(f"error: there is no such folder\nwhere: {tmp_path / 'none'}\n")
+    error = fail(monkeypatch, capsys, "tiny-lama3", "--count", "1", "--out", tmp_path / "x")
+    assert error.startswith("error: there is no model 'tiny-lama3'\n")
+    error = fail(monkeypatch, capsys, tmp_path / "none", "--count", "1", "--out", tmp_path / "x")
+    assert error.startswith(f"error: there is no such folder\nwhere: {tmp_path / 'none'}\n")
     (tmp_path / "empty").mkdir()
-    said = fail(monkeypatch, capsys, tmp_path / "empty", "--count", "1", "--out", tmp_path / "x")
-    assert said.startswith("error: ")
-    assert f"where: {tmp_path / 'empty'}" in said
+    error = fail(monkeypatch, capsys, tmp_path / "empty", "--count", "1", "--out", tmp_path / "x")
+    assert error.startswith("error: ")
+    assert f"where: {tmp_path / 'empty'}" in error
     assert not (tmp_path / "x").exists()
 
 
-def test_changed_settings_are_named_with_their_flags_in_reach(
+def test_resuming_with_other_settings_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], random_model: Path, tmp_path: Path
 ) -> None:
     assert run(random_model, "--count", "1", "--out", tmp_path, "--quiet", *SMALL).exit_code == 0
-    said = fail(monkeypatch, capsys, random_model, "--count", "2", "--out", tmp_path, "--quiet", *SMALL, "--seed", "7")
-    assert said == (
+    error = fail(monkeypatch, capsys, random_model, "--count", "2", "--out", tmp_path, "--quiet", *SMALL, "--seed", "7")
+    assert error == (
         "error: The folder was begun with other settings\n"
         "       - seed: was 0, now 7\n"
         f"where: {tmp_path}\n"
@@ -215,29 +215,29 @@ def test_changed_settings_are_named_with_their_flags_in_reach(
     )
 
 
-def test_a_full_disk_is_one_block_and_loses_nothing(
+def test_a_full_disk_is_explained_and_loses_no_rows(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], random_model: Path, tmp_path: Path
 ) -> None:
-    write, room = os.write, [5]
+    write, writes_left = os.write, [5]
 
     def full(handle: int, data: bytes) -> int:
         if data.startswith(b'{"index"'):
-            room[0] -= 1
-            if room[0] < 0:
+            writes_left[0] -= 1
+            if writes_left[0] < 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(handle, data)
 
     arguments = [random_model, "--count", "8", "--out", tmp_path, "--quiet", *SMALL]
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        said = fail(patch, capsys, *arguments)
-    assert said.startswith("error: The disk is full.")
-    assert said.endswith("fix:   free some space, then run the same command again\n")
+        error = fail(patch, capsys, *arguments)
+    assert error.startswith("error: The disk is full.")
+    assert error.endswith("fix:   free some space, then run the same command again\n")
     assert run(*arguments).exit_code == 0
     assert len((tmp_path / "accepted.jsonl").read_text().splitlines()) == 8
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, random_model: Path, tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_resume(monkeypatch: pytest.MonkeyPatch, random_model: Path, tmp_path: Path) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -246,7 +246,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, random_model:
         stopped = run(random_model, "--count", "4", "--out", tmp_path, *SMALL)
     assert stopped.exit_code == 130
     last = stopped.stderr.splitlines()[-1]
-    assert last == f"Stopped. What was made is in {tmp_path}; the same command goes on from there."
+    assert last == f"Stopped. The rows so far are in {tmp_path}; the same command resumes from there."
     assert run(random_model, "--count", "4", "--out", tmp_path, *SMALL).exit_code == 0
 
 
@@ -258,10 +258,10 @@ def test_lists_come_from_flags_and_from_files(random_model: Path, tmp_path: Path
     rows = [json.loads(line) for line in (tmp_path / "out" / "accepted.jsonl").read_text().splitlines()]
     assert Counter(row["steer"]["topic"] for row in rows) == {"birds": 2, "cats": 2, "dogs": 2}
     assert sum(row["tags"]["category"] == "v" for row in rows) == 3
-    assert "topic      birds: 2 kept of " in done.stdout
+    assert "topic      birds: 2 of " in done.stdout
 
 
-# ---- the group
+# ---- the command group
 
 
 def program(*words: str) -> subprocess.CompletedProcess[str]:

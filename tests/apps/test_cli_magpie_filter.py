@@ -1,4 +1,4 @@
-"""`mlx-suite magpie filter` and `export`, as a user at a terminal of 60 columns sees them."""
+"""`mlx-suite magpie filter` and `export`: the funnel, the list of files, JSON, and errors."""
 
 import json
 from pathlib import Path
@@ -18,9 +18,9 @@ program.command("export")(magpie_export)
 
 
 def run(*arguments: str | Path) -> Result:
-    found = CliRunner().invoke(program, [*map(str, arguments)], catch_exceptions=False)
-    assert found.exit_code == 0, found.output
-    return found
+    result = CliRunner().invoke(program, [*map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def data(tmp_path: Path) -> Path:
     return write_run(tmp_path / "demo", [*rows, conversation("1", "2", "3", "4")], model="tiny")
 
 
-def test_a_filter_prints_its_funnel(data: Path, tmp_path: Path) -> None:
-    found = run(
+def test_filter_prints_its_funnel(data: Path, tmp_path: Path) -> None:
+    result = run(
         *("filter", data, "--where", "input_quality >= good", "--where", "answer_words > 2"),
         *("--longest", "1", "--out", tmp_path / "kept"),
     )
-    assert [line.rstrip() for line in found.stdout.splitlines()] == [
+    assert [line.rstrip() for line in result.stdout.splitlines()] == [
         "5      rows of demo",
         "3  -2  input_quality >= good; 1 have no input_quality",
         "2  -1  answer_words > 2",
@@ -45,9 +45,9 @@ def test_a_filter_prints_its_funnel(data: Path, tmp_path: Path) -> None:
     assert [each["messages"][0]["content"] for each in read_lines(tmp_path / "kept/accepted.jsonl")] == ["q3"]
 
 
-def test_a_program_reads_the_funnel_as_json(data: Path, tmp_path: Path) -> None:
-    found = json.loads(run("filter", data, "--sample", "2", "--out", tmp_path / "kept", "--json").stdout)
-    assert found == {
+def test_filter_prints_its_funnel_as_json(data: Path, tmp_path: Path) -> None:
+    facts = json.loads(run("filter", data, "--sample", "2", "--out", tmp_path / "kept", "--json").stdout)
+    assert facts == {
         "folder": str(tmp_path / "kept"),
         "source": "demo",
         "read": 5,
@@ -56,17 +56,17 @@ def test_a_program_reads_the_funnel_as_json(data: Path, tmp_path: Path) -> None:
     }
 
 
-def test_an_export_says_what_it_has_written(data: Path, tmp_path: Path) -> None:
-    found = run("export", data, "--to", "alpaca", "--first-turn", "--out", tmp_path / "out")
-    assert found.stdout.splitlines() == [
+def test_export_lists_the_files_it_wrote(data: Path, tmp_path: Path) -> None:
+    result = run("export", data, "--to", "alpaca", "--first-turn", "--out", tmp_path / "out")
+    assert result.stdout.splitlines() == [
         f"5  {tmp_path / 'out/train.json'}",
-        "cut to the first question and answer: 1",
+        "cut to the first instruction and response: 1",
     ]
 
 
-def test_a_program_reads_what_was_written_as_json(data: Path, tmp_path: Path) -> None:
-    found = json.loads(run("export", data, "--to", "messages", "--out", tmp_path / "out", "--json").stdout)
-    assert found == {
+def test_export_lists_the_files_it_wrote_as_json(data: Path, tmp_path: Path) -> None:
+    facts = json.loads(run("export", data, "--to", "messages", "--out", tmp_path / "out", "--json").stdout)
+    assert facts == {
         "folder": str(tmp_path / "out"),
         "files": {"train.jsonl": 5},
         "rows": 5,
@@ -84,7 +84,7 @@ def test_a_program_reads_what_was_written_as_json(data: Path, tmp_path: Path) ->
         (("export", "--to", "alpaca"), "1 of 5 rows do not fit the format alpaca"),
     ],
 )
-def test_a_mistake_leaves_nothing_behind(data: Path, tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:
+def test_an_error_leaves_no_files(data: Path, tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:
     command, *rest = arguments
     with pytest.raises(UserError) as caught:
         run(command, data, *rest, "--out", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""`mlx-suite magpie report`: where the page goes, what is printed, what is refused."""
+"""`mlx-suite magpie report`: place of the page, printed lines, and refusals."""
 
 import json
 import shlex
@@ -28,23 +28,23 @@ def invoke(*arguments: str | Path) -> Result:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     rows = [row(f"Name river {number}.", instruction_tokens=4, answer_tokens=2, model="tiny") for number in range(4)]
-    lost = [rejected("Name river 1.", "duplicate", "screen", instruction_tokens=4)]
+    dropped = [rejected("Name river 1.", "duplicate", "screen", instruction_tokens=4)]
     manifest = {"quotas": {"topic": {"rivers": 2}}}
-    return write_run(tmp_path / "run", rows, lost, manifest)
+    return write_run(tmp_path / "run", rows, dropped, manifest)
 
 
-def test_the_page_of_a_run_goes_into_its_folder(folder: Path) -> None:
+def test_the_page_of_a_run_is_written_into_its_folder(folder: Path) -> None:
     result = invoke(folder)
 
     assert result.exit_code == 0
     assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert lines[:4] == ["data run", "left out 1 duplicate", "rows 4", "yield 80.0% accepted rows / generated rows"]
+    assert lines[:4] == ["data run", "rejected 1 duplicate", "rows 4", "yield 80.0% accepted rows / generated rows"]
     assert "quota topic rivers: 0 of 2" in lines
     assert lines[-1] == f"page {folder / 'report.html'}"
 
 
-def test_figures_for_a_program(folder: Path, tmp_path: Path) -> None:
+def test_json_has_the_metrics(folder: Path, tmp_path: Path) -> None:
     result = invoke(folder, "--json", "--quiet", "--out", tmp_path / "page.html")
 
     facts = json.loads(result.stdout)
@@ -63,11 +63,11 @@ def test_two_datasets_are_compared(folder: Path, tmp_path: Path, monkeypatch: py
 
     result = invoke("run", "other.jsonl")
 
-    assert "1 of A and 1 of B stand in both" in result.stdout
+    assert "1 of A and 1 of B are in both" in result.stdout
     assert Path("comparison.html").is_file()
 
 
-def test_a_file_that_is_no_report_stays(folder: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_report_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
     thesis = tmp_path / "thesis.html"
     thesis.write_text("mine")
 
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_report_stays(folder: Path, tmp_path: Path) -> None:
     assert invoke(folder, "--out", thesis, "--force").exit_code == 0
 
 
-def test_rows_to_be_shown_can_be_chosen(folder: Path) -> None:
+def test_the_number_of_shown_rows_can_be_set(folder: Path) -> None:
     invoke(folder, "--sample", 1)
     one = (folder / "report.html").read_text(encoding="utf-8")
     invoke(folder, "--sample", 4)
@@ -85,7 +85,7 @@ def test_rows_to_be_shown_can_be_chosen(folder: Path) -> None:
     assert (folder / "report.html").read_text(encoding="utf-8").count('class="row"') == one.count('class="row"') + 3
 
 
-def test_the_command_of_a_page_has_flags_that_there_are() -> None:
+def test_the_command_shown_on_a_page_has_only_existing_flags() -> None:
     program = typer.Typer()
     program.command()(magpie_run)
     known = {flag for each in typer.main.get_command(program).params for flag in (*each.opts, *each.secondary_opts)}

@@ -1,4 +1,4 @@
-"""`mlx-suite magpie pairs` and `reflect`: what they print, and what they refuse."""
+"""`mlx-suite magpie pairs` and `reflect`: printed lines, resuming, and refusals."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("uncompiled")
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Alpaca's format."""
+    """Six rows in Alpaca's format."""
     path = tmp_path / "data.json"
     rows = [{"instruction": text, "input": "", "output": "a"} for text in ("ab?", "c", "b c", "a?", "cab", "b")]
     path.write_text(json.dumps(rows))
@@ -40,47 +40,47 @@ def run(*arguments: Any) -> Any:
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
     monkeypatch.setattr(sys, "argv", ["magpie", *map(str, arguments)])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         run_app(app)
-    assert left.value.code == 2
+    assert exited.value.code == 2
     return capsys.readouterr().err
 
 
-def test_pairs_are_made_counted_and_made_again_from_the_same_answers(
+def test_pairs_are_summarised_and_a_second_run_reuses_the_responses(
     random_model: Path, data: Path, tmp_path: Path
 ) -> None:
     first = run("pairs", data, random_model, "--out", tmp_path / "out", *SMALL)
     assert first.exit_code == 0, first.output
-    said = first.stdout
-    assert "rows       6 instructions\n" in said
-    assert "complete of 18\n" in said
-    assert "scored by  likelihood random; margin 0.01 nats per token\n" in said
-    assert f"file       {tmp_path / 'out' / 'accepted.jsonl'}\n" in said
-    assert first.stderr.splitlines()[-1].startswith("write  18/18 answers")
+    output = first.stdout
+    assert "rows       6 instructions\n" in output
+    assert "complete of 18\n" in output
+    assert "scored by  likelihood random; margin 0.01 nats per token\n" in output
+    assert f"file       {tmp_path / 'out' / 'accepted.jsonl'}\n" in output
+    assert first.stderr.splitlines()[-1].startswith("generate  18/18 responses")
 
     again = run("pairs", data, random_model, "--out", tmp_path / "out", "--json", "--quiet", *SMALL)
-    found = json.loads(again.stdout)
+    facts = json.loads(again.stdout)
     assert again.stderr == ""
-    assert (found["rows"], found["answers"]) == (6, 18)
-    assert found["pairs"] + sum(found["refused"].values()) == 6
-    rows = [json.loads(line) for line in Path(found["file"]).read_text().splitlines()]
-    assert len(rows) == found["pairs"]
+    assert (facts["rows"], facts["answers"]) == (6, 18)
+    assert facts["pairs"] + sum(facts["refused"].values()) == 6
+    rows = [json.loads(line) for line in Path(facts["file"]).read_text().splitlines()]
+    assert len(rows) == facts["pairs"]
     assert all(set(row) >= {"messages", "chosen", "rejected", "margin"} for row in rows)
 
 
-def test_a_reflection_says_what_became_of_the_rows(random_model: Path, data: Path, tmp_path: Path) -> None:
+def test_reflect_reports_how_many_rewrites_were_kept(random_model: Path, data: Path, tmp_path: Path) -> None:
     arguments = ["reflect", data, random_model, "--what", "both", "--max-criticism", "8", "--max-answer", "16"]
     done = run(*arguments, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert lines[0] == "rows       6, written by random and judged by random"
+    assert lines[0] == "rows       6, rewritten by random and judged by random"
     assert lines[1].startswith("rewritten  instructions: 0 of 6 kept, ")
     assert any(line.startswith("rewritten  responses: 0 of 6 kept, ") for line in lines)
     rows = [json.loads(line) for line in (tmp_path / "out" / "accepted.jsonl").read_text().splitlines()]
     assert [row["messages"][0]["content"] for row in rows] == ["ab?", "c", "b c", "a?", "cab", "b"]
-    found = json.loads(run(*arguments, "--out", tmp_path / "out", "--json", "--quiet").stdout)
-    assert [part["part"] for part in found["parts"]] == ["instruction", "answer"]
-    assert found["rows"] == 6
+    facts = json.loads(run(*arguments, "--out", tmp_path / "out", "--json", "--quiet").stdout)
+    assert [part["part"] for part in facts["parts"]] == ["instruction", "answer"]
+    assert facts["rows"] == 6
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_reflection_says_what_became_of_the_rows(random_model: Path, data: Pat
         (("--by", "grade", "--judge", "x"), "--by grade uses no other model", "--judge"),
     ],
 )
-def test_a_score_and_its_judge_belong_together(
+def test_a_scorer_with_a_missing_or_needless_judge_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -99,16 +99,18 @@ def test_a_score_and_its_judge_belong_together(
     what: str,
     where: str,
 ) -> None:
-    said = fail(monkeypatch, capsys, "pairs", "none", "none", "--out", tmp_path / "x", *arguments)
-    assert said.startswith(f"error: {what}\nwhere: {where}\n")
+    error = fail(monkeypatch, capsys, "pairs", "none", "none", "--out", tmp_path / "x", *arguments)
+    assert error.startswith(f"error: {what}\nwhere: {where}\n")
     assert not (tmp_path / "x").exists()
 
 
-def test_wrong_values_are_one_block(
+def test_all_invalid_settings_are_reported_in_one_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    said = fail(monkeypatch, capsys, "reflect", "none", "none", "--what", "all", "--out", tmp_path, "--max-answer", "0")
-    assert said == (
+    error = fail(
+        monkeypatch, capsys, "reflect", "none", "none", "--what", "all", "--out", tmp_path, "--max-answer", "0"
+    )
+    assert error == (
         "error: 2 settings are invalid\n"
         "       - what is 'all': one of instruction, answer, both\n"
         "       - max_answer is 0: 1 or more\n"
@@ -117,16 +119,16 @@ def test_wrong_values_are_one_block(
     )
 
 
-def test_a_checkpoint_that_is_no_reward_model_is_refused(
+def test_a_checkpoint_that_is_not_a_reward_model_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], random_model: Path, data: Path, tmp_path: Path
 ) -> None:
     arguments = ("pairs", data, random_model, "--out", tmp_path / "x", "--by", "reward", "--judge", random_model)
-    said = fail(monkeypatch, capsys, *arguments)
-    assert said.startswith("error: not a supported reward model: ")
+    error = fail(monkeypatch, capsys, *arguments)
+    assert error.startswith("error: not a supported reward model: ")
     assert not (tmp_path / "x").exists()
 
 
-def test_ctrl_c_says_how_to_go_on(
+def test_ctrl_c_says_how_to_resume(
     monkeypatch: pytest.MonkeyPatch, random_model: Path, data: Path, tmp_path: Path
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
@@ -145,7 +147,7 @@ def test_ctrl_c_says_how_to_go_on(
 
 
 @pytest.mark.parametrize(("command", "settings"), [("pairs", PairSettings), ("reflect", ReflectSettings)])
-def test_help_says_what_the_docstrings_say(command: str, settings: type) -> None:
+def test_the_help_of_every_flag_is_the_docstring_of_its_setting(command: str, settings: type) -> None:
     text = CliRunner(env={"COLUMNS": "200"}).invoke(app, [command, "--help"]).stdout
     flat = " ".join(text.replace("│", " ").split())
     for name, doc in field_docs(settings).items():
@@ -154,7 +156,7 @@ def test_help_says_what_the_docstrings_say(command: str, settings: type) -> None
     assert f"mlx-suite magpie {command} demo/ tiny-llama3" in flat
 
 
-def test_help_does_not_wait_for_mlx() -> None:
+def test_help_does_not_import_mlx() -> None:
     code = (
         "import sys; import mlx_suite_apps.cli.magpie_pairs, mlx_suite_apps.cli.magpie_reflect; "
         "print([name for name in sys.modules if name.startswith('mlx.')])"

@@ -1,4 +1,4 @@
-"""`mlx-suite magpie tag` and `calibrate`, as a user sees them."""
+"""`mlx-suite magpie tag` and `calibrate`: files, printed lines, JSON, and refusals."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tagging_model(random_model: Path, tmp_path: Path) -> Path:
-    """The random model with questions that it might have been trained on."""
+    """The random model with tagging questions of its own."""
     folder = tmp_path / "tagger"
     shutil.copytree(random_model, folder)
     write_questions(BRIEF, folder / "tag_questions.json")
@@ -53,7 +53,7 @@ def tagging_model(random_model: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def reward_model(random_model: Path, tmp_path: Path) -> Path:
-    """The random model with a score in place of its head."""
+    """The random model with a score head instead of its LM head."""
     folder = tmp_path / "judge"
     shutil.copytree(random_model, folder)
     settings = json.loads((folder / "config.json").read_text())
@@ -86,7 +86,7 @@ def test_alpaca_rows_are_tagged_and_scored(data: Path, tagging_model: Path, rewa
     assert sum(facts["tags"]["category"].values()) == 2
 
 
-def test_some_questions_and_the_first_rows_alone(data: Path, tagging_model: Path, tmp_path: Path) -> None:
+def test_only_and_limit_select_questions_and_rows(data: Path, tagging_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "tagged.jsonl"
 
     run("tag", data, tagging_model, "--only", "category", "--limit", "1", "--out", out, "-q")
@@ -95,7 +95,7 @@ def test_some_questions_and_the_first_rows_alone(data: Path, tagging_model: Path
     assert list(row["tags"]) == ["category"]
 
 
-def test_a_wrong_question_and_wrong_settings_are_named(data: Path, tagging_model: Path, tmp_path: Path) -> None:
+def test_unknown_questions_and_reward_models_are_refused(data: Path, tagging_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean category"):
         run("tag", data, tagging_model, "--only", "categry", "--out", tmp_path / "t.jsonl", "-q")
     with pytest.raises(UserError, match="reward needs a reward model"):
@@ -108,7 +108,7 @@ def test_a_wrong_question_and_wrong_settings_are_named(data: Path, tagging_model
     assert not (tmp_path / "t.jsonl").exists()
 
 
-def test_a_model_is_held_against_known_labels(tagging_model: Path, tmp_path: Path) -> None:
+def test_calibrate_compares_tags_with_known_labels(tagging_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "known.jsonl"
     labels = [{"category": "Math", "answer_quality": "good"}, {"category": "Others", "answer_quality": "poor"}]
     path.write_text(
@@ -119,20 +119,20 @@ def test_a_model_is_held_against_known_labels(tagging_model: Path, tmp_path: Pat
     facts = json.loads(run("calibrate", path, tagging_model, "--only", "category", "--json", "-q").stdout)
 
     assert "on 2 rows with known labels" in shown.stdout
-    assert "of the replies can be read" in shown.stdout
-    assert "none: a label is chosen, so every row has one" in " ".join(shown.stdout.split())
+    assert "of the replies can be parsed" in shown.stdout
+    assert "none: the most probable label is taken, so every row has one" in " ".join(shown.stdout.split())
     assert [each["question"] for each in facts["questions"]] == ["category"]
     assert (facts["questions"][0]["rows"], facts["questions"][0]["parse_rate"]) == (2, 1.0)
 
 
-def test_the_microworld_needs_no_file() -> None:
+def test_calibrate_on_the_microworld_needs_no_file() -> None:
     facts = json.loads(
         run("calibrate", "tiny-llama3", "--microworld", "2", "--only", "safety,answer_quality", "--json", "-q").stdout
     )
     assert [(each["question"], each["rows"]) for each in facts["questions"]] == [("safety", 2), ("answer_quality", 2)]
 
 
-def test_labelled_rows_come_from_one_place(tagging_model: Path) -> None:
+def test_labelled_rows_come_from_either_a_file_or_the_microworld(tagging_model: Path) -> None:
     with pytest.raises(UserError, match="Rows with known labels and a model are needed"):
         run("calibrate", tagging_model)
     with pytest.raises(UserError, match="Rows with known labels and a model are needed"):
