@@ -1,23 +1,23 @@
-"""`mlx-suite export`: what other programs read."""
+"""`mlx-suite export`: adapters and models in the formats of other programs."""
 
 import json
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .export_gguf import export_gguf
-from .fuse import OutFolder
+from .flags import AsJson
+from .fuse import AdapterArgument, ModelFolder
 from .help import HelpCommand, add, new_app
 from .output import show
 
-export_app = new_app("export", "Write models and adapters for other programs.")
+export_app = new_app("export", "Write models and adapters in the formats of other programs.")
 add(export_app, export_gguf, "gguf")
 
 
 class Layout(StrEnum):
-    """Ways to keep an adapter."""
+    """File layouts of an adapter."""
 
     peft = "peft"
     mlx = "mlx"
@@ -25,18 +25,16 @@ class Layout(StrEnum):
 
 @export_app.command(cls=HelpCommand)
 def adapter(
-    adapter: Annotated[
-        Path, typer.Argument(metavar="ADAPTER", help="Its folder, or that of the run; mlx-lm's layout or PEFT's.")
-    ],
-    out: OutFolder,
-    to: Annotated[Layout, typer.Option(help="peft for Hugging Face's PEFT, mlx for mlx-lm.")] = Layout.peft,
+    adapter: AdapterArgument,
+    out: ModelFolder,
+    to: Annotated[Layout, typer.Option(help="peft (Hugging Face PEFT) or mlx (mlx-lm).")] = Layout.peft,
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="The model it belongs to; the adapter is then tried on it first."),
+        typer.Option(metavar="MODEL", help="The adapter's model, to check first that the adapter fits it."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for a program to read.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write an adapter as PEFT or mlx-lm keeps it.
+    """Write an adapter in the layout of PEFT or mlx-lm.
 
     Example: `mlx-suite export adapter runs/mine --to peft --out mine-peft/`
 
@@ -44,26 +42,26 @@ def adapter(
     """
     from mlx_suite.adapters.attach import load_adapter, template_beside, write_adapter
 
-    found = load_adapter(adapter)
+    loaded = load_adapter(adapter)
     blocks = None
     if model is not None:
         from mlx_suite.adapters.attach import apply_adapter, is_tied
         from mlx_suite.checkpoints.load import load_model
         from mlx_suite.hub.resolve import resolve
 
-        loaded = load_model(resolve(model, progress=not as_json), lazy=True)
-        apply_adapter(loaded, found, where=str(adapter))
-        found = found.on(is_tied(loaded))
-        blocks = len(getattr(loaded, "layers", ()))
-    write_adapter(out, found, layout=to.value, blocks=blocks, chat_template=template_beside(adapter))
+        base = load_model(resolve(model, progress=not as_json), lazy=True)
+        apply_adapter(base, loaded, where=str(adapter))
+        loaded = loaded.on(is_tied(base))
+        blocks = len(getattr(base, "layers", ()))
+    write_adapter(out, loaded, layout=to.value, blocks=blocks, chat_template=template_beside(adapter))
     facts = {
         "folder": str(out),
         "layout": to.value,
-        "method": found.config.method,
-        "layers": len(found.targets),
-        "rank": found.config.rank,
-        "parameters": found.parameters,
-        "base": found.base,
+        "method": loaded.config.method,
+        "layers": len(loaded.targets),
+        "rank": loaded.config.rank,
+        "parameters": loaded.parameters,
+        "base": loaded.base,
     }
     if as_json:
         print(json.dumps(facts, ensure_ascii=False))

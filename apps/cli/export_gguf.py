@@ -14,7 +14,7 @@ from rich.console import Console
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import human_bytes
 
-from .flags import ModelName
+from .flags import AdapterFolder, AsJson, ModelName, Quiet
 from .output import show
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class WeightType(StrEnum):
-    """The types of `mlx_suite.export.gguf_file` once more, so that `--help` loads no MLX."""
+    """Weight types of `mlx_suite.export.gguf_file`, repeated so that `--help` does not import MLX."""
 
     F16 = "f16"
     BF16 = "bf16"
@@ -33,50 +33,51 @@ class WeightType(StrEnum):
 
 def export_gguf(
     model: ModelName,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.gguf", help="The file to write.")],
-    adapter: Annotated[
-        Path | None, typer.Option("--adapter", metavar="DIR", help="An adapter to merge into the weights, or its run.")
-    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.gguf", help="Output file.")],
+    adapter: AdapterFolder = None,
     type: Annotated[
         WeightType,
-        typer.Option("--type", help="Of the matrices: f16, bf16 (keeps a bfloat16 checkpoint exactly), f32, or q8_0."),
+        typer.Option("--type", help="Type of matrices: f16, bf16 (lossless for bfloat16 checkpoints), f32 or q8_0."),
     ] = WeightType.F16,
     check: Annotated[
-        bool, typer.Option("--check", help="Load the file with llama.cpp and compare tokens and logits with the model.")
+        bool,
+        typer.Option(
+            "--check", help="Load the file with llama.cpp and compare its tokens and logits with the model's."
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Write a Llama, Mistral or Gemma 2 as one GGUF file, with a Modelfile for Ollama beside it.
+    """Write a Llama, Mistral or Gemma 2 model as a GGUF file, with a Modelfile for Ollama.
 
-    The file holds the weights, the tokenizer and the chat template. The Modelfile holds the chat template once more in
-    Ollama's language, derived from the model's own, the stop tokens and the sampling settings.
+    The GGUF file holds the weights, merged with the adapter if there is one, the tokenizer and the chat template. The
+    Modelfile holds the chat template in Ollama's template language, the stop tokens and the sampling settings.
 
-    Writing takes the memory of the largest matrix, not of the model. `--check` needs llama-cpp-python.
+    Peak memory is that of the largest matrix, not of the model. `--check` needs llama-cpp-python.
 
     Example: `mlx-suite export gguf tiny-llama3 --out tiny-llama3.gguf`
     """
-    # Imported here: MLX and the hub's client take a second that `--help` should not.
+    # Imported here: MLX and the hub's client take a second, which `--help` should not wait for.
     from mlx_suite.export.gguf import export_gguf as write
     from mlx_suite.export.gguf_check import import_llama_cpp
     from mlx_suite.hub.resolve import resolve
 
     folder = resolve(model, progress=not quiet)
     if check:
-        import_llama_cpp()  # before the work, not after it
+        import_llama_cpp()  # fails before the file is written
     with Console(stderr=True, quiet=quiet).status(f"writing {out.name}"):
         written = write(folder, out, type=type.value, adapter=adapter)
-    found = _compare(written, folder, adapter, quiet) if check else None
+    comparison = _compare(written, folder, adapter, quiet) if check else None
     if as_json:
-        print(json.dumps(_record(written, found), indent=2))
+        print(json.dumps(_record(written, comparison), indent=2))
     else:
-        _show(written, found)
-    if found is not None and not found.passed:
+        _show(written, comparison)
+    if comparison is not None and not comparison.passed:
         raise UserError(
-            "llama.cpp does not make of the file what the model is",
+            "llama.cpp computes other results from the file than the model",
             where=str(out),
-            details=list(_failures(found)),
-            fix="do not hand the file on; report this with the model's name",
+            details=list(_failures(comparison)),
+            fix="do not use the file; report this with the name of the model",
         )
 
 
@@ -90,36 +91,37 @@ def _compare(written: "GGUFExport", folder: Path, adapter: Path | None, quiet: b
         return check_gguf(written.path, model, tokenizer, find_template(folder, adapter))
 
 
-def _record(written: "GGUFExport", found: "GGUFCheck | None") -> dict[str, Any]:
+def _record(written: "GGUFExport", comparison: "GGUFCheck | None") -> dict[str, Any]:
     record = {**asdict(written), "path": str(written.path), "modelfile": str(written.modelfile)}
-    return record | ({"check": asdict(found) | {"passed": found.passed}} if found is not None else {})
+    return record | ({"check": asdict(comparison) | {"passed": comparison.passed}} if comparison is not None else {})
 
 
-def _show(written: "GGUFExport", found: "GGUFCheck | None") -> None:
+def _show(written: "GGUFExport", comparison: "GGUFCheck | None") -> None:
     name = re.sub(r"[^a-z0-9._-]+", "-", written.path.stem.lower())
     lines = [
         ("file", f"{written.path}  {human_bytes(written.num_bytes)}, {written.tensors} tensors, {written.type}"),
         ("Modelfile", str(written.modelfile)),
         *(("note", note) for note in written.notes),
     ]
-    if found is not None:
-        same = found.texts - len(found.other_tokens)
+    if comparison is not None:
+        same = comparison.texts - len(comparison.other_tokens)
         lines += [
             (
                 "logits",
-                f"at most {found.largest_difference:.2g} from llama.cpp's; a typical one is {found.typical_logit:.2g}",
+                f"differ by at most {comparison.largest_difference:.2g}; "
+                f"a typical logit is {comparison.typical_logit:.2g}",
             ),
-            ("next token", f"the same at {found.agreement:.1%} of {found.positions} positions"),
-            ("tokens", f"the same in {same} of {found.texts} texts"),
+            ("next token", f"the same at {comparison.agreement:.1%} of {comparison.positions} positions"),
+            ("tokens", f"the same in {same} of {comparison.texts} texts"),
         ]
     modelfile = shlex.quote(str(written.modelfile))
     show([*lines, ("run it", f"ollama create {name} -f {modelfile} && ollama run {name}")])
 
 
-def _failures(found: "GGUFCheck") -> list[str]:
+def _failures(comparison: "GGUFCheck") -> list[str]:
     from mlx_suite.export.gguf_check import LEAST_AGREEMENT
 
-    failures = [f"other tokens for {text!r}" for text in found.other_tokens]
-    if found.agreement < LEAST_AGREEMENT:
-        failures.append(f"another next token at {1 - found.agreement:.0%} of the positions")
+    failures = [f"different tokens for {text!r}" for text in comparison.other_tokens]
+    if comparison.agreement < LEAST_AGREEMENT:
+        failures.append(f"a different next token at {1 - comparison.agreement:.0%} of the positions")
     return failures

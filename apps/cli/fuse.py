@@ -1,4 +1,4 @@
-"""`mlx-suite fuse`: an adapter merged into its model."""
+"""`mlx-suite fuse`: merge an adapter into its model."""
 
 import json
 from dataclasses import asdict
@@ -8,37 +8,38 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .flags import ModelName
+from .flags import AsJson, ModelName
 from .output import show
 
 if TYPE_CHECKING:
     from mlx_suite.export.fuse import Fused
 
-OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")]
+AdapterArgument = Annotated[
+    Path, typer.Argument(metavar="ADAPTER", help="Folder of the adapter or of its run, in mlx-lm's or PEFT's layout.")
+]
+ModelFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder.")]
 
 
 def fuse(
     model: ModelName,
-    adapter: Annotated[
-        Path, typer.Argument(metavar="ADAPTER", help="Its folder, or that of the run; mlx-lm's layout or PEFT's.")
-    ],
-    out: OutFolder,
+    adapter: AdapterArgument,
+    out: ModelFolder,
     dequantize: Annotated[
-        bool, typer.Option("--dequantize", help="Write dense layers where the model's are packed.")
+        bool, typer.Option("--dequantize", help="Write the quantized layers of the model as dense ones.")
     ] = False,
     dtype: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Of the dense weights: float32, bfloat16, float16; else as the model has them."
+            metavar="NAME", help="Dtype of dense weights: float32, bfloat16 or float16. Default: the model's."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON for a program to read.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Merge an adapter into its model, for every program that reads the model.
+    """Merge an adapter into its model, so that any program can load the result.
 
-    The merged model's logits are compared with those of the model and its adapter before anything is written: where
-    rounding would lose the adapter, nothing is. A packed model is packed again as it was; few bits lose most adapters,
-    so for one that was trained over a packed model (`--quantize-base`) take that model and --dequantize.
+    Before writing, the logits of the merged model are compared with those of the model and its adapter; if rounding
+    would lose the adapter, nothing is written. A quantized model is quantized again in the same way. Few bits lose most
+    adapters, so merge an adapter trained on a quantized model (`--quantize-base`) with --dequantize.
 
     Example: `mlx-suite fuse tiny-llama3 runs/mine --out mine/`
     """
@@ -59,13 +60,13 @@ def fuse(
 def _lines(fused: "Fused", out: Path) -> list[tuple[str, str]]:
     from mlx_suite.export.fuse import REPORTED_LOSS
 
-    kind = f"{fused.dtype}, {fused.packed} layers packed" if fused.packed else fused.dtype
+    kind = f"{fused.dtype}, {fused.packed} quantized layers" if fused.packed else fused.dtype
     lines = [
         ("merged", f"{fused.layers} layers, {kind}"),
-        ("adapter", f"changes the logits by {fused.effect.mean:.3g} on average, {fused.effect.largest:.3g} at most"),
+        ("adapter", f"changes logits by {fused.effect.mean:.3g} on average, {fused.effect.largest:.3g} at most"),
         (
             "rounding",
-            f"changes them by {fused.error.mean:.3g} on average, {fused.error.largest:.3g} at most: {fused.lost:.2%} "
+            f"changes logits by {fused.error.mean:.3g} on average, {fused.error.largest:.3g} at most: {fused.lost:.2%} "
             "of the adapter's effect",
         ),
     ]

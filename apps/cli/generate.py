@@ -1,4 +1,4 @@
-"""`mlx-suite generate`: one answer, streamed."""
+"""`mlx-suite generate`: one response, streamed."""
 
 import json
 import os
@@ -20,46 +20,44 @@ from .flags import AdapterFolder, ModelName
 if TYPE_CHECKING:
     from mlx_suite.engine import Program, Sample, Written
 
-READER_GONE = 141
-"""Exit code when nobody reads on, as of a program that SIGPIPE ends."""
+BROKEN_PIPE = 141
+"""Exit code if the reader of a pipe exits: that of a program ended by SIGPIPE."""
 
 
 def generate(
     model: ModelName,
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="PROMPT|-", help="What to say. `-`, or nothing at the end of a pipe: standard input."),
+        typer.Argument(metavar="PROMPT|-", help="The prompt; `-`, or nothing after a pipe, reads standard input."),
     ] = None,
     system: Annotated[
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="System text; folded into the prompt where the chat template knows no system role.",
+            help="System prompt; prepended to the prompt if the chat template has no system role.",
         ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens the answer may have.")] = 1024,
+    max_tokens: Annotated[int, typer.Option(metavar="N", help="Longest response, in tokens.")] = 1024,
     temperature: Annotated[
-        float, typer.Option(help="0 takes the most probable token every time; 1 samples as the model learned.")
+        float, typer.Option(help="Sampling temperature: 0 is greedy, 1 samples from the model's distribution.")
     ] = 0.0,
     top_p: Annotated[
-        float, typer.Option(help="Sample from the most probable tokens that reach this probability together.")
+        float, typer.Option(help="Nucleus sampling: keep the most probable tokens up to this total probability.")
     ] = 1.0,
     min_p: Annotated[
-        float, typer.Option(help="Sample from tokens at least this probable, as a share of the most probable one.")
+        float, typer.Option(help="Keep tokens with at least this probability relative to the most probable one.")
     ] = 0.0,
     seed: Annotated[
-        int | None, typer.Option(help="Repeats a sampled answer; --verbose and --json say which seed was used.")
+        int | None, typer.Option(help="Random seed. Default: a new one, which --verbose and --json report.")
     ] = None,
     adapter: AdapterFolder = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="No chat template: the model continues the text as it stands.")
-    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the text as it is, without the chat template.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end instead of streaming.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Statistics on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print statistics on stderr.")] = False,
 ) -> None:
-    """Ask a model once; the answer is written as it comes.
+    """Generate one response and stream it.
 
     Example: `mlx-suite generate tiny-llama3 "What is 12 plus 30?"`
 
@@ -78,16 +76,16 @@ def generate(
         stop=frozenset(turn.stop),
         sampling=Sampling(temperature=temperature, top_p=top_p, min_p=min_p),
     )
-    answer = _Answer(checkpoint, shown=not as_json)
+    response = _StreamedResponse(checkpoint, shown=not as_json)
     try:
-        written = answer.write(turn, sample, seed or 0)
+        written = response.write(turn, sample, seed or 0)
     except KeyboardInterrupt:
-        answer.close_line()
+        response.end_line()
         raise
     except BrokenPipeError:
         _ignore_stdout()
-        raise typer.Exit(READER_GONE) from None
-    facts = answer.facts(turn, written, seed)
+        raise typer.Exit(BROKEN_PIPE) from None
+    facts = response.facts(turn, written, seed)
     if as_json:
         print(json.dumps(facts, ensure_ascii=False))
     if verbose:
@@ -98,34 +96,34 @@ def generate(
 
 @dataclass(frozen=True, kw_only=True)
 class _Turn:
-    """What the model is given and where it stops."""
+    """Prompt tokens and stop tokens."""
 
     ids: list[int]
     stop: Iterable[int]
     notes: tuple[str, ...] = ()
     show_special: bool = False
-    """Whether special tokens in the answer are text to be seen."""
+    """Whether special tokens in the response are shown."""
 
 
 @dataclass
-class _Answer:
-    """Text as it comes, and how fast it came."""
+class _StreamedResponse:
+    """Streams a response and times its tokens."""
 
     checkpoint: Checkpoint
     shown: bool
     pieces: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
-    """When each token was known, from the start, in seconds."""
+    """Time of each token in seconds after the start."""
 
     def write(self, turn: _Turn, sample: "Sample", seed: int) -> "Written":
-        """Let the model write, token by token."""
+        """Generate the response, token by token. Raises UserError if the prompt fills the context."""
         from mlx_suite.engine import Engine, Given, Request, context_length
         from mlx_suite.text import StreamingDetokenizer
 
         context = context_length(self.checkpoint.model)
         if len(turn.ids) >= context:
             raise UserError(
-                f"The prompt has {len(turn.ids):,} tokens; prompt and answer together may have {context:,}",
+                f"The prompt has {len(turn.ids):,} tokens; the context of prompt and response is {context:,}",
                 where=str(self.checkpoint.folder),
                 fix="shorten the prompt, or use a model with a longer context",
             )
@@ -145,7 +143,7 @@ class _Answer:
         engine = Engine(self.checkpoint.model, slots=1, context=context)
         [done] = engine.run([Request(program=program(), seed=seed, on_token=on_token)])
         self._show(detokenizer.finish())
-        self.close_line()
+        self.end_line()
         written: Written = done.result
         return written
 
@@ -155,16 +153,16 @@ class _Answer:
             sys.stdout.write(text)
             sys.stdout.flush()
 
-    def close_line(self) -> None:
-        """What comes next on the terminal begins in a line of its own."""
+    def end_line(self) -> None:
+        """End the line, so that later output starts on its own."""
         if self.shown:
             sys.stdout.write("\n")
             sys.stdout.flush()
 
     def facts(self, turn: _Turn, written: "Written", seed: int | None) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Fields of `--json`."""
         stop = None if written.stop_token is None else self.checkpoint.tokenizer.token_of(written.stop_token)
-        spent = self.times[-1] - self.times[0] if self.times else 0.0
+        seconds = self.times[-1] - self.times[0] if self.times else 0.0
         return {
             "model": self.checkpoint.name,
             "adapter": self.checkpoint.adapter,
@@ -174,24 +172,24 @@ class _Answer:
             "prompt_tokens": len(turn.ids),
             "tokens": len(written.tokens),
             "first_token_seconds": round(self.times[0], 4) if self.times else None,
-            "tokens_per_second": round((len(self.times) - 1) / spent, 2) if spent else None,
+            "tokens_per_second": round((len(self.times) - 1) / seconds, 2) if seconds else None,
             "seed": seed,
         }
 
 
 def _check(max_tokens: int, temperature: float, top_p: float, min_p: float, raw: bool, system: str | None) -> None:
-    """Raises UserError that lists every wrong flag."""
+    """Raise UserError that lists every invalid flag."""
     rules = [
-        (max_tokens >= 1, f"--max-tokens is {max_tokens}: a whole number from 1 up"),
-        (0 <= temperature < float("inf"), f"--temperature is {temperature}: a number from 0 up"),
-        (0 < top_p <= 1, f"--top-p is {top_p}: above 0 and at most 1"),
-        (0 <= min_p <= 1, f"--min-p is {min_p}: from 0 to 1"),
-        (not (raw and system), "--system with --raw: a system text needs the chat template that --raw leaves out"),
+        (max_tokens >= 1, f"--max-tokens is {max_tokens}: expected at least 1"),
+        (0 <= temperature < float("inf"), f"--temperature is {temperature}: expected at least 0"),
+        (0 < top_p <= 1, f"--top-p is {top_p}: expected above 0 and at most 1"),
+        (0 <= min_p <= 1, f"--min-p is {min_p}: expected between 0 and 1"),
+        (not (raw and system), "--system with --raw: a system prompt needs the chat template, which --raw turns off"),
     ]
     problems = [problem for good, problem in rules if not good]
     if problems:
         raise UserError(
-            "A flag is wrong" if len(problems) == 1 else f"{len(problems)} flags are wrong",
+            "A flag is invalid" if len(problems) == 1 else f"{len(problems)} flags are invalid",
             fix="mlx-suite generate --help says what each one means",
             details=problems,
         )
@@ -201,7 +199,7 @@ def _read_prompt(prompt: str | None) -> str:
     if prompt is None and sys.stdin.isatty():
         raise UserError(
             "There is no prompt",
-            fix='mlx-suite generate MODEL "What is 12 plus 30?", or a pipe into mlx-suite generate MODEL',
+            fix='mlx-suite generate MODEL "What is 12 plus 30?"',
         )
     where = "PROMPT"
     if prompt is None or prompt == "-":
@@ -210,11 +208,13 @@ def _read_prompt(prompt: str | None) -> str:
             prompt = sys.stdin.buffer.read().decode()
         except UnicodeDecodeError as error:
             raise UserError(
-                f"The prompt is not UTF-8 text: {error.reason} at byte {error.start}", where=where
+                f"The prompt is not UTF-8 text: {error.reason} at byte {error.start}",
+                where=where,
+                fix="convert it to UTF-8 first",
             ) from error
-        prompt = prompt.removesuffix("\n")  # the one that every shell tool ends its output with
+        prompt = prompt.removesuffix("\n")  # shell tools end their output with one
     if not prompt.strip():
-        raise UserError("The prompt is empty", where=where, fix="give the model something to answer")
+        raise UserError("The prompt is empty", where=where, fix="give the text that the model should respond to")
     return prompt
 
 
@@ -233,9 +233,9 @@ def _chat_turn(checkpoint: Checkpoint, text: str, system: str | None) -> _Turn:
         messages.insert(0, Message("system", system))
         if not template.takes_system:
             messages = fold_system(messages)
-            notes.append("the chat template knows no system role: its text stands in front of the prompt")
+            notes.append("the chat template has no system role, so the system prompt is prepended to the prompt")
     try:
-        # The template's own end of turn: a checkpoint's list of stop tokens may have forgotten it.
+        # From the template, because some checkpoints do not list their end-of-turn token as a stop token.
         stop: Iterable[int] = derive_pre_query(tokenizer, template).assistant_stop_ids
     except UserError:
         stop = tokenizer.stop_ids
@@ -248,7 +248,7 @@ def _report(facts: dict[str, Any], turn: _Turn, sample: "Sample") -> None:
     sampling = sample.sampling
     lines = [
         f"prompt    {facts['prompt_tokens']:,} tokens",
-        f"answer    {facts['tokens']:,} tokens, {_ending(facts)}",
+        f"response  {facts['tokens']:,} tokens, {_ending(facts)}",
     ]
     if first is not None:
         lines.append(f"speed     first token after {first:.2f} s" + (f", then {rate:,.1f} tokens/s" if rate else ""))
@@ -264,10 +264,10 @@ def _report(facts: dict[str, Any], turn: _Turn, sample: "Sample") -> None:
 def _ending(facts: dict[str, Any]) -> str:
     if facts["reason"] == "stop":
         return f"ended by {facts['stop']}"
-    return "cut at --max-tokens" if facts["reason"] == "limit" else "cut at the end of the model's context"
+    return "truncated by --max-tokens" if facts["reason"] == "limit" else "truncated by the model's context"
 
 
 def _ignore_stdout() -> None:
-    """Nothing may be flushed into a broken pipe at the end of the program."""
+    """Redirect stdout to nowhere, so that Python does not flush into the broken pipe on exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`mlx-suite fuse`, `quantize`, `export adapter`, and `generate --adapter`."""
+"""`mlx-suite fuse`, `quantize`, `export adapter` and `generate --adapter`."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def refused(*arguments: str | Path) -> UserError:
 
 @pytest.fixture(scope="module")
 def adapted_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with a random adapter for the random model, the best one and the last."""
+    """Folder of a run with random adapters for the random model, best and last."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
     model = load_model(random_model)
     config = AdapterConfig(rank=2, alpha=2.0, modules=("q_proj", "down_proj"))
@@ -41,48 +41,50 @@ def adapted_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def test_fuse_writes_a_model_and_says_how_exact_it_is(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
-    said = run("fuse", random_model, adapted_run, "--out", tmp_path / "out").stdout.splitlines()
-    assert said[0] == "merged     4 layers, float32"
-    assert said[1].startswith("adapter    changes the logits by ")
-    assert said[2].startswith("rounding   changes them by ") and said[2].endswith(": 0.00% of the adapter's effect")
-    assert said[3] == f"model      {tmp_path / 'out'}"
+def test_fuse_writes_a_model_and_reports_the_rounding_error(
+    random_model: Path, adapted_run: Path, tmp_path: Path
+) -> None:
+    lines = run("fuse", random_model, adapted_run, "--out", tmp_path / "out").stdout.splitlines()
+    assert lines[0] == "merged     4 layers, float32"
+    assert lines[1].startswith("adapter    changes logits by ")
+    assert lines[2].startswith("rounding   changes logits by ") and lines[2].endswith(": 0.00% of the adapter's effect")
+    assert lines[3] == f"model      {tmp_path / 'out'}"
     assert run("generate", tmp_path / "out", "Why?", "--max-tokens", "5").exit_code == 0
 
 
-def test_fuse_tells_a_program_the_same(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
+def test_fuse_reports_the_same_as_json(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
     facts = json.loads(run("fuse", random_model, adapted_run / "last", "--out", tmp_path / "out", "--json").stdout)
     assert (facts["layers"], facts["packed"], facts["dtype"]) == (4, 0, "float32")
     assert facts["error"]["largest"] < 1e-3 < facts["effect"]["largest"]
     assert facts["lost"] < 1e-3
 
 
-def test_a_fused_model_answers_as_the_model_with_its_adapter_does(
+def test_a_fused_model_responds_like_the_model_with_its_adapter(
     random_model: Path, adapted_run: Path, tmp_path: Path
 ) -> None:
     run("fuse", random_model, adapted_run, "--out", tmp_path / "out")
 
-    def answers(*model: str | Path) -> list[str]:
-        ask = ["Why?", "--max-tokens", "30", "--temperature", "1"]
-        return [run("generate", *model, *ask, "--seed", str(seed)).stdout for seed in range(5)]
+    def responses(*model: str | Path) -> list[str]:
+        flags = ["Why?", "--max-tokens", "30", "--temperature", "1"]
+        return [run("generate", *model, *flags, "--seed", str(seed)).stdout for seed in range(5)]
 
-    adapted = answers(random_model, "--adapter", adapted_run)
-    assert adapted == answers(tmp_path / "out")
-    assert adapted != answers(random_model)
+    adapted = responses(random_model, "--adapter", adapted_run)
+    assert adapted == responses(tmp_path / "out")
+    assert adapted != responses(random_model)
 
 
-def test_quantize_says_what_was_saved(random_model: Path, tmp_path: Path) -> None:
+def test_quantize_reports_sizes_and_the_change_of_logits(random_model: Path, tmp_path: Path) -> None:
     result = run("quantize", random_model, "--out", tmp_path / "out", "--bits", "8", "--group-size", "32")
-    said = result.stdout.splitlines()
-    # 8 bits, and a scale and a bias of 32 bits for 32 columns: 10, and the norms.
-    assert said[0].startswith("packed     16 layers, 10.")
-    assert " before, " in said[1] and said[1].endswith("(32%)")
-    assert said[2].startswith("logits     differ by ")
-    assert said[4] == f"model      {tmp_path / 'out'}"
+    lines = result.stdout.splitlines()
+    # 8 bits, plus 32-bit scales and biases for groups of 32: 10 bits, plus the norms.
+    assert lines[0].startswith("quantized  16 layers, 10.")
+    assert " before, " in lines[1] and lines[1].endswith("(32%)")
+    assert lines[2].startswith("logits     change by ")
+    assert lines[4] == f"model      {tmp_path / 'out'}"
     assert run("generate", tmp_path / "out", "Why?", "--max-tokens", "5").exit_code == 0
 
 
-def test_quantize_prints_one_object_and_nothing_else_for_a_program(random_model: Path, tmp_path: Path) -> None:
+def test_quantize_prints_only_json_with_the_flag(random_model: Path, tmp_path: Path) -> None:
     result = run("quantize", random_model, "--out", tmp_path / "out", "--bits", "4", "--group-size", "32", "--json")
     facts = json.loads(result.stdout)
     assert facts["packed"] == 16
@@ -90,14 +92,14 @@ def test_quantize_prints_one_object_and_nothing_else_for_a_program(random_model:
     assert facts["left"] == []
 
 
-def test_quantize_refuses_wrong_numbers_before_it_looks_for_the_model(tmp_path: Path) -> None:
+def test_quantize_checks_its_flags_before_the_model(tmp_path: Path) -> None:
     error = refused("quantize", "no-such-model", "--out", tmp_path / "out", "--bits", "5")
     assert error.details == ("--bits is 5: one of 2, 3, 4, 6, 8",)
 
 
-def test_an_adapter_goes_to_peft_and_back(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
-    said = run("export", "adapter", adapted_run, "--to", "peft", "--out", tmp_path / "peft").stdout.splitlines()
-    assert said == [
+def test_an_adapter_is_converted_to_peft_and_back(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
+    lines = run("export", "adapter", adapted_run, "--to", "peft", "--out", tmp_path / "peft").stdout.splitlines()
+    assert lines == [
         "adapter    lora of rank 2 on 4 layers",
         "layout     PEFT",
         f"folder     {tmp_path / 'peft'}",
@@ -113,12 +115,12 @@ def test_an_adapter_goes_to_peft_and_back(random_model: Path, adapted_run: Path,
     assert all(mx.array_equal(first.arrays[name], again.arrays[name]).item() for name in first.arrays)
 
 
-def test_generate_takes_an_adapter_of_peft(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
+def test_generate_accepts_a_peft_adapter(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
     run("export", "adapter", adapted_run, "--out", tmp_path / "peft")
-    ask = ["generate", random_model, "Why?", "--max-tokens", "20", "--temperature", "1", "--seed", "3", "--json"]
-    one, other = (json.loads(run(*ask, "--adapter", each).stdout) for each in (tmp_path / "peft", adapted_run))
+    flags = ["generate", random_model, "Why?", "--max-tokens", "20", "--temperature", "1", "--seed", "3", "--json"]
+    one, other = (json.loads(run(*flags, "--adapter", each).stdout) for each in (tmp_path / "peft", adapted_run))
     assert one["text"] == other["text"]
-    assert (one["adapter"], json.loads(run(*ask).stdout)["adapter"]) == (str(tmp_path / "peft"), None)
+    assert (one["adapter"], json.loads(run(*flags).stdout)["adapter"]) == (str(tmp_path / "peft"), None)
 
 
 def test_an_adapter_of_another_model_is_refused(adapted_run: Path, tmp_path: Path) -> None:
@@ -128,23 +130,23 @@ def test_an_adapter_of_another_model_is_refused(adapted_run: Path, tmp_path: Pat
     assert "model.layers.0.mlp.down_proj.lora_a is (64, 2), not " in " ".join(error.details)
 
 
-def test_a_run_that_trained_the_whole_model_is_named_like_a_model(random_model: Path, tmp_path: Path) -> None:
+def test_a_full_finetuning_run_is_used_as_a_model(random_model: Path, tmp_path: Path) -> None:
     run_folder = tmp_path / "whole"
     config = json.loads((random_model / "config.json").read_text())
     save_model(run_folder / "best", load_model(random_model), config, tokenizer_from=random_model)
-    said = json.loads(run("generate", run_folder, "Why?", "--max-tokens", "5", "--json").stdout)
-    assert said["model"] == "whole"
+    facts = json.loads(run("generate", run_folder, "Why?", "--max-tokens", "5", "--json").stdout)
+    assert facts["model"] == "whole"
     error = refused("generate", random_model, "Why?", "--adapter", run_folder)
     assert error.fix == f"use {run_folder / 'best'} as the model, without --adapter"
 
 
-def test_a_run_that_trained_an_adapter_is_no_model(adapted_run: Path) -> None:
+def test_an_adapter_run_is_refused_as_a_model(adapted_run: Path) -> None:
     error = refused("generate", adapted_run, "Why?")
     assert error.what == "This folder contains an adapter, which needs its base model"
     assert error.fix == f"name the base model, with --adapter {adapted_run}"
 
 
-def test_a_folder_with_other_things_is_not_overwritten(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_overwritten(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years")
     assert "would be lost" in refused("fuse", random_model, adapted_run, "--out", tmp_path / "out").what
@@ -152,9 +154,7 @@ def test_a_folder_with_other_things_is_not_overwritten(random_model: Path, adapt
     assert "would be lost" in refused("export", "adapter", adapted_run, "--out", tmp_path / "out").what
 
 
-def test_a_model_is_not_written_over_an_adapter_nor_an_adapter_over_a_model(
-    random_model: Path, adapted_run: Path, tmp_path: Path
-) -> None:
+def test_models_and_adapters_do_not_overwrite_each_other(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
     error = refused("fuse", random_model, adapted_run, "--out", adapted_run / "last")
     assert error.what.endswith("and would be lost: adapter_config.json")
     error = refused("export", "adapter", adapted_run, "--out", random_model)

@@ -1,4 +1,4 @@
-"""`mlx-suite export gguf`, as a user at a terminal sees it."""
+"""`mlx-suite export gguf`: files, printed lines, JSON, and missing packages."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_a_shipped_model_becomes_a_file_and_a_modelfile(tmp_path: Path) -> None:
+def test_a_shipped_model_is_written_with_a_modelfile(tmp_path: Path) -> None:
     result = run("tiny-llama3", "--out", tmp_path / "My Tiny.gguf", "--type", "q8_0", "-q")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
@@ -31,16 +31,16 @@ def test_a_shipped_model_becomes_a_file_and_a_modelfile(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["My Tiny.Modelfile", "My Tiny.gguf"]
 
 
-def test_a_program_reads_json(tmp_path: Path) -> None:
+def test_json_describes_the_file(tmp_path: Path) -> None:
     result = run("tiny-gemma2", "--out", tmp_path / "tiny.gguf", "--json", "-q")
-    told = json.loads(result.stdout)
-    assert told["num_bytes"] == (tmp_path / "tiny.gguf").stat().st_size
-    assert told == {
+    facts = json.loads(result.stdout)
+    assert facts["num_bytes"] == (tmp_path / "tiny.gguf").stat().st_size
+    assert facts == {
         "path": str(tmp_path / "tiny.gguf"),
         "modelfile": str(tmp_path / "tiny.Modelfile"),
         "type": "f16",
         "tensors": 46,
-        "num_bytes": told["num_bytes"],
+        "num_bytes": facts["num_bytes"],
         "has_template": True,
         "notes": [],
     }

@@ -1,4 +1,4 @@
-"""`mlx-suite generate`: text on stdout, everything else on stderr."""
+"""`mlx-suite generate`: the response on stdout, everything else on stderr."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ def run(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
 
 
 def expected(folder: Path, prompt: str, seed: int, limit: int = 40) -> tuple[Written, Tokenizer]:
-    """What the engine writes, without any command line."""
+    """The response of the engine, without the command line."""
     model, tokenizer = load(folder)
     template = load_chat_template(folder)
     ids = encode_chat(tokenizer, template, [Message("user", prompt)], add_generation_prompt=True).ids
@@ -37,27 +37,27 @@ def expected(folder: Path, prompt: str, seed: int, limit: int = 40) -> tuple[Wri
     return done.result, tokenizer
 
 
-def test_the_text_is_that_of_the_engine(random_model: Path) -> None:
+def test_the_response_is_that_of_the_engine(random_model: Path) -> None:
     for seed in range(3):
         written, tokenizer = expected(random_model, "Why?", seed)
         arguments = [random_model, "Why?", "--temperature", "1", "--seed", str(seed), "--max-tokens", "40"]
 
         assert run(*arguments).stdout == tokenizer.decode(written.tokens) + "\n"
 
-        said = json.loads(run(*arguments, "--json").stdout)
-        assert said["text"] == tokenizer.decode(written.tokens)
-        assert (said["reason"], said["tokens"], said["seed"]) == (written.reason, len(written.tokens), seed)
-        assert said["model"] == "random"
-        assert said["prompt_tokens"] > len("Why?")
+        facts = json.loads(run(*arguments, "--json").stdout)
+        assert facts["text"] == tokenizer.decode(written.tokens)
+        assert (facts["reason"], facts["tokens"], facts["seed"]) == (written.reason, len(written.tokens), seed)
+        assert facts["model"] == "random"
+        assert facts["prompt_tokens"] > len("Why?")
 
 
-def test_a_stream_of_half_characters_shows_whole_ones(monkeypatch: pytest.MonkeyPatch, random_model: Path) -> None:
+def test_streaming_never_shows_incomplete_characters(monkeypatch: pytest.MonkeyPatch, random_model: Path) -> None:
     _, tokenizer = load(random_model)
     text = "naïve 🦙 日本"
     shown: list[str] = []
 
-    class Letters:
-        """An engine that writes `text`, a byte at a time."""
+    class ByteEngine:
+        """An engine that generates `text` one byte at a time."""
 
         def __init__(self, *_: object, **__: object) -> None: ...
 
@@ -70,45 +70,45 @@ def test_a_stream_of_half_characters_shows_whole_ones(monkeypatch: pytest.Monkey
                 shown.append(sys.stdout.getvalue() if hasattr(sys.stdout, "getvalue") else "")
             yield type("Done", (), {"result": Written(tokens=tuple(tokens), reason="limit")})
 
-    monkeypatch.setattr("mlx_suite.engine.Engine", Letters)
+    monkeypatch.setattr("mlx_suite.engine.Engine", ByteEngine)
     result = run(random_model, "x")
     assert result.stdout == text + "\n"
-    assert result.stderr == "[cut at --max-tokens]\n"
+    assert result.stderr == "[truncated by --max-tokens]\n"
     assert len(shown) == len(text.encode())
     assert "\ufffd" not in "".join(shown)
 
 
-def test_the_prompt_comes_from_an_argument_a_dash_or_a_pipe(random_model: Path) -> None:
+def test_the_prompt_is_an_argument_or_read_from_a_pipe(random_model: Path) -> None:
     def tokens(*arguments: str, stdin: str | None = None) -> int:
-        said = run(random_model, *arguments, "--max-tokens", "1", "--json", stdin=stdin)
-        return int(json.loads(said.stdout)["prompt_tokens"])
+        facts = run(random_model, *arguments, "--max-tokens", "1", "--json", stdin=stdin)
+        return int(json.loads(facts.stdout)["prompt_tokens"])
 
-    asked = tokens("Why\nnot?")
-    assert tokens("-", stdin="Why\nnot?\n") == asked
-    assert tokens(stdin="Why\nnot?\n") == asked
-    assert tokens("Why?", stdin="Why\nnot?\n") == asked - len("\nnot")
+    count = tokens("Why\nnot?")
+    assert tokens("-", stdin="Why\nnot?\n") == count
+    assert tokens(stdin="Why\nnot?\n") == count
+    assert tokens("Why?", stdin="Why\nnot?\n") == count - len("\nnot")
 
 
-def test_raw_text_is_continued_as_it_stands(random_model: Path) -> None:
+def test_raw_text_is_continued_without_the_chat_template(random_model: Path) -> None:
     flags = ["--temperature", "1", "--seed", "3", "--max-tokens", "30", "--json"]
-    said = json.loads(run(random_model, "abc", "--raw", *flags).stdout)
+    facts = json.loads(run(random_model, "abc", "--raw", *flags).stdout)
 
-    assert said["prompt_tokens"] == 1 + len("abc")  # BOS in front
-    assert said["text"] != json.loads(run(random_model, "abc", *flags).stdout)["text"]
+    assert facts["prompt_tokens"] == 1 + len("abc")  # with BOS
+    assert facts["text"] != json.loads(run(random_model, "abc", *flags).stdout)["text"]
 
 
-def test_verbose_counts_on_stderr(random_model: Path) -> None:
+def test_verbose_prints_statistics_on_stderr(random_model: Path) -> None:
     flags = ["--temperature", "0.9", "--top-p", "0.95", "--seed", "3", "--max-tokens", "2", "--verbose"]
     result = run(random_model, "Why?", *flags)
     lines = result.stderr.splitlines()
 
-    assert [line.split()[0] for line in lines] == ["prompt", "answer", "speed", "sampling"]
-    assert lines[1] == "answer    2 tokens, cut at --max-tokens"
+    assert [line.split()[0] for line in lines] == ["prompt", "response", "speed", "sampling"]
+    assert lines[1] == "response  2 tokens, truncated by --max-tokens"
     assert lines[2].startswith("speed     first token after ")
     assert lines[3] == "sampling  temperature 0.9, top-p 0.95, min-p 0, seed 3"
 
 
-def test_a_system_text_reaches_every_template(random_model: Path, tmp_path: Path) -> None:
+def test_a_system_prompt_works_with_every_template(random_model: Path, tmp_path: Path) -> None:
     flags = ["--max-tokens", "1", "--json", "--verbose"]
     plain = json.loads(run(random_model, "Why?", *flags).stdout)["prompt_tokens"]
     result = run(random_model, "Why?", "--system", "Be brief.", *flags)
@@ -122,24 +122,24 @@ def test_a_system_text_reaches_every_template(random_model: Path, tmp_path: Path
     plain = json.loads(run(tmp_path, "Why?", *flags).stdout)["prompt_tokens"]
     result = run(tmp_path, "Why?", "--system", "Be brief.", *flags)
     assert json.loads(result.stdout)["prompt_tokens"] == plain + len("Be brief.\n\n")
-    assert "note      the chat template knows no system role" in result.stderr
+    assert "note      the chat template has no system role" in result.stderr
 
 
-def test_wrong_flags_are_one_block(
+def test_all_invalid_flags_are_reported_in_one_error(
     random_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--max-tokens", "0", "--temperature", "-1", "--top-p", "0", "--min-p", "2", "--raw", "--system", "x"]
     monkeypatch.setattr(sys, "argv", ["mlx-suite", "generate", str(random_model), "Why?", *arguments])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         main()
-    assert left.value.code == 2
+    assert exited.value.code == 2
     assert capsys.readouterr().err == (
-        "error: 5 flags are wrong\n"
-        "       - --max-tokens is 0: a whole number from 1 up\n"
-        "       - --temperature is -1.0: a number from 0 up\n"
-        "       - --top-p is 0.0: above 0 and at most 1\n"
-        "       - --min-p is 2.0: from 0 to 1\n"
-        "       - --system with --raw: a system text needs the chat template that --raw leaves out\n"
+        "error: 5 flags are invalid\n"
+        "       - --max-tokens is 0: expected at least 1\n"
+        "       - --temperature is -1.0: expected at least 0\n"
+        "       - --top-p is 0.0: expected above 0 and at most 1\n"
+        "       - --min-p is 2.0: expected between 0 and 1\n"
+        "       - --system with --raw: a system prompt needs the chat template, which --raw turns off\n"
         "fix:   mlx-suite generate --help says what each one means\n"
     )
 
@@ -150,10 +150,10 @@ def test_wrong_flags_are_one_block(
         (["-"], "", "The prompt is empty"),
         ([" \n"], None, "The prompt is empty"),
         (["-"], b"\xff", "The prompt is not UTF-8 text"),
-        (["a" * 300], None, "The prompt has 3.. tokens; prompt and answer together may have 256"),
+        (["a" * 300], None, "The prompt has 3.. tokens; the context of prompt and response is 256"),
     ],
 )
-def test_prompts_that_cannot_be_answered(
+def test_invalid_prompts_are_refused(
     random_model: Path, arguments: list[str], stdin: str | bytes | None, problem: str
 ) -> None:
     from mlx_suite.runtime.errors import UserError
@@ -162,7 +162,7 @@ def test_prompts_that_cannot_be_answered(
         run(random_model, *arguments, stdin=stdin)
 
 
-def test_no_prompt_at_a_terminal(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_prompt_at_a_terminal_is_refused(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlx_suite.runtime.errors import UserError
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
@@ -170,22 +170,22 @@ def test_no_prompt_at_a_terminal(random_model: Path, monkeypatch: pytest.MonkeyP
         command._read_prompt(None)
 
 
-def test_ctrl_c_leaves_what_was_written(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    show = command._Answer._show
+def test_ctrl_c_keeps_the_text_so_far(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    show = command._StreamedResponse._show
 
-    def interrupted(self: command._Answer, text: str) -> None:
+    def interrupted(self: command._StreamedResponse, text: str) -> None:
         show(self, text)
         if len(self.pieces) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(command._Answer, "_show", interrupted)
+    monkeypatch.setattr(command._StreamedResponse, "_show", interrupted)
     written, tokenizer = expected(random_model, "Why?", 1)
     result = run(random_model, "Why?", "--temperature", "1", "--seed", "1", "--max-tokens", "40")
     assert result.exit_code == 130
     assert result.stdout == tokenizer.decode(written.tokens[:4]) + "\n"
 
 
-def test_a_reader_that_goes_away_is_no_error(random_model: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(random_model: Path) -> None:
     command = [sys.executable, "-c", START, "generate", str(random_model), "Why?", "--temperature", "1"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout is not None and child.stderr is not None
@@ -194,7 +194,7 @@ def test_a_reader_that_goes_away_is_no_error(random_model: Path) -> None:
     assert child.wait() == 141
 
 
-def test_help_teaches_by_example() -> None:
+def test_help_has_an_example_and_every_flag() -> None:
     text = " ".join(CliRunner(env={"COLUMNS": "200"}).invoke(app, ["generate", "--help"]).stdout.split())
 
     assert 'mlx-suite generate tiny-llama3 "What is 12 plus 30?"' in text
