@@ -64,7 +64,7 @@ def ours(job: Job, turns: TurnOrder) -> None:
 
     from mlx_suite.adapters.attach import apply_adapter, load_adapter, save_adapter
     from mlx_suite.checkpoints.load import load_model
-    from mlx_suite.data.batch.mixed_batches import mixed_batches
+    from mlx_suite.data.batch.batches import mixed_batches
     from mlx_suite.data.batch.rows import usual_row_length
     from mlx_suite.training.train_step import TrainStep
 

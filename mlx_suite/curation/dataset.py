@@ -20,9 +20,8 @@ import numpy.typing as npt
 
 from mlx_suite.curation.rows import Record, format_of, read_row
 from mlx_suite.data.read.formats import detect, unknown_format
-from mlx_suite.data.read.problems import Problem
-from mlx_suite.data.read.records import read_records
-from mlx_suite.data.read.sources import ACCEPTED_FILE, TRAIN, DataFile, find_files
+from mlx_suite.data.read.records import Problem
+from mlx_suite.data.read.sources import ACCEPTED_FILE, TRAIN, DataFile, find_files, read_records
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import read_lines

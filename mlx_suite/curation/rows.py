@@ -22,7 +22,6 @@ from typing import Any
 
 from mlx_suite.data.example import Example
 from mlx_suite.data.read.conversation import OPENAI_ROLES, Spelling, read_turns
-from mlx_suite.data.read.faults import Faults, answer_text, optional_text, required_text
 from mlx_suite.data.read.formats import (
     ANSWERS,
     CONTEXTS,
@@ -34,9 +33,8 @@ from mlx_suite.data.read.formats import (
     detect,
     read_example,
 )
-from mlx_suite.data.read.problems import Problem
-from mlx_suite.data.read.record import Record as FileRecord
-from mlx_suite.data.read.record import described
+from mlx_suite.data.read.records import Faults, Problem, described, optional_text, required_text, response_text
+from mlx_suite.data.read.records import Record as FileRecord
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
@@ -271,7 +269,7 @@ def _response(value: Any, side: str, faults: Faults) -> str:
     """A text, or the last of some turns."""
     if isinstance(value, list) and value and isinstance(value[-1], dict) and value[-1].get("role") == ASSISTANT:
         value = value[-1].get("content")
-    return answer_text(value, f'"{side}"', faults)
+    return response_text(value, f'"{side}"', faults)
 
 
 PAIRS = Format(

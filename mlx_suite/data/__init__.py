@@ -1,1 +1,1 @@
-"""From records to rows of tokens."""
+"""Training data: from records in files to rows of tokens."""

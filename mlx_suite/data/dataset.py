@@ -1,4 +1,4 @@
-"""A dataset read whole: examples to train, validate and test on, what each file was taken for, and what is wrong."""
+"""A dataset read from files: training, validation and test examples, a report on each file, and every problem."""
 
 import hashlib
 import json
@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_suite.data.example import Example
+from mlx_suite.data.example import Example, content
 from mlx_suite.data.read.formats import FORMATS, Format, detect, read_example, unknown_format
-from mlx_suite.data.read.problems import Problem, refusal
-from mlx_suite.data.read.records import Record, read_records
-from mlx_suite.data.read.sources import TEST, TRAIN, UNUSED, VALID, DataFile, find_files
-from mlx_suite.data.split import content
+from mlx_suite.data.read.records import Problem, Record, refusal
+from mlx_suite.data.read.sources import TEST, TRAIN, UNUSED, VALID, DataFile, find_files, read_records
 from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.runtime.files import write_atomically
 
@@ -20,49 +18,55 @@ NOT_READ = "not read"
 UNKNOWN = "unknown"
 PARTS = (TEST, VALID, TRAIN)
 """Parts in order of preference for evaluation. Training rows say little about a model."""
+FEWEST = 20
+"""Smallest dataset from which validation examples are taken; a smaller one can spare none."""
+MOST = 2000
+"""Maximum number of validation examples taken: more slow down every evaluation and barely reduce its noise."""
+
+Examples = tuple[Example, ...]
 Problems = tuple[Problem, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileReport:
-    """What became of one file."""
+    """What was read from one file."""
 
     name: str
     format: str
-    """As it was given or found; `unknown` if no row has the keys of any; `not read` for what lies beside a training
-    file without saying what it is for."""
+    """Given or detected; `unknown` if no row has the keys of any format; `not read` if another file is named as the
+    training file and this one's name does not say what it is for."""
     rows: int
-    """Examples read from it."""
+    """Examples read."""
     bad: int
-    """Rows left out, each for one problem or more."""
+    """Rows with at least one problem."""
     part: str = TRAIN
-    """What the examples are for: `train`, `valid` or `test`."""
+    """Purpose of the examples: `train`, `valid` or `test`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Examples in the order of their files and lines."""
 
-    train: tuple[Example, ...]
-    valid: tuple[Example, ...] = ()
-    """Empty if the source sets none aside."""
-    test: tuple[Example, ...] = ()
+    train: Examples
+    valid: Examples = ()
+    """Empty if the source has no validation examples."""
+    test: Examples = ()
     files: tuple[FileReport, ...] = ()
     problems: Problems = ()
-    """Rows that were left out; there are none without `skip_bad`."""
+    """Rows that were skipped; always empty without `skip_bad`."""
 
 
 def read_dataset(
     source: str | Path, *, format: str | None = None, skip_bad: bool = False, valid: str | Path | None = None
 ) -> Dataset:
-    """Read a file, a folder, or a dataset of the hub, `owner/repo[@revision]`, where no such path exists.
+    """Read a file, a folder, or, if there is no such path, the Hugging Face dataset `owner/repo[@revision]`.
 
-    In a folder, names tell what a file is for: `train…`, `valid…`, `validation…`, `val…`, `dev…`, `test…`; beside a
-    training file others are not read. Of a folder that `mlx-suite magpie` has filled, `accepted.jsonl` is read. Where
-    no name tells, every data file is for training. `valid` names validation examples that take the place of those of
-    the source. `format` is one of FORMATS; without it each file's own is found from all of its rows.
+    In a folder, file names give the purpose: `train…`, `valid…`, `validation…`, `val…`, `dev…`, `test…`; if there is a
+    training file, files with other names are not read. In a folder written by `mlx-suite magpie`, `accepted.jsonl` is
+    read. If no name gives a purpose, every data file is for training. Validation examples from `valid` replace those
+    of the source. `format` is one of FORMATS; without it, each file's format is detected from all of its rows.
 
-    Raises UserError that lists every problem of every file, or, with `skip_bad`, only if nothing is left to train on.
+    Raises UserError that lists every problem of every file; with `skip_bad`, only if no training example is left.
     """
     chosen = None if format is None else _named_format(format)
     files = find_files(source)
@@ -75,8 +79,8 @@ def read_dataset(
         if file.part == UNUSED:
             reports.append(FileReport(name=file.name, format=NOT_READ, rows=0, bad=0, part=UNUSED))
             continue
-        report, found, wrong = _read_file(file, chosen)
-        examples[file.part] += found
+        report, read, wrong = _read_file(file, chosen)
+        examples[file.part] += read
         reports.append(report)
         problems += wrong
     if problems and (not skip_bad or not examples[TRAIN]):
@@ -104,15 +108,15 @@ def chosen_part(dataset: Dataset, part: str | None, source: str | Path) -> tuple
 
 
 def write_report(problems: Sequence[Problem], path: Path) -> None:
-    """Write what was left out as JSON lines: {"place": "train.jsonl:12", "problem": "…"}."""
+    """Write problems as JSON lines: {"place": "train.jsonl:12", "problem": "…"}."""
     lines = (json.dumps({"place": one.place, "problem": one.what}, ensure_ascii=False) + "\n" for one in problems)
     write_atomically(path, "".join(lines))
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """64 hexadecimal digits from every example's content in order, to notice a dataset that has changed.
+    """SHA-256 in hexadecimal of all examples in order, to detect a changed dataset.
 
-    Where the examples stood does not count: the same ones in another file give the same.
+    The files that the examples come from do not count.
     """
     digest = hashlib.sha256()
     for part in (dataset.train, dataset.valid, dataset.test):
@@ -123,6 +127,30 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
+def split(examples: Sequence[Example], share: float, seed: int, most: int = MOST) -> tuple[Examples, Examples]:
+    """Training and validation examples, each in the original order; about `share` of all for validation.
+
+    The split depends only on the seed and the texts, so most examples keep their side when others are added. Exact
+    duplicates stay on one side.
+    """
+    assert 0 <= share < 1, share
+    groups: dict[bytes, list[int]] = {}
+    for place, example in enumerate(examples):
+        groups.setdefault(hashlib.sha256(f"{seed} {content(example)}".encode()).digest(), []).append(place)
+    if len(examples) < FEWEST or share == 0 or len(groups) == 1:
+        return tuple(examples), ()
+    target = min(most, max(1, round(share * len(examples))))
+    drawn: set[int] = set()
+    for _, group in sorted(groups.items()):
+        if len(drawn) + len(group) <= target:
+            drawn.update(group)
+    if not drawn:
+        drawn.update(min(groups.values(), key=len))
+    train = tuple(example for place, example in enumerate(examples) if place not in drawn)
+    valid = tuple(example for place, example in enumerate(examples) if place in drawn)
+    return train, valid
+
+
 def _named_format(name: str) -> Format:
     if name in FORMATS:
         return FORMATS[name]
@@ -130,24 +158,24 @@ def _named_format(name: str) -> Format:
 
 
 def _as_validation(files: Sequence[DataFile]) -> list[DataFile]:
-    """The validation files among them; if none is named so, the others."""
+    """The validation files; if there are none, the training files, used for validation."""
     own = [file for file in files if file.part == VALID] or [file for file in files if file.part == TRAIN]
     return [DataFile(path=file.path, name=file.name, part=VALID) for file in own]
 
 
 def _read_file(file: DataFile, chosen: Format | None) -> tuple[FileReport, list[Example], list[Problem]]:
-    """Every row of a file as an example, or as the problems it has."""
+    """Read every row of a file as an example or as its problems."""
     records = deque(read_records(file.path, file.name))
     form = chosen or detect(records)
     examples: list[Example] = []
     problems: list[Problem] = []
     bad = 0
     if not records:
-        problems.append(Problem(file.name, "the file holds no rows"))
+        problems.append(Problem(file.name, "the file has no rows"))
     elif form is None and any(isinstance(record, Record) for record in records):
         problems.append(Problem(file.name, unknown_format(records)))
     while records:
-        # Each is let go once it is read, so that a large file is not held twice.
+        # Records are released as they are read, so that a large file is not in memory twice.
         record = records.popleft()
         if isinstance(record, Problem):
             problems.append(record)
@@ -155,11 +183,11 @@ def _read_file(file: DataFile, chosen: Format | None) -> tuple[FileReport, list[
         elif form is None:
             bad += 1
         else:
-            found = read_example(record, form)
-            if isinstance(found, Example):
-                examples.append(found)
+            result = read_example(record, form)
+            if isinstance(result, Example):
+                examples.append(result)
             else:
-                problems += found
+                problems += result
                 bad += 1
     name = form.name if form else UNKNOWN
     return FileReport(name=file.name, format=name, rows=len(examples), bad=bad, part=file.part), examples, problems

@@ -1,5 +1,6 @@
-"""One thing to learn from, whatever file it came in."""
+"""One example to learn from, in whatever file format it came."""
 
+import json
 from dataclasses import dataclass
 
 from mlx_suite.text import Message
@@ -7,13 +8,19 @@ from mlx_suite.text import Message
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A conversation, or plain text in its place."""
+    """A conversation, or plain text."""
 
     messages: tuple[Message, ...] = ()
     """The turns in order; empty for plain text."""
     context: str = ""
-    """What the first question is about, where the format keeps it apart (Alpaca's `input`)."""
+    """The input of the first instruction, where the format keeps it separate (Alpaca's `input`)."""
     text: str | None = None
     """Plain text to continue; None for a conversation."""
     place: str = ""
-    """`file:line`, for messages about it."""
+    """`file:line`, for error messages."""
+
+
+def content(example: Example) -> str:
+    """The text of an example as one line of JSON; equal for duplicates, wherever they come from."""
+    turns = [[message.role, message.content] for message in example.messages]
+    return json.dumps([turns, example.context, example.text])

@@ -20,11 +20,9 @@ from mlx_suite.data.dataset import read_dataset
 from mlx_suite.data.encode.styles import BLANK_LINE
 from mlx_suite.data.example import Example
 from mlx_suite.data.read.conversation import OPENAI_ROLES, Spelling, read_turns
-from mlx_suite.data.read.faults import Faults, optional_text, required_text
 from mlx_suite.data.read.formats import detect, read_example, unknown_format
-from mlx_suite.data.read.problems import Problem
-from mlx_suite.data.read.record import described
-from mlx_suite.data.read.records import read_records
+from mlx_suite.data.read.records import Faults, Problem, described, optional_text, required_text
+from mlx_suite.data.read.sources import read_records
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, USER

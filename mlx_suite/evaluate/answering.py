@@ -14,8 +14,7 @@ from typing import Any
 from mlx_suite.adapters.lora import adapted_layers
 from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.data.dataset import chosen_part, read_dataset
-from mlx_suite.data.example import Example
-from mlx_suite.data.split import content
+from mlx_suite.data.example import Example, content
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.evaluate.answered import question_of, reference_of
 from mlx_suite.runtime.errors import UserError

@@ -7,7 +7,7 @@ from mlx_suite.data.batch.rows import Document
 from mlx_suite.data.dataset import chosen_part, read_dataset
 from mlx_suite.data.encode.encoding import encode_all
 from mlx_suite.data.encode.styles import CHAT
-from mlx_suite.data.read.problems import refusal
+from mlx_suite.data.read.records import refusal
 from mlx_suite.text import ChatTemplate, Tokenizer
 
 TEXT, ANSWERS = "text", "answers"

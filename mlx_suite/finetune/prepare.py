@@ -8,16 +8,14 @@ from functools import cached_property
 from pathlib import Path
 
 from mlx_suite.checkpoints.config_file import read_config
-from mlx_suite.data.batch.batches import BucketedBatches, PackedBatches
-from mlx_suite.data.batch.mixed_batches import MixedBatches, mixed_batches
+from mlx_suite.data.batch.batches import BucketedBatches, MixedBatches, PackedBatches, mixed_batches
 from mlx_suite.data.batch.rows import Document, pack, usual_row_length
-from mlx_suite.data.dataset import Dataset, fingerprint, read_dataset
+from mlx_suite.data.dataset import Dataset, fingerprint, read_dataset, split
 from mlx_suite.data.encode.encoding import encode_all
 from mlx_suite.data.encode.lengths import ERROR, LengthCounts, fit
 from mlx_suite.data.encode.styles import CHAT
 from mlx_suite.data.example import Example
-from mlx_suite.data.read.problems import Problem, refusal
-from mlx_suite.data.split import split
+from mlx_suite.data.read.records import Problem, refusal
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.hub.resolve import resolve
 from mlx_suite.runtime.errors import UserError

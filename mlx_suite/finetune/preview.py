@@ -18,7 +18,7 @@ from rich.text import Text
 
 from mlx_suite.data.batch.rows import Document
 from mlx_suite.data.encode.lengths import ERROR
-from mlx_suite.data.read.problems import Problem
+from mlx_suite.data.read.records import Problem
 from mlx_suite.finetune.prepare import PreparedRun
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.runtime.errors import shortened

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from mlx_suite.data.dataset import Dataset, FileReport, fingerprint, read_dataset, write_report
 from mlx_suite.data.example import Example
 from mlx_suite.data.read import hub as hub_dataset
-from mlx_suite.data.read.faults import NOTHING
-from mlx_suite.data.read.problems import Problem
+from mlx_suite.data.read.records import NULL_WORDS, Problem
 from mlx_suite.data.read.sources import part_of
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Message
@@ -67,7 +66,7 @@ class TestOneFile:
         (tmp_path / name).write_text("")
         error = refused(tmp_path / name, skip_bad=True)
         assert error.what == "There is a problem with the data, and nothing is left to train on"
-        assert error.details == (f"{name}: the file holds no rows",)
+        assert error.details == (f"{name}: the file has no rows",)
 
     def test_a_file_without_known_keys_is_one_problem_not_one_a_row(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("front,back\nWhy?,So.\nHow?,Thus.\n")
@@ -102,8 +101,8 @@ class TestProblems:
         "a.jsonl:4: turn 2: unknown \"role\" 'robot'; expected system, user, assistant or tool",
         'a.jsonl:5: turn 1, "content" is empty; expected text',
         'a.jsonl:5: turn 2, "content" is null; expected text',
-        "a.jsonl:6: no turn of the assistant; expected an answer to learn",
-        "a.jsonl:7: nothing before the answer; expected a question",
+        "a.jsonl:6: there is no assistant turn; expected a response to learn",
+        "a.jsonl:7: there is nothing before the response; expected an instruction",
         'a.jsonl:8: expected messages, {"messages": [{"role": …, "content": …}, …]}; '
         'found the keys "prompt", "completion"',
         'a.jsonl:9: the record is a list; expected an object, {"name": value, …}',
@@ -120,7 +119,7 @@ class TestProblems:
         assert error.what == "There are 8 problems with the data"
         assert error.where == str(path)
         assert error.details == self.SAID
-        assert error.fix == "mend them, or leave these rows out with --skip-bad"
+        assert error.fix == "fix them, or skip these rows with --skip-bad"
 
     def test_bad_rows_can_be_left_out_and_are_returned(self, path: Path) -> None:
         dataset = read_dataset(path, skip_bad=True)
@@ -146,7 +145,7 @@ class TestProblems:
     def test_where_every_row_is_bad_leaving_them_out_is_no_way_out(self, tmp_path: Path) -> None:
         error = refused(text_file(tmp_path, "a.jsonl", "", ""), skip_bad=True)
         assert error.what == "There are 2 problems with the data, and nothing is left to train on"
-        assert error.fix == "mend them"
+        assert error.fix == "fix them"
 
     def test_a_report_has_a_line_for_each_problem(self, tmp_path: Path) -> None:
         write_report([Problem("a.jsonl:2", "naïve"), Problem("a.jsonl:3", "so")], tmp_path / "bad_rows.jsonl")
@@ -228,14 +227,14 @@ class TestFolders:
         assert texts(read_dataset(other, valid=tmp_path / "data").valid) == ["two"]
 
     def test_without_training_data_a_folder_is_refused(self, tmp_path: Path) -> None:
-        assert refused(tmp_path).what == "the folder holds no data that can be read"
+        assert refused(tmp_path).what == "the folder has no data that can be read"
         text_file(tmp_path, "valid.jsonl", "one")
-        assert refused(tmp_path).fix == "name it train, for example train.jsonl; found: valid.jsonl"
+        assert refused(tmp_path).fix == "name one train, for example train.jsonl; found: valid.jsonl"
 
     def test_what_the_datasets_library_saves_is_recognised(self, tmp_path: Path) -> None:
         (tmp_path / "state.json").write_text("{}")
         (tmp_path / "data-00000-of-00001.arrow").write_bytes(b"")
-        assert refused(tmp_path).fix == "these are Arrow files; write them with `datasets`: dataset.to_parquet(…)"
+        assert refused(tmp_path).fix == "convert its Arrow files with the `datasets` library: dataset.to_parquet(…)"
 
 
 class TestHub:
@@ -276,7 +275,7 @@ class TestHub:
     @pytest.mark.parametrize(
         ("error", "what", "fix"),
         [
-            (RepositoryNotFoundError, "the hub has no such dataset", "did you mean snapshot/data?"),
+            (RepositoryNotFoundError, "the hub has no such dataset that you may read", "did you mean snapshot/data?"),
             (
                 GatedRepoError,
                 "the dataset is gated",
@@ -302,11 +301,11 @@ class TestHub:
     @pytest.mark.parametrize(
         ("error", "what"),
         [
-            (OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE forbids to fetch it"),
+            (OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE forbids downloading it"),
             (httpx2.ConnectError("no route"), "the hub cannot be reached (no route)"),
             (OSError(28, "No space left on device"), "the disk is full"),
-            (OSError(13, "Permission denied"), "the cache of the hub's files cannot be written"),
-            (ValueError("<html>"), "fetching the dataset failed: <html>"),
+            (OSError(13, "Permission denied"), "the Hugging Face cache is not writable"),
+            (ValueError("<html>"), "downloading the dataset failed: <html>"),
         ],
     )
     def test_a_failure_on_the_way_is_explained(
@@ -372,7 +371,7 @@ def write(path: Path, rows: Sequence[Row]) -> None:
             parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
 
 
-CONTENT = st.text(min_size=1, max_size=30).filter(lambda text: bool(text.strip()) and text.strip() not in NOTHING)
+CONTENT = st.text(min_size=1, max_size=30).filter(lambda text: bool(text.strip()) and text.strip() not in NULL_WORDS)
 PAIRS = st.lists(st.tuples(CONTENT, CONTENT), min_size=1, max_size=6)
 AS_ROWS: dict[str, Callable[[str, str], Row]] = {
     "messages": lambda question, answer: {

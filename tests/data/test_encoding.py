@@ -131,22 +131,20 @@ class TestNothingToTrainOn:
         return family("llama3")
 
     def test_an_answer_of_which_the_template_leaves_nothing(self, llama: Family) -> None:
-        expected = "rows.jsonl:1: nothing to train on: the answer is empty"
+        expected = "rows.jsonl:1: nothing to train on: the response is empty"
         for style in ("chat", "alpaca", "phi3"):
             assert problem(llama, said("U: Hi", "A:  \n"), style) == expected
 
     def test_answers_that_are_marked_not_to_be_trained(self, llama: Family) -> None:
         example = said("U: a", "A: b", "U: c", "A: d", untrained=[1, 3])
-        assert problem(llama, example) == (
-            "rows.jsonl:1: nothing to train on: every answer is marked as not to be trained"
-        )
+        assert problem(llama, example) == ("rows.jsonl:1: nothing to train on: every response is marked as untrained")
         example = said("U: a", "A: b", "U: c", "A: d", untrained=[3])
         assert problem(llama, example, train_on="last") == (
-            "rows.jsonl:1: nothing to train on: the last answer is marked as not to be trained"
+            "rows.jsonl:1: nothing to train on: the last response is marked as untrained"
         )
 
     def test_a_conversation_without_an_answer(self, llama: Family) -> None:
-        assert problem(llama, said("U: a")) == "rows.jsonl:1: nothing to train on: no turn of the assistant"
+        assert problem(llama, said("U: a")) == "rows.jsonl:1: nothing to train on: there is no assistant turn"
 
     def test_an_empty_text(self, llama: Family) -> None:
         assert problem(llama, Example(text="", place="a.txt")) == "a.txt: nothing to train on: the text is empty"

@@ -67,7 +67,7 @@ class TestMessages:
         assert example("messages", openai(("user", parts), ANSWER)).messages[0].content == "Why\noh why?"
         picture = [{"type": "image_url", "image_url": {"url": "a.png"}}]
         assert faults("messages", openai(("user", picture), ANSWER)) == [
-            'turn 1, "content" holds a part of type image_url; expected text, or parts {"type": "text", "text": …}'
+            'turn 1, "content" has a part of type image_url; expected text, or parts {"type": "text", "text": …}'
         ]
 
     def test_json_in_a_cell_is_read(self) -> None:
@@ -93,38 +93,38 @@ class TestMessages:
                 ["unknown \"role\" 'robot'; expected system, user, assistant or tool"],
             ),
             (openai(QUESTION, ("asistant", "So.")), ["unknown \"role\" 'asistant'; did you mean assistant?"]),
-            (openai(QUESTION, (None, "So.")), ['turn 2 does not say who speaks; expected {"role": …, "content": …}']),
+            (openai(QUESTION, (None, "So.")), ['turn 2 has no role; expected {"role": …, "content": …}']),
             (openai(("user", ""), ANSWER), ['turn 1, "content" is empty; expected text']),
             (openai(("user", "Why?"), ("assistant", None)), ['turn 2, "content" is null; expected text']),
             (openai(("user", 7), ANSWER), ['turn 1, "content" is the number 7; expected text']),
             (
                 openai(QUESTION, ("assistant", "None")),
-                ['turn 2, "content" is the word None, as programs write it for nothing; expected an answer'],
+                ["turn 2, \"content\" is 'None', which programs write for a missing value; expected a response"],
             ),
             (
                 openai(QUESTION, ("assistant", "a\ud83d")),
-                ["turn 2, \"content\" holds half of a character, '\\ud83d'; expected whole ones"],
+                ["turn 2, \"content\" holds half of a surrogate pair, '\\ud83d', which no tokenizer can encode"],
             ),
-            (openai(QUESTION), ["no turn of the assistant; expected an answer to learn"]),
-            (openai(ANSWER), ["nothing before the answer; expected a question"]),
+            (openai(QUESTION), ["there is no assistant turn; expected a response to learn"]),
+            (openai(ANSWER), ["there is nothing before the response; expected an instruction"]),
             (
                 openai(QUESTION, ANSWER, QUESTION),
-                ["ends with a question that nobody answers; expected an answer at the end"],
+                ["ends with a user turn; expected a response at the end"],
             ),
             (
                 openai(QUESTION, ANSWER, ("tool", "4")),
-                ["ends with the result of a tool; expected an answer at the end"],
+                ["ends with a tool result; expected a response at the end"],
             ),
             (
                 openai(QUESTION, ("system", "Be brief."), ANSWER),
-                ["turn 2: the system text is not first; expected it before all other turns"],
+                ["turn 2: the system prompt is not first; expected it before all other turns"],
             ),
             ({"messages": []}, ['"messages" is empty; expected a list of turns']),
             ({"messages": "{}"}, ['"messages" is an object; expected a list of turns']),
             ({"messages": ["Why?"]}, ['turn 1 is text; expected {"role": …, "content": …}']),
             (
                 {"messages": [{"from": "human", "value": "Why?"}]},
-                ['turn 1 does not say who speaks; expected {"role": …, "content": …}, found "from", "value"'],
+                ['turn 1 has no role; expected {"role": …, "content": …}, found "from", "value"'],
             ),
             (
                 {"prompt": "Why?"},
@@ -222,7 +222,9 @@ class TestShareGpt:
 
     def test_two_different_system_texts_are_a_problem(self) -> None:
         row = sharegpt(("system", "Be brief."), ("human", "Why?"), ("gpt", "So.")) | {"system": "Be long."}
-        assert faults("sharegpt", row) == ['two system texts, one in "system" and one in the first turn; expected one']
+        assert faults("sharegpt", row) == [
+            'two different system prompts, in "system" and in the first turn; expected one'
+        ]
 
     def test_roles_of_openai_are_understood_too(self) -> None:
         row = {"conversations": openai(QUESTION, ANSWER)["messages"]}
@@ -231,8 +233,8 @@ class TestShareGpt:
     def test_two_turns_of_one_side_mean_that_one_is_lost(self) -> None:
         row = sharegpt(("human", "Why?"), ("human", "Oh why?"), ("gpt", "So."), ("gpt", "So!"))
         assert faults("sharegpt", row) == [
-            "turns 1 and 2 are both of the user; expected them in turn",
-            "turns 3 and 4 are both of the assistant; expected them in turn",
+            "turns 1 and 2 both have the role user; roles must alternate",
+            "turns 3 and 4 both have the role assistant; roles must alternate",
         ]
 
     def test_an_unknown_role_is_named(self) -> None:
@@ -265,7 +267,7 @@ class TestAlpaca:
             '"instruction" is empty; expected text',
             '"input" is a list; expected text',
             '"output" is null; expected text',
-            '"history" is not read; write a conversation of several turns as messages',
+            '"history" is not supported; write a multi-turn conversation as messages',
         ]
 
 
@@ -282,7 +284,7 @@ class TestCompletion:
 
     def test_what_programs_write_for_nothing_is_no_answer(self) -> None:
         assert faults("completion", {"prompt": "Why?", "completion": "nan"}) == [
-            '"completion" is the word nan, as programs write it for nothing; expected an answer'
+            "\"completion\" is 'nan', which programs write for a missing value; expected a response"
         ]
         assert faults("completion", {"prompt": "Why?", "completion": float("nan")}) == [
             '"completion" is the number nan; expected text'

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mlx_suite.data.batch.rows import Document
 from mlx_suite.data.encode.lengths import POLICIES, LengthCounts, fit
-from mlx_suite.data.read.problems import Problem
+from mlx_suite.data.read.records import Problem
 from mlx_suite.finetune.settings import CHOICES
 from mlx_suite.runtime.errors import UserError
 
@@ -45,9 +45,7 @@ def test_error_names_each_with_its_length_and_says_what_would_help() -> None:
         fit(documents, 8, "error")
     assert caught.value.what == "2 examples are longer than 8 tokens"
     assert caught.value.details == ("rows.jsonl:7: 13 tokens", "rows.jsonl:7: 2,091 tokens")
-    assert caught.value.fix == (
-        "give --max-length 2091, or say what becomes of them: --too-long drop, truncate or split"
-    )
+    assert caught.value.fix == ("set --max-length 2091, or choose --too-long drop, truncate or split")
 
 
 def test_error_names_twenty_and_counts_the_others() -> None:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.data.batch.batches import EMPTY, PackedBatches, padding, share
-from mlx_suite.data.batch.mixed_batches import mixed_batches
+from mlx_suite.data.batch.batches import EMPTY, PackedBatches, mixed_batches, padding, share
 from mlx_suite.data.batch.rows import Document, pack
 
 

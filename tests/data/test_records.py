@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_suite.data.read.problems import Problem
-from mlx_suite.data.read.records import Record, data_suffix, read_records
+from mlx_suite.data.read.records import Problem, Record
+from mlx_suite.data.read.sources import data_suffix, read_records
 from mlx_suite.runtime.errors import UserError
 
 
@@ -90,7 +90,7 @@ class TestJsonLines:
     def test_a_packed_file_cut_short_is_a_problem(self, tmp_path: Path) -> None:
         [*_, problem] = read(tmp_path, "a.jsonl.gz", gzip.compress(b'{"text": "one"}\n' * 9)[:-9])
         assert isinstance(problem, Problem)
-        assert problem.what.startswith("the packed file is damaged (")
+        assert problem.what.startswith("the compressed file is damaged (")
 
 
 class TestJson:
@@ -106,7 +106,7 @@ class TestJson:
 
     def test_two_lists_leave_open_which_is_meant(self, tmp_path: Path) -> None:
         assert read(tmp_path, "a.json", '{"train": [{}], "test": []}') == [
-            Problem("a.json", 'the object holds several lists ("train", "test"); expected one list of records')
+            Problem("a.json", 'the object has several lists ("train", "test"); expected one list of records')
         ]
 
     def test_one_conversation_is_a_record_though_it_is_a_list(self, tmp_path: Path) -> None:
@@ -140,9 +140,9 @@ class TestJson:
     @pytest.mark.parametrize(
         ("content", "place", "what"),
         [
-            ('[{"text": "one"}', "a.json:1", "column 17: Expecting ',' or ']' behind a record"),
+            ('[{"text": "one"}', "a.json:1", "column 17: Expecting ',' or ']' after a record"),
             ('[{"text": "one"},\n]', "a.json:2", "column 1: Expecting value"),
-            ('[{"text": "one"}]\n[]', "a.json:2", "column 1: Extra data behind the array"),
+            ('[{"text": "one"}]\n[]', "a.json:2", "column 1: Extra data after the array"),
         ],
     )
     def test_an_array_that_ends_oddly_is_a_problem(self, tmp_path: Path, content: str, place: str, what: str) -> None:
@@ -216,7 +216,7 @@ class TestParquet:
         pytest.importorskip("pyarrow")
         [problem] = read(tmp_path, "a.parquet", b"PAR1 and then nothing")
         assert isinstance(problem, Problem)
-        assert problem.what.startswith("not a Parquet file that can be read (")
+        assert problem.what.startswith("the Parquet file is damaged (")
 
     def test_without_pyarrow_the_extra_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -237,11 +237,11 @@ class TestOtherFiles:
     def test_an_unknown_kind_of_file_is_refused_with_the_known_ones(self, tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             read(tmp_path, "a.xlsx", b"")
-        assert caught.value.what == ".xlsx is not a kind of data that can be read"
+        assert caught.value.what == "the file has the unknown suffix .xlsx"
         assert caught.value.fix == "use one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .txt"
 
     def test_a_file_that_is_not_there_is_explained(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="The file cannot be read: No such file or directory"):
+        with pytest.raises(UserError, match="the file cannot be read: No such file or directory"):
             list(read_records(tmp_path / "a.jsonl"))
 
     def test_a_suffix_is_told_without_regard_to_case_and_packing(self) -> None:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlx_suite.data.dataset import split
 from mlx_suite.data.example import Example
-from mlx_suite.data.split import split
 from mlx_suite.text import Message
 
 

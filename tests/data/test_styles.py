@@ -142,7 +142,7 @@ class TestChat:
             template=ChatTemplate(source=source, special_tokens={}),
         )
         assert problem(forgetful, said("U: a", "A: b", "U: c", "A: d")) == (
-            "rows.jsonl:1: the chat template leaves out turn 1 (user), 2 (assistant)"
+            "rows.jsonl:1: the chat template omits turn 1 (user), 2 (assistant)"
         )
 
 
@@ -171,5 +171,5 @@ def test_a_tokenizer_without_a_stop_token_is_refused(tmp_path: Path, byte_folder
     (tmp_path / "tokenizer.json").write_bytes((byte_folder / "tokenizer.json").read_bytes())
     tokenizer = load_tokenizer(tmp_path)
     one = Family(folder=tmp_path, tokenizer=tokenizer, template=ChatTemplate(source="", special_tokens={}))
-    with pytest.raises(UserError, match="names no token that ends an answer"):
+    with pytest.raises(UserError, match="the tokenizer has no stop token"):
         document(one, said("U: Hi", "A: Ho"), "alpaca")

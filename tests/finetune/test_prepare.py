@@ -85,8 +85,8 @@ def test_problems_of_reading_and_encoding_are_in_one_error(random_model: Path, t
     assert caught.value.what == "There are 2 problems with the data"
     [unread, untrained] = caught.value.details
     assert unread.startswith("rows.jsonl:1: ")
-    assert untrained == "rows.jsonl:2: nothing to train on: every answer is marked as not to be trained"
-    assert caught.value.fix == "mend them, or leave these rows out with --skip-bad"
+    assert untrained == "rows.jsonl:2: nothing to train on: every response is marked as untrained"
+    assert caught.value.fix == "fix them, or skip these rows with --skip-bad"
 
 
 def test_skip_bad_keeps_valid_rows_and_records_the_skipped_ones(random_model: Path, tmp_path: Path) -> None:

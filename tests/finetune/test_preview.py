@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from mlx_suite.data.batch.rows import Document
-from mlx_suite.data.read.problems import Problem
+from mlx_suite.data.read.records import Problem
 from mlx_suite.finetune.prepare import prepare
 from mlx_suite.finetune.preview import findings, lenient, marked, preview, summarise
 from mlx_suite.finetune.settings import FinetuneSettings

@@ -7,8 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_suite.data.batch.batches import EMPTY, Batch, BucketedBatches, share
-from mlx_suite.data.batch.mixed_batches import MixedBatches, mixed_batches
+from mlx_suite.data.batch.batches import EMPTY, Batch, BucketedBatches, MixedBatches, mixed_batches, share
 from mlx_suite.data.batch.rows import Document
 from mlx_suite.training.loop import train
 from tests.modeling.tiny import tiny_model

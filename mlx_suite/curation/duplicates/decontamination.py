@@ -23,10 +23,8 @@ from typing import Any
 from mlx_suite.curation.duplicates.words import is_symbol, is_without_spaces, words
 from mlx_suite.data.example import Example
 from mlx_suite.data.read.formats import Format, detect, read_example
-from mlx_suite.data.read.lines import decoded_lines
-from mlx_suite.data.read.problems import Problem
-from mlx_suite.data.read.records import Record, data_suffix, read_records
-from mlx_suite.data.read.sources import find_files
+from mlx_suite.data.read.records import Problem, Record, decoded_lines
+from mlx_suite.data.read.sources import data_suffix, find_files, read_records
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.text.message import USER
 

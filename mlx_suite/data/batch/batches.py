@@ -1,9 +1,10 @@
-"""Batches to learn from, in an order that follows from (seed, epoch, position) alone.
+"""Training batches, in an order that depends only on (seed, epoch, position).
 
-Two ways to make them: packed rows of one shape, or one document a row beside others of its length. Either way a
-resumed run reads what an undisturbed one reads, and several machines can each take their rows of the same batch.
+Three kinds: packed rows of one length, packed rows of several lengths, and one document per row next to others of
+similar length. A resumed run reads the same batches as an uninterrupted one, and the ranks of a data-parallel run
+each take their rows of the same batch.
 
-Shapes: B rows of a batch, L positions that are fed, M targets that are trained.
+Shapes: B rows in a batch, L input positions, M trained targets.
 """
 
 from collections.abc import Sequence
@@ -13,62 +14,64 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mlx_suite.data.batch.rows import Document, Rows
+from mlx_suite.data.batch.rows import SHORTEST_ROW, Document, Rows, as_rows, best_fit, pack
 
 Order = npt.NDArray[np.int64]
 
 EMPTY = -1
-"""A row number that stands for a row without documents: it fills a batch up to its shape."""
+"""Row number of an empty row, which fills a batch up to its shape."""
+FULL = 0.97
+"""Minimum share of a short row that documents must fill; documents that pack less tightly go into longer rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What one forward pass is given. Only the hidden states at `index` go through the head."""
+    """Input of one forward pass. Only the hidden states at `index` go through the head."""
 
     tokens: npt.NDArray[np.uint32]
     """(B, L)"""
     document: npt.NDArray[np.uint16] | None
-    """(B, L) which document of its row a position belongs to, 0 for none; None where every row is one document, whose
-    padding stands behind it, out of sight of a causal mask."""
+    """(B, L) number of the document in its row that a position belongs to, 0 for padding. None if every row is one
+    document: its padding comes last, where a causal mask hides it."""
     index: npt.NDArray[np.int32]
-    """(M,) places in the flattened B·L positions whose next token is trained; filled up with 0."""
+    """(M,) indices into the flattened B·L positions whose next token is trained; padded with 0."""
     targets: npt.NDArray[np.int32]
-    """(M,) the tokens that come next there."""
+    """(M,) the next tokens at these positions."""
     weights: npt.NDArray[np.float32]
-    """(M,) how much each counts; 0 where `index` is only filled up."""
+    """(M,) loss weights; 0 where `index` is padding."""
 
     @property
     def trained(self) -> int:
-        """Targets that count."""
+        """Number of targets with a weight above 0."""
         return int((self.weights > 0).sum())
 
     @property
     def total(self) -> float:
-        """The sum of the weights, by which a sum of losses becomes a mean."""
+        """Sum of the weights; the weighted sum of losses divided by it is the mean loss."""
         return float(self.weights.sum(dtype=np.float64))
 
 
 class Batches(Protocol):
-    """A set of rows to learn from."""
+    """Rows of a training set, in batches."""
 
     @property
     def per_epoch(self) -> int:
-        """Batches of one pass over everything; the last may be filled up with empty rows."""
+        """Batches of an epoch; the last may have empty rows."""
 
     def order(self, seed: int, epoch: int) -> list[Order]:
-        """The row numbers of each batch of an epoch."""
+        """The row numbers of each batch in an epoch."""
 
     def take(self, chosen: Order) -> Batch:
-        """The rows `chosen` as a batch; EMPTY gives an empty one."""
+        """The rows `chosen` as a batch; EMPTY gives an empty row."""
 
 
 @dataclass(frozen=True)
 class PackedBatches:
-    """Batches of packed rows: one shape for all, so a step is compiled once."""
+    """Batches of packed rows of one length: all have one shape, so a training step is compiled once."""
 
     rows: Rows
     size: int
-    """Rows of a batch, B."""
+    """Rows per batch, B."""
 
     def __post_init__(self) -> None:
         weights = self.rows.target_weights
@@ -88,7 +91,7 @@ class PackedBatches:
     def take(self, chosen: Order) -> Batch:
         there = (chosen != EMPTY)[:, None]
         weights: npt.NDArray[np.float32] = self._weights[chosen] * there  # type: ignore[attr-defined]
-        # As many as the fullest rows together could have: the same for every batch of this many rows.
+        # The most targets that any batch of this size can have, so that M is the same for all of them.
         most = int(self._trained[: len(chosen)].sum())  # type: ignore[attr-defined]
         document = (self.rows.document[chosen] * there).astype(np.uint16)
         return _batch(self.rows.tokens[chosen] * there, document, weights, _rounded(most, 64))
@@ -96,16 +99,16 @@ class PackedBatches:
 
 @dataclass(frozen=True)
 class BucketedBatches:
-    """Batches of single documents of about the same length, padded to the longest of the batch.
+    """Batches of documents of similar length, one per row, padded to the longest in the batch.
 
-    Each epoch mixes anew which documents of a length come together, and in which order the batches come.
+    Each epoch reshuffles which documents of a length share a batch, and the order of the batches.
     """
 
     documents: Sequence[Document]
     size: int
-    """Documents of a batch, B."""
+    """Documents per batch, B."""
     step: int = 16
-    """Widths are multiples of this: fewer shapes, fewer compilations."""
+    """Widths are multiples of this, for fewer shapes and compilations."""
 
     @property
     def per_epoch(self) -> int:
@@ -128,29 +131,88 @@ class BucketedBatches:
         for i, document in enumerate(members):
             tokens[i, : len(document)] = document.tokens
             weights[i, : max(len(document) - 1, 0)] = document.weights[1:]
-        # Quarters of the batch: at most four sizes for each width.
+        # M is rounded to quarters of the batch: at most four shapes per width.
         most = _rounded(int((weights > 0).sum()), max(64, weights.size // 4))
         return _batch(tokens, None, weights, min(most, weights.size))
 
 
+@dataclass(frozen=True)
+class MixedBatches:
+    """Packed rows of several lengths. The rows of one batch have the same length; short documents are in short rows.
+
+    Attention scores every position of a packed row against every other and discards those of other documents. This
+    work and its memory grow with the row length, so one long document would make all short ones expensive.
+    """
+
+    parts: tuple[PackedBatches, ...]
+
+    @property
+    def per_epoch(self) -> int:
+        return sum(part.per_epoch for part in self.parts)
+
+    def order(self, seed: int, epoch: int) -> list[Order]:
+        batches = [
+            np.where(chosen == EMPTY, EMPTY, chosen + first)
+            for part, first in zip(self.parts, self._firsts, strict=True)
+            for chosen in part.order(seed, epoch)
+        ]
+        return [batches[i] for i in np.random.default_rng([seed, epoch]).permutation(len(batches))]
+
+    def take(self, chosen: Order) -> Batch:
+        # A rank's share of a batch may be all empty rows, which any part can provide.
+        firsts = self._firsts
+        number = max(int(np.searchsorted(firsts, chosen.max(), side="right")) - 1, 0)
+        return self.parts[number].take(np.where(chosen == EMPTY, EMPTY, chosen - firsts[number]))
+
+    @property
+    def _firsts(self) -> list[int]:
+        """Number of each part's first row when the rows of all parts are numbered consecutively."""
+        counts = [len(part.rows) for part in self.parts]
+        return [sum(counts[:i]) for i in range(len(counts))]
+
+
+def mixed_batches(documents: Sequence[Document], length: int, size: int) -> MixedBatches:
+    """Pack documents into rows of 256, 512, … and `length` positions: the shortest that fit two documents of that size.
+
+    `size` is the number of rows per batch at the full `length`; batches of shorter rows have more rows, for as many
+    tokens. Documents that do not fill a batch of short rows go into longer ones, so only the last batch has empty rows.
+    """
+    parts: list[PackedBatches] = []
+    left = [each for each in documents if any(each.weights[1:])]
+    row_length = SHORTEST_ROW
+    while 4 * row_length <= 3 * length:
+        rows = best_fit([each for each in left if len(each) <= row_length // 2], row_length)
+        rows = [row for row in rows if sum(map(len, row)) >= FULL * row_length]
+        batch = size * length // row_length
+        rows = rows[: len(rows) // batch * batch]
+        if rows:
+            parts.append(PackedBatches(as_rows(rows, row_length), batch))
+        placed = {id(each) for row in rows for each in row}
+        left = [each for each in left if id(each) not in placed]
+        row_length *= 2
+    if left or not parts:
+        parts.append(PackedBatches(pack(left, length), size))
+    return MixedBatches(tuple(parts))
+
+
 def share(chosen: Order, rank: int, size: int) -> Order:
-    """The rows of a batch that one of `size` machines takes; all take equally many, some of them empty."""
+    """The rows of a batch for one rank of `size`; all ranks take the same number, some of them empty."""
     missing = -len(chosen) % size
     return np.concatenate([chosen, np.full(missing, EMPTY)])[rank::size]
 
 
 def padding(batches: Batches, seed: int = 0) -> float:
-    """Share of the positions of an epoch that hold no document."""
-    fed = held = 0
+    """Share of the input positions of an epoch that are padding."""
+    positions = used = 0
     for chosen in batches.order(seed, 0):
         batch = batches.take(chosen)
-        fed += batch.tokens.size
+        positions += batch.tokens.size
         if batch.document is not None:
-            held += int((batch.document > 0).sum())
+            used += int((batch.document > 0).sum())
         else:
             assert isinstance(batches, BucketedBatches)
-            held += sum(len(batches.documents[i]) - 1 for i in chosen if i != EMPTY)
-    return 1 - held / fed
+            used += sum(len(batches.documents[i]) - 1 for i in chosen if i != EMPTY)
+    return 1 - used / positions
 
 
 def _batch(
@@ -159,7 +221,7 @@ def _batch(
     weights: npt.NDArray[np.float32],
     most: int,
 ) -> Batch:
-    """tokens and document (B, L + 1), weights of the targets (B, L)."""
+    """A Batch from tokens and document (B, L + 1) and target weights (B, L), with M = `most`."""
     [places] = np.nonzero(weights.reshape(-1))
     assert len(places) <= most
     index = np.zeros(most, np.int32)

@@ -1,6 +1,6 @@
-"""Documents packed into rows of one fixed length: one shape, one compilation, next to no padding.
+"""Packing: documents in rows of one fixed length, with one shape to compile and little padding.
 
-Shapes: N rows, L positions that are fed (a row holds L + 1 tokens, so that each fed one has a target).
+Shapes: N rows, L input positions. A row has L + 1 tokens, so that every input position has a target.
 """
 
 from bisect import bisect_left, insort
@@ -16,17 +16,17 @@ Tokens = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class Document:
-    """Tokens that belong together, and how much each counts as something to predict."""
+    """Tokens of one text or conversation, with their loss weights."""
 
     tokens: Sequence[int]
     weights: Sequence[float]
-    """Per token, from 0 (not trained) to 1."""
+    """One per token, from 0 (not trained) to 1."""
     place: str = ""
-    """Where it comes from, `file:line`."""
+    """Its source, `file:line`."""
 
     @classmethod
     def whole(cls, tokens: Sequence[int]) -> "Document":
-        """Every token is trained."""
+        """A document of which every token is trained."""
         return cls(tokens, [1.0] * len(tokens))
 
     def __len__(self) -> int:
@@ -35,30 +35,30 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Packed rows. `document` numbers the documents of a row from 1; 0 is padding."""
+    """Packed rows."""
 
     tokens: Tokens
     """(N, L + 1) token ids."""
     document: npt.NDArray[np.uint16]
-    """(N, L + 1) which document a position belongs to."""
+    """(N, L + 1) number of the document in its row that a position belongs to, from 1; 0 for padding."""
     weights: npt.NDArray[np.float16]
-    """(N, L + 1) how much a token counts as a target."""
+    """(N, L + 1) loss weight of each token as a target."""
     dropped: int = 0
-    """Documents left out: longer than a row, or without a token to learn behind the first."""
+    """Documents dropped because they are longer than a row or have no trained token after the first."""
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @property
     def target_weights(self) -> npt.NDArray[np.float32]:
-        """(N, L): how much the target at i + 1 of position i counts; nothing across documents and in padding."""
+        """(N, L) loss weight at position i of its target at i + 1; 0 across documents and in padding."""
         before, after = self.document[:, :-1], self.document[:, 1:]
         inside: npt.NDArray[np.bool_] = (before == after) & (after > 0)
         return self.weights[:, 1:].astype(np.float32) * inside
 
     @property
     def padding(self) -> float:
-        """Share of positions that hold no document."""
+        """Share of positions that are padding."""
         return float((self.document == 0).mean())
 
     def save(self, path: Path) -> None:
@@ -76,17 +76,20 @@ class Rows:
 
 
 def pack(documents: Iterable[Document], length: int) -> Rows:
-    """Best-fit decreasing into rows of `length` + 1 tokens; no document is cut, each row has something to learn."""
+    """Pack documents into rows of `length` + 1 tokens by best-fit decreasing.
+
+    No document is cut, and every row has at least one trained target.
+    """
     documents = list(documents)
     fitting = [each for each in documents if len(each) <= length + 1 and any(each.weights[1:])]
     return as_rows(best_fit(fitting, length), length, dropped=len(documents) - len(fitting))
 
 
 def best_fit(documents: Iterable[Document], length: int) -> list[list[Document]]:
-    """Which documents share a row of `length` + 1 tokens: the longest first, each where the least room is left."""
+    """Group documents into rows of `length` + 1 tokens: longest first, each into the fullest row that fits it."""
     room = length + 1
     rows: list[list[Document]] = []
-    # (free tokens, row) in order, so that the tightest fit is one bisection away.
+    # Sorted (free tokens, row) pairs, so that the tightest fit is found by bisection.
     free: list[tuple[int, int]] = []
     for document in sorted(documents, key=len, reverse=True):
         size = len(document)
@@ -99,14 +102,14 @@ def best_fit(documents: Iterable[Document], length: int) -> list[list[Document]]
             left, row = free.pop(at)
             rows[row].append(document)
             left -= size
-        # A conversation has more than a handful of tokens: fuller rows are done.
+        # No conversation is as short as this, so a fuller row is complete.
         if left > 8:
             insort(free, (left, row))
     return rows
 
 
 def as_rows(rows: Sequence[Sequence[Document]], length: int, dropped: int = 0) -> Rows:
-    """The documents of each row one behind the other."""
+    """Rows of `length` + 1 tokens with the documents of each one after another."""
     room = length + 1
     tokens = np.zeros((len(rows), room), np.uint32)
     numbers = np.zeros((len(rows), room), np.uint16)
@@ -123,10 +126,10 @@ def as_rows(rows: Sequence[Sequence[Document]], length: int, dropped: int = 0) -
 
 
 SHORTEST_ROW = 256
-"""Tokens of a packed row at least: shorter ones would each hold an example or two and much padding."""
+"""Minimum length of a packed row; a shorter one would have an example or two and much padding."""
 
 
 def usual_row_length(documents: Sequence[Document]) -> int:
-    """Positions of the rows that documents are packed into where nobody says: room for the longest, in 64s."""
+    """Default row length for packing: the longest document, rounded up to a multiple of 64 positions."""
     longest = max(map(len, documents)) - 1
     return max(SHORTEST_ROW, -(-longest // 64) * 64)

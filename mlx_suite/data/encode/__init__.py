@@ -1,1 +1,1 @@
-"""Turn messages into tokens with a loss mask, in a prompt style, within a length limit."""
+"""Messages as tokens with a loss mask, in a prompt style and within a length limit."""

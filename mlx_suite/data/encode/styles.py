@@ -1,13 +1,13 @@
-"""How a conversation is written for a model: in its own chat template, or in one of three plain text styles.
+"""Prompt styles: a model's own chat template, or one of three plain-text templates.
 
     chat      the model's chat template
     alpaca    ### Instruction: … ### Input: … ### Response: …   (Stanford Alpaca; Raschka, Build a Large Language Model,
               chapter 7)
     phi3      <|user|> … <|assistant|> …                        (the same chapter's second style)
-    plain     the answer right behind the prompt
+    plain     the response directly after the prompt
 
-A text style is a chat template too. It is saved beside what was trained in it, so whatever uses the model asks it the
-way it was trained.
+A text style is a chat template too. It is saved with the models trained on it, so that prompts at inference have the
+format of training.
 """
 
 import json
@@ -25,7 +25,7 @@ from mlx_suite.text.pieces import Piece
 
 CHAT = "chat"
 PREAMBLE = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-"""What stands before an instruction in Alpaca's style. A system text takes its place."""
+"""Default system prompt of the Alpaca style."""
 BLANK_LINE = "\n\n"
 
 _SYSTEM, _QUESTION, _ANSWER = Message(SYSTEM, "Be brief."), Message(USER, "Hi"), Message(ASSISTANT, "Hello")
@@ -45,21 +45,21 @@ _PROGRAM = """\
 
 @dataclass(frozen=True, kw_only=True)
 class TextStyle:
-    """Plain text around the turns."""
+    """A plain-text template."""
 
     headers: Mapping[str, str]
-    """By role, what stands in front of a content."""
+    """Text before the content of a turn, by role."""
     before_answer: str = BLANK_LINE
-    """Between a question and the header of its answer; other turns have a blank line between them."""
+    """Separator between an instruction and the header of its response; other turns are separated by a blank line."""
     opening: str = ""
-    """Stands first where there is no system text."""
+    """First text of a conversation without a system prompt."""
     context: str = BLANK_LINE
-    """Between the first question and its context."""
+    """Separator between the first instruction and its context."""
     trims: bool = True
-    """Whether whitespace around contents is taken away, as most chat templates do."""
+    """Whether contents are stripped of surrounding whitespace, as in most chat templates."""
 
     def template(self, name: str, bos: str, stop: str) -> ChatTemplate:
-        """The style as a program that needs nothing else: `bos` in front, `stop` behind each answer."""
+        """The style as a chat template, with `bos` at the start and `stop` after each response."""
         texts = {
             "headers": self.headers,
             "between": dict.fromkeys(self.headers, BLANK_LINE) | {ASSISTANT: self.before_answer},
@@ -79,7 +79,7 @@ TEXT_STYLES: Mapping[str, TextStyle] = {
         context="\n\n### Input:\n",
     ),
     "phi3": TextStyle(headers={SYSTEM: "<|system|>\n", USER: "<|user|>\n", ASSISTANT: "<|assistant|>\n"}),
-    # A completion's first space belongs to it: nothing is trimmed.
+    # Not trimmed: a leading space belongs to the completion.
     "plain": TextStyle(headers={SYSTEM: "", USER: "", ASSISTANT: ""}, before_answer="", trims=False),
 }
 STYLES = (CHAT, *TEXT_STYLES)
@@ -87,19 +87,19 @@ STYLES = (CHAT, *TEXT_STYLES)
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """One style for one model. What the template makes of each role is found out once."""
+    """Writes conversations for one model in one style. Which roles the template supports is tested once."""
 
     style: str
     """One of STYLES."""
     tokenizer: Tokenizer
     template: ChatTemplate | None = None
-    """The model's own, for `chat`; a model of plain text has none."""
+    """The model's own chat template, for the style `chat`; None for a base model."""
 
     def write(self, messages: Sequence[Message], context: str = "") -> tuple[list[Message], EncodedChat]:
-        """The turns as they are written, and their tokens; owners are numbers of these turns.
+        """The turns as written, and their tokens; owners are indices of these turns.
 
-        Turns without a role of their own are folded into others first. Raises UserError when the template refuses the
-        conversation or leaves a turn out.
+        Turns whose role the template does not support are folded into others. Raises UserError if the template rejects
+        the conversation or omits a turn.
         """
         turns = self._folded(self._with_context(messages, context))
         pieces = self._pieces(turns)
@@ -107,7 +107,7 @@ class Writer:
         return turns, self._encoded(pieces)
 
     def ask(self, messages: Sequence[Message], context: str = "") -> list[int]:
-        """Ids up to where the answer begins."""
+        """Token ids of the prompt, up to where the response begins."""
         turns = self._folded(self._with_context(messages, context))
         return self._encoded(self._pieces(turns, add_generation_prompt=True)).ids
 
@@ -122,7 +122,7 @@ class Writer:
 
     @cached_property
     def stop_id(self) -> int:
-        """The token that ends an answer or a text where the template writes none: EOS, if the model stops at it."""
+        """Stop token where the template writes none: EOS, if it is one of the model's stop tokens."""
         known = self.tokenizer.stop_ids
         name = self.tokenizer.settings.roles.get("eos_token")
         eos = None if name is None else self.tokenizer.id_of(name)
@@ -131,35 +131,35 @@ class Writer:
         if known:
             return min(known)
         raise UserError(
-            "This tokenizer names no token that ends an answer: a model could not learn to stop",
+            "the tokenizer has no stop token, so a model could not learn to stop",
             where=self.tokenizer.origin,
             fix='set "eos_token" in tokenizer_config.json',
         )
 
     @cached_property
     def stop_token(self) -> str:
-        """The stop token by name."""
+        """Name of the stop token."""
         marks = self.tokenizer.backend.marks
         named = next((name for name, mark in marks.items() if mark.id == self.stop_id), None)
         if named is None:
             raise UserError(
-                f"Token {self.stop_id} ends an answer, but is no special token: it could stand in any text",
+                f"stop token {self.stop_id} is not a special token, so ordinary text could contain it",
                 where=self.tokenizer.origin,
-                fix='let "eos_token" in tokenizer_config.json name a special token',
+                fix='set "eos_token" in tokenizer_config.json to a special token',
             )
         return named
 
     @cached_property
     def stops(self) -> frozenset[int]:
-        """Tokens that can end an answer: the model's stop tokens, and what the template itself writes behind one."""
+        """All stop tokens: the model's own, and the special token that the template writes after a response."""
         known = self.tokenizer.stop_ids | {self.stop_id}
         try:
             chat = self._encoded(chat_pieces(self.tokenizer, self.program, [_QUESTION, _ANSWER]))
         except TemplateRefusal:
             return known
         end = max((place for place, owner in enumerate(chat.owner) if owner == 1), default=len(chat.ids)) + 1
-        behind = [index for index in chat.ids[end:] if index in self.tokenizer.special_ids]
-        return known | set(behind[:1])
+        after = [index for index in chat.ids[end:] if index in self.tokenizer.special_ids]
+        return known | set(after[:1])
 
     @cached_property
     def _takes_system(self) -> bool:
@@ -170,8 +170,10 @@ class Writer:
         return self._shows([_QUESTION, _ANSWER, Message(TOOL, "42"), _ANSWER], TOOL)
 
     def _shows(self, messages: Sequence[Message], role: str) -> bool:
-        """Whether the template writes the turn of this role. Some refuse it, some write it in a prompt only (Mistral's
-        system text), some pass over it."""
+        """Whether the template writes the turns of this role.
+
+        Some templates reject it, some omit it, and some write it only in a prompt (Mistral's system prompt).
+        """
         try:
             pieces = chat_pieces(self.tokenizer, self.program, messages)
         except UserError:
@@ -191,12 +193,12 @@ class Writer:
         pieces = chat_pieces(self.tokenizer, self.program, turns, add_generation_prompt=add_generation_prompt)
         if self.style == CHAT:
             return pieces
-        # A model is asked with what stands before its answer, so no token may reach into it.
+        # A prompt at inference ends where the response begins, so no token may span that boundary.
         answers = {number for number, turn in enumerate(turns) if turn.role == ASSISTANT}
         return [replace(piece, apart=piece.owner in answers) for piece in pieces]
 
     def _with_context(self, messages: Sequence[Message], context: str) -> list[Message]:
-        """With the context behind the first question."""
+        """Append the context to the first instruction."""
         turns = list(messages)
         first = next((place for place, message in enumerate(turns) if message.role == USER), None)
         if context and first is not None:
@@ -209,7 +211,7 @@ class Writer:
 
 
 def _check_whole(pieces: Sequence[Piece], turns: Sequence[Message], template: ChatTemplate) -> None:
-    """Raise UserError if a turn that says something is not in the rendered text."""
+    """Raise UserError if a non-empty turn is missing from the rendered text."""
     written = {piece.owner for piece in pieces if piece.text}
     lost = [
         f"{number} ({turn.role})"
@@ -218,7 +220,7 @@ def _check_whole(pieces: Sequence[Piece], turns: Sequence[Message], template: Ch
     ]
     if lost:
         raise UserError(
-            f"the chat template leaves out turn {', '.join(lost)}",
+            f"the chat template omits turn {', '.join(lost)}",
             template.origin,
-            "use a template that knows this role, or another style",
+            "use a template that supports this role, or another style",
         )

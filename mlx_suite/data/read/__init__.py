@@ -1,1 +1,1 @@
-"""Read examples from files, folders and the hub, and report every problem by file and line."""
+"""Examples from files, folders and the hub; every problem is reported with its file and line."""

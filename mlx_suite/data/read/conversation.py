@@ -1,8 +1,7 @@
-"""A list of turns as messages: OpenAI's and ShareGPT's spelling, tools, and what makes a conversation one to learn.
+"""Conversations: lists of turns in OpenAI's or ShareGPT's format, read as messages and checked.
 
-A tool call becomes readable text of the assistant, one line of JSON for each call; the definitions of tools become
-the end of the system text; a tool's result keeps the role `tool`, for templates that know it (`formats.fold_tools`
-is for the others).
+A tool call becomes text of the assistant, one line of JSON per call. Tool definitions are appended to the system
+prompt. A tool result keeps the role `tool`; `fold_tools` converts it for chat templates without that role.
 """
 
 import difflib
@@ -11,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_suite.data.read.faults import Faults, answer_text, optional_text, required_text
-from mlx_suite.data.read.record import described
+from mlx_suite.data.read.records import Faults, described, optional_text, required_text, response_text
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
@@ -41,22 +39,22 @@ SHAREGPT_ROLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Spelling:
-    """How a format writes turns."""
+    """Keys and role names of a format."""
 
     role_keys: tuple[str, ...] = ("role",)
     text_keys: tuple[str, ...] = ("content",)
     roles: Mapping[str, str]
-    """From the format's names to ours."""
+    """From the names in the format to the roles of Message."""
     alternating: bool = False
-    """Whether two turns of one side in a row are a defect. In ShareGPT they mean that a turn between is lost."""
+    """Whether two consecutive turns of one role are a fault. In ShareGPT they mean that a turn is missing."""
 
 
 Numbered = list[tuple[int, Message]]
-"""Messages with the number of their turn in the file, from 1."""
+"""Messages with the number of their turn in the row, from 1."""
 
 
 def read_turns(value: Any, label: str, spelling: Spelling, faults: Faults, tools: Any = None) -> tuple[Message, ...]:
-    """The messages of a list of turns, or of the JSON text of one; whatever is wrong goes to `faults`."""
+    """Read the messages of a list of turns, or of its JSON text; appends what is wrong to `faults`."""
     turns = _list(value, label, faults)
     if turns is None:
         return ()
@@ -68,7 +66,7 @@ def read_turns(value: Any, label: str, spelling: Spelling, faults: Faults, tools
             all_known = False
         elif message.role != SYSTEM or message.content.strip():
             known.append((number, message))
-    # What hangs on the order of roles can be said only if all of them are known.
+    # The order of roles can be checked only if all of them are known.
     if all_known:
         _check_order(known, spelling, faults)
     messages = tuple(message for _, message in known)
@@ -92,19 +90,19 @@ def _list(value: Any, label: str, faults: Faults) -> list[Any] | None:
 
 
 def _message(turn: Any, label: str, spelling: Spelling, faults: Faults) -> Message | None:
-    """One turn; None if it cannot be told who speaks."""
+    """One turn as a message; None if its role is unknown."""
     if not isinstance(turn, dict):
         faults.append(f"{label} is {described(turn)}; expected {_shape(spelling)}")
         return None
     role_key = _present(turn, spelling.role_keys)
     if role_key is None:
-        found = ", ".join(map(_json_text, turn)) or "nothing"
-        faults.append(f"{label} does not say who speaks; expected {_shape(spelling)}, found {found}")
+        keys = ", ".join(map(_json_text, turn)) or "nothing"
+        faults.append(f"{label} has no role; expected {_shape(spelling)}, found {keys}")
         return None
-    said = turn[role_key]
-    role = spelling.roles.get(said.lower() if spelling.alternating else said) if isinstance(said, str) else None
+    name = turn[role_key]
+    role = spelling.roles.get(name.lower() if spelling.alternating else name) if isinstance(name, str) else None
     if role is None:
-        faults.append(f'{label}: unknown "{role_key}" {_shown(said)}; {_nearest(said, spelling)}')
+        faults.append(f'{label}: unknown "{role_key}" {_shown(name)}; {_nearest(name, spelling)}')
         return None
     return Message(role, _content(turn, role, label, spelling, faults), _trained(turn, label, faults))
 
@@ -121,13 +119,10 @@ def _shown(value: Any) -> str:
     return repr(value[:40]) if isinstance(value, str) else described(value)
 
 
-def _nearest(said: Any, spelling: Spelling) -> str:
-    near = difflib.get_close_matches(str(said).lower(), spelling.roles, n=1)
-    return f"did you mean {near[0]}?" if near else f"expected {_common_roles(spelling)}"
-
-
-def _common_roles(spelling: Spelling) -> str:
-    return "human, gpt, system or tool" if "human" in spelling.roles else "system, user, assistant or tool"
+def _nearest(name: Any, spelling: Spelling) -> str:
+    near = difflib.get_close_matches(str(name).lower(), spelling.roles, n=1)
+    common = "human, gpt, system or tool" if "human" in spelling.roles else "system, user, assistant or tool"
+    return f"did you mean {near[0]}?" if near else f"expected {common}"
 
 
 def _content(turn: Mapping[str, Any], role: str, label: str, spelling: Spelling, faults: Faults) -> str:
@@ -144,27 +139,27 @@ def _content(turn: Mapping[str, Any], role: str, label: str, spelling: Spelling,
     if calls:
         before = optional_text(value, label, faults)
         return required_text("\n".join([*([before] if before else []), *map(_call_text, calls)]), label, faults)
-    content = answer_text(value, label, faults) if role == ASSISTANT else required_text(value, label, faults)
+    content = response_text(value, label, faults) if role == ASSISTANT else required_text(value, label, faults)
     name = turn.get("name")
     return f"{name}: {content}" if role == TOOL and content and isinstance(name, str) and name else content
 
 
 def _joined_parts(parts: list[Any], label: str, faults: Faults) -> str | None:
-    """The text of `[{"type": "text", "text": …}, …]`; None for parts of another kind."""
+    """The text of `[{"type": "text", "text": …}, …]`; None if a part is not text."""
     texts = []
     for part in parts:
         text = part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else None
         if not isinstance(text, str):
             kind = part.get("type") if isinstance(part, dict) else None
-            found = f"a part of type {kind}" if isinstance(kind, str) and kind != "text" else "a part without text"
-            faults.append(f'{label} holds {found}; expected text, or parts {{"type": "text", "text": …}}')
+            other = f"a part of type {kind}" if isinstance(kind, str) and kind != "text" else "a part without text"
+            faults.append(f'{label} has {other}; expected text, or parts {{"type": "text", "text": …}}')
             return None
         texts.append(text)
     return "\n".join(texts)
 
 
 def _calls(turn: Mapping[str, Any]) -> Sequence[Any]:
-    """Tool calls as OpenAI writes them, or the single call of its older spelling."""
+    """Tool calls in OpenAI's format, or the single call of its older format."""
     calls = turn.get("tool_calls")
     if isinstance(calls, list) and calls:
         return calls
@@ -173,7 +168,7 @@ def _calls(turn: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _call_text(call: Any) -> str:
-    """`{"name": "weather", "arguments": {"city": "Rome"}}`, without ids."""
+    """A tool call as one line of JSON without ids: `{"name": "weather", "arguments": {"city": "Rome"}}`."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         function = call
@@ -184,7 +179,7 @@ def _call_text(call: Any) -> str:
         try:
             arguments = json.loads(arguments)
         except (ValueError, RecursionError):
-            pass  # Some models write arguments that are no JSON; as text they can still be read.
+            pass  # Some models write arguments that are not JSON; they are kept as text.
     return _json_text({"name": function.get("name"), "arguments": arguments})
 
 
@@ -193,7 +188,7 @@ def _json_text(value: Any) -> str:
 
 
 def _trained(turn: Mapping[str, Any], label: str, faults: Faults) -> bool:
-    """False for `"weight": 0` (OpenAI) and `"train": false`."""
+    """Whether a turn is trained: not with `"weight": 0` (OpenAI) or `"train": false`."""
     trained = True
     for key in ("weight", "train"):
         value = turn.get(key)
@@ -206,34 +201,34 @@ def _trained(turn: Mapping[str, Any], label: str, faults: Faults) -> bool:
 
 
 def _check_order(turns: Numbered, spelling: Spelling, faults: Faults) -> None:
-    """Faults for conversations from which nothing can be learned, or in which something is lost."""
+    """Append faults if there is nothing to learn, or if turns are missing or out of order."""
     for place, (number, message) in enumerate(turns):
         if message.role == SYSTEM and place > 0:
-            faults.append(f"turn {number}: the system text is not first; expected it before all other turns")
+            faults.append(f"turn {number}: the system prompt is not first; expected it before all other turns")
     if spelling.alternating:
         for (number, message), (following, other) in zip(turns, turns[1:], strict=False):
             if message.role == other.role and message.role in (USER, ASSISTANT):
-                faults.append(f"turns {number} and {following} are both of the {message.role}; expected them in turn")
+                faults.append(f"turns {number} and {following} both have the role {message.role}; roles must alternate")
     roles = [message.role for _, message in turns]
     if ASSISTANT not in roles:
-        faults.append("no turn of the assistant; expected an answer to learn")
+        faults.append("there is no assistant turn; expected a response to learn")
     elif roles == [ASSISTANT]:
-        faults.append("nothing before the answer; expected a question")
+        faults.append("there is nothing before the response; expected an instruction")
     elif roles[-1] == USER:
-        faults.append("ends with a question that nobody answers; expected an answer at the end")
+        faults.append("ends with a user turn; expected a response at the end")
     elif roles[-1] == TOOL:
-        faults.append("ends with the result of a tool; expected an answer at the end")
+        faults.append("ends with a tool result; expected a response at the end")
 
 
 def _with_tools(messages: tuple[Message, ...], tools: Any, faults: Faults) -> tuple[Message, ...]:
-    """With the tools that may be called at the end of the system text: one line of JSON for each."""
+    """Append the tool definitions to the system prompt, one line of JSON each."""
     if isinstance(tools, str):
         try:
             tools = json.loads(tools)
         except (ValueError, RecursionError):
             tools = None
     if not isinstance(tools, list):
-        faults.append('"tools" is not a list; expected the definitions of tools')
+        faults.append('"tools" is not a list; expected tool definitions')
         return messages
     if not tools:
         return messages

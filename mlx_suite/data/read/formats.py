@@ -1,4 +1,4 @@
-"""The shapes in which examples are written: OpenAI messages, ShareGPT, Alpaca, prompt and completion, plain text.
+"""Dataset formats: OpenAI messages, ShareGPT, Alpaca, prompt and completion, plain text.
 
     messages     {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
     sharegpt     {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}
@@ -6,8 +6,8 @@
     completion   {"prompt": "…", "completion": "…"}
     text         {"text": "…"}
 
-A format reads a row as an `Example`, or says everything that is wrong with the row. Other keys are ignored. Empty
-optional texts (a system text, Alpaca's input) count as missing.
+A format reads a row as an `Example`, or reports everything that is wrong with it. Other keys are ignored. Empty
+optional texts (a system prompt, Alpaca's input) count as missing.
 """
 
 import json
@@ -18,9 +18,7 @@ from typing import Any
 
 from mlx_suite.data.example import Example
 from mlx_suite.data.read.conversation import OPENAI_ROLES, SHAREGPT_ROLES, TOOL, Spelling, read_turns
-from mlx_suite.data.read.faults import Faults, answer_text, optional_text, required_text
-from mlx_suite.data.read.problems import Problem
-from mlx_suite.data.read.records import Record
+from mlx_suite.data.read.records import Faults, Problem, Record, optional_text, required_text, response_text
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
@@ -36,23 +34,23 @@ CONVERSATIONS = ("conversations", "conversation")
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One shape of a row."""
+    """A format of rows."""
 
     name: str
     shape: str
-    """What a row looks like, for error messages."""
+    """A sample row, for error messages."""
     fits: Callable[[Fields], bool]
-    """Whether a row has the keys; whether their values make sense is for `read` to say."""
+    """Whether a row has the keys; `read` checks their values."""
     read: Callable[[Fields, Faults], Example]
-    """The example of a row that fits. It is to be used only if no fault was added."""
+    """Read a row that fits as an example, which is valid only if no fault was appended."""
 
 
 def read_example(record: Record, format: Format) -> Example | tuple[Problem, ...]:
-    """The example in a record, or everything that is wrong with it."""
+    """Read a record as an example, or as everything that is wrong with it."""
     fields = _fields(record.value)
     if not format.fits(fields):
-        found = "plain text" if isinstance(record.value, str) else _keys(fields)
-        return (Problem(record.place, f"expected {format.name}, {format.shape}; found {found}"),)
+        actual = "plain text" if isinstance(record.value, str) else _keys(fields)
+        return (Problem(record.place, f"expected {format.name}, {format.shape}; found {actual}"),)
     faults: Faults = []
     example = format.read(fields, faults)
     if faults:
@@ -61,10 +59,9 @@ def read_example(record: Record, format: Format) -> Example | tuple[Problem, ...
 
 
 def detect(records: Iterable[Record | Problem]) -> Format | None:
-    """The format of most rows of a file; None if no row has the keys of any.
+    """Detect the format that most rows have; None if no row has the keys of any format.
 
-    A row counts for the first format it fits, in the order of FORMATS: a dataset that keeps the prompt beside its
-    messages holds messages.
+    A row counts for the first of FORMATS that it fits: a dataset with both messages and their prompt has messages.
     """
     counts: Counter[str] = Counter()
     for record in records:
@@ -78,18 +75,17 @@ def detect(records: Iterable[Record | Problem]) -> Format | None:
 
 
 def unknown_format(records: Iterable[Record | Problem]) -> str:
-    """What to say of a file in which no row has the keys of a format."""
+    """Error message for a file in which no row has the keys of any format."""
     first = next((record for record in records if isinstance(record, Record)), None)
-    found = "no rows" if first is None else _keys(_fields(first.value))
+    actual = "no rows" if first is None else _keys(_fields(first.value))
     shapes = "; ".join(f"{format.name} {format.shape}" for format in FORMATS.values())
-    return f"no known format: found {found}; expected one of {shapes}"
+    return f"no known format: found {actual}; expected one of {shapes}"
 
 
 def fold_tools(messages: Sequence[Message]) -> list[Message]:
-    """The same conversation with tool turns as user turns, marked `[tool]`.
+    """Convert tool turns to user turns marked `[tool]`, for chat templates without a tool role.
 
-    For templates that know no role for tools. What comes from the user's side without an answer in between becomes one
-    turn, so that user and assistant still alternate.
+    A tool result and the user turns next to it become one turn, so that user and assistant still alternate.
     """
     folded: list[Message] = []
     after_tool = False
@@ -107,7 +103,7 @@ def fold_tools(messages: Sequence[Message]) -> list[Message]:
 
 
 def _fields(value: dict[str, Any] | str) -> Fields:
-    """A whole file of plain text is a row with a text."""
+    """Fields of a record; a file of plain text is a row with the key `text`."""
     return {"text": value} if isinstance(value, str) else value
 
 
@@ -118,7 +114,7 @@ def _keys(fields: Fields) -> str:
 
 
 def _first(fields: Fields, names: Sequence[str]) -> str | None:
-    """The first of these keys that the row has with a value; else the first it has at all, with null."""
+    """The first of these keys with a value; else the first that the row has, with null."""
     there = next((name for name in names if fields.get(name) is not None), None)
     return there or next((name for name in names if name in fields), None)
 
@@ -130,7 +126,7 @@ def _system(fields: Fields, faults: Faults) -> tuple[Message, ...]:
 
 
 def _has_conversation(fields: Fields, names: Sequence[str]) -> bool:
-    # Tables hold conversations as JSON in a cell.
+    # In tables, a conversation is JSON in a cell.
     return any(isinstance(fields.get(name), list | str) for name in names)
 
 
@@ -151,7 +147,7 @@ def _conversation(fields: Fields, name: str, spelling: Spelling, faults: Faults)
     messages = read_turns(fields[name], f'"{name}"', spelling, faults, tools=fields.get("tools"))
     if messages and messages[0].role == SYSTEM and system:
         if system[0].content not in messages[0].content:
-            faults.append('two system texts, one in "system" and one in the first turn; expected one')
+            faults.append('two different system prompts, in "system" and in the first turn; expected one')
         system = ()
     return Example(messages=(*system, *messages))
 
@@ -162,9 +158,9 @@ def _read_alpaca(fields: Fields, faults: Faults) -> Example:
     context_key = _first(fields, CONTEXTS)
     context = optional_text(fields.get(context_key), f'"{context_key}"', faults) if context_key else ""
     output_key = _first(fields, OUTPUTS) or OUTPUTS[0]
-    answer = answer_text(fields.get(output_key), f'"{output_key}"', faults)
+    answer = response_text(fields.get(output_key), f'"{output_key}"', faults)
     if fields.get("history"):
-        faults.append('"history" is not read; write a conversation of several turns as messages')
+        faults.append('"history" is not supported; write a multi-turn conversation as messages')
     return Example(messages=(*system, Message(USER, question), Message(ASSISTANT, answer)), context=context)
 
 
@@ -173,7 +169,7 @@ def _read_completion(fields: Fields, faults: Faults) -> Example:
     answer_key = _first(fields, ANSWERS) or ANSWERS[0]
     system = _system(fields, faults)
     question = required_text(fields[question_key], f'"{question_key}"', faults)
-    answer = answer_text(fields[answer_key], f'"{answer_key}"', faults)
+    answer = response_text(fields[answer_key], f'"{answer_key}"', faults)
     context = fields.get("context")
     return Example(
         messages=(*system, Message(USER, question), Message(ASSISTANT, answer)),
@@ -217,4 +213,4 @@ _FORMATS = (
     Format(name="text", shape='{"text": …}', fits=lambda fields: "text" in fields, read=_read_text),
 )
 FORMATS = {format.name: format for format in _FORMATS}
-"""By name, those that say most about a row first."""
+"""By name, the most specific first."""

@@ -1,78 +1,142 @@
-"""Records in files: JSON lines, JSON, CSV, TSV, Parquet and plain text.
+"""Records of a data file, the problems found in them, and the checks that find them."""
 
-Every record knows the line on which it begins. What cannot be read becomes a `Problem` with its place, and reading
-goes on behind it wherever the file allows that. All but Parquet may be packed with gzip.
-"""
-
+import codecs
 import gzip
-import zlib
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
-from mlx_suite.data.read.json import read_json, read_jsonl
-from mlx_suite.data.read.lines import decoded_lines
-from mlx_suite.data.read.problems import Problem
-from mlx_suite.data.read.record import Found, Record
-from mlx_suite.data.read.table import read_csv, read_parquet
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, shortened
 
-__all__ = ["SUFFIXES", "Record", "data_suffix", "read_records"]
+EXCERPT = 24
+"""Characters shown on either side of a mistake."""
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""Byte order marks of UTF-16, common in files saved on Windows."""
+NULL_WORDS = ("None", "null", "nan", "NaN")
+"""Spellings of a missing value that programs write into tables."""
 
-
-def read_records(path: Path, name: str = "") -> Found:
-    """The records of a file in order, and a Problem for each that cannot be read.
-
-    `name` stands for the file in places; its own name if empty. Raises UserError for a file that cannot be opened, is
-    of an unknown kind, or needs a library that is not installed.
-    """
-    name = name or path.name
-    reader = _READERS.get(data_suffix(path.name))
-    if reader is None:
-        raise UserError(
-            f"{path.suffix or 'no suffix'} is not a kind of data that can be read",
-            where=str(path),
-            fix=f"use one of {', '.join(SUFFIXES)}",
-        )
-    try:
-        yield from reader(path, name)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        yield Problem(name, f"the packed file is damaged ({error}); what follows is not read")
-    except OSError as error:
-        raise UserError(
-            f"The file cannot be read: {error.strerror or error}",
-            where=str(path),
-            fix="check the path and its permissions",
-        ) from error
+Faults = list[str]
+"""Everything wrong with one row. Readers append to it and go on, so that all faults are reported at once."""
 
 
-def data_suffix(name: str) -> str:
-    """The suffix that decides how a file is read, in small letters and without .gz; empty for no data."""
-    lowered = name.lower()
-    plain = lowered.removesuffix(".gz")
-    suffix = Path(plain).suffix
-    return suffix if suffix in _READERS and not (suffix == ".parquet" and plain != lowered) else ""
+@dataclass(frozen=True)
+class Record:
+    """One row of a file, as written."""
+
+    place: str
+    """`file:line` of its first line; `file#number` where rows have no lines; the file name for plain text."""
+    value: dict[str, Any] | str
+    """Names and values; a string for plain text."""
 
 
-def _read_text(path: Path, name: str) -> Found:
-    """The whole file is one text."""
-    lines = [line for _, line in decoded_lines(path, name)]
-    problems = [line for line in lines if isinstance(line, Problem)]
-    text = "".join(line for line in lines if isinstance(line, str))
-    if problems:
-        yield from problems
-    elif text.strip():
-        yield Record(name, text)
+@dataclass(frozen=True)
+class Problem:
+    """A part of the data that cannot be trained on, and why."""
+
+    place: str
+    """`file:line`, `file#row`, or the file name."""
+    what: str
+    """What is wrong and what was expected."""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}"
 
 
-_READERS: dict[str, Callable[[Path, str], Found]] = {
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-    ".json": read_json,
-    ".csv": read_csv,
-    ".tsv": partial(read_csv, delimiter="\t"),
-    ".parquet": read_parquet,
-    ".txt": _read_text,
-}
-SUFFIXES = tuple(_READERS)
-"""The kinds of files that can be read."""
+Records = Iterator[Record | Problem]
+"""The rows of a file in order, with a Problem in place of each that cannot be read."""
+
+
+def refusal(problems: Sequence[Problem], where: str, *, all_lost: bool = False) -> UserError:
+    """One error for all problems. With `all_lost`, skipping the rows would leave nothing, so it is not suggested."""
+    count = len(problems)
+    what = "There is a problem with the data" if count == 1 else f"There are {count:,} problems with the data"
+    it, rows = ("it", "this row") if count == 1 else ("them", "these rows")
+    return UserError(
+        what + (", and nothing is left to train on" if all_lost else ""),
+        where=where,
+        fix=f"fix {it}" + ("" if all_lost else f", or skip {rows} with --skip-bad"),
+        details=shortened(problems),
+    )
+
+
+def record_of(value: Any, place: str) -> Record | Problem:
+    """A Record if `value` is an object, else a Problem."""
+    if isinstance(value, dict):
+        return Record(place, value)
+    return Problem(place, f'the record is {described(value)}; expected an object, {{"name": value, …}}')
+
+
+def described(value: Any) -> str:
+    """A JSON value in words, for "expected …, found …"."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, list):
+        return "a list"
+    return "an object" if isinstance(value, dict) else f"a value of type {type(value).__name__}"
+
+
+def required_text(value: Any, label: str, faults: Faults) -> str:
+    """`value` if it is text that is not blank; otherwise a fault, and text that must not be used."""
+    if not isinstance(value, str):
+        faults.append(f"{label} is {described(value)}; expected text")
+        return ""
+    if not value.strip():
+        faults.append(f"{label} is empty; expected text")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = ascii(value[error.start])
+            faults.append(f"{label} holds half of a surrogate pair, {half}, which no tokenizer can encode")
+    return value
+
+
+def response_text(value: Any, label: str, faults: Faults) -> str:
+    """`required_text` for a response: spellings of a missing value are faults too."""
+    if isinstance(value, str) and value.strip() in NULL_WORDS:
+        faults.append(f"{label} is {value.strip()!r}, which programs write for a missing value; expected a response")
+        return ""
+    return required_text(value, label, faults)
+
+
+def optional_text(value: Any, label: str, faults: Faults) -> str:
+    """`required_text`, but empty for null and blank text."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ""
+    return required_text(value, label, faults)
+
+
+def open_data(path: Path) -> BinaryIO:
+    """The bytes of a file, decompressed if its name ends in .gz."""
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def decoded_lines(path: Path, name: str) -> Iterator[tuple[int, str | Problem]]:
+    """Lines with their line ends, numbered from 1; a Problem in place of a line that is not UTF-8."""
+    with open_data(path) as file:
+        for number, raw in enumerate(file, start=1):
+            if number == 1 and raw.startswith(UTF16):
+                yield number, utf16(name)
+                return
+            try:
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                yield number, not_utf8(f"{name}:{number}", error)
+
+
+def utf16(name: str) -> Problem:
+    return Problem(name, "the file is UTF-16; save it as UTF-8")
+
+
+def not_utf8(place: str, error: UnicodeDecodeError) -> Problem:
+    """A Problem that names the byte and shows the text around it."""
+    around = error.object[max(0, error.start - EXCERPT) : error.start + EXCERPT].decode("utf-8", "replace").strip()
+    byte = f"0x{error.object[error.start]:02x}"
+    return Problem(place, f"byte {byte} is not UTF-8, near {around!r}; save the file as UTF-8")

@@ -1,19 +1,27 @@
-"""From what a user names to the files to read, and what each is for."""
+"""Data files of a file, folder or hub dataset: what each is for, and its records.
+
+Formats: JSON lines, JSON, CSV, TSV, Parquet and plain text; all but Parquet may be compressed with gzip.
+"""
 
 import difflib
+import gzip
 import os
 import re
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mlx_suite.data.read.hub import fetch_dataset, is_hub_name
-from mlx_suite.data.read.records import SUFFIXES, data_suffix
+from mlx_suite.data.read.json import read_json, read_jsonl
+from mlx_suite.data.read.records import Problem, Record, Records, decoded_lines
+from mlx_suite.data.read.table import read_csv, read_parquet
 from mlx_suite.runtime.errors import UserError
 
 TRAIN, VALID, TEST, UNUSED = "train", "valid", "test", "unused"
 ACCEPTED_FILE = "accepted.jsonl"
-"""What `mlx-suite magpie` writes; its other files are about the run."""
+"""Dataset written by `mlx-suite magpie`; the other files in its folder describe the run."""
 
 PARTS = {
     "train": TRAIN,
@@ -30,7 +38,7 @@ _PART = re.compile(rf"(?<![a-z])({'|'.join(sorted(PARTS, key=len, reverse=True))
 _NO_DATA = re.compile(
     r"(readme|licen[cs]e)\W.*|(requirements\.txt|(dataset_infos?|dataset_dict|state|settings|config)\.json)"
 )
-"""Files that describe a dataset."""
+"""Files that describe a dataset and hold none of its rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +47,13 @@ class DataFile:
 
     path: Path
     name: str
-    """Below the folder that was named, for messages."""
+    """Relative to the folder of the dataset, for messages."""
     part: str
-    """`train`, `valid`, `test`, or `unused` for what lies beside a training file under no such name."""
+    """`train`, `valid`, `test`, or `unused` for a file next to a training file whose name does not say."""
 
 
 def find_files(source: str | Path) -> tuple[DataFile, ...]:
-    """The data files of a file, a folder or a dataset of the hub, in the order of their names.
+    """Find the data files of a file, folder or hub dataset, sorted by name.
 
     Raises UserError if there are none, or none to train on.
     """
@@ -53,13 +61,14 @@ def find_files(source: str | Path) -> tuple[DataFile, ...]:
     if path.is_file():
         return (DataFile(path=path, name=path.name, part=TRAIN),)
     if path.is_dir():
-        # A folder of one's own may have other things further down.
+        # Subfolders of a local folder may hold unrelated files, so they are searched only if it has no data itself.
         names = _data_names(path, path.iterdir()) or _data_names(path, path.rglob("*"))
         return _with_parts(path, names, str(source))
     text = str(source)
     similar = _similar_paths(path)
     if is_hub_name(text) and not data_suffix(text):
-        folder = fetch_dataset(text, similar)
+        patterns = [f"*{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz")]
+        folder = fetch_dataset(text, patterns, similar)
         return _with_parts(folder, _data_names(folder, folder.rglob("*")), text)
     raise UserError(
         "there is no such file or folder",
@@ -70,15 +79,49 @@ def find_files(source: str | Path) -> tuple[DataFile, ...]:
     )
 
 
-def part_of(name: str) -> str:
-    """What a file is for by its name, else by the names of its folders; empty if they do not say.
+def read_records(path: Path, name: str = "") -> Records:
+    """Read the records of a file in order. Where the format allows it, reading continues after a Problem.
 
-    `train.jsonl`, `alpaca_val.json` and `data/test-00000-of-00001.parquet` do.
+    `name` replaces the file name in places. Raises UserError for a file that cannot be opened, has an unknown suffix,
+    or needs a library that is not installed.
+    """
+    name = name or path.name
+    reader = _READERS.get(data_suffix(path.name))
+    if reader is None:
+        raise UserError(
+            f"the file has {f'the unknown suffix {path.suffix}' if path.suffix else 'no suffix'}",
+            where=str(path),
+            fix=f"use one of {', '.join(SUFFIXES)}",
+        )
+    try:
+        yield from reader(path, name)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        yield Problem(name, f"the compressed file is damaged ({error}); what follows is not read")
+    except OSError as error:
+        raise UserError(
+            f"the file cannot be read: {error.strerror or error}",
+            where=str(path),
+            fix="check the path and its permissions",
+        ) from error
+
+
+def data_suffix(name: str) -> str:
+    """The suffix that selects the reader, in lower case and without .gz; empty for other files."""
+    lowered = name.lower()
+    plain = lowered.removesuffix(".gz")
+    suffix = Path(plain).suffix
+    return suffix if suffix in _READERS and not (suffix == ".parquet" and plain != lowered) else ""
+
+
+def part_of(name: str) -> str:
+    """The purpose of a file by its name, else by the names of its folders; empty if they do not say.
+
+    Examples: `train.jsonl`, `alpaca_val.json`, `data/test-00000-of-00001.parquet`.
     """
     for piece in reversed(Path(name.lower()).parts):
-        found = _PART.search(piece)
-        if found:
-            return PARTS[found.group(1)]
+        match = _PART.search(piece)
+        if match:
+            return PARTS[match.group(1)]
     return ""
 
 
@@ -104,26 +147,50 @@ def _with_parts(folder: Path, names: Sequence[str], source: str) -> tuple[DataFi
         parts = {name: part or TRAIN for name, part in parts.items()}
     if TRAIN not in parts.values():
         raise UserError(
-            "the folder holds no file to train on",
+            "the folder has no file to train on",
             where=source,
-            fix=f"name it train, for example train.jsonl; found: {', '.join(names[:8])}",
+            fix=f"name one train, for example train.jsonl; found: {', '.join(names[:8])}",
         )
     return tuple(DataFile(path=folder / name, name=name, part=part) for name, part in parts.items())
 
 
 def _nothing_to_read(folder: Path, source: str) -> UserError:
     if any(folder.rglob("*.arrow")):
-        fix = "these are Arrow files; write them with `datasets`: dataset.to_parquet(…)"
+        fix = "convert its Arrow files with the `datasets` library: dataset.to_parquet(…)"
     else:
-        fix = f"put in a file that ends in one of {', '.join(SUFFIXES)}"
-    return UserError("the folder holds no data that can be read", where=source, fix=fix)
+        fix = f"add a file that ends in one of {', '.join(SUFFIXES)}"
+    return UserError("the folder has no data that can be read", where=source, fix=fix)
 
 
 def _similar_paths(path: Path) -> list[str]:
-    """Files and folders beside it with nearly its name."""
+    """Files and folders next to `path` with a similar name."""
     try:
-        beside = {other.name: str(other) for other in path.parent.iterdir()}
+        siblings = {other.name: str(other) for other in path.parent.iterdir()}
     except OSError:
         return []
-    close = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.7)
-    return [os.path.normpath(beside[name]) for name in close]
+    close = difflib.get_close_matches(path.name, siblings, n=2, cutoff=0.7)
+    return [os.path.normpath(siblings[name]) for name in close]
+
+
+def _read_text(path: Path, name: str) -> Records:
+    """Read the whole file as one record."""
+    lines = [line for _, line in decoded_lines(path, name)]
+    problems = [line for line in lines if isinstance(line, Problem)]
+    text = "".join(line for line in lines if isinstance(line, str))
+    if problems:
+        yield from problems
+    elif text.strip():
+        yield Record(name, text)
+
+
+_READERS: dict[str, Callable[[Path, str], Records]] = {
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".tsv": partial(read_csv, delimiter="\t"),
+    ".parquet": read_parquet,
+    ".txt": _read_text,
+}
+SUFFIXES = tuple(_READERS)
+"""Suffixes of files that can be read."""

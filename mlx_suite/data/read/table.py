@@ -1,28 +1,27 @@
-"""Rows of a table as records: CSV and TSV, of text alone, and Parquet, which can hold lists and objects."""
+"""Records of tables: CSV and TSV, whose cells are text, and Parquet, whose cells may be lists and objects."""
 
 import csv
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
-from mlx_suite.data.read.lines import decoded_lines
-from mlx_suite.data.read.problems import Problem
-from mlx_suite.data.read.record import Found, Record, record_of
+from mlx_suite.data.read.records import Problem, Record, Records, decoded_lines, record_of
 from mlx_suite.runtime.errors import UserError
 
 LONGEST_CELL = 2**31 - 1
-"""Characters; Python's own limit of 131,072 is too short for a conversation with pasted files."""
+"""Characters. Python's default of 131,072 is too short for a conversation with pasted files."""
 PARQUET_EXTRA = "pip install 'mlx-suite[parquet]'"
 
 
-def read_csv(path: Path, name: str, delimiter: str = "") -> Found:
-    """Rows under a header; a cell may go over several lines. Without a delimiter: commas, or Excel's semicolons."""
+def read_csv(path: Path, name: str, delimiter: str = "") -> Records:
+    """Read the rows below a header; a cell may span lines. The default delimiter is a comma, or Excel's semicolon."""
     csv.field_size_limit(LONGEST_CELL)
     undecodable: list[Problem] = []
     lines = _table_lines(path, name, undecodable)
     first = next(lines, "")
     delimiter = delimiter or (";" if ";" in first and "," not in first else ",")
-    rows = csv.reader(_behind(first, lines), delimiter=delimiter, strict=True)
+    rows = csv.reader(chain([first], lines) if first else lines, delimiter=delimiter, strict=True)
     header: list[str] = []
     line = 1
     while True:
@@ -31,7 +30,7 @@ def read_csv(path: Path, name: str, delimiter: str = "") -> Found:
             row = next(rows, None)
         except csv.Error as error:
             unclosed = "unexpected end of data" in str(error)
-            yield Problem(place, "a quote in this row is never closed" if unclosed else f"not a row: {error}")
+            yield Problem(place, "a quote in this row is never closed" if unclosed else f"cannot be read: {error}")
             row = []
         line = rows.line_num + 1
         if undecodable:
@@ -56,7 +55,7 @@ def read_csv(path: Path, name: str, delimiter: str = "") -> Found:
 
 
 def _table_lines(path: Path, name: str, undecodable: list[Problem]) -> Iterator[str]:
-    """Lines for the reader of tables, which takes nothing but text: a line that is none is set aside and left empty."""
+    """Lines for `csv.reader`, which takes only text: one that is not UTF-8 becomes an empty line and a Problem."""
     for _, line in decoded_lines(path, name):
         if isinstance(line, Problem):
             undecodable.append(line)
@@ -65,14 +64,8 @@ def _table_lines(path: Path, name: str, undecodable: list[Problem]) -> Iterator[
             yield line
 
 
-def _behind(first: str, rest: Iterator[str]) -> Iterator[str]:
-    if first:
-        yield first
-    yield from rest
-
-
-def read_parquet(path: Path, name: str) -> Found:
-    """Rows, counted from 1, a group at a time."""
+def read_parquet(path: Path, name: str) -> Records:
+    """Read rows, numbered from 1, in batches."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -89,4 +82,4 @@ def read_parquet(path: Path, name: str) -> Found:
         if isinstance(error, OSError) and error.errno:
             raise
         reason = str(error).splitlines()[0]
-        yield Problem(name, f"not a Parquet file that can be read ({reason}); nothing behind row {number} is read")
+        yield Problem(name, f"the Parquet file is damaged ({reason}); nothing after row {number} is read")
