@@ -145,7 +145,8 @@ def split(examples: Sequence[Example], share: float, seed: int, most: int = MOST
         if len(drawn) + len(group) <= target:
             drawn.update(group)
     if not drawn:
-        drawn.update(min(groups.values(), key=len))
+        smallest = min(groups.values(), key=len)
+        drawn.update(smallest)
     train = tuple(example for place, example in enumerate(examples) if place not in drawn)
     valid = tuple(example for place, example in enumerate(examples) if place in drawn)
     return train, valid

@@ -23,7 +23,7 @@ TRAIN, VALID, TEST, UNUSED = "train", "valid", "test", "unused"
 ACCEPTED_FILE = "accepted.jsonl"
 """Dataset written by `mlx-suite magpie`; the other files in its folder describe the run."""
 
-PARTS = {
+PART_WORDS = {
     "train": TRAIN,
     "training": TRAIN,
     "valid": VALID,
@@ -34,7 +34,7 @@ PARTS = {
     "test": TEST,
     "testing": TEST,
 }
-_PART = re.compile(rf"(?<![a-z])({'|'.join(sorted(PARTS, key=len, reverse=True))})(?![a-z])")
+_PART = re.compile(rf"(?<![a-z])({'|'.join(sorted(PART_WORDS, key=len, reverse=True))})(?![a-z])")
 _NO_DATA = re.compile(
     r"(readme|licen[cs]e)\W.*|(requirements\.txt|(dataset_infos?|dataset_dict|state|settings|config)\.json)"
 )
@@ -121,7 +121,7 @@ def part_of(name: str) -> str:
     for piece in reversed(Path(name.lower()).parts):
         match = _PART.search(piece)
         if match:
-            return PARTS[match.group(1)]
+            return PART_WORDS[match.group(1)]
     return ""
 
 
