@@ -33,6 +33,9 @@ import safetensors.numpy
 from huggingface_hub import constants, file_download
 from huggingface_hub.utils import close_session  # type: ignore[attr-defined, unused-ignore]
 
+SHARD_1 = "model-00001-of-00002.safetensors"
+SHARD_2 = "model-00002-of-00002.safetensors"
+REPO = "lab/llama"
 CHUNK = 16 * 1024
 """Bytes per read of the client, hence the most that a broken connection can lose."""
 

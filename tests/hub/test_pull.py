@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,29 +20,15 @@ from mlx_suite.runtime.errors import UserError
 from tests.hub.server import (
     CHUNK,
     PATIENCE,
+    REPO,
+    SHARD_1,
+    SHARD_2,
     Hub,
     Repository,
     checkpoint,
     client_environment,
     point_client_at,
-    running_hub,
 )
-
-SHARD_1 = "model-00001-of-00002.safetensors"
-SHARD_2 = "model-00002-of-00002.safetensors"
-REPO = "lab/llama"
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "hub"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
-    with running_hub(monkeypatch, cache) as running:
-        running.repositories[REPO] = Repository(checkpoint(), tags=("v1", "branch/one"))
-        yield running
 
 
 def refusal(repo: str = REPO, revision: str | None = None) -> UserError:

@@ -1,6 +1,5 @@
 """Resolving a model name to a folder: local, shipped, cached and remote models."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,27 +10,10 @@ from mlx_suite.hub import local_models
 from mlx_suite.hub import resolve as hub
 from mlx_suite.runtime.errors import UserError
 from tests.hub.server import (
+    REPO,
+    SHARD_2,
     Hub,
-    Repository,
-    checkpoint,
-    running_hub,
 )
-
-SHARD_1 = "model-00001-of-00002.safetensors"
-SHARD_2 = "model-00002-of-00002.safetensors"
-REPO = "lab/llama"
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "hub"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
-    with running_hub(monkeypatch, cache) as running:
-        running.repositories[REPO] = Repository(checkpoint(), tags=("v1", "branch/one"))
-        yield running
 
 
 @pytest.fixture

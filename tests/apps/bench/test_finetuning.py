@@ -1,7 +1,7 @@
 """Both trainers see the same rows and are counted by the same rules. Speed is not tested."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,7 @@ from tests.modeling.tiny import tiny_model
 VOCABULARY = 50
 
 
-@pytest.fixture(autouse=True)
-def uncompiled_on_the_cpu() -> Iterator[None]:
-    """Without `mx.compile`, which takes a second per new kernel."""
-    usual = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
-    mx.set_default_device(usual)
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +129,7 @@ def test_our_rows_hold_the_same_documents(model: Path, tmp_path: Path) -> None:
 
 
 def test_the_first_steps_losses_agree_where_nothing_is_padded(model: Path, tmp_path: Path) -> None:
-    # Rows of exactly the longest length have no pad behind them that mlx-lm could count.
+    # Rows of exactly the longest length have no padding after them that mlx-lm could count.
     train = documents(32, 32, 32, 32)
     [one, after_one] = passes_of(ours, model, train, tmp_path, longest=32)
     [other, after_other] = passes_of(mlx_lm, model, train, tmp_path, longest=32)
