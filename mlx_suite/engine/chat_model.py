@@ -190,9 +190,8 @@ class ChatModel:
         return self.tokenizer.decode(written.tokens).strip()
 
     def run(self, requests: Iterable[Request]) -> Iterator[Any]:
-        """Yield the results of programs as they end."""
-        for done in Engine(self.model, slots=self.slots, context=self.context).run(requests):
-            yield done.result
+        """The results of programs, as they end."""
+        return _results(self.model, requests, self.slots, self.context)
 
     def respond(self, conversations: Iterable[Sequence[Message]], limit: int) -> Iterator[tuple[int, Response]]:
         """Yield (index, greedy response of at most `limit` tokens) for each conversation, as they end."""
@@ -273,21 +272,20 @@ def never_sampled(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
 def greedy_completions(
     model: Any, prompts: Iterable[Sequence[int]], *, limit: int, stop: frozenset[int], slots: int, context: int
 ) -> Iterator[tuple[int, Written]]:
-    """Yield (index, most probable completion of at most `limit` tokens) for each prompt, as they end."""
+    """(index, most probable completion of at most `limit` tokens) for each prompt, as they end."""
 
     def program(number: int, prompt: Sequence[int]) -> Program:
         yield Given(tuple(prompt))
         return number, (yield Sample(limit=limit, stop=stop, sampling=GREEDY))
 
     requests = (Request(program=program(number, prompt)) for number, prompt in enumerate(prompts))
-    for done in Engine(model, slots=slots, context=context).run(requests):
-        yield done.result
+    return _results(model, requests, slots, context)
 
 
 def label_log_probs(
     model: Any, prompts: Iterable[Sequence[int]], labels: Sequence[Sequence[int]], *, slots: int, context: int
 ) -> Iterator[tuple[int, LogProbs | None]]:
-    """Yield (index, log-probability of each label after the prompt), as they end; None where there is no room."""
+    """(index, log-probability of each label after the prompt), as they end; None where there is no room."""
     query = Queries((Query(tokens=(), labels=tuple(map(tuple, labels))),))
     longest = max(map(len, labels))
 
@@ -299,6 +297,10 @@ def label_log_probs(
         return number, reply.log_probs
 
     requests = (Request(program=program(number, prompt)) for number, prompt in enumerate(prompts))
+    return _results(model, requests, slots, context)
+
+
+def _results(model: Any, requests: Iterable[Request], slots: int, context: int) -> Iterator[Any]:
     for done in Engine(model, slots=slots, context=context).run(requests):
         yield done.result
 

@@ -46,10 +46,14 @@ class PrefixCache:
         self.use(PrefixEntry(tokens=start, layers=layers))
 
 
+def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """Number of leading tokens that two sequences share."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), min(len(one), len(other)))
+
+
 def reusable(start: Sequence[int], cached: Sequence[int], caches: Sequence[SlotCache]) -> int:
     """Tokens of `start` that a cache of `cached` can serve. A ring buffer that has wrapped cannot be rewound."""
-    shared = 0
-    while shared < min(len(cached), len(start)) and cached[shared] == start[shared]:
-        shared += 1
+    shared = shared_prefix(start, cached)
     wrapped = any(cache.window is not None and len(cached) >= cache.window for cache in caches)
     return 0 if wrapped and shared < len(cached) else shared

@@ -32,6 +32,7 @@ import numpy as np
 
 from mlx_suite.curation.duplicates.neighbours import Neighbours
 from mlx_suite.engine import Given, Program, Request, Rewind, Written
+from mlx_suite.engine.prefix_cache import shared_prefix
 from mlx_suite.magpie.plan import RowPlan, row_seed
 from mlx_suite.magpie.records import Draft, ending_of, exchange_of
 from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
@@ -73,7 +74,7 @@ def _program(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCerta
 
     plain = plan.pre_query.header_ids
     # A sequence cannot be rewound to nothing: if the headers share no first token, the steered one stays.
-    kept = _common_prefix(header, plain)
+    kept = shared_prefix(header, plain)
     kept, rest = (kept, plain[kept:]) if kept else (len(header), ())
     if cleaned.text != raw or kept < len(header):
         turn = (*sampled.tokens, plan.user_end) if cleaned.text == raw else plan.user_turn(cleaned.text)
@@ -126,9 +127,3 @@ def _conversation(plan: RowPlan, setting: SamplingSetting) -> Conversation:
         encode=lambda text: plan.user_turn(text)[:-1],
         role=plan.role,
     )
-
-
-def _common_prefix(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """Number of leading tokens that two headers share."""
-    pairs = zip(one, other, strict=False)
-    return next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), min(len(one), len(other)))
