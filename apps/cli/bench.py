@@ -14,6 +14,7 @@ from .bench_duplicates import duplicates
 from .bench_finetune import finetune
 from .bench_magpie import magpie
 from .bench_models import RANDOM, checkpoint_folder, load_ours, load_theirs
+from .flags import AsJson
 from .help import HelpCommand, add, new_app
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def generate(
     prompt: Annotated[int, typer.Option(min=2, help="Prompt length in tokens.")] = 64,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens generated per row.")] = 128,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs; medians are printed.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Compare generation with mlx-lm: tokens per second, time to first token, peak memory.
 
@@ -74,7 +75,7 @@ def generate(
 
 
 @bench_app.command(cls=HelpCommand)
-def exponentials(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+def exponentials(json: AsJson = False) -> None:
     """Compare our tanh, sigmoid, softmax and logsumexp with MLX's, in nanoseconds per element.
 
     On a CPU ours are polynomials that the compiler vectorises; on a GPU they are MLX's own functions.
@@ -97,7 +98,7 @@ def exponentials(json: Annotated[bool, typer.Option("--json", help="Print one JS
 def head(
     rows: Annotated[int, typer.Option(min=1, help="Trained tokens per batch.")] = 1024,
     hidden: Annotated[int, typer.Option(min=1, help="Hidden size.")] = 256,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Compare our chunked loss with a plain one that holds all logits: memory, time, error.
 

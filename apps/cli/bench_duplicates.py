@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .flags import AsJson
+
 if TYPE_CHECKING:
     from ..bench.duplicates import BenchStage
 
@@ -19,7 +21,7 @@ LOOK_UPS = 1000
 
 def duplicates(
     rows: Annotated[int, typer.Option(min=2, help="Number of rows.")] = 100_000,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Compare online de-duplication with comparing all pairs: rows per second and memory.
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .bench_models import RANDOM, SMALL, WIDE, checkpoint_folder
+from .flags import AsJson
 
 if TYPE_CHECKING:
     from ..bench.finetuning import TrainerComparison, TrainerFigures
@@ -25,7 +26,7 @@ def finetune(
     batches: Annotated[int | None, typer.Option(min=1, help="Batches per pass over the data.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Timed passes; medians are printed.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two batches and one pass, to see that it runs.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Compare LoRA training with mlx-lm's trainer: tokens per second, padding, peak memory, loss.
 

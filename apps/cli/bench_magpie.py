@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .bench_models import checkpoint_folder, load_ours, load_theirs
+from .flags import AsJson
 
 if TYPE_CHECKING:
     from ..bench.magpie import BenchCheckpoint, Pace, Target
@@ -22,7 +23,7 @@ def magpie(
     serial: Annotated[int, typer.Option(min=1, help="Rows on which the serial pipeline is timed.")] = 24,
     shape: Annotated[str, typer.Option(help="Random weights for the run with realistic lengths.")] = "random-llama-7m",
     rows: Annotated[int, typer.Option(min=2, help="Rows of the run with realistic lengths.")] = 96,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Compare accepted Magpie rows per hour with two pipelines on mlx-lm: batches in two stages, and a serial loop.
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -14,11 +12,13 @@ from rich.text import Text
 from mlx_suite.runtime.machine import Fit, MachineReport, examine
 from mlx_suite.runtime.memory import human_bytes
 
+from .flags import AsJson
+
 _BACKENDS = {"metal": "Metal", "cuda": "CUDA", "cpu": "CPU"}
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Show machine, backend, BLAS, memory and what fits, with measured speeds.
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from mlx_suite.runtime.errors import UserError
 
 from .checkpoint import open_checkpoint
-from .flags import AdapterFolder, ModelName
+from .flags import AdapterFolder, AsJson, ModelName, Quiet
 
 if TYPE_CHECKING:
     from mlx_suite.evaluate.tasks import TaskFigure
@@ -40,8 +40,8 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of examples, and of answers that are drawn.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The figures as JSON.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON for a program to read.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run benchmark tasks of the lm-evaluation-harness on a model.
 

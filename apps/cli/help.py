@@ -136,7 +136,8 @@ def _section(title: str, rows: Sequence[Row]) -> str:
 
 
 def _argument_name(param: Any) -> str:
-    return str(param.metavar or param.name.upper()).strip("[]{}")
+    name = str(param.metavar or param.name.upper())
+    return name[1:-1] if name[0] + name[-1] in ("[]", "{}") else name
 
 
 def _option_names(param: Any, ctx: Any) -> str:

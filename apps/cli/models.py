@@ -14,6 +14,7 @@ from rich.text import Text
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import human_bytes
 
+from .flags import AsJson
 from .help import HelpCommand, new_app
 
 if TYPE_CHECKING:
@@ -21,11 +22,9 @@ if TYPE_CHECKING:
 
 models_app = new_app("models", "List models, look into one, or fetch one from the Hugging Face hub.")
 
-AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-
 
 @models_app.command("list", cls=HelpCommand)
-def list_models(as_json: AS_JSON = False) -> None:
+def list_models(as_json: AsJson = False) -> None:
     """List the models on this machine: shipped with mlx-suite, and pulled from the hub.
 
     The names in the last column are what every other command takes as MODEL. Models that mlx-lm or
@@ -64,7 +63,7 @@ def show_info(
         str,
         typer.Argument(metavar="MODEL", help="A name from `models list`, a folder, or OWNER/REPO[@REVISION]."),
     ],
-    as_json: AS_JSON = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a model is made of and what it needs, without loading it.
 
