@@ -196,12 +196,12 @@ def write_round(writer: BenchWriter, plan: RowPlan, indices: Sequence[int]) -> l
     if plan.tagger is None:
         return drafts
     answered = [number for number in whole if response_problem(plan, drafts[number]) is None]
-    behind = dict(
+    prefixes = dict(
         zip(whole, (prompt + answer.tokens for prompt, answer in zip(prompts, answers, strict=True)), strict=True)
     )
     end = pre_query.assistant_stop_ids[0]
     about_instruction = _tags(writer, plan, "instruction", [asked[number] for number in answered])
-    about_answer = _tags(writer, plan, "answer", [(*behind[number], end) for number in answered])
+    about_answer = _tags(writer, plan, "answer", [(*prefixes[number], end) for number in answered])
     for number, tags, grades in zip(answered, about_instruction, about_answer, strict=True):
         drafts[number] = replace(drafts[number], tags=tags, response_tags=grades)
     return drafts

@@ -1,6 +1,6 @@
 """Questions about a conversation that are answered by a label: Magpie's tags (arXiv 2406.08464, section 3).
 
-They are asked as a user would ask them, behind the conversation:
+They are asked as a user would ask them, after the conversation:
 
     user: What is 2 + 2?          user: What is 2 + 2?
     assistant: Yes?               assistant: 4

@@ -39,7 +39,7 @@ PROGRAM = 2
 Content = Mapping[str, Any]
 
 _RENEWED = ("kind", "fingerprint", "rows", "settings", "command", "judged_by", "quotas")
-"""Keys that are written anew by every run; the others are kept."""
+"""Keys that every run overwrites; the others are kept."""
 _SINGULAR_FLAGS = {"quotas": "quota", "topics": "topic", "personas": "persona"}
 """Repeatable settings whose flag is singular."""
 

@@ -130,7 +130,7 @@ class RunFolder:
         return True
 
     def judge_again(self, drafts: dict[int, Draft]) -> None:
-        """Decide all rows up to the first missing draft anew, and rewrite both row files."""
+        """Decide all rows up to the first missing draft again, and rewrite both row files."""
         rows: dict[str, list[Record]] = {ACCEPTED_FILE: [], REJECTED_FILE: []}
         for index in count():
             decision = self.judge.decide(drafts[index]) if index in drafts and not self.is_complete else None

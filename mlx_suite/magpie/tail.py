@@ -1,6 +1,6 @@
 """Follow a journal that another process is writing: its complete new lines.
 
-The file is opened anew for every read, because a network file system shows others' writes when a file is opened.
+Every read reopens the file, because a network file system shows the writes of other machines only at open.
 """
 
 import json

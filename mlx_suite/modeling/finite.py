@@ -1,4 +1,4 @@
-"""Whether what a model gives is a number: in float16 some models overflow, and nothing behind that means anything."""
+"""Check that model outputs are finite: float16 overflows in some models, which makes all later results meaningless."""
 
 from collections.abc import Iterable
 from math import isfinite

@@ -125,7 +125,7 @@ class Head:
 def head_of(model: nn.Module) -> Head | None:
     """The head of a model whose logits are head(model.model(tokens, cache)); None where that is not known to be so.
 
-    To be asked anew in each trace: it holds the arrays that the model has at that moment.
+    Create it in every trace: it holds the arrays that the model has at that moment.
     """
     if not _is_known(model):
         return None

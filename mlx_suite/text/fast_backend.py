@@ -107,7 +107,7 @@ class FastBackend:
 
     @cached_property
     def _inside(self) -> Tokenizer:
-        """The same tokenizer for text behind a special token, where Metaspace's `first` adds no
+        """The same tokenizer for text after a special token, where Metaspace's `first` adds no
         space."""
         state = _state(self._library.pre_tokenizer)
         if state is None or '"prepend_scheme": "first"' not in json.dumps(state):

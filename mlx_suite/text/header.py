@@ -47,10 +47,10 @@ class PreQuery:
     """Tokens that end a question: first the template's own, then the model's stop tokens and the
     template's markers. After one of the others, feed the first in its place."""
     to_assistant_ids: tuple[int, ...]
-    """From behind the question's stop token to the answer. Empty for Mistral, whose `[/INST]` is
+    """Tokens between an instruction's stop token and the response. Empty for Mistral, whose `[/INST]` is
     both."""
     to_user_ids: tuple[int, ...]
-    """From behind the answer's stop token to the next question."""
+    """Tokens between a response's stop token and the next instruction."""
     assistant_stop_ids: tuple[int, ...]
     """Tokens that end an answer, the template's own first."""
 
@@ -161,7 +161,7 @@ def _probe(case: _Case, contents: tuple[str, str, str]) -> _Probe:
 
 
 def _generation_gap(case: _Case, start: int) -> list[int]:
-    """What the generation prompt puts behind a question's stop token; [] if there is no prompt."""
+    """The generation prompt's tokens after an instruction's stop token; [] without such a prompt."""
     question = Message(USER, PROBES[0][0])
     asked = case.encode(question, prompt=True)
     if asked.ids == case.encode(question).ids:

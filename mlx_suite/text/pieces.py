@@ -3,7 +3,7 @@ message's.
 
 A chat is encoded from pieces that say who wrote them. Special tokens are looked for in the
 template's pieces only; everything between two of them is one text for the tokenizer, so a space of
-the template joins the word behind it just as in transformers' `apply_chat_template`. Each token
+the template joins the word after it just as in transformers' `apply_chat_template`. Each token
 knows whose it is, so a loss mask needs no search.
 """
 

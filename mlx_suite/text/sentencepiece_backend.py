@@ -108,7 +108,7 @@ class SentencePieceBackend:
         return {role: library.id_to_piece(index) for role, index in ids.items() if index >= 0}
 
     def encode(self, text: str, *, at_start: bool) -> PlainEncoding:
-        """Split text; a text behind a special token gets no space in front."""
+        """Split text; text after a special token gets no space in front."""
         library = self._library if at_start else self._inside
         ids = library.encode(text)
         return PlainEncoding(ids=ids, spans=self._spans(text, ids))

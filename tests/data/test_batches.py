@@ -32,7 +32,7 @@ def test_a_packed_batch_names_the_places_whose_next_token_is_trained() -> None:
     assert (batch.trained, batch.total) == (4, 3.5)
 
 
-def test_a_bucketed_batch_pads_behind_and_trains_no_padding() -> None:
+def test_a_bucketed_batch_pads_after_the_tokens_and_trains_no_padding() -> None:
     documents = of_lengths(3, 2)
     batch = BucketedBatches(documents, size=2, step=4).take(np.array([0, 1]))
 

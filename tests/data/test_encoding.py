@@ -25,7 +25,7 @@ CHAT_STOPS = {
     "qwen2": "<|im_end|>",
     "qwen25": "<|im_end|>",
 }
-"""What each template writes behind an answer."""
+"""What each template writes after a response."""
 TEXT_STOPS = CHAT_STOPS | {"gemma2": "<eos>", "phi3": "<|endoftext|>"}
 """What each tokenizer calls EOS."""
 
@@ -42,7 +42,7 @@ def test_what_can_be_trained_on_is_what_can_be_chosen() -> None:
 
 
 class TestWhatIsTrained:
-    """Gemma's template, which writes a newline behind its stop token."""
+    """Gemma's template, which writes a newline after its stop token."""
 
     @pytest.fixture
     def gemma(self, family: Families) -> Family:
@@ -215,7 +215,7 @@ def test_tokens_are_those_of_the_rendered_chat_whatever_is_trained(
 
 
 def test_an_answers_first_token_may_hold_a_space_of_the_template(family: Families) -> None:
-    # Mistral's template writes a space in front of an answer, which is one token with the word behind it.
+    # Mistral's template writes a space in front of an answer, which is one token with the word after it.
     one = family("mistral")
     made = document(one, said("U: Hi", "A: The fox"))
     first = next(place for place, weight in enumerate(made.weights) if weight)

@@ -190,7 +190,7 @@ class TestTools:
         messages = [Message("user", "Why?"), Message("user", "Oh why?"), Message("assistant", "So.")]
         assert fold_tools(messages) == messages
 
-    def test_a_question_behind_a_result_joins_it(self) -> None:
+    def test_a_question_after_a_result_joins_it(self) -> None:
         messages = [Message("tool", "12:30"), Message("user", "And now?")]
         assert fold_tools(messages) == [Message("user", "[tool] 12:30\n\nAnd now?")]
 

@@ -78,7 +78,7 @@ def test_a_cut_left_only_the_prompt_and_the_loss_was_0_by_0() -> None:
     assert (list(fitted.documents), fitted.counts.dropped) == ([], 1)
 
 
-def test_a_mask_one_too_long_trained_a_pad_token_behind_every_row() -> None:
+def test_a_mask_one_too_long_trained_a_pad_token_after_every_row() -> None:
     # mlx-lm: `steps <= length`
     rows = [Document([7, 8, 9, 5], [0, 1, 1, 1]), Document([7, 8, 9, 8, 9, 8, 5], [0, 1, 1, 1, 1, 1, 1])]
     assert targets(BucketedBatches(rows, size=2), 2) == [8, 9, 5, 8, 9, 8, 9, 8, 5]

@@ -76,7 +76,7 @@ class TestTruncate:
         [cut] = fit([turns((2, 3), (9, 3))], 8, "truncate").documents
         assert shown(cut) == shown(turns((2, 3)))
 
-    def test_a_cut_right_behind_an_answer_leaves_it_whole(self) -> None:
+    def test_a_cut_right_after_an_answer_leaves_it_whole(self) -> None:
         [cut] = fit([turns((3, 4), (2, 2))], 8, "truncate").documents
         assert shown(cut) == shown(turns((3, 4)))
 

@@ -74,7 +74,7 @@ def test_every_document_is_there_whole_and_once(contents: list[list[int]], lengt
 
 @settings(deadline=None)
 @given(contents=DOCUMENTS, length=st.integers(1, 12))
-def test_only_tokens_behind_one_of_their_own_document_count(contents: list[list[int]], length: int) -> None:
+def test_only_tokens_after_one_of_their_own_document_count(contents: list[list[int]], length: int) -> None:
     rows = packed(contents, length)
 
     assert rows.target_weights.shape == (len(rows), length)

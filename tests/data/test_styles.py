@@ -46,7 +46,7 @@ class TestAlpaca:
             "<|begin_of_text|>Be brief.\n\n### Instruction:\nAdd.\n\n### Response:\n[3<|eot_id|>]"
         )
 
-    def test_later_turns_follow_behind_the_stop_token(self, letters: Family) -> None:
+    def test_later_turns_follow_the_stop_token(self, letters: Family) -> None:
         made = document(letters, said("U: Add.", "A: 3", "U: Again.", "A: 4", context="1, 2"), "alpaca")
         assert shown(made, letters.tokenizer) == (
             f"<|begin_of_text|>{PREAMBLE}\n\n### Instruction:\nAdd.\n\n### Input:\n1, 2\n\n### Response:\n[3<|eot_id|>]"
@@ -67,7 +67,7 @@ def test_phi3_writes_markers_as_text_where_they_are_no_tokens(letters: Family) -
     )
 
 
-def test_plain_puts_the_answer_right_behind_the_prompt_and_keeps_its_space(letters: Family) -> None:
+def test_plain_puts_the_answer_right_after_the_prompt_and_keeps_its_space(letters: Family) -> None:
     made = document(letters, said("U: The capital of France is", "A:  Paris"), "plain")
     assert shown(made, letters.tokenizer) == "<|begin_of_text|>The capital of France is[ Paris<|eot_id|>]"
 
@@ -103,7 +103,7 @@ def test_the_result_of_a_tool_comes_from_the_users_side_in_text_styles(
 
 
 class TestChat:
-    def test_a_context_follows_the_first_question_behind_a_blank_line(self, letters: Family) -> None:
+    def test_a_context_follows_the_first_question_after_a_blank_line(self, letters: Family) -> None:
         made = document(letters, said("U: Add.", "A: 3", "U: Again.", "A: 3", context="1 and 2"))
         assert shown(made, letters.tokenizer).startswith(f"{HEADER}Add.\n\n1 and 2{REPLY}[3<|eot_id|>]")
 

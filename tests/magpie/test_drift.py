@@ -1,4 +1,4 @@
-"""Drift of a user's turn, told apart from what users do write."""
+"""Drift in generated user turns is detected; text that users do write is not."""
 
 from itertools import islice
 

@@ -142,7 +142,7 @@ def _write_mistral(folder: Path) -> None:
 
 
 def _write_phi3(folder: Path) -> None:
-    """Llama 2's way: every text gets a space; the turn markers swallow the newline behind them."""
+    """Llama 2's way: every text gets a space; the turn markers swallow the newline after them."""
     markers = ["<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>"]
     library = _with_bytes(["<unk>", "<s>", "</s>"])
     library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
