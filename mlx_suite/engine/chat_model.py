@@ -14,7 +14,8 @@ from mlx_suite.data.read.formats import fold_tools
 from mlx_suite.data.steering import lead
 from mlx_suite.engine.engine import Engine, context_length
 from mlx_suite.engine.program import Given, Program, Queries, Query, Request, Sample, Sampling, Written
-from mlx_suite.engine.step import GREEDY, vocabulary_size
+from mlx_suite.engine.step import GREEDY
+from mlx_suite.modeling.head import vocabulary_size
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, EncodedChat, Message, PreQuery, Tokenizer, derive_pre_query, encode_chat
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER

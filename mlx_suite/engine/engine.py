@@ -21,7 +21,8 @@ from mlx_suite.engine.scoring import replies
 from mlx_suite.engine.sequence import SequenceState
 from mlx_suite.engine.slots import SlotCache, SlotRow, slot_caches
 from mlx_suite.engine.stats import EngineStats
-from mlx_suite.engine.step import GREEDY, Feed, Stepper, vocabulary_size
+from mlx_suite.engine.step import GREEDY, Feed, Stepper
+from mlx_suite.modeling.head import vocabulary_size
 from mlx_suite.runtime.debug import check_indices
 
 UNSTATED_CONTEXT = 8192

@@ -14,10 +14,9 @@ import numpy as np
 
 from mlx_suite.engine.program import Query, Reply
 from mlx_suite.engine.slots import SlotCache, SlotFork
-from mlx_suite.engine.step import vocabulary_size
 from mlx_suite.modeling.fast_math import logsumexp
 from mlx_suite.modeling.finite import check_finite
-from mlx_suite.modeling.head import head_function
+from mlx_suite.modeling.head import head_function, vocabulary_size
 from mlx_suite.runtime.debug import check_indices
 
 Position = tuple[int, int]

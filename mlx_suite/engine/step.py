@@ -13,6 +13,7 @@ import numpy as np
 from mlx_suite.engine.program import Sampling
 from mlx_suite.engine.sampling import draw, uniform
 from mlx_suite.engine.slots import SlotCache
+from mlx_suite.modeling.head import vocabulary_size
 from mlx_suite.runtime.debug import check_indices
 
 GREEDY = Sampling(temperature=0.0)
@@ -137,9 +138,3 @@ class Stepper:
             row[list(banned)] = True
             self.bans[banned] = mx.array(row)
         return self.bans[banned]
-
-
-def vocabulary_size(model: Any) -> int:
-    """Vocabulary size V; `model` is ours or mlx-lm's."""
-    config = getattr(model, "config", None) or model.args
-    return int(config.vocab_size)

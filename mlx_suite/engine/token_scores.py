@@ -14,10 +14,9 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from mlx_suite.engine.step import vocabulary_size
 from mlx_suite.modeling.fast_math import logsumexp
 from mlx_suite.modeling.finite import check_finite
-from mlx_suite.modeling.head import head_function
+from mlx_suite.modeling.head import head_function, vocabulary_size
 from mlx_suite.runtime.debug import check_indices
 
 BATCH = 8192
@@ -121,7 +120,7 @@ def _score_batch(model: Any, windows: Sequence[Window], most: int) -> list[Token
         rows.append(np.arange(last - len(window.targets), last))
     index = np.concatenate(rows)
     targets = np.concatenate([np.array(window.targets, np.int32) for window in windows])
-    log_probs, greedy = _log_probs(model, mx.array(fed), index, targets, most)
+    log_probs, greedy = _log_probs(model, fed, index, targets, most)
     cuts = np.cumsum([len(window.targets) for window in windows])[:-1]
     return [
         TokenScores(log_probs=some, greedy=most_probable)
@@ -130,14 +129,14 @@ def _score_batch(model: Any, windows: Sequence[Window], most: int) -> list[Token
 
 
 def _log_probs(
-    model: Any, fed: mx.array, index: npt.NDArray[np.int64], targets: npt.NDArray[np.int32], most: int
+    model: Any, fed: npt.NDArray[np.int32], index: npt.NDArray[np.int64], targets: npt.NDArray[np.int32], most: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Scores of `targets` (M,) at the flat positions `index` (M,) of `fed` (B, L)."""
     head = head_function(model)
-    body = model(fed) if head is None else model.model(fed)  # (B, L, V) or (B, L, d)
+    body = (model if head is None else model.model)(mx.array(fed))  # (B, L, V) or (B, L, d)
     states = body.reshape(-1, body.shape[-1])
     size = vocabulary_size(model)
-    check_indices(np.array(fed), size, "token")
+    check_indices(fed, size, "token")
     check_indices(targets, size, "target")
     check_indices(index, len(states), "position")
     step = max(1, most // size)

@@ -18,9 +18,10 @@ from mlx_suite.engine.engine import CHUNK
 from mlx_suite.engine.prefix_cache import MAX_TOKENS as PREFIX_TOKENS
 from mlx_suite.engine.scoring import query_length, replies
 from mlx_suite.engine.slots import SlotRow, slot_caches
-from mlx_suite.engine.step import IN_PLACE, vocabulary_size
+from mlx_suite.engine.step import IN_PLACE
 from mlx_suite.magpie.plan import RowPlan
 from mlx_suite.magpie.settings import MagpieSettings
+from mlx_suite.modeling.head import vocabulary_size
 from mlx_suite.runtime.container import processes_here
 from mlx_suite.runtime.device import device
 from mlx_suite.runtime.errors import UserError

@@ -149,6 +149,12 @@ def head_function(model: nn.Module) -> Callable[[mx.array], mx.array] | None:
     return layer if cap is None else lambda hidden: softcap(layer(hidden), cap)
 
 
+def vocabulary_size(model: Any) -> int:
+    """Vocabulary size V; `model` is ours or mlx-lm's."""
+    config = getattr(model, "config", None) or model.args
+    return int(config.vocab_size)
+
+
 def _is_known(model: nn.Module) -> bool:
     if isinstance(model, Decoder):
         return True

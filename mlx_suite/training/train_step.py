@@ -13,6 +13,7 @@ import mlx.optimizers as optim
 from mlx.utils import tree_map
 
 from mlx_suite.data.batch.batches import Batch
+from mlx_suite.modeling.head import vocabulary_size
 from mlx_suite.runtime.debug import check_indices
 from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, head_of
 from mlx_suite.training.documents import document_caches
@@ -108,9 +109,9 @@ class TrainStep:
 
     def _check(self, batch: Batch) -> None:
         """Assert that the indices of a batch are in bounds, if debug checks are enabled."""
-        config: Any = getattr(self.model, "config", None) or self.model.args
-        check_indices(batch.tokens, config.vocab_size, "token")
-        check_indices(batch.targets, config.vocab_size, "target")
+        size = vocabulary_size(self.model)
+        check_indices(batch.tokens, size, "token")
+        check_indices(batch.targets, size, "target")
         check_indices(batch.index, batch.tokens.size, "position")
 
     # Compiled on first use: loading a checkpoint may have replaced the state containers that compilation captures.
