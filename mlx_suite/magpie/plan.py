@@ -18,6 +18,7 @@ from mlx_suite.engine import Queries, Sample, Sampling, context_length
 from mlx_suite.engine.chat_model import never_sampled
 from mlx_suite.engine.scoring import query_length
 from mlx_suite.magpie.drift import ROLE_QUESTIONS
+from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
 from mlx_suite.magpie.settings import MagpieSettings, SamplingSetting
 from mlx_suite.magpie.steering import Steer
 from mlx_suite.modeling.head import head_function
@@ -102,6 +103,10 @@ class RowPlan:
         ids = encode_chat(self.tokenizer, self.template, [*before, Message(USER, text)]).ids
         turn = ids[len(self.pre_query.header_ids) :]
         return tuple(turn[: turn.index(self.user_end) + 1])
+
+    def clean(self, raw: str) -> Sanitised:
+        """A sampled instruction after the sanitiser, if the run has it on."""
+        return sanitise(raw) if self.settings.sanitise else Sanitised(text=raw, removed=())
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text without surrounding whitespace, which chat templates strip as well."""

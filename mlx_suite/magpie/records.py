@@ -57,7 +57,6 @@ from mlx_suite.engine.program import Reason
 from mlx_suite.magpie.plan import RowPlan, row_seed
 from mlx_suite.magpie.settings import SamplingSetting
 from mlx_suite.magpie.steering import Steer
-from mlx_suite.magpie.turns import Turn
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import read_journal
 
@@ -155,17 +154,6 @@ class Decision:
 def ending_of(written: Written) -> Ending:
     """How a `Sample` ended."""
     return Ending(reason=written.reason, stop=written.stop_token, tokens=len(written.tokens))
-
-
-def exchange_of(turn: Turn) -> Exchange:
-    """A further turn as it is stored."""
-    return Exchange(
-        instruction=turn.instruction,
-        raw=turn.raw_instruction or turn.instruction,
-        instruction_end=ending_of(turn.instruction_written),
-        response=turn.response,
-        response_end=ending_of(turn.response_written),
-    )
 
 
 # ---- drafts.jsonl

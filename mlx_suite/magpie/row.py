@@ -34,11 +34,9 @@ from mlx_suite.curation.duplicates.neighbours import Neighbours
 from mlx_suite.engine import Given, Program, Request, Rewind, Written
 from mlx_suite.engine.prefix_cache import shared_prefix
 from mlx_suite.magpie.plan import RowPlan, row_seed
-from mlx_suite.magpie.records import Draft, ending_of, exchange_of
-from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
-from mlx_suite.magpie.settings import SamplingSetting
+from mlx_suite.magpie.records import Draft, Exchange, ending_of
 from mlx_suite.magpie.steering import Steer
-from mlx_suite.magpie.turns import Conversation, Turn, end_turn, further_turns
+from mlx_suite.magpie.turns import end_turn, further_turns
 
 IsCertainReject = Callable[[Draft], bool]
 """Called with what is known of a row so far: whether its rejection is certain."""
@@ -59,7 +57,7 @@ def _program(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCerta
     yield Given(header)
     sampled: Written = yield plan.instruction_sample(setting)
     raw = plan.decode(sampled.tokens)
-    cleaned = sanitise(raw) if settings.sanitise else Sanitised(text=raw, removed=())
+    cleaned = plan.clean(raw)
     draft = Draft(
         index=index,
         raw=raw,
@@ -95,35 +93,20 @@ def _program(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCerta
     if is_certain_reject(draft):
         return draft
 
-    yield from end_turn(responded, plan.assistant_end)
-    responded = replace(responded, stop_token=plan.assistant_end)
+    yield from end_turn(responded.stop_token, plan.assistant_end)
     if tagger is not None and tagger.answer.queries:
         draft = replace(draft, response_tags=tagger.answer_tags((yield tagger.answer)))
         if is_certain_reject(draft):
             return draft
 
     if settings.turns > 1:
-        first = Turn(
+        first = Exchange(
             instruction=draft.instruction,
-            instruction_written=sampled,
+            raw=raw,
+            instruction_end=draft.instruction_end,
             response=draft.response,
-            response_written=responded,
+            response_end=ending_of(replace(responded, stop_token=plan.assistant_end)),
         )
-        turns, ended = yield from further_turns(_conversation(plan, setting), first)
-        draft = replace(draft, turns=tuple(map(exchange_of, turns)), turns_ended=ended)
+        turns, ended = yield from further_turns(plan, setting, first)
+        draft = replace(draft, turns=turns, turns_ended=ended)
     return draft
-
-
-def _conversation(plan: RowPlan, setting: SamplingSetting) -> Conversation:
-    """How a row continues. Further turns are not steered: the first one sets the subject."""
-    return Conversation(
-        turns=plan.settings.turns,
-        instruction_sample=plan.instruction_sample(setting),
-        response_sample=plan.response_sample,
-        pre_query=plan.pre_query,
-        tokenizer=plan.tokenizer,
-        response_ends=plan.response_ends,
-        clean=(lambda text: sanitise(text).text) if plan.settings.sanitise else (lambda text: text),
-        encode=lambda text: plan.user_turn(text)[:-1],
-        role=plan.role,
-    )

@@ -88,7 +88,7 @@ class AnswerSampler:
         text = chat.text(written)
         flaw, grade = flaw_of(written, text, chat.response_ends), None
         if flaw is None and self.grader is not None:
-            yield from end_turn(written, chat.response_end)
+            yield from end_turn(written.stop_token, chat.response_end)
             grade = self.grader.grade((yield self.grader.queries))
         return Answer(
             row=row,
