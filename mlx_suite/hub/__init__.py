@@ -1,1 +1,1 @@
-"""Where models come from: shipped checkpoints, local folders, the hub's cache, and downloads."""
+"""Finding models: shipped checkpoints, local folders, the hub cache and downloads."""

@@ -1,13 +1,12 @@
-"""Weights over the network, kept byte by byte.
+"""Resumable downloads of weight files into the hub cache.
 
-`huggingface_hub` 2.4 throws away a half-fetched file when a download ends early (read in its
-`_download_to_tmp_and_move`; its issue 4196), so a broken connection costs a whole shard of several
-gigabytes. Here the half-fetched file stays in the cache as `blobs/<etag>.incomplete` and the next
-attempt, in this process or another, asks only for the rest. The finished file takes the place where
-`snapshot_download` looks for it, after its SHA-256 has been compared with the hub's.
+`huggingface_hub` 2.4 deletes a partial file when a download is interrupted (`_download_to_tmp_and_move`; its issue
+4196), which can cost a shard of several gigabytes. Here the partial file stays in the cache as
+`blobs/<etag>.incomplete`, and the next attempt, in this process or another, requests only the rest. A finished file is
+checked against the hub's SHA-256 and moved to where `snapshot_download` looks for it.
 
-Set HF_XET_HIGH_PERFORMANCE=1 to leave the weights to the hub's Xet client instead: it uses several
-connections for each file, and starts a file over after an interruption.
+Set HF_XET_HIGH_PERFORMANCE=1 to use the hub's Xet client instead: several connections per file, but an interrupted
+file starts over.
 """
 
 import logging
@@ -45,7 +44,7 @@ from mlx_suite.hub.local_models import storage_folder
 from mlx_suite.runtime.files import sha256_of
 
 CONNECTIONS = 4
-"""Files fetched at the same time."""
+"""Number of files downloaded in parallel."""
 
 T = TypeVar("T")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -67,29 +66,26 @@ class _RemoteFile:
 
     @property
     def resumable(self) -> bool:
-        """False leaves it to the hub client: small files without a SHA-256, giants that only Xet
-        transfers.
-        """
+        """Whether we download it; the hub client takes small files without a SHA-256 and files too large for HTTP."""
         return bool(SHA256.fullmatch(self.etag)) and self.size <= constants.MAX_HTTP_DOWNLOAD_SIZE
 
     def bytes_here(self) -> int:
-        """How many of its bytes are on disk."""
+        """Bytes already on disk."""
         if self.blob.exists():
             return self.size
         return self.partial.stat().st_size if self.partial.exists() else 0
 
 
 class _Cancelled(Exception):
-    """Another file failed or the user pressed Ctrl-C: the remaining transfers stop."""
+    """Stops the remaining transfers after another file failed or the user pressed Ctrl-C."""
 
 
 def fetch_weights(repo: str, commit: str, names: Sequence[str], *, progress: bool = True) -> None:
-    """Fetch weight files of `repo` at `commit` into the hub cache, going on with partial ones.
+    """Download weight files of `repo` at `commit` into the hub cache, resuming partial ones.
 
-    Only contents are put in place; `snapshot_download` afterwards links them into the snapshot.
-    Raises UserError before the first byte when the disk cannot hold them, DamagedDownload when a
-    checksum differs, and whatever the hub client raises. On any failure, Ctrl-C included,
-    everything received stays for the next call.
+    Only blobs are written; `snapshot_download` links them into the snapshot afterwards. Raises UserError before the
+    first byte if the disk is too small, DamagedDownload if a checksum differs, and whatever the hub client raises.
+    After any failure, Ctrl-C included, the bytes received stay for the next call.
     """
     if constants.HF_XET_HIGH_PERFORMANCE:
         return
@@ -105,10 +101,10 @@ def fetch_weights(repo: str, commit: str, names: Sequence[str], *, progress: boo
 
 
 def _for_each(items: Sequence[T], work: Callable[[T], None], stop: threading.Event) -> None:
-    """Do `work` on all items, `CONNECTIONS` at a time; the first failure sets `stop` and is raised.
+    """Run `work` on all items, `CONNECTIONS` at a time; the first failure sets `stop` and is raised.
 
-    The threads are daemons and are not waited for after a failure or Ctrl-C: one that hangs on a
-    dead connection would otherwise hold the user's terminal for a minute.
+    The daemon threads are not joined after a failure or Ctrl-C: one stuck on a dead connection would block the
+    terminal for a minute.
     """
     todo, done = SimpleQueue[T](), SimpleQueue[BaseException | None]()
     for item in items:
@@ -160,7 +156,7 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _fetch(file: _RemoteFile, repo: str, advance: "_Advance", stop: threading.Event) -> None:
-    """Fetch one file, from where an earlier attempt ended."""
+    """Download one file, resuming an earlier attempt."""
     file.blob.parent.mkdir(parents=True, exist_ok=True)
     lock = storage_folder(repo).parent / ".locks" / storage_folder(repo).name / f"{file.etag}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -184,14 +180,14 @@ def _fetch(file: _RemoteFile, repo: str, advance: "_Advance", stop: threading.Ev
 
 
 def _check_sum(file: _RemoteFile) -> None:
-    """Compare a fetched file with the hub's SHA-256: its parts may come from several attempts."""
+    """Compare a downloaded file with the hub's SHA-256; its parts may come from several attempts."""
     if sha256_of(file.partial) != file.etag:
         file.partial.unlink()
-        raise DamagedDownload(f"{file.name} arrived damaged and was thrown away")
+        raise DamagedDownload(f"{file.name} does not match its SHA-256 and was deleted")
 
 
 class _Advance:
-    """Adds up the bytes of all files; the bar it feeds may be absent."""
+    """Byte counter over all files; updates the progress bar, if there is one."""
 
     def __init__(self, bar: Progress | None, total: int, done: int) -> None:
         self._bar = bar
@@ -203,7 +199,7 @@ class _Advance:
 
 
 class _FileBar:
-    """What `http_get` needs of a progress bar; also where a transfer can be stopped."""
+    """The progress-bar interface that `http_get` expects; also the point where a transfer can be cancelled."""
 
     def __init__(self, advance: _Advance, stop: threading.Event, **_: Any) -> None:
         self._advance = advance
@@ -216,7 +212,7 @@ class _FileBar:
         return None
 
     def update(self, count: float | None = 1) -> None:
-        """Count `count` more bytes. Raises _Cancelled once the transfers are to stop."""
+        """Count `count` more bytes. Raises _Cancelled once `stop` is set."""
         if self._stop.is_set():
             raise _Cancelled
         self._advance(int(count or 0))
@@ -224,9 +220,9 @@ class _FileBar:
 
 @contextmanager
 def _quiet_client() -> Iterator[None]:
-    """Keep the hub client from logging each lost connection into the bar: the error says it once.
+    """Silence the hub client's log of lost connections, which would break the progress bar.
 
-    A user who asks for its messages (HF_HUB_VERBOSITY=info) keeps them.
+    HF_HUB_VERBOSITY=info keeps its messages.
     """
     logger = logging.getLogger(http_get.__module__)
     level = logger.level
@@ -240,7 +236,7 @@ def _quiet_client() -> Iterator[None]:
 
 @contextmanager
 def _bar(title: str, files: Sequence[_RemoteFile], *, shown: bool) -> Iterator[_Advance]:
-    """One bar on stderr for all files together; none where nobody watches."""
+    """One progress bar on stderr for all files; none if stderr is not a terminal."""
     total = sum(file.size for file in files)
     done = sum(file.bytes_here() for file in files)
     console = Console(stderr=True)

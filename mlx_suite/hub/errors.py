@@ -1,7 +1,6 @@
-"""What can go wrong between here and the hub, said so that a user can mend it.
+"""Hub failures as `UserError`s: what happened, to which repository, and the command that helps.
 
-Every failure of the hub client becomes one `UserError`: what happened, to which repository, and the
-next command. Messages never quote request headers or signed addresses, because those carry tokens.
+Messages never quote request headers or signed URLs, because those carry tokens.
 """
 
 import errno
@@ -25,9 +24,7 @@ from huggingface_hub.errors import (
 from mlx_suite.runtime.errors import UserError
 
 TransportError = cast(type[Exception], HfHubHTTPError.__bases__[0])
-"""Root of the HTTP library's errors, taken from the hub client so that both are always of one
-version.
-"""
+"""Base class of the HTTP library's errors, taken from the hub client so that it is the one the client raises."""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
@@ -36,7 +33,7 @@ LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 class DamagedDownload(Exception):
-    """A finished file does not have the checksum that the hub states."""
+    """A finished download does not have the hub's checksum."""
 
 
 @contextmanager
@@ -45,8 +42,8 @@ def hub_errors(
 ) -> Iterator[None]:
     """Turn every failure of the hub client within the block into a UserError.
 
-    `similar` finds models to suggest when `repo` does not exist; `transferring` says that files are
-    on their way, so that a lost connection is described as one that can be resumed.
+    `similar` returns models to suggest when `repo` does not exist. `transferring` means that files are being
+    downloaded, so a lost connection is described as resumable.
     """
     try:
         yield
@@ -94,17 +91,17 @@ def explain(
         return _refused(error.response.status_code, where, again)
     if isinstance(error, HFValidationError):
         return UserError(
-            what="this is no name of a hub repository",
+            what="not a valid hub repository name",
             where=where,
             fix="write it as OWNER/REPO[@REVISION]",
         )
     if isinstance(error, DamagedDownload):
-        return UserError(what=str(error), where=where, fix=f"fetch it once more: {again}")
+        return UserError(what=str(error), where=where, fix=f"download it again: {again}")
     if isinstance(error, FileMetadataError | ValueError | KeyError):
-        return UserError(  # a page of a proxy or of a hotel's wireless network, as a rule
-            what=f"the answer from {constants.ENDPOINT} is not that of a hub",
+        return UserError(  # usually the page of a proxy or of a Wi-Fi login
+            what=f"the answer from {constants.ENDPOINT} is not a hub response",
             where=where,
-            fix="check HF_ENDPOINT, and whether a proxy or a log-in page answers in its place",
+            fix="check HF_ENDPOINT, and whether a proxy or a login page intercepts the connection",
         )
     if isinstance(error, TransportError):
         return _disconnected(error, where, again, transferring)
@@ -114,14 +111,14 @@ def explain(
 def offline(repo: str, revision: str | None) -> UserError:
     """Return the error for a model that is not in the cache while the hub client is offline."""
     return UserError(
-        what="the model is not (wholly) in the local cache, and HF_HUB_OFFLINE forbids to fetch it",
+        what="the model is not completely in the local cache, and HF_HUB_OFFLINE is set",
         where=f"{repo}@{revision}" if revision else repo,
-        fix="unset HF_HUB_OFFLINE, or choose one of `mlx-suite models list`",
+        fix="unset HF_HUB_OFFLINE, or choose a model from `mlx-suite models list`",
     )
 
 
 def disk_full(needed: int, free: int, where: str) -> UserError:
-    """Return the error for `needed` bytes to fetch onto a disk with `free` bytes."""
+    """Return the error for downloading `needed` bytes to a disk with `free` bytes left."""
     return UserError(
         what=f"the disk is too full: {needed / 1e9:.1f} GB to fetch, {free / 1e9:.1f} GB free",
         where=where,
@@ -151,13 +148,15 @@ def _missing(where: str, page: str, similar: Sequence[str]) -> UserError:
 def _refused(status: int, where: str, again: str) -> UserError:
     if status in (401, 403):
         return UserError(
-            what=f"the hub refuses the access token of this machine (status {status})",
+            what=f"the hub rejected this machine's access token (status {status})",
             where=where,
-            fix=f"{LOG_IN}; a token that is no longer valid can also be unset",
+            fix=f"{LOG_IN}; unset HF_TOKEN if it has expired",
         )
     if status == 429 or status >= 500:
-        why = "asks for fewer requests" if status == 429 else "has a fault of its own"
-        return UserError(what=f"the hub {why} (status {status})", where=where, fix=f"in a few minutes: {again}")
+        why = "is rate-limiting this machine" if status == 429 else "failed internally"
+        return UserError(
+            what=f"the hub {why} (status {status})", where=where, fix=f"try again in a few minutes: {again}"
+        )
     return UserError(what=f"the hub answered with status {status}", where=where, fix=f"try again: {again}")
 
 
@@ -165,9 +164,9 @@ def _disconnected(error: BaseException, where: str, again: str, transferring: bo
     reason = str(error).strip().split("\n")[0] or type(error).__name__
     if transferring:
         return UserError(
-            what=f"the connection broke while fetching ({reason})",
+            what=f"the connection was lost during the download ({reason})",
             where=where,
-            fix=f"what has arrived is kept; this goes on from there: {again}",
+            fix=f"the received data is kept; resume with: {again}",
         )
     return UserError(
         what=f"the hub cannot be reached, and the model is not in the local cache ({reason})",
@@ -181,7 +180,7 @@ def _local_failure(error: BaseException, where: str, again: str) -> UserError:
     cache = constants.HF_HUB_CACHE
     if number in DISK_FULL:
         return UserError(
-            what="the disk is full; what has arrived is kept",
+            what="the disk is full; the received data is kept",
             where=cache,
             fix=f"free some space or set HF_HOME to another disk, then: {again}",
         )
@@ -192,4 +191,4 @@ def _local_failure(error: BaseException, where: str, again: str) -> UserError:
             fix="make it writable, or set HF_HOME to a folder that is",
         )
     reason = str(error).strip().split("\n")[0] or type(error).__name__
-    return UserError(what=f"fetching failed: {reason}", where=where, fix=f"try again: {again}")
+    return UserError(what=f"the download failed: {reason}", where=where, fix=f"try again: {again}")

@@ -1,7 +1,6 @@
-"""The models this machine already has: those shipped with mlx-suite and those in the hub cache.
+"""Models on this machine: shipped with mlx-suite, or in the hub cache.
 
-Nothing here talks to the network. The hub cache is the one every Hugging Face tool shares, so a
-model pulled by mlx-lm or transformers is found as well.
+No network access. All Hugging Face tools share the hub cache, so models pulled by mlx-lm or transformers are found too.
 """
 
 from collections.abc import Iterable
@@ -20,13 +19,12 @@ from mlx_suite.runtime.errors import UserError
 DATA_PACKAGE = "mlx_suite_models"
 WEIGHT_SUFFIX = ".safetensors"
 TEXT_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
-"""What a checkpoint needs beside its weights. Never code: nothing pulled from the hub is executed.
-"""
+"""File types a checkpoint needs besides its weights. Never code: nothing pulled from the hub is executed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShippedModel:
-    """A checkpoint that came with mlx-suite."""
+    """A checkpoint shipped with mlx-suite."""
 
     name: str
     path: Path
@@ -40,15 +38,15 @@ class CachedModel:
 
     repo: str
     revision: str
-    """The branch or tag it was pulled under; the commit where there is none."""
+    """The branch or tag it was pulled as, or else the commit."""
     commit: str
     path: Path
     size_bytes: int
-    """On disk, half-fetched files included. Revisions of one repository share equal files."""
+    """Size on disk, partial files included. Revisions of one repository share identical files."""
     model_type: str | None
     """From `config.json`; None when the repository holds no such file."""
     complete: bool
-    """Whether all its files are there; an interrupted pull leaves False."""
+    """Whether all files are present; False after an interrupted pull."""
 
 
 def shipped_models() -> list[ShippedModel]:
@@ -107,7 +105,7 @@ def cached_models() -> list[CachedModel]:
 
 
 def find_snapshot(repo: str, revision: str | None = None) -> Path | None:
-    """Return the cached folder of `repo` at a branch, tag or full commit; None without one."""
+    """Return the cached folder of `repo` at a branch, tag or full commit; None if it is not cached."""
     storage = storage_folder(repo)
     revision = revision or constants.DEFAULT_REVISION
     reference = storage / "refs" / revision
@@ -124,8 +122,7 @@ def storage_folder(repo: str) -> Path:
 def is_complete(repo: str, snapshot: Path) -> bool:
     """Whether a snapshot holds every file of its checkpoint.
 
-    Its weights as the index names them and, where the hub client kept the repository's listing,
-    every small file.
+    Checks the weights listed in the index and, if the hub client stored the repository's file list, every small file.
     """
     if not (snapshot / "config.json").is_file():
         return False
@@ -134,18 +131,17 @@ def is_complete(repo: str, snapshot: Path) -> bool:
         names = [file.path for file in get_cached_repo_tree(repo, revision=snapshot.name)]
         return all((snapshot / name).is_file() for name in wanted_files(names, shard_names(snapshot)))
     except (CachedRepoTreeNotFoundError, HFValidationError):
-        return True  # pulled by a client that kept no listing
+        return True  # pulled by a client that stored no file list
     except UserError:
         return False
 
 
 def wanted_files(names: Iterable[str], shards: Iterable[str] = ()) -> list[str]:
-    """Return those of a repository's files that make up its checkpoint, sorted.
+    """Return the files of a repository that make up its checkpoint, sorted.
 
-    `shards` are the weight files that the checkpoint's index names; without an index,
-    `model*.safetensors` or else every `.safetensors`, so that a second copy
-    (`consolidated.safetensors`) is not fetched. Only the top folder counts: subfolders repeat the
-    weights in other formats.
+    `shards` are the weight files named by the index. Without an index: `model*.safetensors`, or else every
+    `.safetensors`, so that a second copy (`consolidated.safetensors`) is not downloaded. Subfolders are ignored; they
+    repeat the weights in other formats.
     """
     top = [name for name in names if "/" not in name and not name.startswith(".")]
     weights = [name for name in top if name.endswith(WEIGHT_SUFFIX)]
@@ -154,7 +150,7 @@ def wanted_files(names: Iterable[str], shards: Iterable[str] = ()) -> list[str]:
 
 
 def text_files(names: Iterable[str]) -> list[str]:
-    """Return what a checkpoint needs beside its weights: settings, tokenizer, chat template."""
+    """Return the files a checkpoint needs besides its weights: config, tokenizer, chat template."""
     return sorted(
         name for name in names if name.endswith(TEXT_SUFFIXES) and "/" not in name and not name.startswith(".")
     )

@@ -1,8 +1,7 @@
-"""From what a user types to a folder on this machine.
+"""Resolve a model name to a folder on this machine.
 
-`tiny-llama3` is a shipped checkpoint, `path/to/folder` a folder, `owner/repo` or
-`owner/repo@revision` a repository of the hub, taken from the cache that all Hugging Face tools
-share or else fetched into it.
+`tiny-llama3` is a shipped checkpoint, `path/to/folder` a folder, and `owner/repo` or `owner/repo@revision` a hub
+repository, which is downloaded into the hub cache unless it is already there.
 """
 
 import difflib
@@ -67,24 +66,22 @@ OTHER_WEIGHTS = {
 
 
 def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
-    """Return the folder of the model that `name` stands for, fetched from the hub if need be.
+    """Return the folder of the model called `name`, downloading it if necessary.
 
-    Tried in this order: a folder; a shipped checkpoint; a repository in the cache; a repository on
-    the hub. The folder of a finetuning run that has trained the whole model stands for its best one.
-    A cached model is used as it is, without asking the hub for news: `pull` does that.
-    `progress` shows a bar on stderr while fetching.
+    Tries a folder, a shipped checkpoint, a cached repository and a hub repository, in this order. The folder of a full
+    finetuning run resolves to its best checkpoint. A cached model is used without checking the hub for updates; `pull`
+    does that. `progress` shows a bar on stderr while downloading.
 
-    Raises UserError when nothing matches, naming the nearest models, and for everything `pull`
-    raises.
+    Raises UserError if nothing matches, with the closest names, and whenever `pull` does.
     """
     return _resolved(name, partial(pull, progress=progress), is_complete)
 
 
 def resolve_texts(name: str | os.PathLike[str]) -> Path:
-    """`resolve`, but a repository that is not in the cache comes without its weights.
+    """Like `resolve`, but download only config, tokenizer and chat template of a repository that is not cached.
 
-    What tells a model's dimensions and writes its prompts is a few megabytes: config, tokenizer, chat template. A later
-    `resolve` completes the folder. Raises UserError as `resolve` does.
+    These few megabytes are enough for the model's dimensions and prompts. A later `resolve` completes the folder.
+    Raises UserError as `resolve` does.
     """
     return _resolved(name, _pull_texts, lambda repo, folder: (folder / "config.json").is_file())
 
@@ -94,7 +91,7 @@ def _resolved(
     fetch: Callable[[str, str | None], Path],
     suffices: Callable[[str, Path], bool],
 ) -> Path:
-    """The folder of `name`: one that is here, a snapshot in the cache that suffices, or what `fetch` brings."""
+    """The folder of `name`: a local one, a cached snapshot that `suffices`, or the result of `fetch`."""
     text = os.fspath(name)
     if URL.fullmatch(text.strip()):
         text = "@".join(filter(None, split_revision(text)))
@@ -106,7 +103,7 @@ def _resolved(
         return shipped[text]
     if text and folder.exists():
         raise UserError(
-            what="this is a file; a model is a folder with config.json and .safetensors files",
+            what="this is a file, not a model folder with config.json and .safetensors files",
             where=text,
             fix=f"give the folder: {folder.parent}",
         )
@@ -126,19 +123,17 @@ def _resolved(
 
 
 def pull(repo: str, revision: str | None = None, progress: bool = True) -> Path:
-    """Bring a repository's checkpoint into the hub cache, up to date, and return its folder.
+    """Download or update a repository's checkpoint in the hub cache and return its folder.
 
-    Only what a checkpoint needs is fetched: JSON, tokenizer, chat template and safetensors weights;
-    never code. What an interrupted pull has left is completed, not fetched again. `revision` is a
-    branch, tag or full commit. `progress` shows a bar on stderr, and a line when the hub cannot be
-    reached and the cached copy has to do.
+    Fetches only JSON, tokenizer, chat template and safetensors weights; never code. An interrupted pull is resumed.
+    `revision` is a branch, tag or full commit. `progress` shows a bar on stderr, and a line if the hub is unreachable
+    and the cached copy is used.
 
-    Raises UserError for a repository or revision that does not exist, is gated or holds no
-    safetensors, without a network when the model is not cached, for a full disk or unwritable
-    cache, and for a connection that breaks.
+    Raises UserError for a repository or revision that does not exist, is gated or has no safetensors; if the hub is
+    unreachable and the model not cached; for a full disk or read-only cache; and for a lost connection.
     """
     if not _is_repository(repo):
-        raise UserError(what="this is no name of a hub repository", where=repo, fix="write it as OWNER/REPO")
+        raise UserError(what="not a valid hub repository name", where=repo, fix="write it as OWNER/REPO")
     similar = partial(similar_names, repo)
     try:
         with hub_errors(repo, revision, similar):
@@ -153,9 +148,9 @@ def pull(repo: str, revision: str | None = None, progress: bool = True) -> Path:
         return cached
     _refuse_without_weights(repo, revision, names)
     with hub_errors(repo, revision, similar, transferring=True):
-        # The small files first: they hold the index that names the weights, and a snapshot that has
-        # its weights is then a whole one. A revision that is here already keeps its name for the
-        # old commit until the new one is whole, so that an interrupted update takes nothing away.
+        # Small files first: they include the index of the weights, so a snapshot with weights is complete. The
+        # revision's name keeps pointing at the old commit until the new one is complete, so that an interrupted update
+        # loses nothing.
         name = revision or constants.DEFAULT_REVISION
         first = commit if find_snapshot(repo, name) else name
         folder = _snapshot(repo, first, text_files(names))
@@ -168,7 +163,7 @@ def pull(repo: str, revision: str | None = None, progress: bool = True) -> Path:
 
 
 def _pull_texts(repo: str, revision: str | None) -> Path:
-    """The small files of a repository, linked into the cache as `pull` links them."""
+    """Download the small files of a repository into the cache, as `pull` does."""
     similar = partial(similar_names, repo)
     with hub_errors(repo, revision, similar):
         _, names = _listing(repo, revision)
@@ -187,7 +182,7 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def similar_names(name: str) -> list[str]:
-    """Return at most three models of this machine with a name close to `name`, nearest first."""
+    """Return at most three models on this machine with names close to `name`, closest first."""
     names = [model.name for model in shipped_models()]
     names += sorted({model.repo for model in cached_models()} - {name})
     keys = {key: full for full in names for key in (full.rsplit("/", 1)[-1].lower(), full.lower())}
@@ -201,13 +196,13 @@ def _is_repository(text: str) -> bool:
 
 
 def _checked_folder(folder: Path) -> Path:
-    """The folder, or the model in it where it is a finetuning run's."""
+    """The folder itself, or the model inside the folder of a finetuning run."""
     folder = model_folder(folder)
     if (folder / "config.json").is_file():
         return folder
     inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))[:3]
     raise UserError(
-        what="the folder is no model: it holds no config.json",
+        what="not a model folder: there is no config.json",
         where=str(folder),
         fix=f"did you mean {' or '.join(inside)}?" if inside else _known_models(folder.name),
     )
@@ -222,7 +217,7 @@ def _known_models(name: str) -> str:
 
 
 def _listing(repo: str, revision: str | None) -> tuple[str, list[str]]:
-    """Ask the hub for the commit behind a revision and for the files in it."""
+    """Ask the hub for the commit of a revision and its file names."""
     info = HfApi().model_info(repo, revision=revision, timeout=constants.DEFAULT_REQUEST_TIMEOUT)
     if info.sha is None:
         raise ValueError("the hub's answer names no commit")
@@ -230,7 +225,7 @@ def _listing(repo: str, revision: str | None) -> tuple[str, list[str]]:
 
 
 def _snapshot(repo: str, revision: str, names: list[str], *, bars: bool = False) -> Path:
-    """Link the named files into the cached snapshot, fetching what is not in the cache yet."""
+    """Link the named files into the cached snapshot, downloading those not cached yet."""
     silent = partial(tqdm, disable=True)  # its bars count files; ours counts the weights' bytes
     bar = None if bars else cast(Any, silent)
     folder = snapshot_download(
@@ -243,28 +238,26 @@ def _snapshot(repo: str, revision: str, names: list[str], *, bars: bool = False)
 
 
 def _unreachable(cause: BaseException | None) -> bool:
-    """Whether the hub did not answer, or only with a fault of its own."""
+    """Whether the hub did not respond, or responded with a server error."""
     if isinstance(cause, HfHubHTTPError):
         return cause.response.status_code >= 500
     return isinstance(cause, TransportError | OfflineModeIsEnabled)
 
 
 def _refuse_without_weights(repo: str, revision: str | None, names: list[str]) -> None:
-    """Raise UserError for a repository that holds something else than a model we can load."""
+    """Raise UserError for a repository without a model we can load."""
     if any(name.endswith(WEIGHT_SUFFIX) for name in wanted_files(names)) and "config.json" in names:
         return
     if "adapter_config.json" in names:
-        what, fix = "the repository holds an adapter, not a model", "pull its base model"
+        what, fix = "the repository contains an adapter, not a model", "pull its base model"
     elif any(name.endswith(WEIGHT_SUFFIX) for name in names):
         what, fix = (
-            "the repository holds no config.json beside its weights",
+            "the repository has weights but no config.json",
             "pull a Hugging Face model",
         )
     else:
         kinds = {OTHER_WEIGHTS[suffix] for name in names if (suffix := Path(name).suffix) in OTHER_WEIGHTS}
-        what = "the repository holds no safetensors weights" + (
-            f", only {' and '.join(sorted(kinds))}" if kinds else ""
-        )
+        what = "the repository has no safetensors weights" + (f", only {' and '.join(sorted(kinds))}" if kinds else "")
         fix = "look for the same model in safetensors format, for example under mlx-community"
     raise UserError(what=what, where=f"{repo}@{revision}" if revision else repo, fix=fix)
 
@@ -272,8 +265,8 @@ def _refuse_without_weights(repo: str, revision: str | None, names: list[str]) -
 def _refuse_missing_shards(repo: str, missing: set[str]) -> None:
     if missing:
         raise UserError(
-            what="the repository's index names files that it does not hold",
+            what="the index lists files that the repository does not contain",
             details=sorted(missing),
             where=repo,
-            fix="tell its owner, or pull another copy of the model",
+            fix="pull another copy of the model, and tell the owner of this one",
         )

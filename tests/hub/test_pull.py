@@ -127,8 +127,8 @@ class TestInterruption:
         server.stay_down = True
         error = refusal()
         assert capsys.readouterr().err == ""
-        assert error.what.startswith("the connection broke while fetching")
-        assert error.fix == ("what has arrived is kept; this goes on from there: mlx-suite models pull lab/llama")
+        assert error.what.startswith("the connection was lost during the download")
+        assert error.fix == ("the received data is kept; resume with: mlx-suite models pull lab/llama")
         (partial,) = cache.glob("*/blobs/*.incomplete")
         kept = partial.stat().st_size
         assert 150_000 - CHUNK <= kept <= 150_000
@@ -189,7 +189,7 @@ class TestInterruption:
         partial = blobs / f"{hashlib.sha256(data).hexdigest()}.incomplete"
         partial.write_bytes(b"x" * 1000)
         error = refusal()
-        assert error.what == f"{SHARD_1} arrived damaged and was thrown away"
+        assert error.what == f"{SHARD_1} does not match its SHA-256 and was deleted"
         assert not partial.exists()
         assert (hub.pull(REPO, progress=False) / SHARD_1).read_bytes() == data
 
@@ -230,9 +230,9 @@ class TestRefusals:
         [
             (["pytorch_model.bin"], "only PyTorch pickles (.bin)"),
             (["m-q4.gguf", "m-q8.gguf"], "only llama.cpp files (.gguf)"),
-            (["README.md"], "the repository holds no safetensors weights"),
+            (["README.md"], "the repository has no safetensors weights"),
             (["adapter_config.json", "adapter_model.safetensors"], "an adapter, not a model"),
-            (["model.safetensors"], "no config.json beside its weights"),
+            (["model.safetensors"], "has weights but no config.json"),
         ],
     )
     def test_a_repository_without_loadable_weights_is_reported_with_its_files(
@@ -252,13 +252,13 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("status", "headers", "what"),
         [
-            (429, {}, "the hub asks for fewer requests (status 429)"),
-            (503, {}, "the hub has a fault of its own (status 503)"),
+            (429, {}, "the hub is rate-limiting this machine (status 429)"),
+            (503, {}, "the hub failed internally (status 503)"),
             (418, {}, "the hub answered with status 418"),
             (
                 401,
                 {"X-Error-Message": "Invalid credentials in Authorization header"},
-                "the hub refuses the access token of this machine (status 401)",
+                "the hub rejected this machine's access token (status 401)",
             ),
             (
                 403,
@@ -275,11 +275,11 @@ class TestRefusals:
 
     def test_the_log_in_page_of_a_captive_portal_is_recognised(self, server: Hub) -> None:
         server.portal = True
-        assert refusal().what == f"the answer from {server.url} is not that of a hub"
+        assert refusal().what == f"the answer from {server.url} is not a hub response"
 
     @pytest.mark.parametrize("name", ["llama", "a/b/c", "a/--b"])
     def test_an_invalid_repository_name_is_rejected(self, name: str, server: Hub) -> None:
-        assert refusal(name).what == "this is no name of a hub repository"
+        assert refusal(name).what == "not a valid hub repository name"
 
 
 class TestWithoutNetwork:
@@ -322,7 +322,7 @@ class TestWithoutNetwork:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         for repo in (REPO, "lab/other"):
             error = refusal(repo)
-            assert error.what.startswith("the model is not (wholly) in the local cache, and HF_HUB")
+            assert error.what.startswith("the model is not completely in the local cache, and HF_HUB")
             assert error.where == repo
 
 
@@ -343,7 +343,7 @@ class TestDisk:
 
         monkeypatch.setattr(download, "http_get", full)
         error = refusal()
-        assert error.what == "the disk is full; what has arrived is kept"
+        assert error.what == "the disk is full; the received data is kept"
         assert error.where == str(cache)
 
     def test_an_unwritable_cache_is_reported(self, server: Hub, cache: Path) -> None:

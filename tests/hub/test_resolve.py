@@ -39,7 +39,7 @@ class TestResolve:
         (inside / "config.json").write_text("{}")
         with pytest.raises(UserError) as caught:
             hub.resolve(str(tmp_path / "run"))
-        assert caught.value.what == "the folder is no model: it holds no config.json"
+        assert caught.value.what == "not a model folder: there is no config.json"
         assert caught.value.fix == f"did you mean {inside}?"
 
     def test_a_shipped_name_takes_precedence_over_a_folder_without_a_model(
