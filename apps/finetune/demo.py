@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.runtime.errors import UserError
 
 from ..cli.main import run_app
@@ -65,7 +66,7 @@ def own_rows(folder: Path) -> list[Row]:
     """The accepted Magpie rows whose answer is right, the family's left out."""
     from mlx_suite.microworld import Verdict, check, identify, make_world
 
-    accepted, world = folder / "accepted.jsonl", make_world()
+    accepted, world = folder / ACCEPTED_FILE, make_world()
     if not accepted.exists():
         raise UserError(
             "There are no Magpie rows", where=str(folder), fix=f"mlx-suite magpie run {MODEL} --out {folder}"

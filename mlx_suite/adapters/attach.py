@@ -16,10 +16,10 @@ from mlx_suite.adapters.peft_layout import WEIGHTS as PEFT_WEIGHTS
 from mlx_suite.adapters.peft_layout import read_peft, write_peft
 from mlx_suite.adapters.tied import EMBEDDING, with_own_head
 from mlx_suite.checkpoints.safetensors_header import read_header
-from mlx_suite.checkpoints.save import TEMPLATE_FILE
 from mlx_suite.checkpoints.trained_run import adapter_folder
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import staged_folder
+from mlx_suite.text.settings import TEMPLATE_FILE
 
 __all__ = [
     "LAYOUTS",

@@ -57,11 +57,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def model_type_of(folder: Path) -> str | None:
     """Return `model_type` of a folder's `config.json`; None when there is none to read."""
-    value = read_json(folder / "config.json").get("model_type")
+    value = json_if_any(folder / "config.json").get("model_type")
     return value if isinstance(value, str) else None
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def json_if_any(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; empty when the file is absent, unreadable or no object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

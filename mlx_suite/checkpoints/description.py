@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.checkpoints.config_file import read_json
+from mlx_suite.checkpoints.config_file import json_if_any
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.text.settings import TEMPLATE_FILE
 
 DTYPE_NAMES = {
     "BF16": "bfloat16",
@@ -72,7 +73,7 @@ def describe(folder: Path) -> ModelDescription:
     Raises UserError for a folder without a readable `config.json`, for a config of ours that is
     wrong, and for missing or torn weight files.
     """
-    config = read_json(folder / "config.json")
+    config = json_if_any(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise UserError(
             what="the model's configuration is missing, unreadable or without a model_type",
@@ -222,15 +223,15 @@ def _count_parameters(tensors: Mapping[str, TensorHeader], config: Mapping[str, 
 
 def _has_chat_template(folder: Path) -> bool:
     return (
-        (folder / "chat_template.jinja").is_file()
-        or bool(read_json(folder / "chat_template.json").get("chat_template"))
-        or bool(read_json(folder / "tokenizer_config.json").get("chat_template"))
+        (folder / TEMPLATE_FILE).is_file()
+        or bool(json_if_any(folder / "chat_template.json").get("chat_template"))
+        or bool(json_if_any(folder / "tokenizer_config.json").get("chat_template"))
     )
 
 
 def _stop_tokens(folder: Path, config: Mapping[str, Any]) -> tuple[StopToken, ...]:
     """The end-of-sequence ids of `generation_config.json`, or else `config.json`, with texts."""
-    ids = read_json(folder / "generation_config.json").get("eos_token_id")
+    ids = json_if_any(folder / "generation_config.json").get("eos_token_id")
     ids = config.get("eos_token_id") if ids is None else ids
     ids = [] if ids is None else ids if isinstance(ids, list) else [ids]
     texts = _added_tokens(folder) if ids else {}
@@ -238,8 +239,8 @@ def _stop_tokens(folder: Path, config: Mapping[str, Any]) -> tuple[StopToken, ..
 
 
 def _added_tokens(folder: Path) -> dict[int, str]:
-    listed = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder")
+    listed = json_if_any(folder / "tokenizer_config.json").get("added_tokens_decoder")
     if listed:
         return {int(number): token["content"] for number, token in listed.items()}
-    listed = read_json(folder / "tokenizer.json").get("added_tokens") or []
+    listed = json_if_any(folder / "tokenizer.json").get("added_tokens") or []
     return {token["id"]: token["content"] for token in listed}

@@ -26,11 +26,9 @@ from mlx_suite.checkpoints.weights import (
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import staged_folder
+from mlx_suite.text.settings import TEMPLATE_FILE
 
 GIGABYTE = 1_000_000_000
-
-TEMPLATE_FILE = "chat_template.jinja"
-"""Chat template of a model, or the one an adapter was trained with."""
 
 TOKENIZER_FILES = (
     "tokenizer.json",

@@ -22,7 +22,8 @@ from mlx_suite.export.modelfile import modelfile
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
-from mlx_suite.text.template import TEMPLATE_FILE, ChatTemplate, load_chat_template
+from mlx_suite.text.settings import TEMPLATE_FILE
+from mlx_suite.text.template import ChatTemplate, load_chat_template
 from mlx_suite.text.tokenizer import load_tokenizer
 
 

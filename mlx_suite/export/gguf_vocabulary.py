@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text.settings import read_json, read_settings
-from mlx_suite.text.template import TEMPLATE_FILE
+from mlx_suite.text.settings import TEMPLATE_FILE, read_json, read_settings
 from mlx_suite.text.token_bytes import BYTE_PIECE, SPACE_MARK
 from mlx_suite.text.tokenizer import Tokenizer, load_tokenizer
 

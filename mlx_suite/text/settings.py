@@ -12,6 +12,9 @@ from mlx_suite.runtime.errors import UserError
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """The names by which tokenizer_config.json and chat templates call special tokens."""
 
+TEMPLATE_FILE = "chat_template.jinja"
+"""Chat template of a model, or the one an adapter was trained with."""
+
 STOP_FILES = ("generation_config.json", "config.json")
 """Files that may list the stop ids, the most trustworthy first."""
 

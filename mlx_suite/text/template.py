@@ -23,9 +23,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.message import SYSTEM, USER, Message
-from mlx_suite.text.settings import read_settings
+from mlx_suite.text.settings import TEMPLATE_FILE, read_settings
 
-TEMPLATE_FILE = "chat_template.jinja"
 FIXED_DATE = {"date_string": "26 Jul 2024"}
 """The default date of Llama 3.1's and 3.2's system turn. With today's date no run could be resumed tomorrow."""
 

@@ -33,6 +33,8 @@ from tokenizers import (
     trainers,
 )
 
+from mlx_suite.text.settings import TEMPLATE_FILE
+
 LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -301,7 +303,7 @@ def _write_folder(
     }
     _write_json(folder / "tokenizer_config.json", config)
     _write_json(folder / "special_tokens_map.json", roles)
-    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (folder / TEMPLATE_FILE).write_text(template, encoding="utf-8")
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
