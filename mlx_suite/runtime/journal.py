@@ -60,7 +60,7 @@ class Journal:
         with disk_errors(self.path, kept=self._kept()):
             try:
                 written = os.write(self._handle, line)
-                while written < len(line):  # a nearly full disk takes a part
+                while written < len(line):  # a nearly full disk may take only a part
                     written += os.write(self._handle, line[written:])
             except OSError:
                 os.ftruncate(self._handle, size)
@@ -167,7 +167,7 @@ class _Line:
             raise UserError(
                 f"Line {number} is not a JSON object: {problem}",
                 where=f"{path}:{number}",
-                fix="mend or delete that line; the lines around it are fine to keep",
+                fix="correct or delete that line; the lines around it can stay",
             )
         self.record = record
 

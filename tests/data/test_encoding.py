@@ -158,7 +158,7 @@ class TestNothingToTrainOn:
 def test_a_conversation_that_the_template_refuses_is_a_problem_of_its_row(family: Families) -> None:
     example = said("U: a", "A: b", "A: c")
     assert problem(family("gemma2"), example) == (
-        "rows.jsonl:1: the chat template refuses this conversation (user, assistant, assistant): Roles must alternate"
+        "rows.jsonl:1: the chat template rejects this conversation (user, assistant, assistant): Roles must alternate"
     )
 
 

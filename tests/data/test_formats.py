@@ -103,7 +103,7 @@ class TestMessages:
             ),
             (
                 openai(QUESTION, ("assistant", "a\ud83d")),
-                ["turn 2, \"content\" holds half of a surrogate pair, '\\ud83d', which no tokenizer can encode"],
+                ["turn 2, \"content\" contains half of a surrogate pair, '\\ud83d', which no tokenizer can encode"],
             ),
             (openai(QUESTION), ["there is no assistant turn; expected a response to learn"]),
             (openai(ANSWER), ["there is nothing before the response; expected an instruction"]),

@@ -207,7 +207,7 @@ def test_a_thread_count_above_the_cores_is_kept_with_advice(fake_openblas: Path)
     assert json.loads(run(program, **settings).stdout) == [
         "OpenBLAS",
         9,
-        "OPENBLAS_NUM_THREADS=9 asks for more threads than the 2 cores there are: unset it.",
+        "OPENBLAS_NUM_THREADS=9 asks for more threads than the 2 usable cores: unset it.",
     ]
 
 

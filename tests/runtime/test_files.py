@@ -88,7 +88,7 @@ def test_a_place_where_nothing_can_be_created_is_a_user_error(make: Callable[[Pa
         make(Path("/proc/run"))
 
     assert str(caught.value) == (
-        "error: The folder is gone, or no file can be made in it. What was there before is untouched.\n"
+        "error: The folder does not exist, or no file can be created in it. What was there before is untouched.\n"
         "where: /proc/run\n"
         "fix:   choose another folder"
     )

@@ -116,7 +116,7 @@ def test_gemma_rejects_a_system_message_with_a_remedy(family: Callable[[str], An
     with pytest.raises(TemplateRefusal) as caught:
         encode_chat(one.tokenizer, one.template, messages)
     assert caught.value.what == (
-        "the chat template refuses this conversation (system, user): System role not supported"
+        "the chat template rejects this conversation (system, user): System role not supported"
     )
     assert caught.value.where.endswith("chat_template.jinja")
     assert "fold system text into the first user turn" in caught.value.fix

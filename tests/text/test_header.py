@@ -129,7 +129,7 @@ def test_a_system_message_that_cannot_be_in_the_header_is_refused(family: Callab
     with pytest.raises(UserError) as caught:
         derive(family(name), system="Be brief.")
     assert caught.value.what.startswith("the pre-query header cannot be derived")
-    assert caught.value.fix.startswith("steer through a first exchange instead")
+    assert caught.value.fix.startswith("steer with a first exchange instead")
 
 
 TURN = "<|start_header_id|>{{ m.role }}<|end_header_id|>{{ m.content }}<|eot_id|>"
@@ -140,23 +140,23 @@ TURN = "<|start_header_id|>{{ m.role }}<|end_header_id|>{{ m.content }}<|eot_id|
     [
         (
             "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}",
-            "no special token ends the question, only the text '\\nassistant: '",
+            "no special token ends the instruction, only the text '\\nassistant: '",
         ),
         (
             "{% for m in messages %}" + TURN.replace("m.role", "'user'") + "{% endfor %}",
-            "it opens the user's and the assistant's turns alike",
+            "user turns and assistant turns begin with the same tokens",
         ),
         (
             "{% for m in messages %}" + TURN.replace("m.content", "m.content | upper") + "{% endfor %}",
-            "where 'Hi' belongs stands 'HI'",
+            "the encoded chat has 'HI' instead of 'Hi'",
         ),
         (
             "{% for m in messages %}<|begin_of_text|>" + TURN + "{% endfor %}",
-            "the header holds 3 BOS tokens, not one",
+            "the header has 3 BOS tokens instead of one",
         ),
         (
             "{% for m in messages if m.role == 'user' %}" + TURN + "{% endfor %}",
-            "the answer does not appear in the encoded chat",
+            "the response does not appear in the encoded chat",
         ),
     ],
 )

@@ -182,7 +182,7 @@ def test_the_first_text_of_a_sequence_gets_a_space_and_later_ones_do_not(
     [
         ("tokenizer.json", "{", "tokenizer.json cannot be read"),
         ("tokenizer_config.json", "{", "tokenizer_config.json is not valid JSON"),
-        ("tokenizer_config.json", "[]", "tokenizer_config.json holds a list, not an object"),
+        ("tokenizer_config.json", "[]", "tokenizer_config.json contains a list, not an object"),
         ("generation_config.json", '{"eos_token_id": "</s>"}', "eos_token_id is '</s>'"),
     ],
 )

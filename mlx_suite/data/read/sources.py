@@ -38,7 +38,7 @@ _PART = re.compile(rf"(?<![a-z])({'|'.join(sorted(PART_WORDS, key=len, reverse=T
 _NO_DATA = re.compile(
     r"(readme|licen[cs]e)\W.*|(requirements\.txt|(dataset_infos?|dataset_dict|state|settings|config)\.json)"
 )
-"""Files that describe a dataset and hold none of its rows."""
+"""Files that describe a dataset and contain none of its rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class DataFile:
 
     path: Path
     name: str
-    """Relative to the folder of the dataset, for messages."""
+    """Path relative to the folder of the dataset, for messages."""
     part: str
     """`train`, `valid`, `test`, or `unused` for a file next to a training file whose name does not say."""
 
@@ -173,7 +173,7 @@ def _similar_paths(path: Path) -> list[str]:
 
 
 def _read_text(path: Path, name: str) -> Records:
-    """Read the whole file as one record."""
+    """Read the entire file as one record."""
     lines = [line for _, line in decoded_lines(path, name)]
     problems = [line for line in lines if isinstance(line, Problem)]
     text = "".join(line for line in lines if isinstance(line, str))
