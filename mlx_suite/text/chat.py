@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.message import Message
-from mlx_suite.text.pieces import TEMPLATE, EncodedChat, Piece, whole_characters
+from mlx_suite.text.pieces import TEMPLATE, EncodedChat, Piece, replace_surrogates
 from mlx_suite.text.template import ChatTemplate
 from mlx_suite.text.tokenizer import Tokenizer
 
@@ -44,7 +44,7 @@ def chat_pieces(
     add_generation_prompt: bool = False,
 ) -> list[Piece]:
     """Split the rendered conversation into template text and message contents, in order."""
-    messages = [Message(message.role, whole_characters(message.content)) for message in messages]
+    messages = [Message(message.role, replace_surrogates(message.content)) for message in messages]
     rendered = template.render(messages, add_generation_prompt=add_generation_prompt)
     mark = _unused_letter(rendered)
     marked = [

@@ -107,9 +107,9 @@ class FastBackend:
         state = _state(self._library.pre_tokenizer)
         if state is None or '"prepend_scheme": "first"' not in json.dumps(state):
             return self._library
-        whole = json.loads(self._library.to_str())
-        whole["pre_tokenizer"] = _never_prepended(state)
-        inside = Tokenizer.from_str(json.dumps(whole, ensure_ascii=False))
+        config = json.loads(self._library.to_str())
+        config["pre_tokenizer"] = _never_prepended(state)
+        inside = Tokenizer.from_str(json.dumps(config, ensure_ascii=False))
         inside.encode_special_tokens = True
         return inside
 

@@ -44,7 +44,7 @@ class EncodedChat:
 def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: Iterable[Piece]) -> EncodedChat:
     """Encode `pieces` as one text; `specials` matches the special tokens that template text may contain."""
     kept = [piece for piece in pieces if piece.text]
-    text = whole_characters("".join(piece.text for piece in kept))
+    text = replace_surrogates("".join(piece.text for piece in kept))
     owners: list[int] = []
     piece_ends: list[int] = []
     cuts: list[tuple[int, int, int]] = []
@@ -84,7 +84,7 @@ def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: It
     return EncodedChat(ids=ids, owner=owner)
 
 
-def whole_characters(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Replace lone surrogates (half an emoji from broken JSON) by U+FFFD, which can be encoded."""
     return LONE_SURROGATE.sub("\ufffd", text)
 

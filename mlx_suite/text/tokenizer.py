@@ -18,8 +18,8 @@ from mlx_suite.text.pieces import (
     EncodedChat,
     Piece,
     encode_pieces,
+    replace_surrogates,
     specials_pattern,
-    whole_characters,
 )
 from mlx_suite.text.settings import TokenizerSettings, read_settings
 
@@ -82,7 +82,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Encode user text, without BOS; `<|eot_id|>` inside it is ordinary text."""
-        return self.backend.encode(whole_characters(text), at_start=True).ids
+        return self.backend.encode(replace_surrogates(text), at_start=True).ids
 
     def encode_prompt(self, text: str) -> list[int]:
         """Encode a text for the model to continue, with a leading BOS if the model uses one."""

@@ -135,9 +135,7 @@ def test_a_folder_of_another_program_is_left_alone(checkpoint: Loaded, tmp_path:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "manifest.json").write_text('{"editor": "dark"}')
-    with pytest.raises(
-        UserError, match="manifest.json does not record the settings of this run: it was not written by this command"
-    ):
+    with pytest.raises(UserError, match=r"manifest.json does not record .*: it was not written by this command"):
         checkpoint.make(foreign)
     (foreign / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):

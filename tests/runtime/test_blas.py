@@ -224,7 +224,7 @@ def test_a_thread_count_for_another_library_is_reported_as_without_effect(
     )
 
 
-def test_a_library_with_64_bit_sizes_is_refused(tmp_path: Path) -> None:
+def test_a_library_with_64_bit_sizes_is_rejected(tmp_path: Path) -> None:
     library = compile_library(tmp_path, config="OpenBLAS 0.3 USE64BITINT")
 
     advice = json.loads(run(REPORT, MLX_SUITE_BLAS=str(library)).stdout)[2]

@@ -76,8 +76,8 @@ def _encode(example: Example, writer: Writer, train_on: str) -> Document:
     except UserError as error:
         raise _Refused(error.what) from error
     if train_on == ALL:
-        return _whole(chat, stops, writer.stop_id, example.place)
-    return _with_answers(chat, _trained_answers(turns, train_on), stops, writer.stop_id, example.place)
+        return _train_all(chat, stops, writer.stop_id, example.place)
+    return _train_each(chat, _trained_answers(turns, train_on), stops, writer.stop_id, example.place)
 
 
 def _trained_answers(turns: Sequence[Message], train_on: str) -> list[int]:
@@ -103,7 +103,7 @@ def _plain_text(text: str, place: str, writer: Writer) -> Document:
     return _document([*chat.ids, writer.stop_id], [1.0] * (len(chat.ids) + 1), place)
 
 
-def _whole(chat: EncodedChat, stops: frozenset[int], stop: int, place: str) -> Document:
+def _train_all(chat: EncodedChat, stops: frozenset[int], stop: int, place: str) -> Document:
     """Train everything up to the stop token of the last turn."""
     last = max((at for at, owner in enumerate(chat.owner) if owner != TEMPLATE), default=None)
     if last is None:
@@ -114,7 +114,7 @@ def _whole(chat: EncodedChat, stops: frozenset[int], stop: int, place: str) -> D
     return _document(chat.ids, [1.0] * (end + 1) + [0.0] * (len(chat.ids) - end - 1), place)
 
 
-def _with_answers(chat: EncodedChat, answers: Sequence[int], stops: frozenset[int], stop: int, place: str) -> Document:
+def _train_each(chat: EncodedChat, answers: Sequence[int], stops: frozenset[int], stop: int, place: str) -> Document:
     """Train the responses, each up to and including its stop token."""
     trained = frozenset(answers)
     weights = [1.0 if owner in trained else 0.0 for owner in chat.owner]

@@ -103,7 +103,7 @@ class Writer:
         """
         turns = self._folded(self._with_context(messages, context))
         pieces = self._pieces(turns)
-        _check_whole(pieces, turns, self.program)
+        _check_complete(pieces, turns, self.program)
         return turns, self._encoded(pieces)
 
     def ask(self, messages: Sequence[Message], context: str = "") -> list[int]:
@@ -210,7 +210,7 @@ class Writer:
         return self.tokenizer.with_one_bos(self.tokenizer.encode_pieces(pieces))
 
 
-def _check_whole(pieces: Sequence[Piece], turns: Sequence[Message], template: ChatTemplate) -> None:
+def _check_complete(pieces: Sequence[Piece], turns: Sequence[Message], template: ChatTemplate) -> None:
     """Raise UserError if a non-empty turn is missing from the rendered text."""
     written = {piece.owner for piece in pieces if piece.text}
     lost = [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mlx_suite.data.read.hub import fetch_dataset, is_hub_name
+from mlx_suite.data.read.hub import download_dataset, is_hub_name
 from mlx_suite.data.read.json import read_json, read_jsonl
 from mlx_suite.data.read.records import Problem, Record, Records, decoded_lines
 from mlx_suite.data.read.table import read_csv, read_parquet
@@ -68,7 +68,7 @@ def find_files(source: str | Path) -> tuple[DataFile, ...]:
     similar = _similar_paths(path)
     if is_hub_name(text) and not data_suffix(text):
         patterns = [f"*{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz")]
-        folder = fetch_dataset(text, patterns, similar)
+        folder = download_dataset(text, patterns, similar)
         return _with_parts(folder, _data_names(folder, folder.rglob("*")), text)
     raise UserError(
         "there is no such file or folder",
