@@ -95,7 +95,7 @@ class TestProblems:
         '{"prompt": "Why?", "completion": "So."}',
         '["Why?", "So."]',
     )
-    SAID = (
+    REPORTED = (
         "a.jsonl:2: column 51: Expecting ',' delimiter, near "
         + '…\'er", "content": "Why?"} {"role": "assistant", "c\'…',
         "a.jsonl:4: turn 2: unknown \"role\" 'robot'; expected system, user, assistant or tool",
@@ -118,14 +118,14 @@ class TestProblems:
         error = refused(path)
         assert error.what == "There are 8 problems with the data"
         assert error.where == str(path)
-        assert error.details == self.SAID
+        assert error.details == self.REPORTED
         assert error.fix == "fix them, or skip these rows with --skip-bad"
 
     def test_bad_rows_can_be_skipped_and_are_returned(self, path: Path) -> None:
         dataset = read_dataset(path, skip_bad=True)
         assert [example.place for example in dataset.train] == ["a.jsonl:1"]
         assert dataset.files == (FileReport(name="a.jsonl", format="messages", rows=1, bad=7),)
-        assert tuple(map(str, dataset.problems)) == self.SAID
+        assert tuple(map(str, dataset.problems)) == self.REPORTED
 
     def test_problems_of_all_files_are_reported_together(self, tmp_path: Path) -> None:
         (tmp_path / "train.jsonl").write_text('{"text": "one"}\n{"text": 1}\n')
