@@ -83,7 +83,7 @@ def test_training_is_deterministic(tmp_path: Path) -> None:
 def test_too_little_text_for_the_vocabulary_is_an_error_with_the_possible_size(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ValueError, match=r"fill only 257 of 1520 text ids.*vocab_size of at most 273"):
+    with pytest.raises(ValueError, match=r"fill only 257 of 1520 text ids.*vocab_size to at most 273"):
         train_llama3_tokenizer(["ab"], tmp_path)
     with pytest.raises(ValueError, match="could not train 1536 ids"):
         train_gemma2_tokenizer(["ab"], tmp_path)
