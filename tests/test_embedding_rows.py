@@ -65,7 +65,7 @@ def test_every_id_has_a_row_or_the_tokenizer_is_refused(
 ) -> None:
     with_rows(tokenizer_folder, rows)
     if rows < FEWEST:
-        with pytest.raises(UserError, match="does not have"):
+        with pytest.raises(UserError, match="has ids beyond"):
             load_tokenizer(tokenizer_folder)
         return
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -76,7 +76,7 @@ def test_every_id_has_a_row_or_the_tokenizer_is_refused(
     assert tokenizer.vocab_size == min(rows, TOKENS)
     assert len(tokenizer.outside) == max(0, TOKENS - rows)
     if special in tokenizer.outside:
-        with pytest.raises(UserError, match="the text needs"):
+        with pytest.raises(UserError, match="the text contains"):
             tokenizer.encode_with_specials(special)
     else:
         assert tokenizer.encode_with_specials(special) == [tokenizer.id_of(special)]
@@ -92,7 +92,7 @@ def test_a_refusal_names_the_stop_token_bos_and_ordinary_tokens(tokenizer_folder
     assert details[8:] == ("and 1 more ordinary tokens",)
 
 
-def test_special_tokens_without_a_row_are_left_out_with_one_note(
+def test_special_tokens_without_a_row_are_disabled_with_one_warning(
     tmp_path: Path, folders: dict[int, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "noted"
@@ -102,7 +102,7 @@ def test_special_tokens_without_a_row_are_left_out_with_one_note(
         load_tokenizer(folder)
 
     [record] = caplog.records
-    assert "the embedding has 267 rows" in record.getMessage()
+    assert "beyond the embedding's 267 rows" in record.getMessage()
     assert "<|reserved_special_token_7|> (271)" in record.getMessage()
 
 

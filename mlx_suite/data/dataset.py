@@ -33,8 +33,8 @@ class FileReport:
 
     name: str
     format: str
-    """Given or detected; `unknown` if no row has the keys of any format; `not read` if another file is named as the
-    training file and this one's name does not say what it is for."""
+    """Format given or detected; `unknown` if no row has the keys of any format; `not read` if another file is named as
+    the training file and this one's name does not say what it is for."""
     rows: int
     """Examples read."""
     bad: int
@@ -102,8 +102,10 @@ def chosen_part(dataset: Dataset, part: str | None, source: str | Path) -> tuple
     rows = {TEST: dataset.test, VALID: dataset.valid, TRAIN: dataset.train}
     name = part or next((name for name in PARTS if rows[name]), TRAIN)
     if not rows[name]:
-        there = ", ".join(name for name in PARTS if rows[name])
-        raise UserError(f"The dataset has no {name} part", where=str(source), fix=f"use --part with one of: {there}")
+        available = ", ".join(name for name in PARTS if rows[name])
+        raise UserError(
+            f"The dataset has no {name} part", where=str(source), fix=f"use --part with one of: {available}"
+        )
     return name, rows[name]
 
 
@@ -114,10 +116,7 @@ def write_report(problems: Sequence[Problem], path: Path) -> None:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 in hexadecimal of all examples in order, to detect a changed dataset.
-
-    The files that the examples come from do not count.
-    """
+    """SHA-256 in hexadecimal of all examples in order, to detect a changed dataset. File names do not affect it."""
     digest = hashlib.sha256()
     for part in (dataset.train, dataset.valid, dataset.test):
         digest.update(f"{len(part)}\n".encode())

@@ -1,4 +1,4 @@
-"""One example to learn from, in whatever file format it came."""
+"""A training example, independent of its file format."""
 
 import json
 from dataclasses import dataclass

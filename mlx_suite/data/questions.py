@@ -1,14 +1,14 @@
-"""Questions about a conversation that are answered by a label: Magpie's tags (arXiv 2406.08464, section 3).
+"""Questions about a conversation that a label answers: Magpie's tags (arXiv 2406.08464, section 3).
 
-They are asked as a user would ask them, after the conversation:
+Each is appended to the conversation as a user turn:
 
     user: What is 2 + 2?          user: What is 2 + 2?
     assistant: Yes?               assistant: 4
     user: Category?               user: Is this answer good?
     assistant: Math               assistant: excellent
 
-`listening` is what the assistant says before its first answer, so that the roles alternate in every template. A
-checkpoint that was trained to tag carries its questions in `tag_questions.json`:
+`listening` is the assistant turn between an instruction and a question about it, so that roles alternate in every
+template. A checkpoint that was trained to tag has its questions in `tag_questions.json`:
 
     {"listening": "Yes?",
      "questions": [{"name": "category", "about": "instruction", "text": "Category?", "labels": ["Math", …]}, …]}
@@ -36,28 +36,28 @@ class Question:
     """One question and the labels that may answer it."""
 
     name: str
-    """Of the tag: `category`, `difficulty`, `input_quality`, …"""
+    """Name of the tag: `category`, `difficulty`, `input_quality`, …"""
     about: About
-    """What must be there before it can be asked."""
+    """Part of the conversation that the question is about."""
     text: str
     labels: tuple[str, ...]
-    """For a scale, from the lowest to the highest."""
+    """Possible answers; on a scale, from the lowest to the highest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Questions:
-    """All that is asked about a row."""
+    """All questions about a row."""
 
     listening: str
-    """What the assistant says to an instruction before it is asked about it."""
+    """Assistant turn between an instruction and a question about it."""
     questions: tuple[Question, ...]
 
     def about(self, part: About) -> tuple[Question, ...]:
-        """The questions about the instruction, or about the answer."""
+        """The questions about one part of the conversation."""
         return tuple(question for question in self.questions if question.about == part)
 
     def named(self, name: str) -> Question:
-        """KeyError where there is none of this name."""
+        """The question with this name. Raises KeyError if there is none."""
         for question in self.questions:
             if question.name == name:
                 return question
@@ -65,18 +65,18 @@ class Questions:
 
 
 def read_questions(path: Path) -> Questions:
-    """Read a file of questions. Raises UserError that lists every defect."""
+    """Read a file of questions. Raises UserError that lists every problem."""
     if not path.is_file():
-        raise UserError("There is no such file of questions", where=str(path), fix="check the path")
+        raise UserError("The file of questions does not exist", where=str(path), fix="check the path")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"The questions cannot be read: {error}", where=str(path), fix="mend the file") from error
+        raise UserError(f"The questions cannot be read: {error}", where=str(path), fix="correct the file") from error
     problems: list[str] = []
     questions = _questions(value, problems)
     if problems:
         raise UserError(
-            "The file holds no questions that can be asked",
+            "The questions are not valid",
             where=str(path),
             fix='write {"listening": …, "questions": [{"name", "about", "text", "labels"}, …]}',
             details=problems,
@@ -85,7 +85,7 @@ def read_questions(path: Path) -> Questions:
 
 
 def write_questions(questions: Questions, path: Path) -> None:
-    """Write what `read_questions` reads."""
+    """Write a file for `read_questions`."""
     write_atomically(path, json.dumps(asdict(questions), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -94,29 +94,29 @@ def _questions(value: Any, problems: list[str]) -> tuple[Question, ...]:
         problems.append('expected an object with "listening" and a list "questions"')
         return ()
     if not _is_text(value.get("listening")):
-        problems.append('"listening" must be some text')
+        problems.append('"listening" must be non-empty text')
     found: list[Question] = []
     for number, each in enumerate(value["questions"], start=1):
         question = _question(each, f"question {number}", problems)
         if question is not None and any(question.name == other.name for other in found):
-            problems.append(f"question {number}: {question.name!r} is asked twice")
+            problems.append(f"question {number}: the name {question.name!r} is used twice")
         elif question is not None:
             found.append(question)
     return tuple(found)
 
 
 def _question(value: Any, label: str, problems: list[str]) -> Question | None:
-    """One question; None and a problem or more where it cannot be asked."""
+    """Read one question; None if it is invalid, with the reasons appended to `problems`."""
     before = len(problems)
     if not isinstance(value, Mapping):
-        problems.append(f"{label} is no object")
+        problems.append(f"{label} is not an object")
         return None
-    problems += [f'{label}: "{key}" must be some text' for key in ("name", "text") if not _is_text(value.get(key))]
+    problems += [f'{label}: "{key}" must be non-empty text' for key in ("name", "text") if not _is_text(value.get(key))]
     if value.get("about") not in get_args(About):
         problems.append(f'{label}: "about" must be {" or ".join(get_args(About))}')
     labels = value.get("labels")
     if not isinstance(labels, list) or not all(map(_is_text, labels)) or not len(set(labels)) == len(labels) >= 2:
-        problems.append(f'{label}: "labels" must be two different texts or more')
+        problems.append(f'{label}: "labels" must be two or more different texts')
     if len(problems) > before:
         return None
     assert isinstance(labels, list)

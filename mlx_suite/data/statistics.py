@@ -1,4 +1,4 @@
-"""How sure a figure is: means with intervals, resampling, and how well a score tells right from wrong."""
+"""Statistics with uncertainty: means with confidence intervals, bootstrap, AUC and Cohen's kappa."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Z = 1.959964
-"""Standard errors on either side that hold 95 % of a normal distribution."""
+"""Half-width of a 95 % interval of the normal distribution, in standard errors."""
 RESAMPLES = 1000
 BLOCK = 20
 
@@ -18,16 +18,16 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """A mean and how far it can be trusted."""
+    """A mean with its standard deviation and count."""
 
     mean: float
     sd: float | None
-    """Of the numbers, with n − 1; None for a single one."""
+    """Sample standard deviation (n − 1); None for a single number."""
     count: int
 
     @property
     def interval(self) -> Interval | None:
-        """95 %, by the normal approximation: rough below 30 numbers."""
+        """95 % interval by the normal approximation, which is rough for fewer than 30 numbers."""
         if self.sd is None:
             return None
         half = Z * self.sd / sqrt(self.count)
@@ -35,7 +35,7 @@ class Mean:
 
 
 def mean_of(numbers: Sequence[float]) -> Mean | None:
-    """None without numbers."""
+    """Mean and standard deviation of `numbers`; None if there are none."""
     if not numbers:
         return None
     array = np.asarray(numbers, dtype=np.float64)
@@ -44,7 +44,7 @@ def mean_of(numbers: Sequence[float]) -> Mean | None:
 
 
 def share_interval(part: int, whole: int) -> Interval | None:
-    """95 % interval of a share by Wilson's score method (1927), which stays within 0 and 1."""
+    """95 % interval of a share by Wilson's score method (1927), which stays within [0, 1]."""
     if whole == 0:
         return None
     share, z2 = part / whole, Z * Z
@@ -56,10 +56,10 @@ def share_interval(part: int, whole: int) -> Interval | None:
 def bootstrap(
     figure: Callable[[npt.NDArray[np.intp]], Numbers], count: int, seed: int, resamples: int = RESAMPLES
 ) -> Interval | None:
-    """95 % interval of a figure of `count` rows, by drawing rows with replacement (percentile method).
+    """95 % bootstrap interval of a figure of `count` rows (percentile method); None for fewer than two rows.
 
-    `figure` takes row numbers, (resamples, count), and gives the figure of each resample, (resamples,), NaN where it
-    has none. None for fewer than two rows.
+    `figure` takes row numbers, (resamples, count), and returns the figure of each resample, (resamples,), NaN where it
+    is undefined.
     """
     if count < 2:
         return None
@@ -75,7 +75,7 @@ def bootstrap(
 def auc(scores: Sequence[float], right: Sequence[bool]) -> float | None:
     """Probability that a right answer has a higher score than a wrong one, ties counting half (Mann and Whitney 1947).
 
-    0.5 is what a judge reaches who knows nothing. None where all are right or all are wrong.
+    A random judge has 0.5. None if all answers are right or all are wrong.
     """
     values, labels = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=bool)
     positive, negative = values[labels], values[~labels]
@@ -88,7 +88,7 @@ def auc(scores: Sequence[float], right: Sequence[bool]) -> float | None:
 
 
 def auc_interval(scores: Sequence[float], right: Sequence[bool], seed: int) -> Interval | None:
-    """95 % interval of `auc` by resampling rows."""
+    """95 % bootstrap interval of `auc`."""
     values, labels = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=bool)
 
     def figure(rows: npt.NDArray[np.intp]) -> Numbers:
@@ -102,10 +102,10 @@ def cohen_kappa(matrix: npt.NDArray[np.int64], cost: npt.NDArray[np.float64]) ->
     """Cohen's kappa (1960): 1 minus the ratio of observed to expected cost of disagreement.
 
     Args:
-        matrix: (C, C) counts, one rater's labels down, the other's across.
+        matrix: (C, C) counts, one rater's labels in rows, the other's in columns.
         cost: (C, C) cost of each disagreement, 0 on the diagonal; quadratic for ordered labels (1968).
 
-    None where the matrix is empty or only one label occurs.
+    None if the matrix is empty or only one label occurs.
     """
     total = matrix.sum()
     if total == 0:
@@ -116,7 +116,7 @@ def cohen_kappa(matrix: npt.NDArray[np.int64], cost: npt.NDArray[np.float64]) ->
 
 
 def histogram(scores: Sequence[float], low: float = 0.0, high: float = 100.0, bins: int = 10) -> list[str]:
-    """A line per bin: its range, a bar, its count. The last bin includes `high`."""
+    """Text histogram, one line per bin with range, bar and count. The last bin includes `high`."""
     edges = np.linspace(low, high, bins + 1)
     counts = np.histogram(np.asarray(scores, dtype=np.float64), bins=edges)[0].tolist()
     most = max([*counts, 1])

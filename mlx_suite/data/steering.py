@@ -1,8 +1,8 @@
-"""What a conversation begins with, to steer what its user asks for.
+"""Messages at the start of a conversation that steer what its user asks for.
 
-Magpie steers by the system prompt (arXiv 2406.08464, section 2.3). Where a template knows no system role, as Gemma 2's,
-the same text stands in a first exchange. A checkpoint that has been trained on these very sentences obeys them best:
-the shipped ones have.
+Magpie steers with the system prompt (arXiv 2406.08464, section 2.3). For templates without a system role, such as Gemma
+2's, the same text goes into a first exchange. Checkpoints trained on exactly these sentences, such as the shipped ones,
+follow them best.
 """
 
 import difflib
@@ -13,9 +13,9 @@ from mlx_suite.text import ChatTemplate, Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
 REST = "*"
-"""In quotas and steering: every value that is not named."""
+"""Key in quotas and steering for all values that are not named."""
 AGREEMENT = "Understood."
-"""The answer in the first exchange that stands in for a system turn."""
+"""Response in the first exchange that replaces a system turn."""
 
 CATEGORY_TEXTS: Mapping[str, str] = {
     "Information seeking": "The user wants to know a fact or to have something explained.",
@@ -49,13 +49,13 @@ LANGUAGE_TEXTS: Mapping[str, str] = {
     "Korean": "사용자는 한국어로 쓰고, 당신은 한국어로 답합니다.",
 }
 DIMENSIONS = ("category", "difficulty", "language", "topic", "persona", "system")
-"""What can be steered. The values of the last three are free text."""
+"""Dimensions that can be steered. Values of the last three are free text."""
 
 
 def steering_text(dimension: str, value: str) -> str:
-    """The sentence that steers to `value`; `system` is taken as it stands.
+    """The sentence that steers to `value`; a `system` value is used unchanged.
 
-    Raises UserError for a category or a language that is not known.
+    Raises UserError for an unknown category or language.
     """
     assert dimension in DIMENSIONS, dimension
     if dimension == "category":
@@ -71,7 +71,7 @@ def steering_text(dimension: str, value: str) -> str:
 
 
 def lead(template: ChatTemplate, text: str | None) -> tuple[Message, ...]:
-    """The messages before the first question: none, a system turn, or an exchange in its place."""
+    """The messages before the first instruction: none, a system turn, or an exchange that replaces it."""
     if text is None:
         return ()
     if template.takes_system:
@@ -84,7 +84,7 @@ def _of(texts: Mapping[str, str], dimension: str, value: str) -> str:
         return texts[value]
     near = difflib.get_close_matches(value, texts, n=1, cutoff=0.5)
     raise UserError(
-        f"no {dimension} is called {value!r}",
+        f"unknown {dimension} {value!r}",
         where="steering",
         fix=f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(texts)}",
     )

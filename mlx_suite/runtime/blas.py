@@ -177,7 +177,7 @@ def _thread_advice(name: str, variable: str | None, threads: int, cores: int) ->
         if threads < cores:
             return f"{setting} keeps matrix products on {threads} of {cores} cores: unset it."
         if threads > cores or _requested_threads(variable) > cores:
-            return f"{setting} asks for more threads than the {cores} cores there are: unset it."
+            return f"{setting} asks for more threads than the {cores} usable cores: unset it."
         return None
     for other in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         if os.environ.get(other) and _requested_threads(other) != threads:

@@ -26,7 +26,7 @@ class Device:
     name: str
     """The maker's name for it, such as "Apple M4 Max"."""
     memory_bytes: int
-    """On Metal and CPU the machine's memory (capped at the container's limit), on CUDA the card's."""
+    """Memory of the machine (Metal and CPU; capped at the container's limit) or of the card (CUDA)."""
     working_set_bytes: int
     """Memory a program should stay within: beyond it macOS swaps, CUDA fails, Linux kills."""
     blas: Blas | None

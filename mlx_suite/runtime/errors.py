@@ -21,7 +21,7 @@ class UserError(Exception):
         what: One sentence that names the thing and the value at fault.
         where: The file, `file:line`, flag, or environment variable at fault; empty to omit the line.
         fix: What to do next, as a command or flag where possible; empty to omit the line.
-        details: All problems found, where there are several: one line each, shown under `what`.
+        details: All problems, if there are several: one line each, shown under `what`.
     """
 
     def __init__(self, what: str, where: str = "", fix: str = "", details: Iterable[str] = ()) -> None:
@@ -78,6 +78,6 @@ def check_rules(settings: Any, rules: Mapping[str, tuple[bool, str]], where: str
 
 
 def _labelled(label: str, text: str) -> str:
-    """`text` in the column after the labels, its later lines too."""
+    """`text` with `label` before its first line, and its later lines indented to match."""
     first, *rest = text.splitlines() or [""]
     return "\n".join([f"{label:<7}{first}", *(f"{'':<7}{line}" for line in rest)])

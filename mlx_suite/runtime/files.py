@@ -1,7 +1,7 @@
 """Atomic writes of files and folders.
 
 Content is written under a temporary name next to the final one, flushed to disk, and renamed: a kill or a full disk at
-any moment leaves the old content or the new, never a part. Disk errors become `UserError`s that say what was kept.
+any moment leaves either the old content or the new. Disk errors become `UserError`s that say what was kept.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PROBLEMS = {
         "Writing here is not allowed",
         "choose another folder, or change its permissions",
     ),
-    errno.ENOENT: ("The folder is gone, or no file can be made in it", "choose another folder"),
+    errno.ENOENT: ("The folder does not exist, or no file can be created in it", "choose another folder"),
     errno.ENOTDIR: (
         "A file is where a folder is needed",
         "choose another folder, or move that file away",
@@ -61,14 +61,14 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 @contextmanager
 def disk_errors(path: Path, kept: str = UNTOUCHED, codes: Collection[int] = _PROBLEMS) -> Iterator[None]:
-    """Turn disk errors into `UserError`s; other errors pass through.
+    """Convert disk errors to `UserError`s; other errors pass through.
 
     MLX reports a full disk as a `RuntimeError` that begins with "[write]"; it counts as a disk error.
 
     Args:
         path: The file or folder that the user knows, not the temporary one.
         kept: A sentence, without its full stop, about what is safe: "120 lines are kept".
-        codes: The `errno`s to turn.
+        codes: The `errno`s to convert.
     """
     try:
         yield
@@ -81,7 +81,7 @@ def disk_errors(path: Path, kept: str = UNTOUCHED, codes: Collection[int] = _PRO
         if not str(error).startswith("[write]"):
             raise
         what, fix = _PROBLEMS[errno.ENOSPC]
-        raise UserError(f"{what}, or takes no more of this file. {kept}.", where=str(path), fix=fix) from error
+        raise UserError(f"{what}, or the file may not grow any larger. {kept}.", where=str(path), fix=fix) from error
 
 
 def write_atomically(path: Path | str, content: bytes | str) -> None:

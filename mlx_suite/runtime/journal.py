@@ -60,7 +60,7 @@ class Journal:
         with disk_errors(self.path, kept=self._kept()):
             try:
                 written = os.write(self._handle, line)
-                while written < len(line):  # a nearly full disk takes a part
+                while written < len(line):  # a nearly full disk may take only a part
                     written += os.write(self._handle, line[written:])
             except OSError:
                 os.ftruncate(self._handle, size)
@@ -100,7 +100,7 @@ class Journal:
         """Count the records, refuse corrupt lines, and repair the end of the file."""
         end = 0
         for line in _lines(self.path):
-            if line.whole:
+            if line.complete:
                 end += line.length
                 self.count += line.record is not None
             elif line.record is not None:
@@ -152,22 +152,22 @@ class _Line:
     def __init__(self, text: bytes, path: Path, number: int) -> None:
         self.number = number
         self.length = len(text)
-        self.whole = text.endswith(b"\n")
+        self.complete = text.endswith(b"\n")
         self.record: dict[str, Any] | None = None
-        if not text.strip() or (not self.whole and not text.strip(b"\0")):
+        if not text.strip() or (not self.complete and not text.strip(b"\0")):
             return  # blank, or the zeros that a power cut can leave at the end of a file
         try:
             record = json.loads(text.decode().rstrip("\n"))
             problem = "" if isinstance(record, dict) else f"it is a {type(record).__name__}"
         except (ValueError, RecursionError) as error:
-            if not self.whole and text.startswith(b"{"):
+            if not self.complete and text.startswith(b"{"):
                 return  # torn
             record, problem = None, str(error)
         if problem:
             raise UserError(
                 f"Line {number} is not a JSON object: {problem}",
                 where=f"{path}:{number}",
-                fix="mend or delete that line; the lines around it are fine to keep",
+                fix="correct or delete that line; the lines around it can stay",
             )
         self.record = record
 

@@ -14,7 +14,7 @@ from .files import disk_errors
 
 LOCK_NAME = ".lock"
 
-# Some network file systems do not support locks; runs go on without one there.
+# Some network file systems do not support locks; runs continue without one there.
 _NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 

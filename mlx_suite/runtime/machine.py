@@ -156,7 +156,7 @@ def what_fits(device: Device, bandwidth: float) -> tuple[Fit, ...]:
     """Which of `REFERENCE_MODELS` fit on `device`, in each precision that its kind uses.
 
     Args:
-        bandwidth: Of a matrix-vector product, in GB/s.
+        bandwidth: Bandwidth of a matrix-vector product, in GB/s.
     """
     results = []
     for model, config in REFERENCE_MODELS.items():
@@ -182,7 +182,7 @@ def what_fits(device: Device, bandwidth: float) -> tuple[Fit, ...]:
 
 
 def advise(device: Device, speed: Speed, compiler: str | None) -> list[str]:
-    """What the user can do for more speed: one line each, the largest gain first."""
+    """Suggestions for more speed, one line each, the largest gain first."""
     lines = []
     blas = device.blas or Blas(name="none")
     if blas.advice:

@@ -1,4 +1,4 @@
-"""The machine's memory: how much there is, and how amounts are written and read."""
+"""The machine's memory, and formatting and parsing of sizes."""
 
 from __future__ import annotations
 

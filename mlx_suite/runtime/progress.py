@@ -104,7 +104,7 @@ class Progress:
         return (self.done - before) / (now - since) if now > since else 0.0
 
     def line(self, width: int | None = None) -> str:
-        """The line in at most `width` characters; without a width, the whole line and no bar."""
+        """The line in at most `width` characters; without a width, the full line and no bar."""
         parts = [self.label, self._count()]
         if self.rate:
             parts.append(self._speed())

@@ -1,7 +1,7 @@
-"""The guard of everything that can be resumed: only with what it was begun with; differences are listed.
+"""Check that a run resumes only with the settings it was started with; differences are listed.
 
-A folder or file stores what its content depends on, as JSON. Before it is continued, the stored values are compared
-with the current ones. Of long values the line shows the part that differs.
+A folder or file stores, as JSON, everything its content depends on. Before it is resumed, the stored values are
+compared with the current ones. For long values, only the part that differs is shown.
 """
 
 import json
@@ -13,20 +13,20 @@ from mlx_suite.runtime.errors import UserError
 
 Facts = Mapping[str, Any]
 LONGEST = 100
-"""Characters of a value that a line shows whole."""
+"""Maximum length of values that are shown in full."""
 CONTEXT = 20
 """Characters shown on either side of the first difference of longer values."""
 
 
 def stored_facts(path: Path, kind: str) -> dict[str, Any]:
-    """The JSON object that a file of ours holds.
+    """Read the JSON object that `facts_text` wrote.
 
     Args:
-        kind: The file's `kind`, such as "mlx-suite magpie": it tells our files from others of the same name.
+        kind: The file's `kind`, such as "mlx-suite magpie", which distinguishes our files from others of the same name.
 
-    Raises UserError for a file that cannot be read or that is something else's.
+    Raises UserError for a file that cannot be read or has another `kind`.
     """
-    problem = "it belongs to something else"
+    problem = "it was not written by this command"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -35,9 +35,9 @@ def stored_facts(path: Path, kind: str) -> dict[str, Any]:
         stored, problem = None, f"it cannot be read: {error}"
     if not isinstance(stored, dict) or stored.get("kind") != kind:
         raise UserError(
-            f"{path.name} does not say what was begun here: {problem}",
+            f"{path.name} does not record the settings of this run: {problem}",
             where=str(path),
-            fix="restore the file, or choose another place with --out",
+            fix="restore the file, or choose another folder with --out",
         )
     return stored
 
@@ -48,27 +48,27 @@ def facts_text(kind: str, facts: Facts) -> str:
 
 
 def differences(stored: Facts, facts: Facts, *, ignored: Collection[str] = ()) -> list[str]:
-    """One line for each of `facts` that differs from what is stored, with dots between nested keys.
+    """One line for each of `facts` that differs from the stored value, with dots between nested keys.
 
     Args:
-        ignored: Keys that are for the record only, at any depth.
+        ignored: Keys that are not compared, at any depth.
     """
     return list(_lines("", stored, as_json(facts), frozenset(ignored)))
 
 
 def refuse_other(changes: Collection[str], where: Path | str, *, what: str = "folder") -> None:
-    """Raise UserError that lists `changes`, if there are any. `what` is a folder or a file."""
+    """Raise UserError that lists `changes`, if there are any. `what` is "folder" or "file"."""
     if changes:
         raise UserError(
-            f"The {what} was begun with other settings",
+            f"The {what} was started with other settings",
             where=str(where),
-            fix=f"choose another {what} with --out, or use the settings it was begun with",
+            fix=f"choose another {what} with --out, or use the settings it was started with",
             details=list(changes),
         )
 
 
 def change(name: str, before: object, now: object) -> str:
-    """A line that shows two different values, cut to the part that differs where they are long."""
+    """A line that shows two different values, cut to the part that differs if they are long."""
     was, will = _text(before), _text(now)
     if max(len(was), len(will)) > LONGEST:
         start = next((i for i, (a, b) in enumerate(zip(was, will, strict=False)) if a != b), min(len(was), len(will)))
@@ -77,7 +77,7 @@ def change(name: str, before: object, now: object) -> str:
 
 
 def as_json(value: Any) -> Any:
-    """A value as it is read back from JSON: tuples become lists."""
+    """The value as JSON returns it: tuples become lists."""
     return json.loads(json.dumps(value))
 
 

@@ -1,9 +1,8 @@
-"""Tokenizers, chat templates, Magpie's header, and text as it streams.
+"""Tokenizers, chat templates, Magpie's pre-query header, and streaming detokenization.
 
-`load_tokenizer` and `load_chat_template` read a Hugging Face folder without transformers;
-`encode_chat` turns a conversation into ids with one BOS and no special token from a user's hand;
-`derive_pre_query` finds the header from which a model writes the user's turn. Tokenizers are
-trained in `mlx_suite.text.training`.
+`load_tokenizer` and `load_chat_template` read a Hugging Face folder without transformers. `encode_chat` encodes a
+conversation with one BOS and never lets message text become a special token. `derive_pre_query` finds the header after
+which a model writes the user's turn. `mlx_suite.text.training` trains tokenizers.
 """
 
 from mlx_suite.text.chat import encode_chat

@@ -1,4 +1,4 @@
-"""What `Tokenizer` needs from a library that splits text into tokens."""
+"""Interface between `Tokenizer` and the libraries that split text into tokens."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,39 +24,35 @@ TURN_MARKERS = frozenset(
         "[/SYSTEM_PROMPT]",
     }
 )
-"""Markers that open or close a turn. Some checkpoints forget to call them special; user text may
-never write them."""
+"""Markers that open or close a turn. Some checkpoints do not mark them as special, but user text must never encode
+them."""
 
 CONTROL_SHAPE = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
-"""How a control token looks. A file that makes `!` its padding token does not make every `!` a
-control token."""
+"""Shape of a control token. A file that names `!` as its padding token must not turn every `!` into a control token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialToken:
-    """A special token as it may stand in trusted template text."""
+    """A special token that trusted template text may contain."""
 
     id: int
-    """Its token id."""
     eats_left: bool = False
-    """Whether it swallows the whitespace before it (`lstrip` of the tokenizers library)."""
+    """Whether it absorbs the whitespace before it (`lstrip` in the tokenizers library)."""
     eats_right: bool = False
-    """Whether it swallows the whitespace after it (`rstrip`, which Phi-3 uses)."""
+    """Whether it absorbs the whitespace after it (`rstrip`, which Phi-3 uses)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlainEncoding:
-    """The tokens of a text without special tokens, and the characters each one stands for."""
+    """Tokens of a text without special tokens, and the characters each one covers."""
 
     ids: list[int]
-    """Token ids."""
     spans: Sequence[tuple[int, int]]
-    """First character and the one past the last, for each token. A character of several tokens is
-    in each."""
+    """Character range [start, end) of each token. A character split over several tokens is in the range of each."""
 
 
 class Backend(Protocol):
-    """One loaded vocabulary. `encode` never yields one of `marks`, whatever the text holds."""
+    """One loaded vocabulary. `encode` never returns one of `marks`, whatever the text contains."""
 
     @property
     def size(self) -> int:
@@ -68,23 +64,23 @@ class Backend(Protocol):
 
     @property
     def token_bytes(self) -> TokenBytes | None:
-        """How tokens are spelled, or None when only `decode` knows."""
+        """Spelling of tokens as bytes; None if only `decode` knows it."""
 
     @property
     def adds_bos(self) -> bool | None:
-        """Whether the files say that a text starts with BOS; None when they are silent."""
+        """Whether a text starts with BOS according to the tokenizer file; None if it does not say."""
 
     def encode(self, text: str, *, at_start: bool) -> PlainEncoding:
-        """Split text that follows nothing (`at_start`) or a special token."""
+        """Encode text at the start of a sequence (`at_start`) or after a special token."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The library's own decoding, special tokens shown."""
+        """Decode with the library, including special tokens."""
 
     def id_of(self, token: str) -> int | None:
         """The id of `token`, or None."""
 
     def token_of(self, token_id: int) -> str | None:
-        """The token with this id as the vocabulary spells it, or None."""
+        """The token with this id, as spelled in the vocabulary, or None."""
 
     def is_added(self, token_id: int) -> bool:
-        """Whether the token is plain text beside the model's own vocabulary."""
+        """Whether the token was added to the model's vocabulary; added tokens are spelled as plain text."""

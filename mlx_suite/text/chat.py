@@ -1,9 +1,9 @@
-"""A conversation to token ids, with every token's owner known.
+"""Encoding of a conversation as token ids, with the owner of every token.
 
-The template is rendered twice: with the real contents, and with each content replaced by a mark
-that no text holds, padded by whitespace. The second rendering shows where contents go and whether
-the template trims them; put together again it must equal the first. So the text of a message is
-never mistaken for the template's, and never encodes a special token, whatever it holds.
+The template is rendered twice: with the real contents, and with each content replaced by a whitespace-padded marker
+that does not occur in any message. The second rendering shows where contents go and whether the template trims them;
+with the contents filled in, it must equal the first. So message text is never mistaken for template text and never
+encodes a special token, whatever it contains.
 """
 
 import re
@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.message import Message
-from mlx_suite.text.pieces import TEMPLATE, EncodedChat, Piece, whole_characters
+from mlx_suite.text.pieces import TEMPLATE, EncodedChat, Piece, replace_surrogates
 from mlx_suite.text.template import ChatTemplate
 from mlx_suite.text.tokenizer import Tokenizer
 
 PAD_LEFT, PAD_RIGHT = "\n\v", "\v\n"
-"""Whitespace around a mark: nothing of it is left after `strip()`, `\\v` alone after
-`strip("\\n")`."""
+"""Whitespace around a marker: `strip()` removes all of it, `strip("\\n")` leaves `\\v`."""
 PRIVATE_USE = range(0xE000, 0xF900)
 
 
@@ -28,11 +27,10 @@ def encode_chat(
     *,
     add_generation_prompt: bool = False,
 ) -> EncodedChat:
-    """Ids of a conversation and the message each belongs to; one BOS in front if the model wants
-    it.
+    """Encode a conversation: ids and the message each belongs to, with one leading BOS if the model uses BOS.
 
-    Equal to transformers' `apply_chat_template` wherever contents hold no special tokens. Raises
-    UserError when the template refuses or fails.
+    Equal to transformers' `apply_chat_template` unless contents contain special tokens. Raises UserError if the
+    template rejects the conversation or fails.
     """
     pieces = chat_pieces(tokenizer, template, messages, add_generation_prompt=add_generation_prompt)
     return tokenizer.with_one_bos(tokenizer.encode_pieces(pieces))
@@ -45,9 +43,8 @@ def chat_pieces(
     *,
     add_generation_prompt: bool = False,
 ) -> list[Piece]:
-    """The rendered conversation as pieces of the template's text and of the messages' contents, in
-    order."""
-    messages = [Message(message.role, whole_characters(message.content)) for message in messages]
+    """Split the rendered conversation into template text and message contents, in order."""
+    messages = [Message(message.role, replace_surrogates(message.content)) for message in messages]
     rendered = template.render(messages, add_generation_prompt=add_generation_prompt)
     mark = _unused_letter(rendered)
     marked = [
@@ -61,16 +58,15 @@ def chat_pieces(
 
 
 def _unused_letter(text: str) -> str:
-    """A private-use character that `text` does not hold."""
-    held = set(text)
-    free = next((chr(code) for code in PRIVATE_USE if chr(code) not in held), None)
+    """A private-use character that does not occur in `text`."""
+    used = set(text)
+    free = next((chr(code) for code in PRIVATE_USE if chr(code) not in used), None)
     assert free is not None, "a text with all 6,400 private-use characters"
     return free
 
 
 def _cut(marked: str, mark: str) -> list[tuple[str, int, str]]:
-    """The marked rendering as (left padding or template text, message index or TEMPLATE, right
-    padding)."""
+    """The marked rendering as (left padding or template text, message index or TEMPLATE, right padding)."""
     place = re.compile(f"({PAD_LEFT}|\v|){mark}(\\d+){mark}({PAD_RIGHT}|\v|)")
     parts: list[tuple[str, int, str]] = []
     end = 0
@@ -82,7 +78,7 @@ def _cut(marked: str, mark: str) -> list[tuple[str, int, str]]:
 
 
 def _filled(part: tuple[str, int, str], messages: Sequence[Message]) -> Piece:
-    """A part of the skeleton with its content, trimmed as the template trimmed the padding."""
+    """Fill a part of the skeleton with its content, trimmed as the template trimmed the padding."""
     left, owner, right = part
     if owner == TEMPLATE:
         return Piece(text=left, owner=TEMPLATE)
@@ -101,10 +97,9 @@ def _anchored(
     rendered: str,
     skeleton: Sequence[tuple[str, int, str]],
 ) -> list[Piece]:
-    """Pieces for a template that rewrites contents (drops `<think>` parts, say): its own text is
-    found in order.
+    """Pieces for a template that rewrites contents (for example, drops `<think>` parts): finds its own text in order.
 
-    Contents with special tokens in them could forge that text, so they are refused here.
+    Contents with special tokens could imitate that text, so they are refused here.
     """
     specials = tokenizer.specials
     if specials is None or not any(specials.search(message.content) for message in messages):
@@ -126,7 +121,7 @@ def _anchored(
         else:
             return pieces
     raise UserError(
-        "the chat template rewrites these messages: their tokens cannot be told from its own",
+        "the chat template rewrites these messages, so their tokens cannot be separated from its own",
         template.origin,
-        "take out special tokens and markup that the template looks for, or use another template",
+        "remove special tokens and markup that the template looks for from the messages",
     )

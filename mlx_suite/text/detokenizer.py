@@ -1,9 +1,8 @@
-"""Text from tokens as they come, never half a character.
+"""Streaming detokenization that never emits half a character.
 
-A character may be spread over several tokens (an emoji over four bytes). Where a vocabulary's
-spelling is known, the bytes run through Python's incremental UTF-8 decoder, which keeps an
-unfinished character back and costs the same for every token. For other vocabularies the text is
-decoded anew, and shown as far as it has settled.
+A character may be spread over several tokens (an emoji over four bytes). If the vocabulary's byte spelling is known,
+the bytes go through Python's incremental UTF-8 decoder, which holds back an incomplete character and takes constant
+time per token. For other vocabularies all ids are decoded again for each token, and text is emitted once it is final.
 """
 
 import codecs
@@ -11,13 +10,13 @@ import codecs
 from mlx_suite.text.tokenizer import Tokenizer
 
 UNFINISHED = "\ufffd"
-"""What a decoder writes in place of an incomplete character."""
+"""Replacement character that a decoder writes for an incomplete character."""
 
 
 class StreamingDetokenizer:
-    """Turns one growing list of ids into text, piece by piece.
+    """Decodes one growing list of ids piece by piece.
 
-    All that `add` and the last `finish` return, put together, is `tokenizer.decode` of all ids.
+    The results of all `add` calls and of the final `finish`, joined, equal `tokenizer.decode` of all ids.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
@@ -33,10 +32,9 @@ class StreamingDetokenizer:
         self._shown = ""
 
     def add(self, token_id: int) -> str:
-        """Take one more token; returns the text that has become certain, often one word, sometimes
-        nothing."""
+        """Append a token and return the text that is now final: often one word, sometimes nothing."""
         if not self._knows_bytes:
-            return self._decode_anew(token_id)
+            return self._decode_all(token_id)
         if token_id in self._hidden:
             return ""
         written = self._tokenizer.bytes_of(token_id)
@@ -46,18 +44,17 @@ class StreamingDetokenizer:
         return self._decoder.decode(written)
 
     def finish(self) -> str:
-        """End the text: returns what was kept back, with U+FFFD for a character that never came to
-        its end."""
+        """End the text and return what was held back, with U+FFFD for an incomplete character."""
         if self._knows_bytes:
             return self._decoder.decode(b"", final=True)
         return self._settle(self._tokenizer.decode(self._ids, self._skip_special), final=True)
 
-    def _decode_anew(self, token_id: int) -> str:
+    def _decode_all(self, token_id: int) -> str:
         self._ids.append(token_id)
         return self._settle(self._tokenizer.decode(self._ids, self._skip_special), final=False)
 
     def _settle(self, text: str, *, final: bool) -> str:
-        """The part of `text` beyond what was shown, unless its end may still change."""
+        """The part of `text` not emitted yet; empty while its end may still change."""
         if not text.startswith(self._shown) or (text.endswith(UNFINISHED) and not final):
             return ""
         fresh = text[len(self._shown) :]

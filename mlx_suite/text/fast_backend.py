@@ -1,4 +1,4 @@
-"""`tokenizer.json` through the `tokenizers` library."""
+"""Backend for `tokenizer.json`, using the `tokenizers` library."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -14,15 +14,14 @@ from mlx_suite.text.token_bytes import TokenBytes, token_bytes_of
 
 
 class FastBackend:
-    """A tokenizer.json, set up so that text can never turn into a special token.
+    """A tokenizer.json, configured so that text never becomes a special token.
 
-    The library matches special tokens inside any text unless told not to; here it is told once and
-    for all, and template text is cut at its special tokens before it gets here. Safe to share
-    between threads.
+    By default the library matches special tokens inside any text. This is turned off here; template text is cut at its
+    special tokens beforehand. Safe to share between threads.
     """
 
     def __init__(self, library: Tokenizer, control: Collection[str] = (), stop_ids: Collection[int] = ()) -> None:
-        """`control` and `stop_ids`: tokens that are special even if the file forgets to say so."""
+        """`control` and `stop_ids`: tokens that are special even if the file does not mark them so."""
         for index, token in library.get_added_tokens_decoder().items():
             if not token.special and (token.content in control or index in stop_ids):
                 library.add_special_tokens([_as_special(token)])
@@ -30,7 +29,7 @@ class FastBackend:
         library.no_padding()
         library.encode_special_tokens = False
         first = library.encode("").ids[:1]
-        self._first_by_itself = first[0] if first else None
+        self._first_id = first[0] if first else None
         library.encode_special_tokens = True
         library.post_processor = None
         self._library = library
@@ -49,7 +48,7 @@ class FastBackend:
 
     @classmethod
     def load(cls, path: Path, control: Collection[str] = (), stop_ids: Collection[int] = ()) -> "FastBackend":
-        """Read a tokenizer.json. Raises UserError when it is damaged."""
+        """Read a tokenizer.json. Raises UserError if it is damaged."""
         try:
             library = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
@@ -72,25 +71,22 @@ class FastBackend:
 
     @property
     def token_bytes(self) -> TokenBytes | None:
-        """How tokens are spelled, read from the file's decoder."""
+        """Spelling of tokens as bytes, from the file's decoder; None if the decoder is of another kind."""
         return self._token_bytes
 
     @property
     def adds_bos(self) -> bool | None:
         """Whether the file's post-processor puts a special token in front of an empty text."""
-        return self._first_by_itself is not None and any(
-            mark.id == self._first_by_itself for mark in self._marks.values()
-        )
+        return self._first_id is not None and any(mark.id == self._first_id for mark in self._marks.values())
 
     def encode(self, text: str, *, at_start: bool) -> PlainEncoding:
-        """Split text; `at_start=False` leaves out a space that only the first text of a sequence
-        gets."""
+        """Encode text; `at_start=False` omits the space that only the first text of a sequence gets."""
         library = self._library if at_start else self._inside
         encoding = library.encode(text, add_special_tokens=False)
         return PlainEncoding(ids=encoding.ids, spans=encoding.offsets)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The library's decoding, special tokens shown."""
+        """Decode with the library, including special tokens."""
         return self._library.decode(list(ids), skip_special_tokens=False)
 
     def id_of(self, token: str) -> int | None:
@@ -98,23 +94,22 @@ class FastBackend:
         return self._library.token_to_id(token)
 
     def token_of(self, token_id: int) -> str | None:
-        """The token as the vocabulary spells it, or None."""
+        """The token as spelled in the vocabulary, or None."""
         return self._library.id_to_token(token_id) if token_id >= 0 else None
 
     def is_added(self, token_id: int) -> bool:
-        """Whether the token was added beside the model's vocabulary."""
+        """Whether the token was added to the model's vocabulary."""
         return token_id in self._added
 
     @cached_property
     def _inside(self) -> Tokenizer:
-        """The same tokenizer for text after a special token, where Metaspace's `first` adds no
-        space."""
+        """The tokenizer for text after a special token, where Metaspace's `first` adds no space."""
         state = _state(self._library.pre_tokenizer)
         if state is None or '"prepend_scheme": "first"' not in json.dumps(state):
             return self._library
-        whole = json.loads(self._library.to_str())
-        whole["pre_tokenizer"] = _never_prepended(state)
-        inside = Tokenizer.from_str(json.dumps(whole, ensure_ascii=False))
+        config = json.loads(self._library.to_str())
+        config["pre_tokenizer"] = _never_prepended(state)
+        inside = Tokenizer.from_str(json.dumps(config, ensure_ascii=False))
         inside.encode_special_tokens = True
         return inside
 
@@ -136,7 +131,7 @@ def _state(part: Any) -> dict[str, Any] | None:
 
 
 def _never_prepended(state: Any) -> Any:
-    """The same pre-tokenizer with `first` replaced by `never`."""
+    """A copy of the pre-tokenizer with `first` replaced by `never`."""
     if isinstance(state, dict):
         return {
             key: "never" if (key, value) == ("prepend_scheme", "first") else _never_prepended(value)

@@ -1,11 +1,9 @@
-"""The pre-query header of Magpie, read off the checkpoint's own chat template, with a proof that it
-is right.
+"""Magpie's pre-query header, derived from the checkpoint's own chat template and verified.
 
-Magpie (arXiv 2406.08464) lets an aligned model write the user's turn: it is given the template up
-to the place where a user would begin to type. Written by hand, that text goes wrong unseen (a
-second BOS, a newline too many, a missing default system prompt). Here conversations with known
-contents are encoded, and the header, the stop tokens and what stands between the turns are what
-remains when the contents are taken out. All of them must agree.
+Magpie (arXiv 2406.08464) lets an aligned model write the user's turn: the prompt is the template up to the point where
+a user would begin to type. Written by hand, this text easily has silent errors (a second BOS, an extra newline, a
+missing default system prompt). Here conversations with known contents are encoded; the header, the stop tokens and the
+tokens between turns are what remains without the contents, and must be the same for all conversations.
 """
 
 from collections.abc import Sequence
@@ -27,48 +25,46 @@ PROBES = (
     ("'s", "\"quoted\" and 'single'", "1. one\n2. two"),
     ("Ünïcödé, <b>tags</b> & {braces}", "### Title", "# Step 1"),
 )
-"""A question, its answer and a second question, each beginning in a way that could join the text
-before it."""
+"""An instruction, its response and a second instruction; each begins with a character that a tokenizer could merge
+with the text before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreQuery:
-    """The fixed tokens around what a model writes when it plays both sides.
+    """Fixed tokens around the turns of a model that writes both sides of a conversation.
 
-    A conversation is `header_ids`, a question, `user_stop_ids[0]`, `to_assistant_ids`, an answer,
-    `assistant_stop_ids[0]`, `to_user_ids`, a question, and so on: exactly what the template would
-    have made of it.
+    A conversation is `header_ids`, an instruction, `user_stop_ids[0]`, `to_assistant_ids`, a response,
+    `assistant_stop_ids[0]`, `to_user_ids`, an instruction, and so on: the same tokens as encoded with the template.
     """
 
     header_ids: tuple[int, ...]
-    """Everything before the first question. A space that the template puts in front of a content is
-    left out where the content's first token carries it (Mistral): the model writes it."""
+    """Tokens before the first instruction. A space that the template puts before the content is not included if it is
+    part of the content's first token (Mistral): the model writes it."""
     user_stop_ids: tuple[int, ...]
-    """Tokens that end a question: first the template's own, then the model's stop tokens and the
-    template's markers. After one of the others, feed the first in its place."""
+    """Tokens that end an instruction: the template's own first, then the model's stop tokens and the template's
+    markers. If the model ends with one of the others, feed the first instead."""
     to_assistant_ids: tuple[int, ...]
-    """Tokens between an instruction's stop token and the response. Empty for Mistral, whose `[/INST]` is
-    both."""
+    """Tokens between an instruction's stop token and the response. Empty for Mistral, whose `[/INST]` is both."""
     to_user_ids: tuple[int, ...]
     """Tokens between a response's stop token and the next instruction."""
     assistant_stop_ids: tuple[int, ...]
-    """Tokens that end an answer, the template's own first."""
+    """Tokens that end a response, the template's own first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
-    """The checkpoint whose header is looked for, and what stands before the first question."""
+    """The checkpoint to derive a header for, and the messages before the first instruction."""
 
     tokenizer: Tokenizer
     template: ChatTemplate
     lead: Sequence[Message]
 
     def encode(self, *turns: Message, prompt: bool = False) -> EncodedChat:
-        """Encode the lead and `turns`, with the generation prompt if asked for."""
+        """Encode the lead and `turns`; `prompt` appends the generation prompt."""
         return encode_chat(self.tokenizer, self.template, [*self.lead, *turns], add_generation_prompt=prompt)
 
     def stop(self, chat: EncodedChat, start: int, end: int, what: str) -> int:
-        """The place of the first special token from `start` on: the model ends its turn with it."""
+        """Index in [start, end) of the special token that ends a turn: the first one."""
         for place in range(start, end):
             if chat.ids[place] in self.tokenizer.special_ids:
                 return place
@@ -76,32 +72,32 @@ class _Case:
         text = self.tokenizer.decode([chat.ids[index] for index in gap])
         raise self.failure(f"no special token ends the {what}, only the text {text!r}")
 
-    def require(self, holds: bool, otherwise: str) -> None:
-        """Raise the failure `otherwise` unless `holds`."""
-        if not holds:
-            raise self.failure(otherwise)
+    def require(self, condition: bool, problem: str) -> None:
+        """Raise UserError with `problem` unless `condition` is true."""
+        if not condition:
+            raise self.failure(problem)
 
     def failure(self, problem: str) -> UserError:
-        """The error that names `problem`."""
+        """The UserError that states `problem`."""
         return UserError(
             f"the pre-query header cannot be derived from this chat template: {problem}",
             self.template.origin,
-            "steer through a first exchange instead, or leave the system text out"
+            "steer with a first exchange instead of a system prompt"
             if any(message.role == SYSTEM for message in self.lead)
-            else "use an instruction-tuned checkpoint with its own template, or mend the template",
+            else "use an instruction-tuned checkpoint with its own template, or correct the template",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Probe:
-    """One encoded conversation cut at its contents."""
+    """An encoded conversation and the positions of its contents."""
 
     contents: tuple[str, str, str]
     ids: list[int]
     starts: tuple[int, int, int]
-    """Where the first token of each content lies."""
+    """Index of the first token of each content."""
     stops: tuple[int, int]
-    """Where the question's and the answer's stop token lie."""
+    """Indices of the stop tokens of the first instruction and its response."""
 
 
 def derive_pre_query(
@@ -111,11 +107,10 @@ def derive_pre_query(
     *,
     before: Sequence[Message] = (),
 ) -> PreQuery:
-    """Find the header for `template` and check it.
+    """Derive the header for `template` and verify it.
 
-    The header holds the `system` message, if one is given, and the exchanges in `before`: the way
-    to steer a model whose template knows no system role (Gemma 2). Raises UserError that names what
-    failed; a template that refuses the system message is one such failure.
+    The header includes the `system` message, if given, and the exchanges in `before`, which steer a model whose
+    template has no system role (Gemma 2). Raises UserError if a check fails or the template rejects the system message.
     """
     lead = [*([] if system is None else [Message(SYSTEM, system)]), *before]
     case = _Case(tokenizer=tokenizer, template=template, lead=lead)
@@ -129,8 +124,8 @@ def derive_pre_query(
     to_assistant = _generation_gap(case, len(header)) or between
     user_stops = {probe.ids[probe.stops[0]] for probe in probes}
     assistant_stops = {probe.ids[probe.stops[1]] for probe in probes}
-    case.require(len(user_stops) == 1, "questions do not all end with the same token")
-    case.require(len(assistant_stops) == 1, "answers do not all end with the same token")
+    case.require(len(user_stops) == 1, "instructions do not all end with the same token")
+    case.require(len(assistant_stops) == 1, "responses do not all end with the same token")
     markers = [i for i in (*header, *to_assistant, *to_user) if i in tokenizer.special_ids]
     others = [*sorted(tokenizer.stop_ids), *markers]
     found = PreQuery(
@@ -148,81 +143,81 @@ def derive_pre_query(
 
 
 def _probe(case: _Case, contents: tuple[str, str, str]) -> _Probe:
-    """Encode question, answer, question; find the places of the contents and the stop tokens."""
+    """Encode instruction, response, instruction; find the positions of the contents and the stop tokens."""
     question, answer, again = contents
     chat = case.encode(Message(USER, question), Message(ASSISTANT, answer), Message(USER, again))
     owners = range(len(case.lead), len(case.lead) + 3)
-    for owner, name in zip(owners, ("question", "answer", "second question"), strict=True):
+    for owner, name in zip(owners, ("instruction", "response", "second instruction"), strict=True):
         case.require(owner in chat.owner, f"the {name} does not appear in the encoded chat")
     first, second, third = (chat.owner.index(owner) for owner in owners)
-    case.require(first < second < third, "the turns do not appear in their order")
-    stops = case.stop(chat, first, second, "question"), case.stop(chat, second, third, "answer")
+    case.require(first < second < third, "the turns do not appear in order")
+    stops = case.stop(chat, first, second, "instruction"), case.stop(chat, second, third, "response")
     return _Probe(contents=contents, ids=chat.ids, starts=(first, second, third), stops=stops)
 
 
 def _generation_gap(case: _Case, start: int) -> list[int]:
-    """The generation prompt's tokens after an instruction's stop token; [] without such a prompt."""
+    """Tokens of the generation prompt after an instruction's stop token; [] if the template has none."""
     question = Message(USER, PROBES[0][0])
-    asked = case.encode(question, prompt=True)
-    if asked.ids == case.encode(question).ids:
+    prompt = case.encode(question, prompt=True)
+    if prompt.ids == case.encode(question).ids:
         return []
-    return asked.ids[case.stop(asked, start, len(asked.ids), "question") + 1 :]
+    return prompt.ids[case.stop(prompt, start, len(prompt.ids), "instruction") + 1 :]
 
 
 def _check_header(case: _Case, found: PreQuery) -> None:
-    """One BOS, in front; and the header's text is the template's text up to the question."""
+    """Check that the header has one BOS, at the start, and is the template's text up to the instruction."""
     header, tokenizer = list(found.header_ids), case.tokenizer
-    case.require(bool(header), "nothing stands before the first question")
+    case.require(bool(header), "there is no text before the first instruction")
     bos = tokenizer.bos_id
     if bos is not None and (tokenizer.adds_bos or bos in header):
         case.require(header[0] == bos, "the header does not begin with BOS")
         count = header.count(bos)
-        case.require(count == 1, f"the header holds {count} BOS tokens, not one")
+        case.require(count == 1, f"the header has {count} BOS tokens instead of one")
     question = "QUESTION"
     rendered = case.template.render([*case.lead, Message(USER, question)])
-    wanted = rendered[: rendered.rfind(question)]
-    shown = tokenizer.decode(header, skip_special=False)
+    expected = rendered[: rendered.rfind(question)]
+    decoded = tokenizer.decode(header, skip_special=False)
     if bos is not None and header[0] == bos:
         name = tokenizer.decode([bos], skip_special=False)
-        wanted, shown = wanted.removeprefix(name), shown.removeprefix(name)
+        expected, decoded = expected.removeprefix(name), decoded.removeprefix(name)
     case.require(
-        "".join(shown.split()) == "".join(wanted.split()),
-        f"the header {shown!r} does not end inside the user turn, which begins after {wanted!r}",
+        "".join(decoded.split()) == "".join(expected.split()),
+        f"the header {decoded!r} does not end inside the user turn, which begins after {expected!r}",
     )
     case.require(
         found.to_assistant_ids != found.to_user_ids,
-        "it opens the user's and the assistant's turns alike",
+        "user turns and assistant turns begin with the same tokens",
     )
 
 
 def _check_probe(case: _Case, found: PreQuery, probe: _Probe, between: Sequence[int]) -> None:
-    """Header, question, gap, answer, gap and question, joined again, are the encoded chat."""
+    """Check that header, instruction, gap, response, gap and instruction add up to the encoded chat."""
     ids, (user_stop, assistant_stop) = probe.ids, probe.stops
     question, answer, again = probe.contents
-    written = ids[len(found.header_ids) : user_stop]
-    replied = ids[user_stop + 1 + len(between) : assistant_stop]
+    instruction = ids[len(found.header_ids) : user_stop]
+    response = ids[user_stop + 1 + len(between) : assistant_stop]
     rest = ids[assistant_stop + 1 + len(found.to_user_ids) :]
-    joined = [*found.header_ids, *written, found.user_stop_ids[0], *between]
-    joined += [*replied, found.assistant_stop_ids[0], *found.to_user_ids, *rest]
-    case.require(joined == ids, f"the parts do not make up the encoded chat of {question!r}")
-    for part, text in ((written, question), (replied, answer)):
-        said = case.tokenizer.decode(part).strip()
-        case.require(said == text, f"where {text!r} belongs stands {said!r}")
-    rested = case.tokenizer.decode(rest).strip()
-    case.require(rested.startswith(again), f"{again!r} does not follow the second header")
+    joined = [*found.header_ids, *instruction, found.user_stop_ids[0], *between]
+    joined += [*response, found.assistant_stop_ids[0], *found.to_user_ids, *rest]
+    case.require(joined == ids, f"the parts do not add up to the encoded chat of {question!r}")
+    for part, text in ((instruction, question), (response, answer)):
+        decoded = case.tokenizer.decode(part).strip()
+        case.require(decoded == text, f"the encoded chat has {decoded!r} instead of {text!r}")
+    decoded = case.tokenizer.decode(rest).strip()
+    case.require(decoded.startswith(again), f"{again!r} does not follow the second header")
 
 
 def _check_generation(case: _Case, found: PreQuery, question: str) -> None:
-    """Header, question, stop and gap are what the template prompts an answer with."""
+    """Check that header, instruction, stop token and gap equal the template's prompt for a response."""
     start = len(found.header_ids)
-    asked = case.encode(Message(USER, question), prompt=True)
-    stop = case.stop(asked, start, len(asked.ids), "question")
+    prompt = case.encode(Message(USER, question), prompt=True)
+    stop = case.stop(prompt, start, len(prompt.ids), "instruction")
     end = [found.user_stop_ids[0], *found.to_assistant_ids]
-    if asked == case.encode(Message(USER, question)):  # a template without a generation prompt
-        end = end[: len(asked.ids) - stop]
+    if prompt == case.encode(Message(USER, question)):  # a template without a generation prompt
+        end = end[: len(prompt.ids) - stop]
     case.require(
-        tuple(asked.ids[:start]) == found.header_ids and asked.ids[stop:] == end,
-        f"the generation prompt of {question!r} is not header, question and gap",
+        tuple(prompt.ids[:start]) == found.header_ids and prompt.ids[stop:] == end,
+        f"the generation prompt of {question!r} is not header, instruction and gap",
     )
 
 

@@ -8,22 +8,20 @@ SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
 
 @dataclass(frozen=True)
 class Message:
-    """Who speaks and what is said."""
+    """Role and content of one turn."""
 
     role: str
-    """`system`, `user` or `assistant`; other roles are for templates that know them."""
+    """`system`, `user` or `assistant`; other roles are for templates that support them."""
     content: str
-    """The text, without any markup of the template."""
+    """The text, without template markup."""
     trained: bool = True
-    """Whether finetuning may learn to write this turn. A dataset can rule out single answers."""
+    """Whether finetuning may train on this turn. A dataset can exclude individual responses."""
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:
-    """The same conversation with its system text in front of the first user turn, a blank line
-    between.
+    """Prepend the system text and a blank line to the first user turn.
 
-    For templates that refuse a system role, as Gemma 2's does. Without a user turn the system text
-    becomes one.
+    For templates that reject the system role, such as Gemma 2's. Without a user turn the system text becomes one.
     """
     system = "\n\n".join(message.content for message in messages if message.role == SYSTEM)
     rest = [message for message in messages if message.role != SYSTEM]

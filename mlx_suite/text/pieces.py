@@ -1,10 +1,8 @@
-"""Text from two hands, joined and encoded: the template's, which may hold special tokens, and a
-message's.
+"""Joint encoding of template text, which may contain special tokens, and message contents, which may not.
 
-A chat is encoded from pieces that say who wrote them. Special tokens are looked for in the
-template's pieces only; everything between two of them is one text for the tokenizer, so a space of
-the template joins the word after it just as in transformers' `apply_chat_template`. Each token
-knows whose it is, so a loss mask needs no search.
+A chat is encoded from pieces that record their owner. Special tokens are matched in template pieces only; everything
+between two of them is encoded as one text, so a space of the template merges with the word after it exactly as in
+transformers' `apply_chat_template`. Every token has an owner, so a loss mask needs no search.
 """
 
 import re
@@ -14,41 +12,39 @@ from dataclasses import dataclass
 from mlx_suite.text.backend import Backend
 
 TEMPLATE = -1
-"""The owner of text and tokens that come from the template."""
+"""Owner of text and tokens that come from the template."""
 
 SEPARATORS = "\x1c\x1d\x1e\x1f"
-"""Whitespace to Python, not to Unicode's White_Space, which the tokenizers library follows."""
+"""Whitespace in Python, but not in Unicode's White_Space, which the tokenizers library follows."""
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Some text and who wrote it."""
+    """A part of the rendered chat and its owner."""
 
     text: str
-    """The text as it stands in the rendered chat."""
     owner: int
-    """Index of the message it is the content of, or TEMPLATE."""
+    """Index of the message whose content this is, or TEMPLATE."""
     apart: bool = False
-    """Whether no token may join its first character to the text before it."""
+    """Whether tokens must not span the boundary between this piece and the text before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedChat:
-    """Token ids and, for each, the message it belongs to."""
+    """Token ids and the owner of each."""
 
     ids: list[int]
     """Token ids, `(L,)`."""
     owner: list[int]
-    """Index of the message whose content the token writes, or -1 (`TEMPLATE`), `(L,)`. A token that
-    holds characters of both belongs to the message."""
+    """Index of the message whose content the token encodes, or -1 (`TEMPLATE`), `(L,)`. A token with characters of both
+    belongs to the message."""
 
 
 def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: Iterable[Piece]) -> EncodedChat:
-    """Encode `pieces` as one text; `specials` matches the special tokens that the template may
-    write."""
+    """Encode `pieces` as one text; `specials` matches the special tokens that template text may contain."""
     kept = [piece for piece in pieces if piece.text]
-    text = whole_characters("".join(piece.text for piece in kept))
+    text = replace_surrogates("".join(piece.text for piece in kept))
     owners: list[int] = []
     piece_ends: list[int] = []
     cuts: list[tuple[int, int, int]] = []
@@ -66,7 +62,7 @@ def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: It
                 cuts.append((start, end, mark.id))
         owners += [piece.owner] * len(piece.text)
         piece_ends += [len(owners)] * len(piece.text)
-    piece_ends.append(0)  # nothing lies within what begins at the end
+    piece_ends.append(0)  # an empty token at the end is in no piece
     ids: list[int] = []
     owner: list[int] = []
     place = 0
@@ -88,35 +84,32 @@ def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: It
     return EncodedChat(ids=ids, owner=owner)
 
 
-def whole_characters(text: str) -> str:
-    """`text` with lone surrogates (half an emoji from broken JSON) replaced by U+FFFD, which can be
-    encoded."""
+def replace_surrogates(text: str) -> str:
+    """Replace lone surrogates (half an emoji from broken JSON) by U+FFFD, which can be encoded."""
     return LONE_SURROGATE.sub("\ufffd", text)
 
 
 def specials_pattern(tokens: Iterable[str]) -> re.Pattern[str] | None:
-    """An expression that finds the longest special token at each place, or None when there are
-    none."""
+    """A pattern that matches the longest special token at each position; None without special tokens."""
     longest_first = sorted((token for token in tokens if token), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
 def _owner(owners: Sequence[int], first: int, last: int) -> int:
-    """The message among the characters first … last - 1; a token without characters goes with its
-    neighbour."""
+    """Owner of the characters [first, last): a message rather than TEMPLATE; the neighbour's for an empty token."""
     first = min(first, len(owners) - 1)
     return max(owners[first : max(last, first + 1)])
 
 
 def _space_before(text: str, place: int) -> int:
-    """Where the whitespace in front of `place` begins."""
+    """Start of the whitespace before `place`."""
     while place > 0 and _is_space(text[place - 1]):
         place -= 1
     return place
 
 
 def _space_after(text: str, place: int) -> int:
-    """Where the whitespace from `place` on ends."""
+    """End of the whitespace that starts at `place`."""
     while place < len(text) and _is_space(text[place]):
         place += 1
     return place

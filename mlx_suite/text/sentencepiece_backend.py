@@ -1,4 +1,4 @@
-"""`tokenizer.model` through SentencePiece, for folders that have no tokenizer.json."""
+"""Backend for `tokenizer.model`, using SentencePiece, for folders without a tokenizer.json."""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -13,7 +13,7 @@ from mlx_suite.text.backend import PlainEncoding, SpecialToken
 from mlx_suite.text.token_bytes import TokenBytes
 
 ModelProto: Any = sentencepiece_model_pb2.__dict__["ModelProto"]
-"""The message type of a model file; protobuf makes it at import, so type checkers cannot see it."""
+"""Message type of a model file; protobuf creates it at import, so type checkers cannot see it."""
 
 CONTROL = 3
 """Piece type that is never matched in text (sentencepiece_model.proto)."""
@@ -22,11 +22,10 @@ USER_DEFINED = 4
 
 
 class SentencePieceBackend:
-    """A tokenizer.model, set up so that text can never turn into a special token.
+    """A tokenizer.model, configured so that text never becomes a special token.
 
-    SentencePiece matches user-defined pieces, Gemma's turn markers among them, in any text. Pieces
-    named in `control` are therefore turned into control pieces, which it never matches. Safe to
-    share between threads.
+    SentencePiece matches user-defined pieces, including Gemma's turn markers, in any text. Pieces named in `control`
+    are therefore converted to control pieces, which it never matches. Safe to share between threads.
     """
 
     def __init__(
@@ -35,8 +34,7 @@ class SentencePieceBackend:
         control: Collection[str] = (),
         added: Mapping[str, int] | None = None,
     ) -> None:
-        """`control`: names of special pieces; `added`: special tokens beyond the model's own
-        pieces."""
+        """`control`: names of special pieces; `added`: special tokens beyond the model's own pieces."""
         proto = ModelProto()
         proto.ParseFromString(model)
         for piece in proto.pieces:
@@ -63,7 +61,7 @@ class SentencePieceBackend:
         control: Collection[str] = (),
         added: Mapping[str, int] | None = None,
     ) -> "SentencePieceBackend":
-        """Read a tokenizer.model. Raises UserError when it is damaged."""
+        """Read a tokenizer.model. Raises UserError if it is damaged."""
         try:
             return cls(path.read_bytes(), control, added)
         except UserError:
@@ -87,17 +85,17 @@ class SentencePieceBackend:
 
     @property
     def token_bytes(self) -> TokenBytes:
-        """How tokens are spelled."""
+        """Spelling of tokens as bytes."""
         return self._token_bytes
 
     @property
     def adds_bos(self) -> bool | None:
-        """A SentencePiece model does not say."""
+        """Always None: a SentencePiece model does not say."""
         return None
 
     @property
     def roles(self) -> Mapping[str, str]:
-        """The special tokens that the model itself names, for a folder without a config."""
+        """Special tokens by role, as named in the model file, for a folder without a config."""
         library = self._library
         ids = {
             "bos_token": library.bos_id(),
@@ -108,19 +106,18 @@ class SentencePieceBackend:
         return {role: library.id_to_piece(index) for role, index in ids.items() if index >= 0}
 
     def encode(self, text: str, *, at_start: bool) -> PlainEncoding:
-        """Split text; text after a special token gets no space in front."""
+        """Encode text; after a special token it gets no leading space."""
         library = self._library if at_start else self._inside
         ids = library.encode(text)
         return PlainEncoding(ids=ids, spans=self._spans(text, ids))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The library's decoding; control pieces have no text there."""
+        """Decode with the library, which gives control pieces no text."""
         text: str = self._library.decode([i for i in ids if i not in self._added_by_id])
         return text
 
     def id_of(self, token: str) -> int | None:
-        """The id of `token`, or None. SentencePiece answers unknown names with the unknown
-        piece."""
+        """The id of `token`, or None. SentencePiece returns the unknown piece for an unknown name."""
         if token in self._added:
             return self._added[token]
         index = self._library.piece_to_id(token)
@@ -138,7 +135,7 @@ class SentencePieceBackend:
 
     @cached_property
     def _inside(self) -> sentencepiece.SentencePieceProcessor:
-        """The same pieces without the dummy space in front."""
+        """The processor for text after a special token, which gets no dummy space in front."""
         if not self._prepends:
             return self._library
         proto = ModelProto()
@@ -147,8 +144,7 @@ class SentencePieceBackend:
         return sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
 
     def _spans(self, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
-        """Characters of each token, counted along the bytes (exact where the model leaves text as
-        it is)."""
+        """Character range of each token, counted along the bytes (exact if the model does not normalize text)."""
         character_of = [place for place, letter in enumerate(text) for _ in letter.encode()]
         if not character_of:
             return [(0, 0) for _ in ids]

@@ -1,5 +1,4 @@
-"""What the files of a checkpoint say about its tokenizer: roles of special tokens, stop tokens, BOS
-or not."""
+"""Tokenizer settings from a checkpoint's configuration files: special tokens by role, stop tokens, BOS."""
 
 import json
 from collections.abc import Mapping
@@ -10,49 +9,46 @@ from typing import Any
 from mlx_suite.runtime.errors import UserError
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-"""The names by which tokenizer_config.json and chat templates call special tokens."""
+"""Names of special tokens in tokenizer_config.json and chat templates."""
 
 TEMPLATE_FILE = "chat_template.jinja"
 """Chat template of a model, or the one an adapter was trained with."""
 
 STOP_FILES = ("generation_config.json", "config.json")
-"""Files that may list the stop ids, the most trustworthy first."""
+"""Files that may list the stop token ids, the most reliable first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSettings:
-    """The settings of one folder."""
+    """Tokenizer settings of one checkpoint folder."""
 
     roles: Mapping[str, str]
-    """Special tokens by role, as `bos_token` → `<bos>`. A role that the checkpoint leaves empty is
-    missing."""
+    """Special tokens by role, such as `bos_token` → `<bos>`. Roles that the checkpoint leaves empty are missing."""
     special: Mapping[str, int]
-    """Tokens that tokenizer_config.json calls special, with their ids."""
+    """Ids of the tokens that tokenizer_config.json marks as special, by text."""
     stop_ids: frozenset[int] | None
-    """Ids that end a text, or None when no file lists them."""
+    """Stop token ids; None if no file lists them."""
     embedding_rows: int | None
     """`vocab_size` of config.json: rows of the model's embedding. None without a config."""
     adds_bos: bool | None
-    """`add_bos_token` of tokenizer_config.json, or None when it does not say."""
+    """`add_bos_token` of tokenizer_config.json; None if it is missing."""
     chat_template: object = field(repr=False)
-    """`chat_template` of tokenizer_config.json as it stands there: text, a list of named texts, or
-    None."""
+    """`chat_template` of tokenizer_config.json, unparsed: text, a list of named texts, or None."""
 
     @property
     def control(self) -> frozenset[str]:
-        """Every token these files call special, by its text."""
+        """Text of every token that these files mark as special."""
         return frozenset({*self.roles.values(), *self.special})
 
 
 def read_settings(folder: Path) -> TokenizerSettings:
-    """Read tokenizer_config.json, special_tokens_map.json, generation_config.json and config.json,
-    as far as present.
+    """Read those of tokenizer_config.json, special_tokens_map.json, generation_config.json and config.json that exist.
 
-    Raises UserError when one of them is damaged.
+    Raises UserError if one of them is damaged.
     """
     config = read_json(folder / "tokenizer_config.json")
-    spoken = {**read_json(folder / "special_tokens_map.json"), **config}
-    roles = {role: text for role in ROLES if (text := _text_of(spoken.get(role)))}
+    named = {**read_json(folder / "special_tokens_map.json"), **config}
+    roles = {role: text for role in ROLES if (text := _text_of(named.get(role)))}
     adds_bos = config.get("add_bos_token")
     return TokenizerSettings(
         roles=roles,
@@ -65,20 +61,19 @@ def read_settings(folder: Path) -> TokenizerSettings:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in `path`, or {} when there is no such file. Raises UserError when it is
-    damaged."""
+    """The JSON object in `path`; {} if there is no such file. Raises UserError if it is damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"{path.name} cannot be read: {reason}", str(path), "check its rights") from error
+        raise UserError(f"{path.name} cannot be read: {reason}", str(path), "check its permissions") from error
     except ValueError as error:
         raise UserError(f"{path.name} is not valid JSON: {error}", str(path), "download the model again") from error
     if not isinstance(value, dict):
         raise UserError(
-            f"{path.name} holds a {type(value).__name__}, not an object",
+            f"{path.name} contains a {type(value).__name__}, not an object",
             str(path),
             "download the model again",
         )
@@ -86,14 +81,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _text_of(token: object) -> str | None:
-    """A token is written as its text, or as an object with `content`."""
+    """The text of a token that is stored as text or as an object with `content`; None for anything else."""
     if isinstance(token, dict):
         token = token.get("content")
     return token if isinstance(token, str) else None
 
 
 def _special(config: Mapping[str, Any]) -> dict[str, int]:
-    """The special tokens of `added_tokens_decoder`."""
+    """Special tokens of `added_tokens_decoder` and their ids."""
     added = config.get("added_tokens_decoder")
     if not isinstance(added, dict):
         return {}
@@ -105,7 +100,7 @@ def _special(config: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _embedding_rows(folder: Path) -> int | None:
-    """`vocab_size` of config.json, of its text part for a multimodal model."""
+    """`vocab_size` of config.json, or of its `text_config` for a multimodal model."""
     config = read_json(folder / "config.json")
     text_config = config.get("text_config")
     nested = text_config if isinstance(text_config, dict) else {}
@@ -114,7 +109,7 @@ def _embedding_rows(folder: Path) -> int | None:
 
 
 def _stop_ids(folder: Path) -> frozenset[int] | None:
-    """`eos_token_id`, one id or a list, of the first file that has it."""
+    """`eos_token_id`, one id or a list, from the first file that has it."""
     for name in STOP_FILES:
         config = read_json(folder / name)
         text_config = config.get("text_config")

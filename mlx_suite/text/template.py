@@ -1,10 +1,8 @@
-"""The chat template of a checkpoint: a Jinja program that writes a conversation the way the model
-learned it.
+"""Chat templates: Jinja programs that render a conversation in the format a model was trained on.
 
-Rendered as transformers renders it (`utils/chat_template_utils.py`): a sandbox in which nothing can
-be changed, block tags that swallow their line, loop controls, and four extras (`raise_exception`,
-`strftime_now`, `tojson` without HTML escapes, and `{% generation %}`, whose content is written as
-it is).
+They are rendered as in transformers (`utils/chat_template_utils.py`): in an immutable sandbox, with `trim_blocks`,
+`lstrip_blocks`, loop controls and four extras (`raise_exception`, `strftime_now`, `tojson` without HTML escapes, and
+`{% generation %}`, whose content is rendered unchanged).
 """
 
 import json
@@ -26,12 +24,11 @@ from mlx_suite.text.message import SYSTEM, USER, Message
 from mlx_suite.text.settings import TEMPLATE_FILE, read_settings
 
 FIXED_DATE = {"date_string": "26 Jul 2024"}
-"""The default date of Llama 3.1's and 3.2's system turn. With today's date no run could be resumed tomorrow."""
+"""Default date of Llama 3.1's and 3.2's system turn. With today's date no run could be resumed tomorrow."""
 
 
 class TemplateRefusal(UserError):
-    """The template itself rejects a conversation: a role it does not know, or turns out of
-    order."""
+    """The template rejects a conversation: it does not support a role, or turns are out of order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +38,16 @@ class ChatTemplate:
     source: str = field(repr=False)
     """The Jinja text."""
     special_tokens: Mapping[str, str]
-    """Special tokens by role, as `bos_token`; the template writes them by these names."""
+    """Special tokens by role, such as `bos_token`: the names by which the template refers to them."""
     variables: Mapping[str, Any] = field(default_factory=dict)
-    """Further values, as `{"date_string": "26 Jul 2024"}`: fix the date of Llama 3.2's template to
-    make runs repeatable."""
+    """Additional variables, such as `{"date_string": "26 Jul 2024"}` to fix the date in Llama 3.2's template."""
     origin: str = "chat template"
-    """Where the template came from, for messages."""
+    """File or style that the template came from, for error messages."""
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-        """The conversation as text, with the header of the next assistant turn if asked for.
+        """Render the conversation as text; `add_generation_prompt` appends the header of the next assistant turn.
 
-        Raises TemplateRefusal when the template rejects the conversation, UserError when it fails.
+        Raises TemplateRefusal if the template rejects the conversation, UserError if it fails.
         """
         try:
             return self._program.render(
@@ -64,20 +60,20 @@ class ChatTemplate:
         except _Raised as error:
             roles = ", ".join(message.role for message in messages)
             raise TemplateRefusal(
-                f"the chat template refuses this conversation ({roles}): {error}",
+                f"the chat template rejects this conversation ({roles}): {error}",
                 self.origin,
-                "let user and assistant alternate; fold system text into the first user turn",
+                "let user and assistant alternate, with any system text in the first user turn",
             ) from error
-        except Exception as error:  # a template is a foreign program: anything may go wrong in it
+        except Exception as error:  # a template is third-party code: it can raise anything
             raise UserError(
                 f"the chat template fails: {type(error).__name__}: {error}",
                 self.origin,
-                f"mend the template, or put one that works into {TEMPLATE_FILE}",
+                f"correct the template, or put one that works into {TEMPLATE_FILE}",
             ) from error
 
     @cached_property
     def takes_system(self) -> bool:
-        """Whether a system message is accepted and its text shown."""
+        """Whether a system message is accepted and rendered."""
         try:
             shown = self.render([Message(SYSTEM, "Be brief."), Message(USER, "Hi")])
         except UserError:
@@ -92,23 +88,22 @@ class ChatTemplate:
             raise UserError(
                 f"the chat template is not valid Jinja: {error.message} (line {error.lineno})",
                 self.origin,
-                f"mend the template, or put one that works into {TEMPLATE_FILE}",
+                f"correct the template, or put one that works into {TEMPLATE_FILE}",
             ) from error
 
 
 def dated(template: ChatTemplate) -> ChatTemplate:
-    """The template with a fixed date, unless it has one of its own already."""
+    """The template with the date fixed to FIXED_DATE, unless its variables already set one."""
     return replace(template, variables={**FIXED_DATE, **template.variables})
 
 
 def load_chat_template(
     folder: str | Path, variables: Mapping[str, Any] | None = None, *, adapter: str | Path | None = None
 ) -> ChatTemplate:
-    """Load the template of a folder: chat_template.jinja, else `chat_template` of
-    tokenizer_config.json.
+    """Load the template of a folder: chat_template.jinja, else `chat_template` of tokenizer_config.json.
 
-    The chat_template.jinja of an `adapter` (its folder) comes first: it was trained with that. Of
-    several named templates the one called `default` is taken. Raises UserError when there is none.
+    A chat_template.jinja in the folder of an `adapter` takes precedence: the adapter was trained with it. Among several
+    named templates, `default` is used. Raises UserError if there is none.
     """
     folder = Path(folder)
     settings = read_settings(folder)
@@ -129,7 +124,7 @@ def load_chat_template(
 
 
 def _chosen(value: object, path: Path) -> str:
-    """The template in `chat_template` of a tokenizer_config.json."""
+    """Select the template from the `chat_template` of a tokenizer_config.json."""
     if isinstance(value, list):
         named = {entry["name"]: entry["template"] for entry in value if isinstance(entry, dict)}
         value = named.get("default", next(iter(named.values())) if len(named) == 1 else None)
@@ -138,22 +133,21 @@ def _chosen(value: object, path: Path) -> str:
     raise UserError(
         "this checkpoint has no chat template",
         str(path),
-        f"use the instruction-tuned model of the family, or put a template into {path.parent / TEMPLATE_FILE}",
+        f"use the instruction-tuned model of this family, or put a template into {path.parent / TEMPLATE_FILE}",
     )
 
 
 class _Raised(jinja2.TemplateError):
-    """What a template says through `raise_exception`."""
+    """An error that a template raises with `raise_exception`."""
 
 
 class _Generation(Extension):
-    """`{% generation %} … {% endgeneration %}` marks what an assistant says; the text is written as
-    it is."""
+    """`{% generation %} … {% endgeneration %}`, which marks a response; its content is rendered unchanged."""
 
     tags = {"generation"}
 
     def parse(self, parser: Parser) -> list[Node]:
-        """Take the block's content in place of the block."""
+        """Replace the block by its content."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 

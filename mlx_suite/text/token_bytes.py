@@ -1,12 +1,10 @@
-"""What a token is worth in bytes: the ground on which decoding and streaming stand.
+"""Bytes of a token, the basis of decoding and streaming.
 
-Nearly every language model uses one of two spellings. Byte-level BPE (GPT-2, Llama 3, Qwen) writes
-each byte as one printable character; SentencePiece (Gemma, Mistral, Llama 2) writes a space as `▁`
-and a byte it has no piece for as `<0x0A>`. Knowing the bytes of one token, text is a plain UTF-8
-stream, and half a character is easy to hold back.
+Nearly every language model uses one of two spellings. Byte-level BPE (GPT-2, Llama 3, Qwen) writes each byte as one
+printable character; SentencePiece (Gemma, Mistral, Llama 2) writes a space as `▁` and a byte without a piece as
+`<0x0A>`. With the bytes of each token, text is a UTF-8 stream, and an incomplete character is easy to hold back.
 
-Source: GPT-2's byte alphabet (openai/gpt-2, encoder.py) and the decoders of the `tokenizers`
-library.
+Source: GPT-2's byte alphabet (openai/gpt-2, encoder.py) and the decoders of the `tokenizers` library.
 """
 
 import re
@@ -19,8 +17,7 @@ BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def _byte_of_letter() -> dict[str, int]:
-    """GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the others follow from U+0100
-    on."""
+    """GPT-2's alphabet: printable Latin-1 bytes map to themselves, the others to U+0100 and up."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in printable]
     return {
@@ -34,18 +31,17 @@ BYTE_OF_LETTER = _byte_of_letter()
 
 @dataclass(frozen=True, kw_only=True)
 class TokenBytes:
-    """How the tokens of one vocabulary are spelled."""
+    """Spelling of the tokens of one vocabulary."""
 
     spelling: Literal["byte_level", "sentencepiece"]
-    """Which of the two alphabets the tokens are written in."""
+    """Alphabet that the tokens are written in."""
     byte_pieces: bool
     """Whether `<0x0A>` means a byte (SentencePiece with byte fallback)."""
     drops_first_space: bool
-    """Whether decoding takes away the one space that encoding put in front of a text."""
+    """Whether decoding removes the single space that encoding put in front of a text."""
 
     def of(self, token: str, *, added: bool) -> bytes:
-        """The bytes of `token`; an added token (special, or beyond the model's vocabulary) is plain
-        text."""
+        """The bytes of `token`; an added token (special, or beyond the model's vocabulary) is plain text."""
         if self.spelling == "byte_level":
             if not added and all(letter in BYTE_OF_LETTER for letter in token):
                 return bytes(BYTE_OF_LETTER[letter] for letter in token)
@@ -56,8 +52,7 @@ class TokenBytes:
 
 
 def token_bytes_of(decoder: Mapping[str, Any] | None) -> TokenBytes | None:
-    """Read the spelling from the `decoder` part of a tokenizer.json; None for one of another
-    kind."""
+    """Read the spelling from the `decoder` part of a tokenizer.json; None if it uses neither spelling."""
     steps = _flat(decoder)
     names = [step.get("type") for step in steps]
     if names == ["ByteLevel"]:
@@ -87,7 +82,7 @@ def token_bytes_of(decoder: Mapping[str, Any] | None) -> TokenBytes | None:
 
 
 def _flat(decoder: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
-    """The steps of a decoder, with sequences opened."""
+    """The steps of a decoder, with nested sequences flattened."""
     if decoder is None:
         return []
     if decoder.get("type") == "Sequence":

@@ -1,6 +1,6 @@
-"""Text to token ids and back, the same for `tokenizer.json` and for SentencePiece models.
+"""Encoding and decoding, with one interface for `tokenizer.json` and SentencePiece models.
 
-transformers is not needed, so loading takes as long as reading the file.
+transformers is not needed, so loading takes only as long as reading the file.
 """
 
 import logging
@@ -18,8 +18,8 @@ from mlx_suite.text.pieces import (
     EncodedChat,
     Piece,
     encode_pieces,
+    replace_surrogates,
     specials_pattern,
-    whole_characters,
 )
 from mlx_suite.text.settings import TokenizerSettings, read_settings
 
@@ -33,34 +33,33 @@ class Tokenizer:
     backend: Backend
     """The library that splits text."""
     settings: TokenizerSettings
-    """What the checkpoint's files say about special tokens."""
+    """Special tokens and stop tokens according to the checkpoint's files."""
     origin: str
-    """Where the tokenizer came from, for messages."""
+    """Folder that the tokenizer came from, for error messages."""
     outside: Mapping[str, int] = field(default_factory=dict)
-    """Special tokens whose ids lie past the model's embedding, by text. They are never special here, never sampled,
-    and refused where trusted text writes them."""
+    """Ids of special tokens past the end of the model's embedding, by text. They are not in `special_ids`, are never
+    sampled, and are an error in trusted text."""
     _bytes: dict[int, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids that the model has an embedding for. The embedding may have more rows, padded for speed."""
+        """Number of ids with an embedding row. The embedding may have more rows, padded for speed."""
         rows = self.settings.embedding_rows
         return self.backend.size if rows is None else min(self.backend.size, rows)
 
     @cached_property
     def bos_id(self) -> int | None:
-        """The id that begins a text, or None for a model that has no such token (Qwen)."""
+        """The BOS id; None for a model without BOS (Qwen)."""
         return self._role("bos_token")
 
     @cached_property
     def pad_id(self) -> int | None:
-        """The padding id, or None. It may equal a stop id, so never find padding by it."""
+        """The padding id, or None. It may equal a stop token's id, so it does not identify padding."""
         return self._role("pad_token")
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Ids that end what a model writes: of generation_config.json, else config.json, else the
-        EOS token."""
+        """Stop token ids, from generation_config.json, else config.json, else the EOS token."""
         if self.settings.stop_ids is not None:
             return self.settings.stop_ids
         eos = self._role("eos_token")
@@ -68,7 +67,7 @@ class Tokenizer:
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
-        """Ids of special tokens, which user text never yields and which `decode` leaves out."""
+        """Ids of special tokens, which user text never encodes and `decode` omits."""
         return frozenset(mark.id for mark in self.backend.marks.values()) - frozenset(self.outside.values())
 
     @cached_property
@@ -76,56 +75,53 @@ class Tokenizer:
         """Whether every text for this model begins with BOS."""
         if self.bos_id is None:
             return False
-        for said in (self.settings.adds_bos, self.backend.adds_bos):
-            if said is not None:
-                return said
+        for setting in (self.settings.adds_bos, self.backend.adds_bos):
+            if setting is not None:
+                return setting
         return True
 
     def encode(self, text: str) -> list[int]:
-        """Ids of user text: no BOS, and `<|eot_id|>` inside it is ordinary text."""
-        return self.backend.encode(whole_characters(text), at_start=True).ids
+        """Encode user text, without BOS; `<|eot_id|>` inside it is ordinary text."""
+        return self.backend.encode(replace_surrogates(text), at_start=True).ids
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Ids of a text that a model continues: BOS, if this model wants one, then the text."""
+        """Encode a text for the model to continue, with a leading BOS if the model uses one."""
         return [*self._bos, *self.encode(text)]
 
     def encode_with_specials(self, text: str) -> list[int]:
-        """Ids of trusted text, in which special tokens are written by name. Adds no BOS."""
+        """Encode trusted text, in which names of special tokens become these tokens; adds no BOS."""
         return self.encode_pieces([Piece(text=text, owner=TEMPLATE)]).ids
 
     def encode_pieces(self, pieces: Iterable[Piece]) -> EncodedChat:
-        """Ids and owners of template text and message contents, joined; special tokens only from
-        the template.
+        """Encode template text and message contents as one chat, with special tokens only from the template.
 
-        Raises UserError where the template writes a token that the model has no embedding for."""
+        Raises UserError if the template contains a token without an embedding row."""
         chat = encode_pieces(self.backend, self.specials, pieces)
         for name, index in self.outside.items():
             if index in chat.ids:
                 raise UserError(
-                    f"the text needs {name}, id {index}, and the model's embedding has "
+                    f"the text contains {name}, id {index}, but the model's embedding has only "
                     f"{self.settings.embedding_rows:,} rows",
                     self.origin,
-                    f"leave {name} out of the chat template, or use the checkpoint's own weights and tokenizer",
+                    f"remove {name} from the chat template, or use the weights that belong to this tokenizer",
                 )
         return chat
 
     def with_one_bos(self, chat: EncodedChat) -> EncodedChat:
-        """The same chat beginning with exactly one BOS, or with what it has if this model wants
-        none."""
+        """The chat with exactly one leading BOS; with none if this model adds none and the chat has none."""
         if self.bos_id is None:
             return chat
         count = 0
         while count < len(chat.ids) and chat.ids[count] == self.bos_id:
             count += 1
-        wanted = 1 if count or self.adds_bos else 0
+        leading = 1 if count or self.adds_bos else 0
         return EncodedChat(
-            ids=[self.bos_id] * wanted + chat.ids[count:],
-            owner=[TEMPLATE] * wanted + chat.owner[count:],
+            ids=[self.bos_id] * leading + chat.ids[count:],
+            owner=[TEMPLATE] * leading + chat.owner[count:],
         )
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
-        """The text of `ids`. Bytes that are no UTF-8 become U+FFFD; ids beyond the vocabulary have
-        no text."""
+        """The text of `ids`. Invalid UTF-8 becomes U+FFFD; ids beyond the vocabulary have no text."""
         shown = [index for index in ids if not (skip_special and index in self.special_ids)]
         if self.backend.token_bytes is None:
             return self.backend.decode(shown)
@@ -135,7 +131,7 @@ class Tokenizer:
         return text.decode("utf-8", errors="replace")
 
     def bytes_of(self, token_id: int) -> bytes:
-        """The bytes that one token writes. Only for a backend whose `token_bytes` is known."""
+        """The bytes of one token; only for a backend whose `token_bytes` is known."""
         known = self._bytes.get(token_id)
         if known is None:
             spelling, token = self.backend.token_bytes, self.backend.token_of(token_id)
@@ -147,16 +143,16 @@ class Tokenizer:
         return known
 
     def id_of(self, token: str) -> int | None:
-        """The id of a token as the vocabulary spells it, or None."""
+        """The id of a token, as spelled in the vocabulary, or None."""
         return self.backend.id_of(token)
 
     def token_of(self, token_id: int) -> str | None:
-        """The token with this id as the vocabulary spells it, or None."""
+        """The token with this id, as spelled in the vocabulary, or None."""
         return self.backend.token_of(token_id)
 
     @cached_property
     def specials(self) -> Pattern[str] | None:
-        """Finds special tokens in text; None when the vocabulary has none."""
+        """Pattern that matches special tokens in text; None if the vocabulary has none."""
         return specials_pattern(self.backend.marks)
 
     @property
@@ -169,10 +165,9 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Load the tokenizer of a Hugging Face folder: tokenizer.json if it is there, else
-    tokenizer.model.
+    """Load the tokenizer of a Hugging Face folder: tokenizer.json, else tokenizer.model.
 
-    Raises UserError when there is none or when a file is damaged.
+    Raises UserError if there is none or a file is damaged.
     """
     folder = Path(folder)
     settings = read_settings(folder)
@@ -190,16 +185,16 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise UserError(
             "no tokenizer: neither tokenizer.json nor tokenizer.model" if folder.is_dir() else "no such folder",
             str(folder),
-            "name a folder with a whole checkpoint, or download the model again",
+            "name a folder with a complete checkpoint, or download the model again",
         )
     return _within_embedding(Tokenizer(backend=backend, settings=settings, origin=str(folder)))
 
 
 def _within_embedding(tokenizer: Tokenizer) -> Tokenizer:
-    """Check every id against the model's embedding, once: MLX reads and writes past an array's end without an error.
+    """Check every id against the model's embedding once: MLX reads and writes past an array's end without an error.
 
-    Special tokens that nothing needs are left out with a note, as Gemma 3's `<image_soft_token>`, id 262144 of 262,144
-    rows. Raises UserError where a stop token, BOS or ordinary text needs an id that has no row.
+    Unused special tokens without a row are disabled with a warning, such as Gemma 3's `<image_soft_token>`, id 262144
+    of 262,144 rows. Raises UserError if a stop token, BOS or an ordinary token has no row.
     """
     rows, backend = tokenizer.settings.embedding_rows, tokenizer.backend
     if rows is None:
@@ -216,17 +211,17 @@ def _within_embedding(tokenizer: Tokenizer) -> Tokenizer:
         problems.append(f"and {len(ordinary) - 5:,} more ordinary tokens")
     if problems:
         raise UserError(
-            f"the tokenizer needs ids that the model's embedding of {rows:,} rows does not have",
+            f"the tokenizer has ids beyond the model's embedding of {rows:,} rows",
             tokenizer.origin,
-            "take the tokenizer and the weights from the same checkpoint",
+            "use the tokenizer and the weights of the same checkpoint",
             details=problems,
         )
     if special:
-        _note_left_out(tokenizer.origin, ", ".join(f"{name} ({index})" for name, index in special.items()), rows)
+        _warn_outside(tokenizer.origin, ", ".join(f"{name} ({index})" for name, index in special.items()), rows)
     return replace(tokenizer, outside=special)
 
 
 @cache
-def _note_left_out(origin: str, tokens: str, rows: int) -> None:
+def _warn_outside(origin: str, tokens: str, rows: int) -> None:
     """Warn once per checkpoint."""
-    _log.warning("%s: left out, since the embedding has %s rows: %s", origin, f"{rows:,}", tokens)
+    _log.warning("%s: tokens beyond the embedding's %s rows are not used: %s", origin, f"{rows:,}", tokens)

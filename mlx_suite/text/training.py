@@ -1,16 +1,14 @@
 """Train the small tokenizers of the shipped checkpoints and write them as Hugging Face folders.
 
-Both are the real thing at a small size, so that every line of code that reads them also reads the
-tokenizers of Llama 3 and Gemma 2:
+Both have the structure of the original at a small size, so the code that reads them also reads the tokenizers of
+Llama 3 and Gemma 2:
 
-* Llama 3: byte-level BPE, split by Llama 3's regular expression, Llama 3.1's special tokens in
-  their order.
-* Gemma 2: SentencePiece BPE with byte fallback, no dummy prefix, digits split, Gemma's first 108
-  pieces.
+* Llama 3: byte-level BPE with Llama 3's split expression and Llama 3.1's special tokens in their order.
+* Gemma 2: SentencePiece BPE with byte fallback, no dummy prefix, split digits and Gemma's first 108 pieces.
 
-Sources: the split expression and the special ids are those of meta-llama/llama3's tokenizer; the
-order of Gemma's pieces is that of google/gemma-2-2b's tokenizer.model; the conversion to
-`tokenizer.json` ranks merges by the piece they make, which is what SentencePiece's own BPE does.
+Sources: the split expression and the special ids are from meta-llama/llama3's tokenizer, the order of Gemma's pieces
+from google/gemma-2-2b's tokenizer.model. The conversion to `tokenizer.json` ranks merges by the piece they produce, as
+SentencePiece's own BPE does.
 """
 
 import json
@@ -54,7 +52,7 @@ LLAMA3_SPECIALS = (
     "<|python_tag|>",
     *(f"<|reserved_special_token_{number}|>" for number in range(3, 8)),
 )
-"""Llama 3.1's names for the ids 128000 … 128015; ours start at `vocab_size - 16`."""
+"""Llama 3.1's names for ids 128000 … 128015; here they start at `vocab_size - 16`."""
 
 GEMMA_CONTROLS = ("<pad>", "<eos>", "<bos>", "<unk>")
 GEMMA_TURNS = ("<start_of_turn>", "<end_of_turn>")
@@ -67,7 +65,7 @@ GEMMA_USER_DEFINED = (
     "\n\n",
     "\n\n\n",
 )
-"""Ids 4 … 110: Gemma's own order (it goes on to 31 newlines; three are enough here)."""
+"""Ids 4 … 110 in Gemma's order (Gemma has up to 31 newlines; three are enough here)."""
 
 LLAMA3_TEMPLATE = r"""{{- bos_token }}
 {%- for message in messages %}
@@ -106,14 +104,14 @@ ROUND_TRIPS = (
     "naïve café — Ωμέγα, 日本語, 🦙👩‍👩‍👧‍👦",
     "def f(x):\n    return x['a'] * 2  # it's",
 )
-"""Texts of every kind that a tokenizer must give back unchanged."""
+"""Texts of various kinds that must survive encoding and decoding unchanged."""
 
 
 def train_llama3_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int = 1536) -> None:
-    """Train a byte-level BPE in Llama 3's manner on `texts` and write it to `folder`.
+    """Train a byte-level BPE like Llama 3's on `texts` and write it to `folder`.
 
-    Ids 0 … `vocab_size - 17` are text, the last 16 are Llama 3.1's special tokens. The same texts
-    give the same files. Raises ValueError when `texts` are too few to fill the vocabulary.
+    Ids 0 … `vocab_size - 17` are text, the last 16 are Llama 3.1's special tokens. Deterministic. Raises ValueError if
+    `texts` are too short to fill the vocabulary.
     """
     text_ids = vocab_size - len(LLAMA3_SPECIALS)
     tokenizer = Tokenizer(models.BPE(ignore_merges=True))
@@ -133,7 +131,7 @@ def train_llama3_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int =
     learned = tokenizer.get_vocab_size()
     if learned != text_ids:
         raise ValueError(
-            f"the texts fill {learned} of {text_ids} text ids: give more text, or a vocab_size of "
+            f"the texts fill only {learned} of {text_ids} text ids: add text, or set vocab_size to "
             f"at most {learned + len(LLAMA3_SPECIALS)}"
         )
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in LLAMA3_SPECIALS])
@@ -150,12 +148,11 @@ def train_llama3_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int =
 
 
 def train_gemma2_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int = 1536) -> None:
-    """Train a SentencePiece BPE in Gemma 2's manner on `texts` and write it to `folder`.
+    """Train a SentencePiece BPE like Gemma 2's on `texts` and write it to `folder`.
 
-    Ids: 0 pad, 1 eos, 2 bos, 3 unk, 4 … 110 `GEMMA_USER_DEFINED` (106 and 107 are the turn
-    markers), then 256 bytes, then text. `tokenizer.json` beside `tokenizer.model` gives the same
-    ids. The same texts give the same files. Raises ValueError when `texts` are too few to fill the
-    vocabulary.
+    Ids: 0 pad, 1 eos, 2 bos, 3 unk, 4 … 110 `GEMMA_USER_DEFINED` (106 and 107 are the turn markers), then 256 bytes,
+    then text. `tokenizer.json` gives the same ids as `tokenizer.model`. Deterministic. Raises ValueError if `texts` are
+    too short to fill the vocabulary.
     """
     stream = BytesIO()
     pad, eos, bos, unk = GEMMA_CONTROLS
@@ -211,37 +208,34 @@ def train_gemma2_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int =
 
 
 def check_llama3_tokenizer(folder: Path, vocab_size: int) -> None:
-    """Raise ValueError unless `folder` holds a Llama 3 tokenizer of `vocab_size` ids that loses no
-    text."""
+    """Raise ValueError unless `folder` has a Llama 3 tokenizer with `vocab_size` ids that decodes texts unchanged."""
     fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
     _expect(fast.get_vocab_size() == vocab_size, f"{fast.get_vocab_size()} ids, not {vocab_size}")
     for offset, name in enumerate(LLAMA3_SPECIALS):
-        wanted = vocab_size - len(LLAMA3_SPECIALS) + offset
-        _expect(fast.token_to_id(name) == wanted, f"{name} is {fast.token_to_id(name)}, not {wanted}")
+        expected = vocab_size - len(LLAMA3_SPECIALS) + offset
+        _expect(fast.token_to_id(name) == expected, f"{name} is {fast.token_to_id(name)}, not {expected}")
     for text in ROUND_TRIPS:
         ids = fast.encode(text).ids
-        _expect(ids[0] == fast.token_to_id("<|begin_of_text|>"), "no BOS in front")
-        _expect(fast.decode(ids) == text, f"{text!r} came back as {fast.decode(ids)!r}")
+        _expect(ids[0] == fast.token_to_id("<|begin_of_text|>"), "a text does not begin with BOS")
+        _expect(fast.decode(ids) == text, f"{text!r} is decoded as {fast.decode(ids)!r}")
 
 
 def check_gemma2_tokenizer(folder: Path, vocab_size: int, texts: Sequence[str] = ROUND_TRIPS) -> None:
-    """Raise ValueError unless `folder` holds a Gemma 2 tokenizer whose two forms agree and lose no
-    text."""
+    """Raise ValueError unless `folder` has a Gemma 2 tokenizer whose two files agree and decode texts unchanged."""
     fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
     slow = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     _expect(fast.get_vocab_size() == vocab_size, f"{fast.get_vocab_size()} ids, not {vocab_size}")
-    for wanted, name in enumerate((*GEMMA_CONTROLS, *GEMMA_USER_DEFINED)):
+    for expected, name in enumerate((*GEMMA_CONTROLS, *GEMMA_USER_DEFINED)):
         found = (fast.token_to_id(name), slow.piece_to_id(name))
-        _expect(found == (wanted, wanted), f"{name!r} is {found}, not {wanted}")
+        _expect(found == (expected, expected), f"{name!r} is {found}, not {expected}")
     for text in texts:
         ids = fast.encode(text).ids
-        _expect(ids == [2, *slow.encode(text)], f"the two forms disagree on {text!r}")
-        _expect(fast.decode(ids) == text, f"{text!r} came back as {fast.decode(ids)!r}")
+        _expect(ids == [2, *slow.encode(text)], f"tokenizer.json and tokenizer.model disagree on {text!r}")
+        _expect(fast.decode(ids) == text, f"{text!r} is decoded as {fast.decode(ids)!r}")
 
 
 def _gemma_as_fast(pieces: sentencepiece.SentencePieceProcessor) -> Tokenizer:
-    """The same tokenizer for the `tokenizers` library: every split of a piece is a merge, ranked by
-    the piece."""
+    """Convert the pieces for the `tokenizers` library: every split of a piece is a merge, ranked by the piece."""
     size = pieces.get_piece_size()
     vocab = {pieces.id_to_piece(index): index for index in range(size)}
     reserved = len(GEMMA_CONTROLS) + len(GEMMA_USER_DEFINED)
@@ -264,7 +258,7 @@ def _gemma_as_fast(pieces: sentencepiece.SentencePieceProcessor) -> Tokenizer:
 
 
 def _bos_first(bos: str, bos_id: int) -> processors.TemplateProcessing:
-    """Put one BOS in front when `add_special_tokens` is asked for."""
+    """Post-processor that prepends one BOS if `add_special_tokens` is set."""
     return processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, bos_id)]
     )
@@ -278,7 +272,7 @@ def _write_folder(
     roles: dict[str, str],
     settings: dict[str, Any],
 ) -> None:
-    """Write the files by which transformers, mlx-lm and mlx-suite know a tokenizer."""
+    """Write the tokenizer files that transformers, mlx-lm and mlx-suite read."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     added = {
@@ -310,6 +304,6 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ValueError(f"the trained tokenizer is wrong: {otherwise}")
+def _expect(condition: bool, problem: str) -> None:
+    if not condition:
+        raise ValueError(f"the trained tokenizer is wrong: {problem}")

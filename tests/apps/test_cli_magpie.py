@@ -208,10 +208,10 @@ def test_resuming_with_other_settings_is_refused(
     assert run(random_model, "--count", "1", "--out", tmp_path, "--quiet", *SMALL).exit_code == 0
     error = fail(monkeypatch, capsys, random_model, "--count", "2", "--out", tmp_path, "--quiet", *SMALL, "--seed", "7")
     assert error == (
-        "error: The folder was begun with other settings\n"
+        "error: The folder was started with other settings\n"
         "       - seed: was 0, now 7\n"
         f"where: {tmp_path}\n"
-        "fix:   choose another folder with --out, or use the settings it was begun with\n"
+        "fix:   choose another folder with --out, or use the settings it was started with\n"
     )
 
 

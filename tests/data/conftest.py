@@ -1,4 +1,4 @@
-"""The small tokenizers and the stock templates of tests/text, for tests of what is written with them."""
+"""Fixtures of tests/text: small tokenizers and the families' own chat templates."""
 
 from tests.text.conftest import byte_folder, family, gemma2_folder, llama3_folder
 

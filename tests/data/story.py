@@ -1,4 +1,4 @@
-"""Short ways to write conversations down and to read documents."""
+"""Shorthand for writing conversations and reading documents in tests."""
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -16,7 +16,7 @@ Families = Callable[[str], Family]
 
 
 def said(*turns: str, context: str = "", untrained: Sequence[int] = ()) -> Example:
-    """`said("U: Hi", "A: Hello")`; `untrained` are numbers of turns that are marked so."""
+    """A conversation: `said("U: Hi", "A: Hello")`. `untrained` lists the numbers of turns marked as untrained."""
     parts = [turn.partition(": ") for turn in turns]
     messages = [Message(ROLES[who], text, number not in untrained) for number, (who, _, text) in enumerate(parts)]
     return Example(messages=tuple(messages), context=context, place="rows.jsonl:1")
@@ -43,7 +43,7 @@ def problem(one: Family, example: Example, style: str = "chat", train_on: str = 
 
 
 def shown(made: Document, tokenizer: Tokenizer) -> str:
-    """All tokens by name, the trained ones between brackets: `Hi<|eot_id|>[Hello<|eot_id|>]`."""
+    """The decoded document, with its trained tokens in brackets: `Hi<|eot_id|>[Hello<|eot_id|>]`."""
     text = ""
     pairs = zip(made.tokens, made.weights, strict=True)
     for weight, members in groupby(pairs, key=lambda pair: pair[1]):

@@ -1,4 +1,4 @@
-"""From a path to examples: files, folders, the hub; every problem at once."""
+"""Reading examples from files, folders and the hub; all problems are reported together."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 def text_file(folder: Path, name: str, *texts: str) -> Path:
-    """A file of JSON lines with plain text."""
+    """Write a JSON Lines file of plain texts."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
@@ -44,37 +44,37 @@ def refused(source: str | Path, **options: Any) -> UserError:
 
 
 class TestOneFile:
-    def test_its_rows_are_for_training_and_its_format_is_stated(self, tmp_path: Path) -> None:
+    def test_its_rows_are_for_training_and_its_format_is_reported(self, tmp_path: Path) -> None:
         dataset = read_dataset(text_file(tmp_path, "a.jsonl", "one", "two"))
         assert dataset == Dataset(
             train=(Example(text="one", place="a.jsonl:1"), Example(text="two", place="a.jsonl:2")),
             files=(FileReport(name="a.jsonl", format="text", rows=2, bad=0),),
         )
 
-    def test_the_format_can_be_given(self, tmp_path: Path) -> None:
+    def test_the_format_can_be_specified(self, tmp_path: Path) -> None:
         path = tmp_path / "a.jsonl"
         path.write_text('{"text": "one", "prompt": "Why?", "completion": "So."}\n')
         assert read_dataset(path).files[0].format == "completion"
         assert texts(read_dataset(path, format="text").train) == ["one"]
 
-    def test_an_unknown_format_is_refused_with_the_nearest(self, tmp_path: Path) -> None:
+    def test_the_error_for_an_unknown_format_suggests_the_nearest(self, tmp_path: Path) -> None:
         error = refused(text_file(tmp_path, "a.jsonl", "one"), format="sharegtp")
         assert (error.what, error.fix) == ("there is no format 'sharegtp'", "did you mean sharegpt?")
 
     @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.txt"])
-    def test_an_empty_file_is_refused(self, tmp_path: Path, name: str) -> None:
+    def test_an_empty_file_is_an_error(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_text("")
         error = refused(tmp_path / name, skip_bad=True)
         assert error.what == "There is a problem with the data, and nothing is left to train on"
         assert error.details == (f"{name}: the file has no rows",)
 
-    def test_a_file_without_known_keys_is_one_problem_not_one_a_row(self, tmp_path: Path) -> None:
+    def test_a_file_without_known_keys_is_one_problem_not_one_per_row(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("front,back\nWhy?,So.\nHow?,Thus.\n")
         error = refused(tmp_path / "a.csv")
         assert len(error.details) == 1
         assert error.details[0].startswith('a.csv: no known format: found the keys "front", "back"; expected one of')
 
-    def test_a_path_that_is_not_there_is_refused_with_its_neighbour(self, tmp_path: Path) -> None:
+    def test_the_error_for_a_missing_path_suggests_a_similar_one(self, tmp_path: Path) -> None:
         text_file(tmp_path, "train.jsonl", "one")
         error = refused(tmp_path / "trian.jsonl")
         assert (error.what, error.fix) == (
@@ -95,7 +95,7 @@ class TestProblems:
         '{"prompt": "Why?", "completion": "So."}',
         '["Why?", "So."]',
     )
-    SAID = (
+    REPORTED = (
         "a.jsonl:2: column 51: Expecting ',' delimiter, near "
         + '…\'er", "content": "Why?"} {"role": "assistant", "c\'…',
         "a.jsonl:4: turn 2: unknown \"role\" 'robot'; expected system, user, assistant or tool",
@@ -114,20 +114,20 @@ class TestProblems:
         path.write_text("\n".join(self.DEFECTS) + "\n")
         return path
 
-    def test_every_defect_is_said_at_once_with_file_and_line(self, path: Path) -> None:
+    def test_all_problems_are_reported_together_with_file_and_line(self, path: Path) -> None:
         error = refused(path)
         assert error.what == "There are 8 problems with the data"
         assert error.where == str(path)
-        assert error.details == self.SAID
+        assert error.details == self.REPORTED
         assert error.fix == "fix them, or skip these rows with --skip-bad"
 
-    def test_bad_rows_can_be_left_out_and_are_returned(self, path: Path) -> None:
+    def test_bad_rows_can_be_skipped_and_are_returned(self, path: Path) -> None:
         dataset = read_dataset(path, skip_bad=True)
         assert [example.place for example in dataset.train] == ["a.jsonl:1"]
         assert dataset.files == (FileReport(name="a.jsonl", format="messages", rows=1, bad=7),)
-        assert tuple(map(str, dataset.problems)) == self.SAID
+        assert tuple(map(str, dataset.problems)) == self.REPORTED
 
-    def test_problems_of_all_files_are_said_together(self, tmp_path: Path) -> None:
+    def test_problems_of_all_files_are_reported_together(self, tmp_path: Path) -> None:
         (tmp_path / "train.jsonl").write_text('{"text": "one"}\n{"text": 1}\n')
         (tmp_path / "valid.csv").write_text("text\ntwo\nthree,four\n")
         (tmp_path / "test.json").write_text('[\n{"text": "five"},\n{"text": ""}\n]')
@@ -137,12 +137,12 @@ class TestProblems:
             "valid.csv:3: 2 cells; expected 1, as in the header (text)",
         )
 
-    def test_of_many_problems_twenty_are_shown(self, tmp_path: Path) -> None:
+    def test_at_most_twenty_problems_are_shown(self, tmp_path: Path) -> None:
         path = text_file(tmp_path, "a.jsonl", "one", *[""] * 1500)
         details = refused(path).details
         assert (len(details), details[-2:]) == (21, ('a.jsonl:21: "text" is empty; expected text', "and 1,480 more"))
 
-    def test_where_every_row_is_bad_leaving_them_out_is_no_way_out(self, tmp_path: Path) -> None:
+    def test_skipping_is_not_suggested_if_every_row_is_bad(self, tmp_path: Path) -> None:
         error = refused(text_file(tmp_path, "a.jsonl", "", ""), skip_bad=True)
         assert error.what == "There are 2 problems with the data, and nothing is left to train on"
         assert error.fix == "fix them"
@@ -155,7 +155,7 @@ class TestProblems:
 
 
 class TestFolders:
-    def test_names_tell_what_a_file_is_for(self, tmp_path: Path) -> None:
+    def test_file_names_give_the_purpose(self, tmp_path: Path) -> None:
         for name in ("train", "validation", "test"):
             text_file(tmp_path, f"{name}.jsonl", name)
         dataset = read_dataset(tmp_path)
@@ -180,10 +180,10 @@ class TestFolders:
             ("developers/values.jsonl", ""),
         ],
     )
-    def test_a_part_is_told_by_a_whole_word(self, name: str, part: str) -> None:
+    def test_the_purpose_must_be_a_complete_word_of_the_name(self, name: str, part: str) -> None:
         assert part_of(name) == part
 
-    def test_beside_a_training_file_others_are_not_read_and_said_not_to_be(self, tmp_path: Path) -> None:
+    def test_other_files_next_to_a_training_file_are_reported_as_not_read(self, tmp_path: Path) -> None:
         text_file(tmp_path, "train.jsonl", "one")
         text_file(tmp_path, "notes.jsonl", "two")
         dataset = read_dataset(tmp_path)
@@ -193,7 +193,7 @@ class TestFolders:
             ("train.jsonl", "text", "train"),
         ]
 
-    def test_of_what_magpie_writes_the_accepted_rows_are_read(self, tmp_path: Path) -> None:
+    def test_only_the_accepted_rows_of_a_magpie_folder_are_read(self, tmp_path: Path) -> None:
         row = {"id": "5d-000000", "messages": [{"role": "user", "content": "Why?"}], "answer_reason": "stop"}
         row["messages"].append({"role": "assistant", "content": "So."})  # type: ignore[attr-defined]
         (tmp_path / "accepted.jsonl").write_text(json.dumps(row) + "\n")
@@ -203,7 +203,7 @@ class TestFolders:
         assert [example.messages[1].content for example in dataset.train] == ["So."]
         assert dataset.files[0] == FileReport(name="accepted.jsonl", format="messages", rows=1, bad=0)
 
-    def test_files_without_telling_names_are_all_for_training_each_in_its_format(self, tmp_path: Path) -> None:
+    def test_files_with_other_names_are_all_for_training_each_in_its_own_format(self, tmp_path: Path) -> None:
         text_file(tmp_path, "b.jsonl", "one")
         (tmp_path / "a.csv").write_text("prompt,completion\nWhy?,So.\n")
         (tmp_path / "README.txt").write_text("Not an example.")
@@ -211,14 +211,14 @@ class TestFolders:
         assert [(file.name, file.format) for file in dataset.files] == [("a.csv", "completion"), ("b.jsonl", "text")]
         assert [example.place for example in dataset.train] == ["a.csv:2", "b.jsonl:1"]
 
-    def test_below_a_folder_is_looked_only_if_it_holds_no_data_itself(self, tmp_path: Path) -> None:
+    def test_subfolders_are_searched_only_if_the_folder_has_no_data_itself(self, tmp_path: Path) -> None:
         text_file(tmp_path, "data/train-00000-of-00001.jsonl", "below")
         text_file(tmp_path, ".cache/train.jsonl", "hidden")
         assert texts(read_dataset(tmp_path).train) == ["below"]
         text_file(tmp_path, "one.jsonl", "above")
         assert texts(read_dataset(tmp_path).train) == ["above"]
 
-    def test_validation_examples_can_be_named(self, tmp_path: Path) -> None:
+    def test_validation_examples_can_come_from_another_path(self, tmp_path: Path) -> None:
         text_file(tmp_path, "data/train.jsonl", "one")
         text_file(tmp_path, "data/valid.jsonl", "two")
         other = text_file(tmp_path, "other.jsonl", "three")
@@ -226,12 +226,12 @@ class TestFolders:
         assert (texts(dataset.train), texts(dataset.valid)) == (["one"], ["three"])
         assert texts(read_dataset(other, valid=tmp_path / "data").valid) == ["two"]
 
-    def test_without_training_data_a_folder_is_refused(self, tmp_path: Path) -> None:
+    def test_a_folder_without_training_data_is_an_error(self, tmp_path: Path) -> None:
         assert refused(tmp_path).what == "the folder has no data that can be read"
         text_file(tmp_path, "valid.jsonl", "one")
         assert refused(tmp_path).fix == "name one train, for example train.jsonl; found: valid.jsonl"
 
-    def test_what_the_datasets_library_saves_is_recognised(self, tmp_path: Path) -> None:
+    def test_arrow_files_of_the_datasets_library_are_recognised(self, tmp_path: Path) -> None:
         (tmp_path / "state.json").write_text("{}")
         (tmp_path / "data-00000-of-00001.arrow").write_bytes(b"")
         assert refused(tmp_path).fix == "convert its Arrow files with the `datasets` library: dataset.to_parquet(…)"
@@ -240,7 +240,7 @@ class TestFolders:
 class TestHub:
     @pytest.fixture
     def served(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Row]:
-        """Each call of the hub client; it answers with a folder of three files."""
+        """Calls of the hub client, which returns a folder of three files."""
         calls: list[Row] = []
 
         def snapshot(repo: str, **options: Any) -> str:
@@ -255,7 +255,7 @@ class TestHub:
         monkeypatch.chdir(tmp_path)
         return calls
 
-    def test_a_dataset_is_fetched_without_its_code_and_read_as_a_folder(self, served: list[Row]) -> None:
+    def test_a_dataset_is_downloaded_without_its_code_and_read_as_a_folder(self, served: list[Row]) -> None:
         dataset = read_dataset("lab/texts@v1")
         assert (texts(dataset.train), texts(dataset.test)) == (["one", "two"], ["three"])
         assert dataset.train[1].place == "data/train-00001-of-00002.jsonl:1"
@@ -263,12 +263,12 @@ class TestHub:
         assert (call["repo"], call["repo_type"], call["revision"]) == ("lab/texts", "dataset", "v1")
         assert "*.parquet" in call["allow_patterns"] and "*.jsonl.gz" in call["allow_patterns"]
 
-    def test_a_path_that_exists_comes_first(self, served: list[Row], tmp_path: Path) -> None:
+    def test_an_existing_path_takes_precedence(self, served: list[Row], tmp_path: Path) -> None:
         text_file(tmp_path, "lab/texts/train.jsonl", "mine")
         assert texts(read_dataset("lab/texts").train) == ["mine"]
         assert not served
 
-    def test_a_file_that_is_missing_is_not_asked_for_at_the_hub(self, served: list[Row]) -> None:
+    def test_a_missing_file_is_not_requested_from_the_hub(self, served: list[Row]) -> None:
         assert refused("lab/train.jsonl").what == "there is no such file or folder"
         assert not served
 
@@ -284,7 +284,7 @@ class TestHub:
             (RevisionNotFoundError, "the dataset has no branch, tag or commit 'main'", "choose one from"),
         ],
     )
-    def test_what_the_hub_refuses_is_explained(
+    def test_rejections_by_the_hub_are_explained(
         self,
         served: list[Row],
         monkeypatch: pytest.MonkeyPatch,
@@ -308,7 +308,7 @@ class TestHub:
             (ValueError("<html>"), "downloading the dataset failed: <html>"),
         ],
     )
-    def test_a_failure_on_the_way_is_explained(
+    def test_download_failures_are_explained(
         self, served: list[Row], monkeypatch: pytest.MonkeyPatch, error: Exception, what: str
     ) -> None:
         self.fail(monkeypatch, error)
@@ -324,7 +324,7 @@ class TestHub:
 class TestFingerprint:
     DATASET = Dataset(train=(Example(text="one", place="a:1"), Example(text="two", place="a:2")))
 
-    def test_it_depends_on_what_is_said_not_on_where(self) -> None:
+    def test_it_depends_on_the_content_not_the_file(self) -> None:
         elsewhere = tuple(replace(example, place="b") for example in self.DATASET.train)
         assert fingerprint(self.DATASET) == fingerprint(Dataset(train=elsewhere))
 
@@ -341,10 +341,10 @@ class TestFingerprint:
             (Example(text="one"), Example(messages=(Message("user", "two"),))),
         ],
     )
-    def test_it_notices_a_change(self, train: tuple[Example, ...]) -> None:
+    def test_it_changes_with_the_content(self, train: tuple[Example, ...]) -> None:
         assert fingerprint(self.DATASET) != fingerprint(Dataset(train=train))
 
-    def test_it_notices_which_answers_are_trained_and_which_rows_set_aside(self) -> None:
+    def test_it_changes_with_the_trained_responses_and_the_validation_split(self) -> None:
         rows = tuple(Example(messages=(Message("assistant", "So.", trained),)) for trained in (True, False))
         assert fingerprint(Dataset(train=rows[:1])) != fingerprint(Dataset(train=rows[1:]))
         one, two = self.DATASET.train
@@ -352,7 +352,7 @@ class TestFingerprint:
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows in the kind of file that the suffix says."""
+    """Write rows in the file format of the suffix."""
     match path.suffix:
         case ".jsonl":
             path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8", newline="")
@@ -388,7 +388,7 @@ AS_ROWS: dict[str, Callable[[str, str], Row]] = {
 @pytest.mark.parametrize("format", AS_ROWS)
 @given(pairs=PAIRS)
 @settings(max_examples=25, deadline=None)
-def test_the_same_rows_are_the_same_examples_in_every_kind_of_file(format: str, pairs: list[tuple[str, str]]) -> None:
+def test_every_file_type_gives_the_same_examples_for_the_same_rows(format: str, pairs: list[tuple[str, str]]) -> None:
     rows = [AS_ROWS[format](*pair) for pair in pairs]
     expected = [(Message("user", question), Message("assistant", answer)) for question, answer in pairs]
     with tempfile.TemporaryDirectory() as folder:
@@ -426,7 +426,7 @@ KEYS = [
 
 @given(rows=st.lists(st.dictionaries(st.sampled_from(KEYS), JSON_VALUES, max_size=4), max_size=4))
 @settings(max_examples=150, deadline=None)
-def test_odd_rows_are_examples_or_problems_never_a_crash(rows: list[Row]) -> None:
+def test_random_rows_are_examples_or_problems_but_never_a_crash(rows: list[Row]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         write(path, rows)
@@ -444,7 +444,7 @@ def test_odd_rows_are_examples_or_problems_never_a_crash(rows: list[Row]) -> Non
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet", "txt", "jsonl.gz"])
 @given(content=st.binary(max_size=60) | st.text(alphabet='{}[]":,;\n\t\r a1\\té"\'', max_size=60).map(str.encode))
 @settings(max_examples=50, deadline=None)
-def test_odd_bytes_are_a_dataset_or_a_problem_never_a_crash(suffix: str, content: bytes) -> None:
+def test_random_bytes_are_a_dataset_or_a_problem_but_never_a_crash(suffix: str, content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"rows.{suffix}"
         path.write_bytes(content)

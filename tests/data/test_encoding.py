@@ -1,4 +1,4 @@
-"""Which tokens are trained: answers and the tokens that end them, known from how the text was made."""
+"""Loss masks: responses and their stop tokens are trained, and are known from the rendering."""
 
 from pathlib import Path
 
@@ -25,9 +25,9 @@ CHAT_STOPS = {
     "qwen2": "<|im_end|>",
     "qwen25": "<|im_end|>",
 }
-"""What each template writes after a response."""
+"""Stop token that each template writes after a response."""
 TEXT_STOPS = CHAT_STOPS | {"gemma2": "<eos>", "phi3": "<|endoftext|>"}
-"""What each tokenizer calls EOS."""
+"""EOS token of each tokenizer."""
 
 EXCHANGES = said("S: Be brief.", "U: What is it?", "A: The fox.", "U: And this?", "A: The lazy dog.")
 
@@ -37,25 +37,25 @@ def with_template(one: Family, source: str) -> Family:
     return Family(folder=one.folder, tokenizer=one.tokenizer, template=template)
 
 
-def test_what_can_be_trained_on_is_what_can_be_chosen() -> None:
+def test_train_on_has_the_choices_of_the_settings() -> None:
     assert set(TRAIN_ON) == set(CHOICES["train_on"])
 
 
 class TestWhatIsTrained:
-    """Gemma's template, which writes a newline after its stop token."""
+    """With Gemma's template, which writes a newline after its stop token."""
 
     @pytest.fixture
     def gemma(self, family: Families) -> Family:
         return family("gemma2")
 
-    def test_assistant_trains_every_answer_and_the_token_that_ends_it(self, gemma: Family) -> None:
+    def test_assistant_trains_every_response_and_its_stop_token(self, gemma: Family) -> None:
         made = document(gemma, said("U: a", "A: b", "U: c", "A: d"), train_on="assistant")
         assert shown(made, gemma.tokenizer) == (
             "<bos><start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\n[b<end_of_turn>]\n"
             "<start_of_turn>user\nc<end_of_turn>\n<start_of_turn>model\n[d<end_of_turn>]\n"
         )
 
-    def test_last_trains_the_last_answer_only(self, gemma: Family) -> None:
+    def test_last_trains_only_the_last_response(self, gemma: Family) -> None:
         made = document(gemma, said("U: a", "A: b", "U: c", "A: d"), train_on="last")
         assert shown(made, gemma.tokenizer) == (
             "<bos><start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n"
@@ -68,27 +68,27 @@ class TestWhatIsTrained:
             "<bos>[<start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>]\n"
         )
 
-    def test_an_answer_that_is_marked_so_is_read_but_not_trained(self, gemma: Family) -> None:
+    def test_a_response_marked_as_untrained_is_context_only(self, gemma: Family) -> None:
         made = document(gemma, said("U: a", "A: b", "U: c", "A: d", untrained=[1]))
         assert shown(made, gemma.tokenizer).endswith("b<end_of_turn>\n<start_of_turn>user\nc<end_of_turn>\n"
                                                      "<start_of_turn>model\n[d<end_of_turn>]\n")  # fmt: skip
 
-    def test_plain_text_is_trained_whole_with_its_end(self, gemma: Family) -> None:
+    def test_plain_text_is_trained_in_full_with_a_stop_token(self, gemma: Family) -> None:
         made = document(gemma, Example(text="The fox.", place="a.txt"))
         assert shown(made, gemma.tokenizer) == "<bos>[The fox.<eos>]"
 
-    def test_without_bos_the_first_token_has_nothing_to_be_predicted_from(self, family: Families) -> None:
+    def test_without_bos_the_first_token_is_not_trained(self, family: Families) -> None:
         one = family("qwen2")
         made = document(one, Example(text="fox", place="a.txt"))
         assert one.tokenizer.decode(made.tokens, skip_special=False) == "fox<|im_end|>"
         assert list(made.weights) == [0.0] + [1.0] * (len(made) - 1)
 
 
-class TestTheTokenThatEndsAnAnswer:
+class TestTheStopToken:
     @pytest.mark.parametrize("train_on", TRAIN_ON)
     @pytest.mark.parametrize("style", STYLES)
     @pytest.mark.parametrize("name", FAMILIES)
-    def test_it_is_the_last_that_is_trained(self, family: Families, name: str, style: str, train_on: str) -> None:
+    def test_it_is_the_last_trained_token(self, family: Families, name: str, style: str, train_on: str) -> None:
         one = family(name)
         stop = one.tokenizer.id_of((CHAT_STOPS if style == "chat" else TEXT_STOPS)[name])
         learned = trained(document(one, EXCHANGES, style, train_on))
@@ -97,23 +97,23 @@ class TestTheTokenThatEndsAnAnswer:
 
     @pytest.mark.parametrize("style", STYLES)
     @pytest.mark.parametrize("name", ["tiny-llama3", "tiny-gemma2"])
-    def test_the_shipped_models_would_stop_at_it(self, name: str, style: str) -> None:
+    def test_the_shipped_models_stop_at_it(self, name: str, style: str) -> None:
         folder = resolve(name)
         one = Family(folder=folder, tokenizer=load_tokenizer(folder), template=load_chat_template(folder))
         learned = trained(document(one, EXCHANGES, style))
         assert learned[-1] in one.tokenizer.stop_ids
         assert sum(token in one.tokenizer.special_ids for token in learned) == 2
 
-    def test_a_template_that_writes_none_at_the_end_gets_one(self, family: Families) -> None:
+    def test_it_is_appended_if_the_template_does_not_write_it(self, family: Families) -> None:
         source = "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
         one = with_template(family("llama3"), source)
         made = document(one, said("U: a", "A: b", "U: c", "A: d"))
-        # The newline belongs to the way to the stop token: untrained, the model would never get there.
+        # The newline comes before the stop token: if it were not trained, the model would never reach the stop token.
         assert shown(made, one.tokenizer) == (
             "<|begin_of_text|>user:a\nassistant:[b]\nuser:c\nassistant:[d\n<|eot_id|>]"
         )
 
-    def test_a_marker_that_opens_the_next_turn_is_not_taken_for_it(self, family: Families) -> None:
+    def test_a_marker_that_opens_the_next_turn_is_not_mistaken_for_it(self, family: Families) -> None:
         source = "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>{{ m.content }}{% endfor %}"
         one = with_template(family("llama3"), source)
         made = document(one, said("U: a", "A: b", "U: c", "A: d"))
@@ -124,18 +124,18 @@ class TestTheTokenThatEndsAnAnswer:
 
 
 class TestNothingToTrainOn:
-    """It is refused by name; no document is without a trained token."""
+    """Examples without a trained token are reported as problems."""
 
     @pytest.fixture
     def llama(self, family: Families) -> Family:
         return family("llama3")
 
-    def test_an_answer_of_which_the_template_leaves_nothing(self, llama: Family) -> None:
+    def test_a_response_that_the_template_trims_to_nothing(self, llama: Family) -> None:
         expected = "rows.jsonl:1: nothing to train on: the response is empty"
         for style in ("chat", "alpaca", "phi3"):
             assert problem(llama, said("U: Hi", "A:  \n"), style) == expected
 
-    def test_answers_that_are_marked_not_to_be_trained(self, llama: Family) -> None:
+    def test_responses_that_are_marked_as_untrained(self, llama: Family) -> None:
         example = said("U: a", "A: b", "U: c", "A: d", untrained=[1, 3])
         assert problem(llama, example) == ("rows.jsonl:1: nothing to train on: every response is marked as untrained")
         example = said("U: a", "A: b", "U: c", "A: d", untrained=[3])
@@ -143,32 +143,32 @@ class TestNothingToTrainOn:
             "rows.jsonl:1: nothing to train on: the last response is marked as untrained"
         )
 
-    def test_a_conversation_without_an_answer(self, llama: Family) -> None:
+    def test_a_conversation_without_a_response(self, llama: Family) -> None:
         assert problem(llama, said("U: a")) == "rows.jsonl:1: nothing to train on: there is no assistant turn"
 
     def test_an_empty_text(self, llama: Family) -> None:
         assert problem(llama, Example(text="", place="a.txt")) == "a.txt: nothing to train on: the text is empty"
 
-    def test_the_others_stay_in_their_order(self, llama: Family) -> None:
+    def test_the_other_examples_stay_in_order(self, llama: Family) -> None:
         found = encoded(llama, said("U: a", "A: b"), said("U: a", "A:  "), said("U: c", "A: d"))
         assert [llama.tokenizer.decode(trained(one)) for one in found.documents] == ["b", "d"]
         assert len(found.problems) == 1
 
 
-def test_a_conversation_that_the_template_refuses_is_a_problem_of_its_row(family: Families) -> None:
+def test_a_conversation_that_the_template_rejects_is_a_problem_of_its_row(family: Families) -> None:
     example = said("U: a", "A: b", "A: c")
     assert problem(family("gemma2"), example) == (
-        "rows.jsonl:1: the chat template refuses this conversation (user, assistant, assistant): Roles must alternate"
+        "rows.jsonl:1: the chat template rejects this conversation (user, assistant, assistant): Roles must alternate"
     )
 
 
-def test_a_broken_template_is_one_error_and_not_one_for_each_row(family: Families) -> None:
+def test_a_broken_template_is_one_error_not_one_per_row(family: Families) -> None:
     one = with_template(family("llama3"), "{% for %}")
     with pytest.raises(UserError, match="not valid Jinja"):
         encoded(one, said("U: a", "A: b"), said("U: c", "A: d"))
 
 
-# ---- for any conversation
+# ---- properties of any conversation
 
 CONTENT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.lists(
     st.sampled_from(["<|eot_id|>", "<end_of_turn>", "<eos>", "[INST]", " ", "\n", "hi", "the fox"]), max_size=5
@@ -178,7 +178,7 @@ ANSWER = CONTENT.filter(lambda text: text.strip())
 
 @settings(max_examples=60, deadline=None)
 @given(turns=st.lists(st.tuples(CONTENT, ANSWER), min_size=1, max_size=3), system=CONTENT)
-def test_the_trained_tokens_are_the_answers_and_their_stop_tokens(
+def test_the_trained_tokens_are_the_responses_and_their_stop_tokens(
     family: Families, turns: list[tuple[str, str]], system: str
 ) -> None:
     messages = [Message("system", system)] if system.strip() else []
@@ -196,9 +196,7 @@ def test_the_trained_tokens_are_the_answers_and_their_stop_tokens(
 
 @settings(max_examples=40, deadline=None)
 @given(turns=st.lists(st.tuples(CONTENT, ANSWER), min_size=1, max_size=3))
-def test_tokens_are_those_of_the_rendered_chat_whatever_is_trained(
-    family: Families, turns: list[tuple[str, str]]
-) -> None:
+def test_tokens_equal_the_rendered_chat_for_every_train_on(family: Families, turns: list[tuple[str, str]]) -> None:
     messages = [Message(role, text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True)]
     for name in FAMILIES:
         one = family(name)
@@ -214,8 +212,8 @@ def test_tokens_are_those_of_the_rendered_chat_whatever_is_trained(
             assert [list(made.tokens) for made in found.documents] == [rendered]
 
 
-def test_an_answers_first_token_may_hold_a_space_of_the_template(family: Families) -> None:
-    # Mistral's template writes a space in front of an answer, which is one token with the word after it.
+def test_the_first_token_of_a_response_may_include_a_space_of_the_template(family: Families) -> None:
+    # Mistral's template writes a space before a response, which becomes one token with the first word.
     one = family("mistral")
     made = document(one, said("U: Hi", "A: The fox"))
     first = next(place for place, weight in enumerate(made.weights) if weight)
@@ -223,6 +221,6 @@ def test_an_answers_first_token_may_hold_a_space_of_the_template(family: Familie
     assert one.tokenizer.token_of(made.tokens[first]).startswith("▁")
 
 
-def test_documents_know_their_rows(byte_folder: Path) -> None:
+def test_documents_have_the_place_of_their_row(byte_folder: Path) -> None:
     one = Family(folder=byte_folder, tokenizer=load_tokenizer(byte_folder), template=load_chat_template(byte_folder))
     assert document(one, said("U: a", "A: b")).place == "rows.jsonl:1"

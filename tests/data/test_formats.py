@@ -1,4 +1,4 @@
-"""What a row means in each format, and everything that can be wrong with it."""
+"""Reading rows of every format, and all problems they can have."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ QUESTION, ANSWER = ("user", "Why?"), ("assistant", "So.")
 
 
 class TestMessages:
-    def test_turns_are_kept_in_order_and_as_they_are_written(self) -> None:
+    def test_turns_are_kept_unchanged_and_in_order(self) -> None:
         row = openai(("system", "Be brief."), QUESTION, ANSWER, ("user", " <|eot_id|>\n"), ("assistant", "- No.\n"))
         assert example("messages", row | {"id": "5d-000012", "seed": 7}).messages == (
             Message("system", "Be brief."),
@@ -46,7 +46,7 @@ class TestMessages:
             Message("assistant", "- No.\n"),
         )
 
-    def test_an_answer_can_be_ruled_out(self) -> None:
+    def test_a_response_can_be_marked_as_untrained(self) -> None:
         turns = [
             {"role": "user", "content": "Why?"},
             {"role": "assistant", "content": "Dunno.", "weight": 0},
@@ -58,11 +58,11 @@ class TestMessages:
         read = example("messages", {"messages": turns}).messages
         assert [message.trained for message in read] == [True, False, True, False, True, True]
 
-    def test_a_weight_in_between_is_a_problem(self) -> None:
+    def test_a_weight_between_0_and_1_is_a_problem(self) -> None:
         turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "weight": 0.5}]
         assert faults("messages", {"messages": turns}) == ['turn 2, "weight" is the number 0.5; expected 0 or 1']
 
-    def test_parts_of_text_are_joined_and_other_parts_refused(self) -> None:
+    def test_text_parts_are_joined_and_other_parts_rejected(self) -> None:
         parts = [{"type": "text", "text": "Why"}, {"type": "text", "text": "oh why?"}]
         assert example("messages", openai(("user", parts), ANSWER)).messages[0].content == "Why\noh why?"
         picture = [{"type": "image_url", "image_url": {"url": "a.png"}}]
@@ -76,13 +76,13 @@ class TestMessages:
         [fault] = faults("messages", {"messages": "[{'role': 'user'}]"})
         assert fault.startswith('"messages" is text, but not JSON (Expecting property name enclosed in double quotes')
 
-    def test_an_empty_system_text_counts_as_none(self) -> None:
+    def test_an_empty_system_prompt_counts_as_missing(self) -> None:
         assert example("messages", openai(("system", " "), QUESTION, ANSWER)).messages[0].role == "user"
 
-    def test_several_turns_of_one_side_are_left_to_the_template(self) -> None:
+    def test_consecutive_turns_of_one_role_are_left_to_the_template(self) -> None:
         assert len(example("messages", openai(QUESTION, QUESTION, ANSWER)).messages) == 3
 
-    def test_an_answer_may_open_a_longer_conversation(self) -> None:
+    def test_a_longer_conversation_may_begin_with_a_response(self) -> None:
         assert len(example("messages", openai(("assistant", "Hello!"), QUESTION, ANSWER)).messages) == 3
 
     @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ class TestMessages:
             ),
             (
                 openai(QUESTION, ("assistant", "a\ud83d")),
-                ["turn 2, \"content\" holds half of a surrogate pair, '\\ud83d', which no tokenizer can encode"],
+                ["turn 2, \"content\" contains half of a surrogate pair, '\\ud83d', which no tokenizer can encode"],
             ),
             (openai(QUESTION), ["there is no assistant turn; expected a response to learn"]),
             (openai(ANSWER), ["there is nothing before the response; expected an instruction"]),
@@ -132,12 +132,12 @@ class TestMessages:
             ),
         ],
     )
-    def test_a_defect_is_said_with_what_was_expected(self, row: dict[str, Any], expected: list[str]) -> None:
+    def test_a_problem_is_reported_with_what_was_expected(self, row: dict[str, Any], expected: list[str]) -> None:
         found = faults("messages", row)
         assert len(found) == len(expected)
         assert all(part in fault for part, fault in zip(expected, found, strict=True)), found
 
-    def test_all_defects_of_a_row_are_said_at_once(self) -> None:
+    def test_all_problems_of_a_row_are_reported_together(self) -> None:
         assert faults("messages", openai(("user", ""), ("robot", "So."), ("assistant", None))) == [
             'turn 1, "content" is empty; expected text',
             "turn 2: unknown \"role\" 'robot'; expected system, user, assistant or tool",
@@ -173,7 +173,7 @@ class TestTools:
             Message("assistant", "It is."),
         )
 
-    def test_the_tools_are_told_in_the_system_text(self) -> None:
+    def test_tool_definitions_are_appended_to_the_system_prompt(self) -> None:
         tools = [{"name": "weather"}, {"name": "clock"}]
         text = 'Tools:\n{"name": "weather"}\n{"name": "clock"}'
         assert example("messages", {"messages": self.TURNS, "tools": tools}).messages[0] == Message("system", text)
@@ -181,7 +181,7 @@ class TestTools:
         first = example("messages", {"messages": with_system, "tools": '[{"name": "weather"}, {"name": "clock"}]'})
         assert first.messages[0] == Message("system", "Be brief.\n\n" + text)
 
-    def test_for_templates_without_tools_results_become_one_turn_of_the_user(self) -> None:
+    def test_for_templates_without_tools_results_become_one_user_turn(self) -> None:
         folded = fold_tools(example("messages", {"messages": self.TURNS}).messages)
         assert [message.role for message in folded] == ["user", "assistant", "user", "assistant"]
         assert folded[2] == Message("user", "[tool] weather: 4 °C, rain\n\n[tool] 12:30")
@@ -190,13 +190,13 @@ class TestTools:
         messages = [Message("user", "Why?"), Message("user", "Oh why?"), Message("assistant", "So.")]
         assert fold_tools(messages) == messages
 
-    def test_a_question_after_a_result_joins_it(self) -> None:
+    def test_a_user_turn_after_a_result_is_merged_with_it(self) -> None:
         messages = [Message("tool", "12:30"), Message("user", "And now?")]
         assert fold_tools(messages) == [Message("user", "[tool] 12:30\n\nAnd now?")]
 
 
 class TestShareGpt:
-    def test_its_many_names_mean_three_roles(self) -> None:
+    def test_its_many_role_names_mean_three_roles(self) -> None:
         row = sharegpt(
             ("system", "Be brief."),
             ("human", "1"),
@@ -216,35 +216,35 @@ class TestShareGpt:
             ("assistant", "6"),
         ]
 
-    def test_a_system_text_beside_the_turns_comes_first(self) -> None:
+    def test_a_system_prompt_outside_the_turns_comes_first(self) -> None:
         row = sharegpt(("human", "Why?"), ("gpt", "So.")) | {"system": "Be brief."}
         assert example("sharegpt", row).messages[0] == Message("system", "Be brief.")
 
-    def test_two_different_system_texts_are_a_problem(self) -> None:
+    def test_two_different_system_prompts_are_a_problem(self) -> None:
         row = sharegpt(("system", "Be brief."), ("human", "Why?"), ("gpt", "So.")) | {"system": "Be long."}
         assert faults("sharegpt", row) == [
             'two different system prompts, in "system" and in the first turn; expected one'
         ]
 
-    def test_roles_of_openai_are_understood_too(self) -> None:
+    def test_openai_role_names_are_accepted_too(self) -> None:
         row = {"conversations": openai(QUESTION, ANSWER)["messages"]}
         assert example("sharegpt", row) == example("messages", openai(QUESTION, ANSWER))
 
-    def test_two_turns_of_one_side_mean_that_one_is_lost(self) -> None:
+    def test_consecutive_turns_of_one_role_are_a_problem(self) -> None:
         row = sharegpt(("human", "Why?"), ("human", "Oh why?"), ("gpt", "So."), ("gpt", "So!"))
         assert faults("sharegpt", row) == [
             "turns 1 and 2 both have the role user; roles must alternate",
             "turns 3 and 4 both have the role assistant; roles must alternate",
         ]
 
-    def test_an_unknown_role_is_named(self) -> None:
+    def test_an_unknown_role_is_a_problem(self) -> None:
         assert faults("sharegpt", sharegpt(("human", "Why?"), ("narrator", "So."))) == [
             "turn 2: unknown \"from\" 'narrator'; expected human, gpt, system or tool"
         ]
 
 
 class TestAlpaca:
-    def test_the_input_is_the_context_of_the_question(self) -> None:
+    def test_the_input_is_the_context_of_the_instruction(self) -> None:
         assert example("alpaca", {"instruction": "Sum up.", "input": "A long text.", "output": "Short."}) == Example(
             messages=(Message("user", "Sum up."), Message("assistant", "Short.")),
             context="A long text.",
@@ -255,13 +255,13 @@ class TestAlpaca:
     def test_without_an_input_there_is_no_context(self, row: dict[str, Any]) -> None:
         assert example("alpaca", {"instruction": "Why?", "output": "So."} | row).context == ""
 
-    def test_dolly_writes_it_with_other_keys(self) -> None:
+    def test_dollys_keys_are_accepted(self) -> None:
         row = {"instruction": "Sum up.", "context": "A long text.", "response": "Short.", "system": "Be brief."}
         read = example("alpaca", row)
         assert read.context == "A long text."
         assert [message.content for message in read.messages] == ["Be brief.", "Sum up.", "Short."]
 
-    def test_defects_are_named_by_their_keys(self) -> None:
+    def test_problems_name_their_keys(self) -> None:
         row = {"instruction": " ", "input": ["A"], "output": None, "history": [["Who?", "Me."]]}
         assert faults("alpaca", row) == [
             '"instruction" is empty; expected text',
@@ -276,13 +276,13 @@ class TestCompletion:
         ("question", "answer"),
         [("prompt", "completion"), ("prompt", "response"), ("question", "answer"), ("query", "response")],
     )
-    def test_a_pair_is_a_question_and_an_answer(self, question: str, answer: str) -> None:
+    def test_a_pair_is_an_instruction_and_a_response(self, question: str, answer: str) -> None:
         assert example("completion", {question: "Why?", answer: "So.", "id": 7}).messages == (
             Message("user", "Why?"),
             Message("assistant", "So."),
         )
 
-    def test_what_programs_write_for_nothing_is_no_answer(self) -> None:
+    def test_spellings_of_a_missing_value_are_not_a_response(self) -> None:
         assert faults("completion", {"prompt": "Why?", "completion": "nan"}) == [
             "\"completion\" is 'nan', which programs write for a missing value; expected a response"
         ]
@@ -292,15 +292,15 @@ class TestCompletion:
 
 
 class TestText:
-    def test_text_stays_text(self) -> None:
+    def test_text_is_kept_as_text(self) -> None:
         assert example("text", {"text": "Once upon"}) == Example(text="Once upon", place="a.jsonl:1")
         assert example("text", "Once upon") == Example(text="Once upon", place="a.jsonl:1")
 
-    def test_no_text_is_a_problem(self) -> None:
+    def test_missing_text_is_a_problem(self) -> None:
         assert faults("text", {"text": ""}) == ['"text" is empty; expected text']
         assert faults("text", {"text": None}) == ['"text" is null; expected text']
 
-    def test_a_text_file_holds_no_conversation(self) -> None:
+    def test_a_text_file_has_no_conversation(self) -> None:
         assert faults("alpaca", "Once upon") == [
             'expected alpaca, {"instruction": …, "input": …, "output": …}; found plain text'
         ]
@@ -322,10 +322,10 @@ class TestDetect:
             ("text", "Once upon"),
         ],
     )
-    def test_a_row_is_known_by_its_keys(self, name: str, row: dict[str, Any] | str) -> None:
+    def test_a_row_is_recognised_by_its_keys(self, name: str, row: dict[str, Any] | str) -> None:
         assert detect(self.records(row)) == FORMATS[name]
 
-    def test_most_rows_decide_not_the_first(self) -> None:
+    def test_the_majority_of_rows_decides_not_the_first(self) -> None:
         rows = self.records({"text": "Once"}, {"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"})
         assert detect(rows) == FORMATS["completion"]
 

@@ -1,4 +1,4 @@
-"""Documents packed into rows."""
+"""Packing of documents into rows."""
 
 import itertools
 from collections import Counter
@@ -18,12 +18,12 @@ DOCUMENTS = st.lists(st.lists(st.integers(0, 99), max_size=14), max_size=40)
 
 
 def packed(contents: Iterable[Sequence[int]], length: int) -> Rows:
-    """Documents that are trained as a whole."""
+    """Pack documents in which every token is trained."""
     return pack((Document.whole(tokens) for tokens in contents), length)
 
 
 def texts(rows: Rows) -> list[tuple[int, ...]]:
-    """The documents that the rows hold, row by row."""
+    """The documents in the rows, row by row."""
     found = []
     for tokens, numbers in zip(rows.tokens, rows.document, strict=True):
         for number, places in itertools.groupby(range(len(tokens)), key=lambda place: numbers[place]):
@@ -35,7 +35,7 @@ def texts(rows: Rows) -> list[tuple[int, ...]]:
 # ---- packing
 
 
-def test_documents_stand_in_their_rows_one_after_the_other() -> None:
+def test_documents_are_concatenated_in_their_rows() -> None:
     rows = packed([[1] * 3, [2] * 12, [3] * 5, [4] * 9], length=13)
 
     assert rows.tokens.tolist() == [
@@ -53,8 +53,8 @@ def test_documents_stand_in_their_rows_one_after_the_other() -> None:
     assert rows.dropped == 0
 
 
-def test_a_document_goes_where_it_fits_best() -> None:
-    # 20 and 25 of 40 leave 20 and 15 free: 15 fits both, and exactly the second.
+def test_a_document_goes_into_the_row_it_fits_best() -> None:
+    # 20 and 25 of 40 tokens leave 20 and 15 free: 15 fits both rows, and the second exactly.
     rows = packed([[1] * 25, [2] * 20, [3] * 15, [4] * 20], length=39)
 
     assert [sorted(set(row.tolist())) for row in rows.tokens] == [[1, 3], [2, 4]]
@@ -63,7 +63,7 @@ def test_a_document_goes_where_it_fits_best() -> None:
 
 @settings(deadline=None)
 @given(contents=DOCUMENTS, length=st.integers(1, 12))
-def test_every_document_is_there_whole_and_once(contents: list[list[int]], length: int) -> None:
+def test_every_document_is_packed_complete_and_once(contents: list[list[int]], length: int) -> None:
     rows = packed(contents, length)
 
     fitting = [tuple(document) for document in contents if 2 <= len(document) <= length + 1]
@@ -74,7 +74,7 @@ def test_every_document_is_there_whole_and_once(contents: list[list[int]], lengt
 
 @settings(deadline=None)
 @given(contents=DOCUMENTS, length=st.integers(1, 12))
-def test_only_tokens_after_one_of_their_own_document_count(contents: list[list[int]], length: int) -> None:
+def test_only_tokens_after_a_token_of_the_same_document_are_trained(contents: list[list[int]], length: int) -> None:
     rows = packed(contents, length)
 
     assert rows.target_weights.shape == (len(rows), length)
@@ -84,11 +84,11 @@ def test_only_tokens_after_one_of_their_own_document_count(contents: list[list[i
     assert rows.target_weights.sum() == sum(len(text) - 1 for text in texts(rows))
 
 
-def test_a_token_counts_by_its_weight_as_the_target_of_the_one_before() -> None:
+def test_a_token_is_weighted_as_the_target_of_the_token_before_it() -> None:
     rows = pack([Document([1, 2, 3], [1.0, 0.25, 0.0]), Document([4, 5], [0.5, 1.0])], length=6)
 
     assert rows.tokens.tolist() == [[1, 2, 3, 0, 0, 0, 0], [4, 5, 0, 0, 0, 0, 0]]
-    # Nothing predicts the first token of a document; fuller rows than these have room for both.
+    # The first token of a document is not a target. Rows with at most 8 free tokens get no other document.
     assert rows.target_weights.tolist() == [[0.25, 0.0, 0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
 
 
@@ -98,7 +98,7 @@ def test_a_token_counts_by_its_weight_as_the_target_of_the_one_before() -> None:
         st.lists(st.tuples(st.integers(0, 99), st.sampled_from([0.0, 0.0, 0.5, 1.0])), max_size=6), max_size=20
     )
 )
-def test_every_row_has_something_to_learn(contents: list[list[tuple[int, float]]]) -> None:
+def test_every_row_has_a_trained_target(contents: list[list[tuple[int, float]]]) -> None:
     rows = pack([Document([t for t, _ in text], [w for _, w in text]) for text in contents], length=7)
 
     assert (rows.target_weights.sum(axis=1) > 0).all()
@@ -112,7 +112,7 @@ def test_documents_longer_than_a_row_are_dropped_and_counted() -> None:
     assert rows.dropped == 2
 
 
-def test_documents_without_a_token_to_learn_are_dropped_and_counted() -> None:
+def test_documents_without_a_trained_token_are_dropped_and_counted() -> None:
     silent = Document([3, 4], [1.0, 0.0])
     rows = pack([Document.whole([7]), Document.whole([]), silent, Document.whole([1, 2])], length=3)
 
@@ -120,7 +120,7 @@ def test_documents_without_a_token_to_learn_are_dropped_and_counted() -> None:
     assert rows.dropped == 3
 
 
-def test_a_row_may_hold_more_documents_than_a_byte_can_number() -> None:
+def test_a_row_may_have_more_than_255_documents() -> None:
     rows = packed([[number % 50, 99] for number in range(300)], length=999)
 
     assert len(rows) == 1
@@ -128,13 +128,13 @@ def test_a_row_may_hold_more_documents_than_a_byte_can_number() -> None:
     assert int(rows.target_weights.sum()) == 300
 
 
-def test_no_documents_make_no_rows() -> None:
+def test_without_documents_there_are_no_rows() -> None:
     rows = packed([], length=7)
     assert (len(rows), rows.tokens.shape, rows.target_weights.shape) == (0, (0, 8), (0, 7))
 
 
 def test_rows_of_the_microworld_are_less_than_6_percent_padding() -> None:
-    # Four letters a token and six tokens of template a message, as the shipped tokenizers have it.
+    # Four characters per token and six template tokens per message, as with the shipped tokenizers.
     def length(document: object) -> int:
         if isinstance(document, str):
             return len(document) // 4 + 2
@@ -146,7 +146,7 @@ def test_rows_of_the_microworld_are_less_than_6_percent_padding() -> None:
     assert rows.dropped < 40
 
 
-def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
+def test_rows_survive_saving_and_loading(tmp_path: Path) -> None:
     rows = pack([Document([1, 2, 3], [0.2, 0.2, 1.0]), Document.whole([4] * 20)], length=7)
     rows.save(tmp_path / "rows.npz")
 

@@ -90,7 +90,7 @@ def test_resuming_with_another_model_or_other_settings_is_refused(
 def test_an_unrelated_file_is_left_alone(checkpoint: Loaded, questions: QuestionSet, tmp_path: Path) -> None:
     out = tmp_path / "mine.jsonl"
     out.write_text('{"text": "mine"}\n')
-    with pytest.raises(UserError, match="does not say what was begun here"):
+    with pytest.raises(UserError, match="does not record the settings of this run"):
         write_answers(chat(checkpoint), questions, SHORT, out)
     assert out.read_text() == '{"text": "mine"}\n'
 

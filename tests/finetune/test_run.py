@@ -176,7 +176,7 @@ def test_resuming_with_changed_data_is_refused(random_model: Path, tmp_path: Pat
     write_sums(tmp_path / "sums.jsonl", count=25)
     with pytest.raises(UserError) as raised:
         run_sums(random_model, tmp_path, steps=2)
-    assert raised.value.what == "The folder was begun with other settings"
+    assert raised.value.what == "The folder was started with other settings"
     [detail] = raised.value.details
     assert detail.startswith("data: was ")
 

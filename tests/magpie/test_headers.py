@@ -212,4 +212,4 @@ def test_mistral_0_1_is_refused_because_ordinary_text_ends_its_user_turn(vocabul
     mistral = vocabulary("mistral_v01")
     with pytest.raises(UserError) as caught:
         derive_pre_query(mistral, template_of(mistral, "mistral_v01"))
-    assert caught.value.what.endswith("no special token ends the question, only the text '[/INST]'")
+    assert caught.value.what.endswith("no special token ends the instruction, only the text '[/INST]'")

@@ -70,7 +70,7 @@ def test_settings_that_change_the_rows_are_refused_by_name(checkpoint: Loaded, u
     with pytest.raises(UserError) as caught:
         checkpoint.make(undisturbed, seed=1, temperature=1.5, system="Be brief.")
 
-    assert caught.value.what == "The folder was begun with other settings"
+    assert caught.value.what == "The folder was started with other settings"
     assert caught.value.where == str(undisturbed)
     assert caught.value.details == (
         "seed: was 0, now 1",
@@ -135,7 +135,7 @@ def test_a_folder_of_another_program_is_left_alone(checkpoint: Loaded, tmp_path:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "manifest.json").write_text('{"editor": "dark"}')
-    with pytest.raises(UserError, match="manifest.json does not say what was begun here: it belongs to something else"):
+    with pytest.raises(UserError, match=r"manifest.json does not record .*: it was not written by this command"):
         checkpoint.make(foreign)
     (foreign / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):

@@ -56,7 +56,7 @@ def test_an_error_in_all_workers_is_reported_once(checkpoint: Loaded, tmp_path: 
 
     assert (first, stderr.splitlines()[0]) == (
         2,
-        "error: manifest.json does not say what was begun here: it belongs to something else",
+        "error: manifest.json does not record the settings of this run: it was not written by this command",
     )
     assert second == (2, "")
 

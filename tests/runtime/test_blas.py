@@ -207,7 +207,7 @@ def test_a_thread_count_above_the_cores_is_kept_with_advice(fake_openblas: Path)
     assert json.loads(run(program, **settings).stdout) == [
         "OpenBLAS",
         9,
-        "OPENBLAS_NUM_THREADS=9 asks for more threads than the 2 cores there are: unset it.",
+        "OPENBLAS_NUM_THREADS=9 asks for more threads than the 2 usable cores: unset it.",
     ]
 
 
@@ -224,7 +224,7 @@ def test_a_thread_count_for_another_library_is_reported_as_without_effect(
     )
 
 
-def test_a_library_with_64_bit_sizes_is_refused(tmp_path: Path) -> None:
+def test_a_library_with_64_bit_sizes_is_rejected(tmp_path: Path) -> None:
     library = compile_library(tmp_path, config="OpenBLAS 0.3 USE64BITINT")
 
     advice = json.loads(run(REPORT, MLX_SUITE_BLAS=str(library)).stdout)[2]

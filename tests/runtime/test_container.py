@@ -1,4 +1,4 @@
-"""Limits of both cgroup versions, read from trees made for the test."""
+"""Limits of both cgroup versions, read from directory trees created by the tests."""
 
 from pathlib import Path
 

@@ -20,7 +20,7 @@ def test_an_error_says_what_is_wrong_where_and_how_to_fix_it() -> None:
     )
 
 
-def test_every_detail_has_a_line_of_its_own() -> None:
+def test_every_detail_has_its_own_line() -> None:
     error = UserError("2 tensors are wrong", "model", "", details=["a: missing", "b: (2, 3)"])
 
     assert str(error) == ("error: 2 tensors are wrong\n       - a: missing\n       - b: (2, 3)\nwhere: model")

@@ -18,7 +18,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_text_and_bytes_are_written_with_their_folders(tmp_path: Path) -> None:
+def test_text_and_bytes_are_written_and_missing_folders_created(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a" / "text", "gr\u00fc\u00dfe\n")
     write_atomically(tmp_path / "a" / "bytes", b"\0\1")
 
@@ -63,7 +63,7 @@ write_atomically({str(path)!r}, "new")
     assert path.read_text() == "old"
 
 
-def test_a_missing_permission_and_a_file_in_place_of_a_folder_are_user_errors(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_and_a_folder_instead_of_a_file_are_user_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(UserError, match="A file is where a folder is needed"):
@@ -88,7 +88,7 @@ def test_a_place_where_nothing_can_be_created_is_a_user_error(make: Callable[[Pa
         make(Path("/proc/run"))
 
     assert str(caught.value) == (
-        "error: The folder is gone, or no file can be made in it. What was there before is untouched.\n"
+        "error: The folder does not exist, or no file can be created in it. What was there before is untouched.\n"
         "where: /proc/run\n"
         "fix:   choose another folder"
     )

@@ -156,7 +156,7 @@ def test_a_lone_surrogate_is_written_as_an_escape(tmp_path: Path) -> None:
     assert list(read_journal(tmp_path / "rows.jsonl")) == [{"text": "\ud83d"}]
 
 
-def test_nan_and_inf_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_nan_and_inf_are_rejected_before_anything_is_written(tmp_path: Path) -> None:
     with Journal(tmp_path / "rows.jsonl") as journal:
         with pytest.raises(ValueError, match="Out of range float"):
             journal.append({"loss": float("nan")})
@@ -222,7 +222,7 @@ def test_a_full_disk_is_one_error_and_the_next_run_continues(tmp_path: Path, mon
     assert list(read_journal(path)) == [{"id": 0}, {"id": 1}]
 
 
-def test_a_second_writer_of_a_journal_is_refused(tmp_path: Path) -> None:
+def test_a_second_writer_of_a_journal_is_an_error(tmp_path: Path) -> None:
     with Journal(tmp_path / "rows.jsonl") as journal:
         journal.append({"id": 0})
         with pytest.raises(UserError, match="Another run is using it"):
@@ -232,7 +232,7 @@ def test_a_second_writer_of_a_journal_is_refused(tmp_path: Path) -> None:
     Journal(tmp_path / "rows.jsonl").close()
 
 
-def test_a_second_run_in_a_folder_is_refused(tmp_path: Path) -> None:
+def test_a_second_run_in_a_folder_is_an_error(tmp_path: Path) -> None:
     program = f"""
 import sys
 from mlx_suite.runtime.lock import folder_lock

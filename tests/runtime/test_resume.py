@@ -1,4 +1,4 @@
-"""What was begun resumes with the same settings only; the differences are listed, long values cut to what differs."""
+"""A run resumes only with the same settings; differences are listed, and long values are cut to what differs."""
 
 from pathlib import Path
 
@@ -48,16 +48,16 @@ def test_a_line_is_short_and_shows_two_different_values_differently(before: str,
     assert len(was) + len(will) <= 2 * LONGEST
 
 
-def test_a_refusal_lists_the_differences_and_says_where(tmp_path: Path) -> None:
+def test_the_error_lists_the_differences_and_says_where(tmp_path: Path) -> None:
     refuse_other([], tmp_path)
-    with pytest.raises(UserError, match="The file was begun with other settings") as caught:
+    with pytest.raises(UserError, match="The file was started with other settings") as caught:
         refuse_other(["seed: was 1, now 2"], tmp_path / "rows.jsonl", what="file")
 
     assert caught.value.details == ("seed: was 1, now 2",)
     assert caught.value.where == str(tmp_path / "rows.jsonl")
 
 
-def test_facts_come_back_from_their_file(tmp_path: Path) -> None:
+def test_facts_survive_a_round_trip_through_a_file(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     path.write_text(facts_text(KIND, {"seed": 1, "topics": ("ä",)}), encoding="utf-8")
 
@@ -68,13 +68,13 @@ def test_facts_come_back_from_their_file(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         ("{", "cannot be read"),
-        ("[]", "something else"),
-        ('{"kind": "other"}', "something else"),
+        ("[]", "not written by this command"),
+        ('{"kind": "other"}', "not written by this command"),
         (None, "missing"),
     ],
-    ids=["torn", "no object", "another kind", "missing"],
+    ids=["torn", "not an object", "another kind", "missing"],
 )
-def test_a_file_that_says_nothing_of_ours_is_refused(tmp_path: Path, content: str | None, reason: str) -> None:
+def test_a_file_without_facts_is_rejected(tmp_path: Path, content: str | None, reason: str) -> None:
     path = tmp_path / "settings.json"
     if content is not None:
         path.write_text(content)

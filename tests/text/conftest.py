@@ -1,4 +1,4 @@
-"""Small checkpoints' tokenizers, made once per session: the families whose formats differ."""
+"""Small tokenizers of the model families with different formats, created once per session."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ LINES = [
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One tokenizer with one template, and the folder that holds both."""
+    """A tokenizer and a chat template, with their folder."""
 
     folder: Path
     tokenizer: Tokenizer
@@ -57,7 +57,7 @@ def gemma2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def gemma2_model_folder(gemma2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same without tokenizer.json, so that SentencePiece has to do the work."""
+    """The Gemma 2 tokenizer without tokenizer.json, so that SentencePiece is used."""
     folder = tmp_path_factory.mktemp("gemma2_model")
     for path in gemma2_folder.iterdir():
         if path.name != "tokenizer.json":
@@ -77,7 +77,7 @@ def byte_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def family(
     llama3_folder: Path, gemma2_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Family]:
-    """Gives a family by the name of its template."""
+    """Create a family by the name of its template; cached."""
     made: dict[str, Family] = {}
 
     def make(name: str) -> Family:
@@ -109,7 +109,7 @@ def _special(*names: str, eats_right: bool = False) -> list[AddedToken]:
 
 
 def _write_qwen(folder: Path) -> None:
-    """Byte-level BPE with NFC in front and without a BOS token."""
+    """Byte-level BPE with NFC normalization and without a BOS token."""
     library = Library(models.BPE())
     library.normalizer = normalizers.NFC()
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -122,7 +122,7 @@ def _write_qwen(folder: Path) -> None:
 
 
 def _write_mistral(folder: Path) -> None:
-    """SentencePiece's habits in a tokenizer.json: the first text of a sequence gets a space."""
+    """SentencePiece's behaviour in a tokenizer.json: the first text of a sequence gets a leading space."""
     library = _with_bytes(["<unk>", "<s>", "</s>", "[INST]", "[/INST]"])
     library.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     library.decoder = decoders.Sequence(
@@ -142,7 +142,7 @@ def _write_mistral(folder: Path) -> None:
 
 
 def _write_phi3(folder: Path) -> None:
-    """Llama 2's way: every text gets a space; the turn markers swallow the newline after them."""
+    """Llama 2's behaviour: every text gets a leading space; turn markers absorb the newline after them."""
     markers = ["<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>"]
     library = _with_bytes(["<unk>", "<s>", "</s>"])
     library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
@@ -161,7 +161,7 @@ def _write_phi3(folder: Path) -> None:
 
 
 def _with_bytes(specials: list[str]) -> Library:
-    """A BPE over `▁`-spelled text with 256 byte pieces."""
+    """A BPE tokenizer with `▁` for spaces and 256 byte pieces."""
     library = Library(models.BPE(unk_token="<unk>"))
     library.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
     trainer = trainers.BpeTrainer(vocab_size=160, show_progress=False)

@@ -69,9 +69,9 @@ def test_exactly_one_bos(family: Callable[[str], Any], name: str) -> None:
     one = family(name)
     messages = [Message("user", "<s><bos><|begin_of_text|> Hi"), Message("assistant", "Hello")]
     ids = encode_chat(one.tokenizer, one.template, messages).ids
-    wanted = {"qwen2": 0, "qwen25": 0, "phi3": 0}.get(name, 1)
-    assert ids.count(one.tokenizer.bos_id) == wanted
-    assert wanted == 0 or ids[0] == one.tokenizer.bos_id
+    expected = {"qwen2": 0, "qwen25": 0, "phi3": 0}.get(name, 1)
+    assert ids.count(one.tokenizer.bos_id) == expected
+    assert expected == 0 or ids[0] == one.tokenizer.bos_id
 
 
 def test_a_missing_bos_is_added_and_a_duplicate_bos_is_removed(
@@ -105,9 +105,9 @@ def test_the_tokens_of_a_message_decode_to_its_content_without_special_tokens(
             own = [i for i, owner in zip(chat.ids, chat.owner, strict=True) if owner == index]
             assert not one.tokenizer.special_ids & set(own)
             if name.startswith("qwen"):
-                continue  # its normaliser rewrites text by design
-            said = one.tokenizer.decode(own).replace("▁", " ")
-            assert said.strip() == content.replace("▁", " ").strip()
+                continue  # its normalizer rewrites text by design
+            decoded = one.tokenizer.decode(own).replace("▁", " ")
+            assert decoded.strip() == content.replace("▁", " ").strip()
 
 
 def test_gemma_rejects_a_system_message_with_a_remedy(family: Callable[[str], Any]) -> None:
@@ -116,10 +116,10 @@ def test_gemma_rejects_a_system_message_with_a_remedy(family: Callable[[str], An
     with pytest.raises(TemplateRefusal) as caught:
         encode_chat(one.tokenizer, one.template, messages)
     assert caught.value.what == (
-        "the chat template refuses this conversation (system, user): System role not supported"
+        "the chat template rejects this conversation (system, user): System role not supported"
     )
     assert caught.value.where.endswith("chat_template.jinja")
-    assert "fold system text into the first user turn" in caught.value.fix
+    assert "any system text in the first user turn" in caught.value.fix
     assert not one.template.takes_system
     encode_chat(one.tokenizer, one.template, fold_system(messages))
 
@@ -136,7 +136,7 @@ def test_folding_prepends_the_system_text_to_the_first_user_turn() -> None:
 
 
 def rewriting(tokenizer: Tokenizer) -> ChatTemplate:
-    """A template that drops the assistant's reasoning, as those of reasoning models do."""
+    """A template that drops the assistant's reasoning, as in reasoning models."""
     source = (
         "{{ bos_token }}{% for message in messages %}"
         "<|start_header_id|>{{ message.role }}<|end_header_id|>"

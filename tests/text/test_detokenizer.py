@@ -1,4 +1,4 @@
-"""Streaming text: never half a character, and all of it in the end."""
+"""Streaming: never half a character, and the complete text in the end."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,23 +20,23 @@ def streamed(tokenizer: Tokenizer, ids: list[int], *, skip_special: bool = True)
     return [*(detokenizer.add(index) for index in ids), detokenizer.finish()]
 
 
-def test_an_emoji_of_four_tokens_appears_with_the_last(byte_folder: Path) -> None:
+def test_an_emoji_of_four_tokens_appears_with_its_last_token(byte_folder: Path) -> None:
     tokenizer = load_tokenizer(byte_folder)
     assert streamed(tokenizer, tokenizer.encode("a🦙b")) == ["a", "", "", "", "🦙", "b", ""]
 
 
-def test_a_character_that_never_ends_is_marked_at_the_end(byte_folder: Path) -> None:
+def test_an_incomplete_character_is_replaced_at_the_end(byte_folder: Path) -> None:
     tokenizer = load_tokenizer(byte_folder)
     assert streamed(tokenizer, tokenizer.encode("a🦙")[:-1]) == ["a", "", "", "", "\ufffd"]
 
 
-def test_special_tokens_are_not_shown_unless_asked_for(byte_folder: Path) -> None:
+def test_special_tokens_are_hidden_by_default(byte_folder: Path) -> None:
     tokenizer = load_tokenizer(byte_folder)
     assert streamed(tokenizer, [39, 72, 265]) == ["H", "i", "", ""]
     assert streamed(tokenizer, [39, 72, 265], skip_special=False) == ["H", "i", "<|eot_id|>", ""]
 
 
-def test_the_space_that_mistral_puts_in_front_is_taken_away_once(
+def test_mistrals_leading_space_is_removed_once(
     family: Callable[[str], Any],
 ) -> None:
     tokenizer = family("mistral").tokenizer
@@ -75,7 +75,7 @@ def test_streamed_text_is_the_decoded_text_with_sentencepiece(gemma2_model_folde
     assert "".join(streamed(tokenizer, ids)) == tokenizer.decode(ids)
 
 
-def test_a_vocabulary_of_another_kind_streams_through_its_own_decoder(tmp_path: Path) -> None:
+def test_a_vocabulary_with_another_spelling_streams_through_its_own_decoder(tmp_path: Path) -> None:
     library = Library(models.WordLevel({"<unk>": 0, "one": 1, "two": 2}, unk_token="<unk>"))
     library.pre_tokenizer = pre_tokenizers.Whitespace()
     backend = FastBackend(library)

@@ -1,4 +1,4 @@
-"""Magpie's header comes from the template and proves itself."""
+"""Magpie's pre-query header is derived from the template and verified."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def derive(one: Any, **options: Any) -> PreQuery:
     return derive_pre_query(one.tokenizer, one.template, **options)
 
 
-def test_the_header_of_a_byte_tokenizer_is_known_letter_by_letter(byte_folder: Path) -> None:
+def test_every_token_of_the_header_of_a_byte_tokenizer(byte_folder: Path) -> None:
     found = derive_pre_query(load_tokenizer(byte_folder), load_chat_template(byte_folder))
     user, assistant = [84, 82, 68, 81], [64, 82, 82, 72, 82, 83, 64, 77, 83]
     assert found == PreQuery(
@@ -55,7 +55,7 @@ def test_gemmas_header_ends_in_one_newline(family: Callable[[str], Any]) -> None
     assert shown(one, found.to_user_ids) == "\n<start_of_turn>user\n"
 
 
-def test_mistrals_inst_is_stop_and_header_at_once(family: Callable[[str], Any]) -> None:
+def test_mistrals_inst_is_both_stop_token_and_header(family: Callable[[str], Any]) -> None:
     found = derive(family("mistral"))
     assert found == PreQuery(
         header_ids=(1, 3),
@@ -77,7 +77,7 @@ def test_qwens_default_system_prompt_is_part_of_the_header(family: Callable[[str
     )
 
 
-def test_phi_3s_markers_have_swallowed_their_newlines(family: Callable[[str], Any]) -> None:
+def test_phi_3s_markers_absorb_their_newlines(family: Callable[[str], Any]) -> None:
     one = family("phi3")
     found = derive(one)
     assert shown(one, found.header_ids) == "<|user|>"
@@ -105,7 +105,7 @@ def test_a_first_exchange_steers_a_model_without_a_system_role(
     )
 
 
-def test_a_conversation_put_together_from_the_parts_is_the_encoded_chat(
+def test_the_parts_of_a_conversation_add_up_to_the_encoded_chat(
     family: Callable[[str], Any],
 ) -> None:
     one = family("llama3")
@@ -125,45 +125,45 @@ def test_a_conversation_put_together_from_the_parts_is_the_encoded_chat(
 
 
 @pytest.mark.parametrize("name", ["gemma2", "mistral"])
-def test_a_system_message_that_cannot_be_in_the_header_is_refused(family: Callable[[str], Any], name: str) -> None:
+def test_a_system_message_that_the_header_cannot_include_is_an_error(family: Callable[[str], Any], name: str) -> None:
     with pytest.raises(UserError) as caught:
         derive(family(name), system="Be brief.")
     assert caught.value.what.startswith("the pre-query header cannot be derived")
-    assert caught.value.fix.startswith("steer through a first exchange instead")
+    assert caught.value.fix.startswith("steer with a first exchange instead")
 
 
 TURN = "<|start_header_id|>{{ m.role }}<|end_header_id|>{{ m.content }}<|eot_id|>"
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "problem"),
     [
         (
             "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}",
-            "no special token ends the question, only the text '\\nassistant: '",
+            "no special token ends the instruction, only the text '\\nassistant: '",
         ),
         (
             "{% for m in messages %}" + TURN.replace("m.role", "'user'") + "{% endfor %}",
-            "it opens the user's and the assistant's turns alike",
+            "user turns and assistant turns begin with the same tokens",
         ),
         (
             "{% for m in messages %}" + TURN.replace("m.content", "m.content | upper") + "{% endfor %}",
-            "where 'Hi' belongs stands 'HI'",
+            "the encoded chat has 'HI' instead of 'Hi'",
         ),
         (
             "{% for m in messages %}<|begin_of_text|>" + TURN + "{% endfor %}",
-            "the header holds 3 BOS tokens, not one",
+            "the header has 3 BOS tokens instead of one",
         ),
         (
             "{% for m in messages if m.role == 'user' %}" + TURN + "{% endfor %}",
-            "the answer does not appear in the encoded chat",
+            "the response does not appear in the encoded chat",
         ),
     ],
 )
-def test_a_template_that_does_not_lend_itself_is_refused_by_name(byte_folder: Path, source: str, said: str) -> None:
+def test_an_unsuitable_template_is_an_error_that_says_why(byte_folder: Path, source: str, problem: str) -> None:
     template = ChatTemplate(source=source, special_tokens={}, origin="a template")
-    before = [Message("user", "One."), Message("assistant", "Two.")] if "BOS" in said else []
+    before = [Message("user", "One."), Message("assistant", "Two.")] if "BOS" in problem else []
     with pytest.raises(UserError) as caught:
         derive_pre_query(load_tokenizer(byte_folder), template, before=before)
-    assert caught.value.what.endswith(said)
+    assert caught.value.what.endswith(problem)
     assert caught.value.where == "a template"

@@ -1,4 +1,4 @@
-"""Finding a chat template and rendering it as transformers does."""
+"""Loading a chat template and rendering it as in transformers."""
 
 import json
 import shutil
@@ -18,11 +18,11 @@ def rendered(source: str, **variables: object) -> str:
     return template.render(HI)
 
 
-def test_block_tags_swallow_their_line() -> None:
+def test_block_tags_leave_no_line() -> None:
     assert rendered("  {% if true %}\nyes\n  {% endif %}\nend") == "yes\nend"
 
 
-def test_generation_marks_are_written_as_their_content() -> None:
+def test_generation_blocks_are_rendered_as_their_content() -> None:
     assert rendered("{% generation %}{{ messages[0].content }}{% endgeneration %}!") == "Hi!"
 
 
@@ -30,31 +30,31 @@ def test_loop_controls_work() -> None:
     assert rendered("{% for n in [1, 2, 3] %}{{ n }}{% if n == 2 %}{% break %}{% endif %}{% endfor %}") == "12"
 
 
-def test_tojson_leaves_html_and_unicode_as_they_are() -> None:
+def test_tojson_does_not_escape_html_and_unicode() -> None:
     assert rendered("{{ {'a': '<é>'} | tojson }}") == '{"a": "<é>"}'
 
 
-def test_the_date_is_todays_unless_a_variable_fixes_it() -> None:
+def test_the_date_is_today_unless_a_variable_fixes_it() -> None:
     source = "{{ date_string if date_string is defined else strftime_now('%Y') }}"
     assert rendered(source) == str(datetime.now().year)
     assert rendered(source, date_string="26 Jul 2024") == "26 Jul 2024"
 
 
-def test_special_tokens_are_known_by_their_role() -> None:
+def test_special_tokens_are_available_by_role() -> None:
     assert rendered("{{ bos_token }}|{{ eos_token }}") == "<s>|"
 
 
-def test_a_template_cannot_reach_pythons_insides() -> None:
+def test_a_template_cannot_access_python_internals() -> None:
     with pytest.raises(UserError, match="the chat template fails: SecurityError"):
         rendered("{{ ''.__class__.__mro__[1].__subclasses__() }}")
 
 
-def test_a_template_that_is_no_jinja_names_the_line() -> None:
+def test_the_error_for_invalid_jinja_names_the_line() -> None:
     with pytest.raises(UserError, match=r"not valid Jinja: .* \(line 2\)"):
         rendered("one\n{% if %}")
 
 
-def test_the_jinja_file_wins_over_the_config(byte_folder: Path, tmp_path: Path) -> None:
+def test_the_jinja_file_takes_precedence_over_the_config(byte_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(byte_folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "chat_template.jinja").write_text("from the file")
     assert load_chat_template(tmp_path).render(HI) == "from the file"
@@ -62,13 +62,13 @@ def test_the_jinja_file_wins_over_the_config(byte_folder: Path, tmp_path: Path) 
     assert load_chat_template(tmp_path).render(HI).startswith("<|begin_of_text|><|start_header_id|>")
 
 
-def test_of_several_named_templates_the_default_is_taken(tmp_path: Path) -> None:
+def test_the_default_is_used_if_there_are_several_named_templates(tmp_path: Path) -> None:
     named = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "plain"}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
     assert load_chat_template(tmp_path).render(HI) == "plain"
 
 
-def test_a_base_model_without_a_template_says_so(tmp_path: Path) -> None:
+def test_a_base_model_without_a_template_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("{}")
     with pytest.raises(UserError) as caught:
         load_chat_template(tmp_path)

@@ -1,4 +1,4 @@
-"""Loading a tokenizer, and text to ids and back."""
+"""Loading a tokenizer, encoding and decoding."""
 
 import json
 import shutil
@@ -30,20 +30,20 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return load_tokenizer(request.getfixturevalue(request.param))
 
 
-def test_without_merges_a_letter_is_its_place_in_the_byte_alphabet(byte_folder: Path) -> None:
+def test_without_merges_ids_are_positions_in_the_byte_alphabet(byte_folder: Path) -> None:
     tokenizer = load_tokenizer(byte_folder)
     assert tokenizer.encode("Hi! é") == [39, 72, 0, 220, 127, 102]
     assert tokenizer.decode([39, 72, 0, 220, 127, 102]) == "Hi! é"
     assert tokenizer.vocab_size == 272
 
 
-def test_user_text_eot_id_is_ordinary_text(byte_folder: Path) -> None:
+def test_eot_id_in_user_text_is_ordinary_text(byte_folder: Path) -> None:
     tokenizer = load_tokenizer(byte_folder)
     assert tokenizer.encode("<|eot_id|>") == [ord(letter) - 33 for letter in "<|eot_id|>"]
     assert tokenizer.encode_with_specials("<|eot_id|>") == [265]
 
 
-def test_user_text_start_of_turn_is_ordinary_text_in_both_backends(
+def test_start_of_turn_in_user_text_is_ordinary_text_in_both_backends(
     gemma2_folder: Path, gemma2_model_folder: Path
 ) -> None:
     fast, slow = load_tokenizer(gemma2_folder), load_tokenizer(gemma2_model_folder)
@@ -57,7 +57,7 @@ def test_user_text_start_of_turn_is_ordinary_text_in_both_backends(
 
 @settings(max_examples=100, deadline=None)
 @given(text=TEXT | HOSTILE)
-def test_user_text_never_yields_a_special_token_and_comes_back_unchanged(
+def test_user_text_never_encodes_special_tokens_and_is_decoded_unchanged(
     llama3_folder: Path, gemma2_folder: Path, gemma2_model_folder: Path, text: str
 ) -> None:
     clean = "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
@@ -78,15 +78,13 @@ def test_byte_level_decoding_equals_the_librarys_for_any_ids(llama3_folder: Path
 
 @settings(max_examples=100, deadline=None)
 @given(ids=st.lists(st.integers(0, 559), max_size=12))
-def test_sentencepiece_decoding_equals_the_librarys_wherever_bytes_are_utf8(
-    gemma2_folder: Path, ids: list[int]
-) -> None:
+def test_sentencepiece_decoding_equals_the_librarys_for_valid_utf8(gemma2_folder: Path, ids: list[int]) -> None:
     tokenizer = _loaded(gemma2_folder)
-    wanted = tokenizer.backend.decode(ids)
-    assert "\ufffd" in wanted or tokenizer.decode(ids, skip_special=False) == wanted
+    expected = tokenizer.backend.decode(ids)
+    assert "\ufffd" in expected or tokenizer.decode(ids, skip_special=False) == expected
 
 
-def test_special_tokens_are_hidden_unless_asked_for(byte_folder: Path) -> None:
+def test_special_tokens_are_hidden_by_default(byte_folder: Path) -> None:
     tokenizer = load_tokenizer(byte_folder)
     assert tokenizer.decode([256, 39, 72, 265]) == "Hi"
     assert tokenizer.decode([256, 39, 72, 265], skip_special=False) == ("<|begin_of_text|>Hi<|eot_id|>")
@@ -109,7 +107,7 @@ def test_a_model_without_bos_gets_none(family: Callable[[str], Any]) -> None:
     assert tokenizer.encode_prompt("Hi") == tokenizer.encode("Hi")
 
 
-def test_a_bos_that_the_checkpoint_does_not_add_is_not_added(family: Callable[[str], Any]) -> None:
+def test_bos_is_not_added_if_the_checkpoint_does_not_add_it(family: Callable[[str], Any]) -> None:
     tokenizer = family("phi3").tokenizer
     assert (tokenizer.bos_id, tokenizer.adds_bos) == (1, False)
     assert tokenizer.encode_prompt("Hi") == tokenizer.encode("Hi")
@@ -146,9 +144,7 @@ def test_a_padding_length_in_the_file_does_not_pad_or_cut_texts(byte_folder: Pat
     assert load_tokenizer(folder).encode("Hello") == [39, 68, 75, 75, 78]
 
 
-def test_a_turn_marker_that_the_file_forgets_to_call_special_is_special_all_the_same(
-    gemma2_folder: Path, tmp_path: Path
-) -> None:
+def test_a_turn_marker_is_special_even_if_the_file_does_not_mark_it_so(gemma2_folder: Path, tmp_path: Path) -> None:
     folder = _copy(gemma2_folder, tmp_path)
     whole = json.loads((folder / "tokenizer.json").read_text())
     for token in whole["added_tokens"]:
@@ -159,7 +155,7 @@ def test_a_turn_marker_that_the_file_forgets_to_call_special_is_special_all_the_
     assert {0, 1, 2, 106, 107} <= tokenizer.special_ids
 
 
-def test_an_ordinary_token_used_for_padding_stays_ordinary_text(byte_folder: Path, tmp_path: Path) -> None:
+def test_an_ordinary_token_used_for_padding_is_still_ordinary_text(byte_folder: Path, tmp_path: Path) -> None:
     folder = _copy(byte_folder, tmp_path)
     _edit(folder / "tokenizer_config.json", pad_token="!")
     tokenizer = load_tokenizer(folder)
@@ -178,41 +174,41 @@ def test_the_first_text_of_a_sequence_gets_a_space_and_later_ones_do_not(
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "problem"),
     [
         ("tokenizer.json", "{", "tokenizer.json cannot be read"),
         ("tokenizer_config.json", "{", "tokenizer_config.json is not valid JSON"),
-        ("tokenizer_config.json", "[]", "tokenizer_config.json holds a list, not an object"),
+        ("tokenizer_config.json", "[]", "tokenizer_config.json contains a list, not an object"),
         ("generation_config.json", '{"eos_token_id": "</s>"}', "eos_token_id is '</s>'"),
     ],
 )
-def test_a_damaged_file_is_named_with_what_is_wrong(
-    byte_folder: Path, tmp_path: Path, name: str, text: str, said: str
+def test_the_error_for_a_damaged_file_names_the_file_and_the_problem(
+    byte_folder: Path, tmp_path: Path, name: str, text: str, problem: str
 ) -> None:
     folder = _copy(byte_folder, tmp_path)
     (folder / name).write_text(text)
     with pytest.raises(UserError) as caught:
         load_tokenizer(folder)
-    assert caught.value.what.startswith(said)
+    assert caught.value.what.startswith(problem)
     assert caught.value.where == str(folder / name)
     assert caught.value.fix
 
 
-def test_a_damaged_sentencepiece_model_is_named(gemma2_model_folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_sentencepiece_model_is_an_error(gemma2_model_folder: Path, tmp_path: Path) -> None:
     folder = _copy(gemma2_model_folder, tmp_path)
     (folder / "tokenizer.model").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(UserError, match="tokenizer.model is not a SentencePiece model"):
         load_tokenizer(folder)
 
 
-def test_a_lone_sentencepiece_model_names_its_own_bos_and_eos(gemma2_folder: Path, tmp_path: Path) -> None:
+def test_a_sentencepiece_model_without_a_config_provides_bos_and_eos(gemma2_folder: Path, tmp_path: Path) -> None:
     shutil.copy(gemma2_folder / "tokenizer.model", tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     assert (tokenizer.bos_id, tokenizer.stop_ids, tokenizer.pad_id) == (2, frozenset({1}), 0)
     assert tokenizer.encode_prompt("user") == [2, tokenizer.id_of("user")]
 
 
-def test_a_folder_without_a_tokenizer_says_which_files_were_looked_for(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_tokenizer_names_the_expected_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither tokenizer.json nor tokenizer.model"):
         load_tokenizer(tmp_path)
     with pytest.raises(UserError, match="no such folder"):

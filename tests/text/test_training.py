@@ -1,4 +1,4 @@
-"""The trained tokenizers are those of Llama 3 and Gemma 2, at a small size."""
+"""The trained tokenizers have the structure of Llama 3's and Gemma 2's, at a small size."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_the_last_sixteen_ids_are_llama_31s_special_tokens(llama3_folder: Path) 
 
 def test_gemmas_fixed_pieces_have_gemmas_ids(gemma2_folder: Path) -> None:
     slow = sentencepiece.SentencePieceProcessor(model_file=str(gemma2_folder / "tokenizer.model"))
-    wanted = {
+    expected = {
         "<pad>": 0,
         "<eos>": 1,
         "<bos>": 2,
@@ -56,20 +56,20 @@ def test_gemmas_fixed_pieces_have_gemmas_ids(gemma2_folder: Path) -> None:
         "<end_of_turn>": 107,
         "\n": 108,
     }
-    assert {name: slow.piece_to_id(name) for name in wanted} == wanted
+    assert {name: slow.piece_to_id(name) for name in expected} == expected
     assert slow.get_piece_size() == 560
 
 
 @settings(max_examples=150, deadline=None)
 @given(text=TEXT | FRAGMENTS)
-def test_both_forms_of_the_gemma_tokenizer_give_the_same_ids(gemma2_folder: Path, text: str) -> None:
-    assume(not any(name in text for name in GEMMA_CONTROLS))  # the one wanted difference
+def test_both_files_of_the_gemma_tokenizer_give_the_same_ids(gemma2_folder: Path, text: str) -> None:
+    assume(not any(name in text for name in GEMMA_CONTROLS))  # the only intended difference
     fast = Library.from_file(str(gemma2_folder / "tokenizer.json"))
     slow = sentencepiece.SentencePieceProcessor(model_file=str(gemma2_folder / "tokenizer.model"))
     assert fast.encode(text).ids == [2, *slow.encode(text)]
 
 
-def test_the_same_texts_give_the_same_files(tmp_path: Path) -> None:
+def test_training_is_deterministic(tmp_path: Path) -> None:
     texts = ["a small world of people and places, of letters and numbers: 0 1 2\n"] * 5
     for train, size in ((train_llama3_tokenizer, 290), (train_gemma2_tokenizer, 480)):
         for name in ("first", "second"):
@@ -80,16 +80,16 @@ def test_the_same_texts_give_the_same_files(tmp_path: Path) -> None:
         ]
 
 
-def test_too_little_text_for_the_vocabulary_is_an_error_that_says_how_much_there_is(
+def test_too_little_text_for_the_vocabulary_is_an_error_with_the_possible_size(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ValueError, match=r"fill 257 of 1520 text ids.*vocab_size of at most 273"):
+    with pytest.raises(ValueError, match=r"fill only 257 of 1520 text ids.*vocab_size to at most 273"):
         train_llama3_tokenizer(["ab"], tmp_path)
     with pytest.raises(ValueError, match="could not train 1536 ids"):
         train_gemma2_tokenizer(["ab"], tmp_path)
 
 
-def test_the_folder_names_its_special_tokens(llama3_folder: Path, gemma2_folder: Path) -> None:
+def test_the_folder_lists_its_special_tokens(llama3_folder: Path, gemma2_folder: Path) -> None:
     llama = json.loads((llama3_folder / "tokenizer_config.json").read_text())
     gemma = json.loads((gemma2_folder / "tokenizer_config.json").read_text())
     assert (llama["bos_token"], llama["eos_token"], llama["pad_token"]) == (

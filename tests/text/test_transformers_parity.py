@@ -1,4 +1,4 @@
-"""The same ids as transformers, the reference, wherever a message holds no special token."""
+"""The same ids as transformers, the reference, for messages without special tokens."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ def reference() -> Callable[[Path], Any]:
 @settings(max_examples=40, deadline=None)
 @given(contents=st.lists(CONTENT, min_size=1, max_size=4), prompt=st.booleans())
 @pytest.mark.parametrize("name", FAMILIES)
-def test_chats_are_encoded_as_transformers_encodes_them(
+def test_chats_are_encoded_as_in_transformers(
     family: Callable[[str], Any],
     reference: Callable[[Path], Any],
     name: str,
@@ -60,7 +60,7 @@ def test_chats_are_encoded_as_transformers_encodes_them(
 @settings(max_examples=40, deadline=None)
 @given(text=CONTENT)
 @pytest.mark.parametrize("name", ["llama3", "gemma2", "mistral", "qwen2", "phi3"])
-def test_plain_texts_are_encoded_and_decoded_as_transformers_does(
+def test_plain_texts_are_encoded_and_decoded_as_in_transformers(
     family: Callable[[str], Any], reference: Callable[[Path], Any], name: str, text: str
 ) -> None:
     tokenizer, theirs = family(name).tokenizer, reference(family(name).folder)
@@ -73,7 +73,7 @@ def test_plain_texts_are_encoded_and_decoded_as_transformers_does(
 
 @settings(max_examples=40, deadline=None)
 @given(parts=st.lists(st.sampled_from(["<s>", "[INST]", "</s>", "the", " ", "\n", "é"]), max_size=8))
-def test_trusted_text_is_encoded_as_transformers_does(
+def test_trusted_text_is_encoded_as_in_transformers(
     family: Callable[[str], Any], reference: Callable[[Path], Any], parts: list[str]
 ) -> None:
     one = family("mistral")
@@ -82,7 +82,7 @@ def test_trusted_text_is_encoded_as_transformers_does(
     assert one.tokenizer.encode_with_specials(text) == theirs
 
 
-def test_both_backends_encode_a_gemma_chat_alike(family: Callable[[str], Any], gemma2_model_folder: Path) -> None:
+def test_both_backends_agree_on_a_gemma_chat(family: Callable[[str], Any], gemma2_model_folder: Path) -> None:
     one = family("gemma2")
     slow = load_tokenizer(gemma2_model_folder)
     messages = [Message("user", "Who's the user?\n\n  日本 <eos>"), Message("assistant", "You.")]

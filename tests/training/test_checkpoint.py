@@ -88,11 +88,11 @@ def test_another_identity_is_refused_and_the_differences_are_listed(run: Path) -
     with pytest.raises(UserError) as raised:
         load_checkpoint(run, fresh(), {"data": "other", "rank": 8})
     assert str(raised.value).splitlines() == [
-        "error: The folder was begun with other settings",
+        "error: The folder was started with other settings",
         '       - data: was "toy", now "other"',
         "       - rank: was none, now 8",
         f"where: {run}",
-        "fix:   choose another folder with --out, or use the settings it was begun with",
+        "fix:   choose another folder with --out, or use the settings it was started with",
     ]
 
 

@@ -32,7 +32,7 @@ class Batch:
     """(B, L)"""
     document: npt.NDArray[np.uint16] | None
     """(B, L) number of the document in its row that a position belongs to, 0 for padding. None if every row is one
-    document: its padding comes last, where a causal mask hides it."""
+    document: its padding comes last, so the causal mask hides it."""
     index: npt.NDArray[np.int32]
     """(M,) indices into the flattened B·L positions whose next token is trained; padded with 0."""
     targets: npt.NDArray[np.int32]
@@ -89,12 +89,12 @@ class PackedBatches:
         return list(np.concatenate([order, np.full(missing, EMPTY)]).reshape(-1, self.size))
 
     def take(self, chosen: Order) -> Batch:
-        there = (chosen != EMPTY)[:, None]
-        weights: npt.NDArray[np.float32] = self._weights[chosen] * there  # type: ignore[attr-defined]
+        used = (chosen != EMPTY)[:, None]
+        weights: npt.NDArray[np.float32] = self._weights[chosen] * used  # type: ignore[attr-defined]
         # The most targets that any batch of this size can have, so that M is the same for all of them.
         most = int(self._trained[: len(chosen)].sum())  # type: ignore[attr-defined]
-        document = (self.rows.document[chosen] * there).astype(np.uint16)
-        return _batch(self.rows.tokens[chosen] * there, document, weights, _rounded(most, 64))
+        document = (self.rows.document[chosen] * used).astype(np.uint16)
+        return _batch(self.rows.tokens[chosen] * used, document, weights, _rounded(most, 64))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Packing: documents in rows of one fixed length, with one shape to compile and little padding.
+"""Packing of documents into rows of one fixed length, with one shape to compile and little padding.
 
 Shapes: N rows, L input positions. A row has L + 1 tokens, so that every input position has a target.
 """
@@ -26,7 +26,7 @@ class Document:
 
     @classmethod
     def whole(cls, tokens: Sequence[int]) -> "Document":
-        """A document of which every token is trained."""
+        """A document in which every token is trained."""
         return cls(tokens, [1.0] * len(tokens))
 
     def __len__(self) -> int:
@@ -40,7 +40,7 @@ class Rows:
     tokens: Tokens
     """(N, L + 1) token ids."""
     document: npt.NDArray[np.uint16]
-    """(N, L + 1) number of the document in its row that a position belongs to, from 1; 0 for padding."""
+    """(N, L + 1) number of the document in its row that a position belongs to, starting at 1; 0 for padding."""
     weights: npt.NDArray[np.float16]
     """(N, L + 1) loss weight of each token as a target."""
     dropped: int = 0
@@ -102,14 +102,14 @@ def best_fit(documents: Iterable[Document], length: int) -> list[list[Document]]
             left, row = free.pop(at)
             rows[row].append(document)
             left -= size
-        # No conversation is as short as this, so a fuller row is complete.
+        # No conversation is this short, so a row with less space is complete.
         if left > 8:
             insort(free, (left, row))
     return rows
 
 
 def as_rows(rows: Sequence[Sequence[Document]], length: int, dropped: int = 0) -> Rows:
-    """Rows of `length` + 1 tokens with the documents of each one after another."""
+    """Concatenate the documents of each row and pad it to `length` + 1 tokens."""
     room = length + 1
     tokens = np.zeros((len(rows), room), np.uint32)
     numbers = np.zeros((len(rows), room), np.uint16)

@@ -1,1 +1,1 @@
-"""Messages as tokens with a loss mask, in a prompt style and within a length limit."""
+"""Encode messages as tokens with a loss mask, in a prompt style and within a length limit."""

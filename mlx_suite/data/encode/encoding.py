@@ -1,4 +1,4 @@
-"""Encoding of examples as documents: token ids with a loss weight each.
+"""Encoding of examples as documents: token ids with loss weights.
 
 The loss mask is decided per turn. A response's tokens are known by their owner, and the token that ends it is the first
 stop token after it. What the template writes around a response (headers, a newline after the stop token) is not
@@ -29,7 +29,7 @@ class Encoded:
     """The result of encoding examples."""
 
     documents: Sequence[Document]
-    """In the order of the examples; each has a trained token."""
+    """Documents in the order of the examples; each has a trained token."""
     problems: tuple[Problem, ...]
     """Examples that could not be encoded, with the reason."""
 
@@ -46,7 +46,7 @@ def encode_all(
 
     `assistant` trains every response and its stop token, except responses marked as untrained; `last` trains only the
     last response; `all` trains everything after the first token, up to the stop token that ends the conversation. Plain
-    text is trained whole, followed by the stop token. Every document has one BOS if the model uses one.
+    text is trained in full, followed by the stop token. Every document has one BOS if the model uses one.
 
     Raises UserError for a template that fails on every conversation, or a tokenizer without a stop token.
     """
@@ -69,15 +69,15 @@ class _Refused(Exception):
 def _encode(example: Example, writer: Writer, train_on: str) -> Document:
     if example.text is not None:
         return _plain_text(example.text, example.place, writer)
-    # Outside the try block: a defect of the template itself is not a problem of this example.
+    # Outside the try block: an error in the template itself is not a problem of this example.
     stops = writer.stops
     try:
         turns, chat = writer.write(example.messages, example.context)
     except UserError as error:
         raise _Refused(error.what) from error
     if train_on == ALL:
-        return _whole(chat, stops, writer.stop_id, example.place)
-    return _with_answers(chat, _trained_answers(turns, train_on), stops, writer.stop_id, example.place)
+        return _train_all(chat, stops, writer.stop_id, example.place)
+    return _train_each(chat, _trained_answers(turns, train_on), stops, writer.stop_id, example.place)
 
 
 def _trained_answers(turns: Sequence[Message], train_on: str) -> list[int]:
@@ -95,7 +95,7 @@ def _trained_answers(turns: Sequence[Message], train_on: str) -> list[int]:
 
 
 def _plain_text(text: str, place: str, writer: Writer) -> Document:
-    """Train the whole text and a stop token. Names of special tokens in it are ordinary text."""
+    """Train the full text and a stop token. Names of special tokens in it are ordinary text."""
     tokenizer = writer.tokenizer
     chat = tokenizer.with_one_bos(tokenizer.encode_pieces([Piece(text=text, owner=0)]))
     if 0 not in chat.owner:
@@ -103,7 +103,7 @@ def _plain_text(text: str, place: str, writer: Writer) -> Document:
     return _document([*chat.ids, writer.stop_id], [1.0] * (len(chat.ids) + 1), place)
 
 
-def _whole(chat: EncodedChat, stops: frozenset[int], stop: int, place: str) -> Document:
+def _train_all(chat: EncodedChat, stops: frozenset[int], stop: int, place: str) -> Document:
     """Train everything up to the stop token of the last turn."""
     last = max((at for at, owner in enumerate(chat.owner) if owner != TEMPLATE), default=None)
     if last is None:
@@ -114,7 +114,7 @@ def _whole(chat: EncodedChat, stops: frozenset[int], stop: int, place: str) -> D
     return _document(chat.ids, [1.0] * (end + 1) + [0.0] * (len(chat.ids) - end - 1), place)
 
 
-def _with_answers(chat: EncodedChat, answers: Sequence[int], stops: frozenset[int], stop: int, place: str) -> Document:
+def _train_each(chat: EncodedChat, answers: Sequence[int], stops: frozenset[int], stop: int, place: str) -> Document:
     """Train the responses, each up to and including its stop token."""
     trained = frozenset(answers)
     weights = [1.0 if owner in trained else 0.0 for owner in chat.owner]

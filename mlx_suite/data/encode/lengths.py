@@ -24,11 +24,11 @@ class LengthCounts:
     """Number of documents that were too long, by what was done with them."""
 
     dropped: int = 0
-    """Dropped; with `truncate`, documents in which no trained token would remain."""
+    """Documents dropped; with `truncate`, those in which no trained token would remain."""
     truncated: int = 0
     split: int = 0
     pieces: int = 0
-    """Documents that the split ones became."""
+    """Documents produced by splitting."""
 
     def __add__(self, other: "LengthCounts") -> "LengthCounts":
         return LengthCounts(
@@ -44,7 +44,7 @@ class Fitted:
     """Documents within the length limit."""
 
     documents: Sequence[Document]
-    """In the original order."""
+    """Documents in the original order."""
     counts: LengthCounts
     too_long: tuple[Problem, ...] = ()
     """Documents that were too long, with their lengths."""
@@ -89,7 +89,7 @@ def fit(documents: Sequence[Document], max_length: int, policy: str, bos_id: int
 
 
 def _truncated(document: Document, length: int) -> Document | None:
-    """The beginning of a document, ended by a stop token; None if nothing trained would remain."""
+    """The beginning of a document, ending with a stop token; None if nothing trained would remain."""
     weights = document.weights
     tokens, kept = list(document.tokens[:length]), list(weights[:length])
     # A stop token alone would teach the model to say nothing, so at least one other token of the response must fit.

@@ -52,7 +52,7 @@ class TextStyle:
     before_answer: str = BLANK_LINE
     """Separator between an instruction and the header of its response; other turns are separated by a blank line."""
     opening: str = ""
-    """First text of a conversation without a system prompt."""
+    """Text at the start of a conversation without a system prompt."""
     context: str = BLANK_LINE
     """Separator between the first instruction and its context."""
     trims: bool = True
@@ -103,7 +103,7 @@ class Writer:
         """
         turns = self._folded(self._with_context(messages, context))
         pieces = self._pieces(turns)
-        _check_whole(pieces, turns, self.program)
+        _check_complete(pieces, turns, self.program)
         return turns, self._encoded(pieces)
 
     def ask(self, messages: Sequence[Message], context: str = "") -> list[int]:
@@ -122,7 +122,7 @@ class Writer:
 
     @cached_property
     def stop_id(self) -> int:
-        """Stop token where the template writes none: EOS, if it is one of the model's stop tokens."""
+        """Stop token to use if the template writes none: EOS, if it is one of the model's stop tokens."""
         known = self.tokenizer.stop_ids
         name = self.tokenizer.settings.roles.get("eos_token")
         eos = None if name is None else self.tokenizer.id_of(name)
@@ -210,7 +210,7 @@ class Writer:
         return self.tokenizer.with_one_bos(self.tokenizer.encode_pieces(pieces))
 
 
-def _check_whole(pieces: Sequence[Piece], turns: Sequence[Message], template: ChatTemplate) -> None:
+def _check_complete(pieces: Sequence[Piece], turns: Sequence[Message], template: ChatTemplate) -> None:
     """Raise UserError if a non-empty turn is missing from the rendered text."""
     written = {piece.owner for piece in pieces if piece.text}
     lost = [

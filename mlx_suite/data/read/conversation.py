@@ -44,13 +44,13 @@ class Spelling:
     role_keys: tuple[str, ...] = ("role",)
     text_keys: tuple[str, ...] = ("content",)
     roles: Mapping[str, str]
-    """From the names in the format to the roles of Message."""
+    """Role of Message for each role name of the format."""
     alternating: bool = False
     """Whether two consecutive turns of one role are a fault. In ShareGPT they mean that a turn is missing."""
 
 
 Numbered = list[tuple[int, Message]]
-"""Messages with the number of their turn in the row, from 1."""
+"""Messages with the number of their turn in the row, starting at 1."""
 
 
 def read_turns(value: Any, label: str, spelling: Spelling, faults: Faults, tools: Any = None) -> tuple[Message, ...]:
@@ -188,7 +188,7 @@ def _json_text(value: Any) -> str:
 
 
 def _trained(turn: Mapping[str, Any], label: str, faults: Faults) -> bool:
-    """Whether a turn is trained: not with `"weight": 0` (OpenAI) or `"train": false`."""
+    """Whether a turn is trained; false for `"weight": 0` (OpenAI) or `"train": false`."""
     trained = True
     for key in ("weight", "train"):
         value = turn.get(key)

@@ -114,9 +114,9 @@ def _keys(fields: Fields) -> str:
 
 
 def _first(fields: Fields, names: Sequence[str]) -> str | None:
-    """The first of these keys with a value; else the first that the row has, with null."""
-    there = next((name for name in names if fields.get(name) is not None), None)
-    return there or next((name for name in names if name in fields), None)
+    """The first of these keys with a value; else the first that is present with null."""
+    filled = next((name for name in names if fields.get(name) is not None), None)
+    return filled or next((name for name in names if name in fields), None)
 
 
 def _system(fields: Fields, faults: Faults) -> tuple[Message, ...]:
@@ -213,4 +213,4 @@ _FORMATS = (
     Format(name="text", shape='{"text": …}', fits=lambda fields: "text" in fields, read=_read_text),
 )
 FORMATS = {format.name: format for format in _FORMATS}
-"""By name, the most specific first."""
+"""Formats by name, the most specific first."""

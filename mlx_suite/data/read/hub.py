@@ -27,7 +27,7 @@ def is_hub_name(source: str) -> bool:
     return URL.fullmatch(source.strip()) is not None or (_NAME.fullmatch(source) is not None and source[0] != ".")
 
 
-def fetch_dataset(source: str, patterns: Sequence[str], similar: Sequence[str] = ()) -> Path:
+def download_dataset(source: str, patterns: Sequence[str], similar: Sequence[str] = ()) -> Path:
     """Download the files of `owner/repo[@revision]` that match `patterns`, and return their folder.
 
     Without a network, a complete cached copy is used. `similar` are local paths that the user may have meant. Raises

@@ -1,4 +1,4 @@
-"""Records of JSON files: one object per line, an array of objects, or an object that holds an array."""
+"""Records of JSON files: one object per line, an array of objects, or an object with an array."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def _parsed_line(line: str, place: str) -> Record | Problem:
 
 
 def read_json(path: Path, name: str) -> Records:
-    """Read an array of objects, an object that holds one, a single object, or one object per line."""
+    """Read an array of objects, an object with such an array, a single object, or one object per line."""
     with open_data(path) as file:
         raw = file.read()
     if raw.startswith(UTF16):

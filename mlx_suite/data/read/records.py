@@ -17,7 +17,7 @@ NULL_WORDS = ("None", "null", "nan", "NaN")
 """Spellings of a missing value that programs write into tables."""
 
 Faults = list[str]
-"""Everything wrong with one row. Readers append to it and go on, so that all faults are reported at once."""
+"""Everything wrong with one row. Readers append to it and continue, so that all faults are reported together."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Problem:
 
 
 Records = Iterator[Record | Problem]
-"""The rows of a file in order, with a Problem in place of each that cannot be read."""
+"""The rows of a file in order, with a Problem instead of each unreadable row."""
 
 
 def refusal(problems: Sequence[Problem], where: str, *, all_lost: bool = False) -> UserError:
@@ -83,7 +83,7 @@ def described(value: Any) -> str:
 
 
 def required_text(value: Any, label: str, faults: Faults) -> str:
-    """`value` if it is text that is not blank; otherwise a fault, and text that must not be used."""
+    """Return `value` if it is text that is not blank; otherwise append a fault (the result must not be used then)."""
     if not isinstance(value, str):
         faults.append(f"{label} is {described(value)}; expected text")
         return ""
@@ -94,7 +94,7 @@ def required_text(value: Any, label: str, faults: Faults) -> str:
             value.encode()
         except UnicodeEncodeError as error:
             half = ascii(value[error.start])
-            faults.append(f"{label} holds half of a surrogate pair, {half}, which no tokenizer can encode")
+            faults.append(f"{label} contains half of a surrogate pair, {half}, which no tokenizer can encode")
     return value
 
 
@@ -119,7 +119,7 @@ def open_data(path: Path) -> BinaryIO:
 
 
 def decoded_lines(path: Path, name: str) -> Iterator[tuple[int, str | Problem]]:
-    """Lines with their line ends, numbered from 1; a Problem in place of a line that is not UTF-8."""
+    """Lines with their line ends, numbered from 1; a Problem instead of a line that is not UTF-8."""
     with open_data(path) as file:
         for number, raw in enumerate(file, start=1):
             if number == 1 and raw.startswith(UTF16):

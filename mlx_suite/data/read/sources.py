@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mlx_suite.data.read.hub import fetch_dataset, is_hub_name
+from mlx_suite.data.read.hub import download_dataset, is_hub_name
 from mlx_suite.data.read.json import read_json, read_jsonl
 from mlx_suite.data.read.records import Problem, Record, Records, decoded_lines
 from mlx_suite.data.read.table import read_csv, read_parquet
@@ -38,7 +38,7 @@ _PART = re.compile(rf"(?<![a-z])({'|'.join(sorted(PART_WORDS, key=len, reverse=T
 _NO_DATA = re.compile(
     r"(readme|licen[cs]e)\W.*|(requirements\.txt|(dataset_infos?|dataset_dict|state|settings|config)\.json)"
 )
-"""Files that describe a dataset and hold none of its rows."""
+"""Files that describe a dataset and contain none of its rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class DataFile:
 
     path: Path
     name: str
-    """Relative to the folder of the dataset, for messages."""
+    """Path relative to the folder of the dataset, for messages."""
     part: str
     """`train`, `valid`, `test`, or `unused` for a file next to a training file whose name does not say."""
 
@@ -68,7 +68,7 @@ def find_files(source: str | Path) -> tuple[DataFile, ...]:
     similar = _similar_paths(path)
     if is_hub_name(text) and not data_suffix(text):
         patterns = [f"*{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz")]
-        folder = fetch_dataset(text, patterns, similar)
+        folder = download_dataset(text, patterns, similar)
         return _with_parts(folder, _data_names(folder, folder.rglob("*")), text)
     raise UserError(
         "there is no such file or folder",
@@ -173,7 +173,7 @@ def _similar_paths(path: Path) -> list[str]:
 
 
 def _read_text(path: Path, name: str) -> Records:
-    """Read the whole file as one record."""
+    """Read the entire file as one record."""
     lines = [line for _, line in decoded_lines(path, name)]
     problems = [line for line in lines if isinstance(line, Problem)]
     text = "".join(line for line in lines if isinstance(line, str))

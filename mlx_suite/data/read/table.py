@@ -1,4 +1,4 @@
-"""Records of tables: CSV and TSV, whose cells are text, and Parquet, whose cells may be lists and objects."""
+"""Read tables as records: CSV and TSV, whose cells are text, and Parquet, whose cells may be lists and objects."""
 
 import csv
 from collections import Counter
@@ -10,12 +10,12 @@ from mlx_suite.data.read.records import Problem, Record, Records, decoded_lines,
 from mlx_suite.runtime.errors import UserError
 
 LONGEST_CELL = 2**31 - 1
-"""Characters. Python's default of 131,072 is too short for a conversation with pasted files."""
+"""Maximum characters in a cell. Python's default of 131,072 is too few for a conversation with pasted files."""
 PARQUET_EXTRA = "pip install 'mlx-suite[parquet]'"
 
 
 def read_csv(path: Path, name: str, delimiter: str = "") -> Records:
-    """Read the rows below a header; a cell may span lines. The default delimiter is a comma, or Excel's semicolon."""
+    """Read the rows after a header; a cell may span lines. The default delimiter is a comma, or Excel's semicolon."""
     csv.field_size_limit(LONGEST_CELL)
     undecodable: list[Problem] = []
     lines = _table_lines(path, name, undecodable)

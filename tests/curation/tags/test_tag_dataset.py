@@ -176,7 +176,7 @@ def test_another_model_or_other_settings_are_refused_and_listed(
     ("name", "content", "problem"),
     [
         ("tagged.jsonl", '{"mine": 1}\n', "it is missing"),
-        ("tagged.settings.json", '{"kind": "mlx-suite answers"}', "it belongs to something else"),
+        ("tagged.settings.json", '{"kind": "mlx-suite answers"}', "it was not written by this command"),
         ("tagged.settings.json", "{", "it cannot be read"),
     ],
 )
@@ -186,7 +186,7 @@ def test_foreign_files_are_not_touched(
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError) as error:
         tag()
-    assert f"tagged.settings.json does not say what was begun here: {problem}" in error.value.what
+    assert f"tagged.settings.json does not record the settings of this run: {problem}" in error.value.what
     assert (tmp_path / name).read_text() == content
     assert len(list(tmp_path.iterdir())) == 1
 

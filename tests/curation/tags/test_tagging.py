@@ -232,7 +232,7 @@ def test_questions_come_from_the_file_the_checkpoint_or_the_general_set(tmp_path
     assert questions_for(own) == BRIEF
     assert questions_for(own, given).listening == "Hm?"
     given.write_text(json.dumps({"questions": []}))
-    with pytest.raises(UserError, match="no questions that can be asked"):
+    with pytest.raises(UserError, match="The questions are not valid"):
         questions_for(own, given)
 
 
