@@ -41,7 +41,7 @@ from mlx_suite.magpie.steering import Steer
 from mlx_suite.magpie.turns import Conversation, Turn, end_turn, further_turns
 
 IsCertainReject = Callable[[Draft], bool]
-"""Called with what is known of a row so far: whether its rejection is certain."""
+"""Called with an unfinished draft; True if its rejection is certain."""
 
 
 def row_request(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCertainReject) -> Request:
@@ -115,7 +115,7 @@ def _program(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCerta
 
 
 def _conversation(plan: RowPlan, setting: SamplingSetting) -> Conversation:
-    """How a row continues. Further turns are not steered: the first one sets the subject."""
+    """Settings of the later turns. They are not steered: the first turn sets the subject."""
     return Conversation(
         turns=plan.settings.turns,
         instruction_sample=plan.instruction_sample(setting),
