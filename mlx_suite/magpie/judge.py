@@ -178,7 +178,7 @@ def response_problem(plan: RowPlan, draft: Draft) -> str | None:
 
 
 def wording_problem(draft: Draft) -> str | None:
-    """Return the reason why the instruction's wording makes it unanswerable; None if it does not."""
+    """Return the reason why the instruction's wording makes it unanswerable; None if it is answerable."""
     if lacks_payload(draft.instruction):
         return "no_payload"
     return "reply" if looks_like_answer(draft.instruction) else None

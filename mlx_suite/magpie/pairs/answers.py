@@ -57,7 +57,7 @@ class Grader:
 
 
 def make_grader(chat: ChatModel) -> Grader | None:
-    """Make a grader from the checkpoint's own question or the general one; None if its own skip response quality."""
+    """Make a grader from the checkpoint's question or the general one; None if its questions do not cover responses."""
     questions = questions_for(chat.folder)
     if not any(each.name == GRADE_QUESTION for each in questions.questions):
         return None
