@@ -1,7 +1,7 @@
 """Checks on a generated turn: is the text complete, and is a user's turn still a user's?
 
 After a response, small models tend to continue as the assistant, to say thanks, or to repeat what was said (the Magpie
-paper, arXiv 2406.08464, reports it of Llama 3 8B). The rules below name what no user would write. Each is narrow: a
+paper, arXiv 2406.08464, reports it for Llama 3 8B). The rules below match what no user would write. Each is narrow: a
 false positive loses a real question, while drift that slips through can still be caught by the role question, which
 asks the model itself and works in every language. An opening that disqualifies a first instruction ("Sure, …",
 "Great, …"; `request_checks`) is fine in a later one.
@@ -16,7 +16,7 @@ from mlx_suite.engine import Written
 
 Flaw = Literal["limit", "context", "stop", "empty", "garbled"]
 GARBLED = "\ufffd"
-"""What a decoder writes in place of invalid bytes."""
+"""Replacement character that a decoder writes for invalid bytes."""
 
 DRIFTS: Mapping[str, str] = {
     "limit": "the user's turn reached its token limit",
@@ -44,14 +44,14 @@ ROLE_QUESTIONS = Questions(
         ),
     ),
 )
-"""Query on a user's turn: who is speaking? Only for checkpoints that are asked the general questions about rows."""
+"""Query whether a user's turn is a user's; only for checkpoints that are asked the general questions about rows."""
 REPLY = 1
 """Index of the label that means drift."""
 
 _MIN_ECHO_WORDS = 6
-"""Shorter texts overlap by chance and are never called an echo."""
+"""Minimum words of a repeat or echo: shorter texts overlap by chance."""
 _OVERLAP = 0.8
-"""Share of word trigrams in common from which one text repeats the other."""
+"""Minimum share of word trigrams in common for one text to repeat the other."""
 _WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]+")
 _SENTENCES = re.compile(r"[^.!\n]+")
 
@@ -112,7 +112,7 @@ def flaw_of(written: Written, text: str, ends: Collection[int]) -> Flaw | None:
 
 
 def drift_of(text: str, instructions: Sequence[str], responses: Sequence[str]) -> str | None:
-    """Why `text`, a user's turn after these instructions and responses, is not a user's; None if no rule applies."""
+    """Name the drift in `text`, a user's turn after these instructions and responses; None if no rule applies."""
     text = text.replace("\u2019", "'")
     if is_courtesy(text):
         return "thanks"
@@ -140,7 +140,7 @@ def _is_courteous(sentence: str) -> bool:
 
 
 def _repeats(text: str, earlier: str) -> bool:
-    """Whether two texts are the same but for a few words."""
+    """Whether two texts are the same except for a few words."""
     one, other = words_of(text), words_of(earlier)
     if one == other:
         return True
@@ -149,7 +149,7 @@ def _repeats(text: str, earlier: str) -> bool:
 
 
 def _echoes(text: str, response: str) -> bool:
-    """Whether a text copies the response from its first words on; a quotation has words of its own before it."""
+    """Whether a text copies the response from its first words on; a user's quotation follows words of their own."""
     words, source = words_of(text), words_of(response)
     if words == source:
         return True

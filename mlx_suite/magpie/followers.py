@@ -1,7 +1,7 @@
-"""Workers of rank 1 and above: they generate rows and read the decisions on them.
+"""Workers of rank 1 or above: generate rows and follow rank 0's decisions on them.
 
-What a row is steered to, and whether it may end early, depends on the decisions on earlier rows. Those are read from
-accepted.jsonl and rejected.jsonl and never made here: on another machine a cosine similarity may round to the other
+A row's steering, and whether it may end early, depend on the decisions on earlier rows. Followers read these from
+accepted.jsonl and rejected.jsonl and never make them: on another machine a cosine similarity may round to the other
 side of a threshold.
 """
 
@@ -26,7 +26,7 @@ from mlx_suite.text import ChatTemplate, Tokenizer
 from mlx_suite.training.process_group import ProcessGroup
 
 COMPARED = ("messages", "steer", "tags", "answer_reason")
-"""Fields that show whether a record was made from a given draft."""
+"""Record fields that show whether a record was made from a given draft."""
 
 
 def follow_dataset(
@@ -39,21 +39,21 @@ def follow_dataset(
     questions: Questions | None = None,
     on_note: OnNote | None = None,
 ) -> None:
-    """Generate this worker's rows of a folder that rank 0 fills with `make_dataset`; same arguments as there.
+    """Generate this worker's rows of a folder that rank 0 fills with `make_dataset`, given the same arguments.
 
-    Returns when rank 0 has all rows. Raises UserError for a problem of this worker alone, or if rank 0 is gone and
-    this is rank 1; ElsewhereError if another worker reports what is wrong.
+    Returns when rank 0 has all rows. Raises UserError for a problem in this worker only, or if rank 0 is gone and
+    this is rank 1; ElsewhereError if another worker reports the problem.
     """
     folder = Path(folder)
     shards = Shards(group, folder)
     with prepare(model, tokenizer, template, settings, shards, questions, on_note) as prepared:
         shards.together(lambda: None)  # rank 0 opens the folder
-        if shards.tell(0):
-            return  # it is complete
+        if shards.broadcast(0):
+            return  # the folder is complete
         with ExitStack() as stack:
             name = folder / drafts_name(group.rank)
             journal = shards.together(lambda: stack.enter_context(Journal(name)))
-            shards.meet()
+            shards.barrier()
             stack.enter_context(shards.terminable())
             Follower(prepared, shards, journal).work()
 
@@ -66,12 +66,12 @@ class Follower:
         self.slots = prepared.slots
         self.engine = prepared.engine()
         judge = Judge(prepared.plan)
-        self.pool = Pool(judge, {}, next_index=0, is_own=shards.mine)
+        self.pool = Pool(judge, {}, next_index=0, is_own=shards.is_own)
         self.recorder = Recorder(plan=prepared.plan, fingerprint=prepared.fingerprint.value)
         self._decisions = [Tail(shards.folder / name) for name in (ACCEPTED_FILE, REJECTED_FILE)]
         self._drafts = [Tail(shards.folder / drafts_name(rank)) for rank in shards.others]
         self._decided: dict[int, Record] = {}
-        """Decisions that have been read and not taken over yet."""
+        """Decisions read but not applied yet."""
         self._retried: set[tuple[int, int]] = set()
 
     def work(self) -> None:
@@ -90,7 +90,7 @@ class Follower:
             return
 
     def poll(self) -> None:
-        """Take over the others' drafts and decisions. Raises Over when the folder is complete."""
+        """Apply the other workers' drafts and decisions. Raises Over when the folder is complete."""
         board = self.shards.board
         if board.ended == "complete":
             raise Over
@@ -113,7 +113,7 @@ class Follower:
             self.pool.retry(board.again[0])
 
     def _matches(self, index: int) -> bool:
-        """Whether a row is decided and its draft here is the one that was; it may have been generated again since."""
+        """Whether a row is decided and its draft is the one decided on, not one generated again since."""
         record, draft = self._decided.get(index), self.pool.drafts.get(index)
         if record is None or draft is None:
             return False

@@ -1,7 +1,7 @@
-"""Merge the workers' draft files into the one file `drafts.jsonl`.
+"""Merge the workers' draft files into `drafts.jsonl`.
 
-If a row has two lines in a file, the last one counts; across files there is no last one. So whoever opens a folder,
-with any number of workers, first appends the draft files that the last run's other workers have left.
+If a row has two lines in a file, the last one counts; across files the order is unknown. So every run, with any number
+of workers, first appends the draft files left by the other workers of the run before it.
 """
 
 import os
@@ -18,9 +18,9 @@ CHUNK = 1 << 20
 def gather_drafts(folder: Path) -> None:
     """Append the other draft files to `drafts.jsonl` and delete them. This process must hold the folder's lock.
 
-    A kill in between is harmless: what was already copied is copied again, with the same content.
+    A kill in between is harmless: drafts already copied are copied again, with the same content.
 
-    Raises UserError for a broken line, a file that a worker of an earlier run still writes to, and a full disk.
+    Raises UserError for a broken line, a file that a worker of an earlier run still writes to, or a full disk.
     """
     own = folder / DRAFTS_FILE
     others = sorted(path for path in folder.glob(DRAFTS_GLOB) if path != own)
@@ -35,7 +35,7 @@ def gather_drafts(folder: Path) -> None:
 
 
 def _append(path: Path, own: Path) -> None:
-    """Append the bytes of `path` to `own`, all or none."""
+    """Append the bytes of `path` to `own`, or leave `own` unchanged."""
     size = own.stat().st_size
     with disk_errors(own, kept="All drafts are kept"), path.open("rb") as source, own.open("ab") as target:
         try:

@@ -1,10 +1,10 @@
-"""Deciding each row: the first reason to reject it, in the order of `reasons.REASONS`, or acceptance.
+"""Decide each row: reject it for the first reason that applies, in the order of `reasons.REASONS`, or accept it.
 
 Rows are decided in the order of their numbers, and a decision depends only on the row and on the decisions before it:
 not on which row finished first, nor on work a row skipped because its rejection was already certain. A draft that
 lacks something its decision needs is generated again.
 
-Asked before its turn, with fewer rows decided, a rejection is already certain, because accepted rows only become more.
+A rejection previewed before the row's turn is final, because the set of accepted rows only grows.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Judge:
         settings = plan.settings
         self.plan = plan
         self.keys: dict[bytes, int] = {}
-        """Accepted rows by the `key_of` their instruction."""
+        """Numbers of accepted rows by `key_of` their instruction."""
         self.quotas = Quotas(quotas=make_quotas(settings.shares, settings.count))
         self.steering = Steering(self.quotas.quotas, settings.steered, settings.seed, settings.count)
         self.neighbours: Neighbours | None = None
@@ -76,7 +76,7 @@ class Judge:
             self.neighbours.add(draft.index, draft.embedding)
 
     def preview(self, draft: Draft) -> Decision | None:
-        """The decision if it were made now: a certain rejection, or provisional acceptance; None if it is open."""
+        """Return a final rejection or a provisional acceptance, as of now; None if the draft lacks something."""
         if reached_a_lower_limit(self.plan, draft):
             return None
         rejection = self._by_text(draft)
@@ -101,7 +101,7 @@ class Judge:
         return decision is not None and decision.reason is not None
 
     def labels(self, draft: Draft) -> Mapping[str, str]:
-        """The row's label by dimension: from its tags, or what it was steered to where no tag can tell."""
+        """The row's label by dimension: its tag, or for dimensions without tags the value it was steered to."""
         tags = draft.tags or {}
         labels = {name: tags[name].label for name in TAGGED if name in tags}
         return labels | {name: value for name, value in draft.steer if name not in TAGGED}
@@ -167,18 +167,18 @@ class Judge:
 
 
 def instruction_problem(plan: RowPlan, draft: Draft) -> str | None:
-    """Why the instruction is incomplete, as a reason; None if it is complete."""
+    """Return the reason why the instruction is incomplete; None if it is complete."""
     return _problem("instruction", draft.instruction_end, draft.instruction, {plan.user_end})
 
 
 def response_problem(plan: RowPlan, draft: Draft) -> str | None:
-    """Why the response is incomplete, as a reason; None if it is complete."""
+    """Return the reason why the response is incomplete; None if it is complete."""
     assert draft.response_end is not None, "the draft has no response"
     return _problem("answer", draft.response_end, draft.response, plan.response_ends)
 
 
 def wording_problem(draft: Draft) -> str | None:
-    """Why the instruction's wording makes it unanswerable, as a reason; None if it does not."""
+    """Return the reason why the instruction's wording makes it unanswerable; None if it is answerable."""
     if lacks_payload(draft.instruction):
         return "no_payload"
     return "reply" if looks_like_answer(draft.instruction) else None
@@ -206,7 +206,7 @@ def reached_a_lower_limit(plan: RowPlan, draft: Draft) -> bool:
 
 
 def key_of(instruction: str) -> bytes:
-    """16 bytes that are equal for instructions that differ only in case and whitespace."""
+    """16-byte hash of an instruction that ignores case and whitespace."""
     return hashlib.blake2b(folded(instruction).encode(errors="surrogatepass"), digest_size=16).digest()
 
 

@@ -1,9 +1,9 @@
-"""`manifest.json` of a run folder: how its rows were made and judged, and what the run has come to.
+"""`manifest.json` of a run folder: how its rows were made and judged, and the state of the run.
 
 {"kind": "mlx-suite magpie", "fingerprint": "5d0c9f2e81b04c7a",
  "rows": {…},       what the fingerprint hashes: weights, headers, stop tokens, questions, row settings
  "settings": {…},   all settings
- "command": "mlx-suite magpie …",   makes these rows again, given an --out; null if the model has no name
+ "command": "mlx-suite magpie …",   regenerates these rows, given an --out; null if the model has no name
  "judged_by": {…},  limits and policy that both row files agree with; null while they are being rewritten
  "quotas": {"category": {"Math": 60, …}},       rows required
  "versions": {…}, "created": "…",               of the programs that started the folder, and when
@@ -102,7 +102,7 @@ def fingerprint_of(model: Any, plan: RowPlan) -> Fingerprint:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder; None if it has none. Raises UserError for another program's."""
+    """The manifest of a folder; None if it has none. Raises UserError if it belongs to another program."""
     path = folder / MANIFEST_FILE
     if not path.exists():
         return None
@@ -117,7 +117,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def check_manifest(folder: Path, stored: Content, plan: RowPlan, fingerprint: Fingerprint) -> None:
-    """Raises UserError listing every change under which the folder's rows cannot be kept."""
+    """Raise UserError listing every change that would invalidate the folder's rows."""
     refuse_other(fingerprint.changes(stored, plan) + _lowered_limits(stored, plan), folder)
 
 
@@ -125,7 +125,7 @@ def judged_by(plan: RowPlan) -> dict[str, Any]:
     """Everything that decides which rows are accepted once they are generated."""
     settings = asdict(plan.settings)
     policy = {name: settings[name] for name in (*LIMITS, *POLICY)}
-    # Shares are of the count; of the evaluation data the contents matter, not the names.
+    # Shares depend on the count. For evaluation data the contents matter, not the names.
     policy |= {"count": plan.settings.count if plan.settings.shares else None}
     policy |= {"evaluation": [_evaluation_digest(source) for source in plan.settings.decontaminate]}
     result: dict[str, Any] = as_json(policy)
@@ -155,7 +155,7 @@ def store_manifest(folder: Path, content: Content, stored: Content | None) -> No
 
 
 def command_of(settings: MagpieSettings) -> str | None:
-    """The command that makes a run's rows again, without its --out; None for a model without a name."""
+    """The command that regenerates a run's rows, without its --out; None for a model without a name."""
     if settings.model_name is None:
         return None
     words = ["mlx-suite", "magpie", "run", settings.model_name]
@@ -200,7 +200,7 @@ def _evaluation_digest(source: str) -> str | None:
 
 
 def _lowered_limits(stored: Content, plan: RowPlan) -> list[str]:
-    """Changed limits that are refused: lowered ones, and any in conversations, whose cut turn is not recorded."""
+    """Limit changes that are refused: lower ones, and all in conversations, which do not record a truncated turn."""
     settings = stored.get("settings")
     changes = []
     for name in LIMITS:

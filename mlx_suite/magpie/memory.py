@@ -1,4 +1,4 @@
-"""The memory budget of a run: how many rows fit at their longest.
+"""The memory budget of a run: how many rows of maximum length fit.
 
     weights + rows · (KV cache of the longest row + buffers of a step per row) + buffers of queries
 
@@ -28,11 +28,11 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import available_memory, human_bytes, parse_size
 
 TURN_OVERHEAD = 32
-"""Tokens around a turn, header and stop token; more than any template has."""
+"""Upper bound on the tokens that a template adds to a turn: header and stop token."""
 SAMPLING_ARRAYS = 4
 """float32 arrays over the vocabulary that are alive while a token is sampled: probabilities, cumulative sums, …"""
 SORTING_ARRAYS = 4
-"""Further ones if top-p is below 1."""
+"""Additional float32 arrays if top-p is below 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +40,13 @@ class Footprint:
     """Memory use of a run, in bytes."""
 
     weights: int
-    """In use before the run."""
+    """Bytes in use before the run."""
     row: int
     """KV cache of the longest row."""
     step: int
-    """Further buffers per row in a decode step."""
+    """Buffers per row in a decode step."""
     fixed: int
-    """Independent of the rows: cached headers, and the buffers of queries."""
+    """Cached headers and query buffers, independent of the number of rows."""
 
     def of(self, rows: int) -> int:
         """Bytes for this many concurrent rows."""
@@ -103,13 +103,13 @@ def budget_bytes(settings: MagpieSettings) -> int:
     here = device()
     if here.kind == "cuda":
         return here.working_set_bytes // processes_here()
-    # What this process already holds is no longer free, but it is its own.
+    # Memory that this process already uses is not free but is part of its budget.
     return min(here.working_set_bytes, available_memory() + mx.get_active_memory()) // processes_here()
 
 
 @contextmanager
 def memory_limits(memory: RunMemory, settings: MagpieSettings) -> Iterator[None]:
-    """Hold MLX to the budget in the block, if the user has set one: freed memory is returned when it runs short."""
+    """Limit MLX to the budget in the block, if the user has set one, so that it returns freed memory in time."""
     if settings.memory is None:
         yield
         return
@@ -124,7 +124,7 @@ def memory_limits(memory: RunMemory, settings: MagpieSettings) -> Iterator[None]
 def footprint_of(model: Any, plan: RowPlan) -> Footprint:
     """The footprint of a run, measured on the model.
 
-    Prefills a header and runs the queries once, after as many tokens as they can have before them.
+    Prefills a header and runs each group of queries once, at the last position it can have.
     """
     context = context_length(model)
     longest = longest_row(plan, context)
@@ -155,7 +155,7 @@ def footprint_of(model: Any, plan: RowPlan) -> Footprint:
     return Footprint(
         weights=mx.get_active_memory() - sum(layers),
         row=sum(layers),
-        # A layer's keys and values exist twice while it grows.
+        # A layer's KV cache exists twice while it grows.
         step=max(layers) + 4 * vocabulary_size(model) * arrays,
         fixed=sum(layers) * cached // longest + max(peaks),
     )
@@ -169,7 +169,7 @@ def longest_row(plan: RowPlan, context: int) -> int:
 
 
 def _temporary_bytes(act: Callable[[], object]) -> int:
-    """Bytes in use during a call beyond those in use after it."""
+    """Peak bytes in use during a call, less the bytes in use after it."""
     mx.reset_peak_memory()
     act()
     return mx.get_peak_memory() - mx.get_active_memory()
@@ -177,11 +177,11 @@ def _temporary_bytes(act: Callable[[], object]) -> int:
 
 def _too_small(footprint: Footprint, budget: int) -> UserError:
     weights, row = human_bytes(footprint.weights), human_bytes(footprint.of(1) - footprint.weights)
-    smaller = "use a model with fewer bits (mlx-suite quantize MODEL) or a smaller one"
+    smaller = "or use a smaller model, or one with fewer bits (mlx-suite quantize MODEL)"
     if footprint.weights < budget:
-        smaller = f"lower --max-answer or --max-instruction, or {smaller}"
+        smaller = f"lower --max-answer or --max-instruction, {smaller}"
     return UserError(
         f"{human_bytes(budget)} is not enough: the weights take {weights}, the longest row up to {row} more",
         where="--memory",
-        fix=f"allow {human_bytes(1.02 * footprint.of(1))}, {smaller}",
+        fix=f"raise it to {human_bytes(1.02 * footprint.of(1))}, {smaller}",
     )

@@ -1,7 +1,7 @@
 """Rows of a run on disk: drafts as the model wrote them, and the records made from drafts and decisions.
 
-`drafts.jsonl` is the log: one line per finished row, appended at once, so a kill loses only the rows in flight.
-Everything else can be made again from it without the model.
+`drafts.jsonl` is the log: one line per finished row, appended immediately, so a kill loses only the rows in flight.
+Everything else can be rebuilt from it without the model.
 
     {"index": 12, "steer": {"category": "Math"}, "temperature": 1.0, "top_p": 1.0,
      "raw": "…", "instruction": "…" and "removed": […] if the sanitiser changed it, "asked": ["stop", 3, 14],
@@ -16,9 +16,9 @@ one counts. `sum` is a checksum of the rest of the line.
 
     {"id": "5d0c9f2e-000012",      from the folder's fingerprint and the index
      "index": 12,                  row number from 0, counting rejected rows
-     "seed": 214748364512,         of this row: it can be generated again without the others
+     "seed": 214748364512,         this row's own, so it can be generated again without the others
      "messages": [{"role": "user", "content": "…"},
-                  {"role": "assistant", "content": "…"}],   preceded by the run's own system prompt, if it has one
+                  {"role": "assistant", "content": "…"}],   preceded by the run's system prompt, if it has one
      "raw_instruction": "…",       before sanitising, if that changed it
      "steer": {"category": "Math"},                 what the row was steered to; the messages do not show it
      "sampling": {"temperature": 1.0, "top_p": 1.0},
@@ -34,8 +34,8 @@ A reason is `stop`, `limit` or `context`; the stop is null unless the reason is 
 token. For a conversation they are sums over its turns, and the reasons are the last turn's.
 
 `rejected.jsonl` has the same fields plus `rejection`, one of `reasons.REASONS`, and `stage`. A rejected row contains
-what was needed to reject it and nothing later: no response if it was rejected when screened, no tags if its text was
-reason enough. `duplicate_of` is the id of the accepted row that it repeats.
+what was needed to reject it and nothing later: no response if it was rejected when screened, no tags if the text
+was reason enough. `duplicate_of` is the id of the accepted row that it repeats.
 """
 
 import base64
@@ -75,7 +75,7 @@ _NEEDS_TAGS = (
     "off_quota_difficulty",
     "off_quota_language",
 )
-"""Reasons found in screening by queries to the model."""
+"""Screening reasons that need queries to the model."""
 
 
 # ---- drafts
@@ -106,14 +106,14 @@ class Exchange:
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A row as the model wrote it, not yet decided. If its rejection was certain, what comes later is missing."""
+    """A row as the model wrote it, not yet decided. Parts after a certain rejection are missing."""
 
     index: int
     """Row number, from 0."""
     raw: str
     """The instruction as sampled, without surrounding whitespace, which chat templates strip as well."""
     instruction: str
-    """The instruction as it stands in the conversation: sanitised."""
+    """The instruction in the conversation: sanitised."""
     instruction_end: Ending
     removed: tuple[str, ...] = ()
     """Names of the sanitiser rules that changed it."""
@@ -130,7 +130,7 @@ class Draft:
     turns_ended: str | None = None
     """Why there are fewer turns than requested."""
     response_tags: Tags | None = None
-    """Tags of the first response; None and empty as above."""
+    """Tags of the first response: None if not queried, empty if the context had no room for the query."""
 
     @property
     def sampled_tokens(self) -> int:
@@ -141,7 +141,7 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What becomes of a row."""
+    """Acceptance or rejection of a row."""
 
     reason: str | None = None
     """Why the row is rejected; None if it is accepted."""
@@ -165,7 +165,7 @@ def drafts_name(rank: int) -> str:
 
 
 def read_drafts(folder: Path) -> dict[int, Draft]:
-    """The drafts of a folder by row number; the last one of each row.
+    """Read a folder's drafts by row number; the last draft of a row counts.
 
     Raises UserError with `file:line` for a broken line or one whose checksum is wrong.
     """
@@ -239,7 +239,7 @@ def draft_of(line: Mapping[str, Any]) -> Draft:
 def checksum(line: Mapping[str, Any]) -> str:
     """8 hexadecimal digits over everything but `sum`."""
     content = {key: value for key, value in line.items() if key != "sum"}
-    # ASCII escapes, so that a lone surrogate counts the same whether or not the file had to escape it.
+    # ASCII escapes, so that a lone surrogate hashes the same whether or not the file had to escape it.
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
@@ -296,7 +296,7 @@ class Recorder:
 
     def record(self, draft: Draft, decision: Decision) -> Record:
         """The record of a decided row."""
-        # How much of a rejected row was generated depends on what finished first, so it must not show.
+        # How much of a rejected row was generated depends on what finished first, so the record leaves it out.
         stage = None if decision.reason is None else stage_of(decision.reason)
         has_response = stage not in ("ask", "screen")
         record: Record = {

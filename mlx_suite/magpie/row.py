@@ -39,7 +39,7 @@ from mlx_suite.magpie.steering import Steer
 from mlx_suite.magpie.turns import end_turn, further_turns
 
 IsCertainReject = Callable[[Draft], bool]
-"""Called with what is known of a row so far: whether its rejection is certain."""
+"""Called with an unfinished draft; True if its rejection is certain."""
 
 
 def row_request(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCertainReject) -> Request:

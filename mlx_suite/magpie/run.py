@@ -10,11 +10,11 @@ from typing import Any
 from mlx_suite.data.questions import Questions
 from mlx_suite.engine import Engine, context_length
 from mlx_suite.evaluate.microworld import check_dataset
-from mlx_suite.magpie.first import First
 from mlx_suite.magpie.judge import Judge
 from mlx_suite.magpie.manifest import Fingerprint, fingerprint_of, judged_by, now
 from mlx_suite.magpie.memory import RunMemory, memory_budget, memory_limits
 from mlx_suite.magpie.plan import RowPlan, plan_rows
+from mlx_suite.magpie.rank_zero import RankZero
 from mlx_suite.magpie.records import Draft, Record, Recorder
 from mlx_suite.magpie.row import row_request
 from mlx_suite.magpie.run_folder import RunFolder, open_run_folder
@@ -45,7 +45,7 @@ def make_dataset(
     """Generate rows until `folder` holds exactly `settings.count` accepted ones.
 
     The rows depend only on model, template and settings: not on the batch size, on interruptions, or on the number of
-    processes (in float32; in half precision, rounding differs with the batch). A complete folder is only counted. If
+    processes (in float32; in half precision, rounding differs with the batch). A complete folder is left as it is. If
     its limits were raised or its policy has changed, its drafts are judged again and only missing rows are generated.
 
     Args:
@@ -53,7 +53,7 @@ def make_dataset(
         tokenizer: The model's own.
         template: Its chat template, from which the header is derived.
         settings: What to generate.
-        folder: Made if missing; resumed if it was started with the same settings.
+        folder: Created if missing; resumed if it was started with the same settings.
         on_progress: Called after every decision.
         questions: Tagging questions. Default: those of the settings' file, of the checkpoint, or the built-in ones.
         on_note: Called with the reason if memory allows only a smaller batch.
@@ -61,7 +61,7 @@ def make_dataset(
 
     Raises UserError if the header cannot be derived, a question cannot be encoded, the folder cannot be used, the disk
     is full, memory is too small, another process has ended, or the yield is too low to reach the count;
-    ElsewhereError if another process reports what is wrong.
+    ElsewhereError if another process reports the problem.
     """
     folder = Path(folder)
     shards = Shards(group or ProcessGroup(), folder)
@@ -71,10 +71,10 @@ def make_dataset(
         report = on_progress or (lambda accepted, decided: None)
         report(run_folder.accepted, run_folder.decided)
         session = None
-        if not shards.tell(int(run_folder.is_complete)):
-            first = First(shards)
-            with first.leading():
-                session = _fill(prepared, run_folder, report, first)
+        if not shards.broadcast(int(run_folder.is_complete)):
+            rank_zero = RankZero(shards)
+            with rank_zero.leading():
+                session = _fill(prepared, run_folder, report, rank_zero)
     return RunSummary(
         folder=folder,
         tally=run_folder.tally,
@@ -95,8 +95,8 @@ def replay_row(
 ) -> Record:
     """Generate one row again from the settings, its number, and its record's `steer`.
 
-    The row is judged alone: one that was rejected as a duplicate or by a quota comes with its response, and there is
-    no `nearest`.
+    The row is judged alone: one that was rejected as a duplicate or by a quota gets a response, and there is no
+    `nearest`.
     """
     plan = plan_rows(model, tokenizer, template, settings, questions)
     judge = Judge(plan)
@@ -104,7 +104,7 @@ def replay_row(
     [done] = engine.run([row_request(plan, index, tuple((steer or {}).items()), judge.is_certain_reject)])
     draft: Draft = done.result
     decision = judge.preview(draft)
-    assert decision is not None, "a row alone has everything that its decision needs"
+    assert decision is not None, "a row judged alone has everything its decision needs"
     return Recorder(plan=plan, fingerprint=fingerprint_of(model, plan).value).record(draft, decision)
 
 
@@ -123,7 +123,7 @@ class PreparedMagpie:
         return self.memory.slots
 
     def engine(self) -> Engine:
-        """A new engine with that many slots."""
+        """Make an engine with `slots` slots."""
         return Engine(self.model, slots=self.slots, context=context_length(self.model), limit=self.memory.limit)
 
 
@@ -137,10 +137,10 @@ def prepare(
     questions: Questions | None = None,
     on_note: OnNote | None = None,
 ) -> Iterator[PreparedMagpie]:
-    """Plan, fingerprint and memory budget of this process, agreed on with all others; memory is limited meanwhile.
+    """Make this process's plan, fingerprint and memory budget; limit memory in the block.
 
-    Raises UserError if settings, model or memory do not work out here, ElsewhereError if they do not in another
-    process.
+    Raises UserError if settings, model or memory are invalid here or differ between processes, ElsewhereError if
+    another process reports the problem.
     """
 
     def make() -> PreparedMagpie:
@@ -163,10 +163,10 @@ def slots_for(settings: MagpieSettings, processes: int = 1) -> int:
     return min(settings.batch, -(-(settings.count + settings.count // 2 + 1) // processes))
 
 
-def _fill(prepared: PreparedMagpie, run_folder: RunFolder, report: OnProgress, first: First) -> Session:
+def _fill(prepared: PreparedMagpie, run_folder: RunFolder, report: OnProgress, rank_zero: RankZero) -> Session:
     """Run the engine until the folder is complete."""
-    shards, plan = first.shards, prepared.plan
-    pool = Pool(run_folder.judge, run_folder.waiting, next_index=run_folder.decided, is_own=shards.mine)
+    shards, plan = rank_zero.shards, prepared.plan
+    pool = Pool(run_folder.judge, run_folder.waiting, next_index=run_folder.decided, is_own=shards.is_own)
     session = Session(began=now(), slots=prepared.slots, processes=shards.group.size)
     engine = prepared.engine()
     run_folder.delete_embeddings()
@@ -174,12 +174,12 @@ def _fill(prepared: PreparedMagpie, run_folder: RunFolder, report: OnProgress, f
     started = time.perf_counter()
 
     def poll() -> None:
-        """Take in rows from the other processes. Raises Over when the folder is complete."""
-        for draft in first.arrived():
+        """Add rows from the other processes. Raises Over when the folder is complete."""
+        for draft in rank_zero.arrived():
             session.add_row(draft, plan)
             pool.add(draft)
         _decide(pool, run_folder, session, report)
-        first.ask_again(pool)
+        rank_zero.request_retry(pool)
         if run_folder.is_complete:
             raise Over
 
@@ -199,9 +199,9 @@ def _fill(prepared: PreparedMagpie, run_folder: RunFolder, report: OnProgress, f
             run_folder.flush()
             shards.wait(poll)
     except Over:
-        first.complete = True
+        rank_zero.complete = True
     finally:
-        session.seconds = round(time.perf_counter() - started, 3)  # as it is read back
+        session.seconds = round(time.perf_counter() - started, 3)  # as in the manifest
         session.add_engine(engine.stats)
     return session
 

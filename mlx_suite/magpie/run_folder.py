@@ -1,8 +1,8 @@
-"""The folder of a run: manifest.json, drafts.jsonl, accepted.jsonl, rejected.jsonl, embeddings.npy.
+"""Run folder: manifest.json, drafts.jsonl, accepted.jsonl, rejected.jsonl, embeddings.npy.
 
-What the model writes is appended to drafts.jsonl at once, in the order in which rows finish. Decisions follow in the
-order of row numbers, and each appends a line to one of the two row files. Everything but drafts.jsonl can be made
-again from it, which happens if the settings that judge rows have changed or a line is missing.
+Each finished row is appended to drafts.jsonl immediately, in the order in which rows finish. Rows are decided in the
+order of their numbers, and each decision appends a line to one of the two row files. Everything but drafts.jsonl can be
+rebuilt from it, which happens if the settings that judge rows have changed or a line is missing.
 """
 
 import io
@@ -58,12 +58,12 @@ class RunFolder:
         self.waiting: dict[int, Draft] = {}
         """Undecided drafts that the folder held when it was opened."""
         self.sessions: list[Session] = []
-        """Recorded work on the folder."""
+        """Recorded sessions of work on the folder."""
         self._journals: dict[str, Journal] = {}
 
     @property
     def decided(self) -> int:
-        """Number of decided rows: all those with lower numbers."""
+        """Number of decided rows, and so the number of the first undecided one."""
         return self.stop_rule.decided
 
     @property
@@ -103,7 +103,7 @@ class RunFolder:
     # ---- resuming
 
     def restore(self, drafts: dict[int, Draft]) -> bool:
-        """Take over the decisions in the row files; returns False, changing nothing, if rows are missing.
+        """Restore the decisions from the row files; returns False, changing nothing, if rows are missing.
 
         Raises UserError for a line that does not match its draft.
         """
@@ -121,7 +121,7 @@ class RunFolder:
                 raise UserError(
                     f"Line {number} does not match what the model wrote",
                     where=f"{path}:{number}",
-                    fix=f"delete that line: it will be made again from {DRAFTS_FILE}",
+                    fix=f"delete that line: it will be rebuilt from {DRAFTS_FILE}",
                 )
             self.judge.record(draft, decision)
             self.stop_rule.record(draft, decision)
@@ -130,7 +130,7 @@ class RunFolder:
         return True
 
     def judge_again(self, drafts: dict[int, Draft]) -> None:
-        """Decide all rows up to the first missing draft again, and rewrite both row files."""
+        """Decide all rows again, up to the first missing draft, and rewrite both row files."""
         rows: dict[str, list[Record]] = {ACCEPTED_FILE: [], REJECTED_FILE: []}
         for index in count():
             decision = self.judge.decide(drafts[index]) if index in drafts and not self.is_complete else None
@@ -142,19 +142,19 @@ class RunFolder:
         self.waiting = drafts
 
     def _index(self, record: Record, name: str, number: int, decided: Mapping[int, Any]) -> int:
-        """The row number of a record. Raises UserError for a line that is not a row, or a second one of a row."""
+        """The row number of a record. Raises UserError for a line that is not a row or repeats one."""
         try:
             index = int(record["index"])
             texts_of(record, USER)[0]  # raises for an object without an instruction
             is_row = name == ACCEPTED_FILE or record["rejection"] in REASONS
-            problem = "repeats a row" if index in decided else None if is_row else "is not a row of Magpie"
+            problem = "repeats a row" if index in decided else None if is_row else "is not a Magpie row"
         except (LookupError, TypeError, ValueError, AttributeError):
-            problem = "is not a row of Magpie"
+            problem = "is not a Magpie row"
         if problem:
             raise UserError(
                 f"Line {number} {problem}",
                 where=f"{self.folder / name}:{number}",
-                fix="delete that line; a missing row will be made again",
+                fix="delete that line; a missing row will be rebuilt",
             )
         return index
 
@@ -180,7 +180,7 @@ class RunFolder:
         (self.folder / EMBEDDINGS_FILE).unlink(missing_ok=True)
 
     def account(self) -> dict[str, Any]:
-        """What the manifest says about the rows when the folder is closed."""
+        """Manifest entries about the rows, stored when the folder is closed."""
         names = (ACCEPTED_FILE, REJECTED_FILE, EMBEDDINGS_FILE)
         digests = {name: file_digest(self.folder / name) for name in names}
         return {
@@ -193,10 +193,10 @@ class RunFolder:
 
 @contextmanager
 def open_run_folder(folder: Path, plan: RowPlan, fingerprint: Fingerprint) -> Iterator[RunFolder]:
-    """Open the folder of a run for this process alone; it is made if missing.
+    """Open a run folder for this process only, creating it if missing.
 
-    Raises UserError if another program made the folder or other settings started it, and if it holds more rows than
-    requested, is in use, has been edited, or cannot be written.
+    Raises UserError if the folder was made by another program or with other settings, holds more rows than requested,
+    is in use, has been edited, or cannot be written.
     """
     with disk_errors(folder), folder_lock(folder):
         stored, rows = read_manifest(folder), _accepted_rows(folder)

@@ -1,8 +1,8 @@
-"""Which rows to start, which are waiting for their decision, and when a run must give up.
+"""Scheduler of a run: which rows to start, which wait for a decision, and when to stop.
 
 Rows finish out of order and are decided in order. A row in flight asks the pool whether its rejection is certain, to
-save the rest of its work. The pool says yes if it is certain, and also if it is nearly so: a finished row with a lower
-number that would be accepted has the same instruction. If that row is rejected after all, the draft lacks what its own
+save the rest of its work. The answer is yes if it is certain, and also if it is nearly so: a finished row with a lower
+number has the same instruction and would be accepted. If that row is rejected after all, the draft lacks what its own
 decision needs and is generated again. So prediction saves work and changes no row.
 """
 
@@ -18,7 +18,7 @@ from mlx_suite.magpie.row import row_request
 from mlx_suite.runtime.errors import UserError
 
 MIN_ROWS_TO_PROJECT = 200
-"""Decided rows from which the yield is projected."""
+"""Minimum decided rows before the yield is projected."""
 ROWS_ARE_KEPT = "the rows are kept; each rejected one is in rejected.jsonl with its reason"
 
 IsOwn = Callable[[int], bool]
@@ -49,16 +49,15 @@ class Pool:
         self._retried: Counter[int] = Counter()
         self._start = next_index
         """The first row that has been neither started nor skipped."""
-        # Finished rows below `_start` that would be accepted now:
         self._promising: dict[int, bytes] = {}
-        """Instruction keys by row number."""
+        """Finished rows below `_start` that would be accepted now: instruction key by row number."""
         self._rows_of: dict[bytes, set[int]] = {}
-        """Row numbers by instruction key."""
+        """Numbers of promising rows by instruction key."""
         self._expected = {quota.dimension: Counter[str]() for quota in judge.quotas.quotas}
-        """Number of them by dimension and value of the quotas."""
+        """Number of promising rows by quota dimension and value."""
 
     def requests(self) -> Iterator[Request | None]:
-        """Rows to start, as the engine asks for them; None while a decision must come first.
+        """Yield rows to start, as the engine asks for them; None while a decision must come first.
 
         Ends when there are probably enough rows. If decisions prove that wrong, call it again.
         """
@@ -78,7 +77,7 @@ class Pool:
             yield row_request(self.judge.plan, index, steer, self.is_certain_reject)
 
     def add(self, draft: Draft) -> None:
-        """Take in a finished row."""
+        """Add a finished row."""
         self._in_flight.discard(draft.index)
         if draft.index < self.next_index:
             return
@@ -100,7 +99,7 @@ class Pool:
             yield draft, decision
 
     def record(self, decision: Decision) -> None:
-        """Take over another process's decision on the first undecided row, whose draft is here."""
+        """Apply another process's decision on the first undecided row, whose draft must be present."""
         self.judge.record(self.drafts[self.next_index], decision)
         self._remove(self.next_index)
         self.next_index += 1
@@ -110,7 +109,7 @@ class Pool:
         if index in self._retries or index in self._in_flight or not self.is_own(index):
             return
         self._retried[index] += 1
-        assert self._retried[index] < 3, f"row {index} is incomplete however often it is generated"
+        assert self._retried[index] < 3, f"row {index} is still incomplete after being generated again"
         self._retries.append(index)
 
     @property
@@ -119,7 +118,7 @@ class Pool:
         return 0 if self._retries else max(0, self._start - self.next_index)
 
     def is_certain_reject(self, draft: Draft) -> bool:
-        """Whether a row in flight need not continue."""
+        """Whether a row in flight can stop."""
         if self.judge.is_certain_reject(draft):
             return True
         return any(index < draft.index for index in self._rows_of.get(key_of(draft.instruction), ()))
@@ -233,7 +232,7 @@ class StopRule:
         projected = round(self.decided * settings.count / max(accepted, 1))
         if accepted and projected > settings.asked_at_most:
             rate = f"one in {self.decided / accepted:,.0f}"
-            raise self._error(f"{rate} generated: all of them would take {projected:,}", self.rejections, flag)
+            raise self._error(f"{rate} generated, so all of them would take {projected:,}", self.rejections, flag)
 
     def _check_value(self, dimension: str, value: str, missing: int) -> None:
         """Raises UserError if one value of a quota will not be met."""
@@ -274,7 +273,7 @@ def _reason_counts(reasons: Counter[str]) -> list[str]:
 
 
 def _remedies(reasons: Counter[str], accepted: int) -> Iterator[str]:
-    """What to do about the most frequent reason."""
+    """Suggest a smaller count, and a remedy for the most frequent reason."""
     if accepted:
         yield f"settle for --count {accepted}"
     for reason, _ in reasons.most_common(1):

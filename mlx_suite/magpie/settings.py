@@ -32,7 +32,7 @@ ROW_SETTINGS = (
     "answer_top_p",
     "turns",
 )
-"""Settings that determine the rows. A folder keeps them for good."""
+"""Settings that determine the rows. They cannot change in a folder."""
 LIMITS = ("max_instruction", "max_answer")
 """Token limits. They may be raised: only rows that reached one are generated again."""
 POLICY = (
@@ -44,14 +44,14 @@ POLICY = (
     "min_answer_quality",
     "unsafe",
 )
-"""Settings that decide which rows are accepted. A change judges all rows again and generates only what is missing."""
+"""Settings that decide which rows are accepted. After a change, rows are judged again and missing ones generated."""
 FREE = ("count", "batch", "memory", "patience", "most_asked", "questions", "model_name")
 """Settings that change no row. (The path `questions` is free; the contents of that file determine rows.)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSetting:
-    """Sampling of instructions, possibly one of several in a run."""
+    """Sampling settings of instructions; a run may mix several."""
 
     temperature: float
     top_p: float = 1.0
@@ -108,13 +108,13 @@ class MagpieSettings:
     """Settings of one run folder. The docstrings of the fields are the help of the command line."""
 
     count: int
-    """Accepted rows to end with, no two with the same instruction. A larger number extends an existing folder."""
+    """Accepted rows to generate, no two with the same instruction. A larger number extends an existing folder."""
     seed: int = 0
-    """Random seed, any whole number. Every row derives a seed of its own from it."""
+    """Random seed, any whole number. Each row's seed is derived from it."""
     batch: int = 16
     """Rows generated concurrently; more is faster until memory is full. The rows themselves do not change."""
     memory: str | None = None
-    """Memory budget of each process, as in 8GB; the batch shrinks until it fits. Default: all memory that is free."""
+    """Memory budget of each process, such as 8GB; the batch shrinks until it fits. Default: all free memory."""
     system: str | None = None
     """System prompt to steer the instructions; becomes a first exchange if the chat template has no system role.
     Default: none, because a general system prompt lowered quality in the paper."""
@@ -241,12 +241,12 @@ class MagpieSettings:
         return Sampling(temperature=self.answer_temperature, top_p=self.answer_top_p)
 
 
-def _whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _counts(value: Any) -> bool:
-    return _whole(value) and value >= 1
+def _is_count(value: Any) -> bool:
+    return _is_integer(value) and value >= 1
 
 
 def _temperature(value: Any) -> bool:
@@ -276,12 +276,12 @@ def _texts(value: Any) -> bool:
 _RULES = (
     (
         ("count", "batch", "max_instruction", "max_answer", "turns", "patience"),
-        _counts,
+        _is_count,
         "expected a whole number of at least 1",
     ),
-    (("most_asked",), lambda value: value is None or _counts(value), "expected a whole number of at least 1"),
+    (("most_asked",), lambda value: value is None or _is_count(value), "expected a whole number of at least 1"),
     (("memory",), _size, "expected a size such as 8GB"),
-    (("seed",), _whole, "expected a whole number"),
+    (("seed",), _is_integer, "expected a whole number"),
     (("temperature", "answer_temperature"), _temperature, "expected a number of at least 0"),
     (("top_p", "answer_top_p"), _share, "expected a number above 0, at most 1"),
     (("near_duplicate", "near_meaning"), _threshold, "expected a number from 0 to 1"),
@@ -291,6 +291,6 @@ _RULES = (
         f"expected one of {', '.join(QUALITIES)}",
     ),
     (("unsafe",), lambda value: value in ("reject", "keep"), "expected reject or keep"),
-    (("system", "mix", "questions", "model_name"), _text, "expected a text that is not blank"),
+    (("system", "mix", "questions", "model_name"), _text, "expected text that is not blank"),
     (("ban_first", "topics", "personas", "quotas", "decontaminate"), _texts, "expected texts that are not blank"),
 )

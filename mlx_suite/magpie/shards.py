@@ -1,17 +1,17 @@
-"""Several workers that fill one run folder: which rows each one generates, and how each notices the others' end.
+"""Workers that fill one run folder together: which rows each generates, and how each detects that another is gone.
 
 Under `mlx.launch`, the worker of rank r in a world of size W generates the rows with `index % W == r` and appends them
-to a draft file of its own. Rank 0 decides all rows in order, as it does alone; the others read its decisions
+to its own draft file. Rank 0 decides all rows in order, as it does alone; the others read its decisions
 (`followers`). All communication is through files in the shared folder. MLX's group provides rank and world size, and
 carries a few numbers before the first row; after that no worker waits for a message that might never come.
 
-Each worker holds a lock on its own file, which is released however it ends. A worker that notices that another one is
+Each worker holds a lock on its own file, which is released however it ends. A worker that detects that another is
 gone starts no more rows, finishes those in flight, and ends: `mlx.launch` stops all workers when one has failed, so
-nobody could take over the lost one's rows for long. The same command resumes, with any number of workers.
+none could take over the lost one's rows. The same command resumes, with any number of workers.
 
-Assumptions about the file system: opening a file shows, sooner or later, what others have written and flushed; locks
-held on one machine are visible on the others. Where they are not, or where a machine loses power and its lock stays,
-the end of a worker is noticed only after nothing has come from it for `ProcessGroup.patience`.
+Assumptions about the file system: opening a file eventually shows what others have written and flushed; locks held on
+one machine are visible on the others. If locks are not visible, or a machine loses power and its lock stays, a lost
+worker is detected only after `ProcessGroup.patience` seconds of silence.
 
 Rank 0 reports to the others in `.shards.json`, which is written atomically:
 
@@ -67,7 +67,7 @@ class Board:
     again: tuple[int, int] | None = None
 
     def write(self, folder: Path) -> None:
-        """Raises UserError if the disk is full."""
+        """Write the board atomically. Raises UserError if the disk is full."""
         content = {"run": self.run, "ended": self.ended, "again": self.again}
         write_atomically(folder / BOARD_FILE, json.dumps(content) + "\n")
 
@@ -86,7 +86,7 @@ def read_board(folder: Path, run: int) -> Board:
 
 
 class Shards:
-    """This worker among those that fill `folder`. With one process every method is a no-op."""
+    """This worker's connection to the others that fill `folder`. With one process every method is a no-op."""
 
     def __init__(self, group: ProcessGroup, folder: Path) -> None:
         self.group, self.folder = group, folder
@@ -96,7 +96,7 @@ class Shards:
         """Ranks of workers that are gone."""
         self._locks: dict[int, Path] = {}
         self._polled = self._heard = time.monotonic()
-        self._asked_to_end = False
+        self._is_ending = False
 
     @property
     def alone(self) -> bool:
@@ -108,7 +108,7 @@ class Shards:
         """Ranks of the other workers."""
         return tuple(rank for rank in range(self.group.size) if rank != self.group.rank)
 
-    def mine(self, index: int) -> bool:
+    def is_own(self, index: int) -> bool:
         """Whether the row of this number is generated here."""
         return index % self.group.size == self.group.rank
 
@@ -117,8 +117,8 @@ class Shards:
     def together(self, act: Callable[[], Result]) -> Result:
         """Call `act` in every worker; returns its result once it has succeeded in all of them.
 
-        If it fails, the first worker in which it does raises its UserError, and all others raise ElsewhereError, so
-        that an error in all workers is reported once.
+        If it fails, the lowest rank in which it failed raises its UserError, and all others raise ElsewhereError. So an
+        error in all workers is reported once.
         """
         result: Any = None
         problem = None
@@ -141,26 +141,26 @@ class Shards:
         different = [rank for rank, each in enumerate(sums) if each != sums[0]]
         if different and self.group.is_rank_zero:
             raise UserError(
-                f"{_named(different)} would generate other rows than process 0",
+                f"{_named(different)} would generate different rows from process 0",
                 where=str(self.folder),
                 fix="use the same weights, settings and version of mlx-suite on every machine",
             )
         if different:
             raise ElsewhereError
 
-    def tell(self, number: int) -> int:
+    def broadcast(self, number: int) -> int:
         """Broadcast a non-negative number from rank 0."""
         return self._gather(number)[0]
 
-    def meet(self) -> None:
-        """Wait until every worker holds its lock. From here on, locks are watched."""
+    def barrier(self) -> None:
+        """Wait until every worker holds its lock, then start watching the locks."""
         self._gather(0)
         paths = {rank: self.folder / (drafts_name(rank) if rank else LOCK_NAME) for rank in self.others}
         self._locks = {rank: path for rank, path in paths.items() if is_held(path)}
         self.heard()
 
     def _gather(self, number: int) -> list[int]:
-        """A number of up to 31 bits from each worker."""
+        """All-gather one number of up to 31 bits per worker."""
         if self.alone:
             return [number]
         own = [number if rank == self.group.rank else 0 for rank in range(self.group.size)]
@@ -178,7 +178,7 @@ class Shards:
     def requests(
         self, following: Iterator[Request | None], lead: Callable[[], int], slots: int, poll: Callable[[], None]
     ) -> Iterator[Request | None]:
-        """The requests in `following`, until a worker is lost, and never too far ahead.
+        """Yield the requests in `following` until a worker is lost, pausing while this worker is too far ahead.
 
         Args:
             following: Requests for this worker's rows.
@@ -204,14 +204,14 @@ class Shards:
             yield request
 
     def wait(self, poll: Callable[[], None]) -> None:
-        """Called when there is nothing to generate here at the moment: poll the others' files.
+        """Poll the other workers' files while there is nothing to generate here.
 
         Raises UserError if another worker is gone or has been silent for too long.
         """
         if self.alone:
             return
         if self.lost:
-            raise self.loss()
+            raise self._lost_error()
         time.sleep(POLL_SECONDS)
         self._watch()
         poll()
@@ -225,7 +225,7 @@ class Shards:
     def linger(self) -> None:
         """Wait briefly for rank 0 to report a lost worker.
 
-        Raises ElsewhereError if it cannot be seen from here whether rank 0 is running.
+        Raises ElsewhereError if rank 0's lock is not visible here.
         """
         if 0 not in self._locks:
             raise ElsewhereError
@@ -234,11 +234,10 @@ class Shards:
             self.lost = (0, *self.lost)
 
     def heard(self) -> None:
-        """Note that something has come from another worker."""
+        """Note that another worker has been active."""
         self._heard = time.monotonic()
 
-    def loss(self) -> UserError:
-        """The error for lost workers."""
+    def _lost_error(self) -> UserError:
         gone = f"{_named(self.lost)} of this run's {self.group.size} {'is' if len(self.lost) == 1 else 'are'} gone"
         return UserError(
             gone,
@@ -255,7 +254,7 @@ class Shards:
             self._polled = time.monotonic()
 
     def _watch(self) -> bool:
-        """Whether a worker is gone."""
+        """Check the locks; True if a worker is gone."""
         if not self.lost:
             free = tuple(rank for rank, path in self._locks.items() if is_held(path) is False)
             # The board is read after the locks: an orderly end is reported before the lock is released.
@@ -265,15 +264,15 @@ class Shards:
 
     @contextmanager
     def terminable(self) -> Iterator[None]:
-        """In the block SIGTERM lets rows in flight finish, if it comes because a worker is gone.
+        """Let rows in flight finish in the block on a SIGTERM that follows the loss of a worker.
 
-        `mlx.launch` sends it to all others then. Any other SIGTERM, and a second one, acts like Ctrl-C.
+        `mlx.launch` then sends it to all other workers. Any other SIGTERM, or a second one, acts like Ctrl-C.
         """
 
         def ended(number: int, frame: object) -> None:
-            if self._asked_to_end or not self._watch():
+            if self._is_ending or not self._watch():
                 raise KeyboardInterrupt
-            self._asked_to_end = True
+            self._is_ending = True
 
         if self.alone or threading.current_thread() is not threading.main_thread():
             yield  # only the main thread can catch signals

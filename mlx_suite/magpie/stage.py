@@ -1,8 +1,8 @@
-"""Output folders of the stages in which a model generates texts: pairs and reflection.
+"""Output folders of the stages that generate texts: pairs and reflection.
 
-`settings.json` holds everything the texts depend on; a folder is resumed only with the same. Generated texts are
-appended to a journal at once, and all other files are written from it at the end, atomically. So another margin or
-another limit of rows needs no new texts.
+`settings.json` holds everything the texts depend on; a folder is resumed only with the same settings. Each text is
+appended to a journal immediately, and all other files are written from it at the end, atomically, so a new margin or
+row limit needs no new texts.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ def open_stage(folder: Path, kind: str, facts: Facts) -> Iterator[None]:
         kind: The stage, as stored in the settings: "mlx-suite magpie pairs".
         facts: Everything the texts depend on, as JSON values.
 
-    Raises UserError for a folder that is not ours, was begun with other settings, or is in use.
+    Raises UserError for a folder that is not ours, was started with other settings, or is in use.
     """
     path = folder / SETTINGS_FILE
     with disk_errors(folder):
@@ -54,7 +54,7 @@ def prompt_of(record: Record) -> tuple[Message, ...]:
 
 
 def final_response(record: Record) -> str | None:
-    """The response at the end; None if the row ends with an instruction."""
+    """The final response; None if the row ends with an instruction."""
     last = record["messages"][-1]
     return str(last["content"]) if last["role"] == ASSISTANT else None
 
@@ -79,7 +79,7 @@ def _check_empty(folder: Path) -> None:
     foreign = sorted(each.name for each in folder.iterdir() if not each.name.startswith(ours))
     if foreign:
         raise UserError(
-            f"The folder holds {foreign[0]!r} and no {SETTINGS_FILE} that says how it was made",
+            f"The folder holds {foreign[0]!r} but no {SETTINGS_FILE} that says how it was made",
             where=str(folder),
             fix="choose another folder with --out",
         )

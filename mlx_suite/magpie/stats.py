@@ -1,4 +1,4 @@
-"""What a run has come to and what it has cost: rows, tokens and seconds, by stage, by reason, and by steering."""
+"""Results and cost of a run: rows, tokens and seconds, by stage, by reason, and by steering."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from mlx_suite.runtime.journal import read_journal
 
 @dataclass(kw_only=True)
 class Session:
-    """One stretch of work on a folder, from the first token to the last decision. Killed ones are not recorded."""
+    """One session of work on a folder, from the first token to the last decision. Killed sessions are not recorded."""
 
     began: str = ""
     seconds: float = 0.0
@@ -28,7 +28,7 @@ class Session:
     slots: int = 0
     """Rows generated concurrently in each process."""
     processes: int = 1
-    """World size. Of the other processes only the tokens of finished rows are known, not their engines' statistics."""
+    """World size. For the other processes only the tokens of finished rows are known, not the engine statistics."""
     rows: int = 0
     """Rows accepted."""
     decided: int = 0
@@ -43,11 +43,11 @@ class Session:
     aside_seconds: float = 0.0
     """Seconds spent on queries, extrapolated from those that were timed."""
     prefilled: int = 0
-    """Tokens prefilled. This and the next two come from the engine and include rows that were not needed."""
+    """Tokens prefilled, including those of rows that were not needed."""
     fed: int = 0
-    """Given tokens fed one per decode step."""
+    """Forced tokens fed one per decode step, including those of rows that were not needed."""
     sampled: int = 0
-    """Tokens sampled."""
+    """Tokens sampled, including those of rows that were not needed."""
     busy: float = 1.0
     """Share of slot-steps that worked on a row."""
 
@@ -88,11 +88,11 @@ class SteeredCounts:
     """Cost of steering rows to one value."""
 
     asked: int = 0
-    """Rows steered to it."""
+    """Rows steered to the value."""
     accepted: int = 0
-    """Accepted rows that have it."""
+    """Accepted rows that have the value."""
     tokens: int = 0
-    """Tokens sampled for all rows steered to it."""
+    """Tokens sampled for all rows steered to the value."""
 
 
 @dataclass(kw_only=True)
@@ -108,7 +108,7 @@ class Tally:
     rejected_tokens: Counter[str] = field(default_factory=Counter)
     """Tokens of rejected rows by reason."""
     steered: dict[str, dict[str, SteeredCounts]] = field(default_factory=dict)
-    """By dimension and value."""
+    """Counts of steered rows by dimension and value."""
 
     @property
     def decided(self) -> int:
@@ -192,9 +192,9 @@ class RunSummary:
     sessions: tuple[Session, ...]
     """All recorded sessions on the folder."""
     work: Session | None
-    """This run's session; None if the folder was complete before."""
+    """This run's session; None if the folder was already complete."""
     truth: Truth | None
-    """None for rows that are not about the microworld."""
+    """The microworld checker's counts; None for other data."""
 
     @property
     def decided(self) -> int:
@@ -239,7 +239,7 @@ class RunSummary:
 
     @property
     def tokens_per_row(self) -> Mapping[str, float]:
-        """Tokens per accepted row: `sampled`, and `read` for given ones, queries included."""
+        """Tokens per accepted row: `sampled`, and `read` for prefilled, forced and query tokens."""
         rows = max(sum(session.rows for session in self.sessions), 1)
         sampled = sum(session.sampled for session in self.sessions)
         read = sum(each.prefilled + each.fed + each.screening + each.grading for each in self.sessions)

@@ -36,7 +36,7 @@ HORIZON = 32
 _EPSILON = 1e-6
 
 Steer = tuple[tuple[str, str], ...]
-"""(dimension, value) for each thing a row is steered to, in the order of the settings."""
+"""(dimension, value) pairs that a row is steered to, in the order of the settings."""
 
 
 # ---- quotas
@@ -57,8 +57,8 @@ class Shares:
 
     def fractions(self, count: int) -> dict[str, float]:
         """Share of each value, summing to one; the rest comes last, if there is any."""
-        whole = count if self.in_rows else 1
-        exact = {value: part / whole for value, part in self.parts.items() if value != REST}
+        total = count if self.in_rows else 1
+        exact = {value: part / total for value, part in self.parts.items() if value != REST}
         rest = 1 - sum(exact.values())
         return exact | ({REST: rest} if rest > _EPSILON else {})
 
@@ -124,8 +124,8 @@ def equal_shares(dimension: str, values: Iterable[str], given: Shares | None, co
     """Divide what `given` leaves of `count` rows equally among the values that it does not name."""
     parts = {} if given is None else dict(given.parts)
     others = [value for value in dict.fromkeys(values) if value not in parts]
-    whole = count if given is not None and given.in_rows else 1
-    left = max(0.0, whole - sum(parts.values()))
+    total = count if given is not None and given.in_rows else 1
+    left = max(0.0, total - sum(parts.values()))
     if others and left > _EPSILON:
         parts |= {value: left / len(others) for value in others}
     return Shares(dimension=dimension, parts=parts)
@@ -173,7 +173,7 @@ class Quotas:
         self.accepted = {quota.dimension: Counter() for quota in self.quotas}
 
     def full(self, labels: Mapping[str, str], dimensions: Sequence[str] | None = None) -> str | None:
-        """The first dimension whose quota has no place left for a row; None if all have.
+        """The first dimension whose quota has no room left for a row; None if all have room.
 
         Args:
             labels: The row's label by dimension.
@@ -213,7 +213,7 @@ class SteeredDimension:
 
     quota: Quota
     count: int
-    """Rows of the whole dataset."""
+    """Rows of the complete dataset."""
     prompted: Counter[str] = field(default_factory=Counter)
     """Decided rows by the value they were steered to."""
     hits: Counter[str] = field(default_factory=Counter)
@@ -243,7 +243,7 @@ class SteeredDimension:
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringOutcome:
-    """What became of a decided row."""
+    """Outcome of a decided row, from which steering learns."""
 
     steer: Mapping[str, str]
     labels: Mapping[str, str]
@@ -252,7 +252,7 @@ class SteeringOutcome:
 
 
 class Steering:
-    """Assigns rows what they are steered to, in the order of their numbers."""
+    """Assigns each row the values it is steered to, in the order of row numbers."""
 
     def __init__(self, quotas: tuple[Quota, ...], steered: tuple[str, ...], seed: int, count: int) -> None:
         self.dimensions = {

@@ -1,4 +1,4 @@
-"""Follow a journal that another process is writing: its complete new lines.
+"""Follow a journal that another process is writing, one complete line at a time.
 
 Every read reopens the file, because a network file system shows the writes of other machines only at open.
 """
@@ -24,9 +24,9 @@ class Tail:
         """Bytes read so far."""
 
     def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The number, from 1, and the JSON object of each line that is new since the last call.
+        """Yield the 1-based number and the JSON object of each line added since the last call.
 
-        A last line without a newline is still being written and comes with a later call. Raises UserError for any
+        A last line without a newline is still being written; a later call yields it. Raises UserError for any
         other line that is not a JSON object.
         """
         for line in self._lines():
@@ -40,12 +40,12 @@ class Tail:
                 raise UserError(
                     f"Line {self.number} is not a JSON object",
                     where=f"{self.path}:{self.number}",
-                    fix="the file may have been edited during the run; delete that line and start again",
+                    fix="delete that line and start again: the file may have been edited during the run",
                 )
             yield self.number, record
 
     def drafts(self) -> Iterator[Draft]:
-        """The new lines as drafts."""
+        """Yield the new lines as drafts."""
         for number, record in self.records():
             yield draft_at(self.path, number, record)
 

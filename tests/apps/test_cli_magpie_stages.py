@@ -112,9 +112,9 @@ def test_all_invalid_settings_are_reported_in_one_error(
     )
     assert error == (
         "error: 2 settings are invalid\n"
-        "       - what is 'all': one of instruction, answer, both\n"
-        "       - max_answer is 0: 1 or more\n"
-        "where: the settings of the reflection\n"
+        "       - what is 'all': expected one of instruction, answer, both\n"
+        "       - max_answer is 0: expected 1 or more\n"
+        "where: Reflection settings\n"
         "fix:   mlx-suite magpie reflect --help says what each one means\n"
     )
 

@@ -1,4 +1,4 @@
-"""A random checkpoint that yields every kind of row, and a shortcut to a dataset from it."""
+"""A random checkpoint that yields every kind of row, and fixtures with datasets from it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
 """Tokenizers with the special tokens of real model families at their real ids, and few other tokens.
 
-The ids between are filled with tokens that no text contains, so that headers get the ids they have in the real
-models.
+The ids in between are filled with tokens that no text contains, so that headers get the same ids as in the real models.
 """
 
 import json
@@ -108,7 +107,7 @@ def _pieces(
     merges: list[tuple[str, str]] | None = None,
     letters: str = "▁",
 ) -> Tokenizer:
-    """Every letter is split into bytes, except `letters` and `words`."""
+    """Tokenizer that splits every character into bytes, except `letters` and `words`."""
     words = {**{f"<0x{byte:02X}>": bytes_at + byte for byte in range(256)}, **(words or {})}
     joined = ["".join(pair) for pair in merges or [] if "".join(pair) not in words]
     vocab = _filled(specials, words, [*letters, *joined])

@@ -14,7 +14,7 @@ from typing import Any
 from mlx_suite.magpie.shards import BOARD_FILE
 
 SECONDS = 120
-"""Timeout of a process."""
+"""Timeout of a process, in seconds."""
 REPOSITORY = Path(__file__).parents[2]
 CHILD = """
 import json, sys
@@ -84,7 +84,7 @@ class Run:
                 child.wait()
 
     def when(self, name: str, lines: int, act: Callable[[], None]) -> None:
-        """Call `act` once the run has started and a file has this many lines; the run must not end before."""
+        """Call `act` once the run has started and a file has this many lines; fail if it ends before that."""
         path, end = self.folder / name, time.monotonic() + SECONDS
         while self._board() == self._before or not path.exists() or path.read_bytes().count(b"\n") < lines:
             if time.monotonic() > end or any(child.poll() is not None for child in self.children):

@@ -1,4 +1,4 @@
-"""A checkpoint with random weights that writes short texts of few letters, so that every kind of row occurs soon.
+"""A checkpoint with random weights that writes short texts of few letters, so that every kind of row occurs early.
 
 One hidden dimension is constant, because no layer writes to it. The head's weights for it act as a bias that sets the
 mean probability of each token; the other dimensions make the text depend on its prefix.

@@ -174,7 +174,7 @@ GOOD: Mapping[str, str] = {
 """Messages that stay unchanged."""
 
 BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
-    # name: (what the model wrote, what is left, the rules that changed it)
+    # name: (the model's text, the message, the rules that changed it)
     "task": ("Task: Write a poem about rain.", "Write a poem about rain.", ("label",)),
     "numbered task": ("Task 3: Write a poem about rain.", "Write a poem about rain.", ("label",)),
     "numbered question": ("Question 3: What is a lake?", "What is a lake?", ("label",)),
@@ -212,7 +212,7 @@ BAD: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "a bullet": ("- What is a lake?", "What is a lake?", ("number",)),
     "a number and a label": ("1. Question: What is a lake?", "What is a lake?", ("label", "number")),
     "a heading": ("# Write a function that adds two numbers.", "Write a function that adds two numbers.", ("heading",)),
-    # Around the whole text.
+    # Around the entire text.
     "quotes": ('"What is a lake?"', "What is a lake?", ("wrapping",)),
     "curly quotes": ("“What is a lake? Don't hold back.”", "What is a lake? Don't hold back.", ("wrapping",)),
     "single quotes": ("'What's a lake, and where's one?'", "What's a lake, and where's one?", ("wrapping",)),

@@ -77,7 +77,7 @@ class ScriptedChat:
 
 
 def _ids(text: str) -> list[int]:
-    return [END if letter == "|" else ord(letter) for letter in text]
+    return [END if char == "|" else ord(char) for char in text]
 
 
 def _text(tokens: Sequence[int]) -> str:

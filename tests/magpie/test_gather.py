@@ -11,7 +11,7 @@ from mlx_suite.magpie.gather import gather_drafts
 from mlx_suite.runtime.errors import UserError
 
 
-def test_the_other_files_are_appended_and_deleted(tmp_path: Path) -> None:
+def test_the_draft_files_of_other_workers_are_appended_and_deleted(tmp_path: Path) -> None:
     (tmp_path / "drafts.jsonl").write_text('{"index": 0}\n{"index": 2')
     (tmp_path / "drafts-1.jsonl").write_text('{"index": 1}\n{"ind')
     (tmp_path / "drafts-2.jsonl").write_text('{"index": 2}')
@@ -30,7 +30,7 @@ def test_a_folder_with_one_draft_file_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "drafts.jsonl").read_text() == '{"index"'
 
 
-def test_a_file_that_is_still_written_is_not_touched(tmp_path: Path) -> None:
+def test_a_file_that_is_still_being_written_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "drafts-1.jsonl"
     path.write_text('{"index": 1}\n')
     hold = "import fcntl, sys; file = open(sys.argv[1], 'r+'); fcntl.flock(file, fcntl.LOCK_EX); print(); input()"

@@ -203,7 +203,7 @@ def test_a_space_after_mistrals_inst_splits_the_first_word(vocabulary: Vocabular
     assert [mistral.token_of(index) for index in split[2:]] == ["▁", "H", "<0x69>"]
 
 
-def test_a_newline_after_phis_role_is_no_token(vocabulary: Vocabulary) -> None:
+def test_a_newline_after_phis_role_is_not_a_token(vocabulary: Vocabulary) -> None:
     phi = vocabulary("phi3")
     assert phi.encode_with_specials("<|user|>\n") == [32010]
 

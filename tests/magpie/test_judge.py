@@ -1,4 +1,4 @@
-"""Decisions on drafts written by hand."""
+"""The judge's decisions on handwritten drafts."""
 
 from collections.abc import Callable
 from dataclasses import replace

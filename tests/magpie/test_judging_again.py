@@ -76,7 +76,7 @@ def test_a_stricter_policy_that_the_drafts_satisfy_needs_no_model(checkpoint: Lo
     assert summary.accepted == 20
 
 
-def test_a_file_added_to_a_folder_of_evaluation_data_is_noticed(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_file_added_to_a_folder_of_evaluation_data_is_detected(checkpoint: Loaded, tmp_path: Path) -> None:
     evaluation = tmp_path / "evaluation"
     evaluation.mkdir()
     (evaluation / "one.txt").write_text("Nobody has ever asked this?\n")
@@ -100,7 +100,7 @@ def test_a_lowered_limit_is_refused(checkpoint: Loaded, undisturbed: Path) -> No
     )
 
 
-def test_a_kill_while_the_row_files_are_rewritten_is_noticed(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_a_kill_while_the_row_files_are_rewritten_is_detected(checkpoint: Loaded, tmp_path: Path) -> None:
     checkpoint.make(tmp_path / "changed", count=20)
     checkpoint.make(tmp_path / "plain", count=20, near_duplicate=None)
     # A kill between the two files: one is new, and the manifest says that both are being rewritten.

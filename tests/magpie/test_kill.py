@@ -30,7 +30,7 @@ STEERED = {"count": 60, "topics": ["cats", "dogs"], "quotas": ["category:v=0.4,Q
 
 
 def killed(checkpoint: Loaded, folder: Path, after: int, **settings: object) -> bool:
-    """Start or resume a run and kill it after this many decisions; False if it was done before."""
+    """Start or resume a run and kill it after this many decisions; False if it finished first."""
     arguments = [sys.executable, "-c", CHILD, str(checkpoint.folder), str(folder), json.dumps(settings)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as child:
         assert child.stdout is not None

@@ -31,7 +31,7 @@ def make(checkpoint: Loaded, folder: Path, **settings: object) -> list[str]:
     return notes
 
 
-def test_rows_fit_into_what_the_weights_leave() -> None:
+def test_rows_fit_into_the_memory_left_by_the_weights() -> None:
     footprint = Footprint(weights=1000, row=90, step=10, fixed=100)
 
     assert footprint.of(3) == 1000 + 100 + 3 * 100 + 3 * 90
@@ -60,7 +60,7 @@ def test_a_tight_budget_shrinks_the_batch_and_keeps_the_rows(
     same_rows(tmp_path)
 
 
-def test_slots_given_up_during_a_run_change_no_row(
+def test_giving_up_slots_during_a_run_changes_no_row(
     checkpoint: Loaded, tmp_path: Path, same_rows: SameRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slots, "GROWTH", 8)
@@ -79,7 +79,7 @@ def test_a_budget_below_one_row_is_refused_with_a_remedy(checkpoint: Loaded, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_free_memory_the_default_is_one_row_at_a_time(
+def test_the_default_is_one_row_at_a_time_without_free_memory(
     checkpoint: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlx_suite.magpie.memory.available_memory", lambda: -(10**15))

@@ -114,7 +114,7 @@ def tokenizer_of(folder: Path, tokens: list[str], decoder: object) -> Tokenizer:
     return load_tokenizer(folder)
 
 
-def test_the_seven_ids_of_the_reference_codes_follow_from_two_strings(tmp_path: Path) -> None:
+def test_two_strings_ban_the_seven_ids_of_the_reference_code(tmp_path: Path) -> None:
     # Llama 3.1's own tokens for the ids listed in Magpie (4) and in magpie-ultra (3), among others.
     tokens = ["#", "##", "###", "####", "**", "Ġ**", "**:", "a#", "*", "Ġ", "Ċ", "ĠĠ#", "#include"]
     tokenizer = tokenizer_of(tmp_path, tokens, decoders.ByteLevel())

@@ -24,7 +24,7 @@ def rows(folder: Path, name: str = "accepted") -> list[dict[str, Any]]:
 
 
 class Stop(Exception):
-    """Stands for anything that interrupts a run."""
+    """Raised by a test to interrupt a run."""
 
 
 def stop_after(decided: int) -> Callable[[int, int], None]:
@@ -104,7 +104,7 @@ def test_a_larger_count_extends_the_folder(checkpoint: Loaded, tmp_path: Path, s
     same_rows(tmp_path)
 
 
-def test_a_complete_folder_is_only_counted(checkpoint: Loaded, undisturbed: Path) -> None:
+def test_a_complete_folder_is_left_as_it_is(checkpoint: Loaded, undisturbed: Path) -> None:
     seen: list[tuple[int, int]] = []
     before = (undisturbed / "manifest.json").stat().st_mtime_ns
     summary = checkpoint.make(undisturbed, on_progress=lambda *state: seen.append(state))

@@ -27,7 +27,7 @@ def keep(path: Path, is_kept: Callable[[int], bool]) -> None:
     path.write_bytes(b"".join(line for place, line in enumerate(lines) if is_kept(place)))
 
 
-def test_rows_lost_in_a_power_failure_are_made_again_from_the_drafts(
+def test_rows_lost_in_a_power_failure_are_rebuilt_from_the_drafts(
     checkpoint: Loaded, folder: Path, same_rows: SameRows
 ) -> None:
     # The two files are synced at different times, so one has lost more than the other.
@@ -50,19 +50,19 @@ def test_drafts_lost_in_a_power_failure_are_generated_again(
     same_rows(folder)
     assert summary.work is not None
     assert log.read_bytes().startswith(kept)
-    # Besides the three, at most one batch: rows generated before they were known to be duplicates.
+    # At most one batch in addition to the three: rows generated before they were known to be duplicates.
     made = log.read_bytes().count(b"\n") - kept.count(b"\n")
     assert 3 <= made <= 3 + 8
 
 
-def test_a_deleted_line_is_made_again(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
+def test_a_deleted_line_is_rebuilt(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
     keep(folder / "accepted.jsonl", lambda place: place not in (3, 11))
     checkpoint.make(folder)
 
     same_rows(folder)
 
 
-def test_a_torn_line_is_made_again(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
+def test_a_torn_line_is_rebuilt(checkpoint: Loaded, folder: Path, same_rows: SameRows) -> None:
     path = folder / "accepted.jsonl"
     os.truncate(path, path.stat().st_size - 40)
     checkpoint.make(folder)
@@ -73,8 +73,8 @@ def test_a_torn_line_is_made_again(checkpoint: Loaded, folder: Path, same_rows: 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('{"index": 4}', "Line 31 is not a row of Magpie"),
-        ('{"index": "x", "messages": []}', "Line 31 is not a row of Magpie"),
+        ('{"index": 4}', "Line 31 is not a Magpie row"),
+        ('{"index": "x", "messages": []}', "Line 31 is not a Magpie row"),
         ("[1]", "Line 31 is not a JSON object: it is a list"),
     ],
 )
@@ -139,7 +139,7 @@ def test_an_edited_row_is_reported(checkpoint: Loaded, folder: Path, same_rows: 
 
     assert caught.value.what == "Line 5 does not match what the model wrote"
     assert caught.value.where == f"{path}:5"
-    assert caught.value.fix == "delete that line: it will be made again from drafts.jsonl"
+    assert caught.value.fix == "delete that line: it will be rebuilt from drafts.jsonl"
     keep(path, lambda place: place != 4)
     checkpoint.make(folder)
     same_rows(folder)

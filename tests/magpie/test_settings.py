@@ -19,7 +19,7 @@ from tests.magpie.conftest import Loaded, load_checkpoint
 from tests.magpie.random_checkpoint import write_checkpoint
 
 
-def test_every_invalid_value_is_listed_at_once() -> None:
+def test_every_invalid_value_is_listed_in_one_error() -> None:
     with pytest.raises(UserError) as caught:
         MagpieSettings(count=0, temperature=math.nan, top_p=0.0, answer_top_p=1.5, max_answer=True, system=" ")
 
@@ -30,7 +30,7 @@ def test_every_invalid_value_is_listed_at_once() -> None:
         "       - temperature is nan: expected a number of at least 0\n"
         "       - top_p is 0.0: expected a number above 0, at most 1\n"
         "       - answer_top_p is 1.5: expected a number above 0, at most 1\n"
-        "       - system is ' ': expected a text that is not blank\n"
+        "       - system is ' ': expected text that is not blank\n"
         "where: Magpie settings\n"
         "fix:   mlx-suite magpie run --help-all says what each one means"
     )

@@ -73,7 +73,7 @@ def test_an_error_in_one_worker_is_reported_by_that_worker(checkpoint: Loaded, t
 def test_workers_with_other_settings_are_refused(checkpoint: Loaded, tmp_path: Path) -> None:
     (first, stderr), *others = Run(checkpoint.folder, tmp_path / "rows", 3, {}, {}, {"seed": 1}).ended()
 
-    assert (first, stderr.splitlines()[0]) == (2, "error: Process 2 would generate other rows than process 0")
+    assert (first, stderr.splitlines()[0]) == (2, "error: Process 2 would generate different rows from process 0")
     assert others == [(2, "")] * 2
 
 
@@ -182,9 +182,9 @@ def test_the_command_under_mlx_launch(tmp_path: Path) -> None:
         _, stderr = killed.communicate(timeout=120)
     assert stderr.count("error: Process 1 of this run's 2 is gone") == 1
     assert "Traceback" not in stderr
-    with launch("--quiet") as whole:
-        out, stderr = whole.communicate(timeout=120)
-    assert (whole.returncode, stderr) == (0, "")
+    with launch("--quiet") as resumed:
+        out, stderr = resumed.communicate(timeout=120)
+    assert (resumed.returncode, stderr) == (0, "")
     assert out.count("tiny-llama3") <= 3
     subprocess.run([*command, str(tmp_path / "one"), "-q"], env=environment, check=True, capture_output=True)
     assert rows(tmp_path / "two") == rows(tmp_path / "one")

@@ -87,7 +87,7 @@ def rows_of_one_turn(checkpoint: Loaded, folder: Path) -> list[dict[str, Any]]:
     return rows(folder)
 
 
-def test_without_tags_and_embeddings_no_query_is_run(checkpoint: Loaded, tmp_path: Path) -> None:
+def test_no_query_is_run_without_tags_and_embeddings(checkpoint: Loaded, tmp_path: Path) -> None:
     summary = checkpoint.make(tmp_path, count=5, tags=False, embeddings=False)
 
     assert summary.work is not None and summary.work.screening == summary.work.grading == 0

@@ -28,7 +28,7 @@ def rows(text: str, count: int) -> dict[str, int]:
     return shares.rows(count)
 
 
-def test_shares_are_fractions_of_the_rows_and_the_rest_is_what_they_leave() -> None:
+def test_shares_are_fractions_of_the_rows_and_the_rest_gets_what_remains() -> None:
     assert rows("category:Math=0.3,Coding & Debugging=0.3", 100) == {"Math": 30, "Coding & Debugging": 30, REST: 40}
     assert rows("language:English=1", 7) == {"English": 7}
     assert rows("category:Math=0.5,*=0.5", 3) == {"Math": 2, REST: 1}
@@ -179,7 +179,7 @@ def test_a_row_waits_for_the_decisions_its_steering_depends_on() -> None:
     assert steering.of(LOOKAHEAD + 1) is not None
 
 
-def test_without_quotas_rows_are_not_steered() -> None:
+def test_rows_are_not_steered_without_quotas() -> None:
     steering = Steering((), (), seed=0, count=10)
 
     assert steering.of(10**6) == ()

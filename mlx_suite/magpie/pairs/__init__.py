@@ -1,1 +1,1 @@
-"""Preference pairs: several responses to each instruction, the best and the worst of which are kept with a margin."""
+"""Preference pairs: the best and the worst of several responses to each instruction, if they differ by a margin."""

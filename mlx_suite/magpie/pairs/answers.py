@@ -24,7 +24,7 @@ GRADE_QUESTION = "answer_quality"
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One response to one row's instruction, as it stands in the journal."""
+    """One response to one row's instruction, as stored in the journal."""
 
     row: int
     """0-based index of the row in the data."""
@@ -32,7 +32,7 @@ class Answer:
     """0-based index among the row's responses."""
     text: str
     tokens: int
-    """Length without the stop token."""
+    """Number of tokens without the stop token."""
     flaw: str | None
     """Why it is incomplete and cannot be used (`drift.Flaw`); None if it is complete."""
     grade: float | None = None
@@ -57,7 +57,7 @@ class Grader:
 
 
 def make_grader(chat: ChatModel) -> Grader | None:
-    """Use the checkpoint's own question about responses, or the general one. None if its own ask nothing about them."""
+    """Make a grader from the checkpoint's question or the general one; None if its questions do not cover responses."""
     questions = questions_for(chat.folder)
     if not any(each.name == GRADE_QUESTION for each in questions.questions):
         return None
@@ -67,12 +67,12 @@ def make_grader(chat: ChatModel) -> Grader | None:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerSampler:
-    """How responses are sampled and graded."""
+    """Samples and grades responses."""
 
     chat: ChatModel
     sampling: Sampling
     limit: int
-    """Longest response, in tokens, stop token included."""
+    """Maximum tokens of a response, stop token included."""
     seed: int
     grader: Grader | None = None
 
@@ -104,9 +104,9 @@ class AnswerSampler:
 def write_answers(
     sampler: AnswerSampler, prompts: Sequence[Sequence[Message]], count: int, journal: Journal
 ) -> Iterator[Answer]:
-    """Sample the responses that the journal lacks of `count` per prompt; append each as it finishes, and yield it.
+    """Sample the responses that the journal lacks, `count` per prompt in all; append and yield each as it finishes.
 
-    Prompts that the template refuses get none.
+    Prompts that the template refuses get no responses.
     """
     known = read_answers(journal.path, sampler)
     for answer in sampler.chat.run(_requests(sampler, prompts, count, known)):
@@ -117,7 +117,7 @@ def write_answers(
 def _requests(
     sampler: AnswerSampler, prompts: Sequence[Sequence[Message]], count: int, known: Collection[tuple[int, int]]
 ) -> Iterator[Request]:
-    """Requests one by one: a large dataset's tokens are never all in memory."""
+    """Yield requests one by one, so that a large dataset's tokens are never all in memory."""
     for row, messages in enumerate(prompts):
         missing = [number for number in range(count) if (row, number) not in known]
         prompt = sampler.chat.prompt(messages) if missing else None
@@ -128,8 +128,8 @@ def _requests(
 def read_answers(path: Path, sampler: AnswerSampler) -> dict[tuple[int, int], Answer]:
     """The journal's responses that `sampler` would reproduce, by row and number.
 
-    A complete response stays the same under a higher token limit: only one that was cut off is sampled again, and one
-    without a grade if grades are needed.
+    A complete response stays the same under a higher token limit: only truncated responses are sampled again, and
+    those without a grade if grades are needed.
 
     Raises UserError with `file:line` for a malformed line.
     """

@@ -1,4 +1,4 @@
-"""Pick the two of several responses that become a preference pair, or the reason why a row gives none.
+"""Pick a preference pair from several responses, or find the reason why a row gives none.
 
 Magpie takes the best and the worst of five by a reward model, unconditionally (arXiv 2406.08464, appendix). Here
 
@@ -61,10 +61,10 @@ class Candidate:
     answer: Answer
     score: float
     adjusted: float
-    """The score at its instruction's mean length."""
+    """Score adjusted to the mean length of its instruction's responses."""
 
     @property
-    def letters(self) -> int:
+    def characters(self) -> int:
         return len(self.answer.text)
 
 
@@ -84,7 +84,7 @@ class PreferencePair:
     @property
     def log_length_ratio(self) -> float:
         """Log of the lengths' ratio, chosen to rejected: above 0 if the chosen one is longer."""
-        return log(self.chosen.letters / self.rejected.letters)
+        return log(self.chosen.characters / self.rejected.characters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class LengthFit:
     """Scores with the effect of length removed."""
 
     adjusted: tuple[tuple[float, ...], ...]
-    """Scores at their instruction's mean length, by instruction and response."""
+    """Scores adjusted to their instruction's mean length, by instruction and response."""
     explained: float | None
     """Share of the scores' variance within instructions that length explains; None without variance, or with too few
     responses to tell."""
@@ -156,10 +156,10 @@ def balanced(pairs: Collection[PreferencePair]) -> tuple[PreferencePair, ...]:
 
 def _usable(given: Sequence[Answer], scores: Scores) -> list[Answer] | str:
     """The distinct complete responses with a score, or the reason there are fewer than two."""
-    whole = [answer for answer in given if answer.flaw is None]
-    if len(whole) < 2:
+    complete = [answer for answer in given if answer.flaw is None]
+    if len(complete) < 2:
         return "incomplete"
-    distinct = list({key_of(answer.text): answer for answer in reversed(whole)}.values())
+    distinct = list({key_of(answer.text): answer for answer in reversed(complete)}.values())
     if len(distinct) < 2:
         return "identical"
     scored = [answer for answer in distinct if scores.get((answer.row, answer.number)) is not None]

@@ -38,14 +38,14 @@ KIND = "mlx-suite magpie pairs"
 REFUSED_FILE, ANSWERS_FILE = "refused.jsonl", "answers.jsonl"
 
 SCORED = 1024
-"""Responses scored at a time: a whole dataset's tokens are never in memory at once."""
+"""Responses scored per call, so that a dataset's tokens are never all in memory."""
 OnProgress = Callable[[int, int], None]
 """Called with the number of responses sampled so far and in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairSummary:
-    """Summary of a folder of pairs."""
+    """Summary of a folder of preference pairs."""
 
     folder: Path
     rows: int
@@ -71,7 +71,7 @@ class PairSummary:
     """The microworld checker's counts for chosen and rejected responses; None for other data."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The summary as JSON values."""
         fields = {**asdict(self), "folder": str(self.folder), "file": str(self.folder / ACCEPTED_FILE)}
         sides = {} if self.truth is None else {"chosen": self.truth[0], "rejected": self.truth[1]}
         return {**fields, "truth": {side: asdict(each) for side, each in sides.items()} or None}
@@ -92,9 +92,9 @@ def make_pairs(
     Grading happens while sampling, so responses without a grade are sampled again where grades are needed.
 
     Args:
-        scorer: Scores the responses; by default the model grades its own.
+        scorer: Scores the responses; by default the model grades its own responses.
 
-    Raises UserError for a folder that is not ours or was begun with other settings, for a template that does not show
+    Raises UserError for a folder that is not ours or was started with other settings, for a template that does not show
     its turns, and if there is no scorer and the checkpoint's questions ask nothing about responses.
     """
     rows = data.rows[: settings.limit]
@@ -153,8 +153,8 @@ def make_pairs(
         margin=margin,
         explained=paired.fit.explained,
         letters=(
-            _mean([pair.chosen.letters for pair in paired.pairs]),
-            _mean([pair.rejected.letters for pair in paired.pairs]),
+            _mean([pair.chosen.characters for pair in paired.pairs]),
+            _mean([pair.rejected.characters for pair in paired.pairs]),
         ),
         longer=sum(pair.log_length_ratio > 0 for pair in paired.pairs),
         truth=None if chosen is None or rejected is None else (chosen, rejected),

@@ -51,7 +51,7 @@ class Scorer:
 
 
 def reward_scorer(model: RewardModel, judge: ChatModel) -> Scorer:
-    """Score by a reward model, in its own chat template."""
+    """Score with a reward model, in its own chat template."""
 
     def score(conversations: Sequence[Messages]) -> list[float | None]:
         scored, numbers = _to_score(judge, conversations)

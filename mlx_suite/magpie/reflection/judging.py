@@ -5,8 +5,8 @@ preferred both in first and in second position. The judge's choice is read off t
 generated or parsed.
 
 A judge that knows nothing prefers the rewrite in both orders once in four times, and all of those would be kept. So it
-must first pass a sanity check on pairs whose order nobody doubts: a response against another instruction's response, an
-instruction against its own words shuffled. The check needs no labels, and a judge that fails it is not trusted.
+must first pass a sanity check on pairs whose order is beyond doubt: a response against another instruction's response,
+an instruction against its own words shuffled. The check needs no labels, and a judge that fails it is not trusted.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,9 +23,9 @@ from mlx_suite.text.message import USER
 LABELS = ("A", "B")
 
 MAX_CHECKS = 50
-"""Comparisons in a sanity check: they give the share to within about six points."""
+"""Maximum comparisons in a sanity check: enough to measure the share to within about six points."""
 PASS_SHARE = 0.75
-"""Share of these in which the better text must win in both orders. Guessing wins a quarter."""
+"""Share of the checks in which the better text must win in both orders. Guessing wins a quarter."""
 _MIN_WORDS = 4
 
 ANSWERS = """\
@@ -109,7 +109,7 @@ class Preference:
 
 
 def judge_rewrites(judge: ChatModel, comparisons: Iterable[RewriteComparison]) -> Iterator[Preference]:
-    """The preference in each comparison, as they finish."""
+    """Yield the preference in each comparison as it finishes."""
     labels = tuple((*judge.tokenizer.encode(label), judge.response_end) for label in LABELS)
     return judge.run(Request(program=_program(judge, each, labels)) for each in comparisons)
 

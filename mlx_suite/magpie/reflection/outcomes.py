@@ -63,9 +63,9 @@ class Reflection:
     first_places: int
     """How often the first position was preferred, of two judgements per row judged. An unbiased judge gives half."""
     before: Truth | None
-    """The microworld checker's counts for the changed rows before; None for other data, or without changes."""
+    """The microworld checker's counts for the changed rows' old texts; None for other data, or without changes."""
     after: Truth | None
-    """The same counts after the change."""
+    """The microworld checker's counts for the changed rows' new texts."""
 
     @property
     def kept(self) -> int:
@@ -87,24 +87,24 @@ class ReflectSummary:
     judge: str
     parts: tuple[Reflection, ...]
     before: Truth | None
-    """The microworld checker's counts for all rows before; None for other data."""
+    """The microworld checker's counts for all rows before reflection; None for other data."""
     after: Truth | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The summary as JSON values."""
         parts = [{**asdict(part), "first_place": part.first_place} for part in self.parts]
         return {**asdict(self), "folder": str(self.folder), "parts": parts}
 
 
 def row_of(record: Record) -> ReflectedRow:
-    """A row as it stands in the data."""
+    """Convert a record of the data, without outcomes yet."""
     return ReflectedRow(question=prompt_of(record), answer=final_response(record), outcomes={})
 
 
 def settled(
     row: ReflectedRow, part: Part, rewrite: Rewrite | None, preference: Preference | None, trusted: bool
 ) -> ReflectedRow:
-    """The row after one part; `trusted` says whether the judge passed its sanity check."""
+    """Return the row after one part; `trusted` says whether the judge passed its sanity check."""
     if rewrite is None:
         reason = "no_answer"
     else:
@@ -126,7 +126,7 @@ def reflection_of(
     preferences: Mapping[int, Preference],
     trial: float | None,
 ) -> Reflection:
-    """Count what became of a part."""
+    """Count the outcomes of one part."""
     changed = [number for number, row in enumerate(after) if row.outcomes[part] == KEPT]
     reasons = Counter(_reason(row.outcomes[part]) for row in after)
     judged = [each for each in preferences.values() if each.outcome != "unasked"]

@@ -81,13 +81,13 @@ def reflect(
     open_judge: Opener | None = None,
     on_progress: OnProgress = lambda step, done, total: None,
 ) -> ReflectSummary:
-    """Write the rows of `data` to `folder`, better ones in place of some, or resume there.
+    """Write the rows of `data` to `folder`, some replaced by better rewrites, or resume there.
 
     Args:
-        open_writer: Loads the model that writes. Called again after a separate judge had to make room.
+        open_writer: Loads the model that writes. Called again if a separate judge has replaced it in memory.
         open_judge: Loads the model that judges; by default the writer judges its own texts.
 
-    Raises UserError for a folder that is not ours or was begun with other settings, and for a template that does not
+    Raises UserError for a folder that is not ours or was started with other settings, and for a template that does not
     show its turns.
     """
     records = data.rows[: settings.limit]

@@ -1,18 +1,16 @@
 """A model criticises an instruction or a response and rewrites it.
 
-After Reflection-Tuning (arXiv 2310.11716), which names the criteria. Each text is a turn of its own in one
-conversation:
+The criteria are those of Reflection-Tuning (arXiv 2310.11716). Each text is a separate turn of one conversation:
 
     user: the instruction             user: the instruction
     assistant: (listens)              assistant: the old answer
     user: what could be better?       user: what could be better?
     assistant: criticism              assistant: criticism
-    user: write it anew               user: write it anew
+    user: rewrite it                  user: rewrite it
     assistant: the new instruction    assistant: the new answer
 
-The whole last turn is the rewrite. Nothing is extracted from between markers in a longer text, where Magpie's notebooks
-lose responses (after a failed search they save a single letter). A new instruction gets its response in a conversation
-of its own.
+The entire last turn is the rewrite. Magpie's notebooks search a longer text for markers instead and lose responses (if
+the search fails, they save a single letter). A new instruction gets its response in a separate conversation.
 """
 
 import difflib
@@ -47,7 +45,7 @@ REWRITE: Mapping[Part, str] = {
     "heading, no comment, no apology.",
 }
 ALIKE = 0.9
-"""Word similarity from which a new instruction counts as unchanged. A response may be corrected in a single word, so it
+"""Word similarity at which a new instruction counts as unchanged. A response may be corrected in a single word, so it
 counts as unchanged only if all words match."""
 _PREFACE = re.compile(
     r"(?:(?:sure|certainly|of course|okay|ok|absolutely)\b[^\n]{0,40}?[!,.:]\s*)?"
@@ -58,7 +56,7 @@ _PREFACE = re.compile(
     r"|thank you for (?:your|the) (?:feedback|message)\b",
     re.IGNORECASE,
 )
-"""A comment on the new text in place of the text."""
+"""A comment on the new text instead of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +71,7 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Rewrite:
-    """The rewrite of a row's part, as it stands in the journal."""
+    """The rewrite of a row's part, as stored in the journal."""
 
     row: int
     text: str
@@ -87,7 +85,7 @@ class Rewrite:
 
 @dataclass(frozen=True, kw_only=True)
 class Rewriter:
-    """How rows are rewritten."""
+    """Rewrites one part of rows with a chat model."""
 
     chat: ChatModel
     part: Part
@@ -97,7 +95,7 @@ class Rewriter:
     seed: int
 
     def rewrite(self, works: Iterable[Work]) -> Iterator[Rewrite]:
-        """The rewrite of each row, as they finish."""
+        """Yield the rewrite of each row as it finishes."""
         return self.chat.run(Request(program=self._program(work), seed=row_seed(self.seed, work.row)) for work in works)
 
     def _program(self, work: Work) -> Program:

@@ -1,6 +1,6 @@
 """Cut off the model's own answer after the user's message.
 
-A model that writes the user's turn sometimes goes on to answer it. The text is cut at a marker that begins a line
+A model that writes the user's turn sometimes continues with an answer. The text is cut at a marker that begins a line
 ("Answer:", "### Response:", "## Step 1"), and only if
 
 * the text before it is a complete request: its last sentence has ended;
@@ -29,10 +29,10 @@ from mlx_suite.magpie.sanitiser.wording import (
 
 
 class MarkerKind(Enum):
-    """Kinds of markers, by how much they prove."""
+    """Kinds of markers, by strength of evidence."""
 
     ANSWER = auto()
-    """"Answer:": weak, for pasted texts and forms have it too."""
+    """"Answer:": weak evidence, because pasted texts and forms contain it too."""
     REPLY = auto()
     """"### Response:", "Assistant:": the assistant's side of a template."""
     STEPS = auto()
@@ -132,7 +132,7 @@ class _Cut:
 
 
 def without_answer(text: str) -> str:
-    """`text` up to the model's own answer; all of it if there is none."""
+    """`text` up to the model's own answer; the full text if there is none."""
     lines = text.split("\n")
     is_code = code(lines)
     for place, line in enumerate(lines):
@@ -180,11 +180,11 @@ def _mark_of(lines: list[str], place: int) -> tuple[MarkerKind | None, str]:
 
 
 def _is_own_answer(cut: _Cut) -> bool:
-    return _is_whole_request(cut) and not _speaks_of_mark(cut) and not _is_structure(cut) and not _asks_again(cut)
+    return _is_complete_request(cut) and not _mentions_mark(cut) and not _is_structure(cut) and not _asks_again(cut)
 
 
-def _is_whole_request(cut: _Cut) -> bool:
-    """Whether the part before the marker asks for something and has come to an end."""
+def _is_complete_request(cut: _Cut) -> bool:
+    """Whether the part before the marker is a complete request."""
     last = cut.head[-1].strip()
     if last.rstrip("*_ ").endswith((":", "：", ",", "，", "#", "-")):
         return False
@@ -196,7 +196,7 @@ def _is_whole_request(cut: _Cut) -> bool:
     return closed or cut.head_is_code or cut.spaced or (len(cut.head) == 1 and begins_request(_without_label(last)))
 
 
-def _speaks_of_mark(cut: _Cut) -> bool:
+def _mentions_mark(cut: _Cut) -> bool:
     """Whether the message asks for the marker, or is about a text that may contain it."""
     head = cut.text
     word = re.escape(re.sub(r"[\W_]*$|^[\W_]*", "", cut.mark))

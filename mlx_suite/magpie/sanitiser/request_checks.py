@@ -55,7 +55,7 @@ _CUE = re.compile(r"[\W_]*(?:output|answer|response|result|solution|summary|tran
 _INPUT_LABEL = re.compile(rf"[\W_]*(?:{_PASTED})[\W_]*$", re.IGNORECASE)
 _PROMISED = re.compile(r"\b(?:following|follows|below|here|attached|next)\b", re.IGNORECASE)
 MIN_PAYLOAD = 100
-"""Characters before a request ending in a colon from which they count as its payload."""
+"""Minimum number of characters before a trailing colon that count as the payload."""
 _BARE_LABEL = re.compile(r"\s*[*#>]*\s*(?:[\w;'-]+ ?){1,3}[:：]\**$")
 _CARRIED = re.compile(r"[:：]\s*\S|[\"“”«»„`|]|(?<![^\W_])['‘][^'’]+['’](?![^\W_])")
 """A payload within a line: text after a colon, in quotes, in backticks, in a table."""
@@ -88,7 +88,7 @@ def lacks_payload(text: str) -> bool:
 def _is_cue(last: str, before: list[str]) -> bool:
     """Whether a trailing "xyz:" line is a cue to continue the text before it, rather than to introduce a missing one.
 
-    "TL;DR:" after an article, "A:" after pairs of questions and answers.
+    Examples: "TL;DR:" after an article, "A:" after pairs of questions and answers.
     """
     *leading, end = sentences(last)
     if _PROMISED.search(end):

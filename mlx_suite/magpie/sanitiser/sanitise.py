@@ -1,8 +1,8 @@
 """Sanitise an instruction: remove everything that is not the user's message from what the model wrote as the user.
 
 A rule removes something before, after or around the text; none cuts into the message: later questions, lists, code,
-pasted input and non-Latin scripts stay. In doubt nothing is removed. The rules cover what Magpie's own sanitiser looks
-for (arXiv 2406.08464, `instruction_post_process`), without its losses.
+pasted input and non-Latin scripts stay. When in doubt, it removes nothing. The rules cover what Magpie's own sanitiser
+looks for (arXiv 2406.08464, `instruction_post_process`), without its losses.
 
 Role headers and turn markers appear here spelled out in ordinary tokens: the special tokens themselves end the turn.
 Questions about them ("What does <|eot_id|> mean?") and pasted prompts keep them.
@@ -73,7 +73,7 @@ def _keeps_code(before: str, after: str) -> bool:
 
 
 def without_user_header(text: str) -> str:
-    """`text` without a leading user header: `<|im_start|>user`, or the bare role name that is left of one."""
+    """`text` without a leading user header: `<|im_start|>user`, or the bare role name that remains of one."""
     match = _HEADER.match(text)
     if match is None and (bare := _ROLE_LINE.match(text)):
         first = text[bare.end() :].split("\n", 1)[0].strip()
@@ -107,9 +107,9 @@ def without_control_characters(text: str) -> str:
 def _printable(line: str) -> str:
     line = line.removeprefix("\ufeff")
     bare = "".join(
-        " " if letter in _SEPARATING else letter
-        for letter in line.rstrip("\r")
-        if letter == "\t" or letter in _SEPARATING or unicodedata.category(letter) != "Cc"
+        " " if char in _SEPARATING else char
+        for char in line.rstrip("\r")
+        if char == "\t" or char in _SEPARATING or unicodedata.category(char) != "Cc"
     )
     return bare if is_fence(bare) == is_fence(line) else line
 

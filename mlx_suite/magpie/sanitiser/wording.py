@@ -1,7 +1,7 @@
 """How requests are worded: word lists and sentence tests shared by the sanitiser and the request checks.
 
-The lists are mostly English. They are consulted only where a text already looks odd, and in doubt it counts as a
-request: a good row lost is lost for good, while a poor one is still caught by its tags.
+The lists are mostly English. They are consulted only where a text already looks odd. When in doubt, the text counts as
+a request: a good row that is rejected is lost, while a poor one can still be rejected by its tags.
 """
 
 import re

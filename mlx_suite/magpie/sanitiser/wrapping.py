@@ -1,7 +1,7 @@
-"""Wrappers around a whole instruction: labels, numbers and headings before it; quotes, emphasis and HTML around it.
+"""Wrappers around an instruction: labels, numbers and headings before it; quotes, emphasis and HTML around it.
 
-"Task:", "Question 3:", "**Q1.**" or "2)" belong to a list that the model believed it was writing. Where the list is
-really there, or the label is one of a structured message, they belong to the message and stay.
+"Task:", "Question 3:", "**Q1.**" or "2)" come from a list that the model took itself to be writing. If the list is
+really there, or the label belongs to a structured message, they stay.
 """
 
 import re
@@ -59,8 +59,8 @@ def _holds_quote(text: str, opens: str, closes: str) -> bool:
 def _unmarked(text: str) -> str:
     for mark in _MARKS:
         size = len(mark)
-        whole = len(text) > 2 * size and text.startswith(mark) and text.endswith(mark)
-        if whole and _is_text(inside := text[size:-size]) and mark[0] not in (inside[0], inside[-1]):
+        is_wrapped = len(text) > 2 * size and text.startswith(mark) and text.endswith(mark)
+        if is_wrapped and _is_text(inside := text[size:-size]) and mark[0] not in (inside[0], inside[-1]):
             if mark not in inside and not inside[0].isspace() and not inside[-1].isspace():
                 return inside
         if size > 1 and mark[0] == "*" and text.count(mark) == 1:

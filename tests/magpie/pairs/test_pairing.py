@@ -1,4 +1,4 @@
-"""Which responses become a pair: complete, distinct, better by a margin, and not for their length."""
+"""Which responses become a pair: complete and distinct ones that differ by a margin, but not because of length."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import exp, log, tanh
@@ -77,7 +77,7 @@ def test_the_margin_is_inclusive() -> None:
     assert of_one_row(*answers, scores=(1.0, 1.5), margin=0.51).refused == {0: "tie"}
 
 
-def test_of_identical_responses_the_first_is_used() -> None:
+def test_the_first_of_identical_responses_is_used() -> None:
     paired = of_one_row(
         answer(0, 0, "No."), answer(0, 1, "Yes."), answer(0, 2, "no."), answer(0, 3, "Maybe"), scores=(0, 3, 0, 3)
     )
@@ -122,7 +122,7 @@ def test_an_unbiased_scorer_loses_hardly_any_pairs() -> None:
     assert paired.fit.explained < 0.03
 
 
-def test_with_too_few_responses_scores_are_not_adjusted() -> None:
+def test_scores_are_not_adjusted_with_too_few_responses() -> None:
     scores, lengths = [[1.0, 2.0], [5.0, 3.0]], [[10, 20], [20, 10]]
     fit = fit_lengths(scores, lengths)
     assert fit.adjusted == ((1.0, 2.0), (5.0, 3.0))

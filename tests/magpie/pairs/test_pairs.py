@@ -140,7 +140,7 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_pairs(
         assert (calls[0], calls[-1]) == ((count + 1, WRITTEN), (WRITTEN, WRITTEN))
 
 
-def test_more_responses_more_rows_or_another_margin_cost_only_what_is_new(
+def test_more_responses_more_rows_or_another_margin_sample_only_what_is_missing(
     chat: ChatModel, uninterrupted: Path, tmp_path: Path
 ) -> None:
     make_pairs(DATA, chat, replace(SMALL, answers=2, limit=2), tmp_path, LETTERS)
@@ -159,7 +159,7 @@ def test_more_responses_more_rows_or_another_margin_cost_only_what_is_new(
     )
 
 
-def test_a_higher_limit_resamples_only_the_responses_that_were_cut_off(
+def test_a_higher_limit_resamples_only_truncated_responses(
     chat: ChatModel, uninterrupted: Path, tmp_path: Path
 ) -> None:
     make_pairs(DATA, chat, replace(SMALL, max_answer=3), tmp_path, LETTERS)
@@ -271,7 +271,7 @@ def test_other_settings_and_other_folders_are_refused(chat: ChatModel, tmp_path:
     assert [detail.partition(":")[0] for detail in caught.value.details] == ["data"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "accepted.jsonl").write_text("{}\n")
-    with pytest.raises(UserError, match=r"The folder holds 'accepted.jsonl' and no settings.json"):
+    with pytest.raises(UserError, match=r"The folder holds 'accepted.jsonl' but no settings.json"):
         make_pairs(DATA, chat, SMALL, tmp_path / "mine", LETTERS)
     assert (tmp_path / "mine" / "accepted.jsonl").read_text() == "{}\n"
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["accepted.jsonl"]
@@ -283,7 +283,7 @@ def test_a_folder_with_half_written_settings_can_be_used(chat: ChatModel, tmp_pa
     assert (tmp_path / ACCEPTED_FILE).exists()
 
 
-def test_all_invalid_settings_are_reported_at_once() -> None:
+def test_all_invalid_settings_are_reported_in_one_error() -> None:
     with pytest.raises(UserError) as caught:
         PairSettings(answers=1, temperature=0.0, top_p=0.0, max_answer=0, margin=0.0, limit=0)
     assert [detail.partition(" ")[0] for detail in caught.value.details] == [

@@ -210,7 +210,7 @@ def test_the_output_can_be_read_as_a_dataset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", range(1, 22, 3))
 def test_an_interrupted_run_resumes_and_ends_with_the_same_rows(tmp_path: Path, stop: int) -> None:
-    run(tmp_path / "whole", BOTH)
+    run(tmp_path / "uninterrupted", BOTH)
     calls = 0
 
     def on_progress(step: str, done: int, total: int) -> None:
@@ -224,7 +224,7 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_rows(tmp_path: Path, 
     assert not (tmp_path / "out" / ACCEPTED_FILE).exists()
     run(tmp_path / "out", BOTH)
     for name in (ACCEPTED_FILE, REFUSED_FILE):
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "uninterrupted" / name).read_bytes()
 
 
 def test_finished_rewrites_and_judgements_are_reused(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_other_settings_are_refused_and_listed(tmp_path: Path) -> None:
     assert caught.value.details == ("temperature: was 0.0, now 1.0", "answer: was 60, now 61")
 
 
-def test_all_invalid_settings_are_reported_at_once() -> None:
+def test_all_invalid_settings_are_reported_in_one_error() -> None:
     with pytest.raises(UserError) as caught:
         ReflectSettings(what="all", temperature=-1.0, max_criticism=0, limit=0)
     assert [detail.partition(" ")[0] for detail in caught.value.details] == [
@@ -299,7 +299,7 @@ def rewritten(says: Callable[[str, int], str], part: Any = "answer", question: s
     return found
 
 
-def test_the_whole_last_turn_is_the_rewrite() -> None:
+def test_the_entire_last_turn_is_the_rewrite() -> None:
     """Magpie's notebooks search for markers, and keep a single letter if that fails."""
     texts: list[str] = []
 
@@ -317,7 +317,7 @@ def test_the_whole_last_turn_is_the_rewrite() -> None:
     ]
 
 
-def test_a_new_instruction_gets_its_response_in_a_conversation_of_its_own() -> None:
+def test_a_new_instruction_gets_its_response_in_a_separate_conversation() -> None:
     texts: list[str] = []
 
     def says(text: str, salt: int) -> str:

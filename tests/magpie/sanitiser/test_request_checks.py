@@ -1,4 +1,4 @@
-"""Requests without their payload, and replies in place of requests."""
+"""Requests without their payload, and replies instead of requests."""
 
 import pytest
 
@@ -26,7 +26,7 @@ from mlx_suite.magpie.sanitiser.request_checks import lacks_payload, looks_like_
         "Grade the essay.\n\n[paste your essay here]",
     ],
 )
-def test_a_missing_payload_is_noticed(text: str) -> None:
+def test_a_missing_payload_is_detected(text: str) -> None:
     assert lacks_payload(text)
 
 

@@ -22,7 +22,7 @@ def test_a_clean_message_is_unchanged(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_surrounds_a_message_is_removed(name: str) -> None:
+def test_everything_around_a_message_is_removed(name: str) -> None:
     text, expected, rules = BAD[name]
     done = sanitise(text)
     assert done.text == expected
@@ -47,7 +47,7 @@ def test_every_rule_is_covered_by_a_case() -> None:
         ("code, at the first newline", "Why is this slow?\n\n```python\nfor i in range(n):\n    print(i)\n```"),
     ],
 )
-def test_what_other_sanitisers_lose_stays(lossy: str, text: str) -> None:
+def test_the_sanitiser_keeps_what_others_lose(lossy: str, text: str) -> None:
     assert sanitise(text).text == text.strip(), lossy
 
 
@@ -119,10 +119,10 @@ def test_instructions_of_the_microworld_pass_unchanged() -> None:
         assert not looks_like_answer(instruction)
 
 
-def _is_subsequence(part: str, whole: str) -> bool:
-    letters = iter(whole)
-    return all(letter in letters for letter in part)
+def _is_subsequence(part: str, text: str) -> bool:
+    chars = iter(text)
+    return all(char in chars for char in part)
 
 
 def _plain(line: str) -> str:
-    return "".join(letter for letter in line if letter.isprintable() and not letter.isspace())
+    return "".join(char for char in line if char.isprintable() and not char.isspace())
