@@ -47,7 +47,7 @@ class Collection:
     rows: tuple[Record, ...]
     """Rows with `messages`, a list of {"role", "content"}, and all their other fields."""
     folder: Path | None = None
-    """The folder of a Magpie run or a filter, which holds `accepted.jsonl`; None for other data."""
+    """Folder with `accepted.jsonl`, of a Magpie run or a filter; None for other data."""
 
 
 def read_collection(source: str | Path) -> Collection:
@@ -249,7 +249,7 @@ def check_output(out: Path, is_ours: Callable[[Path], bool], source: str | Path,
         )
     if out.is_dir() and any(out.iterdir()) and not is_ours(out) and not force:
         raise UserError(
-            "The folder holds files that this command did not write",
+            "The folder contains files that this command did not write",
             where=f"--out {out}",
             fix="choose another folder, or give --force to replace it and everything in it",
         )

@@ -81,7 +81,7 @@ class HarnessModel(TemplateLM):
         self.max_length = min(context_length(model), LONGEST) if context is None else context
         self.cut = Cuts()
         self.chatting = False
-        """Whether texts are rendered chats, which spell out special tokens."""
+        """True if texts are rendered chats, which spell out special tokens."""
 
     # ---- properties the harness reads
 

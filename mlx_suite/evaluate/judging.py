@@ -15,9 +15,9 @@ class BothOrders:
     """The two verdicts on A and B; None for a verdict that could not be obtained or parsed."""
 
     forward: str | None
-    """With A in first position."""
+    """Verdict with A in first position."""
     backward: str | None
-    """With B in first position."""
+    """Verdict with B in first position."""
 
     @property
     def outcome(self) -> str:

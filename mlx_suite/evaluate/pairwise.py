@@ -80,9 +80,9 @@ class Judged:
 
     pair: Matchup
     forward: str | None
-    """With A in first position; None if the reply could not be parsed."""
+    """Verdict with A in first position; None if the reply could not be parsed."""
     backward: str | None
-    """With B in first position."""
+    """Verdict with B in first position; None if the reply could not be parsed."""
     probability: float | None = None
     """Label mode: probability that A is better, averaged over both orders."""
     replies: tuple[str, str] = ("", "")

@@ -33,7 +33,7 @@ class Scored:
 
     row: Answered
     score: float | None
-    """From 0 to 100; None if the judge's reply could not be parsed."""
+    """Score from 0 to 100; None if the judge's reply could not be parsed."""
     problem: str = ""
     """Why there is no score."""
     reply: str = ""

@@ -47,12 +47,12 @@ def folded(text: str) -> str:
 
 
 def is_symbol(word: str) -> bool:
-    """Whether a word is a single character other than a letter or digit."""
+    """True if a word is a single character other than a letter or digit."""
     return len(word) == 1 and not word.isalnum()
 
 
 def is_without_spaces(word: str) -> bool:
-    """Whether a word is a character of a script without spaces."""
+    """True if a word is a character of a script without spaces."""
     return len(word) == 1 and any(first <= ord(word) <= last for first, last in _WITHOUT_SPACES)
 
 

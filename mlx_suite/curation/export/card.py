@@ -43,7 +43,7 @@ def dataset_card(
     facts: RunFacts,
     keeps_steering: bool = False,
 ) -> str:
-    """Render the card. `files` holds the rows by file name, which begins with the name of the split."""
+    """Render the card. `files` maps file names, which begin with the name of the split, to rows."""
     rows = [row for own in files.values() for row in own]
     sections = [
         _front_matter(title, license, form, files, rows),

@@ -163,6 +163,6 @@ def _write_parquet(path: Path, rows: Sequence[Record]) -> None:
 
 
 def _has_empty_struct(kind: Any) -> bool:
-    """Whether a pyarrow type contains a struct without fields."""
+    """True if a pyarrow type contains a struct without fields."""
     inner = [kind.field(number) for number in range(kind.num_fields)]
     return (str(kind) == "struct<>") or any(_has_empty_struct(field.type) for field in inner)

@@ -62,7 +62,7 @@ class RowTest:
     """Tests a value that is present; None if it cannot be compared."""
 
     def passes(self, row: Record) -> bool | None:
-        """Whether the row meets the condition; None if it lacks the field."""
+        """True if the row meets the condition; None if it lacks the field."""
         value = self.field.get(row)
         return None if value is None else self.holds(value)
 

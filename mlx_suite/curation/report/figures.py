@@ -153,7 +153,7 @@ class Frame:
     sizes: tuple[int, ...]
     """Rows per sample; empty if a dataset has only one row."""
     compares_vectors: bool
-    """Whether all datasets have embeddings of the same model."""
+    """True if all datasets have embeddings of the same model."""
     notes: tuple[str, ...]
 
 

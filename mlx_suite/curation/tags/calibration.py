@@ -41,7 +41,7 @@ class QuestionReport:
     """Share of rows with the same label under the second questions."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON object."""
         return {
             "question": self.question.name,
             **self.chosen.as_dict(),
@@ -60,7 +60,7 @@ class CalibrationReport:
     questions: tuple[QuestionReport, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON object."""
         questions = [each.as_dict() for each in self.questions]
         return {"rows": self.rows, "left_out": self.left_out, "questions": questions}
 

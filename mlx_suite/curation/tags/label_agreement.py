@@ -84,7 +84,7 @@ class LabelAgreement:
         return "weak: right only on average" if kappa > 0.2 else "no better than guessing"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON object."""
         return {
             "rows": self.rows,
             "parse_rate": self.parse_rate,

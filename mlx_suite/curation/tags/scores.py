@@ -84,7 +84,7 @@ def measured_rewards(
 ) -> list[Measurements]:
     """Rewards in the judge's template: `reward`, and `base_reward` of the other response if there is one.
 
-    Conversations longer than the judge's context, or refused by its template, have no reward.
+    Conversations longer than the judge's context, or rejected by its template, have no reward.
     """
     texts: list[tuple[int, str, tuple[int, ...]]] = []
     for number, each in enumerate(conversations):
