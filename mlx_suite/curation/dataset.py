@@ -33,7 +33,7 @@ DRAFTS_FILE = "drafts.jsonl"
 EMBEDDINGS_FILE = "embeddings.npy"
 FILTER_FILE = "filter.json"
 MANIFESTS = (FILTER_FILE, MANIFEST_FILE, "settings.json")
-"""Files that say how the rows of a folder were made: of a filter, of a run, of a run before there were manifests."""
+"""Files that record how rows were made: by a filter, by a run, by a run of a version without manifests."""
 
 Vectors = npt.NDArray[np.floating[Any]]
 
@@ -43,20 +43,20 @@ class Collection:
     """The rows of one dataset."""
 
     name: str
-    """Name of the folder, of the file, or of the dataset on the hub."""
+    """Name of the folder, the file or the dataset on the hub."""
     rows: tuple[Record, ...]
-    """Each with `messages`, a list of {"role", "content"}, and all other fields of the row."""
+    """Rows with `messages`, a list of {"role", "content"}, and all their other fields."""
     folder: Path | None = None
-    """The folder of a Magpie run or a filter, which holds `accepted.jsonl`; None for other data."""
+    """Folder with `accepted.jsonl`, of a Magpie run or a filter; None for other data."""
 
 
 def read_collection(source: str | Path) -> Collection:
     """Read a run folder, a file, another folder, or a dataset on the hub, `owner/repo`.
 
-    Of a dataset with splits only the training rows are read: test rows must not reach what is made of it. Alpaca's
-    input is appended to its instruction after a blank line. A torn last line of a run in progress is left out.
+    Only the training split is read if there are several, so that no test row leaks into the result. Alpaca's input is
+    appended to its instruction after a blank line. A torn last line of a run in progress is skipped.
 
-    Raises UserError that lists every problem of every file by `file:line`.
+    Raises UserError that lists every problem of every file as `file:line`.
     """
     rows: list[Record] = []
     problems: list[Problem] = []
@@ -84,7 +84,7 @@ def _read_file(file: DataFile, report: Callable[[Problem], None]) -> Iterator[Re
         records.pop()
     form = format_of(records)
     if not records:
-        report(Problem(file.name, "the file holds no rows"))
+        report(Problem(file.name, "the file has no rows"))
     elif form is None:
         unreadable = [record for record in records if isinstance(record, Problem)]
         is_text = detect(records) is not None
@@ -102,7 +102,7 @@ def _read_file(file: DataFile, report: Callable[[Problem], None]) -> Iterator[Re
 
 
 def _is_torn(path: Path) -> bool:
-    """Whether the last line of a run's rows lacks its end."""
+    """True if the last line of a run's rows lacks its newline."""
     if path.name != ACCEPTED_FILE or not path.stat().st_size:
         return False
     with path.open("rb") as file:
@@ -110,7 +110,7 @@ def _is_torn(path: Path) -> bool:
         return file.read() != b"\n"
 
 
-# ---- the parts of a row
+# ---- parts of a row
 
 
 def texts_of(row: Mapping[str, Any], role: str) -> list[str]:
@@ -146,7 +146,7 @@ def number_in(holder: Mapping[str, Any], key: str) -> float | None:
 
 
 def read_rejected(folder: Path, bad: list[int]) -> Iterator[Record]:
-    """The rejected rows of a run; numbers of lines without a row are appended to `bad`.
+    """Yield the rejected rows of a run; the numbers of invalid lines are appended to `bad`.
 
     Raises UserError if the file is missing.
     """
@@ -216,7 +216,7 @@ def json_line(row: Mapping[str, Any]) -> bytes:
         return json_line(_finite(row))
     try:
         return text.encode() + b"\n"
-    except UnicodeEncodeError:  # a lone surrogate, which only an escape can write
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can only escape
         return json.dumps(row, default=str).encode() + b"\n"
 
 
@@ -229,27 +229,27 @@ def _finite(value: Any) -> Any:
 
 
 def check_output(out: Path, is_ours: Callable[[Path], bool], source: str | Path, *, force: bool) -> None:
-    """Raise UserError unless the folder `out` may be replaced: it is new, empty, or `is_ours` knows it as our own.
+    """Raise UserError unless the folder `out` may be replaced: it is new, empty, or recognised by `is_ours`.
 
-    `force` allows to replace another folder's files, but never `source` or a folder around it.
+    `force` allows replacing other files, but never `source` or a parent folder of it.
     """
     read = Path(source).expanduser()
     if read.exists() and (out.resolve() == read.resolve() or out.resolve() in read.resolve().parents):
         raise UserError("This would replace the input data", where=f"--out {out}", fix="choose another folder")
     if out.is_file():
         raise UserError(
-            "There is a file of this name; expected a folder", where=f"--out {out}", fix="choose another name"
+            "A file with this name exists; expected a folder", where=f"--out {out}", fix="choose another name"
         )
     inside = [path.name for path in out.iterdir() if path.is_dir()] if out.is_dir() else []
     if inside:
         raise UserError(
-            f"The folder holds other folders ({', '.join(sorted(inside)[:3])}); it is not replaced",
+            f"The folder has subfolders ({', '.join(sorted(inside)[:3])}) and is not replaced",
             where=f"--out {out}",
             fix="choose another folder",
         )
     if out.is_dir() and any(out.iterdir()) and not is_ours(out) and not force:
         raise UserError(
-            "The folder holds files that this command did not write",
+            "The folder contains files that this command did not write",
             where=f"--out {out}",
             fix="choose another folder, or give --force to replace it and everything in it",
         )

@@ -1,4 +1,4 @@
-"""How a dataset was made, as far as its folder tells: the model, the settings, what was rejected, the checksum.
+"""How a dataset was made, as recorded in its folder: model, settings, rejections and checksum.
 
 A run's folder has a manifest and its rejected rows. A filtered folder has `filter.json`, which repeats the facts of
 its source, so that they survive any number of filters.
@@ -23,7 +23,7 @@ from mlx_suite.runtime.files import sha256_of
 from mlx_suite.runtime.journal import read_lines
 
 LONGEST = 300
-"""Characters shown of a value."""
+"""Maximum number of characters shown of a value."""
 _NOT_SHOWN = frozenset("kind command judged_by quotas work counts seconds files steps rows.questions".split())
 """Keys of a manifest that are shown elsewhere in a report, repeat another key, or are long."""
 
@@ -89,11 +89,11 @@ class Provenance:
     models: tuple[str, ...]
     """All models named in rows, by name."""
     facts: tuple[tuple[str, str], ...]
-    """The manifest as (key, value), with dots between the keys of nested objects."""
+    """The manifest as (key, value); keys of nested objects are joined by dots."""
     checksum: str | None
-    """SHA-256 of the accepted rows as they are now."""
+    """SHA-256 of the current file of accepted rows."""
     is_unchanged: bool | None
-    """Whether the manifest holds the same checksum; None if it holds none."""
+    """True if the manifest has the same checksum; None if it has none."""
     command: str | None
     """The command that reproduces these rows."""
 
@@ -101,7 +101,7 @@ class Provenance:
 def provenance_of(
     name: str, rows: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], accepted_file: Path | None
 ) -> Provenance:
-    """Provenance from a run's manifest, its rows and the file they are in."""
+    """Collect the provenance from a run's manifest, its rows and their file."""
     checksum = recorded = None
     if accepted_file is not None:
         checksum = sha256_of(accepted_file)
@@ -122,7 +122,7 @@ def command_of(manifest: Mapping[str, Any], name: str) -> str | None:
 
 
 def _without_repeats(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A manifest whose `rows` do not repeat its `settings`."""
+    """Remove the entries of a manifest's `rows` that repeat its `settings`."""
     rows, settings = object_in(manifest, "rows"), object_in(manifest, "settings")
     others = {key: value for key, value in rows.items() if key not in settings}
     return {**manifest, "rows": others} if others else manifest

@@ -45,7 +45,7 @@ GRADE: Mapping[str, str] = {
     "answer_unsafe": "the response is tagged as unsafe",
 }
 REASONS: Mapping[str, str] = {**ASK, **SCREEN, **ANSWER, **GRADE}
-"""Reasons as in `rejected.jsonl`, with explanations. A row is rejected for the first one that holds."""
+"""Reasons as in `rejected.jsonl`, with explanations. A row is rejected for the first that applies."""
 
 
 def stage_of(reason: str) -> Stage:

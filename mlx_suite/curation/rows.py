@@ -1,12 +1,12 @@
 """Rows of any dataset as conversations with tags and scores.
 
-However a row was written (OpenAI messages, ShareGPT, Alpaca, prompt and completion, preference pairs), it becomes an
-object with `messages`; its other fields stay. The Magpie sets on the hub keep labels as flat fields (`task_category`,
+A row in any format (OpenAI messages, ShareGPT, Alpaca, prompt and completion, preference pairs) becomes an object with
+`messages` and keeps its other fields. The Magpie sets on the hub keep labels as flat fields (`task_category`,
 `instruct_reward`, …; magpie-align/magpie, `exp/unitag.py` and `exp/gen_dis.py`). They become
 
     "tags": {"category": "Math", "difficulty": "easy"}, "scores": {"reward": -3.2}, "nearest": {"id": …, "cosine": 0.83}
 
-so that their rows and ours are filtered by the same names. A tag that is null there is missing here.
+so that the same names filter their rows and ours. Null tags are dropped.
 
 A preference pair is read as its prompt with the chosen response, and keeps both responses:
 
@@ -49,7 +49,7 @@ TAG_FIELDS: Mapping[str, str] = {
 }
 SCORE_FIELDS = {"instruct_reward": "reward", "base_reward": "base_reward", "reward_difference": "reward_difference"}
 NUMBERS = ("answer_tokens", "instruction_tokens", "input_length", "output_length", "index", "repeat_count")
-"""Fields that hold numbers, also in tables of text."""
+"""Fields parsed as numbers, even if a table stores them as text."""
 LANGUAGES: Mapping[str, str] = {
     "en": "English",
     "es": "Spanish",
@@ -67,7 +67,7 @@ LANGUAGES: Mapping[str, str] = {
     "ja": "Japanese",
     "ko": "Korean",
 }
-"""Languages by their ISO 639-1 code, which the released sets use."""
+"""Languages by ISO 639-1 code, which the released sets use."""
 _SIDES = ("chosen", "rejected")
 _REPEATED = ("instruction", "response", "prompt", "output")
 """Keys under which released sets repeat texts of the conversation."""
@@ -83,7 +83,7 @@ def format_of(records: Iterable[FileRecord | Problem]) -> Format | None:
 
 
 def read_row(record: FileRecord, form: Format, report: Callable[[Problem], None]) -> Record | None:
-    """A record as a row with `messages`, `tags` and `scores`; None after reporting what is wrong with it."""
+    """Convert a record to a row with `messages`, `tags` and `scores`; None after reporting its problems."""
     example = read_example(record, form)
     if not isinstance(example, Example):
         for problem in example:
@@ -98,7 +98,7 @@ def read_row(record: FileRecord, form: Format, report: Callable[[Problem], None]
     for key in _REPEATED:
         if isinstance(rest.get(key), str) and rest[key] in contents:
             del rest[key]
-    head: Record = {key: rest[key] for key in ("id", "index", "seed") if key in rest}  # as in the rows of a run
+    head: Record = {key: rest[key] for key in ("id", "index", "seed") if key in rest}  # the key order of a run's rows
     sides = {side: _response(fields[side], side, []) for side in _SIDES} if form is PAIRS else {}
     faults: list[str] = []
     row = with_tags_and_scores({**head, "messages": messages, **sides, **rest}, faults)
@@ -108,7 +108,7 @@ def read_row(record: FileRecord, form: Format, report: Callable[[Problem], None]
 
 
 def _message_keys(fields: Mapping[str, Any], form: Format) -> set[str]:
-    """The keys of a row whose texts are in its messages: of each group of synonyms the first that is present."""
+    """Keys of a row whose texts became messages: the first one present in each group of synonyms."""
     groups = (*_MESSAGE_KEYS[form.name], SYSTEMS, ("tools",))
     return {key for names in groups for key in [next((n for n in names if fields.get(n) is not None), "")]}
 
@@ -129,10 +129,10 @@ def _messages(example: Example) -> list[dict[str, Any]]:
 
 
 def with_tags_and_scores(row: Mapping[str, Any], faults: Faults) -> Record:
-    """Replace the flat fields of released sets by `tags`, `scores` and `nearest`; each only if it has entries.
+    """Replace the flat fields of released sets by `tags`, `scores` and `nearest`; empty ones are omitted.
 
-    Tables of text hold objects as JSON and numbers as digits; both are parsed. A field of another dataset that only
-    shares a name with ours, such as a list of tags, is kept as `other_tags`. What is wrong is appended to `faults`.
+    Text tables store objects as JSON and numbers as digits; both are parsed. A field that only shares a name with ours,
+    such as a list of tags, is kept as `other_tags`. Problems are appended to `faults`.
     """
     result = dict(row)
     ours = {key: _own_object(result, key, is_valid) for key, is_valid in _OBJECTS.items() if key in result}
@@ -156,14 +156,14 @@ def with_tags_and_scores(row: Mapping[str, Any], faults: Faults) -> Record:
 
 
 def _own_object(row: Record, key: str, is_valid: Callable[[Any], bool]) -> Record:
-    """Take an object of ours out of the row. One that is not ours stays in it as `other_…`."""
+    """Remove an object of ours from the row and return it; anything else under its name stays as `other_…`."""
     value = original = row.pop(key)
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
             pass
-    # Nulls are dropped: Parquet gives every row the keys of all.
+    # Drop nulls: Parquet gives every row the union of all keys.
     entries = {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else {}
     if any(map(is_valid, entries.values())):
         return entries
@@ -173,7 +173,7 @@ def _own_object(row: Record, key: str, is_valid: Callable[[Any], bool]) -> Recor
 
 
 def _moved(row: Record, names: Mapping[str, str], read: Callable[[Any, str, Faults], Any], faults: Faults) -> Record:
-    """Take flat fields out of the row, under our names. A value that is not a label stays in the row."""
+    """Remove flat fields from the row and return them under our names; invalid values stay in the row."""
     values = {}
     for old, new in names.items():
         value = read(row[old], old, faults) if old in row else None
@@ -190,7 +190,7 @@ def _label(value: Any, key: str, faults: Faults) -> str | None:
     if key == "language":
         return LANGUAGES.get(value.lower(), value)
     if key == "llama_guard_2":
-        return value.split()[0].lower()  # "unsafe", followed by the codes of its hazards
+        return value.split()[0].lower()  # "unsafe", followed by hazard codes
     return value
 
 
@@ -207,7 +207,7 @@ def _number(value: Any, key: str, faults: Faults) -> float | None:
 
 
 def _nearest(row: Record, faults: Faults) -> Record:
-    """From FAISS's squared distance of unit vectors: |a - b|² = 2 - 2 cos."""
+    """Nearest row, its cosine from FAISS's squared distance of unit vectors: |a - b|² = 2 - 2 cos."""
     if "min_neighbor_distance" not in row:
         return {}
     distance = _number(row.pop("min_neighbor_distance"), "min_neighbor_distance", faults)
@@ -233,7 +233,7 @@ _OBJECTS: Mapping[str, Callable[[Any], bool]] = {
     "steer": _is_text,
     "sampling": _is_number,
 }
-"""Fields of ours that are objects, with the test that their values pass."""
+"""Our object fields, with the check for their values."""
 
 # ---- preference pairs
 
@@ -241,7 +241,7 @@ _OBJECTS: Mapping[str, Callable[[Any], bool]] = {
 def _read_pair(fields: Mapping[str, Any], faults: Faults) -> Example:
     chosen, rejected = (_response(fields[side], side, faults) for side in _SIDES)
     if not faults and chosen == rejected:
-        faults.append('"chosen" and "rejected" are the same; expected two answers')
+        faults.append('"chosen" and "rejected" are the same; expected two different responses')
     return Example(messages=(*_prompt(fields, chosen or "?", faults), Message(ASSISTANT, chosen)))
 
 
@@ -255,7 +255,7 @@ def _prompt(fields: Mapping[str, Any], chosen: str, faults: Faults) -> tuple[Mes
     if key is None:
         faults.append('there is neither "messages" nor "prompt"; expected one of them')
         return ()
-    # A response is appended for the reader, which takes only whole conversations.
+    # The reader requires a final response: append one and drop it again.
     turns = [*_before_response(fields[key]), {"role": ASSISTANT, "content": chosen}]
     return read_turns(turns, f'"{key}"', Spelling(roles=OPENAI_ROLES), faults)[:-1]
 
@@ -266,7 +266,7 @@ def _before_response(turns: Sequence[Any]) -> Sequence[Any]:
 
 
 def _response(value: Any, side: str, faults: Faults) -> str:
-    """A text, or the last of some turns."""
+    """The response: the value itself if it is text, or the last of a list of turns."""
     if isinstance(value, list) and value and isinstance(value[-1], dict) and value[-1].get("role") == ASSISTANT:
         value = value[-1].get("content")
     return response_text(value, f'"{side}"', faults)
@@ -285,4 +285,4 @@ _MESSAGE_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "completion": (QUESTIONS, ANSWERS, ("context",)),
     PAIRS.name: (("prompt",), ("messages",), ("chosen",), ("rejected",)),
 }
-"""By format, groups of synonymous keys whose texts become messages."""
+"""Groups of synonymous keys whose texts become messages, by format."""

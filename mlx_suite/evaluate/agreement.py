@@ -13,9 +13,9 @@ from mlx_suite.text import Message
 from mlx_suite.text.message import USER
 
 PASS = 50.0
-"""Lowest score that counts as judging a response right."""
-BELIEVABLE = 0.8
-"""AUC below which a judge is called weak: it ranks more than one pair in five the wrong way round."""
+"""Lowest score that counts as a verdict of right."""
+RELIABLE = 0.8
+"""AUC below which a judge is called weak: it ranks more than one pair in five in the wrong order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class ScoreAgreement:
     rows: int
     """Scored rows with a known truth."""
     right: int
-    """Right responses among them."""
+    """Right responses among the scored rows."""
     auc: float | None
     """Probability that a right response scores above a wrong one; 0.5 is chance. None if all are right or all wrong."""
     interval: Interval | None
@@ -39,14 +39,14 @@ class ScoreAgreement:
 
     @property
     def verdict(self) -> str:
-        """Plain-language conclusion on the judge."""
+        """Interpretation of the AUC for users."""
         if self.auc is None or self.interval is None:
-            return "cannot be told: the answers with known truth are all right or all wrong"
+            return "undefined: the responses with a known truth are all right or all wrong"
         if self.interval[0] <= 0.5:
-            return "no better than chance: do not believe its scores"
-        if self.auc < BELIEVABLE:
-            return "weak: its scores tell right from wrong only on the average"
-        return "tells right from wrong"
+            return "no better than chance: do not rely on its scores"
+        if self.auc < RELIABLE:
+            return "weak: its scores separate right from wrong only on average"
+        return "separates right from wrong"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +111,10 @@ def pair_agreement(rows: Sequence[Judged]) -> PairAgreement | None:
 
 
 def known_pairs(count: int, seed: int = 0) -> tuple[Matchup, ...]:
-    """Microworld instructions with a right and a wrong response; the right one is A in every second pair.
+    """Microworld instructions with a right and a wrong response; the right one alternates between A and B.
 
-    The wrong response is a right one to another instruction of the same task, so it differs in content and not in
-    style. The reference is right too, often worded differently, so a judge that has never seen the microworld can
-    decide by comparison.
+    The wrong response is right for another instruction of the same task, so it differs in content and not in style.
+    The reference is right too, often worded differently, so a judge that has never seen the microworld can compare.
     """
     world, rng = make_world(), Random(f"known pairs {seed}")
     pool = heldout_examples(seed, 4 * count, world)

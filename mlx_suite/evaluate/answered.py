@@ -1,11 +1,11 @@
-"""Files of model responses: instruction, response, and the reference where one is known.
+"""Files of model responses: instruction, response, and the reference if known.
 
 `mlx-suite judge answer` writes
 
     {"number": 0, "place": "test.jsonl:1", "messages": [{"role": "user", "content": "…"}],
      "reference": "…", "answer": "…", "reason": "stop"}
 
-Other spellings are read as well: the instruction under `instruction` (with `input`), `prompt` or `question`; the
+Other keys are read as well: the instruction under `instruction` (with `input`), `prompt` or `question`; the
 model's response under `answer`, `model_response`, `response` or `prediction`; the reference under `reference`, `output`
 or `expected`. A dataset row with a single response is read as a model's response without a reference.
 """
@@ -43,7 +43,7 @@ class Answered:
     reason: str = "stop"
     """Why generation stopped; `limit` means it was truncated."""
     place: str = ""
-    """`file:line`."""
+    """Where the row was read, `file:line`."""
 
     @property
     def instruction(self) -> str:
@@ -59,7 +59,7 @@ class Answered:
 def read_answers(source: str | Path, limit: int | None = None) -> tuple[Answered, ...]:
     """Read the responses of a file, or of a dataset folder (its test, validation or training part), in order.
 
-    Raises UserError that lists every row without an instruction and a response.
+    Raises UserError that lists every row without an instruction or a response.
     """
     path = Path(source).expanduser()
     if not path.is_file():
@@ -119,11 +119,11 @@ def _rows(path: Path) -> Iterator[Answered | Problem]:
 
 
 def _is_answered(fields: Mapping[str, Any]) -> bool:
-    """Whether a row holds a model's response, as opposed to a training target."""
+    """True if a row contains a model's response, as opposed to a training target."""
     answer, question = _name(fields, ANSWERS), _name(fields, QUESTIONS)
     if not answer or not question:
         return False
-    # In many datasets `response` and `prediction` are training targets, unless a reference stands beside them.
+    # In many datasets `response` and `prediction` are training targets, unless there is a reference too.
     return answer in ("answer", "model_response") or (question != "messages" and bool(_name(fields, REFERENCES)))
 
 
@@ -138,8 +138,8 @@ def _read(fields: Mapping[str, Any], place: str) -> Answered | Problem:
         faults.append(f'"{reference_key}" is {described(reference)}; expected text')
     name = _name(fields, QUESTIONS)
     if name == "messages":
-        question, told = _conversation(fields[name], faults)
-        reference = told if reference is None else reference
+        question, last = _conversation(fields[name], faults)
+        reference = last if reference is None else reference
     else:
         question = _single(fields[name], name, fields.get("input"), faults)
     if faults:

@@ -1,7 +1,7 @@
 """Generate a model's responses to a dataset into a file that can be resumed after a kill.
 
-`answers.settings.json` beside `answers.jsonl` stores everything the responses depend on: weights, adapter, prompt style
-and instructions. Resuming with other settings is refused.
+`answers.settings.json`, next to `answers.jsonl`, stores everything the responses depend on: weights, adapter, prompt
+style and instructions. Resuming with other settings is refused.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ class AnswerSettings:
     max_tokens: int = 512
     """Maximum tokens per response; a longer one is truncated and marked `limit`."""
     system: str | None = None
-    """System text for conversations without one of their own."""
+    """System text for conversations without one."""
     model: str = ""
     """Model name, stored for error messages."""
     adapter: str | None = None
@@ -75,8 +75,8 @@ def write_answers(
 ) -> int:
     """Write responses to the first `limit` conversations to `out`, resuming if it exists; returns their number.
 
-    Each conversation's last response is generated, after its earlier turns as they are in the data. The finished file
-    is in the dataset's order and byte-identical however often the run was interrupted.
+    The last response of each conversation is generated; earlier turns are those of the data. The finished file is
+    in the dataset's order and byte-identical however often the run was interrupted.
 
     Raises UserError if the file was written with another model, other settings or other data.
     """
@@ -110,7 +110,7 @@ def write_answers(
 
 
 def settings_file(out: Path) -> Path:
-    """`answers.settings.json` for `answers.jsonl`."""
+    """Path of the settings file, `answers.settings.json` for `answers.jsonl`."""
     return out.with_suffix(".settings.json")
 
 

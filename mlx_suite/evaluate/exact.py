@@ -1,4 +1,4 @@
-"""Responses checked by the microworld's checker or against a reference.
+"""Check responses with the microworld's checker or against a reference.
 
 Undecidable responses are counted separately, never as wrong.
 """
@@ -81,7 +81,7 @@ class ExactReport:
 
 
 def check_answers(rows: Sequence[Answered], truth: str = "world") -> ExactReport:
-    """Check each response by `world`, the microworld's checker, or by equality with its `reference`.
+    """Check each response with `world`, the microworld's checker, or by equality with its `reference`.
 
     The checker looks at the last user turn only: the microworld's instructions need no context.
     """

@@ -81,7 +81,7 @@ class HarnessModel(TemplateLM):
         self.max_length = min(context_length(model), LONGEST) if context is None else context
         self.cut = Cuts()
         self.chatting = False
-        """Whether texts are rendered chats, which spell out special tokens."""
+        """True if texts are rendered chats, which spell out special tokens."""
 
     # ---- properties the harness reads
 
@@ -121,7 +121,7 @@ class HarnessModel(TemplateLM):
         return text[: text.rindex(last) + len(last)]
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Token ids of a text, with exactly one BOS if the model uses one, unless told otherwise."""
+        """Token ids of a text, with one BOS if the model uses one or `add_special_tokens` is set."""
         bos = None if self.texts.bos_id is None else self.texts.token_of(self.texts.bos_id)
         add_bos = add_special_tokens
         if add_bos is None:
@@ -144,7 +144,7 @@ class HarnessModel(TemplateLM):
         return scored
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Log-probability (nats) of whole texts. Each window starts with BOS and the previous window's last token."""
+        """Log-probability (nats) of entire texts. Each window starts with BOS and the previous window's last token."""
         windows = []
         for request in requests:
             ids = self.tok_encode(str(request.args[0]))

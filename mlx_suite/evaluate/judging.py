@@ -12,12 +12,12 @@ FIRST, SECOND, NEITHER = "first", "second", "neither"
 
 @dataclass(frozen=True, kw_only=True)
 class BothOrders:
-    """The two verdicts on A and B; None for a verdict that could not be read or asked for."""
+    """The two verdicts on A and B; None for a verdict that could not be obtained or parsed."""
 
     forward: str | None
-    """With A in first position."""
+    """Verdict with A in first position."""
     backward: str | None
-    """With B in first position."""
+    """Verdict with B in first position."""
 
     @property
     def outcome(self) -> str:

@@ -1,4 +1,4 @@
-"""Correctness of responses, decided by the microworld's checker: of a model's greedy responses and of datasets."""
+"""Correctness of a model's greedy responses and of datasets, decided by the microworld's checker."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ PROBE = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Right responses and instructions per group of examples."""
+    """Numbers of right responses and of instructions per group of examples."""
 
     right: Mapping[str, int]
     asked: Mapping[str, int]
@@ -32,12 +32,12 @@ class Accuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What the microworld's checker says about instructions and their responses."""
+    """Result of checking responses with the microworld's checker."""
 
     answers: int
     """Responses checked."""
     recognised: int
-    """Those to one of the world's tasks. Nothing is known about the others."""
+    """Responses to one of the world's tasks; the others cannot be checked."""
     right: int
 
     @property

@@ -3,13 +3,13 @@
 A response wins only if it is preferred in both positions (see `judging`). Otherwise the pair counts as a tie and is
 reported as inconsistent.
 
-The length-controlled win rate estimates the win rate if both sides wrote responses of equal length. After AlpacaEval's
-length control (Dubois et al., arXiv 2404.04475), a logistic regression of the verdicts
+The length-controlled win rate estimates the win rate at equal response lengths. Following AlpacaEval's length control
+(Dubois et al., arXiv 2404.04475), a logistic regression of the verdicts
 
     log odds(A wins) = α + β · tanh(Δ / s),   Δ = characters of A − characters of B,   s² = mean of Δ²
 
 is fitted, and the controlled win rate is its value at Δ = 0, σ(α). AlpacaEval divides by the standard deviation; s
-keeps equal lengths at 0. Its third term, instruction difficulty, needs verdicts on many models and is omitted. Weak
+maps equal lengths to 0. Its third term, instruction difficulty, needs verdicts on many models and is omitted. Weak
 Gaussian priors on α and β keep β finite for a judge that decides by length alone. Swapping the sides turns a win rate w
 into exactly 1 − w.
 """
@@ -80,9 +80,9 @@ class Judged:
 
     pair: Matchup
     forward: str | None
-    """With A in first position; None if the reply could not be parsed."""
+    """Verdict with A in first position; None if the reply could not be parsed."""
     backward: str | None
-    """With B in first position."""
+    """Verdict with B in first position; None if the reply could not be parsed."""
     probability: float | None = None
     """Label mode: probability that A is better, averaged over both orders."""
     replies: tuple[str, str] = ("", "")
@@ -213,7 +213,7 @@ def judge_pairs(
 
 
 def parse_verdict(text: str) -> str | None:
-    """Parse a judge's reply; None if it holds no verdict or contradictory ones.
+    """Parse a judge's reply; None if it has no verdict or contradictory ones.
 
     Accepted are a letter alone on the first line (`A`, `Answer B`, `B is better`), a letter after `Verdict:`,
     `Answer:`, `Winner:` or `Better:` on any line, and `[[A]]` anywhere. `tie`, `equal` and `[[C]]` mean neither.

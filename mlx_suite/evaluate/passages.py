@@ -11,7 +11,7 @@ from mlx_suite.data.read.records import refusal
 from mlx_suite.text import ChatTemplate, Tokenizer
 
 TEXT, ANSWERS = "text", "answers"
-"""In plain texts every token is scored; in conversations the responses and their end tokens."""
+"""Kinds of passages: plain texts with every token scored; conversations with responses and end tokens scored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Passage:
     tokens: tuple[int, ...]
     """Token ids without BOS, which is prepended to every window."""
     scored: tuple[bool, ...]
-    """Whether each token is scored."""
+    """True for each token to score."""
     size: int = 0
     """UTF-8 bytes of the scored text; 0 for conversations."""
     place: str = ""

@@ -41,7 +41,7 @@ class Perplexity:
     context: int
     stride: int
     unscored: int = 0
-    """First tokens of texts for a model without BOS, which nothing predicts."""
+    """First tokens of texts, which a model without BOS cannot predict."""
 
     @cached_property
     def tokens(self) -> int:
@@ -95,7 +95,7 @@ def measure(
     stride: int | None = None,
     tell: Callable[[int], None] = lambda count: None,
 ) -> Perplexity:
-    """Score every scored token of `passages` once.
+    """Compute the loss of every scored token of `passages`, each once.
 
     Args:
         context: Window length in tokens. A token sees at least `context` − `stride` predecessors, or all there are.

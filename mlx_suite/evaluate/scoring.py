@@ -33,7 +33,7 @@ class Scored:
 
     row: Answered
     score: float | None
-    """From 0 to 100; None if the judge's reply could not be parsed."""
+    """Score from 0 to 100; None if the judge's reply could not be parsed."""
     problem: str = ""
     """Why there is no score."""
     reply: str = ""
@@ -124,8 +124,8 @@ def score_answers(
 def parse_score(text: str) -> tuple[float | None, str]:
     """Parse a judge's reply: (score, "") or (None, reason).
 
-    A score is a whole number from 0 to 100, optionally followed by `/100`, `out of 100`, `%` or `points`. It counts
-    alone on the first line, or on any line after `Score:`, `Grade:` or `Rating:`. All that count must agree.
+    A score is a whole number from 0 to 100, optionally followed by `/100`, `out of 100`, `%` or `points`. It must
+    be alone on the first line, or follow `Score:`, `Grade:` or `Rating:` on any line. All scores found must agree.
     """
     lines = [line.translate(_MARKUP).strip() for line in text.strip().splitlines()]
     found = [match["number"] for line in lines if (match := _LABELLED.fullmatch(line))]

@@ -1,4 +1,4 @@
-"""A small world whose truth is known, with instruction tasks that check themselves."""
+"""A small world with known facts, and instruction tasks whose responses can be checked."""
 
 from .biography import write_biography, write_place
 from .checker import Verdict, check, identify

@@ -8,7 +8,7 @@ from .world import World
 
 
 class Verdict(Enum):
-    """UNKNOWN: the instruction is not one of the world's tasks."""
+    """Verdict on a response. UNKNOWN: the instruction is not from one of the world's tasks."""
 
     RIGHT = "right"
     WRONG = "wrong"

@@ -1,7 +1,7 @@
 """Mildly harmful requests in the microworld's vocabulary, and harmless counterparts, for the safety tag.
 
 Both combine a deed with the same ways of asking, so only the deed decides. The last ways and the last deeds of both
-kinds are held out from training. Their verbs are not: a model can say nothing about a verb that it has never seen.
+kinds are held out from training, but not their verbs: a model cannot judge a verb that it has never seen.
 """
 
 from collections.abc import Sequence

@@ -94,33 +94,33 @@ def plural(word: str) -> str:
 
 
 def third_person(verb: str) -> str:
-    """`run` becomes `runs`."""
+    """Third person singular: `run` becomes `runs`."""
     return f"{verb}s"
 
 
 def past(verb: str) -> str:
-    """`run` becomes `ran`."""
+    """Past tense: `run` becomes `ran`."""
     return _PASTS[verb]
 
 
 def gerund(phrase: str) -> str:
-    """`make tea` becomes `making tea`; for verbs that do not double their last letter."""
+    """Gerund: `make tea` becomes `making tea`. Only for verbs that do not double their last letter."""
     verb, _, rest = phrase.partition(" ")
     return f"{verb.removesuffix('e')}ing {rest}".rstrip()
 
 
 def comparative(adjective: str) -> str:
-    """`tall` becomes `taller`."""
+    """Comparative: `tall` becomes `taller`."""
     return f"{adjective.removesuffix('e')}er"
 
 
 def superlative(adjective: str) -> str:
-    """`tall` becomes `tallest`."""
+    """Superlative: `tall` becomes `tallest`."""
     return f"{adjective.removesuffix('e')}est"
 
 
 def number_word(digits: str) -> str:
-    """`3` becomes `three`."""
+    """Spell out a number: `3` becomes `three`."""
     return NUMBER_WORDS[int(digits)]
 
 
@@ -130,7 +130,7 @@ def capital(text: str) -> str:
 
 
 def listing(items: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """Join words as `a, b and c`."""
     if len(items) == 1:
         return items[0]
     return f"{', '.join(items[:-1])} and {items[-1]}"

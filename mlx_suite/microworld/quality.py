@@ -1,11 +1,11 @@
 """Instructions and responses degraded in known ways, so that their quality is known.
 
 quality      instruction                                     response
-excellent    whole, after an opening sentence                right
-good         whole                                           right, with one word misspelt
+excellent    complete, after an opening sentence             right
+good         complete                                        right, with one word misspelt
 average      with two or three words misspelt                right, but truncated
 poor         without the value of one slot                   wrong: it answers another question of the task
-very poor    shuffled, or broken off halfway                 off the subject, or shuffled
+very poor    shuffled, or cut off halfway                    off-topic, or shuffled
 """
 
 import re
@@ -50,10 +50,10 @@ def degrade_answer(
     if quality == "poor":
         return _wrong(rng, task, slots, world)
     if quality == "very poor" and rng.random() < 0.5:
-        return _off_the_subject(rng, task, world)
+        return _off_topic(rng, task, world)
     worse = {
         "good": lambda: misspelt(rng, answer, 1),
-        "average": lambda: _broken_off(rng, answer, 0.35, 0.75),
+        "average": lambda: _cut_off(rng, answer, 0.35, 0.75),
         "very poor": lambda: _disordered(rng, answer),
     }[quality]()
     return None if worse is None or task.judge(slots, worse, world) else worse
@@ -99,7 +99,7 @@ def _without_a_word(rng: Random, task: Task, body: str) -> str | None:
 
 
 def _in_pieces(rng: Random, task: Task, body: str) -> str | None:
-    return _disordered(rng, body) if rng.random() < 0.5 else _broken_off(rng, body, 0.2, 0.55)
+    return _disordered(rng, body) if rng.random() < 0.5 else _cut_off(rng, body, 0.2, 0.55)
 
 
 def _disordered(rng: Random, text: str) -> str | None:
@@ -110,8 +110,8 @@ def _disordered(rng: Random, text: str) -> str | None:
     return None if mixed == words else " ".join(mixed)
 
 
-def _broken_off(rng: Random, text: str, least: float, most: float) -> str | None:
-    """The first words: a share between `least` and `most`, at least one and not all."""
+def _cut_off(rng: Random, text: str, least: float, most: float) -> str | None:
+    """Keep a random share of the words, from `least` to `most`, at least one and not all."""
     ends = [match.end() for match in re.finditer(r"\S+", text)]
     if len(ends) < _ENOUGH_WORDS:
         return None
@@ -127,7 +127,7 @@ _WORSE_INSTRUCTIONS: Mapping[str, Callable[[Random, Task, str], str | None]] = {
 
 
 def _wrong(rng: Random, task: Task, slots: Mapping[str, str], world: World) -> str | None:
-    """A correct answer to other slots; half of the time with the words of the right ones, which gives a false fact."""
+    """A correct answer to other slots, half of the time with the original slots' words, which gives a false fact."""
     for _ in range(_TRIES):
         other = task.sample_slots(rng)
         mixed = {name: value if rng.random() < 0.5 else other[name] for name, value in slots.items()}
@@ -142,6 +142,6 @@ def _wrong(rng: Random, task: Task, slots: Mapping[str, str], world: World) -> s
     return None
 
 
-def _off_the_subject(rng: Random, task: Task, world: World) -> str:
+def _off_topic(rng: Random, task: Task, world: World) -> str:
     other = rng.choice([each for each in TASKS if each.category != task.category])
     return other.answer(other.sample_slots(rng), rng, world)

@@ -1,7 +1,7 @@
 """Examples with known tags: instructions and responses with the true label of each question about them.
 
-The texts in `QUESTIONS` are as short as possible, so that a tag costs few tokens. Held out from training are the
-instructions for which `is_heldout` is true (before they are degraded) and the last phrases of `foreign` and `harmful`.
+The texts in `QUESTIONS` are as short as possible, so that a tag costs few tokens. Instructions for which `is_heldout`
+is true before they are degraded, and the last phrases of `foreign` and `harmful`, are held out from training.
 """
 
 from collections.abc import Callable, Mapping
@@ -72,7 +72,7 @@ def _at_quality(rng: Random, pool: list[Task], quality: str, heldout: bool) -> T
         if written is not None:
             break
     labels = {"input_quality": quality, "language": NATIVE, "safety": "safe"}
-    if quality != "very poor":  # too little is left to tell the rest
+    if quality != "very poor":  # too little is left to determine the other labels
         labels |= {"category": task.category, "difficulty": task.difficulty}
     return Tagged(instruction=written, labels=labels)
 

@@ -36,7 +36,7 @@ _FIELD = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
 @dataclass(frozen=True, kw_only=True)
 class Answering:
-    """Writing and recognition of correct answers."""
+    """Writes and recognises correct answers."""
 
     write: Callable[[Slots, Random, World], str]
     judge: Callable[[Slots, str, World], bool]

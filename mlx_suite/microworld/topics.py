@@ -45,7 +45,7 @@ PERSONAS: Mapping[str, tuple[str, ...]] = {
     ),
     "an actor": ("greet_as", "speak_as_animal", "speak_as_person", "waiter"),
 }
-"""Who asks, and the tasks that such a person brings."""
+"""Personas, each with the tasks that such a person brings."""
 
 
 @cache
@@ -54,7 +54,7 @@ def _pattern(topic: str) -> re.Pattern[str]:
 
 
 def words_about(instruction: str, topic: str) -> list[str]:
-    """The words of the topic that the instruction holds."""
+    """Words of the topic that the instruction contains."""
     return _pattern(topic).findall(instruction)
 
 

@@ -131,7 +131,7 @@ class TestPairs:
 
     def test_two_equal_responses_are_not_a_pair(self, tmp_path: Path) -> None:
         error = refused(write_lines(tmp_path / "a.jsonl", [{"prompt": "Hi", "chosen": "Hello", "rejected": "Hello"}]))
-        assert error.details == ('a.jsonl:1: "chosen" and "rejected" are the same; expected two answers',)
+        assert error.details == ('a.jsonl:1: "chosen" and "rejected" are the same; expected two different responses',)
 
 
 class TestReleasedSets:

@@ -39,7 +39,7 @@ def turns(*contents: str) -> list[dict[str, str]]:
         ({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, ["Q"], "A", None),
     ],
 )
-def test_every_common_spelling_is_read(
+def test_all_common_keys_are_read(
     tmp_path: Path, row: dict[str, Any], question: list[str], answer: str, reference: str | None
 ) -> None:
     [found] = read_answers(written(tmp_path / "answers.jsonl", row))
@@ -52,7 +52,7 @@ def test_the_stop_reason_of_a_response_is_kept(tmp_path: Path) -> None:
     assert [row.reason for row in read_answers(written(tmp_path / "a.jsonl", *rows))] == ["limit", "stop"]
 
 
-def test_all_bad_rows_are_listed_at_once(tmp_path: Path) -> None:
+def test_all_bad_rows_are_listed(tmp_path: Path) -> None:
     path = written(
         tmp_path / "a.jsonl",
         {"instruction": "Q", "answer": 7},

@@ -62,9 +62,9 @@ def test_agreement_separates_an_informed_judge_from_a_guessing_one() -> None:
     guesses = score_agreement([Scored(row=row, score=70.0 + i % 3) for i, row in enumerate(rows)])
     assert knows is not None and guesses is not None
     assert (knows.rows, knows.right, knows.auc, knows.accuracy, knows.majority) == (30, 15, 1.0, 1.0, 0.5)
-    assert knows.verdict == "tells right from wrong"
+    assert knows.verdict == "separates right from wrong"
     assert guesses.accuracy == 0.5
-    assert guesses.verdict == "no better than chance: do not believe its scores"
+    assert guesses.verdict == "no better than chance: do not rely on its scores"
 
 
 def test_without_ground_truth_there_is_no_agreement() -> None:

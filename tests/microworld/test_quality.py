@@ -50,7 +50,7 @@ def test_a_poor_instruction_lacks_the_value_of_a_slot() -> None:
     assert found == {"Add and 4.", "Add 3 and."}
 
 
-def test_a_very_poor_instruction_is_shuffled_or_broken_off() -> None:
+def test_a_very_poor_instruction_is_shuffled_or_cut_off() -> None:
     found = {degrade_instruction(Random(seed), ADD, "What is 3 plus 4?", "very poor") for seed in range(200)}
     assert found >= {"What", "What is", "What is 3"}
     assert {" ".join(sorted(each.split())) for each in found if each and len(each) > 12} == {"3 4? What is plus"}

@@ -50,8 +50,8 @@ class Contamination:
 
     def __init__(self) -> None:
         self._runs: dict[int, dict[int, str]] = {}
-        """Places by the length of a run and its hash."""
-        self._whole: dict[Run, str] = {}
+        """Places by run length and hash of the run."""
+        self._exact: dict[Run, str] = {}
         """Places of items too short to be searched for inside a text."""
         self.items = 0
         """Number of items with words."""
@@ -77,13 +77,13 @@ class Contamination:
             raise UserError(
                 "The evaluation data cannot be read completely",
                 where="decontamination",
-                fix="correct the files: unread items would not be found in the rows",
+                fix="correct the files: items that were not read cannot be found in the rows",
                 details=shortened(problems),
             )
         return index
 
     def add(self, text: str, place: str) -> None:
-        """Add an item. The first of two places with the same words is reported."""
+        """Add an item. If two places have the same words, the first is reported."""
         everything = _without_markup(words(text))
         plain = [word for word in everything if not is_symbol(word)]
         lengths = _lengths(plain)
@@ -93,7 +93,7 @@ class Contamination:
         elif len(plain) >= lengths.shortest:
             self._runs.setdefault(len(everything), {}).setdefault(hash(tuple(everything)), place)
         elif everything:
-            self._whole.setdefault(tuple(everything), place)
+            self._exact.setdefault(tuple(everything), place)
 
     def hit(self, text: str) -> str | None:
         """The place, `file:line`, of an item that the text contains, longest runs first; None if there is none."""
@@ -106,7 +106,7 @@ class Contamination:
                     place = known.get(hash(run))
                     if place is not None:
                         return place
-        return self._whole.get(tuple(_without_markup(everything)))
+        return self._exact.get(tuple(_without_markup(everything)))
 
     def _add_runs(self, plain: Sequence[str], places: Sequence[str], lengths: _Lengths) -> None:
         length = lengths.long if len(plain) >= lengths.long else lengths.middle

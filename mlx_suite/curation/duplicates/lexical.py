@@ -1,12 +1,12 @@
-"""Near-duplicates by words, found in memory while rows are generated: MinHash finds candidates, the words decide.
+"""In-memory index of near-duplicates by words, used during generation: MinHash finds candidates, the words decide.
 
 The similarity of two texts is the Jaccard similarity |A ∩ B| / |A ∪ B| of their shingles, single words and pairs of
 adjacent words. Pairs distinguish "dog bites man" from "man bites dog"; single words keep short texts comparable. If
-each text has a number that the other lacks, their similarity is 0: another number is another instruction.
+each text has a number that the other lacks, their similarity is 0: a different number is a different instruction.
 
 MinHash signatures of P values in B bands (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3) find the
-rows that share a band. These are compared word by word, so no row is called a duplicate by an estimate; a row exactly
-at the threshold is missed with a probability of at most 1/200. Results depend on the rows and their order only.
+rows that share a band. These are compared word by word, so no row is rejected because of an estimate; a row exactly
+at the threshold is missed with a probability of at most 1/200. Results depend only on the rows and their order.
 """
 
 from collections import Counter
@@ -20,18 +20,18 @@ from rensa import RMinHash, RMinHashLSH
 from mlx_suite.curation.duplicates.words import words
 
 NEAR_DUPLICATE = 0.8
-"""Default threshold. It finds 23 of 25 handwritten near-duplicates and misjudges 3 of 49 pairs that ask for something
-else in similar words, such as "in C" and "in C++" (`similar_texts.py` in the tests). A threshold of 0.7 finds all 25
+"""Default threshold. It finds 23 of 25 handwritten near-duplicates and misjudges 3 of 49 pairs that ask for different
+things in similar words, such as "in C" and "in C++" (`similar_texts.py` in the tests). A threshold of 0.7 finds all 25
 and misjudges 10."""
 PERMUTATIONS = 120
 """Values per signature; a number with many divisors allows many band widths."""
 MISSED = 0.005
 """Maximum probability that two texts exactly at the threshold share no band."""
 DOUBT = 0.15
-"""How far below the threshold an estimate may be for the words to be compared: four standard deviations."""
+"""Margin below the threshold in which an estimate still has its words compared: four standard deviations."""
 LIKELIEST = 64
-"""Maximum number of rows compared word by word. If there are more candidates, all follow one template, and any row that
-reaches the threshold is almost always among those with the highest estimates."""
+"""Maximum number of rows compared word by word. More candidates only occur if they follow one template; a row that
+reaches the threshold is then almost always among those with the highest estimates."""
 SEED = 1
 FIRST_ROWS = 1024
 """Initial capacity in rows."""
@@ -52,7 +52,7 @@ class LexicalIndex:
     """An index of texts by their words. About 2 kB per row of 40 words.
 
     Args:
-        threshold: Jaccard similarity from which two texts are near-duplicates, above 0 and at most 1.
+        threshold: Minimum Jaccard similarity of near-duplicates, above 0 and at most 1.
     """
 
     def __init__(self, threshold: float = NEAR_DUPLICATE) -> None:
@@ -72,7 +72,7 @@ class LexicalIndex:
         return Signature(" ".join(tokens), minhash, np.array(minhash.digest(), np.uint32).astype(np.uint8))
 
     def find(self, text: str | Signature) -> tuple[int, float] | None:
-        """Key and similarity of the most similar row, the first of equals; None if none reaches the threshold."""
+        """Key and similarity of the most similar row, the first if tied; None if none reaches the threshold."""
         return max(self.matches(text), key=lambda match: match[1], default=None)
 
     def matches(

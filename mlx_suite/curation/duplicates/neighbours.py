@@ -19,7 +19,7 @@ from mlx_suite.runtime.errors import UserError
 WIDTH = 256
 """Maximum dimensions of a stored vector: 100,000 rows take 102 MB and one search about 10 ms."""
 BLOCK = 4096
-"""Rows per array: a single growing matrix would be copied again and again."""
+"""Rows per array: a single growing matrix would be copied repeatedly."""
 DECIMALS = 5
 """Decimals of a cosine; further ones depend on the order of summation."""
 
@@ -43,7 +43,7 @@ class Neighbours:
         self._keys: list[int] = []
 
     def nearest(self, vector: Vector) -> tuple[int, float] | None:
-        """Key and cosine of the row nearest to a vector (D,), the first of equals; None if the index is empty.
+        """Key and cosine of the row nearest to a vector (D,), the first if tied; None if the index is empty.
 
         Raises UserError for a vector that is zero or contains NaN or inf.
         """

@@ -1,7 +1,7 @@
-"""Words of a text for comparisons: without case, layout and punctuation.
+"""Split a text into words for comparison, ignoring case, layout and punctuation.
 
-A word is a run of letters, digits and combining marks. A symbol with a meaning, as in `3 + 4` or `C#`, is a word of its
-own: without it `3 + 4` and `3 * 4` would be equal. In scripts without spaces every character is a word.
+A word is a run of letters, digits and combining marks. A meaningful symbol, as in `3 + 4` or `C#`, is a separate
+word: without it `3 + 4` and `3 * 4` would be equal. In scripts without spaces every character is a word.
 """
 
 import unicodedata
@@ -42,17 +42,17 @@ def words(text: str) -> list[str]:
 
 
 def folded(text: str) -> str:
-    """A key that is equal for texts that differ only in case and whitespace."""
+    """A key shared by all texts that differ only in case and whitespace."""
     return " ".join(text.split()).casefold()
 
 
 def is_symbol(word: str) -> bool:
-    """Whether a word is a single character other than a letter or digit."""
+    """True if a word is a single character other than a letter or digit."""
     return len(word) == 1 and not word.isalnum()
 
 
 def is_without_spaces(word: str) -> bool:
-    """Whether a word is a character of a script without spaces."""
+    """True if a word is a character of a script without spaces."""
     return len(word) == 1 and any(first <= ord(word) <= last for first, last in _WITHOUT_SPACES)
 
 
@@ -64,6 +64,6 @@ def _spaced(character: str) -> str:
         return f" {character} " if is_without_spaces(character) else character
     if character == "_":
         return character
-    # A backtick only marks code.
+    # A backtick is only markup.
     has_meaning = character in _MEANINGFUL or (kind == "S" and character != "`")
     return f" {character} " if has_meaning else " "

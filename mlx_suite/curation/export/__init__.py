@@ -1,1 +1,1 @@
-"""Exporting datasets for other programs, with a card and checksums."""
+"""Export datasets for other programs, with a card and checksums."""

@@ -43,7 +43,7 @@ def dataset_card(
     facts: RunFacts,
     keeps_steering: bool = False,
 ) -> str:
-    """The text of the card. `files` holds the rows by file name, which begins with the name of the split."""
+    """Render the card. `files` maps file names, which begin with the name of the split, to rows."""
     rows = [row for own in files.values() for row in own]
     sections = [
         _front_matter(title, license, form, files, rows),
@@ -62,7 +62,7 @@ def dataset_card(
 
 
 def size_category(rows: int) -> str:
-    """The hub's name for a number of rows."""
+    """The hub's size category for a number of rows."""
     return next((name for limit, name in SIZES if rows < limit), "n>10M")
 
 
@@ -84,13 +84,13 @@ def _front_matter(
 
 
 def _split(name: str, form: str) -> str:
-    """The name of a file's split: `validation` on the hub, but mlx-lm asks the hub for `valid`."""
+    """Split name of a file: `validation` on the hub, but `valid` for mlx-lm."""
     part = name.partition(".")[0]
     return "validation" if part == VALID and form != "mlx-lm" else part
 
 
 def _languages(rows: Sequence[Record]) -> list[str]:
-    """ISO 639-1 codes, the most frequent first."""
+    """Language codes (ISO 639-1), the most frequent first."""
     codes = {name: code for code, name in LANGUAGES.items()}
     counts = Counter(row.get("tags", {}).get("language") for row in rows)
     return [codes[name] for name, _ in counts.most_common() if name in codes]
@@ -125,7 +125,7 @@ def _making(facts: RunFacts) -> str:
 
 
 def _steering(rows: Sequence[Record], kept: bool) -> str:
-    """How many rows were steered, and whether the rows show it."""
+    """Number of steered rows, and whether the steering text is kept."""
     steered = [row["steer"] for row in rows if row.get("steer")]
     if not steered:
         return ""
@@ -195,7 +195,7 @@ def _limits(license: str, facts: RunFacts) -> str:
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; columns of numbers are aligned to the right."""
+    """A Markdown table; columns of numbers are right-aligned."""
     columns = list(zip(*lines, strict=True))
     rule = ["---:" if all(cell[:1] in set("-0123456789") for cell in column) else "---" for column in columns]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in (header, rule, *lines))

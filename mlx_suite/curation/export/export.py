@@ -1,8 +1,8 @@
 """Export a dataset for another program: a folder with data, dataset card and checksums.
 
 Steering texts are removed by default. A text such as "The user asks for the solution of a mathematical problem." only
-serves to obtain the instruction; a model trained on the row should respond without being told first. A system prompt
-that the user gave to all rows stays.
+serves to obtain the instruction; a model trained on the row should respond without it. A system prompt that the user
+set for all rows is kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,8 +54,8 @@ class Exported:
 def export_dataset(source: str | Path, settings: ExportSettings, out: Path, *, force: bool = False) -> Exported:
     """Read a dataset and write it to the folder `out` atomically.
 
-    Raises UserError for data that cannot be read, for rows that do not fit the format (all at once), for too few rows
-    to split, and for an `out` that may not be replaced.
+    Raises UserError for data that cannot be read, for rows that do not fit the format (all are listed), for too few
+    rows to split, and for an `out` that may not be replaced.
     """
     form = format_named(settings.to)
     check_output(out, _is_ours, source, force=force)
@@ -87,7 +87,7 @@ def export_dataset(source: str | Path, settings: ExportSettings, out: Path, *, f
 
 
 def _rows(rows: Sequence[Record], form: ExportFormat, settings: ExportSettings) -> tuple[list[Record], int]:
-    """The rows to export, and how many had to be cut."""
+    """The rows to export and the number of rows cut."""
     convert = with_steering if settings.keep_steering else without_steering
     chosen = [convert(row) for row in rows]
     cut = 0
@@ -115,7 +115,7 @@ def _fix(form: ExportFormat, rows: Sequence[Record]) -> str:
 
 
 def _first_exchange(row: Record) -> Record:
-    """The row up to its first response. A pair stays as it is: its responses belong to the last instruction."""
+    """Cut a row after its first response. Pairs are unchanged: their responses belong to the last instruction."""
     if "chosen" in row:
         return row
     messages = row["messages"]
@@ -148,7 +148,7 @@ def _splits(
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether the folder is the output of an export."""
+    """True if the folder is the output of an export."""
     try:
         return MARK in (folder / CARD_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -22,7 +22,7 @@ from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
 SHAREGPT = {SYSTEM: "system", USER: "human", ASSISTANT: "gpt", "tool": "tool"}
-BESIDE = ("tags", "scores", "model")
+EXTRA_FIELDS = ("tags", "scores", "model")
 """Fields exported along with the messages."""
 
 
@@ -66,7 +66,7 @@ def turns_of(row: Record) -> list[Record]:
 
 
 def _messages(row: Record) -> Record:
-    return {**_named(row), "messages": row["messages"], **{key: row[key] for key in BESIDE if key in row}}
+    return {**_named(row), "messages": row["messages"], **{key: row[key] for key in EXTRA_FIELDS if key in row}}
 
 
 def _alpaca(row: Record) -> Record:
@@ -107,7 +107,7 @@ def _not_one_exchange(row: Record) -> str:
     roles = [message["role"] for message in row["messages"] if message["role"] != SYSTEM]
     if roles == [USER, ASSISTANT]:
         return ""
-    return f"{len(roles)} turns ({', '.join(roles[:4])}{', …' if len(roles) > 4 else ''}), but the format holds two"
+    return f"{len(roles)} turns ({', '.join(roles[:4])}{', …' if len(roles) > 4 else ''}), but the format allows two"
 
 
 def _no_pair(row: Record) -> str:
@@ -133,7 +133,7 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = {each.name: each for each in _FORMA
 
 
 def problems_of(rows: Sequence[Record], form: ExportFormat) -> list[str]:
-    """Why rows do not fit the format, one line per row."""
+    """Explain why rows do not fit the format, one line per row."""
     problems = ((number, row, form.problem(row)) for number, row in enumerate(rows, start=1))
     return [f"row {number}{_id(row)}: {problem}" for number, row, problem in problems if problem]
 
@@ -143,7 +143,7 @@ def _id(row: Record) -> str:
 
 
 def _write_parquet(path: Path, rows: Sequence[Record]) -> None:
-    """One column for each key of any row; a column of mixed types holds JSON texts."""
+    """Write one column per key; a column of mixed types is stored as JSON text."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -163,6 +163,6 @@ def _write_parquet(path: Path, rows: Sequence[Record]) -> None:
 
 
 def _has_empty_struct(kind: Any) -> bool:
-    """Whether a pyarrow type contains a struct without fields."""
+    """True if a pyarrow type contains a struct without fields."""
     inner = [kind.field(number) for number in range(kind.num_fields)]
     return (str(kind) == "struct<>") or any(_has_empty_struct(field.type) for field in inner)

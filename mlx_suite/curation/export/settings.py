@@ -17,12 +17,12 @@ class ExportSettings:
     test: float | None = None
     """Share of rows for testing. Default: 0.1 for mlx-lm, otherwise 0."""
     cosine: float | None = None
-    """Cosine similarity of embeddings from which rows are near-duplicates, in addition to near-duplicates by words.
+    """Cosine similarity of embeddings at which rows count as near-duplicates, in addition to near-duplicates by words.
     Default: ignore the embeddings."""
     seed: int = 0
     """Seed of the split."""
     first_turn: bool = False
-    """Cut longer conversations to the first instruction and response if the format holds no more."""
+    """Cut longer conversations to the first instruction and response if the format allows no more."""
     keep_steering: bool = False
     """Write steering texts as a system prompt. By default they are removed, so that a model learns to respond without
     them."""

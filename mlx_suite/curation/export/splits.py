@@ -10,17 +10,17 @@ import numpy as np
 
 from mlx_suite.curation.dataset import Vectors
 from mlx_suite.curation.duplicates.lexical import NEAR_DUPLICATE, LexicalIndex
-from mlx_suite.curation.filter.selection import lot
+from mlx_suite.curation.filter.selection import random_key
 from mlx_suite.curation.rows import Record
 from mlx_suite.data.read.sources import TEST, TRAIN, VALID
 from mlx_suite.runtime.errors import UserError
 
 BLOCK = 512
-"""Rows whose cosines to all earlier rows are computed at once: 200 MB at 100,000 rows."""
+"""Rows per matrix product with all earlier rows: 200 MB at 100,000 rows."""
 
 
 class _Groups:
-    """Union-find with path halving. A group is named by its first row."""
+    """Union-find with path halving. A group is identified by its first row."""
 
     def __init__(self, size: int) -> None:
         self._parents = list(range(size))
@@ -47,13 +47,13 @@ def near_duplicate_clusters(
     threshold: float = NEAR_DUPLICATE,
     cosine: float | None = None,
 ) -> list[int]:
-    """The cluster of each row: near-duplicates, directly or through other rows. Numbered from 0 by first rows.
+    """Cluster of each row, numbered from 0 by first rows; near-duplicates, also through other rows, share a cluster.
 
     Args:
         texts: The instructions.
-        vectors: Their embeddings (N, d), not zero.
-        threshold: Jaccard similarity from which two rows are near-duplicates (`lexical.similarity`).
-        cosine: Cosine similarity from which they are; None ignores the embeddings.
+        vectors: Embeddings (N, d) of the instructions, none of them zero.
+        threshold: Minimum Jaccard similarity of near-duplicates (`lexical.similarity`).
+        cosine: Minimum cosine similarity of near-duplicates; None ignores the embeddings.
     """
     groups = _Groups(len(texts))
     _join_by_words(groups, texts, threshold)
@@ -94,11 +94,11 @@ def _join_by_vectors(groups: _Groups, vectors: Vectors, cosine: float) -> None:
 def split_rows(
     rows: Sequence[Record], clusters: Sequence[int], shares: Mapping[str, float], seed: int
 ) -> dict[str, tuple[int, ...]]:
-    """The row indices of each split, ascending: `train`, and those of `shares` above 0.
+    """Row indices of each split, ascending: `train`, and every split with a share above 0.
 
-    A cluster stays in one split. Clusters are dealt from the largest to the smallest, each to the split that lacks
-    most rows; among clusters of one size the seed and their texts decide. So splits are as close to their shares as the
-    clusters allow, and large clusters are trained on.
+    A cluster stays in one split. Clusters are assigned from largest to smallest, each to the split that lacks the most
+    rows; the seed and the texts order clusters of equal size. Splits are as close to their shares as the clusters
+    allow, and large clusters go to training.
 
     Raises UserError if there are fewer clusters than splits.
     """
@@ -106,7 +106,7 @@ def split_rows(
     assert all(share >= 0 for share in targets.values()) and sum(targets.values()) < 1, targets
     lacking = {name: max(1, round(share * len(rows))) for name, share in targets.items() if share > 0}
     lacking = {TRAIN: len(rows) - sum(lacking.values()), **lacking}
-    groups = _in_dealing_order(rows, clusters, seed)
+    groups = _in_random_order(rows, clusters, seed)
     if len(groups) < len(lacking):
         raise UserError(
             f"The rows cannot be split into {len(lacking)} parts: there are {len(rows):,}, "
@@ -116,19 +116,19 @@ def split_rows(
         )
     dealt: dict[str, list[list[int]]] = {name: [] for name in lacking}
     for group in groups:
-        name = max(lacking, key=lambda name: lacking[name])  # the first of equals: train
+        name = max(lacking, key=lambda name: lacking[name])  # ties go to train
         dealt[name].append(group)
         lacking[name] -= len(group)
     for own in dealt.values():
-        if not own:  # takes the smallest cluster of the split with most clusters
+        if not own:  # take the smallest cluster of the split with the most
             own.append(max(dealt.values(), key=len).pop())
     return {name: tuple(sorted(number for group in own for number in group)) for name, own in dealt.items()}
 
 
-def _in_dealing_order(rows: Sequence[Record], clusters: Sequence[int], seed: int) -> list[list[int]]:
-    """The clusters by size, then by lot; independent of the order of the rows."""
+def _in_random_order(rows: Sequence[Record], clusters: Sequence[int], seed: int) -> list[list[int]]:
+    """Clusters by size, then in random order; independent of the order of the rows."""
     groups: dict[int, list[int]] = {}
     for number, cluster in enumerate(clusters):
         groups.setdefault(cluster, []).append(number)
-    lots = [lot(row, seed) for row in rows]
-    return sorted(groups.values(), key=lambda group: (-len(group), min(lots[number] for number in group)))
+    keys = [random_key(row, seed) for row in rows]
+    return sorted(groups.values(), key=lambda group: (-len(group), min(keys[number] for number in group)))

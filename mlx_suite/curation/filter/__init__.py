@@ -1,1 +1,1 @@
-"""Filtering datasets: conditions, presets, duplicates, quotas and samples."""
+"""Filter datasets by conditions, presets, duplicates, quotas and samples."""

@@ -27,7 +27,7 @@ ORDERED = tuple(COMPARE)
 EQUAL = ("=", "!=", "in", "not in")
 TEXTUAL = ("contains", "not contains", "matches", "not matches")
 LONGEST_LABEL = 60
-"""Characters. A field with longer values holds texts, not labels."""
+"""Maximum characters of a label. A field with longer values contains text, not labels."""
 EXAMPLE = "write FIELD OPERATOR VALUE, for example 'input_quality >= good' or 'category in Math, Reasoning'"
 
 _CONDITION = re.compile(
@@ -62,7 +62,7 @@ class RowTest:
     """Tests a value that is present; None if it cannot be compared."""
 
     def passes(self, row: Record) -> bool | None:
-        """Whether the row meets the condition; None if it lacks the field."""
+        """True if the row meets the condition; None if it lacks the field."""
         value = self.field.get(row)
         return None if value is None else self.holds(value)
 
@@ -82,8 +82,8 @@ def parse_condition(text: str) -> Condition:
 def bind(conditions: Sequence[Condition], rows: Sequence[Record]) -> tuple[RowTest, ...]:
     """Bind conditions to the fields of these rows.
 
-    Raises UserError that lists every field that no row has, with how to add it, and every value that a field cannot
-    have, with the nearest one that it can.
+    Raises UserError that lists every field that no row has, with how to add it, and every invalid value, with the
+    nearest valid one.
     """
     problems: list[str] = []
     tests = []
@@ -107,7 +107,7 @@ def bind(conditions: Sequence[Condition], rows: Sequence[Record]) -> tuple[RowTe
 
 
 def _holds(condition: Condition, field: Field, values: Sequence[Any]) -> Callable[[Any], bool | None]:
-    """The test of a field's value. Raises ValueError if the condition does not fit the field's values in the rows."""
+    """Make the test of a field's value. Raises ValueError if the condition does not fit the rows' values."""
     if condition.operator in TEXTUAL:
         return _textual(condition, values)
     if all(map(_is_number, values)):

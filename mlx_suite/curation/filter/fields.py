@@ -30,7 +30,7 @@ HOW_TO_ADD: Mapping[str, str] = {
     "answer_tokens": "only rows of `mlx-suite magpie` have it; use answer_words or answer_chars",
     "instruction_tokens": "only rows of `mlx-suite magpie` have it; use instruction_words",
 }
-"""By field, how to add it if no row has it."""
+"""How to add a field that no row has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Field:
     get: Callable[[Record], Any]
     """The value in a row; None if the row has none."""
     scale: tuple[str, ...] = ()
-    """Labels from the lowest to the highest; empty without an order."""
+    """Labels from the lowest to the highest; empty if unordered."""
     labels: tuple[str, ...] = ()
     """All possible labels, whether or not a row has them."""
 
@@ -105,7 +105,7 @@ def _at(row: Any, path: Iterable[str]) -> Any:
 
 
 def _names_in(rows: Sequence[Record]) -> set[str]:
-    """All names in the rows; keys of nested objects with a dot."""
+    """All field names in the rows; nested keys are joined by a dot."""
     names: set[str] = set()
     for row in rows:
         for key, value in row.items():

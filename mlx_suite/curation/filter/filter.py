@@ -1,8 +1,8 @@
 """Filter a dataset into a new folder.
 
-The folder holds the rows that are kept, `accepted.jsonl`; the others, `rejected.jsonl`, each with a `rejection`, the
-stage `filter` and for duplicates `duplicate_of`; and `filter.json`, the settings and the number of rows each step
-dropped. `finetune`, exports and reports read it like the folder of a run.
+The folder has three files: `accepted.jsonl`, the kept rows; `rejected.jsonl`, the dropped rows, each with `rejection`,
+the stage `filter` and, for duplicates, `duplicate_of`; and `filter.json`, the settings and the number of rows dropped
+by each step. `finetune`, exports and reports read it like the folder of a run.
 """
 
 import json
@@ -68,7 +68,7 @@ class Filtered:
     read: int
     results: tuple[StepResult, ...]
     kept: tuple[int, ...]
-    """Indices of the rows that are kept, ascending."""
+    """Indices of the kept rows, ascending."""
     drops: Mapping[int, Dropped]
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,8 +80,8 @@ class Filtered:
 def filter_dataset(source: str | Path, settings: FilterSettings, out: Path, *, force: bool = False) -> Filtered:
     """Read a dataset, filter it and write the folder `out` atomically.
 
-    Raises UserError for data that cannot be read, conditions that do not fit them, an `out` that may not be replaced,
-    and if no row would be left.
+    Raises UserError for data that cannot be read, conditions that do not fit the rows, an `out` that may not be
+    replaced, and if no row would be left.
     """
     check_output(out, _is_ours, source, force=force)
     collection = read_collection(source)
@@ -132,7 +132,7 @@ def write_filtered(collection: Collection, filtered: Filtered, settings: FilterS
 
 
 def _steps(collection: Collection, settings: FilterSettings) -> list[Step]:
-    """The steps in order: conditions, then duplicates, then numbers of rows."""
+    """The steps in order: conditions, duplicates, limits on the number of rows."""
     rows = collection.rows
     preset = preset_named(settings.preset) if settings.preset else Preset(longest=None)
     lines = (*preset.conditions(settings.tau1, settings.tau2), *settings.where)
@@ -186,7 +186,7 @@ def _keep_first(collection: Collection, settings: FilterSettings) -> Step:
 
 
 def _tags_with_confidence(tests: Sequence[RowTest], rows: Sequence[Record]) -> list[str]:
-    """The tags in conditions for which some row has a confidence."""
+    """Tags used in conditions for which some row has a confidence."""
     known = {tag for row in rows for tag in row.get("confidence", ())}
     if not known:
         raise UserError(

@@ -1,6 +1,6 @@
-"""Filter steps: rows that pass a test, the longest, a sample, the first of duplicates.
+"""Filter steps: keep rows that pass a test, the longest, a sample, or the first of duplicates.
 
-A step takes the indices of the rows that are left, ascending, and returns those that it drops, with the reasons.
+A step takes the indices of the remaining rows, ascending, and returns those to drop, with the reasons.
 """
 
 import hashlib
@@ -40,11 +40,11 @@ class Step:
     name: str
     """Name in the funnel."""
     drop: Callable[[Sequence[int]], Drops]
-    """From the rows that are left to those that are dropped."""
+    """Maps the indices of the remaining rows to those dropped."""
 
 
 def keep_passing(test: RowTest, rows: Rows) -> Step:
-    """Rows that pass a test; a row without the field does not."""
+    """Keep rows that pass a test; a row without the field fails."""
     name = str(test.condition)
 
     def drop(left: Sequence[int]) -> Drops:
@@ -60,7 +60,7 @@ def keep_passing(test: RowTest, rows: Rows) -> Step:
 
 
 def keep_confident(least: float, tags: Sequence[str], rows: Rows) -> Step:
-    """Rows in which all of these tags, or all tags if none are given, have a confidence of at least `least`."""
+    """Keep rows in which these tags, or all tags if none are given, have a confidence of at least `least`."""
     name = f"confidence >= {least:g}"
 
     def problem(row: Record) -> str | None:
@@ -77,7 +77,7 @@ def keep_confident(least: float, tags: Sequence[str], rows: Rows) -> Step:
 
 
 def keep_first_of_copies(rows: Rows) -> Step:
-    """The first of rows with the same instructions, ignoring case and whitespace."""
+    """Keep the first of rows with the same instructions, ignoring case and whitespace."""
     keys = [folded(text_of(row, USER)) for row in rows]
 
     def drop(left: Sequence[int]) -> Drops:
@@ -94,7 +94,7 @@ def keep_first_of_copies(rows: Rows) -> Step:
 
 
 def keep_first_of_similar_texts(threshold: float | None, rows: Rows) -> Step:
-    """The first of rows whose instructions have a Jaccard similarity of at least `threshold` (None: the default)."""
+    """Keep the first of rows whose instructions have a Jaccard similarity of `threshold` or more (None: default)."""
 
     def drop(left: Sequence[int]) -> Drops:
         from mlx_suite.curation.duplicates.lexical import NEAR_DUPLICATE, LexicalIndex
@@ -114,7 +114,7 @@ def keep_first_of_similar_texts(threshold: float | None, rows: Rows) -> Step:
 
 
 def keep_first_of_similar_meanings(vectors: Vectors, cosine: float) -> Step:
-    """The first of rows whose vectors (N, d) have a cosine similarity of at least `cosine`."""
+    """Keep the first of rows whose vectors (N, d) have a cosine similarity of at least `cosine`."""
 
     def drop(left: Sequence[int]) -> Drops:
         from mlx_suite.curation.duplicates.neighbours import Neighbours
@@ -134,7 +134,7 @@ def keep_first_of_similar_meanings(vectors: Vectors, cosine: float) -> Step:
 
 
 def keep_longest(count: int, rows: Rows) -> Step:
-    """The rows with the longest responses."""
+    """Keep the rows with the longest responses."""
     lengths = _lengths(rows)
 
     def drop(left: Sequence[int]) -> Drops:
@@ -145,7 +145,7 @@ def keep_longest(count: int, rows: Rows) -> Step:
 
 
 def keep_longest_of_halves(count: int, tests: Sequence[RowTest], rows: Rows) -> Step:
-    """For each test an equal share of `count`: the longest rows that pass it; fewer if too few pass."""
+    """Keep an equal share of `count` per test: the longest rows that pass it, or all if too few pass."""
     lengths = _lengths(rows)
     names = [str(test.condition) for test in tests]
 
@@ -163,23 +163,23 @@ def keep_longest_of_halves(count: int, tests: Sequence[RowTest], rows: Rows) -> 
 
 
 def keep_sample(count: int, seed: int, rows: Rows) -> Step:
-    """A random sample that depends on the rows' texts and the seed; it changes little if rows are added."""
+    """Keep a random sample, set by the rows' texts and the seed; it changes little if rows are added."""
 
     def drop(left: Sequence[int]) -> Drops:
-        kept = set(sorted(left, key=lambda number: (lot(rows[number], seed), number))[:count])
+        kept = set(sorted(left, key=lambda number: (random_key(rows[number], seed), number))[:count])
         return {number: Dropped(reason=f"sample {count}") for number in left if number not in kept}
 
     return Step(name=f"sample of {count:,}", drop=drop)
 
 
 def keep_per_label(field: Field, count: int, seed: int, rows: Rows) -> Step:
-    """A random sample of at most `count` rows per label; rows without the field are dropped."""
+    """Keep a random sample of at most `count` rows per label; rows without the field are dropped."""
     name = f"per {field.name}={count}"
 
     def drop(left: Sequence[int]) -> Drops:
         taken: Counter[Hashable] = Counter()
         drops = {}
-        for number in sorted(left, key=lambda number: (lot(rows[number], seed), number)):
+        for number in sorted(left, key=lambda number: (random_key(rows[number], seed), number)):
             label = field.get(rows[number])
             if label is None:
                 drops[number] = Dropped(reason=f"no {field.name}")
@@ -199,7 +199,7 @@ def _lengths(rows: Rows) -> list[int]:
     return counted if len(counted) == len(rows) else [length_of(row) for row in rows]
 
 
-def lot(row: Record, seed: int) -> bytes:
+def random_key(row: Record, seed: int) -> bytes:
     """A random sort key that depends only on the conversation and the seed."""
     turns = [[message["role"], message["content"]] for message in row["messages"]]
     return hashlib.sha256(f"{seed} {json.dumps(turns)}".encode()).digest()

@@ -31,8 +31,8 @@ class FilterSettings:
     """Keep only the first of duplicate instructions: exact (same text), lexical (near-duplicates by words) or cosine
     (near-duplicates by the embeddings of a run). Default: keep all, except that a preset drops exact duplicates."""
     threshold: float | None = None
-    """Similarity from which rows are near-duplicates, above 0 and at most 1. Default for lexical: a Jaccard similarity
-    of 0.8. Cosine has no default, as it depends on the model; the report's plot of nearest rows helps to choose."""
+    """Similarity at which rows count as near-duplicates, above 0 and at most 1. Default for lexical: Jaccard 0.8.
+    Cosine has no default, as it depends on the model; the report's plot of nearest rows helps to choose."""
     per: tuple[str, ...] = ()
     """Maximum number of rows per label, drawn at random: category=100. May be repeated."""
     longest: int | None = None
@@ -68,7 +68,7 @@ class FilterSettings:
 
     @property
     def quotas(self) -> tuple[tuple[str, int], ...]:
-        """Fields with the maximum number of rows per label."""
+        """Pairs of field and maximum number of rows per label."""
         parts = (line.partition("=") for line in self.per)
         return tuple((name.strip(), int(count)) for name, _, count in parts)
 
@@ -96,7 +96,7 @@ class Preset:
     where: tuple[str, ...] = ()
     """Conditions, with {tau1} and {tau2} for the thresholds."""
     halves: tuple[str, ...] = ()
-    """Conditions that get equal shares of the rows."""
+    """Conditions whose rows each get an equal share of `longest`."""
     longest: int | None = 300_000
     """Number of rows to keep; None keeps all."""
 

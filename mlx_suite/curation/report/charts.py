@@ -112,7 +112,7 @@ def heat_maps(figures: Sequence[DatasetFigures]) -> tuple[tuple[tuple[tuple[int,
 
 
 def map_chart(sources: Sequence[Source], figures: Sequence[DatasetFigures], frame: Frame) -> MapChart | None:
-    """The maps; None without embeddings that can be compared."""
+    """Embedding maps on shared axes; None unless all datasets have comparable embeddings."""
     maps = [each.map for each in figures]
     known = [each for each in maps if each is not None]
     if len(known) < len(figures):

@@ -66,14 +66,14 @@ class RowFeatures:
 
 
 def common_unit(datasets: Sequence[Sequence[Record]]) -> str:
-    """TOKENS or WORDS: tokens only if one model counted them all, as counts of two tokenizers cannot be compared."""
+    """TOKENS if one model counted all rows, else WORDS: counts of different tokenizers are not comparable."""
     rows = [row for each in datasets for row in each]
     counted = all(number_in(row, f"{part}_tokens") is not None for row in rows for part in PARTS)
     return TOKENS if rows and counted and len({str(row.get("model")) for row in rows}) == 1 else WORDS
 
 
 def lengths_of(rows: Sequence[Record], unit: str) -> dict[str, list[float]]:
-    """Lengths by part, of each row that has the part; all turns of one role are summed."""
+    """Lengths by part, for the rows that have it; all turns of one role are summed."""
     lengths: dict[str, list[float]] = {part: [] for part in PARTS}
     for row in rows:
         for part, role in zip(PARTS, ("user", "assistant"), strict=True):
@@ -163,7 +163,7 @@ def dimensions_of(datasets: Sequence[Sequence[Record]]) -> tuple[str, ...]:
 
 
 def order_of(dimension: str, datasets: Sequence[Sequence[Record]]) -> tuple[str, ...]:
-    """The labels of any row in the order of the page; UNTAGGED is last if some row has none.
+    """All labels that occur, in the order of the page; UNTAGGED is last if some row has none.
 
     A scale is shown from its lowest used label to its highest, gaps included.
     """
@@ -180,13 +180,13 @@ def order_of(dimension: str, datasets: Sequence[Sequence[Record]]) -> tuple[str,
 
 
 def counts_of(rows: Sequence[Record], dimension: str, order: Sequence[str]) -> tuple[int, ...]:
-    """Rows by label."""
+    """Number of rows with each label, in this order."""
     counts = Counter(label_of(row, dimension) or UNTAGGED for row in rows)
     return tuple(counts[label] for label in order)
 
 
 def cross_table(rows: Sequence[Record], categories: Sequence[str], difficulties: Sequence[str]) -> CrossTable:
-    """Rows by category and difficulty."""
+    """Count rows by category and difficulty."""
     counts = Counter((label_of(row, "category") or UNTAGGED, label_of(row, "difficulty") or UNTAGGED) for row in rows)
     return CrossTable(
         categories=tuple(categories),
@@ -196,7 +196,7 @@ def cross_table(rows: Sequence[Record], categories: Sequence[str], difficulties:
 
 
 def confidences_of(rows: Sequence[Record], dimensions: Sequence[str]) -> tuple[Confidence, ...]:
-    """Confidences of each dimension that has some."""
+    """Confidence statistics of each dimension that has any."""
     columns = {dimension: _column(rows, "confidence", dimension) for dimension in dimensions}
     return tuple(
         Confidence(dimension=dimension, spread=spread, doubtful=sum(value < DOUBT for value in values))

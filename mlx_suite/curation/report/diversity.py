@@ -1,6 +1,6 @@
 """Diversity of a dataset's instructions, at equal sample sizes.
 
-More rows are nearer to each other and repeat more words, so every measure is taken on samples of fixed sizes. Samples
+Larger sets have nearer neighbours and repeat more words, so every measure is taken on samples of fixed sizes. Samples
 of one size are disjoint; two or more of them give a standard deviation.
 
     distinct-n          Li et al., arXiv 1510.03055
@@ -46,9 +46,9 @@ MEASURES: Mapping[str, Measure] = {
     "jaccard_distance": Measure("lexical distance", "mean of 1 − Jaccard similarity to the nearest other row", ".3f"),
     "cosine_distance": Measure("semantic distance", "mean of 1 − cosine similarity to the nearest other row", ".4f"),
     "vendi_words": Measure("Vendi score, lexical", "effective number of distinct rows, by Jaccard similarity", ",.1f"),
-    "vendi_meaning": Measure("Vendi score, semantic", "the same by cosine; near 1 for hidden states", ",.2f"),
+    "vendi_meaning": Measure("Vendi score, semantic", "effective number by cosine; near 1 for hidden states", ",.2f"),
     "category_entropy": Measure("category entropy", "bits; 3.58 for twelve equal categories", ".2f"),
-    "compression": Measure("compression ratio", "of all instructions together; lower is more diverse", ".2f"),
+    "compression": Measure("compression ratio", "all instructions together; lower is more diverse", ".2f"),
 }
 """Measures in the order of the page."""
 
@@ -70,7 +70,7 @@ class Diversity:
     """Rows per sample."""
     samples: int
     estimates: Mapping[str, Estimate]
-    """Estimates by name, as in MEASURES; those that need embeddings or tags are missing without them."""
+    """Estimates by name in MEASURES, without those that need missing embeddings or tags."""
 
 
 def diversity_of(

@@ -16,7 +16,7 @@ from mlx_suite.curation.report.neighbours import UnitVectors
 POINTS = 3000
 """Maximum number of dots: more would hide each other and make the page large."""
 _EXTRA, _ROUNDS = 8, 12
-"""Extra dimensions and rounds of the subspace iteration: six digits of two components of different size."""
+"""Extra dimensions and rounds of the subspace iteration: six digits unless the two variances are nearly equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +26,16 @@ class EmbeddingMap:
     chosen: tuple[int, ...]
     """Indices of the rows drawn."""
     points: npt.NDArray[np.float64]
-    """(chosen, 2)"""
+    """Coordinates, (chosen, 2)."""
     explained: tuple[float, float]
     """Share of the variance along each axis."""
 
 
 def map_of(datasets: Sequence[UnitVectors]) -> tuple[EmbeddingMap, ...]:
-    """One map for each (N, d), all on the same axes; deterministic."""
+    """One map for each array (N, d), all on the same axes; deterministic."""
     chosen = [_drawn(len(vectors)) for vectors in datasets]
     equal = min(map(len, chosen))
-    # Equally many rows of each, or the larger dataset would dominate the components.
+    # Equal numbers of rows, so that the larger dataset does not dominate the components.
     fitted = np.concatenate(
         [vectors[_evenly(rows, equal)] for vectors, rows in zip(datasets, chosen, strict=True)]
     ).astype(np.float64)
@@ -63,7 +63,7 @@ def _evenly(rows: list[int], count: int) -> list[int]:
 def _components(centered: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], tuple[float, float]]:
     """(N, d) to the first two right singular vectors (2, d) and their shares of the variance.
 
-    By subspace iteration: a full SVD takes minutes for the hidden states of large models.
+    Uses subspace iteration: a full SVD takes minutes for the hidden states of large models.
     """
     rows, dimensions = centered.shape
     width = min(2 + _EXTRA, rows, dimensions)
@@ -75,7 +75,7 @@ def _components(centered: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float
     axes = np.zeros((2, dimensions))
     components = (right @ basis.T)[:2]
     axes[: len(components)] = components
-    # The sign of a component is arbitrary: its largest entry is made positive.
+    # The sign of a component is arbitrary; make its largest entry positive.
     for axis in axes:
         if axis[np.abs(axis).argmax()] < 0:
             axis *= -1

@@ -1,7 +1,6 @@
 """All figures of a dataset, and what two compared datasets must have in common.
 
-A part of a run folder that is missing or invalid is left out with a note, so that old and unfinished folders can be
-reported on.
+A missing or invalid part of a run folder is left out with a note, so old and unfinished folders have reports too.
 
 Shapes: N rows, d dimensions of an embedding.
 """
@@ -59,7 +58,7 @@ from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.runtime.errors import UserError
 
 OnProgress = Callable[[int, int], None]
-"""Called with the number of samples measured so far and in all."""
+"""Called with the number of samples measured so far and the total."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ class Source:
 
     name: str
     rows: Sequence[Record]
-    """Rows with `messages`; of a run, the accepted ones."""
+    """Rows with `messages`; for a run, the accepted ones."""
     rejected: Sequence[Record] | None = None
     """Rejected rows; None if unknown."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
@@ -76,7 +75,7 @@ class Source:
     vectors: UnitVectors | None = None
     """Embeddings (N, d) of length 1; None if there are none."""
     notes: tuple[str, ...] = ()
-    """What was left out, and why."""
+    """Parts left out of the report, and why."""
     accepted_file: Path | None = None
     """The file of a run's rows."""
 
@@ -143,7 +142,7 @@ def _unit_vectors(collection: Collection, notes: list[str]) -> UnitVectors | Non
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """What all datasets of one report share."""
+    """Units, dimensions and labels common to all datasets of a report."""
 
     unit: str
     """Unit of lengths: tokens or words."""
@@ -154,7 +153,7 @@ class Frame:
     sizes: tuple[int, ...]
     """Rows per sample; empty if a dataset has only one row."""
     compares_vectors: bool
-    """Whether all datasets have embeddings of the same model."""
+    """True if all datasets have embeddings of the same model."""
     notes: tuple[str, ...]
 
 
@@ -167,14 +166,14 @@ class DatasetFigures:
     funnel: Funnel | None
     """None if the rejected rows are unknown."""
     steered: tuple[GroupCost, ...]
-    """Costs by what rows were steered to."""
+    """Costs by steering value."""
     drawn: tuple[GroupCost, ...]
     """Costs by sampling settings; empty if all rows have the same."""
     lengths: dict[str, list[float]]
     """Lengths by part, of each row that has it."""
     features: RowFeatures
     counts: dict[str, tuple[int, ...]]
-    """By dimension, the number of rows with each of the frame's labels."""
+    """Number of rows with each of the frame's labels, by dimension."""
     cross: CrossTable | None
     """Category by difficulty; None without these tags."""
     confidences: tuple[Confidence, ...]
@@ -188,14 +187,14 @@ class DatasetFigures:
 
 
 def frame_of(sources: Sequence[Source]) -> Frame:
-    """Find what all datasets have in common."""
+    """Determine the common frame of all datasets."""
     datasets = [source.rows for source in sources]
     dimensions = dimensions_of(datasets)
     shared, notes = _vectors_agree(sources)
     unit = common_unit(datasets)
     if len(sources) > 1 and unit == WORDS and all("answer_tokens" in row for rows in datasets for row in rows[:1]):
         notes.append(
-            "The datasets are by different models: their token counts are not comparable, so lengths are in words."
+            "The datasets come from different models: their token counts are not comparable, so lengths are in words."
         )
     return Frame(
         unit=unit,
@@ -252,7 +251,7 @@ def figures_of(
 
 
 def _vectors_agree(sources: Sequence[Source]) -> tuple[bool, list[str]]:
-    """Whether the embeddings of all datasets can be compared, and a note if there are some that cannot."""
+    """Whether the embeddings of all datasets are comparable, and a note if some are not."""
     with_vectors = [source for source in sources if source.vectors is not None]
     if not with_vectors:
         return False, []
@@ -261,5 +260,5 @@ def _vectors_agree(sources: Sequence[Source]) -> tuple[bool, list[str]]:
     models = {str(row.get("model")) for source in sources for row in source.rows}
     widths = {source.vectors.shape[1] for source in sources if source.vectors is not None}
     if len(sources) > 1 and (len(widths) > 1 or len(models) > 1):
-        return False, ["The embeddings are of different models: rows are compared by words only."]
+        return False, ["The embeddings come from different models: rows are compared by words only."]
     return True, []

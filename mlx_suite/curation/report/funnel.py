@@ -1,4 +1,4 @@
-"""The funnel of a run: rows that reached each stage, reasons for rejection, what they cost, and the quotas met."""
+"""The funnel of a run: rows that reached each stage, reasons for rejection, costs, and quotas met."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,8 @@ STAGE_TITLES: Mapping[str, str] = {
 }
 """Titles of the stages of a run, in order."""
 FILTER_TITLES: Mapping[str, str] = {"filter": "filter"}
-"""The one stage of a folder that `magpie filter` has written."""
-NO_REASON = "not said"
+"""The only stage of a folder written by `magpie filter`."""
+NO_REASON = "unknown"
 _WRITTEN = {"ask": ("instruction",), "answer": ("answer",), "filter": ("instruction", "answer")}
 _READ = ("prefilled", "fed", "screening", "grading")
 
@@ -34,7 +34,7 @@ class Loss:
     reason: str
     rows: int
     tokens: int
-    """Tokens generated for them."""
+    """Tokens generated for these rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +44,17 @@ class FunnelStage:
     name: str
     """A key of STAGE_TITLES or FILTER_TITLES."""
     rows: int
-    """Rows that reached it."""
+    """Rows that reached the stage."""
     tokens: int
-    """Tokens generated in it: instructions in `ask`, responses in `answer`."""
+    """Tokens generated in the stage: instructions in `ask`, responses in `answer`."""
     seconds: float | None
-    """Time spent in it; None if the manifest does not tell."""
+    """Time spent in the stage; None if the manifest does not record it."""
     losses: tuple[Loss, ...]
     """Rejections, the most frequent reason first."""
 
     @property
     def lost(self) -> int:
-        """Rows rejected in it."""
+        """Rows rejected in the stage."""
         return sum(loss.rows for loss in self.losses)
 
 
@@ -65,9 +65,9 @@ class Funnel:
     stages: tuple[FunnelStage, ...]
     accepted: int
     seconds: float | None
-    """Time of the whole run; None if the manifest does not tell."""
+    """Duration of the run; None if the manifest does not record it."""
     read: int | None
-    """Prompt tokens processed, queries included; None if the manifest does not tell."""
+    """Prompt tokens processed, including queries; None if the manifest does not record them."""
 
     @property
     def asked(self) -> int:
@@ -86,7 +86,7 @@ class Funnel:
 
     @property
     def tokens_per_row(self) -> float | None:
-        """Tokens generated per accepted row, those of rejected rows included; None without accepted rows."""
+        """Tokens generated per accepted row, including those of rejected rows; None without accepted rows."""
         return self.tokens / self.accepted if self.accepted else None
 
     @property
@@ -142,7 +142,7 @@ def stage_of(row: Record) -> str:
 
 
 def reason_of(row: Record) -> str:
-    """The reason why a row was rejected."""
+    """The reason for which a row was rejected."""
     return str(row.get("rejection", NO_REASON))
 
 
@@ -180,9 +180,9 @@ class GroupCost:
     kind: str
     asked: int
     accepted: int
-    """Accepted rows; of rows steered to a tag, those that have the tag."""
+    """Accepted rows; if steered to a tag, only those that have it."""
     tokens: int
-    """Tokens generated for the whole group."""
+    """Tokens generated for the group, including its rejected rows."""
 
     @property
     def tokens_per_row(self) -> float | None:
@@ -196,7 +196,7 @@ def costs_of(
     """The cost of each group, by name.
 
     Args:
-        groups_of: The groups of a row, and whether the row counts for each if it is accepted.
+        groups_of: Maps a row to its groups, each with whether the row counts for it if accepted.
     """
     asked: Counter[str] = Counter()
     kept: Counter[str] = Counter()
@@ -213,7 +213,7 @@ def costs_of(
 
 
 def steered_to(quotas: Mapping[str, Any], row: Record) -> Mapping[str, bool]:
-    """What a row was steered to, `category: Math`, and whether its tag agrees.
+    """The steering values of a row, such as `category: Math`, and whether its tag agrees.
 
     Args:
         quotas: The quotas of the manifest. A row steered to the rest agrees if none of them names its tag.
@@ -228,7 +228,7 @@ def steered_to(quotas: Mapping[str, Any], row: Record) -> Mapping[str, bool]:
 
 
 def drawn_with(row: Record) -> Mapping[str, bool]:
-    """The sampling settings of a row: `temperature 1.2, top_p 0.99`."""
+    """The sampling settings of a row as a group, such as `temperature 1.2, top_p 0.99`."""
     sampling = object_in(row, "sampling")
     return {", ".join(f"{name} {value}" for name, value in sorted(sampling.items())): True} if sampling else {}
 
@@ -238,14 +238,14 @@ def drawn_with(row: Record) -> Mapping[str, bool]:
 
 @dataclass(frozen=True, kw_only=True)
 class QuotaBar:
-    """One quota and how far it is met."""
+    """One quota and its progress."""
 
     dimension: str
     value: str
-    """A value of the dimension, or `*` for all values without a quota of their own."""
+    """A value of the dimension, or `*` for all values without their own quota."""
     wanted: int
     met: int
-    """Accepted rows of this value."""
+    """Accepted rows with this value."""
 
 
 def quotas_of(rows: Sequence[Record], manifest: Mapping[str, Any]) -> tuple[QuotaBar, ...]:
@@ -263,7 +263,7 @@ def quotas_of(rows: Sequence[Record], manifest: Mapping[str, Any]) -> tuple[Quot
 
 
 def _value(row: Record, dimension: str) -> str | None:
-    """The row's tag; for a dimension without tags (topic, persona), what it was steered to."""
+    """The row's tag; for a dimension without tags (topic, persona), its steering value."""
     label = label_of(row, dimension)
     if label is not None:
         return label

@@ -20,17 +20,17 @@ UnitVectors = npt.NDArray[np.float32]
 Similarities = npt.NDArray[np.float32]
 COSINE, JACCARD = "cosine", "Jaccard"
 PAIRS = 5
-"""Pairs shown of the closest rows of a sample, and of the near-duplicates between two datasets."""
+"""Number of pairs shown, both of closest rows in a sample and of near-duplicates between datasets."""
 SIZES = (100, 500, 2000)
-"""Rows per sample. Fixed, so that two reports can be compared."""
+"""Rows per sample, fixed so that reports can be compared."""
 SAMPLES = 5
 """Maximum number of samples of one size."""
 _FREQUENT = 32
-"""Rows from which on a shingle is counted by a matrix product instead of pair by pair."""
+"""Number of rows at which a shingle is counted by a matrix product instead of pair by pair."""
 
 
 def sizes_for(rows: int) -> tuple[int, ...]:
-    """The sample sizes that datasets of at least `rows` rows allow; all rows if they are fewer than the smallest."""
+    """Sample sizes for datasets of at least `rows` rows; `rows` itself if it is below the smallest size."""
     return tuple(size for size in SIZES if size <= rows) or ((rows,) if rows > 1 else ())
 
 
@@ -105,11 +105,11 @@ class Neighbourhood:
     kind: str
     """COSINE or JACCARD; a distance is 1 − similarity."""
     size: int
-    """Rows of the sample."""
+    """Rows in the sample."""
     distances: tuple[float, ...]
     """Distance of each row to the nearest other row."""
     closest: tuple[ClosePair, ...]
-    """The closest pairs, in order; each row is in one pair at most."""
+    """The closest pairs, in order; each row is in at most one."""
 
     @property
     def spread(self) -> Quantiles | None:
@@ -118,7 +118,7 @@ class Neighbourhood:
 
 
 def neighbourhoods_of(rows: Sequence[Record], vectors: UnitVectors | None, size: int) -> tuple[Neighbourhood, ...]:
-    """By cosine similarity (if there are vectors) and by Jaccard similarity, on the first sample of `size` rows."""
+    """Neighbourhoods in the first sample of `size` rows, by cosine (if there are vectors) and by Jaccard similarity."""
     chosen = sample_rows(len(rows), size)[0]
     texts = [instruction_of(rows[at]) for at in chosen]
     lexical = _neighbourhood(JACCARD, jaccards(texts), texts)
@@ -159,13 +159,13 @@ class Overlap:
     """Rows that two datasets share, counted in each of them."""
 
     exact: tuple[int, int]
-    """Rows of A, and of B, whose instruction is also in the other dataset, ignoring case and whitespace."""
+    """Rows of A and rows of B whose instruction is also in the other dataset, ignoring case and whitespace."""
     near: tuple[int, int]
     """Rows without an exact match but with a near-duplicate in the other dataset."""
     whole: tuple[int, int]
     """Exact matches whose response is the same too."""
     pairs: tuple[SideBySide, ...]
-    """Near-duplicates, the least similar first: they show how near "near" is."""
+    """Near-duplicates, the least similar first, to show how near "near" is."""
 
 
 def overlap_of(first: Sequence[Record], second: Sequence[Record]) -> Overlap:

@@ -1,7 +1,7 @@
 """A report on one dataset or two: an HTML page, and the same figures as JSON.
 
-The page is one file that opens without a network and without scripts. The template escapes whatever a model or a user
-wrote, and a content security policy forbids the page to load anything, should something ever slip through.
+The page is one file that works offline and without scripts. The template escapes all text from models and users; as a
+second defence, a content security policy forbids the page to load anything.
 """
 
 import re
@@ -36,9 +36,9 @@ from mlx_suite.runtime.files import write_atomically
 SAMPLES = 12
 """Default number of rows that the page shows in full."""
 GENERATOR = "mlx-suite magpie report"
-"""Stands in the head of every page, so that a report is recognised before it is replaced."""
+"""Marker in the head of every page, by which a report is recognised before it is replaced."""
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-"""Characters that HTML forbids or nothing can show."""
+"""Characters that HTML forbids or that cannot be displayed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class HtmlReport:
     figures: tuple[DatasetFigures, ...]
     """One or two datasets."""
     overlap: Overlap | None
-    """What two datasets share; None for one."""
+    """Rows shared by two datasets; None for a single dataset."""
     html: str
 
     @property
@@ -75,7 +75,7 @@ def make_report(
     samples: int = SAMPLES,
     on_progress: OnProgress = lambda done, total: None,
 ) -> HtmlReport:
-    """Read and measure one dataset, or two to be compared.
+    """Read and measure one dataset, or compare two.
 
     Raises UserError if rows cannot be read.
     """
@@ -86,7 +86,7 @@ def report_on(
     sources: Sequence[Source], samples: int = SAMPLES, on_progress: OnProgress = lambda done, total: None
 ) -> HtmlReport:
     """Measure one or two datasets. The same rows give the same page, byte for byte."""
-    assert 1 <= len(sources) <= 2, "one dataset, or two to be compared"
+    assert 1 <= len(sources) <= 2, "one dataset, or two to compare"
     if len(sources) == 2 and sources[0].name == sources[1].name:
         sources = [replace(each, name=f"{each.name} ({number})") for number, each in enumerate(sources, start=1)]
     frame = frame_of(sources)
@@ -103,15 +103,15 @@ def write_report(report: HtmlReport, path: Path, *, force: bool = False) -> None
 
 
 def check_place(path: Path, *, force: bool = False) -> None:
-    """Raise UserError if no report may be written here: a folder, or without `force` a file of something else."""
+    """Raise UserError for a folder or, without `force`, for a file that is not a report."""
     if path.is_dir():
-        raise UserError("There is a folder of this name", where=f"--out {path}", fix=f"--out {path / 'report.html'}")
+        raise UserError("A folder with this name exists", where=f"--out {path}", fix=f"--out {path / 'report.html'}")
     if path.exists() and not force:
         with path.open("rb") as file:
             head = file.read(1000)
         if head and GENERATOR.encode() not in head:
             raise UserError(
-                "A file of this name exists and is not a report; it is not replaced",
+                "A file with this name exists and is not a report",
                 where=f"--out {path}",
                 fix="choose another name, or give --force",
             )
@@ -165,7 +165,7 @@ def _form(value: float | None, form: str = ",") -> str:
 
 
 def _words(name: str) -> str:
-    """`near_duplicate` as prose."""
+    """Replace underscores by spaces: `near_duplicate` is shown as `near duplicate`."""
     return name.replace("_", " ")
 
 
@@ -214,7 +214,7 @@ def _quantiles(column: Sequence[float]) -> dict[str, Any] | None:
 
 
 def _rounded(value: Any) -> Any:
-    """Round floats to six decimals, which do not depend on the order of summation."""
+    """Round floats to six decimals, so that the order of summation does not matter."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, Mapping):

@@ -11,11 +11,11 @@ from mlx_suite.curation.report.funnel import reason_of, stage_of
 from mlx_suite.curation.rows import Record
 
 LONGEST = 2000
-"""Characters shown of a turn."""
+"""Maximum number of characters shown of a turn."""
 LONGEST_REJECTED = 400
-"""Characters shown of a rejected turn: most go wrong in their first words."""
+"""Maximum number of characters shown of a rejected turn: most go wrong in their first words."""
 PER_REASON = 3
-"""Rejected rows shown for each reason."""
+"""Maximum number of rejected rows shown per reason."""
 _FENCED = re.compile(r"^[ \t]*```([^\n`]*)\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -58,7 +58,7 @@ class RejectedSamples:
     reason: str
     stage: str
     rows: int
-    """Number of all such rows."""
+    """Total number of rows rejected for this reason."""
     meaning: str
     """Explanation of the reason; empty for an unknown reason."""
     shown: tuple[ShownRow, ...]

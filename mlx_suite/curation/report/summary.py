@@ -10,7 +10,7 @@ from mlx_suite.curation.report.figures import DatasetFigures, Frame
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryLine:
-    """One figure of each dataset."""
+    """One figure for each dataset."""
 
     title: str
     meaning: str
@@ -55,7 +55,7 @@ def summary_of(figures: Sequence[DatasetFigures], frame: Frame) -> tuple[Summary
         _line(
             figures,
             "tokens per accepted row",
-            "generated, those of rejected rows included",
+            "generated, including rejected rows",
             ",.1f",
             lambda f: f.funnel.tokens_per_row if f.funnel and f.funnel.tokens else None,
         ),
@@ -98,8 +98,8 @@ def feature_lines(figures: Sequence[DatasetFigures]) -> tuple[SummaryLine, ...]:
         return _line(figures, title, "", ".1%", lambda f: count(f) / f.rows if f.rows else None)
 
     lines = (
-        share("instruction of several lines", lambda f: f.features.multi_line_instructions),
-        share("response of several lines", lambda f: f.features.multi_line_answers),
+        share("multi-line instruction", lambda f: f.features.multi_line_instructions),
+        share("multi-line response", lambda f: f.features.multi_line_answers),
         share("with a code block", lambda f: f.features.with_code),
         share("with several turns", lambda f: f.features.multi_turn),
         share("with a system prompt", lambda f: f.features.with_system),

@@ -1,7 +1,7 @@
 """Charts as inline SVG: axes, histograms and scatter plots.
 
-Written by hand rather than by matplotlib: colours and type are the page's own in light and dark mode, a report needs no
-extra package, and the same numbers give the same bytes. Classes are those of `style.css`.
+No matplotlib: colours and fonts follow the page in light and dark mode, a report needs no extra package, and the same
+numbers give the same bytes. The CSS classes are defined in `style.css`.
 """
 
 import math
@@ -61,7 +61,7 @@ def distance_axis(columns: Sequence[Sequence[float]], bins: int = 32) -> Axis:
 
 
 def short(value: float) -> str:
-    """A number for a tick: 12k for 12,000."""
+    """Format a tick label: 12k for 12,000."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{value / (1e3 if unit == 'k' else size):.3g}{unit}"
@@ -75,7 +75,7 @@ def _linear_axis(least: float, most: float, bins: int, whole: bool) -> Axis:
         low = math.floor(low)
         edges = tuple(low + step * each for each in range(math.ceil((most - low + 1) / step) + 1))
         return Axis(low=low, high=edges[-1], edges=edges, ticks=_linear_ticks(low, edges[-1], whole), is_log=False)
-    # Values that differ by rounding only count as one value.
+    # Values that differ only by rounding count as one.
     high = most if most - low > 1e-6 * max(most, 1) else low + 1
     return Axis(low=low, high=high, edges=_edges(low, high, bins), ticks=_linear_ticks(low, high), is_log=False)
 
@@ -120,15 +120,15 @@ class Point:
     hue: int
     """Colour number from 0; HUES and above are grey."""
     title: str
-    """Shown while the pointer rests on the dot."""
+    """Tooltip of the dot."""
 
 
 Box = tuple[tuple[float, float], tuple[float, float]]
-"""The lowest and the highest (x, y) of a scatter plot."""
+"""Lower left and upper right corner (x, y) of a scatter plot."""
 
 
 def histogram(columns: Sequence[Sequence[float]], axis: Axis, label: str, title: str) -> str:
-    """One column as bars of row counts; two as percentages, the first filled and the second outlined."""
+    """Histogram of one column as row counts, or of two as percentages, the second outlined."""
     counts = [np.histogram(np.asarray(column, float), np.asarray(axis.edges))[0] for column in columns]
     as_percent = len(columns) > 1
     heights = [100 * each / max(each.sum(), 1) if as_percent else each for each in counts]
@@ -183,7 +183,7 @@ def _bars(heights: np.ndarray, axis: Axis, top: float) -> str:
     parts = []
     for height, left, right in zip(heights, axis.edges, axis.edges[1:], strict=False):
         if height > 0:
-            # One row among thousands stays visible.
+            # Keep one row among thousands visible.
             y = min(_y(float(height) / top), _y(0) - 1)
             start, end = _x(axis.place(left)), _x(axis.place(right))
             gap = 0.5 if end - start > 3 else 0

@@ -1,1 +1,1 @@
-"""Tags, scores and their calibration: what a model says about a row, and how far that can be trusted."""
+"""Tags and scores that a model gives to rows, and the calibration of tags."""

@@ -1,8 +1,8 @@
 """Calibrate a model's tags: compare its labels with true ones.
 
-Tags are the most probable labels, so none is ever unparsable. Generating tags as text means parsing them; `as_text`
-measures what that costs in parse rate and agreement. A second set of questions, say with the replies listed in reverse,
-measures stability: a reliable model gives the same tags.
+A tag is the most probable label, so nothing is parsed. Tags generated as text must be; `as_text` measures what that
+costs in parse rate and agreement. A second set of questions, for example with the replies listed in reverse, measures
+stability: a reliable model gives the same tags.
 """
 
 import re
@@ -25,7 +25,7 @@ TEXT_TOKENS = 24
 SLOTS = 8
 _PUNCTUATION = re.compile(r"[*_`#\"'.,:;!?()\[\]]+")
 OnProgress = Callable[[int, int], None]
-"""Called with the number of rows done and in all."""
+"""Called with the number of rows done and the total."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class QuestionReport:
     """Share of rows with the same label under the second questions."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON object."""
         return {
             "question": self.question.name,
             **self.chosen.as_dict(),
@@ -56,11 +56,11 @@ class CalibrationReport:
 
     rows: int
     left_out: int
-    """Rows that the template refuses or that exceed the context."""
+    """Rows that the template rejects or that exceed the context."""
     questions: tuple[QuestionReport, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON object."""
         questions = [each.as_dict() for each in self.questions]
         return {"rows": self.rows, "left_out": self.left_out, "questions": questions}
 
@@ -83,11 +83,11 @@ def calibrate(
     second: Questions | None = None,
     on_progress: OnProgress = lambda done, total: None,
 ) -> CalibrationReport:
-    """Ask the questions each row has true labels for, and compare.
+    """Ask each row the questions it has true labels for, and compare.
 
     Args:
         as_text: Also generate the replies as text and parse them.
-        second: The same questions in other words, to measure stability.
+        second: The same questions, reworded, to measure stability.
 
     Raises UserError for a template in which questions cannot be asked, and for second questions with other labels.
     """
@@ -137,7 +137,7 @@ class _Questioner:
     taggers: dict[tuple[str, ...], tuple[Tagger, ...]] = field(default_factory=dict)
 
     def taggers_for(self, names: tuple[str, ...]) -> tuple[Tagger, ...]:
-        """Tagger for these questions, and one for the second questions if there are any."""
+        """Taggers for these questions and, if there are any, the second questions."""
         if names not in self.taggers:
             sets = [self.questions, *([] if self.second is None else [self.second])]
             self.taggers[names] = tuple(
@@ -147,7 +147,7 @@ class _Questioner:
         return self.taggers[names]
 
     def program(self, number: int, row: Labelled) -> Program:
-        """Returns (number, `_RowReplies`); None for a row that the template refuses or that exceeds the context."""
+        """Return (number, `_RowReplies`); None for a row that the template rejects or that exceeds the context."""
         return number, (yield from self._replies(row))
 
     def _replies(self, row: Labelled) -> Program:
@@ -162,7 +162,7 @@ class _Questioner:
         return _RowReplies(tags=tags[0], second=tags[1] if second else {}, written=written)
 
     def _write(self, encoded: EncodedConversation, tagger: Tagger) -> Program:
-        """Generate replies as text and rewind them; returns the parsed labels by question."""
+        """Generate replies as text, rewinding after each; returns the parsed labels by question."""
         written: dict[str, str | None] = {}
         parts = [(encoded.instruction_end, tagger.questions.about("instruction"), tagger.instruction)]
         if encoded.response is not None:

@@ -1,7 +1,7 @@
-"""General tag questions, which spell out their labels, for checkpoints not trained on brief questions of their own.
+"""General tag questions that spell out their labels, for checkpoints not trained on their own brief questions.
 
-The dimensions are those of Magpie (arXiv 2406.08464, section 3), the wording is ours. It is brief, since every row pays
-for every word.
+The dimensions are those of Magpie (arXiv 2406.08464, section 3), the wording is ours. It is brief, since every word
+costs tokens in every row.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def _listed(meanings: Mapping[str, str], turned: bool) -> str:
 
 
 def _questions(turned: bool) -> Questions:
-    """The questions; `turned` lists the replies in reverse in the text. The labels keep their order."""
+    """The questions; `turned` reverses the replies in the text but not the labels."""
     listed: tuple[tuple[str, About, str, Mapping[str, str]], ...] = (
         ("category", "instruction", "What does it ask for?", CATEGORIES),
         ("difficulty", "instruction", "How hard is it to answer well?", DIFFICULTIES),

@@ -14,8 +14,8 @@ from mlx_suite.data.statistics import Interval, cohen_kappa, share_interval
 
 BINS = 10
 """Number of confidence bins of the calibration error."""
-BELIEVABLE, USABLE = 0.8, 0.6
-"""Kappa from which labels can be trusted, and from which they are good enough to filter by."""
+RELIABLE, USABLE = 0.8, 0.6
+"""Minimum kappa of reliable labels, and of labels that are good enough to filter by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,9 @@ class LabelAgreement:
     macro_f1: float | None
     """Mean F1 over the labels that occur in the truth."""
     confidence_right: float | None
-    """Mean confidence of the rows that agree."""
+    """Mean confidence of rows whose label agrees."""
     confidence_wrong: float | None
-    """Mean confidence of the rows that do not."""
+    """Mean confidence of rows whose label disagrees."""
     calibration_error: float | None
     """Expected calibration error (arXiv 1706.04599, section 2)."""
 
@@ -59,7 +59,7 @@ class LabelAgreement:
 
     @property
     def interval(self) -> Interval | None:
-        """95 % confidence interval of the share that agrees."""
+        """95 % confidence interval of the agreement."""
         return share_interval(self.agreed, self.rows)
 
     @property
@@ -76,15 +76,15 @@ class LabelAgreement:
         """Interpretation of kappa for the tags."""
         kappa = self.kappa if self.weighted_kappa is None else self.weighted_kappa
         if kappa is None:
-            return "cannot be told: one label is all there is"
-        if kappa >= BELIEVABLE:
-            return "can be believed"
+            return "undefined: only one label occurs"
+        if kappa >= RELIABLE:
+            return "reliable"
         if kappa >= USABLE:
             return "good enough to filter by"
-        return "weak: right on the average only" if kappa > 0.2 else "no better than guessing"
+        return "weak: right only on average" if kappa > 0.2 else "no better than guessing"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON object."""
         return {
             "rows": self.rows,
             "parse_rate": self.parse_rate,
@@ -104,7 +104,7 @@ class LabelAgreement:
 
 
 def label_agreement(labels: Sequence[str], rows: Sequence[JudgedRow], *, scale: bool) -> LabelAgreement:
-    """Compare labels with the truth. `scale`: the labels are ordered from the lowest up."""
+    """Compare labels with the truth. `scale`: the labels are ordered, the lowest first."""
     number = {label: place for place, label in enumerate(labels)}
     matrix = np.zeros((len(labels), len(labels)), np.int64)
     for row in rows:

@@ -32,7 +32,7 @@ class Labelled:
 def read_labelled(source: str | Path, questions: Questions) -> tuple[Labelled, ...]:
     """Read the rows of a dataset that have true labels: in `labels`, in `tags`, or in fields named like the questions.
 
-    Labels are matched ignoring case. Raises UserError that lists every unknown label, and if no row has any.
+    Labels are matched ignoring case. Raises UserError if no row has a label, or listing every unknown label.
     """
     problems: list[str] = []
     labelled: list[Labelled] = []
@@ -58,15 +58,15 @@ def microworld_rows(count: int, questions: Questions, seed: int = 0) -> tuple[La
     """
     world = make_world()
     known = [question for question in questions.questions if question.name in KNOWN]
-    strange = [f"{each.name}: {label}" for each in known for label in KNOWN[each.name][1] if label not in each.labels]
-    if strange or not known:
+    unknown = [f"{each.name}: {label}" for each in known for label in KNOWN[each.name][1] if label not in each.labels]
+    if unknown or not known:
         raise UserError(
             "The questions lack some of the microworld's labels"
-            if strange
-            else "The microworld can answer none of them",
+            if unknown
+            else "The microworld can answer none of the questions",
             where="the questions",
             fix=f"ask {', '.join(KNOWN)} with the microworld's labels, or give a file of labelled rows",
-            details=shortened(strange),
+            details=shortened(unknown),
         )
     rows: list[Labelled] = []
     for question in known:

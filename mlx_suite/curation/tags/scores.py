@@ -1,6 +1,6 @@
 """Scores of a response from log-probabilities, and from a reward model if there is one.
 
-All are computed on the same tokens: the last response without its stop token. With
+All scores are computed on the same tokens: the last response without its stop token. With
 
     p(answer | c)    mean log-probability of its tokens, in nats, given a context c
 
@@ -12,8 +12,8 @@ the scores are
 
 ifd                 exp(p(answer | nothing) − p(answer | conversation)): perplexity of the response with the instruction
                     relative to that without it, the instruction-following difficulty (arXiv 2402.00530, section 2;
-                    2308.12032 takes the ratio of the logarithms). Near 0 the instruction determines the response; from
-                    1 up it does not help the model: instruction and response do not match.
+                    2308.12032 takes the ratio of the logarithms). Near 0 the instruction determines the response; at 1
+                    or more it does not help the model: instruction and response do not match.
 reward_difference   p(answer | conversation) − p(answer | conversation; base). Times the number of tokens and DPO's β it
                     is the implicit reward of tuning the base model into this one (arXiv 2305.18290, section 4), up to a
                     term that depends only on the instruction. So it compares responses to one instruction, says little
@@ -56,7 +56,7 @@ class ScoredConversation:
 def own_log_probs(
     model: Any, tokenizer: Tokenizer, conversations: Sequence[ScoredConversation], *, bare: bool
 ) -> list[Measurements]:
-    """`conversation`, `nothing` and, with `bare`, `bare`: p(answer | …) in these contexts.
+    """Mean log-probabilities in the contexts `conversation`, `nothing` and, with `bare`, `bare`.
 
     A response without a token to score has no measurements.
     """
@@ -73,7 +73,7 @@ def own_log_probs(
 
 
 def base_log_probs(model: Any, tokenizer: Tokenizer, conversations: Sequence[ScoredConversation]) -> list[Measurements]:
-    """`base`: p(answer | conversation; base). The tokens are the same, so both models must share a vocabulary."""
+    """p(answer | conversation; base) as `base`. Both models must share a vocabulary: the tokens are the same."""
     start, context = _bos(tokenizer), context_length(model)
     contexts = [{"base": _in_conversation(each.encoded, start)} for each in conversations]
     return _means(model, [each if len(each["base"].fed) <= context else {} for each in contexts])
@@ -82,9 +82,9 @@ def base_log_probs(model: Any, tokenizer: Tokenizer, conversations: Sequence[Sco
 def measured_rewards(
     model: RewardModel, judge: ChatModel, conversations: Sequence[ScoredConversation]
 ) -> list[Measurements]:
-    """`reward` of each conversation, and `base_reward` of the other response if there is one, in the judge's template.
+    """Rewards in the judge's template: `reward`, and `base_reward` of the other response if there is one.
 
-    Conversations longer than the judge's context, or refused by its template, have no reward.
+    Conversations longer than the judge's context, or rejected by its template, have no reward.
     """
     texts: list[tuple[int, str, tuple[int, ...]]] = []
     for number, each in enumerate(conversations):
@@ -102,7 +102,7 @@ def measured_rewards(
 
 
 def scores_of(measured: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """Those of the named scores that the measurements allow, rounded."""
+    """The named scores that can be computed from the measurements, rounded."""
     scores: dict[str, float] = {}
     if "ifd" in names and "conversation" in measured and "nothing" in measured:
         scores["ifd"] = exp(min(measured["nothing"] - measured["conversation"], 50.0))

@@ -13,12 +13,12 @@ class TagSettings:
 
     only: tuple[str, ...] = ()
     """Questions to ask, comma-separated: category, difficulty, input_quality, language, safety, answer_quality, or
-    those of your own file. By default all; `none` computes only scores."""
+    those of your own file. Default: all; `none` computes only scores."""
     scores: tuple[str, ...] = ()
     """Scores to compute, comma-separated: ifd (instruction-following difficulty), reward, reward_difference."""
     base: str | None = None
     """Base model that MODEL was tuned from: reward_difference is then the response's gain in log-probability,
-    in nats per token. By default it is compared with the same weights without the chat template."""
+    in nats per token. Default: compare with the same weights without the chat template."""
     reward_model: str | None = None
     """Reward model: a Llama, Mistral or Gemma 2 with a score head. It gives reward, and reward_difference for rows with
     another model's response in `base_output`."""
@@ -46,7 +46,7 @@ class TagSettings:
 
     @property
     def asks_nothing(self) -> bool:
-        """Whether only scores are computed."""
+        """True if only scores are computed."""
         return self.only == ("none",)
 
     @property
@@ -63,5 +63,5 @@ class TagSettings:
 
     @property
     def bare(self) -> bool:
-        """Whether responses are also scored after bare text by the same weights."""
+        """True if the same weights also score responses after bare text."""
         return "reward_difference" in self.scores and self.base is None and self.reward_model is None

@@ -4,8 +4,8 @@ One row is one program: the conversation is fed up to the instruction's stop tok
 queried on a fork of the KV cache, the rest is fed, and questions about the response are queried. Every token of a row
 is fed once.
 
-Results are stored under a hash of the row's text, so rows that are added or moved cost only themselves. Models are
-loaded one after the other: memory holds one at a time.
+Results are stored under a hash of the row's text, so adding or moving rows does not recompute the others. Models are
+loaded one after the other, so memory holds one at a time.
 """
 
 import hashlib
@@ -42,9 +42,9 @@ from mlx_suite.runtime.journal import Journal, read_lines
 from mlx_suite.text import Tokenizer
 
 CHUNK = 32
-"""Rows scored at a time, and lost by a kill."""
+"""Rows scored per batch, the most that a kill loses."""
 OnProgress = Callable[[str, int, int], None]
-"""Called with the current part, the number of rows done and in all."""
+"""Called with the current part, the number of rows done and the total."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,9 @@ class Models:
     """Loaders of the models, each called when its pass begins."""
 
     main: Callable[[], ChatModel]
-    """The model that tags, and scores by its log-probabilities."""
+    """The model that tags, and whose log-probabilities give scores."""
     base: Callable[[], tuple[Any, Tokenizer]] | None = None
-    """The base model it was tuned from."""
+    """The base model that `main` was tuned from."""
     reward: Callable[[], tuple[RewardModel, ChatModel]] | None = None
 
 
@@ -69,7 +69,7 @@ class TagRun:
     stats: EngineStats
     """Token counts of the tagging pass."""
     seconds: Mapping[str, float]
-    """Duration of each part that had work to do, including loading for all models but the first."""
+    """Duration of each part that had work to do, including the loading of all models but the first."""
 
 
 def tag_rows(
@@ -82,7 +82,7 @@ def tag_rows(
 ) -> TagRun:
     """Write `rows` to `out` with `tags`, `confidence` and `scores`, or resume an interrupted run.
 
-    All other fields stay, as do existing tags and scores that are not requested here. A row that the template refuses
+    All other fields stay, as do existing tags and scores that are not requested here. A row that the template rejects
     or that exceeds the context is written with the reason in `untagged`. The file is byte-identical however often the
     run was interrupted (in fp32).
 
@@ -119,7 +119,7 @@ def tag_rows(
 
 
 def _facts(chat: ChatModel, questions: Questions, settings: TagSettings) -> dict[str, Any]:
-    """Everything tags and scores depend on, except for the rows: more may be added."""
+    """Everything tags and scores depend on except the rows, since rows may be added."""
     return {
         "weights": weights_digest(chat.model),
         "adapter_scale": sorted({float(layer.scale) for layer in adapted_layers(chat.model).values()}),
@@ -190,7 +190,7 @@ class _Passes:
             yield from ({"key": key, "figures": measured.get(key, {})} for key in chunk)
 
     def _conversation(self, row: Record) -> ScoredConversation | None:
-        """None if there is no response to score, or the context has no room for it."""
+        """Encode a row for scoring; None if it has no response or exceeds the context."""
         encoded = self.chat.encode(row["messages"])
         if isinstance(encoded, str) or encoded.response is None or len(encoded.ids) > self.chat.context:
             return None
@@ -222,7 +222,7 @@ def _check_vocabulary(ours: Tokenizer, theirs: Tokenizer) -> None:
     if differing is not None:
         pair = ours.token_of(differing), theirs.token_of(differing)
         raise UserError(
-            f"The base model has another vocabulary: token {differing} is {pair[0]!r} here and {pair[1]!r} there",
+            f"The base model has a different vocabulary: token {differing} is {pair[0]!r} here and {pair[1]!r} there",
             where=theirs.origin,
             fix="give the base model that this one was tuned from",
         )

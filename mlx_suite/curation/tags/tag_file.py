@@ -1,7 +1,7 @@
-"""The file of tagged rows: the settings it depends on, a journal of unfinished work, and what is known of each row.
+"""The file of tagged rows: its settings, a journal of unfinished work, and the results for each row.
 
-`tagged.jsonl` is written atomically. Beside it, `tagged.settings.json` holds what the tags depend on, and during a run
-`tagged.unfinished.jsonl` holds the results of single rows.
+`tagged.jsonl` is written atomically. Next to it, `tagged.settings.json` stores everything the tags depend on and,
+during a run, `tagged.unfinished.jsonl` stores the results of single rows.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class TagFile:
-    """A file of tagged rows and the two files beside it."""
+    """A file of tagged rows and the two files next to it."""
 
     out: Path
     facts: Mapping[str, Any]
@@ -48,17 +48,17 @@ class TagFile:
                 refuse_other(differences(stored, self.facts, ignored=["names"]), self.out, what="file")
 
     def begin(self) -> None:
-        """Store what the tags depend on."""
+        """Store the settings that the tags depend on."""
         write_atomically(self.settings, facts_text(KIND, self.facts))
 
     def finished_rows(self, read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
-        """`read` applied to each row that an earlier run finished."""
+        """Apply `read` to each row that an earlier run finished."""
         return read_lines(self.out, read) if self.out.exists() else iter(())
 
 
 @dataclass(kw_only=True)
 class RowResults:
-    """What is known of one row."""
+    """Results for one row so far."""
 
     tags: dict[str, str] = field(default_factory=dict)
     confidence: dict[str, float] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class RowResults:
 
 @dataclass(frozen=True, kw_only=True)
 class TagResults:
-    """What is known of every row, by `key_of` the row."""
+    """Results for all rows so far, by `key_of`."""
 
     settings: TagSettings
     names: Sequence[str]
@@ -111,7 +111,7 @@ class TagResults:
         return self.by_key.get(key) or RowResults()
 
     def row(self, row: Record) -> Record:
-        """The row as written. Its fields stay, except for tags and scores of the same names."""
+        """The row as written: its own fields, with tags and scores of the same names replaced."""
         results = self.of(key_of(row))
         scores = results.scores or scores_of(results.measured, self.settings.scores)
         added: dict[str, dict[str, Any]] = {"tags": results.tags, "confidence": results.confidence, "scores": scores}

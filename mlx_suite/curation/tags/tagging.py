@@ -8,7 +8,7 @@ checkpoint's own template:
 
 The tokens between the bars are fed on the fork; the row's own sequence is unchanged.
 
-A label is cut to its shortest prefix that no other label shares. A whole label's probability is the product over its
+A label is cut to its shortest prefix that no other label shares. A full label's probability is the product over its
 tokens, which favours short labels, and tokens after the point where a label is unique carry no information. Cut this
 way, labels exclude each other, most are a single token, and all questions fit into one forward pass.
 """
@@ -32,7 +32,7 @@ from mlx_suite.text.chat import encode_chat
 from mlx_suite.text.message import ASSISTANT, USER
 
 Replies = Sequence[Reply] | None
-"""Results of an `Queries`; None if the context had no room for it."""
+"""Replies to `Queries`; None if they did not fit in the context."""
 Tokens = tuple[int, ...]
 _INSTRUCTION, _RESPONSE = Message(USER, "What is 2 + 2?"), Message(ASSISTANT, "4")
 """Placeholder turns before a question while its tokens are derived; their texts do not matter."""
@@ -55,16 +55,16 @@ class Tagger:
     embed: bool
     """Whether the last query on the instruction returns an embedding."""
     instruction: Queries
-    """Queries for a sequence that ends with the instruction's stop token. Must not be run without queries."""
+    """Queries for a sequence that ends with the instruction's stop token. Must not be run if empty."""
     answer: Queries
-    """Queries for a sequence that ends with the response's stop token. Must not be run without queries."""
+    """Queries for a sequence that ends with the response's stop token. Must not be run if empty."""
 
     def instruction_tags(self, replies: Replies) -> dict[str, Tag]:
-        """Tags by question; none if the context had no room."""
+        """Tags by question; empty if the queries did not fit in the context."""
         return self._tags("instruction", replies)
 
     def answer_tags(self, replies: Replies) -> dict[str, Tag]:
-        """Tags by question; none if the context had no room."""
+        """Tags by question; empty if the queries did not fit in the context."""
         return self._tags("answer", replies)
 
     def embedding(self, replies: Replies) -> npt.NDArray[np.float32] | None:
@@ -85,7 +85,7 @@ def make_tagger(tokenizer: Tokenizer, template: ChatTemplate, questions: Questio
     """Encode questions as the checkpoint's own template would render them after a conversation.
 
     With `embed`, the last query on the instruction returns the hidden state from which the response would start. It
-    represents the whole message, like the last state of a prompt to sum it up in one word (arXiv 2307.16645), but needs
+    represents the full message, like the last state of a prompt to sum it up in one word (arXiv 2307.16645), but needs
     no prompt and costs nothing: every question passes through it.
 
     Raises UserError if the template does not show where turns begin and end or alters their text, and if two labels
@@ -129,7 +129,7 @@ def probabilities(log_probs: Sequence[float]) -> list[float]:
 
 
 def unique_prefixes(labels: Sequence[Tokens]) -> tuple[Tokens, ...]:
-    """Each label's shortest prefix that no other label has. No label may equal or be a prefix of another."""
+    """Each label's shortest prefix that no other label shares. No label may equal or be a prefix of another."""
     return tuple(
         next(
             label[:size]
@@ -143,8 +143,8 @@ def unique_prefixes(labels: Sequence[Tokens]) -> tuple[Tokens, ...]:
 def ask_row(encoded: EncodedConversation, taggers: Sequence[Tagger]) -> Program:
     """Program that feeds a conversation once and asks every tagger's questions about it.
 
-    Returns the tags by question for each tagger; None if the context has no room for a question. Questions about the
-    response are skipped if there is none.
+    Returns the tags by question for each tagger; None if a question does not fit in the context. Questions
+    about the response are skipped if there is none.
     """
     tags: list[dict[str, Tag]] = [{} for _ in taggers]
     end = encoded.instruction_end

@@ -1,4 +1,4 @@
-"""Role playing: short speeches in a given role that contain all that the role requires."""
+"""Role playing: short speeches in a given role that contain everything the role requires."""
 
 from collections.abc import Mapping
 

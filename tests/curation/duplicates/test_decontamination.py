@@ -1,4 +1,4 @@
-"""Runs of words that give an evaluation item away, and files that hold them."""
+"""Decontamination: shared runs of words that reveal an evaluation item, and the files it is read from."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The dataset card: its front matter for the hub, and what it tells about the rows."""
+"""The dataset card: its front matter for the hub, and its statements about the rows."""
 
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def test_the_hub_reads_the_front_matter(card: str) -> None:
         MARK,
     ],
 )
-def test_the_card_tells_how_the_rows_were_made(card: str, line: str) -> None:
+def test_the_card_states_how_the_rows_were_made(card: str, line: str) -> None:
     assert line in card
 
 
@@ -101,7 +101,7 @@ def test_a_missing_license_is_unknown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kept", "shown"), [(False, "not included"), (True, "kept as a system prompt")])
-def test_the_card_tells_how_rows_were_steered(tmp_path: Path, kept: bool, shown: str) -> None:
+def test_the_card_states_how_rows_were_steered(tmp_path: Path, kept: bool, shown: str) -> None:
     write_lines(tmp_path / "rows.jsonl", [row("2 + 2?", steer={"category": "Math"}), row("Hi")])
     export_dataset(tmp_path / "rows.jsonl", ExportSettings(to="messages", keep_steering=kept), tmp_path / "out")
     assert f"1 row was steered by category; the steering text is {shown}." in (tmp_path / "out/README.md").read_text()

@@ -120,7 +120,7 @@ class TestFormats:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
         assert refused(tmp_path, [PLAIN], "parquet").fix == "pip install 'mlx-suite[parquet]'"
 
-    def test_an_unknown_format_is_answered_with_the_nearest(self, tmp_path: Path) -> None:
+    def test_the_nearest_format_is_suggested_for_an_unknown_one(self, tmp_path: Path) -> None:
         assert refused(tmp_path, [PLAIN], "sharegtp").fix == "did you mean sharegpt?"
 
 
@@ -129,8 +129,8 @@ class TestRowsThatDoNotFit:
         error = refused(tmp_path, [PLAIN, LONG, {"messages": LONG["messages"]}], "alpaca")
         assert error.what == "2 of 3 rows do not fit the format alpaca"
         assert error.details == (
-            'row 2 ("r-2"): 4 turns (user, assistant, user, assistant), but the format holds two',
-            "row 3: 4 turns (user, assistant, user, assistant), but the format holds two",
+            'row 2 ("r-2"): 4 turns (user, assistant, user, assistant), but the format allows two',
+            "row 3: 4 turns (user, assistant, user, assistant), but the format allows two",
         )
         assert error.fix.startswith("give --first-turn")
 
@@ -162,7 +162,7 @@ class TestSteering:
         assert read_lines(tmp_path / "out/train.jsonl") == [row("2 + 2?", "4")]
         assert exported.unsteered == (1 if before else 0)
 
-    def test_a_system_prompt_of_the_user_stays(self, tmp_path: Path) -> None:
+    def test_the_users_system_prompt_is_kept(self, tmp_path: Path) -> None:
         export(tmp_path, [with_system(f"Be kind. {self.TEXT}", self.STEERED), FAMILIAR], "mlx-lm", valid=0, test=0)
         assert [turns(each)[0] for each in read_lines(tmp_path / "out/train.jsonl")] == [("system", "Be kind.")] * 2
 

@@ -47,7 +47,7 @@ def test_fewer_clusters_than_splits_are_refused() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(CLUSTERS, SHARES, SHARES, st.integers(0, 3))
-def test_splits_are_disjoint_complete_and_not_empty_and_keep_clusters_whole(
+def test_splits_are_disjoint_complete_and_not_empty_and_keep_clusters_intact(
     clusters: list[int], valid: float, test: float, seed: int
 ) -> None:
     rows = [row(f"q{number}") for number in range(len(clusters))]

@@ -93,7 +93,7 @@ def test_all_problems_are_listed_with_suggestions() -> None:
     )
 
 
-def test_an_unknown_field_without_a_similar_name_is_answered_with_all_fields() -> None:
+def test_all_fields_are_listed_for_an_unknown_one_without_a_similar_name() -> None:
     [problem] = problems("zzz = 1")
     assert problem.startswith("no row has zzz: the fields are answer, answer_chars, ") and "steer.topic" in problem
 

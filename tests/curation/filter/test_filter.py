@@ -130,11 +130,11 @@ class TestRefusals:
 
     def test_a_folder_with_subfolders_is_not_replaced(self, run: Path, tmp_path: Path) -> None:
         write_lines(tmp_path / "home/documents/letter.txt", ["dear"])
-        assert "holds other folders (documents)" in self.refused(run, tmp_path / "home", force=True).what
+        assert "has subfolders (documents)" in self.refused(run, tmp_path / "home", force=True).what
 
     def test_a_file_is_not_replaced(self, run: Path, tmp_path: Path) -> None:
         path = write_lines(tmp_path / "kept.jsonl", [])
-        assert self.refused(run, path).what == "There is a file of this name; expected a folder"
+        assert self.refused(run, path).what == "A file with this name exists; expected a folder"
 
     def test_nothing_is_written_if_no_row_is_left(self, run: Path, tmp_path: Path) -> None:
         error = self.refused(run, tmp_path / "kept", FilterSettings(where=("difficulty = easy", "answer_words > 9")))

@@ -170,7 +170,7 @@ class TestPresets:
             "a reward model and a base model",
         )
 
-    def test_an_unknown_preset_is_answered_with_the_nearest(self) -> None:
+    def test_the_nearest_preset_is_suggested_for_an_unknown_one(self) -> None:
         with pytest.raises(UserError) as caught:
             choose(collection([row("a")]), FilterSettings(preset="pro-f7"))
         assert caught.value.fix.startswith("did you mean pro-f")

@@ -210,7 +210,7 @@ def test_embeddings_of_two_models_are_not_compared(tmp_path: Path) -> None:
     report = make_report(run(tmp_path / "a"), run(tmp_path / "b", model="another"))
 
     assert not report.frame.compares_vectors
-    assert "The embeddings are of different models" in report.html
+    assert "The embeddings come from different models" in report.html
     assert report.frame.unit == "words"
 
 
@@ -249,5 +249,5 @@ def test_only_a_previous_report_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a report"):
         check_place(other)
     write_report(report, other, force=True)
-    with pytest.raises(UserError, match="folder of this name"):
+    with pytest.raises(UserError, match="folder with this name"):
         check_place(tmp_path)

@@ -204,5 +204,5 @@ def test_questions_must_match_the_microworlds_labels() -> None:
     with pytest.raises(UserError, match="The questions lack some of the microworld's labels"):
         microworld_rows(1, QUESTIONS)
     mood = Question(name="mood", about="instruction", text="Mood?", labels=("merry", "sad"))
-    with pytest.raises(UserError, match="The microworld can answer none of them"):
+    with pytest.raises(UserError, match="The microworld can answer none of the questions"):
         microworld_rows(1, Questions(listening="Yes?", questions=(mood,)))

@@ -45,12 +45,12 @@ def test_the_verdict_follows_kappa() -> None:
     def verdict(*pairs: str) -> str:
         return label_agreement(LABELS, judged(*pairs), scale=False).verdict
 
-    assert verdict("low low 5", "mid mid 5") == "can be believed"
-    assert verdict("low low 5", "mid mid 4", "mid low 1") == "can be believed"
+    assert verdict("low low 5", "mid mid 5") == "reliable"
+    assert verdict("low low 5", "mid mid 4", "mid low 1") == "reliable"
     assert verdict("low low 4", "low mid 1", "mid mid 4", "mid low 1") == "good enough to filter by"
-    assert verdict("low low 3", "low mid 2", "mid mid 4", "mid low 1") == "weak: right on the average only"
+    assert verdict("low low 3", "low mid 2", "mid mid 4", "mid low 1") == "weak: right only on average"
     assert verdict("low low 5", "mid low 5") == "no better than guessing"
-    assert verdict("low low 5") == "cannot be told: one label is all there is"
+    assert verdict("low low 5") == "undefined: only one label occurs"
 
 
 def test_an_unparsable_reply_counts_as_wrong() -> None:
@@ -67,7 +67,7 @@ def test_without_any_label_the_metrics_are_none() -> None:
 
 
 def test_the_calibration_error_compares_confidence_with_accuracy() -> None:
-    # 8 rows at 0.75, half of them right: off by 0.25. 2 rows at 1.0, both right: off by nothing.
+    # 8 rows at 0.75, half of them right: off by 0.25. 2 rows at 1.0, both right: off by 0.
     rows = [
         *judged("low low 4", "low mid 4", confidence=0.75),
         *judged("mid mid 2", confidence=1.0),

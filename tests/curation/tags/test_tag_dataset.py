@@ -180,7 +180,7 @@ def test_another_model_or_other_settings_are_refused_and_listed(
         ("tagged.settings.json", "{", "it cannot be read"),
     ],
 )
-def test_foreign_files_are_not_touched(
+def test_unrelated_files_are_left_alone(
     name: str, content: str, problem: str, tag: Callable[..., TagRun], tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content)
@@ -231,7 +231,7 @@ def test_the_main_model_is_freed_before_the_base_model_is_loaded(loaded: ChatMod
 def test_a_base_model_with_another_vocabulary_is_refused(loaded: ChatModel, tmp_path: Path) -> None:
     gemma, words = load(Path(__file__).parents[3] / "models" / "tiny-gemma2")
     models = Models(main=lambda: loaded, base=lambda: (gemma, words))
-    with pytest.raises(UserError, match="The base model has another vocabulary: token 4 is"):
+    with pytest.raises(UserError, match="The base model has a different vocabulary: token 4 is"):
         tag_rows(
             ROWS[:1], models, QUESTIONS, TagSettings(scores=("reward_difference",), base="gemma"), tmp_path / "t.jsonl"
         )

@@ -154,7 +154,7 @@ def test_the_embedding_comes_from_the_last_query_and_is_a_unit_vector(family: Ca
 
 
 @pytest.mark.parametrize("name", ["tiny-llama3", "tiny-gemma2"])
-def test_queries_on_the_shipped_models_equal_whole_conversations(name: str) -> None:
+def test_queries_on_the_shipped_models_equal_full_conversations(name: str) -> None:
     folder = Path(__file__).parents[3] / "models" / name
     model, tokenizer = load(folder)
     template = load_chat_template(folder)
@@ -162,7 +162,7 @@ def test_queries_on_the_shipped_models_equal_whole_conversations(name: str) -> N
     engine = Engine(model, slots=2)
 
     def alone(query: Query) -> Program:
-        """The same question in a conversation of its own."""
+        """The same question as a separate conversation."""
         turns = (*CONVERSATION[:1], Message(ASSISTANT, "Yes?"), Message(USER, "Category?"))
         ids = encode_chat(tokenizer, template, turns, add_generation_prompt=True).ids
         yield Given(tuple(ids[:-1]))
