@@ -26,7 +26,7 @@ DataName = Annotated[
     ),
 ]
 OutFolder = Annotated[
-    Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder; created if missing, resumed if begun.")
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder; created if missing, resumed if it exists.")
 ]
 NewFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder. A folder this command made is replaced.")

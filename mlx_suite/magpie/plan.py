@@ -80,7 +80,9 @@ class RowPlan:
     @cached_property
     def response_sample(self) -> Sample:
         """Segment that samples a response."""
-        return self._sample(self.settings.answering, self.settings.max_answer, self.pre_query.assistant_stop_ids)
+        return self._sample(
+            self.settings.response_sampling, self.settings.max_answer, self.pre_query.assistant_stop_ids
+        )
 
     def _sample(self, sampling: Sampling, limit: int, stops: Iterable[int]) -> Sample:
         stop = frozenset(stops)

@@ -221,8 +221,8 @@ class StopRule:
         if self.streak.total() >= settings.patience:
             flag = f"--patience above {settings.patience:,}"
             raise self._error(f"and the last {self.streak.total()} rows were all rejected", self.streak, flag)
-        flag = f"--most-asked above {settings.asked_at_most:,}"
-        if self.decided >= settings.asked_at_most:
+        flag = f"--most-asked above {settings.row_limit:,}"
+        if self.decided >= settings.row_limit:
             raise self._error(f"and {self.decided:,} were generated, the maximum", self.rejections, flag)
         if self.decided < MIN_ROWS_TO_PROJECT:
             return
@@ -230,7 +230,7 @@ class StopRule:
             for value, rows in missing.items():
                 self._check_value(dimension, value, rows)
         projected = round(self.decided * settings.count / max(accepted, 1))
-        if accepted and projected > settings.asked_at_most:
+        if accepted and projected > settings.row_limit:
             rate = f"one in {self.decided / accepted:,.0f}"
             raise self._error(f"{rate} generated, so all of them would take {projected:,}", self.rejections, flag)
 
@@ -243,7 +243,7 @@ class StopRule:
         rate = max(hits / max(prompted, 1), accepted / self.decided)
         if rate == 0 and tried < settings.patience:
             return
-        if rate and self.decided + missing / rate <= settings.asked_at_most:
+        if rate and self.decided + missing / rate <= settings.row_limit:
             return
         name = "rows outside every quota" if value == REST else repr(value)
         yielded = f"{accepted} accepted in {self.decided:,} rows"
@@ -254,7 +254,7 @@ class StopRule:
             f"{dimension} {name}: {accepted + missing} rows are required, but the model hardly writes any: {yielded}",
             where=ROWS_ARE_KEPT,
             fix=f"lower that share (--quota {dimension}:{value}=…; the rows stay), {steer}use a model that follows the "
-            f"system prompt, or continue with --most-asked above {settings.asked_at_most:,}",
+            f"system prompt, or continue with --most-asked above {settings.row_limit:,}",
             details=_reason_counts(self.rejections),
         )
 

@@ -229,12 +229,12 @@ class MagpieSettings:
         return drawn_setting(parse_mix(self.mix), self.seed, index)
 
     @property
-    def asked_at_most(self) -> int:
+    def row_limit(self) -> int:
         """Maximum rows to generate before the run stops."""
         return 50 * self.count + 1000 if self.most_asked is None else self.most_asked
 
     @property
-    def answering(self) -> "Sampling":
+    def response_sampling(self) -> "Sampling":
         """Sampling settings of responses."""
         from mlx_suite.engine import Sampling  # imports MLX, which the settings alone do not need
 

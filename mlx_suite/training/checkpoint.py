@@ -62,7 +62,7 @@ def read_state(run: Path) -> State | None:
 def load_checkpoint(run: Path, train_step: TrainStep, identity: Mapping[str, Any]) -> State:
     """Restore what `save_checkpoint` wrote; a fresh State if there is no checkpoint yet.
 
-    Raises UserError if the checkpoint is damaged or of another model, or if the run was begun with another `identity`
+    Raises UserError if the checkpoint is damaged or of another model, or if the run was started with another `identity`
     (the differences are listed).
     """
     # Left by a kill while saving; a finished run saves nothing, so it would never be replaced.
@@ -90,7 +90,7 @@ def load_checkpoint(run: Path, train_step: TrainStep, identity: Mapping[str, Any
 
 
 def refuse_other_run(run: Path, state: State, identity: Mapping[str, Any]) -> None:
-    """Raise UserError that lists the differences if `run` was begun with another `identity`."""
+    """Raise UserError that lists the differences if `run` was started with another `identity`."""
     removed = [change(name, value, None) for name, value in state.identity.items() if name not in identity]
     refuse_other(sorted([*differences(state.identity, identity), *removed]), run)
 

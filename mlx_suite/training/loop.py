@@ -100,7 +100,7 @@ def train(
     and peak memory in bytes; those of kind "valid" hold the step and the mean loss on `valid`. On resume, lines after
     the checkpoint's step are removed.
 
-    Raises UserError if the checkpoint in `run` is unusable or was begun with another `identity`, the disk is full, the
+    Raises UserError if the checkpoint in `run` is unusable or was started with another `identity`, the disk is full, the
     loss is NaN or inf, or another process is lost.
     """
     group = group or ProcessGroup()

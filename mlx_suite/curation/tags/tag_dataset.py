@@ -86,7 +86,7 @@ def tag_rows(
     or that exceeds the context is written with the reason in `untagged`. The file is byte-identical however often the
     run was interrupted (in fp32).
 
-    Raises UserError if the file was begun with another model or other settings or is not ours, and for unsuitable
+    Raises UserError if the file was started with another model or other settings or is not ours, and for unsuitable
     questions, templates and vocabularies.
     """
     asked = only(questions, settings.only) if settings.only and not settings.asks_nothing else questions

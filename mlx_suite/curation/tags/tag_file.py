@@ -39,7 +39,7 @@ class TagFile:
         return self.out.with_suffix(".unfinished.jsonl")
 
     def check(self) -> None:
-        """Raises UserError if the file was begun with other settings or is not ours."""
+        """Raises UserError if the file was started with other settings or is not ours."""
         # A run killed before it wrote its settings leaves an empty journal.
         begun = self.out.exists() or (self.unfinished.exists() and self.unfinished.stat().st_size > 0)
         if begun or self.settings.exists():
