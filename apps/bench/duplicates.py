@@ -56,21 +56,21 @@ class DuplicateCost:
 
     name: str
     rows: int
-    """All rows of the run."""
+    """Number of rows in the run."""
     timed: int
     """Rows whose look-up was timed."""
     duplicates: int
-    """Duplicates among the timed rows."""
+    """Number of duplicates among the timed rows."""
     rows_per_second: float
-    """Timed rows over their time, look-up and insertion together."""
+    """Timed rows per second, look-up and insertion included."""
     resident_bytes: int
     """Peak resident memory of the process, interpreter and rows included."""
     grown_bytes: int
-    """Growth of that peak after the rows had been made."""
+    """Growth of the process's peak memory after the rows were made."""
     naive_rows: int
-    """Rows on which the baseline was timed."""
+    """Number of rows on which the baseline was timed."""
     naive_rows_per_second: float
-    """The baseline's mean over a run with all rows, extrapolated."""
+    """Mean speed of the baseline, extrapolated to all rows."""
 
     @property
     def ratio(self) -> float:

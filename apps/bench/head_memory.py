@@ -1,4 +1,4 @@
-"""Memory, time and error of `training/cut_cross_entropy.py` beside a loss that materialises all logits.
+"""Memory, time and error of `training/cut_cross_entropy.py` compared with a loss that materialises all logits.
 
 The plain side is what mlx-lm's trainer does: logits of all rows and MLX's cross-entropy, differentiated by MLX.
 
@@ -41,7 +41,7 @@ GEMMA2 = HeadShape(vocabulary=256000, cap=30.0)
 
 @dataclass(frozen=True, kw_only=True)
 class HeadCost:
-    """One loss with its gradients."""
+    """Cost of one loss and its gradients."""
 
     peak_bytes: int
     """Peak memory beyond hidden states and head, gradients included."""

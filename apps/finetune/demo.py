@@ -1,8 +1,8 @@
-"""Finetuning measured by a checker: the second half of `make demo`.
+"""Second half of `make demo`: finetuning, scored by the microworld's checker.
 
-tiny-llama3 is finetuned twice. First on rows it has written itself (`mlx-suite magpie`), as far as the checker confirms
-them and without one family of tasks; then on the same rows with that family, right answers written by the microworld.
-Before and after, the model answers instructions that no training has seen.
+tiny-llama3 is finetuned twice: on rows it generated itself (`mlx-suite magpie run`) that the checker confirms, without
+one family of tasks; then on the same rows plus that family, with right answers from the microworld. Before and after,
+the model answers instructions that it was never trained on.
 """
 
 import json
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 MODEL = "tiny-llama3"
 FAMILY = "plan_of_day"
-"""The family that is held out: a plan of the week, and "What do I do on Friday?"."""
+"""The family of tasks left out at first: a plan of the week, and "What do I do on Friday?"."""
 TRY = f'mlx-suite generate {MODEL} "My week: Monday swim, Friday paint, Sunday cook. What is my plan for Friday?"'
 FAMILY_ROWS = 240
 DRAWN = 5000
-"""Examples of the family that are drawn; it has fewer instructions than that."""
+"""Examples of the family to sample, more than it has distinct instructions."""
 ASKED = 200
-"""Unseen instructions of the other families that are asked; of the family it is all there are, a few tens."""
+"""Number of unseen instructions of the other families; of this family all are used, a few tens."""
 
 Row = Mapping[str, str]
 """An `instruction` and its `output`."""
@@ -41,15 +41,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="A folder that `mlx-suite magpie run tiny-llama3` has filled.")],
+    folder: Annotated[Path, typer.Argument(help="Output folder of `mlx-suite magpie run tiny-llama3`.")],
 ) -> None:
-    """Finetune tiny-llama3 with and without one family of tasks, and show what it can do."""
+    """Finetune tiny-llama3 with and without one family of tasks, and print its accuracy."""
     console = Console(highlight=False)
     own = own_rows(folder)
     family = [{"instruction": each.instruction, "output": each.answer} for each in of_the_family(heldout=False)]
     family = family[:FAMILY_ROWS]
-    console.print(f"rows       {len(own)} of its own are right and not of the family {FAMILY}")
-    console.print(f"           {len(family)} of the family, written by the microworld")
+    console.print(f"rows       {len(own)} of its own: right, and not in the family {FAMILY}")
+    console.print(f"           {len(family)} in the family, from the microworld")
     runs = {
         f"its own rows without {FAMILY}": finetune_on(own, folder / "finetune" / "without"),
         "the same rows with it": finetune_on([*own, *family], folder / "finetune" / "with"),
@@ -62,7 +62,7 @@ def demo(
 
 
 def own_rows(folder: Path) -> list[Row]:
-    """The accepted Magpie rows whose answer is right, the family's left out."""
+    """Accepted Magpie rows with a right answer, without those of the family."""
     from mlx_suite.microworld import Verdict, check, identify, make_world
 
     accepted, world = folder / "accepted.jsonl", make_world()
@@ -80,7 +80,7 @@ def own_rows(folder: Path) -> list[Row]:
 
 
 def of_the_family(heldout: bool) -> list["WorldExample"]:
-    """Distinct instructions of the family with right answers: from the twentieth that is never trained on, or not."""
+    """Distinct instructions of the family with right answers, from the held-out twentieth or from the rest."""
     from mlx_suite.microworld import TASKS, is_heldout, make_world, sample_example
 
     [task] = [task for task in TASKS if task.name == FAMILY]
@@ -90,7 +90,7 @@ def of_the_family(heldout: bool) -> list["WorldExample"]:
 
 
 def finetune_on(rows: Sequence[Row], run: Path) -> Path:
-    """Train a LoRA adapter on `rows`; the folder of the run."""
+    """Train a LoRA adapter on `rows`; returns the folder of the run."""
     from mlx_suite.finetune.prepare import prepare
     from mlx_suite.finetune.run import RunCallbacks, finetune
     from mlx_suite.finetune.settings import FinetuneSettings
@@ -119,7 +119,7 @@ def finetune_on(rows: Sequence[Row], run: Path) -> Path:
 
 
 def accuracy(adapter: Path | None) -> list[tuple[int, int]]:
-    """(right, asked) of the family and of all other families."""
+    """Return (right, asked) for the family and for all other families."""
     from mlx_suite import load
     from mlx_suite.evaluate import measure_accuracy
     from mlx_suite.hub.resolve import resolve

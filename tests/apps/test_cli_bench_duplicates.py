@@ -35,5 +35,5 @@ def test_the_stages_are_printed_as_a_table(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("mlx_suite_apps.bench.duplicates.measure_stages", measured)
     lines = CliRunner().invoke(app, [], catch_exceptions=False).stdout.splitlines()
     assert lines[2].split() == ["lexical", "16,000", "302", "MB", "196", "MB", "2.50", "6,400x"]
-    assert lines[4] == "100,000 rows; the naive baseline extrapolated from all pairs of 1,000"
-    assert lines[5] == "cosine: 1,000 rows looked up after 49,500 others: the mean of a whole run"
+    assert lines[4] == "100,000 rows; the naive baseline is extrapolated from all pairs of 1,000"
+    assert lines[5] == "cosine: 1,000 look-ups, timed halfway, after 49,500 rows"
