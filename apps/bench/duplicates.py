@@ -1,7 +1,7 @@
 """Cost of online de-duplication: each row is looked up and, if it is new, added.
 
 The baseline compares every row with every accepted one. It is timed on the first rows and extrapolated, since its cost
-per row grows with the rows before it. Each stage runs in a process of its own, so memory is measured separately.
+per row grows with the rows before it. Each stage runs in its own process, so memory is measured separately.
 
 Shapes: N rows, D values of a vector.
 """

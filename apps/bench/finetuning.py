@@ -77,7 +77,7 @@ class TrainerComparison:
 
 
 def present_trainers() -> tuple[str, ...]:
-    """Names of the trainers that can run: TRL only where trl, peft and torch are installed."""
+    """Names of the trainers that can run: TRL only if trl, peft and torch are installed."""
     has_torch = all(find_spec(name) for name in ("torch", "trl", "peft"))
     return ("mlx-suite", "mlx-lm", "TRL") if has_torch else ("mlx-suite", "mlx-lm")
 

@@ -27,12 +27,12 @@ class HeadShape:
 
     vocabulary: int
     hidden: int = 256
-    """d. It determines the time and the size of a trained head's gradient, not the size of the logits."""
+    """Hidden size d. Affects the time and the size of a trained head's gradient, not the size of the logits."""
     rows: int = 1024
-    """M, trained tokens of the batch."""
+    """Trained tokens M of the batch."""
     cap: float | None = None
     trained: bool = False
-    """Whether the head itself has a gradient (full finetuning) or only the hidden states do (LoRA)."""
+    """True if the head has a gradient (full finetuning), False if only the hidden states do (LoRA)."""
 
 
 LLAMA3 = HeadShape(vocabulary=128256)
@@ -122,7 +122,7 @@ def _cost(function: Callable[..., Any], arguments: tuple[mx.array, ...], rounds:
 
 
 def _in_double_precision(shape: HeadShape, hidden: Numbers, weight: Numbers, targets: Numbers) -> list[Numbers]:
-    """The mean loss and its gradients in numpy, a few rows at a time."""
+    """Compute the mean loss and its gradients in numpy, a few rows at a time."""
     weight = weight.astype(np.float64)
     loss, by_hidden, by_weight = np.zeros(()), np.zeros(hidden.shape), np.zeros(weight.shape if shape.trained else ())
     for start in range(0, shape.rows, 64):

@@ -1,6 +1,6 @@
 """Two trainers of the same adapter on the same rows: ours and mlx-lm's.
 
-Each runs in a process of its own, makes one pass over all rows per turn, and saves its adapter.
+Each runs in its own process, makes one pass over all rows per turn, and saves its adapter.
 """
 
 import json

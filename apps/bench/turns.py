@@ -1,4 +1,4 @@
-"""Workers that take turns, each in a process of its own.
+"""Workers that take turns, each in its own process.
 
 Memory is then measured per worker, and a slower machine slows all of them.
 """

@@ -27,7 +27,7 @@ def evaluate(
     ] = None,
     shots: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Solved examples before each question. Default: the task's setting."),
+        typer.Option(min=0, metavar="N", help="Few-shot examples per question. Default: the task's setting."),
     ] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Format questions with the model's chat template.")] = False,
     include: Annotated[
@@ -38,7 +38,7 @@ def evaluate(
         int | None,
         typer.Option(min=2, metavar="N", help="Context in tokens. Default: 4,096, or the model's if shorter."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the solved examples and of sampled responses.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of few-shot examples and of sampled responses.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Output file, in JSON.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -61,9 +61,7 @@ def answer(
     style: Annotated[
         str, typer.Option(help="Prompt style the model was trained in: chat, alpaca, phi3 or plain.")
     ] = "chat",
-    system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="System prompt for rows that have none of their own.")
-    ] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt for rows without one.")] = None,
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", min=1, metavar="N", help="Longest response, in tokens.")
     ] = 512,

@@ -109,5 +109,5 @@ def _speed(work: "Session | None") -> str:
     return f"{rows} in {duration(work.seconds)}; {work.sampled / seconds:,.0f} tokens/s, slots {work.busy:.0%} busy"
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{part / max(whole, 1):.0%}"
+def _percent(part: int, total: int) -> str:
+    return f"{part / max(total, 1):.0%}"
