@@ -26,7 +26,7 @@ DataName = Annotated[
     ),
 ]
 OutFolder = Annotated[
-    Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder; an unfinished run in it is resumed.")
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder; created if missing, resumed if it exists.")
 ]
 NewFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder. If this command made it, it is replaced.")
