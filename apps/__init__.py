@@ -1,1 +1,1 @@
-"""What a person starts: thin programs over mlx_suite."""
+"""Programs to run, thin layers over mlx_suite."""

@@ -1,1 +1,1 @@
-"""Benchmarks: our code beside other libraries', both sides in one run."""
+"""Benchmarks: our code compared with other libraries', both measured in one run."""

@@ -1,4 +1,4 @@
-"""`python -m mlx_suite_apps.bench device`: correctness and speed of this machine, as one JSON file and tables."""
+"""`python -m mlx_suite_apps.bench device`: correctness and speed on this machine, as tables and one JSON file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,16 +12,14 @@ app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 @app.callback()
 def bench() -> None:
-    """Benchmarks that are not part of the command line. The others: mlx-suite bench --help."""
+    """Benchmarks outside the `mlx-suite` program. For the others, see mlx-suite bench --help."""
 
 
 @app.command()
 def device(
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the JSON goes.")] = Path("device.json"),
-    minutes: Annotated[float, typer.Option(min=0.1, help="Time budget. What would exceed it is skipped.")] = 8.5,
-    tiny: Annotated[
-        bool, typer.Option("--tiny", help="Tiny shapes: a test of the script, not of the machine.")
-    ] = False,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file, in JSON.")] = Path("device.json"),
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time budget; what does not fit is skipped.")] = 8.5,
+    tiny: Annotated[bool, typer.Option("--tiny", help="Use tiny shapes, to test the script.")] = False,
 ) -> None:
     """Check correctness and measure speed on Metal, CUDA or the CPU, in less than nine minutes.
 

@@ -1,7 +1,7 @@
-"""One machine, measured in less than nine minutes: correctness, generation, training, packed attention.
+"""Measures one machine in less than nine minutes: correctness, generation, training, packed attention.
 
-Written for machines that the project does not have: whoever owns a Mac runs it and sends the JSON. What does not fit
-the memory or the time budget is skipped and listed with its reason.
+Written for machines that the project does not have: anyone with a Mac can run it and send the JSON. Measurements that
+exceed memory or the time budget are skipped and listed with the reason.
 """
 
 import importlib.metadata
@@ -40,22 +40,22 @@ from .device_speed import (
 KIND = "mlx-suite device"
 OnProgress = Callable[[str], None]
 PRECISIONS = (4, None)
-"""Bits; None is bf16. The smaller one first: it fits more machines."""
+"""Bits per weight; None is bf16. 4-bit comes first, since it fits more machines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workloads:
-    """What is measured, at real or tiny size."""
+    """Shapes and sizes to measure, real or tiny."""
 
     families: dict[str, Config]
     shapes: dict[str, Config]
     training: Config
     rows: tuple[tuple[int, int], ...] = ((1, 512), (8, 256), (32, 128))
-    """Rows, and tokens of each prompt: fewer for many rows, to keep within the time."""
+    """(rows, tokens per prompt); prompts are shorter for many rows, to save time."""
     tokens: int = 48
     training_tokens: int = 1024
     packed: tuple[int, int] = (2048, 8)
-    """Positions and documents of the packed row."""
+    """(positions, documents) of the packed row."""
 
 
 FULL = Workloads(families=FAMILIES, shapes=SPEED_SHAPES, training=LLAMA_8B)
@@ -72,7 +72,7 @@ TINY = Workloads(
 
 @dataclass(kw_only=True)
 class DeviceReport:
-    """Everything that was measured."""
+    """All measurements of one machine."""
 
     machine: dict[str, Any]
     versions: dict[str, str]
@@ -84,32 +84,32 @@ class DeviceReport:
     training: list[StepSpeed] = field(default_factory=list)
     packed_attention: PackedAttention | None = None
     skipped: list[str] = field(default_factory=list)
-    """What was not measured, and why."""
+    """Skipped measurements, each with its reason."""
     seconds: float = 0.0
 
     @property
     def passed(self) -> bool:
-        """Whether every correctness check that ran is within its limit."""
+        """True if every correctness check that ran is within its limit."""
         return all(check.passed for check in self.correctness)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; sizes in bytes, speeds in GB/s, GFLOP/s and tokens per second."""
+        """Return JSON fields: sizes in bytes, speeds in GB/s, GFLOP/s and tokens per second."""
         return {"kind": KIND, **asdict(self), "passed": self.passed}
 
 
 class Budget:
-    """Time and memory that may be used."""
+    """Time and memory budget."""
 
     def __init__(self, minutes: float, device: Device) -> None:
         self.started, self.seconds, self.device = time.perf_counter(), 60 * minutes, device
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """Seconds left."""
         return self.seconds - (time.perf_counter() - self.started)
 
     def refusal(self, seconds: float, size: int) -> str | None:
-        """Why something that takes so long and so many bytes must be skipped; None where it may run."""
+        """Return why a measurement of this duration and size must be skipped; None if it may run."""
         if size > self.device.working_set_bytes:
             needed, has = size / 1e9, self.device.working_set_bytes / 1e9
             return f"needs {needed:.0f} GB, the working set is {has:.0f} GB"
@@ -149,7 +149,7 @@ def measure_device(*, minutes: float, tiny: bool, on_progress: OnProgress) -> De
 
 
 def save_report(report: DeviceReport, path: Path) -> None:
-    """Write the JSON. Raises UserError where the disk takes no more."""
+    """Write the JSON. Raises UserError if the disk is full."""
     write_atomically(path, json.dumps(report.as_dict(), indent=1) + "\n")
 
 
@@ -193,7 +193,7 @@ def show_report(report: DeviceReport) -> None:
     if (packed := report.packed_attention) is not None:
         console.print(
             f"packed attention, {packed.documents} documents in {packed.tokens} positions: {packed.packed_ms:.1f} ms; "
-            f"the documents alone {packed.alone_ms:.1f} ms, one document {packed.causal_ms:.1f} ms; "
+            f"the documents separately {packed.alone_ms:.1f} ms, one document {packed.causal_ms:.1f} ms; "
             f"difference {packed.largest_difference:.1g}"
         )
     for line in report.skipped:
@@ -203,7 +203,7 @@ def show_report(report: DeviceReport) -> None:
 def _check_correctness(report: DeviceReport, workloads: Workloads, budget: Budget, on_progress: OnProgress) -> None:
     for name, config in workloads.families.items():
         for bits in PRECISIONS:
-            # A third of the time at most: the CPU's fp32 matrix products are slow on some machines.
+            # At most a third of the time: fp32 matrix products are slow on some CPUs.
             if budget.left < budget.seconds * 2 / 3:
                 report.skipped.append(f"correctness of {name}, {_weights(bits)}: a third of the time is used")
                 continue
@@ -228,7 +228,7 @@ def _measure_shape(
     budget: Budget,
     on_progress: OnProgress,
 ) -> None:
-    """One model at all numbers of rows."""
+    """Measure generation of one model at every number of rows."""
     size = model_bytes(config, bits)
     reason = budget.refusal(0, size + size // 8)
     if reason:
@@ -253,7 +253,7 @@ def _measure_shape(
 def _measure_steps(
     report: DeviceReport, bits: int | None, workloads: Workloads, budget: Budget, on_progress: OnProgress
 ) -> None:
-    """LoRA at 8B, or QLoRA with quantized weights."""
+    """Measure LoRA steps at 8B, or QLoRA steps if `bits` is given."""
     method, config, tokens = "LoRA" if bits is None else "QLoRA", workloads.training, workloads.training_tokens
     size = model_bytes(config, bits)
     activations = 40 * tokens * config["hidden_size"] * config["num_hidden_layers"]

@@ -1,4 +1,4 @@
-"""Is a model right on this device? bf16 and 4-bit against fp32 on the CPU with the same weights.
+"""Correctness of models on this device: bf16 and 4-bit against fp32 on the CPU with the same weights.
 
 Shapes: B rows, L positions, V vocabulary.
 """
@@ -19,13 +19,13 @@ from mlx_suite.training.documents import document_caches
 from .device_shapes import Config, in_fp32, on, random_model
 
 LENGTH = 96
-"""Positions of a text: four windows of the checks."""
-CHECKS = ("whole text", "through the KV cache", "packed documents", "LoRA gradients")
+"""Positions of a text: four sliding windows."""
+CHECKS = ("full text", "through the KV cache", "packed documents", "LoRA gradients")
 LARGEST_KL = {"bf16": 5e-4, "4-bit": 5e-3}
-"""Nats per position from fp32. A window, scale or cap that is ignored costs more (the tests show it). Quantized
-products differ more between backends: the CPU's sum in bf16."""
+"""Largest KL divergence from fp32, in nats per position. Ignoring a window, scale or cap exceeds it (see the tests).
+The limit for 4-bit is higher because backends differ more in quantized products: the CPU sums in bf16."""
 LEAST_COSINE = 0.98
-"""Between gradients in bf16 and fp32."""
+"""Smallest cosine similarity of bf16 and fp32 gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Check:
 
 
 def check_family(family: str, config: Config, bits: int | None) -> list[Check]:
-    """Logits of one family: a whole text, a text through the KV cache in chunks, packed documents; LoRA gradients."""
+    """Check logits of a full text, of a text fed in chunks and of packed documents; in bf16 also LoRA gradients."""
     tokens = np.random.default_rng(0).integers(0, config["vocab_size"], (2, LENGTH))
     device = mx.default_device()
     model = random_model(config, mx.bfloat16, bits)
@@ -66,7 +66,7 @@ def check_family(family: str, config: Config, bits: int | None) -> list[Check]:
 
 
 _CUTS = (slice(0, 40), slice(40, LENGTH))
-"""Two documents that share a row."""
+"""Spans of two documents that share a row."""
 
 
 def _log_probs(logits: mx.array) -> np.ndarray:
@@ -83,7 +83,7 @@ def _kl(name: dict[str, Any], what: str, expected: np.ndarray, found: np.ndarray
 
 
 def _through_cache(model: nn.Module, tokens: np.ndarray) -> mx.array:
-    """A chunk, a second one that does not divide the window, then one token at a time."""
+    """Feed two chunks whose lengths are not multiples of the window, then one token at a time."""
     caches = model.make_cache()
     logits, start = [], 0
     for end in (37, 80, *range(81, LENGTH + 1)):
@@ -102,7 +102,7 @@ def _packed(model: nn.Module, tokens: np.ndarray) -> mx.array:
 
 
 def _gradients(name: dict[str, Any], config: Config, tokens: np.ndarray) -> Check:
-    """The smallest cosine between LoRA gradients on the device in bf16 and on the CPU in fp32."""
+    """Compare LoRA gradients on the device in bf16 with fp32 on the CPU, by the smallest cosine of any layer."""
     device, single = mx.default_device(), config | {"num_hidden_layers": 1}
     model = random_model(single, mx.bfloat16)
     with on(mx.cpu):
@@ -133,7 +133,7 @@ def _adapter_gradients(model: nn.Module, tokens: np.ndarray) -> dict[str, np.nda
     _, gradient = nn.value_and_grad(model, loss)(model)
     mx.eval(gradient)
     layers = adapted_layers(model)
-    # lora_b begins at zero, so lora_a has no gradient yet.
+    # lora_b starts at zero, so the gradient of lora_a is still zero.
     return {path: np.array(_leaf(gradient, path).astype(mx.float32)) for path in layers}
 
 

@@ -1,4 +1,4 @@
-"""Models of real shapes with random weights, so that a machine can be measured without a download."""
+"""Models of real shapes with random weights, to measure a machine without a download."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ _LLAMA3_SCALING = {
 
 
 def _complete(config: Config) -> Config:
-    """A reference model's config with the keys that a whole model needs."""
+    """Add the keys that a complete model needs to a reference model's config."""
     if config["model_type"] == "gemma2":
         scalar = {3584: 256, 4608: 144}.get(config["hidden_size"], config["head_dim"])
         return {**config, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "query_pre_attn_scalar": scalar}
@@ -49,11 +49,11 @@ _TINY = {
     "max_position_embeddings": 2048,
 }
 _TWO_LAYERS = {"num_hidden_layers": 2, "vocab_size": 16384}
-"""Correctness needs real widths, not depth: each layer does the same, and the CPU has to compute it in fp32."""
+"""Correctness needs real widths but not depth: all layers are alike, and the CPU has to compute them in fp32."""
 _WINDOW = 24
-"""Sliding window of the correctness checks, short enough that their texts pass it several times."""
+"""Sliding window of the correctness checks; their texts are several times longer."""
 _CAPS = {"attn_logit_softcapping": 0.5, "final_logit_softcapping": 2.0}
-"""Random weights make scores of about ±2, which Gemma's own caps of 50 and 30 would leave as they are."""
+"""Random weights give scores of about ±2, on which Gemma's own caps of 50 and 30 would have no effect."""
 
 FAMILIES: dict[str, Config] = {
     "Llama 3 8B": LLAMA_8B | _TWO_LAYERS,
@@ -64,17 +64,17 @@ FAMILIES: dict[str, Config] = {
 
 
 def tiny(config: Config) -> Config:
-    """The same family at a size that any CPU runs at once."""
+    """Return the config shrunk to a size that runs immediately on any CPU."""
     return config | _TINY
 
 
 def random_model(config: Config, dtype: mx.Dtype, bits: int | None = None, seed: int = 0) -> nn.Module:
-    """A model with random weights: matrices ~ N(0, 1/columns), vectors as they are initialised.
+    """Build a model with random weights: matrices ~ N(0, 1/columns), vectors as initialised.
 
-    Weights are made one array at a time, so the peak is the model and its largest array in fp32.
+    Arrays are made one at a time, so peak memory is the model plus its largest array in fp32.
 
     Args:
-        bits: Quantize matrices and embedding to so many bits in groups of 64; None keeps `dtype`.
+        bits: Bits per weight of quantized matrices and embedding, in groups of 64; None keeps `dtype`.
     """
     model = build_model(ModelConfig.from_dict(config))
     keys = iter(mx.random.split(mx.random.key(seed), len(tree_flatten(model.parameters()))))
@@ -95,7 +95,7 @@ def random_model(config: Config, dtype: mx.Dtype, bits: int | None = None, seed:
 
 
 def in_fp32(model: nn.Module, config: Config) -> nn.Module:
-    """A dense fp32 model with the same weights, quantized ones expanded."""
+    """Build a dense fp32 model with the same weights, dequantized."""
     weights = {}
     for path, module in model.named_modules():
         if isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
@@ -113,7 +113,7 @@ def in_fp32(model: nn.Module, config: Config) -> nn.Module:
 
 @contextmanager
 def on(device: mx.Device | mx.DeviceType) -> Iterator[None]:
-    """Compute on `device` in the block."""
+    """Make `device` MLX's default within the block."""
     before = mx.default_device()
     mx.set_default_device(device)
     try:
@@ -124,9 +124,9 @@ def on(device: mx.Device | mx.DeviceType) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Peaks:
-    """What this machine reaches on its own, beside which speeds are given as shares."""
+    """Measured peak speeds of this machine; other speeds are reported as shares of them."""
 
     bandwidth: float
-    """GB/s, a matrix times a vector."""
+    """GB/s of a matrix-vector product."""
     compute: float
     """GFLOP/s of a square matrix product, bf16 on a GPU, fp32 on the CPU."""

@@ -1,4 +1,4 @@
-"""How fast is a model on this device, as a share of what its memory and its matrix products allow?"""
+"""Speed of models on this device, also as a share of its measured bandwidth and matrix-product speed."""
 
 import random
 import statistics
@@ -28,7 +28,7 @@ from .throughput import our_side, time_once
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSpeed:
-    """One model at one number of rows."""
+    """Generation speed of one model at one number of rows."""
 
     model: str
     weights: str
@@ -36,58 +36,58 @@ class GenerationSpeed:
     prompt_tokens: int
     tokens: int
     prefill: float
-    """Prompt tokens per second, all rows together."""
+    """Prompt tokens per second over all rows."""
     prefill_share: float
-    """Of the measured peak of matrix products."""
+    """Prefill FLOP/s as a share of the measured peak of matrix products."""
     decode: float
-    """Tokens written per second, all rows together."""
+    """Generated tokens per second over all rows."""
     decode_share: float
-    """Of the measured bandwidth: bytes of weights and KV cache that a step must read, over its time."""
+    """Share of the measured bandwidth: bytes of weights and KV cache that a decode step reads, over its time."""
     peak_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepSpeed:
-    """Training steps of one model."""
+    """Training speed of one model."""
 
     model: str
     method: str
     tokens: int
-    """Positions of a step's one row."""
+    """Positions per step, all in one row."""
     seconds: float
     tokens_per_second: float
     share: float
-    """Of the measured peak of matrix products: forward pass, and gradients of the activations."""
+    """Share of the measured peak of matrix products; counts the forward pass and gradients of activations."""
     peak_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedAttention:
-    """Attention of one layer, forward and backward, on a row of packed documents and on the documents alone."""
+    """Attention of one layer, forward and backward, on packed documents and on each document separately."""
 
     tokens: int
     documents: int
     packed_ms: float
     alone_ms: float
     causal_ms: float
-    """One document as long as the row."""
+    """Time of one document as long as the row."""
     packed_peak_bytes: int
     largest_difference: float
-    """Between packed and alone, as a share of the largest output."""
+    """Largest difference between packed and separate outputs, relative to the largest output."""
 
 
 def precision_bits(config: Config, bits: int | None) -> float:
-    """Bits of one weight in memory: 4 bits in groups of 64 carry a scale and a bias."""
+    """Bits per weight in memory, including the scale and bias of each group of 64 quantized weights."""
     return 16.0 if bits is None else bits + 0.5
 
 
 def model_bytes(config: Config, bits: int | None) -> int:
-    """Memory of the weights."""
+    """Size of the weights, in bytes."""
     return weight_bytes(config, precision_bits(config, bits))
 
 
 def generation_seconds(config: Config, bits: int | None, rows: int, prompt: int, tokens: int, peaks: Peaks) -> float:
-    """An estimate on the safe side, to skip what the time budget does not allow."""
+    """Conservative estimate of the time of `measure_generation`."""
     prefill = _prefill_flops(config, rows, prompt) / (0.4e9 * peaks.compute)
     return prefill + tokens * _step_bytes(config, bits, rows, prompt) / (0.4e9 * peaks.bandwidth)
 
@@ -95,7 +95,7 @@ def generation_seconds(config: Config, bits: int | None, rows: int, prompt: int,
 def measure_generation(
     name: str, model: nn.Module, config: Config, bits: int | None, rows: int, prompt: int, tokens: int, peaks: Peaks
 ) -> GenerationSpeed:
-    """Greedy generation by the engine: a short untimed round, which compiles, then a timed one."""
+    """Time greedy generation by the engine, after a short untimed round that compiles."""
     rng = random.Random(0)
 
     def prompts(length: int) -> list[list[int]]:
@@ -123,12 +123,12 @@ def measure_generation(
 
 
 def training_seconds(config: Config, tokens: int, peaks: Peaks) -> float:
-    """An estimate on the safe side for a compiling step and two timed ones."""
+    """Conservative estimate of the time of `measure_training`: a step that compiles and two timed ones."""
     return 3 * _training_flops(config, tokens) / (0.2e9 * peaks.compute)
 
 
 def measure_training(name: str, model: nn.Module, config: Config, method: str, tokens: int, peaks: Peaks) -> StepSpeed:
-    """Steps of LoRA (of QLoRA on a quantized model) on one row of two packed documents, all of whose tokens count."""
+    """Time LoRA steps (QLoRA if the model is quantized) on one row of two packed documents, all tokens trained."""
     add_adapters(model, AdapterConfig(rank=8, dropout=0.0))
     train_step = TrainStep(model, optim.AdamW(1e-4), clip=1.0)
     batch = _batch(config, tokens)
@@ -152,7 +152,7 @@ def measure_training(name: str, model: nn.Module, config: Config, method: str, t
 
 
 def measure_packed_attention(config: Config, tokens: int, documents: int) -> PackedAttention:
-    """One attention layer with random weights in bf16."""
+    """Time one attention layer with random weights in bf16."""
     shape = ModelConfig.from_dict(config)
     layer = Attention(shape, None, Rope(shape.rope, shape.head_dim))
     layer.set_dtype(mx.bfloat16)
@@ -187,7 +187,7 @@ def measure_packed_attention(config: Config, tokens: int, documents: int) -> Pac
 
 
 def _milliseconds(function: Callable[[mx.array], mx.array], x: mx.array) -> float:
-    """Forward and backward pass, the best of three after one that compiles."""
+    """Time of a forward and backward pass: the best of three, after one that compiles."""
 
     def loss(x: mx.array) -> mx.array:
         return function(x).astype(mx.float32).square().mean()
@@ -212,19 +212,19 @@ def _batch(config: Config, tokens: int) -> Batch:
 
 
 def _matrix_flops(config: Config) -> float:
-    """Of one token in all layers, the head left out: two for each weight."""
+    """FLOPs per token in all layers, without the LM head: two per weight."""
     head = config["vocab_size"] * config["hidden_size"]
     return 2.0 * (bytes_read_per_token(config, 8.0) - head)
 
 
 def _prefill_flops(config: Config, rows: int, prompt: int) -> float:
-    """Of the layers; only the last position of a prompt goes through the head. Half of the scores are masked."""
+    """FLOPs of prefill, without the LM head, which sees only the last position. Half of the scores are masked."""
     attention = 2.0 * config["num_hidden_layers"] * config["num_attention_heads"] * config["head_dim"] * prompt**2
     return rows * (prompt * _matrix_flops(config) + attention)
 
 
 def _training_flops(config: Config, tokens: int) -> float:
-    """Forward and gradients of the activations; frozen weights have no gradients of their own."""
+    """FLOPs of a training step: forward pass and gradients of activations, since frozen weights have none."""
     head = 2.0 * config["vocab_size"] * config["hidden_size"]
     return 2.0 * tokens * (_matrix_flops(config) + head)
 

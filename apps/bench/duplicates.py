@@ -1,7 +1,7 @@
 """Cost of online de-duplication: each row is looked up and, if it is new, added.
 
 The baseline compares every row with every accepted one. It is timed on the first rows and extrapolated, since its cost
-per row grows with the rows before it. Each stage runs in a process of its own, so memory is measured separately.
+per row grows with the rows before it. Each stage runs in its own process, so memory is measured separately.
 
 Shapes: N rows, D values of a vector.
 """
@@ -56,21 +56,21 @@ class DuplicateCost:
 
     name: str
     rows: int
-    """All rows of the run."""
+    """Number of rows in the run."""
     timed: int
     """Rows whose look-up was timed."""
     duplicates: int
-    """Duplicates among the timed rows."""
+    """Number of duplicates among the timed rows."""
     rows_per_second: float
-    """Timed rows over their time, look-up and insertion together."""
+    """Timed rows per second, look-up and insertion included."""
     resident_bytes: int
     """Peak resident memory of the process, interpreter and rows included."""
     grown_bytes: int
-    """Growth of that peak after the rows had been made."""
+    """Growth of the process's peak memory after the rows were made."""
     naive_rows: int
-    """Rows on which the baseline was timed."""
+    """Number of rows on which the baseline was timed."""
     naive_rows_per_second: float
-    """The baseline's mean over a run with all rows, extrapolated."""
+    """Mean speed of the baseline, extrapolated to all rows."""
 
     @property
     def ratio(self) -> float:

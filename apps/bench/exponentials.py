@@ -1,4 +1,4 @@
-"""Speed of `modeling/fast_math.py` beside MLX's built-in operations."""
+"""Speed of `modeling/fast_math.py` compared with MLX's built-in operations."""
 
 import statistics
 import time

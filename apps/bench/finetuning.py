@@ -1,4 +1,4 @@
-"""Finetuning beside other trainers: trained tokens per second, padding, peak memory, held-out loss.
+"""Finetuning compared with other trainers: trained tokens per second, padding, peak memory, held-out loss.
 
 All trainers start from the same weights and the same adapter, train on the same rows and alternate, one pass over all
 rows each; medians are compared. The first pass compiles and is not timed. At the end every trainer has trained each
@@ -40,7 +40,7 @@ class TrainerFigures:
     tokens_per_second: float
     """Trained tokens per second, median over the timed passes."""
     padding: float
-    """Share of padding among the positions fed."""
+    """Share of fed positions that are padding."""
     steps: int
     """Optimizer steps per pass."""
     peak_bytes: int | None
@@ -59,7 +59,7 @@ class TrainerComparison:
 
     rows: TrainingRows
     trained: int
-    """Trained tokens per pass: those of the responses."""
+    """Trained tokens per pass, which are those of the responses."""
     loss_before: float
     sides: tuple[TrainerFigures, ...]
 
@@ -77,7 +77,7 @@ class TrainerComparison:
 
 
 def present_trainers() -> tuple[str, ...]:
-    """Names of the trainers that can run: TRL only where trl, peft and torch are installed."""
+    """Names of the trainers that can run: TRL only if trl, peft and torch are installed."""
     has_torch = all(find_spec(name) for name in ("torch", "trl", "peft"))
     return ("mlx-suite", "mlx-lm", "TRL") if has_torch else ("mlx-suite", "mlx-lm")
 

@@ -1,4 +1,4 @@
-"""Memory, time and error of `training/cut_cross_entropy.py` beside a loss that materialises all logits.
+"""Memory, time and error of `training/cut_cross_entropy.py` compared with a loss that materialises all logits.
 
 The plain side is what mlx-lm's trainer does: logits of all rows and MLX's cross-entropy, differentiated by MLX.
 
@@ -27,12 +27,12 @@ class HeadShape:
 
     vocabulary: int
     hidden: int = 256
-    """d. It determines the time and the size of a trained head's gradient, not the size of the logits."""
+    """Hidden size d. Affects the time and the size of a trained head's gradient, not the size of the logits."""
     rows: int = 1024
-    """M, trained tokens of the batch."""
+    """Trained tokens M of the batch."""
     cap: float | None = None
     trained: bool = False
-    """Whether the head itself has a gradient (full finetuning) or only the hidden states do (LoRA)."""
+    """True if the head has a gradient (full finetuning), False if only the hidden states do (LoRA)."""
 
 
 LLAMA3 = HeadShape(vocabulary=128256)
@@ -41,7 +41,7 @@ GEMMA2 = HeadShape(vocabulary=256000, cap=30.0)
 
 @dataclass(frozen=True, kw_only=True)
 class HeadCost:
-    """One loss with its gradients."""
+    """Cost of one loss and its gradients."""
 
     peak_bytes: int
     """Peak memory beyond hidden states and head, gradients included."""
@@ -122,7 +122,7 @@ def _cost(function: Callable[..., Any], arguments: tuple[mx.array, ...], rounds:
 
 
 def _in_double_precision(shape: HeadShape, hidden: Numbers, weight: Numbers, targets: Numbers) -> list[Numbers]:
-    """The mean loss and its gradients in numpy, a few rows at a time."""
+    """Compute the mean loss and its gradients in numpy, a few rows at a time."""
     weight = weight.astype(np.float64)
     loss, by_hidden, by_weight = np.zeros(()), np.zeros(hidden.shape), np.zeros(weight.shape if shape.trained else ())
     for start in range(0, shape.rows, 64):

@@ -1,4 +1,4 @@
-"""Accepted Magpie rows per hour beside a pipeline on mlx-lm, with the same weights.
+"""Accepted Magpie rows per hour compared with pipelines on mlx-lm, with the same weights.
 
 Three sides end with the same number of accepted rows, judged by the same code:
 
@@ -32,13 +32,13 @@ from .writers import ROWS, BenchWriter, Text
 
 ROUND = 128
 """Largest number of rows that the stages process at a time."""
-MOST = 60
-"""Rounds after which a side gives up."""
+MAX_ROUNDS = 60
+"""Number of rounds after which a side gives up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Which rows are accepted, and the tags that decide it."""
+    """Criteria for accepting rows, and the tags they need."""
 
     name: str
     tags: tuple[str, ...] = ()
@@ -126,12 +126,12 @@ def our_pace(checkpoint: BenchCheckpoint, target: Target, settings: MagpieSettin
 
 
 def staged_pace(checkpoint: BenchCheckpoint, target: Target, settings: MagpieSettings, writer: BenchWriter) -> Pace:
-    """Rounds of all instructions, all responses, all tags, then the filters."""
+    """Generate rounds of all instructions, all responses and all tags, then filter."""
     plan = _plan(checkpoint, target, settings)
     judge = Judge(plan)
     began = time.perf_counter()
     asked = 0
-    for _ in range(MOST):
+    for _ in range(MAX_ROUNDS):
         size = round_size(settings.count - len(judge.keys), len(judge.keys), asked)
         for draft in write_round(writer, plan, range(asked, asked + size)):
             judge.decide(draft)
@@ -151,7 +151,7 @@ def staged_pace(checkpoint: BenchCheckpoint, target: Target, settings: MagpieSet
 
 
 def round_size(missing: int, accepted: int, asked: int) -> int:
-    """Rows that suffice at the yield so far (at first: if all were accepted), so that no surplus rows are charged."""
+    """Number of rows needed at the yield so far (100 % at first), so that no surplus rows are charged."""
     if not asked:
         return min(ROUND, missing)
     return min(ROUND, max(ROWS, -(-missing * asked // accepted))) if accepted else ROUND
@@ -179,28 +179,28 @@ def serial_pace(
 
 
 def write_round(writer: BenchWriter, plan: RowPlan, indices: Sequence[int]) -> list[Draft]:
-    """Drafts with instruction, response and tags."""
+    """Generate drafts with instruction, response and tags."""
     settings, pre_query = plan.settings, plan.pre_query
     limits = [settings.max_instruction] * len(indices)
     texts = writer([pre_query.header_ids] * len(indices), limits, settings.temperature)
     drafts = [_draft(plan, index, text) for index, text in zip(indices, texts, strict=True)]
-    whole = [number for number, draft in enumerate(drafts) if instruction_problem(plan, draft) is None]
-    asked = {
-        number: (*pre_query.header_ids, *_said(plan, drafts[number], texts[number]), plan.user_end) for number in whole
+    valid = [number for number, draft in enumerate(drafts) if instruction_problem(plan, draft) is None]
+    user_turns = {
+        number: (*pre_query.header_ids, *_instruction_ids(plan, drafts[number], texts[number]), plan.user_end)
+        for number in valid
     }
-    prompts = [(*asked[number], *pre_query.to_assistant_ids) for number in whole]
-    answers = writer(prompts, [settings.max_answer] * len(whole), settings.answer_temperature)
-    for number, answer in zip(whole, answers, strict=True):
+    prompts = [(*user_turns[number], *pre_query.to_assistant_ids) for number in valid]
+    answers = writer(prompts, [settings.max_answer] * len(valid), settings.answer_temperature)
+    for number, answer in zip(valid, answers, strict=True):
         text = plan.tokenizer.decode(answer.tokens).strip()
         drafts[number] = replace(drafts[number], response=text, response_end=_ending(answer))
     if plan.tagger is None:
         return drafts
-    answered = [number for number in whole if response_problem(plan, drafts[number]) is None]
-    prefixes = dict(
-        zip(whole, (prompt + answer.tokens for prompt, answer in zip(prompts, answers, strict=True)), strict=True)
-    )
+    answered = [number for number in valid if response_problem(plan, drafts[number]) is None]
+    texts_so_far = (prompt + answer.tokens for prompt, answer in zip(prompts, answers, strict=True))
+    prefixes = dict(zip(valid, texts_so_far, strict=True))
     end = pre_query.assistant_stop_ids[0]
-    about_instruction = _tags(writer, plan, "instruction", [asked[number] for number in answered])
+    about_instruction = _tags(writer, plan, "instruction", [user_turns[number] for number in answered])
     about_answer = _tags(writer, plan, "answer", [(*prefixes[number], end) for number in answered])
     for number, tags, grades in zip(answered, about_instruction, about_answer, strict=True):
         drafts[number] = replace(drafts[number], tags=tags, response_tags=grades)
@@ -208,7 +208,7 @@ def write_round(writer: BenchWriter, plan: RowPlan, indices: Sequence[int]) -> l
 
 
 def _tags(writer: BenchWriter, plan: RowPlan, part: Any, rows: Sequence[Sequence[int]]) -> list[dict[str, Tag]]:
-    """The label that is generated for each question; tags that are no label are left out."""
+    """Generate a tag for each question; texts that are not a label are dropped."""
     assert plan.tagger is not None and plan.questions is not None
     found: list[dict[str, Tag]] = [{} for _ in rows]
     queries = plan.tagger.instruction.queries if part == "instruction" else plan.tagger.answer.queries
@@ -228,7 +228,7 @@ def _draft(plan: RowPlan, index: int, text: Text) -> Draft:
     return Draft(index=index, raw=raw, instruction=cleaned.text, removed=cleaned.removed, instruction_end=_ending(text))
 
 
-def _said(plan: RowPlan, draft: Draft, text: Text) -> Sequence[int]:
+def _instruction_ids(plan: RowPlan, draft: Draft, text: Text) -> Sequence[int]:
     return text.tokens if draft.instruction == draft.raw else plan.tokenizer.encode(draft.instruction)
 
 
@@ -242,7 +242,7 @@ def _plan(checkpoint: BenchCheckpoint, target: Target, settings: MagpieSettings)
 
 
 def _questions(tokenizer: Tokenizer, target: Target) -> Questions | None:
-    """The questions that the target needs, the same for all sides."""
+    """Tagging questions that the target needs, the same for all sides."""
     if not target.tags:
         return None
     return only(questions_for(Path(tokenizer.origin)), target.tags)

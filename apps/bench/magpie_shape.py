@@ -1,9 +1,9 @@
-"""Screening before responding at the lengths of real data: random weights, given lengths, a given share of good rows.
+"""Screening before responding at realistic lengths: random weights, given lengths, a given share of good rows.
 
 Responses of the microworld are as short as its instructions. Magpie's are many times longer and take 97 % of a run
 (arXiv 2406.08464, section 3.4), and about a third of its rows pass filter F5 of its Table 5 (338 thousand of a
-million). Each row's outcome is drawn in advance, so both sides accept the same rows, and every token that a side
-would prefill, sample or score is computed.
+million). Each row's outcome is drawn in advance, so both sides accept the same rows, and each side computes every
+token that it would prefill, sample or score.
 
 Our side generates an instruction, queries it on a fork of the KV cache, responds only if it passes, and queries the
 response. The other side is mlx-lm's batch generation: all instructions, all responses, all tags, then the filters.
@@ -21,14 +21,14 @@ from .writers import BenchWriter
 
 @dataclass(frozen=True, kw_only=True)
 class RunShape:
-    """Lengths of a run in tokens, and its shares."""
+    """Number of rows, lengths in tokens, and rejection rates of a run."""
 
     rows: int = 96
     """Rows generated."""
     slots: int = 16
     header: int = 6
     instruction: int = 30
-    """Mean length; lengths are uniform between half and one and a half of it."""
+    """Mean length; lengths are uniform between 0.5 and 1.5 times the mean."""
     answer: int = 240
     question: int = 60
     """Tokens of one tag question."""
@@ -58,7 +58,7 @@ class Fate:
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeCost:
-    """ShapeCost of one side on the same rows."""
+    """Cost of one side on the given rows."""
 
     seconds: float
     kept: int
@@ -130,14 +130,14 @@ def _row(shape: RunShape, fate: Fate) -> Program:
     header = tuple(range(shape.header))
     yield Given(header)
     yield Sample(limit=fate.instruction, stop=frozenset(), sampling=Sampling(temperature=1.0))
-    yield _aside(shape, shape.instruction_questions)
+    yield _tag_queries(shape, shape.instruction_questions)
     if fate.screened_out:
         return
     yield Given(header)
     yield Sample(limit=fate.answer, stop=frozenset(), sampling=Sampling(temperature=0.0))
-    yield _aside(shape, shape.answer_questions)
+    yield _tag_queries(shape, shape.answer_questions)
 
 
-def _aside(shape: RunShape, questions: int) -> Queries:
+def _tag_queries(shape: RunShape, questions: int) -> Queries:
     labels = tuple((label,) for label in range(10, 22))
     return Queries(tuple(Query(tokens=tuple(range(shape.question)), labels=labels) for _ in range(questions)))

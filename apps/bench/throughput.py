@@ -1,4 +1,4 @@
-"""Generation speed and memory beside mlx-lm's, with the same weights, in one process.
+"""Generation speed and memory compared with mlx-lm's, with the same weights, in one process.
 
 The two sides alternate, so that a slower machine slows both; medians are compared. Both decode greedily from the same
 random prompts, without stop tokens.
@@ -33,7 +33,7 @@ class SideSpeed:
     """Measurements of one side: medians over the repeats."""
 
     tokens_per_second: float
-    """Tokens sampled by all rows over the whole time, prefill included."""
+    """Tokens sampled over all rows per second, prefill included."""
     first_token: float
     """Seconds until every row has its first token."""
     peak_bytes: int
@@ -59,7 +59,7 @@ Generate = Callable[[list[list[int]], int, Callable[[int], None]], None]
 
 
 def our_side(model: Any) -> Generate:
-    """Our engine with a slot per prompt. It is kept between rounds, as a server would keep it."""
+    """Our engine with a slot per prompt, reused between rounds as a server would reuse it."""
     engines: dict[tuple[int, int], Engine] = {}
 
     def generate(prompts: list[list[int]], tokens: int, on_token: Callable[[int], None]) -> None:
@@ -104,7 +104,7 @@ def their_side(model: Any) -> Generate:
 
 
 def time_once(generate: Generate, prompts: list[list[int]], tokens: int) -> SideSpeed:
-    """One timed run."""
+    """Time one run."""
     waiting = set(range(len(prompts)))
     written = 0
     first = 0.0
@@ -122,7 +122,7 @@ def time_once(generate: Generate, prompts: list[list[int]], tokens: int) -> Side
 
     generate(prompts, tokens, on_token)
     seconds = time.perf_counter() - start
-    assert written == tokens * len(prompts), f"{written} tokens came of {len(prompts)} x {tokens}"
+    assert written == tokens * len(prompts), f"{written} tokens sampled of {len(prompts)} x {tokens}"
     return SideSpeed(tokens_per_second=written / seconds, first_token=first, peak_bytes=mx.get_peak_memory())
 
 

@@ -20,7 +20,7 @@ def trl(job: Job, turns: TurnOrder) -> None:
     checkpointing. The time of a pass includes collation. torch corrects the bias of AdamW's moments and MLX by default
     does not, so torch's first steps are smaller at the same rate.
     """
-    _be_quiet()
+    _silence()
     import torch
     from datasets import Dataset
     from peft import PeftModel
@@ -40,7 +40,7 @@ def trl(job: Job, turns: TurnOrder) -> None:
     )
     lengths = {"fed": 0, "held": 0}
 
-    class Watch(TrainerCallback):
+    class TurnCallback(TrainerCallback):
         """Waits for its turn before each epoch and reports after it."""
 
         def on_epoch_begin(self, *_: Any, **__: Any) -> None:
@@ -94,16 +94,16 @@ def trl(job: Job, turns: TurnOrder) -> None:
         ),
         train_dataset=data,
         processing_class=_no_tokenizer(PreTrainedTokenizerFast),
-        callbacks=[Watch()],
+        callbacks=[TurnCallback()],
     )
-    # TRL prints a summary, which would spoil our JSON.
+    # TRL prints a summary, which would corrupt our JSON.
     with redirect_stdout(StringIO()):
         trainer.train()
     model.save_pretrained(job.out)
 
 
-def _be_quiet() -> None:
-    """Turn progress bars and warnings off; errors are still raised."""
+def _silence() -> None:
+    """Turn off progress bars and warnings; errors are still raised."""
     os.environ |= {
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
@@ -114,7 +114,7 @@ def _be_quiet() -> None:
 
 
 def _no_tokenizer(kind: Any) -> Any:
-    """A tokenizer with nothing but a padding token: the rows are token ids already."""
+    """A tokenizer with only a padding token, since the rows are already token ids."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 

@@ -1,6 +1,6 @@
-"""Two trainers of the same adapter on the same rows: ours, and mlx-lm's.
+"""Two trainers of the same adapter on the same rows: ours and mlx-lm's.
 
-Each runs in a process of its own, makes one pass over all rows per turn, and saves its adapter.
+Each runs in its own process, makes one pass over all rows per turn, and saves its adapter.
 """
 
 import json
@@ -59,7 +59,7 @@ class Pass:
 
 
 def ours(job: Job, turns: TurnOrder) -> None:
-    """Our compiled step on rows packed as `finetune` packs them. The time includes making the batches."""
+    """Train with our compiled step on rows packed as in `finetune`. The time includes making the batches."""
     import mlx.optimizers as optim
 
     from mlx_suite.adapters.attach import apply_adapter, load_adapter, save_adapter
@@ -107,9 +107,9 @@ def ours(job: Job, turns: TurnOrder) -> None:
 
 
 def mlx_lm(job: Job, turns: TurnOrder) -> None:
-    """`mlx_lm.tuner.trainer.train` with its own datasets, batches and loss, as `mlx_lm.lora --mask-prompt` calls it.
+    """Train with `mlx_lm.tuner.trainer.train` and its datasets, batches and loss, as `mlx_lm.lora --mask-prompt` does.
 
-    The time is mlx-lm's own: the steps, without making the batches.
+    The time is mlx-lm's own, which leaves out making the batches.
     """
     import mlx.optimizers as optim
     from mlx_lm.tuner.datasets import CacheDataset, ChatDataset

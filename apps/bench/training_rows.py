@@ -30,7 +30,7 @@ class TrainingRows:
     longest: int = 1024
     """Longest document, in tokens."""
     batch: int = 4
-    """Documents per step, mlx-lm's default. A step of packed rows holds about as many tokens."""
+    """Documents per step, mlx-lm's default. A step of packed rows has about as many tokens."""
     rank: int = 8
     scale: float = 20.0
     """Factor of the adapter's product. Rank and scale are mlx-lm's defaults."""

@@ -1,4 +1,4 @@
-"""Workers that take turns, each in a process of its own.
+"""Workers that take turns, each in its own process.
 
 Memory is then measured per worker, and a slower machine slows all of them.
 """
@@ -21,7 +21,7 @@ class TurnOrder(Protocol):
 
 
 ENDING = 10.0
-"""Seconds that a finished process may take to exit."""
+"""Seconds to wait for a finished process to exit."""
 
 Work = Callable[[Any, TurnOrder], None]
 """A module-level function, given its job and its turns."""
@@ -41,7 +41,7 @@ class PipedTurns:
 
 
 def take_turns(works: Mapping[str, tuple[Work, Any]], turns: int) -> dict[str, list[Any]]:
-    """Run each worker for `turns` turns; returns what each reported, after all have ended.
+    """Run each worker for `turns` turns; returns each worker's reports after all have ended.
 
     Raises UserError with the end of the traceback if a worker fails or exits early.
     """

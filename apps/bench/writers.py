@@ -13,7 +13,7 @@ Write = Callable[[Sequence[Sequence[int]], Sequence[int], float], list["Text"]]
 """(prompts, token limits, temperature) → a text for each prompt, in order."""
 
 ROWS = 32
-"""Rows that mlx-lm decodes at a time: its default."""
+"""Rows decoded at a time, mlx-lm's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,20 +21,20 @@ class Text:
     """The completion of a prompt."""
 
     tokens: tuple[int, ...]
-    """Without the stop token."""
+    """Token ids, without the stop token."""
     stop: int | None
     """The stop token; None if the text reached its limit."""
 
 
 @dataclass(kw_only=True)
 class BenchWriter:
-    """One way to generate, with the tokens it has cost so far."""
+    """One way to generate, with the number of tokens processed so far."""
 
     write: Write
     stops: frozenset[int]
     prefilled: int = 0
     decoded: int = 0
-    """Stop tokens included."""
+    """Tokens generated, stop tokens included."""
 
     def __call__(self, prompts: Sequence[Sequence[int]], limits: Sequence[int], temperature: float) -> list[Text]:
         found = self.write(prompts, limits, temperature)

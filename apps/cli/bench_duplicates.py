@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from ..bench.duplicates import BenchStage
 
 DIM = 256
-"""Dimensions of an embedding; Magpie truncates longer ones to as many."""
+"""Dimensions of an embedding, to which Magpie truncates longer ones."""
 COSINE = 0.95
-"""Cosine similarity from which two rows are near-duplicates."""
+"""Smallest cosine similarity of near-duplicates."""
 LOOK_UPS = 1000
-"""Timed look-ups of the cosine stage: 100,000 would take minutes."""
+"""Timed look-ups of the cosine stage; 100,000 would take minutes."""
 
 
 def duplicates(
@@ -52,10 +52,10 @@ def duplicates(
             *(human_bytes(each.grown_bytes), f"{each.naive_rows_per_second:,.2f}", f"{each.ratio:,.0f}x"),
         )
     Console().print(table)
-    typer.echo(f"{rows:,} rows; the naive baseline extrapolated from all pairs of {costs[0].naive_rows:,}")
+    typer.echo(f"{rows:,} rows; the naive baseline is extrapolated from all pairs of {costs[0].naive_rows:,}")
     timed = costs[-1].timed
     if timed < rows:
-        typer.echo(f"cosine: {timed:,} rows looked up after {(rows - timed) // 2:,} others: the mean of a whole run")
+        typer.echo(f"cosine: {timed:,} look-ups, timed halfway, after {(rows - timed) // 2:,} rows")
 
 
 def exact() -> "BenchStage":

@@ -1,4 +1,4 @@
-"""`mlx-suite bench finetune`: our training compared with mlx-lm's, and with TRL's where it is installed."""
+"""`mlx-suite bench finetune`: our training compared with mlx-lm's, and with TRL's if it is installed."""
 
 import json as json_format
 from dataclasses import asdict, replace
@@ -25,13 +25,13 @@ def finetune(
     ] = None,
     batches: Annotated[int | None, typer.Option(min=1, help="Batches per pass over the data.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Timed passes; medians are printed.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Two batches and one pass, to see that it runs.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two batches and one pass, to check that it runs.")] = False,
     json: AsJson = False,
 ) -> None:
     """Compare LoRA training with mlx-lm's trainer: tokens per second, padding, peak memory, loss.
 
     All trainers train the same weights on the same rows, in turn, each in its own process. mlx-lm runs its own `train`
-    with its own batches and loss; TRL with PEFT on torch runs too where it is installed. Lengths are log-normal. The
+    with its own batches and loss; TRL with PEFT on torch runs too if it is installed. Lengths are log-normal. The
     models with wide vocabularies compare memory: their LM head dominates, and mlx-lm takes 4.5 GB for wide-llama and
     11 GB for wide-gemma2.
 
@@ -45,7 +45,7 @@ def finetune(
     for name in models or (DEFAULT[:1] if quick else DEFAULT):
         rows = _rows(name, batches or (2 if quick else None), repeats or (1 if quick else None))
         with checkpoint_folder(name) as folder:
-            # On wide vocabularies torch would hold several copies of all logits.
+            # With wide vocabularies torch would hold several copies of all logits.
             comparison = compare(folder, rows, trainers[:2] if name in WIDE else trainers)
         if json:
             report.append(_as_dict(name, comparison))
@@ -56,7 +56,7 @@ def finetune(
 
 
 def _rows(name: str, batches: int | None, repeats: int | None) -> "TrainingRows":
-    """Training rows for a model: fewer and longer ones where memory is compared."""
+    """Training rows for a model: fewer and longer ones for a memory comparison."""
     from ..bench.training_rows import TrainingRows
 
     rows = TrainingRows()

@@ -51,14 +51,14 @@ def magpie(
 
 
 def measure(checkpoint: "BenchCheckpoint", target: "Target", count: int, batch: int, serial_rows: int) -> "list[Pace]":
-    """Every pipeline on one target, ours first; with quotas, ours also runs without steering."""
+    """Measure every pipeline on one target, ours first; with quotas, ours also runs without steering."""
     from ..bench.magpie import our_pace, serial_pace, staged_pace
     from ..bench.writers import batched, serial
 
     settings = target.settings_for(count, batch, steer=False)
     steered = target.settings_for(count, batch, steer=True)
     stops = frozenset(checkpoint.tokenizer.stop_ids)
-    # Warm up: compile kernels and read files before anything is timed.
+    # Warm up: compile kernels and read files.
     our_pace(checkpoint, target, target.settings_for(3, batch, steer=True), "")
     staged_pace(
         checkpoint, target, target.settings_for(3, batch, steer=False), batched(checkpoint.theirs, stops, batch)
@@ -74,7 +74,7 @@ def measure(checkpoint: "BenchCheckpoint", target: "Target", count: int, batch: 
 
 
 def measure_shape(name: str, rows: int, batch: int, serial: int) -> list[dict[str, Any]]:
-    """Every pipeline on rows of realistic lengths; the serial one is timed on the first `serial` rows."""
+    """Measure every pipeline on rows of realistic lengths, the serial one on the first `serial` rows."""
     from ..bench.magpie_shape import RunShape, draw_fates, our_cost, their_cost
     from ..bench.writers import batched
     from ..bench.writers import serial as one_by_one

@@ -1,4 +1,4 @@
-"""Models that benchmarks run on: a checkpoint as ours and as mlx-lm's, and random weights of several shapes."""
+"""Models for benchmarks: a checkpoint loaded as ours and as mlx-lm's, and random weights of several shapes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,16 +39,16 @@ RANDOM: dict[str, dict[str, Any]] = {
     "random-llama-40m": _LLAMA | _shape(8192, 512, 1536, 12, 8, 4),
     "random-gemma2-40m": _GEMMA2 | _shape(8192, 512, 1536, 12, 8, 4),
 }
-"""40 million parameters: between the shipped models and real ones."""
+"""Models of 40 million parameters, between the shipped models and real ones."""
 
 SMALL: dict[str, dict[str, Any]] = {"random-llama-7m": _LLAMA | _shape(8192, 256, 768, 6, 4, 2)}
-"""7 million parameters: small enough to train on a CPU."""
+"""Models of 7 million parameters, small enough to train on a CPU."""
 
 WIDE: dict[str, dict[str, Any]] = {
     "wide-llama": _LLAMA | _shape(128256, 256, 512, 2, 4, 2),
     "wide-gemma2": _GEMMA2 | _shape(256000, 256, 512, 2, 4, 2),
 }
-"""The vocabularies of Llama 3 and Gemma 2 on narrow layers, so that the LM head takes most of the memory."""
+"""Narrow models with Llama 3's and Gemma 2's vocabularies, so that the LM head takes most of the memory."""
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def checkpoint_folder(name: str) -> Iterator[Path]:
 
 
 def load_ours(folder: Path) -> Any:
-    """A checkpoint as our model. Raises UserError for an architecture that only mlx-lm implements."""
+    """Load a checkpoint as our model. Raises UserError for an architecture that only mlx-lm implements."""
     from mlx_suite.checkpoints.load import load_model
 
     model = load_model(folder)
@@ -91,7 +91,7 @@ def load_ours(folder: Path) -> Any:
 
 
 def load_theirs(folder: Path) -> Any:
-    """A checkpoint as mlx-lm's model, in the precision of ours: float32 on a CPU."""
+    """Load a checkpoint as mlx-lm's model, in the precision of ours: float32 on a CPU."""
     import mlx.core as mx
     from mlx_lm.utils import load_model
 

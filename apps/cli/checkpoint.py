@@ -18,24 +18,24 @@ class Checkpoint:
     """A loaded model."""
 
     name: str
-    """Name for records: as typed, but only the last part of a folder's path, which keeps paths out of datasets."""
+    """Name for records: as typed, but only the last part of a folder's path, to keep paths out of datasets."""
     folder: Path
     model: Any
     tokenizer: "Tokenizer"
     adapter: str | None = None
     """Folder of the adapter for records, as typed."""
     adapter_folder: Path | None = None
-    """Folder that holds the adapter's files, and perhaps a chat template."""
+    """Folder with the adapter's files and possibly a chat template."""
 
     @cached_property
     def template(self) -> "ChatTemplate":
-        """The adapter's chat template, or else the model's. Raises UserError if there is none."""
+        """The adapter's chat template if it has one, else the model's. Raises UserError if neither has one."""
         from mlx_suite.text import load_chat_template
 
         return load_chat_template(self.folder, adapter=self.adapter_folder)
 
     def chat_model(self, slots: int = 16, style: str = "chat") -> "ChatModel":
-        """The model for conversations, `slots` at a time; only the style `chat` needs a chat template."""
+        """Return the model for conversations, `slots` at a time; only the style `chat` needs a chat template."""
         from mlx_suite.engine.chat_model import ChatModel
 
         return ChatModel(
@@ -51,7 +51,7 @@ class Checkpoint:
 
 def open_checkpoint(name: str, quiet: bool = False, adapter: Path | None = None) -> Checkpoint:
     """Find a model, download it if necessary, load it, and attach the adapter."""
-    # Imported here: MLX and the hub's client take a second, which `--help` should not wait for.
+    # Imported here to keep `--help` fast: MLX and the hub's client take a second.
     from mlx_suite.checkpoints.trained_run import adapter_folder
     from mlx_suite.hub.resolve import resolve
     from mlx_suite.loading import load
@@ -74,7 +74,7 @@ def open_checkpoint(name: str, quiet: bool = False, adapter: Path | None = None)
 
 
 def open_reward_model(name: str, quiet: bool) -> "tuple[RewardModel, ChatModel]":
-    """A reward model, and the chat model that encodes conversations for it."""
+    """Load a reward model, and a chat model that encodes conversations for it."""
     from mlx_suite.checkpoints.load import load_reward_model
     from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.hub.resolve import resolve

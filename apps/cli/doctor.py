@@ -1,4 +1,4 @@
-"""`mlx-suite doctor`: what this machine is, what fits on it, what would make it faster."""
+"""`mlx-suite doctor`: this machine, the models that fit on it, and advice to make it faster."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ _BACKENDS = {"metal": "Metal", "cuda": "CUDA", "cpu": "CPU"}
 def doctor(
     json: AsJson = False,
 ) -> None:
-    """Show machine, backend, BLAS, memory and what fits, with measured speeds.
+    """Show the machine, backend, BLAS, memory, measured speeds, and which models fit.
 
-    Takes about four seconds. Busy cores lower the figures. Sizes are decimal (1 GB = 10^9 bytes).
-    "tok/s" is what memory bandwidth allows for one conversation; real decoding reaches 60 to 90 %
-    of it.
+    Takes about four seconds. Busy cores lower the speeds. Sizes are decimal (1 GB = 10^9 bytes). "tok/s" is the limit
+    set by memory bandwidth for one conversation; actual decoding reaches 60 to 90 % of it.
     """
     with Console(stderr=True).status("measuring matrix products and memory"):
         report = examine()
@@ -45,7 +44,7 @@ def doctor(
 def _machine(report: MachineReport) -> list[tuple[str, str]]:
     device = report.device
     rows = [
-        ("processor", f"{report.processor} ({report.machine}), {report.cores} cores to use"),
+        ("processor", f"{report.processor} ({report.machine}), {report.cores} usable cores"),
         ("system", f"{report.system}, Python {report.python}"),
         ("MLX", f"{report.mlx}, mlx-lm {report.mlx_lm}"),
         ("backend", _BACKENDS[device.kind] + (f", {device.name}" if device.kind != "cpu" else "")),
@@ -67,8 +66,8 @@ def _blas(report: MachineReport) -> str:
     blas = report.device.blas
     assert blas is not None
     threads = f", {blas.threads} thread{'' if blas.threads == 1 else 's'}" if blas.threads else ""
-    worth = f", {report.blas_speedup:.0f} times the bundled one" if report.blas_speedup else ""
-    return f"{blas.name}{threads}{worth}"
+    speedup = f", {report.blas_speedup:.0f} times the bundled one" if report.blas_speedup else ""
+    return f"{blas.name}{threads}{speedup}"
 
 
 def _measured(report: MachineReport) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""`mlx-suite evaluate`: tasks of EleutherAI's lm-evaluation-harness."""
+"""`mlx-suite evaluate`: benchmark tasks of EleutherAI's lm-evaluation-harness."""
 
 import json
 from pathlib import Path
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: ModelName,
-    tasks: Annotated[str, typer.Option(metavar="A,B", help="Names of tasks; `lm-eval ls tasks` lists them.")],
+    tasks: Annotated[str, typer.Option(metavar="A,B", help="Task names; `lm-eval ls tasks` lists them.")],
     adapter: AdapterFolder = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Questions of each task; all if left out.")
+        int | None, typer.Option(min=1, metavar="N", help="Maximum questions per task. Default: all.")
     ] = None,
     shots: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Solved examples before each question; the task's own number."),
+        typer.Option(min=0, metavar="N", help="Few-shot examples per question. Default: the task's setting."),
     ] = None,
-    chat: Annotated[bool, typer.Option("--chat", help="Put each question in the model's chat template.")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="Format questions with the model's chat template.")] = False,
     include: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A folder with tasks of your own, as the harness's YAML.")
+        Path | None, typer.Option(metavar="DIR", help="Folder with your own tasks, as the harness's YAML files.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, metavar="ROWS", help="Answers that are written at a time.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, metavar="ROWS", help="Responses generated concurrently.")] = 16,
     context: Annotated[
         int | None,
-        typer.Option(min=2, metavar="N", help="Tokens that are read at a time; 4,096 or what the model can."),
+        typer.Option(min=2, metavar="N", help="Context in tokens. Default: 4,096, or the model's if shorter."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of examples, and of answers that are drawn.")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The figures as JSON.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of few-shot examples and of sampled responses.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Output file, in JSON.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run benchmark tasks of the lm-evaluation-harness on a model.
 
-    It is an extra: `pip install 'mlx-suite[harness]'`. Tasks fetch their data from the hub, except those of your own.
+    Needs `pip install 'mlx-suite[harness]'`. Tasks download their data from the hub, except your own tasks.
 
     Example: `mlx-suite evaluate OWNER/REPO --tasks arc_easy,hellaswag --limit 200`
     """
@@ -54,12 +54,12 @@ def evaluate(
     require_harness()
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     if not names:
-        raise UserError("There is no task", where="--tasks", fix="name some: --tasks arc_easy,hellaswag")
+        raise UserError("No task is given", where="--tasks", fix="for example, --tasks arc_easy,hellaswag")
     from mlx_suite.evaluate.harness import HarnessModel
     from mlx_suite.runtime.files import write_atomically
 
     checkpoint = open_checkpoint(model, quiet, adapter)
-    asked = HarnessModel(
+    harness = HarnessModel(
         checkpoint.model,
         checkpoint.tokenizer,
         checkpoint.template if chat else None,
@@ -69,15 +69,15 @@ def evaluate(
         seed=seed,
         quiet=quiet,
     )
-    figures = run_tasks(asked, names, limit=limit, shots=shots, chat=chat, include=include, seed=seed)
+    figures = run_tasks(harness, names, limit=limit, shots=shots, chat=chat, include=include, seed=seed)
     facts: dict[str, Any] = {
         "model": checkpoint.name,
         "adapter": checkpoint.adapter,
         "chat": chat,
         "limit": limit,
-        "context": asked.max_length,
-        "cut_contexts": asked.cut.contexts,
-        "cut_limits": asked.cut.limits,
+        "context": harness.max_length,
+        "cut_contexts": harness.cut.contexts,
+        "cut_limits": harness.cut.limits,
         "figures": [figure.as_dict() for figure in figures],
     }
     if out is not None:
@@ -86,12 +86,12 @@ def evaluate(
         print(json.dumps(facts))
         return
     Console(highlight=False).print(_table(figures))
-    if asked.cut.contexts:
-        print(f"{asked.cut.contexts:,} questions were longer than {asked.max_length:,} tokens and cut from the left")
-    if asked.cut.limits:
-        print(f"{asked.cut.limits:,} answers were to be longer than the model's context, and may have half of it")
+    if harness.cut.contexts:
+        print(f"{harness.cut.contexts:,} questions exceeded {harness.max_length:,} tokens and lost their beginning")
+    if harness.cut.limits:
+        print(f"{harness.cut.limits:,} token limits exceeded the context and were reduced to half of it")
     if limit is not None:
-        print(f"The first {limit:,} questions of each task: a quick look, not a figure to publish")
+        print(f"Only the first {limit:,} questions of each task were used: do not publish these results")
 
 
 def _table(figures: "tuple[TaskFigure, ...]") -> Table:

@@ -57,7 +57,7 @@ def export_gguf(
 
     Example: `mlx-suite export gguf tiny-llama3 --out tiny-llama3.gguf`
     """
-    # Imported here: MLX and the hub's client take a second, which `--help` should not wait for.
+    # Imported here to keep `--help` fast: MLX and the hub's client take a second.
     from mlx_suite.export.gguf import export_gguf as write
     from mlx_suite.export.gguf_check import import_llama_cpp
     from mlx_suite.hub.resolve import resolve
@@ -74,10 +74,10 @@ def export_gguf(
         _show(written, comparison)
     if comparison is not None and not comparison.passed:
         raise UserError(
-            "llama.cpp computes other results from the file than the model",
+            "llama.cpp's results from the file differ from the model's",
             where=str(out),
             details=list(_failures(comparison)),
-            fix="do not use the file; report this with the name of the model",
+            fix="report this with the name of the model, and do not use the file",
         )
 
 

@@ -1,4 +1,4 @@
-"""`mlx-suite finetune`: from a file of examples to a model that answers."""
+"""`mlx-suite finetune`: train a model on a file of examples."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "Data": ("format", "skip_bad", "valid", "valid_share", "style", "train_on", "max_length", "too_long"),
     "Rows": ("batching", "row_length", "batch", "accumulate"),
-    "What is trained": (
+    "Trained parameters": (
         *("method", "rank", "alpha", "rslora", "dropout", "modules", "layers"),
         *("quantize_base", "neftune", "recompute"),
     ),
@@ -38,11 +38,9 @@ GROUPS = {
         *("epochs", "steps", "optimizer", "learning_rate", "schedule", "warmup", "floor"),
         *("weight_decay", "clip", "seed"),
     ),
-    "Watching": ("eval_every", "patience", "save_every", "log_every", "sample_tokens", "loggers"),
+    "Evaluation and logs": ("eval_every", "patience", "save_every", "log_every", "sample_tokens", "loggers"),
 }
-"""The flags of the settings, as the help shows them."""
-
-
+"""Flags of the settings, by panel of the help."""
 COMMON = ("valid", "style", "max_length", "method", "rank", "epochs", "learning_rate", "batch")
 
 
@@ -79,15 +77,15 @@ def finetune(
     named = {"model": model, "data": data, "out": out, "prompts": prompt or None}
     settings, origin = _settings(config, dict(typed) | {k: v for k, v in named.items() if v is not None})
     if preview or estimate:
-        _look(settings, preview, estimate, as_json)
+        _inspect(settings, preview, estimate, as_json)
         return
     if not settings.out:
-        raise UserError("There is no folder for the run", where="--out", fix="name one: --out runs/mine")
+        raise UserError("No output folder is given", where="--out", fix="for example, --out runs/mine")
     _train(settings, origin, as_json, quiet)
 
 
 def _settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSettings, dict[str, str]]:
-    """The settings and where each came from: a flag, the file, or the default."""
+    """Read the settings, and the origin of each one: a flag, the file, or the default."""
     from mlx_suite.finetune.config_file import read_config
 
     filed = read_config(config) if config else {}
@@ -96,7 +94,7 @@ def _settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSe
     missing = [name for name in required() if name not in values]
     if missing:
         raise UserError(
-            f"Nothing says which {' and which '.join(missing)}",
+            f"No {' and no '.join(missing)} is given",
             fix="mlx-suite finetune MODEL DATA --out DIR, or --config FILE",
         )
     origin = dict.fromkeys(filed, config.name if config else "") | dict.fromkeys(flags, "flag")
@@ -105,8 +103,8 @@ def _settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSe
     return settings, origin
 
 
-def _look(settings: FinetuneSettings, preview: bool, estimate: bool, as_json: bool) -> None:
-    """What would be trained, and whether it fits, before anything is."""
+def _inspect(settings: FinetuneSettings, preview: bool, estimate: bool, as_json: bool) -> None:
+    """Print the preview and the estimate without training."""
     from rich.console import Console
 
     from mlx_suite.finetune.estimate.estimate import estimate_run
@@ -145,10 +143,10 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     group = join()
     set_limits(device())
     prepared = prepare(settings)
-    # Before the model takes its part of what is free.
+    # Estimated here because loading the model would reduce the free memory.
     expected = estimate_run(replace(settings, batch=-(-settings.batch // group.size)), prepared, with_time=False)
     expected.refuse_if_infeasible()
-    with _told(settings, prepared, group, expected, quiet=quiet or as_json) as callbacks:
+    with _progress(settings, prepared, group, expected, quiet=quiet or as_json) as callbacks:
         finished = run(settings, prepared, origin=origin, callbacks=callbacks, group=group)
     if not group.is_rank_zero:
         return
@@ -161,10 +159,10 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
 
 
 @contextmanager
-def _told(
+def _progress(
     settings: FinetuneSettings, prepared: "PreparedRun", group: "ProcessGroup", expected: "RunEstimate", quiet: bool
 ) -> Iterator["RunCallbacks"]:
-    """What is said on stderr while it runs: the data, the model, a line at each evaluation, and progress."""
+    """Callbacks that print to stderr: the data, the model, a line at each evaluation, and a progress line."""
     from mlx_suite.finetune.run import RunCallbacks
 
     if quiet or not group.is_rank_zero:
@@ -187,7 +185,7 @@ def _told(
     def line(entry: Mapping[str, Any]) -> None:
         if entry["kind"] == "valid":
             if bars:
-                best = "  the best so far" if entry["best"] and entry["step"] else ""
+                best = "  best so far" if entry["best"] and entry["step"] else ""
                 bars[0].note(f"{'step':<5}{entry['step']:>6,}  validation loss {entry['loss']:.4f}{best}")
         else:
             facts.update(tokens=f"{entry['tokens_per_second']:,}/s", peak=f"{entry['peak_bytes'] / 1e9:.2f} GB")

@@ -1,4 +1,4 @@
-"""What `finetune` says: of the data, of the model, and of what a run has come to."""
+"""Output of `finetune`: labelled lines on the data, the model and the result, and the fields of `--json`."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,10 @@ PARTS = {"train": "training", "valid": "validation", "test": "testing"}
 
 
 def data_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
-    """What was read and what of it is trained, a label and a line each."""
+    """Lines on the files read, defects, overlong examples and trained tokens."""
     for file in prepared.dataset.files:
         if file.part == "unused":
-            yield "not read", f"{file.name}, which lies beside the training file"
+            yield "not read", f"{file.name}, next to the training file"
             continue
         bad = f", {file.bad:,} bad" if file.bad else ""
         yield "read", f"{file.name}: {_rows(file.rows)} of {file.format}{bad}, for {PARTS[file.part]}"
@@ -37,8 +37,8 @@ def data_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
     if prepared.context is not None and longest > prepared.context:
         yield (
             "note",
-            f"the longest example has {longest:,} tokens, and the model was made for {prepared.context:,}: "
-            f"--max-length {prepared.context} finds those beyond",
+            f"the longest example has {longest:,} tokens, but the model's context is {prepared.context:,}: "
+            f"use --max-length {prepared.context} to find longer ones",
         )
     share = prepared.trained_tokens / max(prepared.tokens, 1)
     yield (
@@ -67,38 +67,38 @@ def model_lines(
         yield "note", note
     yield "memory", expected.verdict
     if expected.alternatives and expected.alternatives.together:
-        yield "to fit", f"{expected.alternatives.together.flags}; --estimate says more"
+        yield "to fit", f"{expected.alternatives.together.flags}; details: --estimate"
     rows = f"rows of {prepared.row_length} tokens" if settings.batching == "pack" else "examples of one length"
     step = f"{settings.batch} {rows}" + (f" x {settings.accumulate}" if settings.accumulate > 1 else "")
-    yield "steps", f"{plan.settings.steps:,} of {step}; {plan.per_epoch:,} an epoch, {plan.epochs:.3g} epochs"
+    yield "steps", f"{plan.settings.steps:,} of {step}; {plan.per_epoch:,} per epoch, {plan.epochs:.3g} epochs"
     if group.size > 1:
-        yield "processes", f"{group.size} share every batch"
+        yield "processes", f"{group.size}, data-parallel"
 
 
 def result_lines(settings: FinetuneSettings, finished: "FinishedRun") -> Iterator[tuple[str, str]]:
     state, folder = finished.state, finished.folder
     if finished.result.stopped:
-        yield "stopped", f"after step {state.step:,} of {finished.plan.settings.steps:,}; the same command goes on"
+        yield "stopped", f"after step {state.step:,} of {finished.plan.settings.steps:,}; the same command resumes"
         return
     if state.ended_early:
-        yield "ended", f"early, at step {state.step:,}: no better loss in {settings.patience} evaluations"
+        yield "ended", f"early, at step {state.step:,}: no improvement in {settings.patience} evaluations"
     if state.best_loss is not None and state.best_step == 0:
-        yield "validation", f"{state.best_loss:.4f} before, nats per token; no evaluation was better"
+        yield "validation", f"loss {state.best_loss:.4f} nats per token before training; no evaluation was better"
     elif state.best_loss is not None:
-        before = "" if finished.valid_before is None else f"{finished.valid_before:.4f} before, "
-        yield "validation", f"{before}{state.best_loss:.4f} at best (step {state.best_step:,}), nats per token"
+        before = "" if finished.valid_before is None else f"{finished.valid_before:.4f} before training, "
+        yield "validation", f"loss {before}{state.best_loss:.4f} at best (step {state.best_step:,}), nats per token"
     yield "tokens", f"{state.tokens:,} trained"
     what = "model" if settings.method == "full" else "adapter"
     best = folder / "best"
-    yield what, f"{folder / 'last'}" + (f", the best one {best}" if best.exists() else "")
+    yield what, f"{folder / 'last'}" + (f", best: {best}" if best.exists() else "")
     yield (
-        "watched",
+        "logs",
         ", ".join(
             str(folder / name) for name in ("metrics.jsonl", "samples.md", "loss.png") if (folder / name).exists()
         ),
     )
     if not finished.plotted:
-        yield "no plot", "pip install 'mlx-suite[plots]' draws one"
+        yield "no plot", "to get one, pip install 'mlx-suite[plots]'"
     shown = best if best.exists() else folder / "last"
     if settings.method == "full":
         yield "try it", f'mlx-suite generate {shown} "…"'
@@ -107,7 +107,7 @@ def result_lines(settings: FinetuneSettings, finished: "FinishedRun") -> Iterato
 
 
 def facts_of(finished: "FinishedRun") -> dict[str, Any]:
-    """What `--json` prints."""
+    """Fields of `--json`."""
     state = finished.state
     return {
         "folder": str(finished.folder),

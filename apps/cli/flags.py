@@ -29,9 +29,9 @@ OutFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder; created if missing, resumed if it exists.")
 ]
 NewFolder = Annotated[
-    Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder. A folder this command made is replaced.")
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder. If this command made it, it is replaced.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file or folder that something else made.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file or folder that this command did not make.")]
 Batch = Annotated[
     int,
     typer.Option("--batch", min=1, metavar="N", help="Texts generated concurrently; more is faster."),
@@ -42,7 +42,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 
 
 def print_json(value: Any) -> None:
-    """Print a result for a program to read."""
+    """Print a result as JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
@@ -55,7 +55,7 @@ def check_choice(flag: str, value: str | None, choices: Sequence[str | None]) ->
 
 @contextmanager
 def resumable(kept: str) -> Iterator[None]:
-    """On Ctrl-C say what is kept, and that the same command resumes."""
+    """On Ctrl-C, print what is kept and that the same command resumes."""
     try:
         yield
     except KeyboardInterrupt:

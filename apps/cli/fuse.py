@@ -24,9 +24,7 @@ def fuse(
     model: ModelName,
     adapter: AdapterArgument,
     out: ModelFolder,
-    dequantize: Annotated[
-        bool, typer.Option("--dequantize", help="Write the quantized layers of the model as dense ones.")
-    ] = False,
+    dequantize: Annotated[bool, typer.Option("--dequantize", help="Write quantized layers as dense ones.")] = False,
     dtype: Annotated[
         str | None,
         typer.Option(

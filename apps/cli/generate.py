@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlx_suite.engine import Program, Sample, Written
 
 BROKEN_PIPE = 141
-"""Exit code if the reader of a pipe exits: that of a program ended by SIGPIPE."""
+"""Exit code if the reader of a pipe exits, as after SIGPIPE."""
 
 
 def generate(
@@ -214,7 +214,7 @@ def _read_prompt(prompt: str | None) -> str:
             ) from error
         prompt = prompt.removesuffix("\n")  # shell tools end their output with one
     if not prompt.strip():
-        raise UserError("The prompt is empty", where=where, fix="give the text that the model should respond to")
+        raise UserError("The prompt is empty", where=where, fix="give a text for the model to respond to")
     return prompt
 
 

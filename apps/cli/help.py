@@ -1,6 +1,6 @@
-"""How `--help` looks: plain text that never cuts the name of a flag, and the common flags first.
+"""Format of `--help`: plain text that never truncates the name of a flag.
 
-A command with many flags shows the common ones to `--help` and all of them, by panel, to `--help-all`.
+A command with many flags shows only the common ones for `--help`, and all of them, by panel, for `--help-all`.
 """
 
 import re
@@ -13,9 +13,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 WIDEST = 100
-"""Columns at most: longer lines are hard to read."""
+"""Maximum columns; longer lines are hard to read."""
 INDENT, GAP, FIRST_COLUMN = 2, 2, 26
-"""Spaces before a flag and after it, and the widest flag whose help stands on the same line."""
+"""Spaces before and after a flag, and the widest flag whose help starts on the same line."""
 EXAMPLE = re.compile(r"Examples?: `(.+?)`$")
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 """Context settings of every program."""
@@ -24,7 +24,7 @@ Row = tuple[str, str]
 
 
 class HelpCommand(TyperCommand):
-    """A command whose help is written by this module."""
+    """A command whose help this module formats."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         params = super().get_params(ctx)
@@ -37,14 +37,14 @@ class HelpCommand(TyperCommand):
 
 
 class HelpGroup(TyperGroup):
-    """A group of commands whose help is written by this module."""
+    """A group of commands whose help this module formats."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         formatter.write(group_help(self, ctx))
 
 
 def new_app(name: str, help: str, **settings: Any) -> typer.Typer:
-    """A group of commands; a command joins it with `add`."""
+    """Make an empty group of commands; `add` adds a command to it."""
     return typer.Typer(
         name=name,
         help=help,
@@ -64,7 +64,7 @@ def add(app: typer.Typer, command: Any, name: str | None = None) -> None:
 
 
 def command_help(command: Any, ctx: Any, *, everything: bool) -> str:
-    """The help of a command; `everything` shows the rare flags too."""
+    """Format the help of a command; `everything` includes the rare flags."""
     params = command.get_params(ctx)
     brief = not everything and any(getattr(param, "hidden", False) for param in params)
     params = [param for param in params if everything or not getattr(param, "hidden", False)]
@@ -84,11 +84,11 @@ def command_help(command: Any, ctx: Any, *, everything: bool) -> str:
 
 
 def group_help(group: Any, ctx: Any) -> str:
-    """The help of a group: one line for each command, wrapped and never cut."""
+    """Format the help of a group: one line per command, wrapped but never truncated."""
     commands = [(name, _first_paragraph(command)) for name, command in group.commands.items() if not command.hidden]
     options = [(_option_names(param, ctx), _text(param)) for param in group.get_params(ctx)]
     usage = f"Usage: {ctx.command_path} COMMAND …"
-    more = f"{ctx.command_path} COMMAND --help explains a command."
+    more = f"For help on a command, run {ctx.command_path} COMMAND --help."
     parts = [usage, *_description(group.help or ""), _section("Commands", commands), _section("Options", options)]
     return "\n\n".join([*parts, *_wrapped(more)]) + "\n"
 
@@ -106,7 +106,7 @@ def _usage(ctx: Any, arguments: Sequence[Any]) -> str:
 
 
 def _description(text: str) -> Iterator[str]:
-    """Paragraphs, wrapped; examples as lines of their own."""
+    """Yield wrapped paragraphs, then the examples, one per line."""
     examples = []
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         line = " ".join(paragraph.split())
@@ -116,12 +116,12 @@ def _description(text: str) -> Iterator[str]:
         elif line:
             yield from _wrapped(line.replace("`", ""))
     if examples:
-        # Not wrapped: an example is there to be copied.
+        # Not wrapped, so that an example can be copied.
         yield "\n".join([_heading("Examples"), *(" " * INDENT + each for each in examples)])
 
 
 def _section(title: str, rows: Sequence[Row]) -> str:
-    """A heading and two columns; help that does not fit beside its flag begins below it."""
+    """Format a heading and two columns; help that does not fit next to its flag starts below it."""
     column = min(FIRST_COLUMN, max(len(name) for name, _ in rows), _width() // 2)
     lines = [_heading(title)]
     for name, text in rows:
@@ -149,7 +149,7 @@ def _option_names(param: Any, ctx: Any) -> str:
 
 
 def _metavar(param: Any, ctx: Any) -> str:
-    """What stands for a flag's value; empty for a flag without one."""
+    """Placeholder for a flag's value; empty for a flag without one."""
     if param.metavar:
         return str(param.metavar)
     kind = str(param.display_type_rich(ctx=ctx) or "").strip("<>[]")
@@ -157,7 +157,7 @@ def _metavar(param: Any, ctx: Any) -> str:
 
 
 def _text(param: Any, brief: bool = False) -> str:
-    """A flag's help, in brief its first sentence, and its default."""
+    """A flag's help (only the first sentence if `brief`) and its default."""
     text = " ".join((param.help or "").replace("`", "").split())
     if brief:
         text = re.split(r"(?<=[a-z)\]])\. ", text)[0].rstrip(".") + "."
@@ -191,7 +191,7 @@ def _show_everything(ctx: Any, param: Any, value: bool) -> None:
 
 
 def _help_all() -> Any:
-    """The option itself, as Typer makes it."""
+    """Make the option `--help-all` through Typer."""
 
     def command(
         help_all: bool = typer.Option(

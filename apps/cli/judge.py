@@ -61,9 +61,7 @@ def answer(
     style: Annotated[
         str, typer.Option(help="Prompt style the model was trained in: chat, alpaca, phi3 or plain.")
     ] = "chat",
-    system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="System prompt for rows that have none of their own.")
-    ] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt for rows without one.")] = None,
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", min=1, metavar="N", help="Longest response, in tokens.")
     ] = 512,
@@ -76,7 +74,7 @@ def answer(
     """Generate greedy responses to the instructions of a dataset.
 
     Each row holds the instruction, the dataset's own response as the reference, and the model's response. A stopped
-    command resumes when it is run again, and ends with the same file. `.settings.json` beside it records how it was
+    command resumes when it is run again, and ends with the same file. `.settings.json` next to it records how it was
     made.
 
     Example: `mlx-suite judge answer tiny-llama3 demo/ --out answers.jsonl`
@@ -110,7 +108,7 @@ def score(
     by: By,
     labels: Annotated[
         bool,
-        typer.Option("--labels", help="Take the score from the probabilities of 0, 10, … 100; nothing is parsed."),
+        typer.Option("--labels", help="Score by the probabilities of 0, 10, … 100; nothing is parsed."),
     ] = False,
     prompt: PromptFile = None,
     limit: Limit = None,
@@ -124,7 +122,7 @@ def score(
     """Let a judge score each response from 0 to 100.
 
     The judge reads the instruction, the reference if there is one, and the response. Replies without a score are
-    counted and listed. Where the microworld knows the right answer, the report says how far the judge agrees with it.
+    counted and listed. On tasks of the microworld, scores are also compared with the known right answers.
 
     Example: `mlx-suite judge score answers.jsonl --by OWNER/REPO`
     """
@@ -256,10 +254,10 @@ def validate(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure whether a model can judge, before its scores are trusted.
+    """Measure whether a model can judge, before you trust its scores.
 
-    The model judges right and wrong responses to instructions of the microworld, with a right reference to compare
-    them with: one by one as scores, and in pairs in both orders. The wrong responses look like the right ones.
+    The model judges right and wrong responses to instructions of the microworld, given a right reference: one by one
+    as scores, and in pairs in both orders. The wrong responses look like the right ones.
 
     Example: `mlx-suite judge validate --by OWNER/REPO`
     """

@@ -40,7 +40,7 @@ GROUPS = {
     "Responses": ("answer_temperature", "answer_top_p", "max_answer", "turns"),
     "Run": ("batch", "memory", "patience", "most_asked"),
 }
-"""The flags of the settings, as `--help-all` shows them."""
+"""Flags of the settings, by panel of `--help-all`."""
 FLAGS = {
     "count": Flag(names=("--count", "-n"), metavar="N"),
     "mix": Flag(metavar="SETTINGS"),
@@ -126,7 +126,7 @@ def _read_lines(path: Path | None, flag: str) -> Iterator[str]:
 
 @contextmanager
 def launched(folder: Path) -> Iterator["Shards"]:
-    """Join the processes that `mlx.launch` started for `folder`; a process started without it works alone.
+    """Join the processes that `mlx.launch` started for `folder`; without it there is only this process.
 
     The rank that raises an error reports it; rank 0 reports Ctrl-C.
     """

@@ -32,8 +32,8 @@ def magpie_export(
     """Write a dataset for another program.
 
     DIR gets train.…, and valid.… and test.… if shares are given, with near-duplicates in one split only; a dataset card
-    (README.md); and SHA256SUMS. Text that steered the model during generation is removed, since the dataset should
-    train a model that works without it; a system prompt that every row had stays.
+    (README.md); and SHA256SUMS. Steering text is removed, since the dataset should train a model that works without
+    it; a system prompt shared by all rows stays.
 
     Example: `mlx-suite magpie export kept/ --to mlx-lm --out for-mlx-lm/`
     """
@@ -54,4 +54,4 @@ def _show(console: Console, exported: "Exported") -> None:
     if exported.cut:
         console.print(f"cut to the first instruction and response: {exported.cut:,}")
     if exported.unsteered:
-        console.print(f"written without their steering text: {exported.unsteered:,}")
+        console.print(f"steering text removed: {exported.unsteered:,}")

@@ -42,8 +42,8 @@ def magpie_filter(
 ) -> None:
     """Keep the rows that meet conditions.
 
-    DIR gets accepted.jsonl (the rows kept), rejected.jsonl (the others, with reasons) and filter.json (the cost of
-    each step). `finetune` and the other commands take DIR as their data. DATA is not changed.
+    DIR gets accepted.jsonl (the rows kept), rejected.jsonl (the others, with reasons) and filter.json (settings, and
+    rows left after each step). `finetune` and the other commands take DIR as their data. DATA is not changed.
 
     Conditions use tags and scores (category, difficulty, input_quality, answer_quality, language, safety, ifd,
     reward), counts (turns, answer_words, instruction_chars, …) and any other field. A row without the field is

@@ -50,7 +50,7 @@ def magpie_pairs(
     """Generate several responses per instruction, and pair a better one with a worse one.
 
     Truncated responses are not used, ties give no pair, and scores are compared at equal length. DIR gets the pairs
-    (accepted.jsonl) and the rows without one, with reasons (refused.jsonl). Another margin reuses the responses.
+    (accepted.jsonl) and the rows without one, with reasons (refused.jsonl). Changing --margin reuses the responses.
 
     Example: `mlx-suite magpie pairs demo/ tiny-llama3 --out pairs/`
     """

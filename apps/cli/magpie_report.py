@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 TITLE = 24
-"""Width of a metric's name, in columns."""
+"""Columns of a metric's name."""
 SHORT = 30
-"""Longest explanation that is printed, in characters; the page has them all."""
+"""Longest explanation to print, in characters; the page has all of them."""
 
 
 def report(

@@ -37,7 +37,7 @@ def show_summary(console: Console, summary: "RunSummary") -> None:
 
 
 def _samples(summary: "RunSummary") -> Table:
-    """Rows at equal distances from the whole dataset."""
+    """Table of rows at equal distances in the dataset."""
     table = Table(box=box.HORIZONTALS, show_lines=True, pad_edge=False, expand=True, header_style="bold")
     table.add_column("instruction", ratio=1, overflow="fold")
     table.add_column("response", ratio=1, overflow="fold")
@@ -74,7 +74,7 @@ def _figures(summary: "RunSummary") -> Iterator[tuple[str, str]]:
 
 
 def _funnel(summary: "RunSummary") -> Iterator[tuple[str, str]]:
-    """One line for each stage, and one for each reason for rejection there."""
+    """One line per stage, and one per reason for rejection in that stage."""
     from mlx_suite.curation.reasons import REASONS, STAGES, stage_of
 
     reasons: dict[str, Counter[str]] = {stage: Counter() for stage in STAGES}
@@ -90,7 +90,7 @@ def _funnel(summary: "RunSummary") -> Iterator[tuple[str, str]]:
 
 
 def _steering(summary: "RunSummary") -> Iterator[tuple[str, str]]:
-    """Rows and tokens of each value that rows were steered to."""
+    """Accepted rows and tokens per steered value."""
     for dimension, values in summary.tally.steered.items():
         for value, each in list(values.items())[:VALUES]:
             cost = f", {each.tokens / each.accepted:,.0f} tokens each" if each.accepted else ""
@@ -102,12 +102,12 @@ def _steering(summary: "RunSummary") -> Iterator[tuple[str, str]]:
 
 def _speed(work: "Session | None") -> str:
     if work is None:
-        return "all rows were already there"
+        return "all rows already existed"
     seconds = max(work.seconds, 1e-9)
     rate = work.rows / seconds
     rows = f"{rate:.1f} rows/s" if rate >= 0.95 else f"{1 / max(rate, 1e-9):.1f} s per row"
     return f"{rows} in {duration(work.seconds)}; {work.sampled / seconds:,.0f} tokens/s, slots {work.busy:.0%} busy"
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{part / max(whole, 1):.0%}"
+def _percent(part: int, total: int) -> str:
+    return f"{part / max(total, 1):.0%}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlx_suite.curation.tags.tag_dataset import TagRun
 
 SHOWN = 4
-"""Number of labels of a question, and of confused pairs of labels, that a line shows."""
+"""Maximum number of labels, or of confused pairs of labels, in a line."""
 
 
 def tag_facts(run: "TagRun", out: Path) -> dict[str, Any]:

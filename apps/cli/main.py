@@ -1,7 +1,7 @@
-"""The `mlx-suite` program: its commands, and what errors look like.
+"""The `mlx-suite` program: its commands and error output.
 
-Exit codes: 0 success, 1 our mistake (a traceback), 2 a mistake the user can fix, 130 stopped with Ctrl-C, 141 the
-output is no longer read.
+Exit codes: 0 success, 1 a bug (with a traceback), 2 an error the user can fix, 130 stopped with Ctrl-C, 141 stdout
+closed by its reader.
 """
 
 import difflib
@@ -72,14 +72,14 @@ def main() -> None:
 def run_app(program: typer.Typer) -> None:
     """Run a command line and exit with its code."""
     try:
-        # Not standalone: usage errors look like all others, and exit codes are returned.
+        # Not standalone, so that usage errors are formatted like all others and exit codes are returned.
         code = program(standalone_mode=False)
-        sys.stdout.flush()  # here, where a failure can be explained
+        sys.stdout.flush()  # while errors can still be explained
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
         _leave(error)
     except TyperException as error:
-        if error.message.startswith("Usage: "):  # the help, of a group without a command
+        if error.message.startswith("Usage: "):  # the help of a group, called without a command
             print(error.message, file=sys.stderr)
             sys.exit(2)
         _leave(_explain_usage(error))
@@ -95,7 +95,7 @@ def run_app(program: typer.Typer) -> None:
     except BrokenPipeError:
         _leave_without_reader()
     except SystemExit as leaving:
-        if isinstance(leaving.__context__, BrokenPipeError):  # Typer and Rich see it first and exit with 1
+        if isinstance(leaving.__context__, BrokenPipeError):  # Typer and Rich catch it first and exit with 1
             _leave_without_reader()
         raise
     except OSError as error:
@@ -106,7 +106,7 @@ def run_app(program: typer.Typer) -> None:
 
 
 def _leave_without_reader() -> None:
-    """Discard what is still to be written: Python would complain about it on exit."""
+    """Discard unwritten output, which would make Python print an error on exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(nowhere, number)
@@ -114,7 +114,7 @@ def _leave_without_reader() -> None:
 
 
 def _explain_usage(error: TyperException) -> UserError:
-    """What is wrong with the command line, and how to fix it."""
+    """Convert a usage error into a UserError with one fix."""
     context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
     where = " / ".join(parameter.opts) if parameter else ""
     command = context.command_path if context else "mlx-suite"
@@ -126,7 +126,7 @@ def _explain_usage(error: TyperException) -> UserError:
 
 
 def _usage_fix(what: str, command: str, context: Any) -> str:
-    """One fix for a mistake on the command line."""
+    """Return one fix for a usage error."""
     unknown = re.match(r"No such command '([^']*)'", what)
     if unknown and context is not None:
         name = unknown.group(1)

@@ -1,4 +1,4 @@
-"""`mlx-suite models`: which models are here, what one is made of, and fetching more."""
+"""`mlx-suite models`: list local models, show a model's details, download models."""
 
 import json
 from collections.abc import Sequence
@@ -20,21 +20,20 @@ from .help import HelpCommand, new_app
 if TYPE_CHECKING:
     from mlx_suite.checkpoints.description import ModelDescription
 
-models_app = new_app("models", "List models, look into one, or fetch one from the Hugging Face hub.")
+models_app = new_app("models", "List models, show a model's details, or download one from the Hugging Face hub.")
 
 
 @models_app.command("list", cls=HelpCommand)
 def list_models(as_json: AsJson = False) -> None:
-    """List the models on this machine: shipped with mlx-suite, and pulled from the hub.
+    """List the models on this machine: shipped with mlx-suite, and downloaded from the hub.
 
-    The names in the last column are what every other command takes as MODEL. Models that mlx-lm or
-    transformers have fetched are here too, because all share one cache.
+    Every other command takes the names in the last column as MODEL. Models downloaded by mlx-lm or transformers are
+    listed too, because all share one cache.
 
     Example: `mlx-suite models list --json`
     """
-    from mlx_suite.hub import (
-        resolve as hub,  # it brings the hub's client, which no other command's --help should wait for
-    )
+    # Imported here to keep `--help` fast: the hub's client takes long to import.
+    from mlx_suite.hub import resolve as hub
 
     shipped, cached = hub.shipped_models(), hub.cached_models()
     if as_json:
@@ -52,9 +51,9 @@ def list_models(as_json: AsJson = False) -> None:
         rows.append((human_bytes(model.size_bytes), model.model_type or "?", state, name))
     _print_rows(("size", "type", "where", "model"), rows)
     if any(not model.complete for model in cached):
-        typer.echo("\nWhat is partial is completed by: mlx-suite models pull OWNER/REPO")
+        typer.echo("\nTo complete a partial model: mlx-suite models pull OWNER/REPO")
     if not cached:
-        typer.echo("\nMore from the hub: mlx-suite models pull OWNER/REPO")
+        typer.echo("\nTo download a model: mlx-suite models pull OWNER/REPO")
 
 
 @models_app.command("info", cls=HelpCommand)
@@ -65,11 +64,10 @@ def show_info(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model is made of and what it needs, without loading it.
+    """Show a model's architecture, size and memory needs, without loading it.
 
-    Layers, heads and context come from its config, the parameter count from the headers of its
-    weight files. "KV cache" is the memory that each token of a conversation takes while the model
-    writes.
+    Layers, heads and context come from its config, the parameter count from the headers of its weight files. "KV cache"
+    is the memory per token of a conversation.
 
     Example: `mlx-suite models info tiny-llama3`
     """
@@ -87,7 +85,7 @@ def show_info(
         table.add_row(label, Text(value))
     console = Console()
     console.print(table)
-    console.print(Text(f"\n{description.path}"), soft_wrap=True)  # whole, to be copied
+    console.print(Text(f"\n{description.path}"), soft_wrap=True)  # for copying
 
 
 @models_app.command("pull", cls=HelpCommand)
@@ -95,16 +93,16 @@ def pull_model(
     repo: Annotated[str, typer.Argument(metavar="OWNER/REPO", help="A repository of the Hugging Face hub.")],
     revision: Annotated[
         str | None,
-        typer.Option(help="Branch, tag or full commit; the main branch without it.", metavar="REV"),
+        typer.Option(help="Branch, tag or full commit hash. Default: main.", metavar="REV"),
     ] = None,
 ) -> None:
-    """Fetch a model from the hub, or bring the copy on this machine up to date.
+    """Download a model from the hub, or update the local copy.
 
-    Only settings, tokenizer and safetensors weights are fetched, never code. If it is interrupted,
-    the same command goes on where it stopped. Prints the folder that the model is in.
+    Downloads only config files, the tokenizer and safetensors weights, never code. If interrupted, the same command
+    resumes the download. Prints the model's folder.
 
-    A gated model asks for its licence first: accept it on the model's page, then `hf auth login`.
-    HF_HOME moves the cache, HF_ENDPOINT names another hub, HF_HUB_OFFLINE=1 forbids the network.
+    For a gated model, accept its license on the model's page, then run `hf auth login`. HF_HOME moves the cache,
+    HF_ENDPOINT sets another hub, HF_HUB_OFFLINE=1 turns off network access.
 
     Example: `mlx-suite models pull meta-llama/Llama-3.2-1B-Instruct`
     """
@@ -113,22 +111,21 @@ def pull_model(
     name, written = hub.split_revision(repo)
     if written and revision and written != revision:
         raise UserError(
-            what=f"two revisions are given: {written!r} and {revision!r}",
+            what=f"Two revisions are given: {written!r} and {revision!r}",
             where=f"{repo} --revision {revision}",
-            fix="give one of them",
+            fix="give only one",
         )
     shipped = {entry.name: entry.path for entry in hub.shipped_models()}
     try:
         folder = shipped.get(name) or hub.pull(name, revision or written)
     except KeyboardInterrupt:
-        typer.echo("Interrupted. The same command goes on from here.", err=True)
+        typer.echo("Interrupted. The same command resumes the download.", err=True)
         raise typer.Exit(130) from None
     typer.echo(str(folder))
 
 
 def _print_rows(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print columns, the first to the right; the last one is never cut, so that it can be
-    copied."""
+    """Print columns, the first right-aligned; the last one is never truncated, so that it can be copied."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header) - 1)]
     console = Console()
     for number, (first, *middle, last) in enumerate((header, *rows)):
@@ -139,7 +136,7 @@ def _print_rows(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
 
 
 def _facts(model: "ModelDescription") -> list[tuple[str, str]]:
-    """The rows of `info`; what the model's files do not say is left out."""
+    """(label, text) lines of `info`, without those that the model's files do not state."""
     facts = [("model type", model.model_type), ("architecture", model.architecture)]
     if model.parameters is not None:
         facts.append(("parameters", f"{_count(model.parameters)} ({model.parameters:,})"))
@@ -187,7 +184,7 @@ def _number(value: int | None) -> str | None:
 
 
 def _count(number: float) -> str:
-    """Three digits and a scale: 8.03 B."""
+    """Format with three digits and a unit, such as 8.03 B."""
     for scale, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if number >= scale:
             return f"{number / scale:.3g} {unit}"

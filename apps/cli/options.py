@@ -1,4 +1,4 @@
-"""Flags that come from settings: the help of a flag is the docstring of its field, its default the field's."""
+"""Flags made from settings: a flag takes its help from the docstring of its field, and the field's default."""
 
 import ast
 import inspect
@@ -13,17 +13,17 @@ import typer
 
 @dataclass(frozen=True)
 class Flag:
-    """How the flag of a field differs from the usual `--name VALUE`."""
+    """Deviations of a field's flag from the usual `--name VALUE`."""
 
     names: tuple[str, ...] = ()
     """Names instead of the field's own."""
     metavar: str | None = None
     repeated: bool = False
-    """Whether a tuple's values come one per flag, instead of separated by commas."""
+    """True if a tuple's values are given one per flag instead of separated by commas."""
 
 
 def option(settings: type, field: str, *flags: str, metavar: str | None = None, argument: str | None = None) -> Any:
-    """The flag of a settings field, named like the field unless `flags` are given; or an argument."""
+    """Make the flag of a settings field, named like the field unless `flags` are given; or an argument."""
     if argument:
         return typer.Argument(help=field_docs(settings)[field], metavar=argument, show_default=False)
     names = flags or (f"--{field.replace('_', '-')}",)
@@ -32,7 +32,7 @@ def option(settings: type, field: str, *flags: str, metavar: str | None = None, 
 
 @cache
 def field_docs(settings: type) -> dict[str, str]:
-    """The docstrings after the fields of a class, each as one line."""
+    """Return the attribute docstrings of a class by field, each as one line."""
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
     assert isinstance(definition, ast.ClassDef)
     docs = {}
@@ -117,7 +117,7 @@ def _choices(hint: Any) -> str | None:
 
 
 def _flag_type(hint: Any, flag: Flag) -> Any:
-    """Lists are repeated flags or one comma-separated text; choices are texts that the settings check."""
+    """Type of a flag's value: tuples are repeated flags or comma-separated text; choices are text, checked later."""
     if flag.repeated:
         return list[str] | None
     if get_origin(hint) is Literal:
@@ -134,7 +134,7 @@ def _default(value: Any, flag: Flag) -> Any:
 
 
 def _value(value: Any, hint: Any) -> Any:
-    """The value for the field."""
+    """Convert a flag's value to the field's type."""
     if hint != tuple[str, ...]:
         return value
     parts = value.split(",") if isinstance(value, str) else value

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from mlx_suite.evaluate.microworld import Truth
 
 LABEL = 11
-"""Width of a label and the space after it, in columns."""
+"""Columns of a label, including the space after it."""
 
 
 def show(lines: Iterable[tuple[str, str]], stream: TextIO | None = None) -> None:
     """Print (label, text) lines to stdout, or to `stream`.
 
-    On a terminal, long lines wrap beside the label; paths and commands stay whole, so that they can be copied.
-    Elsewhere nothing wraps, so that programs can read the lines.
+    On a terminal, long lines wrap next to the label, but never within a word, so that paths can be copied. Elsewhere
+    nothing wraps, so that programs can read the lines.
     """
     stream = stream or sys.stdout
     width = max(shutil.get_terminal_size().columns - LABEL, 20) if stream.isatty() else sys.maxsize
@@ -45,7 +45,7 @@ def verdict_lines(sides: "Mapping[str, Truth]") -> list[tuple[str, str]]:
 def progress_lines(unit: str, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """A callback `(stage, done, total)` that shows one progress line per stage, one stage at a time.
 
-    A line starts with what an earlier run has done; a stage that is already complete gets none.
+    A line starts at the progress of an earlier run; a stage that is already complete gets none.
     """
     with ExitStack() as stack:
         lines: dict[str, Progress] = {}

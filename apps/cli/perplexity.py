@@ -36,7 +36,7 @@ def perplexity(
         typer.Option(
             min=1,
             metavar="N",
-            help="Tokens scored per window of a long text; fewer take longer. Default: half of --context.",
+            help="Tokens scored per window of a long text; fewer is slower. Default: half of --context.",
         ),
     ] = None,
     part: Annotated[
@@ -44,7 +44,7 @@ def perplexity(
         typer.Option(metavar="NAME", help="test, valid or train. Default: the first of these that the data has."),
     ] = None,
     style: Annotated[str, typer.Option(help="Prompt style of conversations: chat, alpaca, phi3 or plain.")] = "chat",
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N texts.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use only the first N texts.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSONL file with one line per text.")
     ] = None,
@@ -88,7 +88,7 @@ def perplexity(
             tell=count_windows,
         )
     if not result.tokens:
-        raise UserError("The text is too short: it has no token to predict", where=file, fix="give a longer text")
+        raise UserError("The text is too short: it has no token to predict", where=file, fix="use a longer text")
     if out is not None:
         rows = (json.dumps(each.as_dict(), ensure_ascii=False) for each in result.passages)
         write_atomically(out, "".join(f"{row}\n" for row in rows))
@@ -99,7 +99,7 @@ def perplexity(
 
 
 def _context(checkpoint: Checkpoint, context: int | None, stride: int | None) -> int:
-    """Window length in tokens. Raises UserError if it exceeds the model's context, or if the stride exceeds it."""
+    """Window length in tokens. Raises UserError if it exceeds the model's context or is below the stride."""
     from mlx_suite.engine import context_length
     from mlx_suite.evaluate.perplexity import CONTEXT
 
@@ -117,7 +117,7 @@ def _context(checkpoint: Checkpoint, context: int | None, stride: int | None) ->
 
 
 def _template(checkpoint: Checkpoint, style: str) -> Any:
-    """The chat template if there is one: plain text needs none."""
+    """The chat template, or None if there is none, since plain text needs none."""
     try:
         return checkpoint.template if style == "chat" else None
     except UserError:

@@ -1,1 +1,1 @@
-"""Finetuning in recipes and scripts."""
+"""Recipes and scripts for finetuning."""

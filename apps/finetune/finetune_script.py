@@ -1,8 +1,8 @@
-"""Finetuning in Python, from a file of examples to an answer: what `mlx-suite finetune` does, call by call.
+"""Finetuning in Python, from a file of examples to a response: the calls behind `mlx-suite finetune`.
 
     python -m mlx_suite_apps.finetune.finetune_script rows.jsonl runs/mine
 
-The same command goes on where a stopped one was.
+The same command resumes a stopped run.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from mlx_suite.text import Message
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    """Train, and return the answer of the best adapter."""
+    """Train, then return the best adapter's response to the question."""
     parser = argparse.ArgumentParser(description="Finetune a model on a file of examples.")
-    parser.add_argument("data", help="JSONL, JSON, CSV or Parquet; its format is told from its rows")
-    parser.add_argument("out", help="the folder of the run")
+    parser.add_argument("data", help="JSONL, JSON, CSV or Parquet; the format is detected from the rows")
+    parser.add_argument("out", help="output folder of the run")
     parser.add_argument("--model", default="tiny-llama3")
-    parser.add_argument("--steps", type=int, default=None, help="three passes over the examples if not given")
+    parser.add_argument("--steps", type=int, default=None, help="optimizer steps; default: three epochs")
     parser.add_argument("--question", default="What is 12 plus 30?")
     given = parser.parse_args(arguments)
 
@@ -50,12 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
 
 def show(line: Mapping[str, Any]) -> None:
-    """A line of the log, as it comes."""
+    """Print an entry of the log."""
     print(f"step {line['step']:>5}  {line['kind']} loss {line['loss']:.4f}")
 
 
 def ask(settings: FinetuneSettings, prepared: PreparedRun, finished: FinishedRun, question: str) -> str:
-    """The most probable answer of the model with its best adapter, or the last one where none was better."""
+    """Greedy response of the model with the run's best adapter, or the last one if there is no best."""
     model, _ = load(settings.model, adapter=finished.folder)
     writer = Writer(style=settings.style, tokenizer=prepared.tokenizer, template=prepared.template)
     [written] = greedy_answers(model, [writer.ask([Message("user", question)])], limit=96, stop=writer.stops)

@@ -1,12 +1,12 @@
-"""Steering a model that was tuned for one category: which instructions it proposes freely and under quotas.
+"""Steering a model tuned for one category: the instructions it generates without quotas and with them.
 
 A code model asks about code. This script makes one: tiny-llama3 is finetuned on instructions and responses of the
-microworld's coding tasks. Then it writes rows three times: without quotas, with equal quotas for all twelve categories
-that only reject surplus rows, and with the same quotas met by steering.
+microworld's coding tasks. It then generates rows three times: without quotas, with equal quotas for all twelve
+categories that only reject surplus rows, and with the same quotas met by steering.
 
     python -m mlx_suite_apps.lab.code_model runs/code-model
 
-`--model NAME` takes any other checkpoint with a chat template, and finetunes nothing.
+`--model NAME` uses any other checkpoint with a chat template, without finetuning.
 """
 
 import json
@@ -39,9 +39,9 @@ class Mix:
     """Accepted rows by category."""
     asked: int
     tokens_per_row: float
-    """Generated tokens per accepted row, those of rejected rows included."""
+    """Generated tokens per accepted row, including those of rejected rows."""
     complete: bool
-    """Whether the quotas are met."""
+    """True if the quotas are met."""
 
 
 @app.command()
@@ -50,7 +50,7 @@ def code_model(
     model: Annotated[str | None, typer.Option(help="Checkpoint to use instead of the finetuned tiny-llama3.")] = None,
     count: Annotated[int, typer.Option(min=24, help="Rows in each run.")] = 120,
 ) -> None:
-    """Show the categories that a model proposes without quotas, selected by quotas, and steered by them."""
+    """Show the categories of a model's rows without quotas, with quotas that only reject, and with steering."""
     from mlx_suite.microworld import CATEGORIES
 
     name = model or str(make_code_model(folder / "model"))
@@ -65,7 +65,7 @@ def code_model(
 
 
 def make_code_model(folder: Path) -> Path:
-    """Finetune tiny-llama3 on coding tasks and save a fused checkpoint in `folder`, unless it is there."""
+    """Finetune tiny-llama3 on coding tasks and save a fused checkpoint in `folder`, unless it exists."""
     from mlx_suite.checkpoints.trained_run import adapter_folder
     from mlx_suite.export.fuse import fuse_checkpoint
     from mlx_suite.finetune.prepare import prepare
@@ -100,7 +100,7 @@ def make_code_model(folder: Path) -> Path:
 
 
 def write(name: str, folder: Path, count: int, *, quotas: tuple[str, ...], steer: bool = True) -> Mix:
-    """Write `count` rows to `folder`; a yield too low for the quotas ends the run early."""
+    """Generate `count` rows in `folder`; a yield too low for the quotas ends the run early."""
     from mlx_suite import load
     from mlx_suite.data.read.sources import ACCEPTED_FILE
     from mlx_suite.hub.resolve import resolve

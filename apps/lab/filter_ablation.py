@@ -1,6 +1,6 @@
-"""Ablation of the filters: students finetuned on equally many rows that were selected in different ways.
+"""Ablation of the filters: students finetuned on equally many rows, selected in different ways.
 
-A teacher writes and tags a pool of rows at a temperature at which it makes mistakes. From the pool come sets of one
+A teacher generates and tags a pool of rows at a temperature at which it makes mistakes. From the pool come sets of one
 size: the first rows, random rows, rows that pass a filter on the tags, the longest rows, and rows that the microworld's
 checker confirms (the upper bound: no filter knows the truth). A student of another family is finetuned on each set with
 several seeds and scored by the checker on held-out instructions.
@@ -43,12 +43,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def filter_ablation(
     folder: Annotated[Path, typer.Argument(help="Folder of the pool, the training sets and the results.")],
-    pool: Annotated[int, typer.Option(min=10, help="Rows in the pool that the teacher writes.")] = 2000,
-    size: Annotated[
-        int, typer.Option(min=5, help="Rows in each training set; reduced to what the filter leaves if that is fewer.")
-    ] = 500,
+    pool: Annotated[int, typer.Option(min=10, help="Rows in the pool that the teacher generates.")] = 2000,
+    size: Annotated[int, typer.Option(min=5, help="Rows in each training set; fewer if fewer pass the filter.")] = 500,
     seeds: Annotated[int, typer.Option(min=2, help="Finetuning runs on each set.")] = 3,
-    teacher: Annotated[str, typer.Option(help="Model that writes the rows.")] = TEACHER,
+    teacher: Annotated[str, typer.Option(help="Model that generates the rows.")] = TEACHER,
     student: Annotated[str, typer.Option(help="Model that is finetuned on them.")] = STUDENT,
 ) -> None:
     """Finetune on first, random, filtered, longest and confirmed rows; print mean accuracy and standard deviation."""
@@ -74,7 +72,7 @@ def filter_ablation(
 
 
 def make_pool(teacher: str, folder: Path, count: int) -> list[Row]:
-    """The teacher's tagged rows in the order of their proposals, before any filter."""
+    """Generate the teacher's tagged rows, before any filter; returns them in order."""
     from mlx_suite import load
     from mlx_suite.hub.resolve import resolve
     from mlx_suite.magpie import MagpieSettings, make_dataset
@@ -109,7 +107,7 @@ def filtered(pool: Path) -> list[str]:
 
 
 def pools_of(rows: Sequence[Row], chosen: Sequence[str]) -> dict[str, list[Row]]:
-    """The rows that each random selection draws from, by the name of the selection."""
+    """Rows to draw from at random, by the name of the selection."""
     from mlx_suite.curation.dataset import instruction_of, response_of
     from mlx_suite.microworld import Verdict, check, make_world
 
@@ -124,7 +122,7 @@ def pools_of(rows: Sequence[Row], chosen: Sequence[str]) -> dict[str, list[Row]]
 
 
 def sets(rows: Sequence[Row], pools: Mapping[str, Sequence[Row]], size: int) -> dict[str, Callable[[int], list[Row]]]:
-    """Each selection of `size` rows, as a function of the seed."""
+    """Return functions that map a seed to `size` rows, by the name of the selection."""
     longest = sorted(rows, key=lambda row: -row["answer_tokens"])
 
     def drawn_from(pool: Sequence[Row]) -> Callable[[int], list[Row]]:
@@ -140,7 +138,7 @@ def sets(rows: Sequence[Row], pools: Mapping[str, Sequence[Row]], size: int) -> 
 def measure(
     folder: Path, draws: Mapping[str, Callable[[int], list[Row]]], seeds: int, student: str, console: Console
 ) -> dict[str, list[float]]:
-    """Accuracy of every student, by selection, one value per seed; results in `folder` are not measured again."""
+    """Measure the accuracy of every student, by selection, one value per seed; reuses results in `folder`."""
     path = folder / "results.jsonl"
     known = {(line["set"], line["seed"]): line["right"] for line in read_journal(path)} if path.exists() else {}
     with Journal(path) as journal:
@@ -208,7 +206,7 @@ def show(
     student: str,
     draws: Mapping[str, Callable[[int], list[Row]]],
 ) -> None:
-    """A row per selection: the share of right rows in the set, and the accuracy of the students trained on it."""
+    """Print a row per selection: the share of right rows in the set, and the accuracy of its students."""
     from mlx_suite.evaluate.microworld import check_dataset
 
     table = Table(
@@ -220,7 +218,9 @@ def show(
         table.add_row(name, f"{truth.share:.0%}" if truth else "", f"{statistics.mean(shares):.1%}", deviation)
     console.print(table)
     raw, good = (statistics.mean(results[name]) for name in (RAW, TAGGED))
-    console.print(f"effect of the filter: {100 * (good - raw):+.1f} points of accuracy against as many unfiltered rows")
+    console.print(
+        f"effect of the filter: {100 * (good - raw):+.1f} points of accuracy, compared with as many unfiltered rows"
+    )
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""How the shipped checkpoints were made, and what they can do: `python -m mlx_suite_apps.shipped --help`."""
+"""Training and measurement of the shipped checkpoints: `python -m mlx_suite_apps.shipped --help`."""

@@ -73,7 +73,7 @@ def beginning_of(names: list[str] | None, checkpoint: Path | None, phase: int | 
         return None
     if checkpoint is None or phase is None or names is None or len(names) != 1:
         raise UserError(
-            "starting from a checkpoint needs --from, --from-phase and exactly one name",
+            "Starting from a checkpoint needs --from, --from-phase and exactly one name",
             where="make",
             fix="make tiny-llama3 --from models/tiny-llama3 --from-phase 8",
         )
@@ -81,11 +81,11 @@ def beginning_of(names: list[str] | None, checkpoint: Path | None, phase: int | 
 
 
 def chosen(names: list[str] | None) -> list[str]:
-    """The names, or all; raises UserError for an unknown one."""
+    """Return the names, or all names if none is given. Raises UserError for an unknown one."""
     unknown = [name for name in names or () if name not in PLANS]
     if unknown:
         raise UserError(
-            what=f"unknown checkpoint: {', '.join(unknown)}", fix=f"use {' or '.join(PLANS)}, or no name for all"
+            what=f"Unknown checkpoint: {', '.join(unknown)}", fix=f"use {' or '.join(PLANS)}, or no name for all"
         )
     return names or list(PLANS)
 

@@ -31,7 +31,7 @@ TRUTH_SOURCES = {
     "safety": "harmful phrases against harmless ones of the same form",
     "answer_quality": "how the answer was degraded",
 }
-"""Where the truth of each tag comes from."""
+"""Source of the true label of each tag."""
 
 
 def write_card(folder: Path, plan: TrainingPlan, run: Path, measured: Measured, earlier: Mapping[int, str]) -> None:
@@ -40,13 +40,13 @@ def write_card(folder: Path, plan: TrainingPlan, run: Path, measured: Measured, 
 
 
 def earlier_phases(checkpoint: Path) -> dict[int, str]:
-    """Phase number → row of the training table in the card of `checkpoint`."""
+    """Read the training table in the card of `checkpoint`: phase number → row."""
     lines = (checkpoint / "README.md").read_text(encoding="utf-8").splitlines()
     return {int(found[1]): line for line in lines if (found := re.match(r"\| (\d+) \| .* M \|", line))}
 
 
 def card(folder: Path, plan: TrainingPlan, run: Path, measured: Measured, earlier: Mapping[int, str]) -> str:
-    """The card as Markdown. Rows of phases without a log in `run` come from `earlier`."""
+    """Return the card as Markdown. Rows of phases without a log in `run` come from `earlier`."""
     family, tokenizer = FAMILIES[plan.family]
     shape = describe(folder)
     window = f", a window of {shape.window} on {shape.window_layers} of its layers" if shape.window else ""
@@ -153,7 +153,7 @@ recognises: category {category.share:.1%} (kappa
 
 
 def phase_row(number: int, phase: Phase, folder: Path) -> str:
-    """Row of the training table for one phase."""
+    """Return the row of the training table for one phase."""
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last: dict[str, Any] = log[-1]
     rows = Rows.load(folder / "rows.npz")

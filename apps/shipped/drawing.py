@@ -1,4 +1,4 @@
-"""Rows sampled as in Magpie but without any filter, to measure the bare model."""
+"""Rows sampled as in Magpie but without any filter, to measure the model itself."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def draw_rows(
 def measure_steering(
     model: Any, tokenizer: Tokenizer, template: ChatTemplate, count: int, unsteered: Sequence[DrawnRow]
 ) -> dict[str, tuple[float, float]]:
-    """Per category: its share among `count` rows steered to it, and among the unsteered rows."""
+    """Return each category's share among `count` rows steered to it, and among the unsteered rows."""
     usual = [category_of(row.instruction) for row in unsteered]
     shares = {}
     for category in CATEGORY_TEXTS:

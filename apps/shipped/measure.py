@@ -16,7 +16,7 @@ from .drawing import draw_rows, mean_obedience, measure_steering
 from .tags import Agreement, AnswerTags, measure_own_tags, measure_tags
 
 EXAMPLES = 1000
-"""Number of held-out instructions, of rows sampled, and of examples per tagging question."""
+"""Number of held-out instructions, of sampled rows, and of examples per tagging question."""
 STEERED = 200
 """Rows sampled per steered category."""
 
@@ -47,7 +47,7 @@ class Measured:
     right: int
     """Complete rows with a right response."""
     steering: Mapping[str, tuple[float, float]]
-    """Per category: its share among rows steered to it, and among unsteered rows."""
+    """Each category's share among rows steered to it, and among unsteered rows."""
     tagging: Tagging | None
     """None for a checkpoint without tagging questions."""
 

@@ -20,7 +20,7 @@ from .drawing import DrawnRow
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Agreement of labels with the true ones."""
+    """Agreement of tags with the true labels."""
 
     count: int
     share: float
@@ -30,7 +30,7 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerTags:
-    """Ratings of the model's own responses, against the microworld's checker."""
+    """Ratings of the model's own responses, compared with the microworld's checker."""
 
     right: int
     right_called_excellent: int
@@ -39,7 +39,7 @@ class AnswerTags:
 
 
 def agreement(found: Sequence[str], true: Sequence[str]) -> Agreement:
-    """Share of equal labels, and Cohen's kappa."""
+    """Compute the share of equal labels, and Cohen's kappa."""
     assert true and len(found) == len(true)
     labels = sorted({*found, *true})
     number = {label: place for place, label in enumerate(labels)}
@@ -59,7 +59,7 @@ def choose_labels(
     question: Question,
     examples: Sequence[tuple[str, str | None]],
 ) -> list[str]:
-    """Most probable label for each instruction or exchange, with `question` as the only question."""
+    """Choose the most probable label for each instruction or exchange, asking only `question`."""
 
     def chat(instruction: str, answer: str | None, label: str | None) -> list[Message]:
         reply = questions.listening if answer is None else answer
@@ -67,11 +67,10 @@ def choose_labels(
         return asked if label is None else [*asked, Message(ASSISTANT, label)]
 
     def label_ids(label: str) -> tuple[int, ...]:
-        whole = encode_chat(tokenizer, template, chat("Hi", None, label))
-        return tuple(index for index, owner in zip(whole.ids, whole.owner, strict=True) if owner == 3)
+        encoded = encode_chat(tokenizer, template, chat("Hi", None, label))
+        return tuple(id for id, owner in zip(encoded.ids, encoded.owner, strict=True) if owner == 3)
 
     labels = tuple(map(label_ids, question.labels))
-
     prompts = (encode_chat(tokenizer, template, chat(*each, None), add_generation_prompt=True).ids for each in examples)
     found = dict(label_log_probs(model, prompts, labels, slots=8, context=512))
     chosen = []
@@ -83,7 +82,7 @@ def choose_labels(
 
 
 def heldout_tagged(name: str, count: int) -> list[Tagged]:
-    """Held-out examples for a question."""
+    """Sample held-out examples for a question."""
     rng, world = Random(f"held-out tags {name}"), make_world()
     return [sample_tagged(rng, world, name, heldout=True) for _ in range(count)]
 
@@ -91,7 +90,7 @@ def heldout_tagged(name: str, count: int) -> list[Tagged]:
 def measure_tags(
     model: Any, tokenizer: Tokenizer, template: ChatTemplate, questions: Questions, count: int
 ) -> dict[str, Agreement]:
-    """Agreement on `count` held-out examples for each question."""
+    """Measure agreement on `count` held-out examples for each question."""
     measured = {}
     for question in questions.questions:
         examples = heldout_tagged(question.name, count)
@@ -104,7 +103,7 @@ def measure_tags(
 def measure_own_tags(
     model: Any, tokenizer: Tokenizer, template: ChatTemplate, questions: Questions, rows: Sequence[DrawnRow]
 ) -> tuple[Mapping[str, Agreement], AnswerTags]:
-    """Agreement on the model's own rows whose instruction the microworld recognises."""
+    """Measure agreement on the model's own rows whose instruction the microworld recognises."""
     known = [(row, found[0]) for row in rows if (found := identify(row.instruction))]
     instructions: list[tuple[str, str | None]] = [(row.instruction, None) for row, _ in known]
     truths = {

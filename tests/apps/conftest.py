@@ -1,4 +1,4 @@
-"""What the commands are tried on."""
+"""Fixtures for tests of the commands."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,20 +10,20 @@ from tests.magpie.random_checkpoint import write_checkpoint
 
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model that writes short texts of the letters a, b, c."""
+    """Folder of a model that generates short texts of the letters a, b, c."""
     return write_checkpoint(tmp_path_factory.mktemp("models") / "random")
 
 
 @pytest.fixture(autouse=True)
 def narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """60 columns, no colours."""
+    """Set the terminal to 60 columns, without colors."""
     for name, value in {"COLUMNS": "60", "TERM": "dumb", "NO_COLOR": "1"}.items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
 def uncompiled() -> Iterator[None]:
-    """On the CPU, without `mx.compile`, which takes a second for each new kernel."""
+    """Run on the CPU without `mx.compile`, which takes a second per new kernel."""
     import mlx.core as mx
 
     usual = mx.default_device()

@@ -21,7 +21,7 @@ def run(*arguments: str | Path) -> Result:
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """Stderr of a program that exits with 2 and prints nothing."""
+    """Stderr of a program that exits with 2 and prints nothing to stdout."""
     monkeypatch.setattr(sys, "argv", ["mlx-suite", "bench", "generate", *map(str, arguments)])
     with pytest.raises(SystemExit) as exited:
         main()

@@ -31,7 +31,7 @@ def side(trainer: str, speed: float, peak: int | None, counted: int = 1234) -> T
 
 @pytest.fixture
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainingRows, tuple[str, ...]]]:
-    """Records the arguments of `compare`, and replaces its result."""
+    """Replace `compare` with a fake; returns the list of its arguments."""
     calls: list[tuple[TrainingRows, tuple[str, ...]]] = []
 
     def compare(model: Path, rows: TrainingRows, trainers: tuple[str, ...]) -> TrainerComparison:

@@ -131,11 +131,11 @@ def test_an_adapter_of_another_model_is_refused(adapted_run: Path, tmp_path: Pat
 
 
 def test_a_full_finetuning_run_is_used_as_a_model(random_model: Path, tmp_path: Path) -> None:
-    run_folder = tmp_path / "whole"
+    run_folder = tmp_path / "full"
     config = json.loads((random_model / "config.json").read_text())
     save_model(run_folder / "best", load_model(random_model), config, tokenizer_from=random_model)
     facts = json.loads(run("generate", run_folder, "Why?", "--max-tokens", "5", "--json").stdout)
-    assert facts["model"] == "whole"
+    assert facts["model"] == "full"
     error = refused("generate", random_model, "Why?", "--adapter", run_folder)
     assert error.fix == f"use {run_folder / 'best'} as the model, without --adapter"
 

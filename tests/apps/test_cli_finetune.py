@@ -1,4 +1,4 @@
-"""`mlx-suite finetune`, as a user sees it: what is said, what is refused, and how it is stopped."""
+"""`mlx-suite finetune`: printed lines, JSON, errors, resuming and stopping."""
 
 import json
 import shutil
@@ -36,34 +36,34 @@ def run(*arguments: str | Path) -> Result:
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[str]:
-    """Run the program itself; the lines it says on stderr when it leaves with 2."""
+    """Stderr lines of a program that exits with 2 and prints nothing to stdout."""
     monkeypatch.setattr(sys, "argv", ["mlx-suite", "finetune", *map(str, arguments)])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         main()
-    assert left.value.code == 2
+    assert exited.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
     return err.splitlines()
 
 
-def test_every_setting_is_a_flag_with_its_own_words() -> None:
+def test_every_setting_has_a_flag() -> None:
     positional = {"model", "data", "out", "prompts"}
     assert {name for names in GROUPS.values() for name in names} | positional == set(field_docs(FinetuneSettings))
 
 
-def test_a_run_says_what_it_reads_trains_and_has_come_to(random_model: Path, data: Path, tmp_path: Path) -> None:
+def test_a_run_reports_its_data_its_model_and_its_result(random_model: Path, data: Path, tmp_path: Path) -> None:
     result = run(random_model, data, "--out", tmp_path / "run", *SMALL)
     assert result.exit_code == 0
-    said = [line.rstrip() for line in result.stderr.splitlines()]
-    assert said[0] == "read       rows.jsonl: 24 rows of alpaca, for training"
-    assert said[1].startswith("examples   23 to train on, 1 to validate; ")
-    assert said[2].startswith("training   ") and said[2].endswith(", lora of rank 2")
-    assert any(line.startswith("step      0  validation loss ") for line in said)
+    lines = [line.rstrip() for line in result.stderr.splitlines()]
+    assert lines[0] == "read       rows.jsonl: 24 rows of alpaca, for training"
+    assert lines[1].startswith("examples   23 to train on, 1 to validate; ")
+    assert lines[2].startswith("training   ") and lines[2].endswith(", lora of rank 2")
+    assert any(line.startswith("step      0  validation loss ") for line in lines)
     labels = [line.split()[0] for line in result.stdout.splitlines()]
-    assert labels == ["validation", "tokens", "adapter", "watched", "try"]
+    assert labels == ["validation", "tokens", "adapter", "logs", "try"]
 
 
-def test_json_has_the_figures_and_nothing_else_is_said(random_model: Path, data: Path, tmp_path: Path) -> None:
+def test_json_has_the_figures_and_nothing_else_is_printed(random_model: Path, data: Path, tmp_path: Path) -> None:
     result = run(random_model, data, "--out", tmp_path / "run", "--json", *SMALL)
     assert result.stderr == ""
     facts = json.loads(result.stdout)
@@ -72,14 +72,14 @@ def test_json_has_the_figures_and_nothing_else_is_said(random_model: Path, data:
     assert facts["best_valid_loss"] <= facts["valid_loss_before"]
 
 
-def test_the_same_command_says_that_it_goes_on(random_model: Path, data: Path, tmp_path: Path) -> None:
+def test_the_same_command_reports_that_it_resumes(random_model: Path, data: Path, tmp_path: Path) -> None:
     run(random_model, data, "--out", tmp_path / "run", *SMALL)
     again = run(random_model, data, "--out", tmp_path / "run", *SMALL)
     assert again.exit_code == 0
     assert "resumed    from step 2" in again.stderr
 
 
-def test_a_file_of_settings_is_the_same_and_flags_win_over_it(random_model: Path, data: Path, tmp_path: Path) -> None:
+def test_flags_override_the_settings_of_a_config_file(random_model: Path, data: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"model: {random_model}\ndata: {data}\nsteps: 2\nrank: 2\nbatch: 2\neval_every: 1\n")
     result = run("--config", recipe, "--out", tmp_path / "run", "--rank", "3")
@@ -102,29 +102,29 @@ def test_preview_marks_the_trained_tokens(random_model: Path, data: Path) -> Non
     assert "⟦" in shown and "<|eot_id|>⟧" in shown
 
 
-def test_rows_are_counted_once_however_much_is_wrong_with_them(random_model: Path, data: Path) -> None:
+def test_a_row_with_several_defects_is_counted_once(random_model: Path, data: Path) -> None:
     with data.open("a") as file:
         file.write('{"instruction": "", "output": ""}\n')
     assert "left out   1 row with defects" in run(random_model, data, "--preview", "--skip-bad").stdout
 
 
-def test_examples_beyond_what_the_model_was_made_for_are_told(random_model: Path, data: Path, tmp_path: Path) -> None:
+def test_examples_longer_than_the_models_context_are_reported(random_model: Path, data: Path, tmp_path: Path) -> None:
     short = tmp_path / "short"
     shutil.copytree(random_model, short)
     config = json.loads((short / "config.json").read_text()) | {"max_position_embeddings": 8}
     (short / "config.json").write_text(json.dumps(config))
-    assert "the model was made for 8:" in " ".join(run(short, data, "--preview").stdout.split())
-    assert "the model was made for" not in " ".join(run(random_model, data, "--preview").stdout.split())
+    assert "the model's context is 8:" in " ".join(run(short, data, "--preview").stdout.split())
+    assert "the model's context is" not in " ".join(run(random_model, data, "--preview").stdout.split())
 
 
-def test_a_run_that_has_not_helped_says_so(random_model: Path, data: Path, tmp_path: Path) -> None:
+def test_a_run_that_does_not_improve_the_loss_says_so(random_model: Path, data: Path, tmp_path: Path) -> None:
     result = run(random_model, data, "--out", tmp_path / "run", *SMALL, "--learning-rate", "3", "--warmup", "0")
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.splitlines()[0].endswith(" before, nats per token; no evaluation was better")
+    assert result.stdout.splitlines()[0].endswith(" nats per token before training; no evaluation was better")
     assert not (tmp_path / "run" / "best").exists()
 
 
-# ---- what is refused
+# ---- errors
 
 
 def start(*arguments: str | Path, stdout: Any) -> subprocess.Popen[bytes]:
@@ -132,7 +132,7 @@ def start(*arguments: str | Path, stdout: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE)
 
 
-def test_a_reader_that_goes_away_is_no_error(random_model: Path, data: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(random_model: Path, data: Path) -> None:
     child = start(random_model, data, "--preview", "--json", stdout=subprocess.PIPE)
     assert child.stdout is not None and child.stderr is not None
     child.stdout.close()
@@ -140,35 +140,35 @@ def test_a_reader_that_goes_away_is_no_error(random_model: Path, data: Path) -> 
     assert child.wait() == 141
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_an_output_on_a_full_disk_is_explained(random_model: Path, data: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         child = start(random_model, data, "--preview", "--json", stdout=full)
-    _, said = child.communicate()
-    assert said.decode().splitlines()[0] == "error: The disk is full"
+    _, err = child.communicate()
+    assert err.decode().splitlines()[0] == "error: The disk is full"
     assert child.returncode == 2
 
 
-def test_without_data_it_says_how_to_call_it(
+def test_missing_data_is_refused_with_the_usage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fail(monkeypatch, capsys, "tiny-llama3") == [
-        "error: Nothing says which data",
+        "error: No data is given",
         "fix:   mlx-suite finetune MODEL DATA --out DIR, or --config FILE",
     ]
 
 
-def test_without_a_folder_it_asks_for_one(
+def test_a_missing_output_folder_is_refused(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fail(monkeypatch, capsys, "tiny-llama3", data) == [
-        "error: There is no folder for the run",
+        "error: No output folder is given",
         "where: --out",
-        "fix:   name one: --out runs/mine",
+        "fix:   for example, --out runs/mine",
     ]
 
 
-def test_all_wrong_settings_are_named_at_once(
+def test_all_invalid_settings_are_reported_in_one_error(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = ["--method", "lorra", "--rank", "0", "--dropout", "2", "--optimizer", "adam"]
@@ -183,30 +183,30 @@ def test_all_wrong_settings_are_named_at_once(
     ]
 
 
-def test_a_value_of_the_wrong_kind_is_one_block_too(
+def test_a_value_of_the_wrong_type_is_refused(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = fail(monkeypatch, capsys, "tiny-llama3", data, "--rank", "many")
-    assert said[1] == "where: --rank"
-    assert said[2].endswith("finetune --help shows the usage")
+    err = fail(monkeypatch, capsys, "tiny-llama3", data, "--rank", "many")
+    assert err[1] == "where: --rank"
+    assert err[2].endswith("finetune --help shows the usage")
 
 
-def test_bad_rows_are_named_with_their_lines(
+def test_bad_rows_are_reported_with_their_line_numbers(
     random_model: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with data.open("a") as file:
         file.write('{"instruction": "a", "output": 3}\n{"instruction": \n')
-    said = fail(monkeypatch, capsys, random_model, data, "--out", tmp_path / "run")
-    assert said[0] == "error: There are 2 problems with the data"
-    assert said[1] == '       - rows.jsonl:25: "output" is the number 3; expected text'
-    assert said[2].startswith("       - rows.jsonl:26: column 17: ")
+    err = fail(monkeypatch, capsys, random_model, data, "--out", tmp_path / "run")
+    assert err[0] == "error: There are 2 problems with the data"
+    assert err[1] == '       - rows.jsonl:25: "output" is the number 3; expected text'
+    assert err[2].startswith("       - rows.jsonl:26: column 17: ")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_of_another_run_is_not_trained_over(
+def test_resuming_with_other_settings_is_refused(
     random_model: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run(random_model, data, "--out", tmp_path / "run", *SMALL)
-    said = fail(monkeypatch, capsys, random_model, data, "--out", tmp_path / "run", *SMALL, "--learning-rate", "1e-3")
-    assert "       - learning_rate: was none, now 0.001" in said
-    assert said[-2] == f"where: {tmp_path / 'run'}"
+    err = fail(monkeypatch, capsys, random_model, data, "--out", tmp_path / "run", *SMALL, "--learning-rate", "1e-3")
+    assert "       - learning_rate: was none, now 0.001" in err
+    assert err[-2] == f"where: {tmp_path / 'run'}"

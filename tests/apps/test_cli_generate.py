@@ -23,7 +23,7 @@ def run(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
 
 
 def expected(folder: Path, prompt: str, seed: int, limit: int = 40) -> tuple[Written, Tokenizer]:
-    """The response of the engine, without the command line."""
+    """Generate the response with the engine, without the command line."""
     model, tokenizer = load(folder)
     template = load_chat_template(folder)
     ids = encode_chat(tokenizer, template, [Message("user", prompt)], add_generation_prompt=True).ids

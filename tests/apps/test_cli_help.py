@@ -1,4 +1,4 @@
-"""Help of every command, on a usual terminal and a narrow one."""
+"""Help of every command, on terminals of 80 and 60 columns."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -40,7 +40,7 @@ def text_of(path: tuple[str, ...], flag: str, columns: int) -> str:
 
 @pytest.mark.parametrize("columns", [80, 60])
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_no_line_is_cut_and_every_flag_is_named_in_full(path: tuple[str, ...], columns: int) -> None:
+def test_lines_fit_the_terminal_and_no_flag_is_truncated(path: tuple[str, ...], columns: int) -> None:
     text = text_of(path, "--help-all" if has_rare_flags(path) else "--help", columns)
 
     words = text.replace(",", " ").split()
@@ -52,14 +52,14 @@ def test_no_line_is_cut_and_every_flag_is_named_in_full(path: tuple[str, ...], c
 
 
 @pytest.mark.parametrize("path", [path for path in COMMANDS if has_rare_flags(path)], ids=" ".join)
-def test_the_short_help_fits_a_screen_and_names_the_long_one(path: tuple[str, ...]) -> None:
+def test_the_short_help_fits_a_screen_and_mentions_help_all(path: tuple[str, ...]) -> None:
     text = text_of(path, "-h", 80)
 
     assert "--help-all" in text
     assert len(text.splitlines()) <= 45
 
 
-def test_the_group_lists_its_commands_with_whole_sentences() -> None:
+def test_the_group_lists_its_commands_with_their_full_summary() -> None:
     text = " ".join(text_of(("magpie",), "--help", 60).split())
 
     for name, command in command_at(("magpie",)).commands.items():

@@ -36,7 +36,7 @@ def run(*arguments: str | Path) -> Result:
 
 @pytest.fixture
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Returns stderr of a program that exits with 2 and prints nothing."""
+    """Function that returns stderr of a program that exits with 2 and prints nothing to stdout."""
 
     def failed(*arguments: str | Path) -> str:
         monkeypatch.setattr(sys, "argv", ["mlx-suite", *map(str, arguments)])

@@ -39,7 +39,7 @@ def run(*arguments: str | Path) -> Result:
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """Stderr of a program that exits with 2 and prints nothing."""
+    """Stderr of a program that exits with 2 and prints nothing to stdout."""
     monkeypatch.setattr(sys, "argv", ["mlx-suite", "magpie", "run", *map(str, arguments)])
     with pytest.raises(SystemExit) as exited:
         main()
@@ -124,7 +124,7 @@ def test_the_summary_fits_60_columns(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_speed_of_a_slow_run_and_of_a_complete_one(tmp_path: Path) -> None:
     slow = summary(tmp_path, work=Session(rows=2, seconds=61.0, sampled=90), truth=None)
     assert "speed      30.5 s per row in 1:01; 1 tokens/s, slots 100%" in shown(slow)
-    assert "speed      all rows were already there" in shown(summary(tmp_path, work=None))
+    assert "speed      all rows already existed" in shown(summary(tmp_path, work=None))
     assert not [line for line in shown(slow) if line.startswith("confirmed")]
 
 
@@ -152,7 +152,7 @@ def test_a_run_is_summarised_and_resumed(random_model: Path, tmp_path: Path) -> 
     assert {row["model"] for row in rows} == {"random"}
 
     again = run(random_model, "-n", "9", "-o", tmp_path, *SMALL)
-    assert "all rows were already there" in again.stdout
+    assert "all rows already existed" in again.stdout
     assert again.stderr == ""
 
 
@@ -284,7 +284,7 @@ def program(*words: str) -> subprocess.CompletedProcess[str]:
         (("magpie", "run", "tiny-llama3", "--count", "x", "--out", "y"), "where: --count / -n"),
     ],
 )
-def test_a_mistake_on_the_command_line_gets_one_fix(words: tuple[str, ...], line: str) -> None:
+def test_a_usage_error_has_one_fix(words: tuple[str, ...], line: str) -> None:
     done = program(*words)
     assert done.returncode == 2
     assert line in [

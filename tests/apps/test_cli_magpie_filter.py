@@ -84,7 +84,7 @@ def test_export_lists_the_files_it_wrote_as_json(data: Path, tmp_path: Path) -> 
         (("export", "--to", "alpaca"), "1 of 5 rows do not fit the format alpaca"),
     ],
 )
-def test_an_error_leaves_no_files(data: Path, tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:
+def test_nothing_is_written_on_an_error(data: Path, tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:
     command, *rest = arguments
     with pytest.raises(UserError) as caught:
         run(command, data, *rest, "--out", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""`mlx-suite magpie report`: place of the page, printed lines, and refusals."""
+"""`mlx-suite magpie report`: path of the page, printed lines, and errors."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""`mlx-suite magpie pairs` and `reflect`: printed lines, resuming, and refusals."""
+"""`mlx-suite magpie pairs` and `reflect`: printed lines, resuming, and errors."""
 
 import json
 import subprocess

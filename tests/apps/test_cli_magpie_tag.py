@@ -1,4 +1,4 @@
-"""`mlx-suite magpie tag` and `calibrate`: files, printed lines, JSON, and refusals."""
+"""`mlx-suite magpie tag` and `calibrate`: files, printed lines, JSON, and errors."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tagging_model(random_model: Path, tmp_path: Path) -> Path:
-    """The random model with tagging questions of its own."""
+    """The random model with its own tagging questions."""
     folder = tmp_path / "tagger"
     shutil.copytree(random_model, folder)
     write_questions(BRIEF, folder / "tag_questions.json")

@@ -1,4 +1,4 @@
-"""`mlx-suite models`, as a user at a terminal of 60 columns sees it."""
+"""`mlx-suite models` on a terminal of 60 columns."""
 
 import json
 import signal
@@ -56,17 +56,17 @@ def printed(*arguments: str) -> str:
     return "\n".join(line.rstrip() for line in result.stdout.split("\n"))
 
 
-def test_list_shows_what_is_shipped_and_how_to_get_more(server: Hub) -> None:
+def test_list_shows_shipped_models_and_how_to_download_more(server: Hub) -> None:
     assert printed("list") == (
         "size  type    where    model\n"
         "24 B  gemma2  shipped  tiny-gemma2\n"
         "23 B  llama   shipped  tiny-llama3\n"
         "\n"
-        "More from the hub: mlx-suite models pull OWNER/REPO\n"
+        "To download a model: mlx-suite models pull OWNER/REPO\n"
     )
 
 
-def test_list_shows_cached_models_with_their_revision_and_never_cuts_a_name(server: Hub) -> None:
+def test_list_shows_cached_models_with_their_revision_and_never_truncates_a_name(server: Hub) -> None:
     long_name = "community/An-Instruction-Model-of-8B-Parameters-in-4bit"
     server.repositories[long_name] = server.repositories[REPO]
     hub.pull(REPO, "v1", progress=False)
@@ -80,17 +80,17 @@ def test_list_shows_cached_models_with_their_revision_and_never_cuts_a_name(serv
     )
 
 
-def test_list_marks_what_an_interrupted_pull_has_left(server: Hub) -> None:
+def test_list_marks_an_interrupted_pull_as_partial(server: Hub) -> None:
     server.cut_after["model-00001-of-00002.safetensors"] = 150_000
     server.stay_down = True
     with pytest.raises(UserError):
         hub.pull(REPO, progress=False)
     lines = printed("list").splitlines()
     assert lines[3].endswith("llama   partial  lab/llama")
-    assert lines[5] == "What is partial is completed by: mlx-suite models pull OWNER/REPO"
+    assert lines[5] == "To complete a partial model: mlx-suite models pull OWNER/REPO"
 
 
-def test_list_as_json_names_every_field(server: Hub, shipped: Path) -> None:
+def test_list_as_json_has_every_field(server: Hub, shipped: Path) -> None:
     folder = hub.pull(REPO, progress=False)
     listed = json.loads(run("list", "--json").stdout)
     assert [model["name"] for model in listed["shipped"]] == ["tiny-gemma2", "tiny-llama3"]
@@ -107,7 +107,7 @@ def test_list_as_json_names_every_field(server: Hub, shipped: Path) -> None:
     ]
 
 
-def test_info_tells_shape_size_and_needs(server: Hub) -> None:
+def test_info_shows_shape_size_and_memory_needs(server: Hub) -> None:
     folder = hub.pull(REPO, progress=False)
     assert printed("info", REPO) == (
         "model type     llama\n"
@@ -129,7 +129,7 @@ def test_info_tells_shape_size_and_needs(server: Hub) -> None:
     )
 
 
-def test_info_of_a_model_with_a_window_says_what_it_saves(tmp_path: Path) -> None:
+def test_info_shows_the_kv_cache_past_a_sliding_window(tmp_path: Path) -> None:
     files = checkpoint(shards=1, rows=8)
     config = json.loads(files["config.json"]) | {"model_type": "mistral", "sliding_window": 4096}
     for name, data in (files | {"config.json": json.dumps(config).encode()}).items():
@@ -139,7 +139,7 @@ def test_info_of_a_model_with_a_window_says_what_it_saves(tmp_path: Path) -> Non
     assert "KV cache       512 B per token, none past the window" in lines
 
 
-def test_info_fetches_a_model_that_is_not_here_yet(server: Hub) -> None:
+def test_info_downloads_a_model_that_is_not_cached(server: Hub) -> None:
     described = json.loads(run("info", f"{REPO}@v1", "--json").stdout)
     assert described["parameters"] == 153_600
     assert described["stop_tokens"] == [{"id": 3, "text": "<|end|>"}, {"id": 4, "text": None}]
@@ -156,7 +156,7 @@ def test_pull_prints_the_folder_and_nothing_else(server: Hub) -> None:
     "arguments",
     [("lab/llama", "--revision", "v1"), ("lab/llama@v1",), ("lab/llama@v1", "--revision", "v1")],
 )
-def test_pull_takes_the_revision_as_an_option_or_after_an_at_sign(arguments: tuple[str, ...], server: Hub) -> None:
+def test_pull_accepts_the_revision_as_an_option_or_after_an_at_sign(arguments: tuple[str, ...], server: Hub) -> None:
     printed("pull", *arguments)
     assert [model.revision for model in hub.cached_models()] == ["v1"]
 
@@ -164,16 +164,16 @@ def test_pull_takes_the_revision_as_an_option_or_after_an_at_sign(arguments: tup
 def test_pull_of_two_different_revisions_is_refused(server: Hub) -> None:
     error = run("pull", "lab/llama@v1", "--revision", "main").exception
     assert isinstance(error, UserError)
-    assert error.what == "two revisions are given: 'v1' and 'main'"
+    assert error.what == "Two revisions are given: 'v1' and 'main'"
     assert server.seen == []
 
 
-def test_pull_of_a_shipped_model_only_says_where_it_is(server: Hub, shipped: Path) -> None:
+def test_pull_of_a_shipped_model_only_prints_its_folder(server: Hub, shipped: Path) -> None:
     assert printed("pull", "tiny-llama3") == f"{shipped / 'tiny-llama3'}\n"
     assert server.seen == []
 
 
-def test_control_c_ends_a_pull_on_a_dead_connection_at_once_and_says_how_to_go_on(server: Hub, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_pull_on_a_dead_connection_and_says_how_to_resume(server: Hub, tmp_path: Path) -> None:
     server.stall_after["model-00001-of-00002.safetensors"] = 150_000
     process = subprocess.Popen(
         [sys.executable, "-c", f"{START}; main()", "models", "pull", REPO],
@@ -183,14 +183,14 @@ def test_control_c_ends_a_pull_on_a_dead_connection_at_once_and_says_how_to_go_o
         text=True,
     )
     assert server.stalled.wait(PATIENCE)
-    time.sleep(0.2)  # until the client waits for bytes that do not come
+    time.sleep(0.2)  # until the client waits for bytes
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=PATIENCE / 2)
-    assert output == ("", "Interrupted. The same command goes on from here.\n")
+    assert output == ("", "Interrupted. The same command resumes the download.\n")
     assert process.returncode == 130
 
 
-def test_what_the_user_can_mend_reaches_the_caller_as_one_error(server: Hub) -> None:
+def test_an_unknown_model_raises_an_error_with_a_suggestion(server: Hub) -> None:
     error = run("info", "tiny-lama3").exception
     assert isinstance(error, UserError)
     assert "tiny-llama3" in error.fix
@@ -201,7 +201,7 @@ def test_the_help_of_every_command_ends_with_an_example(command: str) -> None:
     assert f"Examples mlx-suite models {command}" in " ".join(printed(command, "--help").split())
 
 
-def test_without_a_command_the_commands_are_shown() -> None:
+def test_without_a_command_the_commands_are_listed() -> None:
     result = run()
     assert result.exit_code == 2
     for command in ("list", "info", "pull"):

@@ -1,4 +1,4 @@
-"""The filter ablation compares sets of equal size, and its folder belongs to one set of settings."""
+"""The filter ablation compares sets of equal size, and refuses to resume with other settings."""
 
 from pathlib import Path
 from random import Random
@@ -41,6 +41,6 @@ def test_every_set_has_the_same_number_of_rows(tmp_path: Path, monkeypatch: pyte
     assert drawn["longest responses"][0] == "r-19" and drawn["first rows, unfiltered"][0] == "r-0"
     assert set(drawn["right by the checker"]) == {f"r-{number}" for number in range(0, 20, 3)}
 
-    with pytest.raises(UserError) as caught:  # results of sets of nine rows are not comparable with those of eight
+    with pytest.raises(UserError) as caught:  # results of sets of nine and eight rows are not comparable
         filter_ablation.filter_ablation(tmp_path, size=8, **settings)
     assert caught.value.details == ("size: was 9, now 8",)

@@ -1,4 +1,4 @@
-"""The second half of `make demo`: a family of tasks left out, put in, and counted."""
+"""Second half of `make demo`: finetuning with and without a family of tasks."""
 
 import json
 from pathlib import Path
@@ -23,33 +23,33 @@ pytestmark = pytest.mark.usefixtures("uncompiled")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What Magpie would have left."""
+    """A folder with accepted rows, as Magpie writes it."""
     lines = [
-        json.dumps({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]})
-        for asked, said, _ in ROWS
+        json.dumps({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
+        for question, answer, _ in ROWS
     ]
     (tmp_path / "accepted.jsonl").write_text("".join(f"{line}\n" for line in lines))
     return tmp_path
 
 
-def test_its_own_rows_are_the_right_ones_of_other_families(folder: Path) -> None:
+def test_own_rows_are_the_right_ones_of_other_families(folder: Path) -> None:
     kept = [(row["instruction"], row["output"]) for row in demo.own_rows(folder)]
-    assert kept == [(asked, said) for asked, said, right in ROWS if right]
+    assert kept == [(question, answer) for question, answer, right in ROWS if right]
 
 
-def test_what_is_asked_of_the_family_was_never_trained() -> None:
+def test_held_out_instructions_of_the_family_are_never_trained_on() -> None:
     trained, asked = ({each.instruction for each in demo.of_the_family(heldout)} for heldout in (False, True))
     assert len(trained) >= demo.FAMILY_ROWS and len(asked) > 20
     assert not trained & asked
     assert all(found and found[0].name == demo.FAMILY for found in map(identify, trained | asked))
 
 
-def test_the_demo_counts_before_and_after(
+def test_the_demo_prints_accuracy_before_and_after(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in {"FAMILY_ROWS": 4, "DRAWN": 60, "ASKED": 3}.items():
         monkeypatch.setattr(demo, name, value)
     demo.demo(folder)
-    said = capsys.readouterr().out
-    assert [said.count(f"{name} ") > 0 for name in ("nothing", "its own rows", "the same rows")] == [True] * 3
+    out = capsys.readouterr().out
+    assert all(f"{name} " in out for name in ("nothing", "its own rows", "the same rows"))
     assert (folder / "finetune" / "with" / "last" / "adapters.safetensors").exists()

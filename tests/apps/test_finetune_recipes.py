@@ -1,4 +1,4 @@
-"""Recipes are settings that work, with the memory they say; the script does what it shows."""
+"""Recipes have valid settings and the memory they state; the script trains and responds."""
 
 import json
 import re
@@ -37,17 +37,17 @@ def test_there_are_recipes() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_holds_settings_that_are_right(recipe: Path) -> None:
+def test_a_recipe_has_valid_settings(recipe: Path) -> None:
     check_settings(FinetuneSettings(**read_config(recipe)))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_takes_the_memory_that_it_says(recipe: Path) -> None:
+def test_a_recipe_states_its_estimated_memory(recipe: Path) -> None:
     settings = FinetuneSettings(**read_config(recipe))
     text = recipe.read_text()
-    said = re.search(r"estimated for rows of ([\d,]+) tokens on a (GPU|CPU): ([\d.]+) GB", text)
-    assert said is not None
-    length, place, size = said.groups()
+    found = re.search(r"estimated for rows of ([\d,]+) tokens on a (GPU|CPU): ([\d.]+) GB", text)
+    assert found is not None
+    length, place, size = found.groups()
     packed = 4 if settings.model.endswith("4bit") else 0
     shape = TrainShape(
         method=settings.method,
@@ -65,13 +65,13 @@ def test_a_recipe_takes_the_memory_that_it_says(recipe: Path) -> None:
     assert f"{memory.total / 1e9:.1f}" == size
 
 
-def test_the_script_trains_and_asks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_trains_and_responds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = tmp_path / "rows.jsonl"
     pairs = [{"instruction": f"What is {n} plus 1?", "output": f"The sum of {n} and 1 is {n + 1}."} for n in range(30)]
     rows.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     run = tmp_path / "run"
     answer = finetune_script.main([str(rows), str(run), "--steps", "2", "--question", "What is 12 plus 1?"])
-    said = capsys.readouterr().out
-    assert "28 examples" in said and "2 steps; validation loss" in said
-    assert said.endswith(f"What is 12 plus 1?\n{answer}\n") and answer
+    out = capsys.readouterr().out
+    assert "28 examples" in out and "2 steps; validation loss" in out
+    assert out.endswith(f"What is 12 plus 1?\n{answer}\n") and answer
     assert {"best", "last", "config.yaml", "metrics.jsonl", "samples.md"} <= {path.name for path in run.iterdir()}

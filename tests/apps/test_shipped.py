@@ -1,4 +1,4 @@
-"""The plans' own command: figures of a card, and making on from a checkpoint."""
+"""Measurements in a model card, and training from an existing checkpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from mlx_suite_apps.shipped.tags import agreement, choose_labels, heldout_tagged
 MODELS = Path(__file__).parents[2] / "models"
 
 
-def test_agreement_is_the_share_of_equal_labels_and_how_far_that_is_beyond_chance() -> None:
+def test_agreement_has_the_share_of_equal_labels_and_cohens_kappa() -> None:
     found = agreement(["a", "a", "b", "b"], ["a", "b", "b", "b"])
     assert (found.count, found.share) == (4, 0.75)
     # By chance 2/4 · 1/4 + 2/4 · 3/4 = 1/2 of the labels would be equal.
@@ -32,7 +32,7 @@ def test_held_out_examples_are_the_same_every_time() -> None:
     assert {each.labels["safety"] for each in heldout_tagged("safety", 50)} == {"safe", "unsafe"}
 
 
-def test_the_category_of_an_instruction_is_its_tasks() -> None:
+def test_the_category_of_an_instruction_is_that_of_its_task() -> None:
     assert category_of("Add 3 and 4.") == "Math"
     assert category_of("Add 3 and.") is None
 
@@ -41,7 +41,7 @@ def test_obedience_is_averaged_over_the_categories() -> None:
     assert mean_obedience({"Math": (1.0, 0.25), "Editing": (0.5, 0.0)}) == (0.75, 0.125)
 
 
-def test_labels_are_chosen_by_what_the_model_holds_likely() -> None:
+def test_the_most_probable_label_is_chosen() -> None:
     from mlx_suite import load
 
     folder = MODELS / "tiny-llama3"
@@ -53,7 +53,7 @@ def test_labels_are_chosen_by_what_the_model_holds_likely() -> None:
     assert found == ["The sum of 3 and 4"] * 2
 
 
-def test_the_phases_of_an_earlier_make_are_read_off_its_card(tmp_path: Path) -> None:
+def test_the_phases_of_an_earlier_training_are_read_from_its_card(tmp_path: Path) -> None:
     rows = ["| 1 | 122,921 | 7.4 M | 3,600 | 0.002 | 0.424 |", "| 2 | 55,528 | 1.6 M | 800 | 0.002 | 0.454 |"]
     (tmp_path / "README.md").write_text(
         "\n".join(["# tiny", "| phase | rows | tokens read |", "|--|--|--|", *rows, "", "| Math | 99 of 100 |"])
@@ -61,7 +61,7 @@ def test_the_phases_of_an_earlier_make_are_read_off_its_card(tmp_path: Path) -> 
     assert earlier_phases(tmp_path) == {1: rows[0], 2: rows[1]}
 
 
-def test_a_make_goes_on_from_a_checkpoint_and_a_phase_of_one_checkpoint() -> None:
+def test_training_continues_from_a_checkpoint_only_with_a_phase_and_one_name() -> None:
     assert beginning_of(None, None, None) is None
     found = beginning_of(["tiny-llama3"], Path("somewhere"), 8)
     assert found is not None and (found.checkpoint, found.phase) == (Path("somewhere"), 8)

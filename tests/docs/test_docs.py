@@ -1,4 +1,4 @@
-"""The documentation is true to the code: help pages, commands, examples, links and the tree of packages."""
+"""The documentation matches the code: help pages, commands, examples, links and the tree of packages."""
 
 import importlib.util
 import re
@@ -37,7 +37,7 @@ def fences(page: str, language: str) -> list[str]:
 
 
 def shell_lines() -> Iterator[str]:
-    """Commands in shell blocks and in inline code."""
+    """Yield the commands in shell blocks and in inline code."""
     for page in PAGES:
         for block in fences(page, "sh"):
             yield from (line for line in block.splitlines() if line.strip())
@@ -48,7 +48,7 @@ def shell_lines() -> Iterator[str]:
 
 
 def commands() -> list[list[str]]:
-    """Every command as words: the last of a pipe, without comments."""
+    """Split every command into words, without comments; of a pipe, only the last command."""
     parsed = []
     for line in shell_lines():
         words = shlex.split(line, comments=True)
@@ -63,15 +63,15 @@ def commands_of(first: str) -> list[list[str]]:
     return [words for words in commands() if words[0] == first]
 
 
-def check_flags(command: Any, words: list[str], whole: list[str]) -> None:
-    """Descend to the subcommand, then look up every flag."""
+def check_flags(command: Any, words: list[str], line: list[str]) -> None:
+    """Find the subcommand of `words`, then look up every flag."""
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
-    assert not hasattr(command, "commands") or not words or "|" in words[0], f"no such command: {shlex.join(whole)}"
+    assert not hasattr(command, "commands") or not words or "|" in words[0], f"no such command: {shlex.join(line)}"
     known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
     for word in words:
         if word.startswith("-") and word != "-":
-            assert word.partition("=")[0] in known, f"{word} of: {shlex.join(whole)}"
+            assert word.partition("=")[0] in known, f"{word} of: {shlex.join(line)}"
 
 
 # ---- commands
@@ -84,14 +84,14 @@ def test_the_page_of_commands_is_the_output_of_help() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_command_that_is_named_exists_with_its_flags() -> None:
+def test_every_mentioned_command_exists_with_its_flags() -> None:
     named = commands_of("mlx-suite")
     assert len(named) > 10
     for words in named:
         check_flags(typer.main.get_command(app), words[1:], words)
 
 
-def test_every_make_target_that_is_named_exists() -> None:
+def test_every_mentioned_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
     named = {word for words in commands_of("make") for word in words[1:] if "=" not in word}
@@ -100,7 +100,7 @@ def test_every_make_target_that_is_named_exists() -> None:
     assert all(re.search(rf"^{name} \?=", makefile, flags=re.MULTILINE) for name in variables)
 
 
-def test_every_extra_that_is_named_can_be_installed() -> None:
+def test_every_mentioned_extra_exists() -> None:
     extras = set(
         tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     )
@@ -108,7 +108,7 @@ def test_every_extra_that_is_named_can_be_installed() -> None:
     assert {name for each in named for name in each.split(",")} == {"cpu", "cuda", "cuda12"} <= extras
 
 
-def test_every_python_program_that_is_named_exists_with_its_flags() -> None:
+def test_every_mentioned_python_program_exists_with_its_flags() -> None:
     named = commands_of("python")
     assert named
     for words in named:
@@ -128,7 +128,7 @@ def test_every_python_program_that_is_named_exists_with_its_flags() -> None:
 
 @pytest.fixture(scope="module")
 def model_name(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The shipped model, or random weights while it is missing."""
+    """The shipped model, or random weights if it is missing."""
     if (ROOT / "models" / "tiny-llama3" / "config.json").is_file():
         return "tiny-llama3"
     return str(write_checkpoint(tmp_path_factory.mktemp("models") / "random"))
@@ -150,7 +150,7 @@ def test_the_python_examples_run(page: str, model_name: str, capsys: pytest.Capt
         assert lines[0] in ("Monday", "Friday", "Sunday")
 
 
-# ---- links and places
+# ---- links and paths
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -166,7 +166,7 @@ def test_links_within_the_repository_have_a_target(page: str) -> None:
             assert anchor in {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_the_tree_names_every_package_and_nothing_else() -> None:
+def test_the_tree_lists_every_package_and_nothing_else() -> None:
     [tree] = [block for block in fences("README.md", "text") if block.startswith("apps/")]
     named, above = set(), [""]
     for line in tree.splitlines():
@@ -184,9 +184,9 @@ def test_the_tree_names_every_package_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_files_named_on_a_page_exist(page: str) -> None:
+def test_the_files_mentioned_on_a_page_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    # A module may be named from its package on; anything under a top folder is named from the root.
+    # A module's path may start at its package; paths under a top-level folder start at the root.
     modules = set(re.findall(r"`((?:[a-z0-9_]+/)*[a-z0-9_]+\.py)`", text))
     paths = set(re.findall(r"`((?:apps|docs|mlx_suite|models|requirements|tests)/[\w./-]*)`", text))
     assert len(modules) > 10 or page != "docs/how-it-works.md"
@@ -194,6 +194,6 @@ def test_the_files_named_on_a_page_exist(page: str) -> None:
         assert any((ROOT / part / name).exists() for part in ("", "mlx_suite", "mlx_suite/engine")), name
 
 
-def test_the_shipped_models_are_named() -> None:
+def test_the_readme_mentions_the_shipped_models() -> None:
     for name in PLANS:
         assert f"`{name}`" in README

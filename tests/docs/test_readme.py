@@ -1,4 +1,4 @@
-"""What the README shows is what the programs print and write."""
+"""Outputs and rows in the README match the programs."""
 
 import re
 import shlex
@@ -23,7 +23,7 @@ SHOWN_ROWS = re.findall(
 
 
 def program(command: str, cwd: Path = ROOT) -> str:
-    """Standard output of an mlx-suite command."""
+    """Run an mlx-suite command; returns its standard output."""
     words = shlex.split(command)
     assert words[0] == "mlx-suite"
     done = subprocess.run(
@@ -48,7 +48,7 @@ def test_a_row_in_the_readme_is_right(instruction: str, response: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_rows_in_the_readme_are_of_the_demo_and_its_share_of_right_rows_is_true(tmp_path: Path) -> None:
+def test_the_rows_in_the_readme_and_its_share_of_right_rows_come_from_the_demo(tmp_path: Path) -> None:
     program(f"mlx-suite magpie run tiny-llama3 --count 200 --out {tmp_path} --quiet")
     rows = list(read_journal(tmp_path / ACCEPTED_FILE))
     texts = {(instruction_of(row), response_of(row)) for row in rows}

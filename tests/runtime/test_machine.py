@@ -116,7 +116,7 @@ def test_doctor_fits_into_60_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown.exit_code == 0
     assert [line.rstrip() for line in shown.stdout.splitlines()] == [
         "Machine",
-        "  processor    Xeon (x86_64), 2 cores to use",
+        "  processor    Xeon (x86_64), 2 usable cores",
         "  system       Debian 12, Python 3.11.7",
         "  MLX          0.32.4, mlx-lm 0.32.2",
         "  backend      CPU",

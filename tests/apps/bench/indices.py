@@ -1,15 +1,15 @@
-"""Stages for tests, at module level so that spawned processes can import them."""
+"""Benchmark stages for tests, at module level so that spawned processes can import them."""
 
 from mlx_suite_apps.bench.duplicates import BenchStage
 
 
-def whole() -> BenchStage:
-    """Four numbers that repeat, every look-up timed."""
+def every() -> BenchStage:
+    """Four repeating numbers; every look-up is timed."""
     return _counting(None)
 
 
 def halfway() -> BenchStage:
-    """Four numbers that repeat, timed in the middle only."""
+    """Four repeating numbers; four look-ups in the middle are timed."""
     return _counting(4)
 
 

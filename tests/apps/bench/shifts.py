@@ -7,7 +7,7 @@ from mlx_suite_apps.bench.turns import TurnOrder
 
 
 def diligent(job: tuple[str, str, int], turns: TurnOrder) -> None:
-    """Write its name to a file at each turn and report the number of the turn."""
+    """Append its name to a file at each turn and report the number of the turn."""
     name, diary, number = job
     for turn in range(number):
         turns.wait()

@@ -1,4 +1,4 @@
-"""The device script at tiny shapes: it runs everywhere, finds faults, and keeps to its budget."""
+"""The device script at tiny shapes: report, detection of wrong models, and time and memory budget."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_a_tiny_run_writes_every_part_of_the_report(tmp_path: Path) -> None:
     assert str(out) in path
 
 
-def test_what_the_time_does_not_allow_is_listed_as_skipped(tmp_path: Path) -> None:
+def test_checks_beyond_the_time_budget_are_listed_as_skipped(tmp_path: Path) -> None:
     out = tmp_path / "device.json"
 
     CliRunner().invoke(app, ["device", "--tiny", "--minutes", "0.1", "--out", str(out)])
@@ -66,7 +66,7 @@ def test_a_model_larger_than_the_working_set_is_refused() -> None:
     ],
     ids=["window", "attention cap", "final cap", "scale"],
 )
-def test_a_model_that_ignores_a_part_of_its_family_fails(
+def test_a_model_with_a_wrong_window_cap_or_scale_fails(
     config: dict[str, object], change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -79,7 +79,7 @@ def test_a_model_that_ignores_a_part_of_its_family_fails(
     assert not any(check.passed for check in checks[:2])
 
 
-def test_the_fp32_reference_of_a_quantized_model_has_its_weights() -> None:
+def test_the_fp32_reference_of_a_quantized_model_has_the_same_weights() -> None:
     model = random_model(GEMMA2, mx.float32, bits=4)
     tokens = mx.array([[1, 2, 3, 4]])
 

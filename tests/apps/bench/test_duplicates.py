@@ -1,4 +1,4 @@
-"""Each stage looks up the right rows. Speed is not tested."""
+"""Timed rows, duplicates and synthetic texts of the benchmark. Speed is not tested."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from mlx_suite_apps.bench.duplicates import BenchStage, DuplicateCost, directions, instructions, measure_stages
-from tests.apps.bench.indices import halfway, whole
+from tests.apps.bench.indices import every, halfway
 
 
 @pytest.mark.parametrize(
     ("make", "timed", "duplicates"),
     # Rows are 0 1 2 3 0 1 2 3 0 1 2 3.
-    [(whole, 12, 8), (halfway, 4, 4)],
+    [(every, 12, 8), (halfway, 4, 4)],
 )
 def test_only_timed_rows_count_duplicates(make: Callable[[], BenchStage], timed: int, duplicates: int) -> None:
     [cost] = measure_stages({"count": make}, 12)

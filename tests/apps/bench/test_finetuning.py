@@ -32,8 +32,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class AtOnce:
-    """TurnOrder that start immediately."""
+class NoWait:
+    """TurnOrder whose turns start immediately."""
 
     def __init__(self) -> None:
         self.passes: list[Pass] = []
@@ -53,14 +53,14 @@ def documents(*lengths: int) -> list[Document]:
 
 
 def passes_of(trainer: Any, model: Path, train: Sequence[Document], out: Path, **settings: Any) -> list[Pass]:
-    """Reports of a trainer after two passes over `train`."""
+    """Run two passes of a trainer over `train`; returns its reports."""
     rows = TrainingRows(rows=len(train), rank=4, repeats=1, **settings)
     start = out / "start"
     base = load_model(model)
     config = AdapterConfig(rank=rows.rank, alpha=rows.scale * rows.rank)
     add_adapters(base, config)
     save_adapter(start, base, config, base=str(model))
-    turns = AtOnce()
+    turns = NoWait()
     trainer(Job(model=str(model), start=str(start), out=str(out / trainer.__name__), documents=train, rows=rows), turns)
     return turns.passes
 
@@ -68,7 +68,7 @@ def passes_of(trainer: Any, model: Path, train: Sequence[Document], out: Path, *
 # ---- the rows
 
 
-def test_the_same_seed_makes_the_same_rows_and_another_one_others() -> None:
+def test_rows_depend_only_on_the_seed() -> None:
     rows = TrainingRows(rows=12, held_out=3)
     train, held_out = make_documents(rows, 1000)
     assert (len(train), len(held_out)) == (12, 3)
@@ -102,7 +102,7 @@ def test_a_document_is_a_chat_of_the_same_tokens() -> None:
     ]
 
 
-# ---- what is counted
+# ---- counts
 
 
 def test_both_trainers_train_the_same_tokens_and_mlx_lm_also_counts_a_padding_token_per_row(
@@ -116,7 +116,7 @@ def test_both_trainers_train_the_same_tokens_and_mlx_lm_also_counts_a_padding_to
 
 
 def test_the_padding_of_mlx_lms_batches_matches_a_count_by_hand(model: Path, tmp_path: Path) -> None:
-    # Four rows are as wide as the longest, 41, up to the next multiple of 32, and one more that is not fed.
+    # Rows are padded to the longest, 41, rounded up to a multiple of 32, plus one position that is not fed.
     [_, timed] = passes_of(mlx_lm, model, documents(10, 20, 30, 41, 9, 8, 7, 6), tmp_path)
     assert (timed.fed, timed.held) == (4 * 64 + 4 * 32, 101 + 30)
     assert timed.steps == 2
@@ -129,7 +129,7 @@ def test_our_rows_hold_the_same_documents(model: Path, tmp_path: Path) -> None:
 
 
 def test_the_first_steps_losses_agree_where_nothing_is_padded(model: Path, tmp_path: Path) -> None:
-    # Rows of exactly the longest length have no padding after them that mlx-lm could count.
+    # Rows of exactly the longest length have no padding that mlx-lm could count.
     train = documents(32, 32, 32, 32)
     [one, after_one] = passes_of(ours, model, train, tmp_path, longest=32)
     [other, after_other] = passes_of(mlx_lm, model, train, tmp_path, longest=32)
@@ -150,15 +150,15 @@ def test_an_adapter_that_mlx_lm_trained_loads_in_ours(model: Path, tmp_path: Pat
 
 
 def test_the_held_out_loss_is_the_mean_over_all_trained_tokens() -> None:
-    judged = tiny_model("llama")
+    model = tiny_model("llama")
     losses = []
     for document in documents(6, 15):
-        logits = judged(mx.array([document.tokens[:-1]]))[0]
-        chances = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        logits = model(mx.array([document.tokens[:-1]]))[0]
+        log_probs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         half = len(document) // 2
-        losses += [-chances[i - 1, document.tokens[i]].item() for i in range(half, len(document))]
+        losses += [-log_probs[i - 1, document.tokens[i]].item() for i in range(half, len(document))]
     assert len(losses) == 3 + 8
-    assert exact_loss(judged, documents(6, 15)) == pytest.approx(sum(losses) / 11, abs=1e-5)
+    assert exact_loss(model, documents(6, 15)) == pytest.approx(sum(losses) / 11, abs=1e-5)
 
 
 # ---- the comparison

@@ -4,7 +4,7 @@ from mlx_suite_apps.bench.magpie import ROUND, round_size
 from mlx_suite_apps.bench.writers import ROWS
 
 
-def test_a_round_is_as_large_as_the_yield_requires() -> None:
+def test_the_round_size_follows_the_yield() -> None:
     assert round_size(missing=12, accepted=0, asked=0) == 12
     assert round_size(missing=500, accepted=0, asked=0) == ROUND
     assert round_size(missing=100, accepted=0, asked=ROUND) == ROUND

@@ -1,4 +1,4 @@
-"""The benchmark counts the tokens that it times. SideSpeed is not tested."""
+"""The benchmark counts the tokens that it times. Speed is not tested."""
 
 from collections import Counter
 from typing import Any
@@ -41,7 +41,7 @@ def test_each_side_samples_exactly_the_requested_tokens_in_every_row(make_side: 
         assert written(side, PROMPTS[:rows], 5) == dict.fromkeys(range(rows), 5)
 
 
-def test_a_timed_run_counts_its_tokens_and_waits_for_every_rows_first() -> None:
+def test_a_timed_run_counts_its_tokens_and_waits_for_the_first_of_every_row() -> None:
     def generate(prompts: list[list[int]], tokens: int, on_token: Any) -> None:
         for _ in range(tokens):
             for row in range(len(prompts)):
@@ -55,7 +55,7 @@ def test_a_side_that_samples_too_few_tokens_is_not_timed() -> None:
     def lazy(prompts: list[list[int]], tokens: int, on_token: Any) -> None:
         on_token(0)
 
-    with pytest.raises(AssertionError, match="1 tokens came of 3 x 4"):
+    with pytest.raises(AssertionError, match="1 tokens sampled of 3 x 4"):
         time_once(lazy, PROMPTS, tokens=4)
 
 
@@ -97,7 +97,7 @@ def test_a_real_comparison_has_figures_for_both_sides() -> None:
         assert speed.peak_bytes > 0
 
 
-# Two key heads of 16 numbers, keys and values, 4 bytes: 256 bytes a token and layer.
+# Keys and values of two heads of 16 fp32 numbers: 256 bytes per token and layer.
 
 
 @pytest.mark.parametrize(
@@ -108,18 +108,18 @@ def test_a_real_comparison_has_figures_for_both_sides() -> None:
         ("llama", 300, 3 * 512 * 256),
         # Every layer of this Mistral keeps a ring of 6 tokens.
         ("mistral", 100, 3 * 6 * 256),
-        # The first and the third layer of this Gemma 2 keep rings, the second keeps all.
+        # The first and third layer of this Gemma 2 keep rings, the second keeps all tokens.
         ("gemma2", 100, (6 + 256 + 6) * 256),
         ("gemma2", 600, (6 + 768 + 6) * 256),
     ],
 )
-def test_the_memory_of_a_row_is_that_of_its_caches(family: str, tokens: int, expected: int) -> None:
+def test_cache_bytes_is_the_memory_of_a_rows_kv_cache(family: str, tokens: int, expected: int) -> None:
     assert cache_bytes(tiny_model(family), tokens, 50) == expected
 
 
-def test_models_without_caches_of_their_own_get_mlx_lms() -> None:
+def test_models_without_make_cache_get_mlx_lms_caches() -> None:
     class Bare:
-        """A model like mlx-lm's: layers and no `make_cache`."""
+        """A model like mlx-lm's, with layers but no `make_cache`."""
 
         def __init__(self) -> None:
             self.model = tiny_model("llama")

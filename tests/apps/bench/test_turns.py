@@ -1,4 +1,4 @@
-"""Workers take turns, and one that fails is named."""
+"""Workers take turns; the error of a failing one names it."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def test_two_processes_take_turns_and_report_each_turn(tmp_path: Path) -> None:
         (dying, "the process was killed, possibly for lack of memory"),
     ],
 )
-def test_a_worker_that_fails_is_named_with_the_end_of_its_traceback(work: Any, words: str) -> None:
-    with pytest.raises(UserError, match="lazy failed") as caught:
-        take_turns({"lazy": (work, None)}, 1)
+def test_the_error_of_a_failing_worker_has_its_name_and_the_end_of_its_traceback(work: Any, words: str) -> None:
+    with pytest.raises(UserError, match="broken failed") as caught:
+        take_turns({"broken": (work, None)}, 1)
     assert list(caught.value.details)[-1] == words
