@@ -2,7 +2,7 @@
 #   make demo      Magpie on the shipped tiny-llama3, a report, then finetuning on its rows, into demo/
 #   make test      lint, types, layers, tests
 #   make lint      the same without the tests
-#   make bench     speed and memory beside mlx-lm: generation, Magpie, duplicates, loss, finetuning
+#   make bench     speed and memory compared with mlx-lm: generation, Magpie, duplicates, loss, finetuning
 #   make ablation  do the filters of Magpie help? students finetuned on rows filtered in several ways (minutes)
 #   make check-others  compare with transformers, peft, llama.cpp and lm-evaluation-harness
 #   make measure   accuracy of the shipped checkpoints, by the microworld's checker

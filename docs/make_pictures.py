@@ -77,7 +77,7 @@ def panels(folder: Path) -> list[Panel]:
 def draw(shown: list[Panel]) -> str:
     """The chart as SVG. It brings its own background, so it reads on light and dark pages."""
     sans = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
-    figures = (f"{panel.title}, {panel.note}: {panel.ours:,.0f} beside {panel.theirs:,.0f}" for panel in shown)
+    figures = (f"{panel.title}, {panel.note}: {panel.ours:,.0f} against {panel.theirs:,.0f}" for panel in shown)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="{sans}" font-size="13" '
         'role="img" aria-labelledby="t">',

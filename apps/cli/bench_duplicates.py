@@ -40,7 +40,7 @@ def duplicates(
 
     costs = list(measure_stages({"exact": exact, "lexical": lexical, "cosine": cosine}, rows))
     if json:
-        report = [asdict(each) | {"ratio": round(each.ratio, 1)} for each in costs]
+        report = [asdict(each) | {"ratio": round(each.ratio, 3)} for each in costs]
         typer.echo(json_format.dumps({"rows": rows, "stages": report}, indent=2))
         return
     table = Table(box=None, pad_edge=False)

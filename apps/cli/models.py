@@ -14,7 +14,7 @@ from rich.text import Text
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import human_bytes
 
-from .flags import AsJson
+from .flags import AsJson, resumable
 from .help import HelpCommand, new_app
 
 if TYPE_CHECKING:
@@ -116,11 +116,8 @@ def pull_model(
             fix="give only one",
         )
     shipped = {entry.name: entry.path for entry in hub.shipped_models()}
-    try:
+    with resumable("What was downloaded is kept"):
         folder = shipped.get(name) or hub.pull(name, revision or written)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. The same command resumes the download.", err=True)
-        raise typer.Exit(130) from None
     typer.echo(str(folder))
 
 

@@ -186,7 +186,7 @@ def test_ctrl_c_ends_a_pull_on_a_dead_connection_and_says_how_to_resume(server: 
     time.sleep(0.2)  # until the client waits for bytes
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=PATIENCE / 2)
-    assert output == ("", "Interrupted. The same command resumes the download.\n")
+    assert output == ("", "Stopped. What was downloaded is kept; the same command resumes from there.\n")
     assert process.returncode == 130
 
 
