@@ -17,7 +17,7 @@ INDEX_NAME = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
 """Limit of the format; a longer header means the file is not safetensors."""
 
-FETCH_AGAIN = "download the files again (for a hub model: `mlx-suite models pull OWNER/REPO`)"
+DOWNLOAD_AGAIN = "download the files again (for a hub model: `mlx-suite models pull OWNER/REPO`)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def weight_files(folder: Path) -> list[Path]:
             what=f"{len(missing)} of {len(shards)} weight files are missing",
             details=missing,
             where=str(folder),
-            fix=FETCH_AGAIN,
+            fix=DOWNLOAD_AGAIN,
         )
     files = [folder / name for name in shards]
     files = files or sorted(folder.glob("model*.safetensors"))
@@ -95,7 +95,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise UserError(
             what="the folder has no weights: no .safetensors file",
             where=str(folder),
-            fix=FETCH_AGAIN,
+            fix=DOWNLOAD_AGAIN,
         )
     return files
 
@@ -117,7 +117,7 @@ def _index(folder: Path) -> dict[str, str]:
         raise UserError(
             what=f"the index of the weight files cannot be read ({type(error).__name__}: {error})",
             where=str(path),
-            fix=FETCH_AGAIN,
+            fix=DOWNLOAD_AGAIN,
         ) from None
     outside = sorted({shard for shard in entries.values() if Path(shard).name != shard})
     if outside:
@@ -166,4 +166,4 @@ def _tensor(name: str, entry: dict[str, Any], path: Path) -> TensorHeader:
 
 
 def _unreadable(problems: list[str], where: Path) -> UserError:
-    return UserError(what="the weights cannot be read", details=problems, where=str(where), fix=FETCH_AGAIN)
+    return UserError(what="the weights cannot be read", details=problems, where=str(where), fix=DOWNLOAD_AGAIN)

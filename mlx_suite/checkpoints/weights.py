@@ -20,7 +20,7 @@ from mlx_suite.checkpoints.quantization import (
     find_quantized,
     quantize_like,
 )
-from mlx_suite.checkpoints.safetensors_header import FETCH_AGAIN, TensorHeader, read_headers
+from mlx_suite.checkpoints.safetensors_header import DOWNLOAD_AGAIN, TensorHeader, read_headers
 from mlx_suite.runtime.device import device, weights_dtype
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.memory import human_bytes
@@ -79,7 +79,7 @@ def load_weights(
             what="the weights do not fit the model that config.json describes",
             details=shortened(problems),
             where=str(folder),
-            fix=f"take config.json and the weights from the same checkpoint, or {FETCH_AGAIN}",
+            fix=f"take config.json and the weights from the same checkpoint, or {DOWNLOAD_AGAIN}",
         )
 
     policy = weights_dtype(device().kind, _usual_dtype(tensors.values()), quantized=bool(layers))

@@ -17,7 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from mlx_suite.adapters.attach import apply_adapter, load_adapter, template_beside
+from mlx_suite.adapters.attach import apply_adapter, load_adapter, stored_template
 from mlx_suite.adapters.lora import adapted_layers, base_layer
 from mlx_suite.checkpoints.config_file import read_config
 from mlx_suite.checkpoints.load import load_model, stored_dtype
@@ -94,7 +94,7 @@ def fuse_checkpoint(
         error=distance(adapted, after),
     )
     _refuse_lost(fused, adapter_folder)
-    template = template_beside(adapter_folder)
+    template = stored_template(adapter_folder)
     save_model(out, model, config, dtype=target, tokenizer_from=model_folder, chat_template=template)
     return fused
 
