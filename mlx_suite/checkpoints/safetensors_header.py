@@ -1,8 +1,8 @@
 """Tensor names, shapes and dtypes of a checkpoint, read from its safetensors headers.
 
-A safetensors file is `8 bytes: header length (little endian) · header (JSON) · tensor bytes`. The header gives the
-tensors and the file's length, so a model of any size is inspected in milliseconds and a truncated file is detected
-before anything is loaded.
+A safetensors file is `8 bytes: header length (little endian) · header (JSON) · tensor bytes`. The header lists the
+tensors and implies the file's length, so a model of any size is inspected in milliseconds and a truncated file is
+detected before anything is loaded.
 """
 
 import json
@@ -22,7 +22,7 @@ DOWNLOAD_AGAIN = "download the files again (for a hub model: `mlx-suite models p
 
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
-    """A tensor as its file describes it."""
+    """A tensor as described by its file."""
 
     name: str
     dtype: str
@@ -33,12 +33,12 @@ class TensorHeader:
 
     @property
     def size(self) -> int:
-        """Number of stored elements (a packed 4-bit weight stores eight to a `U32`)."""
+        """Number of stored elements; a `U32` of packed 4-bit weights holds eight weights."""
         return prod(self.shape)
 
 
 class _Damaged(Exception):
-    """Why a file cannot be read. Collected, so that one error lists all bad files."""
+    """Reason why a file cannot be read; reasons are collected so that one error lists all bad files."""
 
 
 def read_header(path: Path) -> dict[str, TensorHeader]:
@@ -66,7 +66,7 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
             problems.append(f"{path.name} {damage}")
     if not problems:
         absent = sorted(set(_index(folder)) - set(tensors))
-        problems += [f"{name} is in {INDEX_NAME}, but in no file" for name in absent]
+        problems += [f"{name} is in {INDEX_NAME} but not in any file" for name in absent]
     if problems:
         raise _unreadable(problems, folder)
     return tensors
@@ -136,7 +136,7 @@ def _read_header(path: Path) -> dict[str, TensorHeader]:
         with path.open("rb") as file:
             prefix = file.read(8)
             if prefix == b"version ":
-                raise _Damaged("is a git-lfs pointer, not the weights (`git lfs pull` fetches them)")
+                raise _Damaged("is a git-lfs pointer, not the weights (`git lfs pull` downloads them)")
             length = int.from_bytes(prefix, "little")
             if len(prefix) < 8 or length > MAX_HEADER_BYTES:
                 raise _Damaged(f"is not a safetensors file ({on_disk} bytes)")
@@ -155,7 +155,7 @@ def _read_header(path: Path) -> dict[str, TensorHeader]:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise _Damaged("has a header that does not describe tensors") from None
     if on_disk < expected:
-        raise _Damaged(f"is truncated: {on_disk:,} of {expected:,} bytes are there")
+        raise _Damaged(f"is truncated: {on_disk:,} of {expected:,} bytes are present")
     return tensors
 
 

@@ -37,7 +37,7 @@ def inputs() -> mx.array:
 
 
 def dense_formula(layer: DoRALinear, a: mx.array, b: mx.array, m: mx.array, x: mx.array) -> mx.array:
-    """m · (W + scale · BA) / ‖W + scale · BA‖ as a dense matrix, with the norm treated as a constant by the gradient."""
+    """m · (W + scale · BA) / ‖W + scale · BA‖ as a dense matrix; the gradient treats the norm as a constant."""
     weight = dense_weight(layer.linear) + SCALE * (a @ b).T
     norm = mx.stop_gradient(mx.linalg.norm(weight, axis=1, keepdims=True))
     return x @ (m[:, None] * weight / norm).T

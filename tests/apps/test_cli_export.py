@@ -143,7 +143,7 @@ def test_a_full_finetuning_run_is_used_as_a_model(random_model: Path, tmp_path: 
 def test_an_adapter_run_is_refused_as_a_model(adapted_run: Path) -> None:
     error = refused("generate", adapted_run, "Why?")
     assert error.what == "This folder contains an adapter, which needs its base model"
-    assert error.fix == f"name the base model, with --adapter {adapted_run}"
+    assert error.fix == f"give the base model, with --adapter {adapted_run}"
 
 
 def test_a_folder_with_other_files_is_not_overwritten(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def test_a_missing_library_is_named_with_its_install_command(tmp_path: Path, mon
 # ---- TensorBoard
 
 
-def told_to_tensorboard(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows: events in file order; a restart purges events from its step on."""
+def tensorboard_events(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Events as TensorBoard shows them, in file order; a restart purges events starting at its step."""
     tensorboard = pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -82,7 +82,7 @@ def told_to_tensorboard(run: Path) -> dict[str, list[tuple[int, float]]]:
 def test_tensorboard_gets_every_line(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     log(("tensorboard",), tmp_path, valid_line(0), train_line(5, 1.5), train_line(10, 1.25), valid_line(10))
-    shown = told_to_tensorboard(tmp_path)
+    shown = tensorboard_events(tmp_path)
     assert shown["train/loss"] == [(5, 1.5), (10, 1.25)]
     assert shown["valid/loss"] == [(0, 2.0), (10, 2.0)]
     assert any(tag.startswith("settings") for tag in shown)
@@ -98,7 +98,7 @@ def test_tensorboard_shows_repeated_steps_once(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(time, "time", lambda: later)
     # Resume from step 8.
     log(("tensorboard",), tmp_path, *(train_line(step, 0.5) for step in (10, 15, 20)))
-    assert told_to_tensorboard(tmp_path)["train/loss"] == [(5, 1.0), (10, 0.5), (15, 0.5), (20, 0.5)]
+    assert tensorboard_events(tmp_path)["train/loss"] == [(5, 1.0), (10, 0.5), (15, 0.5), (20, 0.5)]
 
 
 # ---- W&B
@@ -175,7 +175,7 @@ def test_wandb_without_an_account_is_an_error_with_a_fix(tmp_path: Path, wandb: 
 def test_both_loggers_work_together(tmp_path: Path, wandb: FakeWandb) -> None:
     pytest.importorskip("tensorboardX")
     log(("tensorboard", "wandb"), tmp_path, train_line(3, 0.25))
-    assert told_to_tensorboard(tmp_path)["train/loss"] == [(3, 0.25)]
+    assert tensorboard_events(tmp_path)["train/loss"] == [(3, 0.25)]
     [told] = wandb.told.values()
     assert told[0][0] == 3
 

@@ -208,7 +208,7 @@ def test_recompute_may_change_unless_there_is_dropout(dropout: float, random_mod
         assert bits(tmp_path / "run" / "last") == bits(tmp_path / "kept" / "last")
 
 
-def test_a_restarted_run_keeps_nothing_of_the_one_before(random_model: Path, tmp_path: Path) -> None:
+def test_a_restarted_run_keeps_nothing_from_the_previous_one(random_model: Path, tmp_path: Path) -> None:
     run_sums(random_model, tmp_path, steps=2)
     shutil.rmtree(tmp_path / "run" / "checkpoint")
     finished = run_sums(random_model, tmp_path, steps=2, learning_rate=1e-30, rank=2)
@@ -217,7 +217,7 @@ def test_a_restarted_run_keeps_nothing_of_the_one_before(random_model: Path, tmp
     assert json.loads((tmp_path / "run" / "last" / "adapter_config.json").read_text())["lora_parameters"]["rank"] == 2
 
 
-def test_a_torn_checkpoint_is_not_trained_on(random_model: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_not_trained_on(random_model: Path, tmp_path: Path) -> None:
     run_sums(random_model, tmp_path, steps=2)
     weights = tmp_path / "run" / "checkpoint" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])

@@ -119,7 +119,7 @@ def test_a_config_that_would_give_wrong_logits_is_rejected(family: str, changes:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, "the folder holds no config.json"),
+        (None, "the folder contains no config.json"),
         ("{", "config.json is not JSON"),
         ("[1]", "config.json is not a JSON object"),
         ("{}", "model_type is None, not a name"),
