@@ -26,7 +26,7 @@ Reason = Literal["stop", "limit", "context"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is sampled: temperature first, then top-p and min-p, as in vLLM."""
+    """Sampling settings: temperature first, then top-p and min-p, as in vLLM."""
 
     temperature: float = 1.0
     """Sampling temperature; 0 is greedy."""

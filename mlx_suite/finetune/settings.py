@@ -151,7 +151,7 @@ def check_settings(settings: FinetuneSettings, origin: Mapping[str, str] | None 
         raise UserError(
             "A setting is invalid" if len(problems) == 1 else f"{len(problems)} settings are invalid",
             where=where,
-            fix="see mlx-suite finetune --help for valid values",
+            fix="mlx-suite finetune --help says what each one means",
             details=problems,
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 
 Mask = mx.array | str | None
-"""None (all visible), "causal", or a boolean array that broadcasts to (B, H, L, S)."""
+"""A mask: None (all visible), "causal", or a boolean array that broadcasts to (B, H, L, S)."""
 
 
 def causal_mask(length: int, window: int | None = None) -> mx.array:

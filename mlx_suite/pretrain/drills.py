@@ -32,8 +32,8 @@ def write_echo(rng: Random) -> tuple[str, str]:
     the harder drills of `write_drill` easier to learn; without it they take thousands.
     """
     words = rng.choices(FIRST_NAMES + _WORDS + _NUMBERS, k=rng.randint(8, 24))
-    told = " ".join(words)
-    return told, f" {told}"
+    listed = " ".join(words)
+    return listed, f" {listed}"
 
 
 def write_drill(rng: Random) -> tuple[str, str]:
@@ -43,5 +43,5 @@ def write_drill(rng: Random) -> tuple[str, str]:
     pairs = list(zip(rng.sample(keys, count), rng.sample(values, count), strict=True))
     again = pairs if rng.random() < 0.5 else rng.sample(pairs, count)
     between = rng.choice(("\n", " "))
-    told, retold = (between.join(line(key, value) for key, value in each) for each in (pairs, again))
-    return told, between + retold
+    listed, repeated = (between.join(line(key, value) for key, value in each) for each in (pairs, again))
+    return listed, between + repeated

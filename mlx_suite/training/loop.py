@@ -75,7 +75,7 @@ class Callbacks:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """How a call of `train` ended."""
+    """Result of `train`."""
 
     state: State
     stopped: bool = False

@@ -225,7 +225,7 @@ def test_the_command_checks_its_file(tmp_path: Path) -> None:
     arguments = [str(TINY_GEMMA2), "--out", str(tmp_path / "tiny.gguf"), "--type", "f32", "--check", "--json", "-q"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["check"]["passed"] is True
-    assert told["check"]["agreement"] == 1.0
-    assert told["modelfile"] == str(tmp_path / "tiny.Modelfile")
+    report = json.loads(result.stdout)
+    assert report["check"]["passed"] is True
+    assert report["check"]["agreement"] == 1.0
+    assert report["modelfile"] == str(tmp_path / "tiny.Modelfile")

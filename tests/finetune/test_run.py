@@ -60,13 +60,13 @@ def undisturbed(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def same_as(run: Path, undisturbed: Path) -> bool:
     """Assert that adapters, losses and responses are bit-identical."""
-    told = [
+    logs = [
         [(line["kind"], line["step"], line["loss"]) for kind in ("train", "valid") for line in log(each, kind)]
         for each in (run, undisturbed)
     ]
     answers = [(each / "samples.jsonl").read_text() for each in (run, undisturbed)]
     adapters = [bits(each / "last") | bits(each / "best") for each in (run, undisturbed)]
-    return adapters[0] == adapters[1] and told[0] == told[1] and answers[0] == answers[1]
+    return adapters[0] == adapters[1] and logs[0] == logs[1] and answers[0] == answers[1]
 
 
 # ---- outputs
