@@ -94,7 +94,7 @@ def test_quantize_prints_only_json_with_the_flag(random_model: Path, tmp_path: P
 
 def test_quantize_checks_its_flags_before_the_model(tmp_path: Path) -> None:
     error = refused("quantize", "no-such-model", "--out", tmp_path / "out", "--bits", "5")
-    assert error.details == ("--bits is 5: one of 2, 3, 4, 6, 8",)
+    assert error.details == ("--bits is 5: expected one of 2, 3, 4, 6, 8",)
 
 
 def test_an_adapter_is_converted_to_peft_and_back(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
