@@ -40,7 +40,7 @@ def adapter(
 
     Example: `mlx-suite export adapter FOLDER-FROM-PEFT --to mlx --out mine/`
     """
-    from mlx_suite.adapters.attach import load_adapter, template_beside, write_adapter
+    from mlx_suite.adapters.attach import load_adapter, stored_template, write_adapter
 
     loaded = load_adapter(adapter)
     blocks = None
@@ -53,7 +53,7 @@ def adapter(
         apply_adapter(base, loaded, where=str(adapter))
         loaded = loaded.on(is_tied(base))
         blocks = len(getattr(base, "layers", ()))
-    write_adapter(out, loaded, layout=to.value, blocks=blocks, chat_template=template_beside(adapter))
+    write_adapter(out, loaded, layout=to.value, blocks=blocks, chat_template=stored_template(adapter))
     facts = {
         "folder": str(out),
         "layout": to.value,

@@ -29,7 +29,7 @@ __all__ = [
     "apply_adapter",
     "load_adapter",
     "save_adapter",
-    "template_beside",
+    "stored_template",
     "write_adapter",
 ]
 
@@ -40,7 +40,7 @@ _FILES = (MLX_WEIGHTS, PEFT_WEIGHTS, CONFIG, TEMPLATE_FILE, "README.md")
 
 _OTHER_FILES = {
     "adapter_model.bin": "a PyTorch pickle, which can run code when it is read; PEFT saves safetensors by itself",
-    "adapters.npz": "mlx-lm's layout of before 2024",
+    "adapters.npz": "mlx-lm's layout before 2024",
 }
 
 
@@ -51,10 +51,10 @@ def save_adapter(
 
     Args:
         config: The settings passed to `add_adapters`.
-        base: The base model, as the user names it.
+        base: The base model, as named by the user.
         chat_template: The Jinja source used in training, saved with the adapter.
 
-    Raises UserError for a folder that holds other things than an adapter, and for a full or read-only disk.
+    Raises UserError if the folder has files that are not an adapter's, and for a full or read-only disk.
     """
     blocks = len(getattr(model, "layers", ()))
     write_adapter(folder, adapter_of(model, config, base), "mlx", blocks, chat_template)
@@ -78,8 +78,8 @@ def write_adapter(
             full paths.
         chat_template: The Jinja source used in training, saved with the adapter.
 
-    Raises UserError for what the layout cannot express, for a folder that holds other things than an adapter, and for a
-    full or read-only disk.
+    Raises UserError for an adapter that the layout cannot express, for a folder with files that are not an adapter's,
+    and for a full or read-only disk.
     """
     assert layout in LAYOUTS
     _refuse_other_folder(Path(folder))
@@ -92,7 +92,7 @@ def write_adapter(
             (staged / TEMPLATE_FILE).write_text(chat_template, encoding="utf-8")
 
 
-def template_beside(folder: Path | str) -> str | None:
+def stored_template(folder: Path | str) -> str | None:
     """The chat template that the adapter in `folder` was trained with, or None."""
     file = adapter_folder(Path(folder).expanduser()) / TEMPLATE_FILE
     return file.read_text(encoding="utf-8") if file.is_file() else None
@@ -105,14 +105,14 @@ def _refuse_other_folder(folder: Path) -> None:
             "The folder contains files that are not part of an adapter and would be lost: "
             + ", ".join(strange[:5] + ["…"] * (len(strange) > 5)),
             where=str(folder),
-            fix="name a new folder",
+            fix="choose a new folder",
         )
 
 
 def load_adapter(folder: Path | str) -> Adapter:
-    """Read an adapter written by mlx-suite, mlx-lm or PEFT; the file names tell which.
+    """Read an adapter written by mlx-suite, mlx-lm or PEFT, which is detected by the file names.
 
-    The folder of a run stands for its best adapter, or else its last.
+    `folder` may also be the folder of a run, whose best adapter is read, or else its last.
 
     Raises UserError for a folder without an adapter, for truncated files, and for unsupported kinds of adapter.
     """
@@ -124,7 +124,7 @@ def load_adapter(folder: Path | str) -> Adapter:
             f"The folder contains no adapter: neither {MLX_WEIGHTS} (mlx-lm) nor {PEFT_WEIGHTS} (PEFT)",
             details=others,
             where=str(folder),
-            fix="name an adapter folder written by finetune, mlx-lm or PEFT",
+            fix="give an adapter folder written by finetune, mlx-lm or PEFT",
         )
     settings = _read_config(folder / CONFIG)
     of_peft = "peft_type" in settings if len(files) == 2 else files[0].name == PEFT_WEIGHTS
@@ -202,17 +202,17 @@ def _misfits(model: nn.Module, adapter: Adapter) -> list[str]:
 
 
 def _changed_copies(modules: Mapping[str, nn.Module], copies: Mapping[str, mx.array]) -> list[str]:
-    """Base weights stored with the adapter that differ from this model's."""
+    """One line for each base weight stored with the adapter that differs from this model's."""
     problems = []
     for name, array in copies.items():
         module = modules.get(name.rpartition(".")[0])
         weight = None if module is None else module.get("weight")
         if weight is None or not mx.issubdtype(weight.dtype, mx.floating):
-            continue  # a tied head, or packed: nothing to compare with
+            continue  # a tied head or a quantized layer: nothing to compare with
         if array.shape != weight.shape:
-            problems.append(f"{name} beside the adapter is {array.shape}, the model's {weight.shape}")
+            problems.append(f"{name} stored with the adapter is {array.shape}, the model's {weight.shape}")
         elif not mx.allclose(array.astype(mx.float32), weight.astype(mx.float32), rtol=1e-2, atol=1e-6).item():
-            problems.append(f"{name} beside the adapter has other values than the model's")
+            problems.append(f"{name} stored with the adapter differs from the model's")
     return problems
 
 
@@ -221,7 +221,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            "The adapter has no adapter_config.json", where=str(path), fix="download the whole folder"
+            "The adapter has no adapter_config.json", where=str(path), fix="download the complete folder"
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"The adapter's settings cannot be read: {error}", where=str(path)) from None

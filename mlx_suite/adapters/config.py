@@ -31,9 +31,9 @@ class AdapterConfig:
     """Settings of an adapter on a frozen model."""
 
     method: str = "lora"
-    """lora, or dora (arXiv 2402.09353), which learns each output's magnitude apart from its direction."""
+    """lora, or dora (arXiv 2402.09353), which learns the magnitude of each output separately from its direction."""
     rank: int = 16
-    """Rank of the matrices. 16 is enough for most tasks of style and format."""
+    """Rank of the matrices. 16 is enough to learn most styles and formats."""
     alpha: float = 32.0
     """The product is scaled by alpha / rank; alpha is usually twice the rank."""
     rslora: bool = False
@@ -41,8 +41,8 @@ class AdapterConfig:
     dropout: float = 0.0
     """Dropout on the adapter's input during training."""
     modules: tuple[str, ...] = DEFAULT_MODULES
-    """Names of the layers: the last part of a path (`q_proj`), a longer end of it (`self_attn.q_proj`), or
-    `all-linear` for every linear layer of the blocks. `embed_tokens` and `lm_head` are outside the blocks."""
+    """Layers to adapt: the last component of a path (`q_proj`), a longer suffix (`self_attn.q_proj`), or `all-linear`
+    for every linear layer of the blocks. `embed_tokens` and `lm_head` are outside the blocks."""
     layers: tuple[int, ...] | None = None
     """Block numbers, from 0. None: all blocks."""
 
@@ -54,15 +54,15 @@ class AdapterConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """A trained adapter as a folder holds it."""
+    """Content of an adapter folder."""
 
     config: AdapterConfig
     arrays: Mapping[str, mx.array]
     """Arrays by path and leaf: `model.layers.0.self_attn.q_proj.lora_a`."""
     base: str = ""
-    """The base model, as the user named it."""
+    """The base model, as named by the user."""
     tied: bool | None = None
-    """Whether an adapted embedding is tied to the head. None: the files do not say."""
+    """Whether an adapted embedding is tied to the head; None if the files do not say."""
     copies: Mapping[str, mx.array] = field(default_factory=dict)
     """Base weights stored in the same file; they must equal the model's."""
 
@@ -86,10 +86,10 @@ class Places:
 
     blocks: tuple[int, ...]
     inside: tuple[str, ...]
-    """Paths within a block, `self_attn.q_proj`."""
+    """Paths relative to a block, such as `self_attn.q_proj`."""
     outside: tuple[str, ...]
     regular: bool
-    """Whether every one of these blocks has all of these layers adapted."""
+    """Whether the same layers are adapted in each of these blocks."""
 
 
 def places(targets: Iterable[str]) -> Places:
@@ -110,7 +110,7 @@ def places(targets: Iterable[str]) -> Places:
 
 
 def ranks(arrays: Mapping[str, mx.array]) -> dict[str, int]:
-    """The rank of each adapted layer, by its path."""
+    """The rank of each adapted layer, by path."""
     found = {}
     for name, array in arrays.items():
         path, _, leaf = name.rpartition(".")
@@ -125,12 +125,12 @@ def last_part(path: str) -> str:
 
 
 def check_config(config: AdapterConfig) -> None:
-    """Raises UserError that lists every setting out of its range."""
+    """Raise UserError that lists every invalid setting."""
     rules = [
-        (config.method in METHODS, f"method is {config.method!r}: one of {', '.join(METHODS)}"),
-        (config.rank >= 1, f"rank is {config.rank}: a whole number from 1 up"),
-        (config.alpha > 0, f"alpha is {config.alpha}: above 0"),
-        (0 <= config.dropout < 1, f"dropout is {config.dropout}: from 0 to below 1"),
+        (config.method in METHODS, f"method is {config.method!r}: expected one of {', '.join(METHODS)}"),
+        (config.rank >= 1, f"rank is {config.rank}: expected a whole number of at least 1"),
+        (config.alpha > 0, f"alpha is {config.alpha}: expected a number above 0"),
+        (0 <= config.dropout < 1, f"dropout is {config.dropout}: expected at least 0 and below 1"),
     ]
     problems = [problem for good, problem in rules if not good]
     if problems:

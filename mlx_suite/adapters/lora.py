@@ -22,7 +22,7 @@ from mlx_suite.runtime.errors import UserError
 __all__ = ["ALL_LINEAR", "DEFAULT_MODULES", "AdapterReport", "adapted_layers", "add_adapters", "unfreeze_all"]
 
 ALL_LINEAR = "all-linear"
-"""Stands for every linear layer of the blocks."""
+"""Module name that selects every linear layer of the blocks."""
 
 _LINEAR = (nn.Linear, nn.QuantizedLinear)
 _EMBEDDING = (nn.Embedding, nn.QuantizedEmbedding)
@@ -30,7 +30,7 @@ _EMBEDDING = (nn.Embedding, nn.QuantizedEmbedding)
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterReport:
-    """The result of `add_adapters`."""
+    """Result of `add_adapters`."""
 
     targets: tuple[str, ...]
     """Paths of the adapted layers."""
@@ -41,12 +41,12 @@ class AdapterReport:
 
 
 def add_adapters(model: nn.Module, config: AdapterConfig, *, seed: int = 0) -> AdapterReport:
-    """Add adapters to the layers that `config` names and freeze everything else.
+    """Add adapters to the layers that `config` selects and freeze everything else.
 
-    The model's output is unchanged: the second matrix of each pair starts at zero. The first depends only on `seed` and
-    its layer's name.
+    The model's output is unchanged: the second matrix of each pair is initialized to zero. The first depends only on
+    `seed` and the layer's path.
 
-    Raises UserError for settings out of range, for a model that has adapters already, and for DoRA on an embedding.
+    Raises UserError for invalid settings, for a model that already has adapters, and for DoRA on an embedding.
     """
     check_config(config)
     targets, unmatched = find_targets(model, config)
@@ -59,7 +59,7 @@ def add_adapters(model: nn.Module, config: AdapterConfig, *, seed: int = 0) -> A
 
 
 def find_targets(model: nn.Module, config: AdapterConfig) -> tuple[list[str], list[str]]:
-    """Paths of the layers selected by a config, and the module names and block numbers that match none."""
+    """Paths of the layers that a config selects, and the module names and block numbers that match none."""
     numbers = _block_numbers(model)
     targets, met, blocks = [], set(), set()
     for path, module in model.named_modules():
@@ -80,8 +80,8 @@ def find_targets(model: nn.Module, config: AdapterConfig) -> tuple[list[str], li
 def attach(model: nn.Module, ranks: Mapping[str, int], config: AdapterConfig) -> None:
     """Adapt the layers at the paths in `ranks`, each with its rank; the product of the new matrices is zero.
 
-    Only the adapters are trainable afterwards. Raises UserError for a model that has adapters already, and for DoRA
-    on an embedding.
+    Only the adapters are trainable afterwards. Raises UserError for a model that already has adapters, and for DoRA on
+    an embedding.
     """
     if adapted_layers(model):
         raise UserError("The model already has adapters", fix="fuse them first, or load the model again")
@@ -91,7 +91,7 @@ def attach(model: nn.Module, ranks: Mapping[str, int], config: AdapterConfig) ->
         raise UserError(
             f"DoRA adapts linear layers, and {', '.join(embeddings)} is an embedding",
             where="modules",
-            fix="leave it out, or choose the method lora",
+            fix="omit it, or choose the method lora",
         )
     model.freeze()
     adapted = [(path, _adapted(modules[path], rank, config)) for path, rank in ranks.items()]
@@ -113,7 +113,7 @@ def base_layer(layer: nn.Module) -> nn.Module:
 
 
 def leaves(layer: nn.Module) -> list[str]:
-    """The trained arrays of an adapted layer."""
+    """Names of the trained arrays of an adapted layer."""
     return [leaf for leaf in LEAVES if leaf in layer]
 
 
@@ -125,8 +125,8 @@ def can_be_adapted(module: nn.Module) -> bool:
 
 
 def layer_shapes(module: nn.Module, rank: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of an adapter's arrays of this rank on a layer."""
-    shape: tuple[int, ...] = module.weight.shape  # (O, N), of an embedding (V, d), of experts (E, O, N)
+    """Shapes of the arrays of an adapter of this rank on a layer."""
+    shape: tuple[int, ...] = module.weight.shape  # (O, N); (V, d) for an embedding, (E, O, N) for experts
     *experts, rows, columns = shape
     if "scales" in module:
         columns = columns * 32 // module.bits
@@ -140,7 +140,7 @@ def layer_shapes(module: nn.Module, rank: int) -> dict[str, tuple[int, ...]]:
 def unfreeze_all(model: nn.Module) -> None:
     """Make all parameters trainable, embeddings, norms and head included.
 
-    Raises UserError for a model with quantized layers, which have no gradient.
+    Raises UserError for a model with quantized layers, whose weights have no gradient.
     """
     packed = quantized_layers(model)
     if packed:
@@ -170,7 +170,7 @@ def _adapted(module: nn.Module, rank: int, config: AdapterConfig) -> nn.Module:
             raise UserError(
                 f"DoRA adapts linear layers, not {type(module).__name__}",
                 where="modules",
-                fix="leave it out, or choose the method lora",
+                fix="omit it, or choose the method lora",
             )
         return DoRALinear(module, rank, config.dropout, config.scale)
     # mlx-lm takes two seconds to import.
@@ -190,12 +190,12 @@ def _adapted(module: nn.Module, rank: int, config: AdapterConfig) -> nn.Module:
 
 
 def _draw(layer: nn.Module, path: str, seed: int) -> None:
-    """Fill the first matrix: uniform within ± 1/√inputs, as mlx-lm does."""
+    """Initialize the first matrix with uniform values within ± 1/√inputs, as mlx-lm does."""
     first = layer.lora_a
-    inputs = first.shape[0] if first.ndim == 2 else first.shape[-1]  # of experts: (E, r, inputs)
+    inputs = first.shape[0] if first.ndim == 2 else first.shape[-1]  # (E, r, inputs) for experts
     digest = hashlib.sha256(f"{seed} {path}".encode()).digest()
     key = mx.random.key(int.from_bytes(digest[:8], "little"))
     drawn = mx.random.uniform(-1 / sqrt(inputs), 1 / sqrt(inputs), first.shape, key=key)
-    # fp32 matrices next to a 16-bit weight would make all products, and what the backward pass keeps, fp32 too.
+    # fp32 matrices would make all products with a 16-bit weight, and the saved activations, fp32 too.
     precision = dtype_of(base_layer(layer))
     layer.lora_a, layer.lora_b = drawn.astype(precision), layer.lora_b.astype(precision)

@@ -2,7 +2,7 @@
 
 mlx-lm adapts the layers in `keys` within the last `num_layers` blocks, and any layer whose full path is in `keys`;
 other blocks are therefore written with full paths. It has a single rank and scale, so matrices of lower rank are padded
-with zeros, which change nothing.
+with zeros.
 
 Our own settings are in the table `mlx_suite` of the same file, which mlx-lm ignores.
 
@@ -23,7 +23,7 @@ from mlx_suite.runtime.errors import UserError
 WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
 OURS = "mlx_suite"
-"""The table of our own settings."""
+"""Key of the table of our own settings."""
 
 
 def write_mlx(folder: Path, adapter: Adapter, blocks: int | None) -> None:
@@ -69,7 +69,7 @@ def read_mlx(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.
     parameters: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
     problems = [f"lora_parameters has no {name}" for name in ("rank", "scale") if not _number(parameters.get(name))]
     if method not in ("lora", "dora"):
-        problems.append(f"fine_tune_type is {method!r}: lora, dora or full")
+        problems.append(f"fine_tune_type is {method!r}: expected lora, dora or full")
     if problems:
         raise UserError("The adapter's settings cannot be used", details=problems, where=where, fix="correct the file")
     rank, scale = int(parameters["rank"]), float(parameters["scale"])
@@ -88,7 +88,7 @@ def read_mlx(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.
         raise UserError(
             f"The adapter's scale is {scale:g} for mlx-lm and alpha / rank = {config.scale:g} for us",
             where=where,
-            fix=f"remove the table {OURS!r} from the file, then the scale counts",
+            fix=f"remove the table {OURS!r} from the file, so that the scale is used",
         )
     return Adapter(
         config=config,
@@ -99,29 +99,29 @@ def read_mlx(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.
 
 
 def modules_of(arrays: Mapping[str, mx.array]) -> tuple[str, ...]:
-    """The last parts of the paths of all adapted layers, sorted."""
+    """The last path components of all adapted layers, sorted."""
     return tuple(sorted({last_part(name.rpartition(".")[0]) for name in arrays}))
 
 
 def _layers(ours: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> tuple[int, ...] | None:
-    """The requested blocks; for a file by mlx-lm, which counts from the end, the blocks found in the arrays."""
+    """The requested blocks; for a file written by mlx-lm, which counts from the end, the blocks found in the arrays."""
     if "layers" in ours:
         return None if ours["layers"] is None else tuple(ours["layers"])
     return places(name.rpartition(".")[0] for name in arrays).blocks or None
 
 
 def _where(adapter: Adapter, blocks: int | None) -> tuple[int, list[str]]:
-    """`num_layers` and `keys` that mean these layers and no others."""
+    """`num_layers` and `keys` that select exactly the adapted layers."""
     found = places(adapter.targets)
     number = len(found.blocks)
     if blocks is not None and number and found.regular and found.blocks == tuple(range(blocks - number, blocks)):
         return number, [*found.inside, *found.outside]
-    # Whole paths, which match nothing within a block. Never 0: the last 0 blocks are all of them, there.
+    # Full paths, which match nothing within a block. At least 1: in mlx-lm the last 0 blocks are all blocks.
     return max(1, number), list(adapter.targets)
 
 
 def _filled(name: str, array: mx.array, rank: int) -> mx.array:
-    """`array` with rows or columns of zeros up to `rank`."""
+    """`array` padded with zeros to `rank`."""
     leaf = last_part(name)
     if leaf == "m":
         return array

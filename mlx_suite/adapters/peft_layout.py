@@ -1,4 +1,4 @@
-"""An adapter as Hugging Face's PEFT keeps it: `adapter_model.safetensors` and `adapter_config.json`.
+"""PEFT's adapter layout: `adapter_model.safetensors` and `adapter_config.json`.
 
 PEFT's arrays are the transposes of mlx-lm's:
 
@@ -9,8 +9,8 @@ PEFT's arrays are the transposes of mlx-lm's:
     PATH.lora_a (V, r), embedding     PATH.lora_embedding_A (r, V)
     PATH.lora_b (r, d), embedding     PATH.lora_embedding_B (d, r)
 
-Each layer may have its own rank and alpha there (`rank_pattern`, `alpha_pattern`); here they share one scale, and what
-a layer's own scale differs by goes into its `lora_b`. An adapted embedding that is the head too is two layers there.
+In PEFT each layer may have its own rank and alpha (`rank_pattern`, `alpha_pattern`); here all layers share one scale,
+and the ratio of a layer's scale to it is multiplied into `lora_b`. An adapted tied embedding is two layers in PEFT.
 
 Shapes: N inputs, O outputs, r rank, V vocabulary, d hidden size.
 """
@@ -41,29 +41,29 @@ _KINDS = (
     (re.compile(r"(.+)\.lora_magnitude_vector(?:\.weight)?"), "m"),
 )
 _COPY = re.compile(r"(.+?)(?:\.base_layer)?\.weight")
-"""Of the base, which PEFT saves beside an adapted embedding."""
+"""Names of base weights, which PEFT saves together with an adapted embedding."""
 
 _REFUSED = {
-    "modules_to_save": "layers trained as a whole beside the adapter",
-    "lora_bias": "a bias in the small matrices",
-    "layer_replication": "blocks used twice",
-    "trainable_token_indices": "rows of the embedding trained by themselves",
-    "alora_invocation_tokens": "an adapter that begins at certain tokens",
-    "target_parameters": "parameters adapted without their layer",
+    "modules_to_save": "fully trained layers in addition to the adapter",
+    "lora_bias": "a bias in the adapter's matrices",
+    "layer_replication": "replicated blocks",
+    "trainable_token_indices": "individually trained rows of the embedding",
+    "alora_invocation_tokens": "an adapter activated by certain tokens",
+    "target_parameters": "adapted parameters outside of linear layers",
     "use_qalora": "QALoRA",
     "use_bdlora": "block-diagonal matrices",
     "arrow_config": "an adapter chosen for each token",
     "monteclora_config": "random adapters",
     "kasa_config": "KaSA",
 }
-"""Settings of PEFT that ask for what is not here."""
+"""Unsupported PEFT settings."""
 
 _OTHER_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Ways to begin (`init_lora_weights`) that change the base's weights: the adapter is worth nothing without them."""
+"""Initializations (`init_lora_weights`) that change the base weights, without which the adapter is useless."""
 
 
 def read_peft(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Adapter:
-    """The adapter that both files describe. Raises UserError that lists all that we cannot do."""
+    """Read an adapter from its settings and arrays. Raises UserError that lists everything unsupported."""
     where = str(folder)
     _refuse(settings, where)
     found, copies, problems = _renamed(arrays)
@@ -78,16 +78,16 @@ def read_peft(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx
         layers=_layers(settings, found),
     )
     for path, own in ranks(found).items():
-        told = int(_of_pattern(settings.get("rank_pattern"), path, rank))
-        if told != own:
-            problems.append(f"{path} has rank {own}; the settings say {told}")
+        stated = int(_of_pattern(settings.get("rank_pattern"), path, rank))
+        if stated != own:
+            problems.append(f"{path} has rank {own}, but the settings say {stated}")
         own_alpha = float(_of_pattern(settings.get("alpha_pattern"), path, alpha))
         scale = own_alpha / (sqrt(own) if rslora else own)
         if not isclose(scale, config.scale, rel_tol=1e-9) and f"{path}.lora_b" in found:
             found[f"{path}.lora_b"] = found[f"{path}.lora_b"] * (scale / config.scale)
     if problems or not found:
         raise UserError(
-            "The adapter cannot be read" if problems else "The file holds no adapter",
+            "The adapter cannot be read" if problems else "The file contains no adapter",
             details=problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20),
             where=str(folder / WEIGHTS),
             fix="save it again with PEFT's save_pretrained",
@@ -95,16 +95,16 @@ def read_peft(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx
     base = str(settings.get("base_model_name_or_path") or "")
     adapter = tied_together(Adapter(config=config, arrays=found, base=base, copies=copies))
     if settings.get("ensure_weight_tying") and not adapter.tied:
-        return replace(adapter, tied=None)  # then the model decides, there as here
+        return replace(adapter, tied=None)  # depends on the model, as in PEFT
     return adapter
 
 
 def write_peft(folder: Path, adapter: Adapter) -> None:
-    """Write both files into `folder`, which is there.
+    """Write both files into the existing `folder`.
 
-    Raises UserError for experts, and for an adapted embedding of which it is not known whether it is the head too.
+    Raises UserError for adapted experts, and for an adapted embedding if it is unknown whether the head is tied to it.
     """
-    _refuse_unsayable(adapter)
+    _refuse_inexpressible(adapter)
     if adapter.tied:
         adapter = with_own_head(adapter)
     config = adapter.config
@@ -134,15 +134,15 @@ def write_peft(folder: Path, adapter: Adapter) -> None:
 def _refuse(settings: Mapping[str, Any], where: str) -> None:
     problems = []
     if settings.get("peft_type") != "LORA":
-        problems.append(f"peft_type is {settings.get('peft_type')!r}: only LORA (LoRA, rsLoRA and DoRA) is known")
+        problems.append(f"peft_type is {settings.get('peft_type')!r}: only LORA (LoRA, rsLoRA and DoRA) is supported")
     if not isinstance(settings.get("r"), int) or settings["r"] < 1:
         problems.append(f"r is {settings.get('r')!r}, not a rank")
     if (bias := settings.get("bias") or "none") != "none":
-        problems.append(f"bias is {bias!r}: trained biases are not known here")
+        problems.append(f"bias is {bias!r}: trained biases are not supported")
     problems += [f"{name} is set: {what}" for name, what in _REFUSED.items() if settings.get(name)]
-    begun = settings.get("init_lora_weights")
-    if isinstance(begun, str) and begun.startswith(_OTHER_BASES):
-        problems.append(f"init_lora_weights is {begun!r}, which changes the model's own weights")
+    initial = settings.get("init_lora_weights")
+    if isinstance(initial, str) and initial.startswith(_OTHER_BASES):
+        problems.append(f"init_lora_weights is {initial!r}, which changes the model's own weights")
     if problems:
         raise UserError(
             "mlx-suite does not support this PEFT adapter",
@@ -173,7 +173,7 @@ def _renamed(arrays: Mapping[str, mx.array]) -> tuple[dict[str, mx.array], dict[
 
 
 def _of_pattern(pattern: Any, path: str, usual: Any) -> Any:
-    """A layer's value in a PEFT pattern, whose keys are regular expressions for the end of a path."""
+    """A layer's value in a PEFT pattern, whose keys are regular expressions for the suffix of a path."""
     for key, value in (pattern or {}).items():
         if re.fullmatch(rf"(.*\.)?({key})", path):
             return value
@@ -181,7 +181,7 @@ def _of_pattern(pattern: Any, path: str, usual: Any) -> Any:
 
 
 def _modules(settings: Mapping[str, Any], found: Mapping[str, mx.array]) -> tuple[str, ...]:
-    """The named modules; if that is a regular expression, the layers found."""
+    """The target modules by name; if given as a regular expression, the adapted layers found."""
     named = settings.get("target_modules")
     if isinstance(named, list) and named and all(isinstance(name, str) for name in named):
         return tuple(sorted(named))
@@ -195,7 +195,7 @@ def _layers(settings: Mapping[str, Any], found: Mapping[str, mx.array]) -> tuple
     return (numbers,) if isinstance(numbers, int) else tuple(numbers)
 
 
-def _refuse_unsayable(adapter: Adapter) -> None:
+def _refuse_inexpressible(adapter: Adapter) -> None:
     experts = [name for name, array in adapter.arrays.items() if array.ndim > 2]
     if experts:
         raise UserError(
@@ -206,7 +206,7 @@ def _refuse_unsayable(adapter: Adapter) -> None:
     if adapter.tied is None and any(last_part(path) == EMBEDDING for path in adapter.targets):
         raise UserError(
             "The adapter does not say whether its embedding is tied to the head, which PEFT requires",
-            fix="name the model it was trained on: --model MODEL",
+            fix="give the model it was trained on: --model MODEL",
         )
 
 

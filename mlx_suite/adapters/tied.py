@@ -1,4 +1,4 @@
-"""Adapters of a tied embedding: convert between one adapter and separate ones for embedding and head.
+"""Adapters of a tied embedding: conversion between one adapter and separate ones for embedding and head.
 
 A tied head multiplies by the embedding matrix E + scale · AB, so an adapter of the head has the transposes:
 `lm_head.lora_a` = Bᵀ (d, r) and `lm_head.lora_b` = Aᵀ (r, V).
@@ -14,7 +14,7 @@ EMBEDDING, HEAD = "embed_tokens", "lm_head"
 
 
 def with_own_head(adapter: Adapter) -> Adapter:
-    """The same adapter with the tied head as a layer of its own."""
+    """The same adapter with the tied head as a separate layer."""
     [path] = [target for target in adapter.targets if last_part(target) == EMBEDDING] or [""]
     if not path:
         return adapter

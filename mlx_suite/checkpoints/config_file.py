@@ -42,7 +42,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        there = "holds no config.json" if folder.is_dir() else "does not exist"
+        there = "contains no config.json" if folder.is_dir() else "does not exist"
         raise _unusable(f"the folder {there}", folder) from None
     except OSError as error:
         raise _unusable(f"config.json cannot be read: {error.strerror}", path) from None
@@ -56,13 +56,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def model_type_of(folder: Path) -> str | None:
-    """Return `model_type` of a folder's `config.json`; None when there is none to read."""
+    """Return `model_type` of a folder's `config.json`; None if it cannot be read."""
     value = json_if_any(folder / "config.json").get("model_type")
     return value if isinstance(value, str) else None
 
 
 def json_if_any(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; empty when the file is absent, unreadable or no object."""
+    """Return the object in a JSON file; empty if the file is missing, unreadable or not an object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -123,5 +123,5 @@ def _unusable(what: str, where: Path) -> UserError:
     return UserError(
         what=what,
         where=str(where),
-        fix="name a complete Hugging Face checkpoint, or download the model again",
+        fix="use a complete Hugging Face checkpoint, or download the model again",
     )

@@ -22,7 +22,7 @@ DTYPE_NAMES = {
 }
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 PACKED = ("U32", "I32")
-"""Dtypes of packed weights, several to an element."""
+"""Dtypes of packed quantized weights, with several weights per element."""
 
 NOT_PARAMETERS = (".scales", ".biases", ".rotary_emb.inv_freq", "_scale_inv")
 
@@ -37,7 +37,7 @@ class StopToken:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
-    """A checkpoint's shape, size and memory needs. None: its files do not say."""
+    """A checkpoint's shape, size and memory needs; None for facts that its files do not state."""
 
     path: Path
     model_type: str
@@ -51,7 +51,7 @@ class ModelDescription:
     context: int | None
     """Context length in tokens, from `max_position_embeddings`."""
     window: int | None
-    """Sliding window in tokens, the query included."""
+    """Sliding window in tokens, the query's own included."""
     window_layers: int
     dtype: str
     quantization: str | None
@@ -60,9 +60,9 @@ class ModelDescription:
     size_bytes: int
     """Size of all files in the folder."""
     kv_bytes_per_token: int | None
-    """KV cache of one token in all layers, in `dtype`."""
+    """KV cache bytes per token in all layers, in `dtype`."""
     kv_bytes_per_token_past_window: int | None
-    """KV cache of one token past the sliding window, where only the global layers keep growing."""
+    """KV cache bytes per token beyond the sliding window, where only global layers keep growing."""
     chat_template: bool
     stop_tokens: tuple[StopToken, ...]
 
@@ -70,15 +70,15 @@ class ModelDescription:
 def describe(folder: Path) -> ModelDescription:
     """Describe the checkpoint in `folder`.
 
-    Raises UserError for a folder without a readable `config.json`, for a config of ours that is
-    wrong, and for missing or torn weight files.
+    Raises UserError for a folder without a readable `config.json`, for an invalid config of one of our architectures,
+    and for missing or truncated weight files.
     """
     config = json_if_any(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise UserError(
             what="the model's configuration is missing, unreadable or without a model_type",
             where=str(folder / "config.json"),
-            fix="name a complete Hugging Face checkpoint, or download it again",
+            fix="use a complete Hugging Face checkpoint, or download it again",
         )
     tensors = read_headers(folder)
     text_config = config | (config.get("text_config") or {})  # multimodal models nest the language model
@@ -112,7 +112,7 @@ def describe(folder: Path) -> ModelDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class _Shape:
-    """A model's attention layout; None where a foreign config does not say."""
+    """A model's attention layout; None for values that another architecture's config does not state."""
 
     layers: int | None
     heads: int | None
@@ -120,7 +120,7 @@ class _Shape:
     head_dim: int | None
     window: int | None
     window_layers: int | None
-    """None: some layers have no KV cache, or it is unknown which layers have a window."""
+    """Number of sliding-window layers; None if unknown, or if some layers have no KV cache."""
 
     @property
     def unwindowed_layers(self) -> int | None:
@@ -175,7 +175,7 @@ def _times(count: int | None, factor: int | None) -> int | None:
 
 
 def _dtype(tensors: Mapping[str, TensorHeader]) -> str:
-    """The floating-point dtype of most elements, which activations and KV caches use."""
+    """The most common floating-point dtype by elements, which activations and KV caches use."""
     sizes: Counter[str] = Counter()
     for tensor in tensors.values():
         if tensor.dtype in DTYPE_NAMES:
@@ -192,7 +192,7 @@ def _quantization(config: Mapping[str, Any]) -> str | None:
         if (mode := settings.get("mode", "affine")) != "affine":
             text += f" ({mode})"
         mixed = any(isinstance(value, Mapping) for value in settings.values())
-        return text + (", some layers otherwise" if mixed else "")
+        return text + (", some layers differ" if mixed else "")
     bits = f", {settings['bits']} bits" if "bits" in settings else ""
     return f"{settings.get('quant_method', 'of an unknown kind')}{bits}"
 

@@ -1,4 +1,4 @@
-"""Digest of a model's weights, to check whether two models are the same."""
+"""Digest of a model's weights, to check whether two models are equal."""
 
 import hashlib
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""A model from its folder: ours where the architecture is ours, mlx-lm's for every other."""
+"""Load a model from its folder: our implementation of Llama, Mistral and Gemma 2, and mlx-lm's for the rest."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ CLASSES: Mapping[str, type[Llama] | type[Gemma2]] = {"llama": Llama, "mistral": 
 
 
 def build_model(config: ModelConfig) -> Llama | Gemma2:
-    """A model of that shape with random weights, none of them computed yet."""
+    """A model of the given shape with random weights, not evaluated yet."""
     return CLASSES[config.model_type](config)
 
 
@@ -38,13 +38,13 @@ def load_model(
     Llama, Mistral and Gemma 2 are ours and carry their `config`; any other `model_type` is loaded by mlx-lm.
 
     Args:
-        dtype: Of the dense weights and of quantization scales. None follows the machine: float32 on a CPU, elsewhere
-            the checkpoint's own (a Gemma 2 in float16 as bfloat16).
-        dequantize: Whether quantized layers become dense. None follows the machine: yes on a CPU.
-        lazy: Leave the weights in the files until they are used.
+        dtype: Dtype of dense weights and quantization scales. None: float32 on a CPU, else the checkpoint's own (except
+            bfloat16 for a float16 Gemma 2).
+        dequantize: Whether to dequantize quantized layers. None: yes on a CPU, else no.
+        lazy: Leave the weights on disk until they are used.
 
-    Raises UserError for a config that is missing, wrong or of an architecture that nobody here knows, and for weights
-    that are missing, torn or do not fit the config.
+    Raises UserError for a missing or invalid config, an unsupported architecture, and weights that are missing,
+    truncated or do not match the config.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -60,16 +60,16 @@ def load_model(
 
 
 def stored_dtype(folder: Path | str) -> mx.Dtype | None:
-    """The dtype of a checkpoint's dense weights, as its config says; None where it does not."""
+    """The dtype of a checkpoint's dense weights from its config; None if not stated."""
     config = read_config(Path(folder))
     name = str(config.get("dtype") or config.get("torch_dtype")).rpartition(".")[2]
     return DTYPES.get(name)
 
 
 def get_model_classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
-    """For mlx-lm's loader: `mlx_lm.utils.load_model(path, get_model_classes=get_model_classes)`.
+    """Model classes for mlx-lm's loader: `mlx_lm.utils.load_model(path, get_model_classes=get_model_classes)`.
 
-    Llama, Mistral and Gemma 2 become ours, in whatever precision mlx-lm loads them; the rest stays mlx-lm's.
+    Ours for Llama, Mistral and Gemma 2, mlx-lm's for the rest; the precision is mlx-lm's choice.
     """
     if config.get("model_type") in OUR_TYPES:
         return CLASSES[config["model_type"]], ModelConfig
@@ -85,7 +85,7 @@ def load_reward_model(
     """Load a reward model: one of our architectures with `ForSequenceClassification` and a single score.
 
     Precision and quantized layers are handled as by `load_model`. Raises UserError for any other checkpoint, and for
-    weights that are missing, damaged or of other shapes.
+    weights that are missing, damaged or of the wrong shape.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -102,7 +102,7 @@ def _packed_by_others(config: Mapping[str, Any]) -> bool:
 
 
 def _load_by_mlx_lm(folder: Path, config: Mapping[str, Any]) -> nn.Module:
-    read_headers(folder)  # missing and torn files have better words here
+    read_headers(folder)  # clearer errors for missing and truncated files
     from mlx_lm.utils import load_model as load_other
 
     try:
@@ -110,22 +110,22 @@ def _load_by_mlx_lm(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
         model_type = config["model_type"]
         if str(error) == f"Model type {model_type} not supported.":
-            what = f"the architecture {model_type!r} is known neither to mlx-suite nor to mlx-lm"
-            fix = "choose a model of another architecture, or a newer mlx-lm (pip install -U mlx-lm)"
+            what = f"neither mlx-suite nor mlx-lm supports the architecture {model_type!r}"
+            fix = "choose a model of another architecture, or update mlx-lm (pip install -U mlx-lm)"
             raise UserError(what=what, where=str(folder / NAME), fix=fix) from error
         first, *rest = str(error).splitlines() or [type(error).__name__]
         raise UserError(
             what=f"mlx-lm, which loads {model_type!r} models, cannot load this one: {first}",
             details=shortened(rest),
             where=str(folder),
-            fix="name a complete checkpoint in a format that mlx-lm reads",
+            fix="use a complete checkpoint in a format that mlx-lm reads",
         ) from error
     loaded: nn.Module = model
     return loaded
 
 
 def _apply_precision(model: nn.Module, dtype: mx.Dtype | str | None, dequantize: bool | None) -> None:
-    """The policy of `weights.load_weights` for a model that mlx-lm has loaded."""
+    """Apply the precision policy of `weights.load_weights` to a model loaded by mlx-lm."""
     from mlx_lm.utils import dequantize_model
 
     policy = weights_dtype(device().kind, "own", quantized=True)

@@ -27,7 +27,7 @@ BASE_GROUPS = (64, 32)
 
 @dataclass(frozen=True, kw_only=True)
 class LayerQuantization:
-    """How a matrix is quantized; the arguments of `mx.quantize`."""
+    """Quantization settings of a matrix: the arguments of `mx.quantize`."""
 
     group_size: int
     bits: int
@@ -48,7 +48,7 @@ class LayerQuantization:
 def find_quantized(
     tensors: Mapping[str, TensorHeader], dense: Mapping[str, Shape]
 ) -> tuple[dict[str, LayerQuantization], list[str]]:
-    """The quantized layers of a checkpoint by path, and one line per layer quantized in an unknown way.
+    """The quantized layers of a checkpoint by path, and one line per layer with unknown quantization.
 
     `dense` holds the unquantized shape of each parameter. A layer is quantized if the checkpoint has its scales.
     """
@@ -127,7 +127,7 @@ def quantize_base(model: nn.Module, bits: int) -> list[str]:
     quantized checkpoint it will be used with. Layers already quantized are unchanged. Layers whose columns no group
     size divides stay dense.
     """
-    assert not any("lora_a" in module for _, module in model.named_modules()), "pack the base before it is adapted"
+    assert not any("lora_a" in module for _, module in model.named_modules()), "quantize the base before adapting it"
     packed, left = {}, []
     for path, module in model.named_modules():
         if not hasattr(module, "to_quantized"):

@@ -1,8 +1,8 @@
 """Tensor names, shapes and dtypes of a checkpoint, read from its safetensors headers.
 
-A safetensors file is `8 bytes: header length (little endian) · header (JSON) · tensor bytes`. The header gives the
-tensors and the file's length, so a model of any size is inspected in milliseconds and a truncated file is detected
-before anything is loaded.
+A safetensors file is `8 bytes: header length (little endian) · header (JSON) · tensor bytes`. The header lists the
+tensors and implies the file's length, so a model of any size is inspected in milliseconds and a truncated file is
+detected before anything is loaded.
 """
 
 import json
@@ -17,12 +17,12 @@ INDEX_NAME = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
 """Limit of the format; a longer header means the file is not safetensors."""
 
-FETCH_AGAIN = "download the files again (for a hub model: `mlx-suite models pull OWNER/REPO`)"
+DOWNLOAD_AGAIN = "download the files again (for a hub model: `mlx-suite models pull OWNER/REPO`)"
 
 
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
-    """A tensor as its file describes it."""
+    """A tensor as described by its file."""
 
     name: str
     dtype: str
@@ -33,12 +33,12 @@ class TensorHeader:
 
     @property
     def size(self) -> int:
-        """Number of stored elements (a packed 4-bit weight stores eight to a `U32`)."""
+        """Number of stored elements; a `U32` of packed 4-bit weights holds eight weights."""
         return prod(self.shape)
 
 
 class _Damaged(Exception):
-    """Why a file cannot be read. Collected, so that one error lists all bad files."""
+    """Reason why a file cannot be read; reasons are collected so that one error lists all bad files."""
 
 
 def read_header(path: Path) -> dict[str, TensorHeader]:
@@ -66,7 +66,7 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
             problems.append(f"{path.name} {damage}")
     if not problems:
         absent = sorted(set(_index(folder)) - set(tensors))
-        problems += [f"{name} is in {INDEX_NAME}, but in no file" for name in absent]
+        problems += [f"{name} is in {INDEX_NAME} but not in any file" for name in absent]
     if problems:
         raise _unreadable(problems, folder)
     return tensors
@@ -85,7 +85,7 @@ def weight_files(folder: Path) -> list[Path]:
             what=f"{len(missing)} of {len(shards)} weight files are missing",
             details=missing,
             where=str(folder),
-            fix=FETCH_AGAIN,
+            fix=DOWNLOAD_AGAIN,
         )
     files = [folder / name for name in shards]
     files = files or sorted(folder.glob("model*.safetensors"))
@@ -95,7 +95,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise UserError(
             what="the folder has no weights: no .safetensors file",
             where=str(folder),
-            fix=FETCH_AGAIN,
+            fix=DOWNLOAD_AGAIN,
         )
     return files
 
@@ -117,7 +117,7 @@ def _index(folder: Path) -> dict[str, str]:
         raise UserError(
             what=f"the index of the weight files cannot be read ({type(error).__name__}: {error})",
             where=str(path),
-            fix=FETCH_AGAIN,
+            fix=DOWNLOAD_AGAIN,
         ) from None
     outside = sorted({shard for shard in entries.values() if Path(shard).name != shard})
     if outside:
@@ -136,7 +136,7 @@ def _read_header(path: Path) -> dict[str, TensorHeader]:
         with path.open("rb") as file:
             prefix = file.read(8)
             if prefix == b"version ":
-                raise _Damaged("is a git-lfs pointer, not the weights (`git lfs pull` fetches them)")
+                raise _Damaged("is a git-lfs pointer, not the weights (`git lfs pull` downloads them)")
             length = int.from_bytes(prefix, "little")
             if len(prefix) < 8 or length > MAX_HEADER_BYTES:
                 raise _Damaged(f"is not a safetensors file ({on_disk} bytes)")
@@ -155,7 +155,7 @@ def _read_header(path: Path) -> dict[str, TensorHeader]:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise _Damaged("has a header that does not describe tensors") from None
     if on_disk < expected:
-        raise _Damaged(f"is truncated: {on_disk:,} of {expected:,} bytes are there")
+        raise _Damaged(f"is truncated: {on_disk:,} of {expected:,} bytes are present")
     return tensors
 
 
@@ -166,4 +166,4 @@ def _tensor(name: str, entry: dict[str, Any], path: Path) -> TensorHeader:
 
 
 def _unreadable(problems: list[str], where: Path) -> UserError:
-    return UserError(what="the weights cannot be read", details=problems, where=str(where), fix=FETCH_AGAIN)
+    return UserError(what="the weights cannot be read", details=problems, where=str(where), fix=DOWNLOAD_AGAIN)

@@ -66,12 +66,12 @@ def save_model(
         dtype: Dtype of the floating-point weights on disk; None keeps each as it is. A checkpoint loaded on a CPU is
             float32 in memory, so pass bfloat16 to restore its size.
         max_shard_bytes: Maximum size of a weight file; larger models are split into shards with an index. A larger
-            tensor gets a file of its own.
+            tensor is the only one in its file.
         tokenizer_from: Checkpoint folder to copy tokenizer, chat template and generation settings from.
         chat_template: Jinja source that replaces that folder's template.
 
-    Raises UserError if the model's shape does not match `config` (for example, adapters not fused), if `folder`
-    contains other files than a checkpoint, and for a full or read-only disk.
+    Raises UserError if the model's shape does not match `config` (for example, if adapters are not fused), if `folder`
+    contains files that are not part of a checkpoint, and for a full or read-only disk.
     """
     folder = Path(folder)
     if config is None:
@@ -125,7 +125,7 @@ def refuse_other_folder(folder: Path) -> None:
             what="the folder contains files that are not part of a checkpoint and would be lost: "
             + ", ".join(strange[:5] + ["…"] * (len(strange) > 5)),
             where=str(folder),
-            fix="name a new folder",
+            fix="choose a new folder",
         )
 
 
@@ -170,7 +170,7 @@ def _copy_tokenizer(source: Path, folder: Path) -> None:
         raise UserError(
             what="no tokenizer to copy: neither tokenizer.json nor tokenizer.model",
             where=str(source),
-            fix="name the checkpoint folder of the original model",
+            fix="give the checkpoint folder of the original model",
         )
     for path in found:
         shutil.copyfile(path, folder / path.name)

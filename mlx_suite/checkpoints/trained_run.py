@@ -16,7 +16,7 @@ def adapter_folder(folder: Path) -> Path:
     Raises UserError if the folder does not exist or the run trained the full model.
     """
     if not folder.is_dir():
-        raise UserError("There is no such folder", where=str(folder), fix="name the folder of an adapter or of a run")
+        raise UserError("There is no such folder", where=str(folder), fix="give the folder of an adapter or of a run")
     if not (folder / ADAPTER).is_file():
         if found := _result(folder, ADAPTER):
             return found
@@ -41,7 +41,7 @@ def model_folder(folder: Path) -> Path:
             raise UserError(
                 "This folder contains an adapter, which needs its base model",
                 where=str(folder),
-                fix=f"name the base model, with --adapter {folder}",
+                fix=f"give the base model, with --adapter {folder}",
             )
     return folder
 

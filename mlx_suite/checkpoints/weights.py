@@ -1,6 +1,6 @@
 """Load the weights of a Hugging Face folder into a model, after checking all of them.
 
-The checks need only the files' headers, so no weight is read before all are known to fit.
+The checks need only the files' headers, so no weights are read if any tensor does not match.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from mlx_suite.checkpoints.quantization import (
     find_quantized,
     quantize_like,
 )
-from mlx_suite.checkpoints.safetensors_header import FETCH_AGAIN, TensorHeader, read_headers
+from mlx_suite.checkpoints.safetensors_header import DOWNLOAD_AGAIN, TensorHeader, read_headers
 from mlx_suite.runtime.device import device, weights_dtype
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.memory import human_bytes
@@ -31,7 +31,7 @@ FLOATS: Mapping[str, mx.Dtype] = {"BF16": mx.bfloat16, "F16": mx.float16, "F32":
 DTYPES: Mapping[str, mx.Dtype] = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
 
 CHUNK_BYTES = 1 << 28
-"""Weights are loaded in chunks of about this size, so that a cast never holds all of them twice."""
+"""Weights are loaded in chunks of about this size, so that a cast does not need memory for all of them twice."""
 
 
 def named_parameters(model: nn.Module) -> dict[str, mx.array]:
@@ -79,7 +79,7 @@ def load_weights(
             what="the weights do not fit the model that config.json describes",
             details=shortened(problems),
             where=str(folder),
-            fix=f"take config.json and the weights from the same checkpoint, or {FETCH_AGAIN}",
+            fix=f"take config.json and the weights from the same checkpoint, or {DOWNLOAD_AGAIN}",
         )
 
     policy = weights_dtype(device().kind, _usual_dtype(tensors.values()), quantized=bool(layers))
@@ -175,7 +175,7 @@ def _of_other_kinds(tensors: Mapping[str, TensorHeader], layers: Mapping[str, La
 
 
 def _usual_dtype(tensors: Iterable[TensorHeader]) -> str:
-    """The floating-point dtype of most elements, which is that of the activations."""
+    """The most common floating-point dtype by elements, which is that of the activations."""
     sizes: Counter[str] = Counter()
     for header in tensors:
         if header.dtype in FLOATS:
@@ -184,7 +184,7 @@ def _usual_dtype(tensors: Iterable[TensorHeader]) -> str:
 
 
 def _overflows_fp16(model: nn.Module) -> bool:
-    """Gemma 2's residual stream passes 65504, fp16's largest number (mlx-examples#876: nothing but <pad>)."""
+    """Whether fp16 would overflow: Gemma 2's residual stream exceeds 65504 (mlx-examples#876: only <pad> tokens)."""
     config = getattr(model, "config", None)
     return getattr(config, "model_type", None) == "gemma2"
 
@@ -211,12 +211,12 @@ def _check_memory(
             what=f"the weights take {human_bytes(needed)} as {dtype_name(dtype)}; "
             f"this machine ({machine.name}) has {human_bytes(machine.working_set_bytes)}",
             where=str(folder),
-            fix="choose a smaller model, or a narrower dtype (bfloat16 takes half of float32, and is slower on a CPU)",
+            fix="choose a smaller model, or a narrower dtype (bfloat16: half of float32, slower on a CPU)",
         )
 
 
 def _read(folder: Path, tensors: Mapping[str, TensorHeader]) -> dict[str, mx.array]:
-    """The given tensors, lazily: still on disk."""
+    """The given tensors, not yet read from disk."""
     arrays: dict[str, mx.array] = {}
     for file in sorted({header.file for header in tensors.values()}):
         stored: Any = mx.load(str(file))

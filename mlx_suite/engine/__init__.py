@@ -1,4 +1,4 @@
-"""Generation as programs: `program` defines what a row consists of, `engine` runs rows."""
+"""Generation as programs: `program` defines the segments of a row, `engine` runs rows."""
 
 from mlx_suite.engine.engine import Engine, context_length
 from mlx_suite.engine.program import (

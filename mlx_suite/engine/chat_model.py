@@ -22,13 +22,13 @@ from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 from mlx_suite.text.template import dated
 
 NOT_ENCODED: Mapping[str, str] = {
-    "no_instruction": "the row has no user turn with text in it",
+    "no_instruction": "the row has no user turn with text",
     "template": "the chat template refuses or rewrites the conversation",
     "too_long": "the conversation and a question after it exceed the model's context",
 }
-"""Why a row cannot be given to a model, as stored in a row's `untagged`, and its explanation."""
+"""Reasons why a row cannot be encoded for a model, as stored in the row's `untagged`, with explanations."""
 TOO_LONG = "context"
-"""Reason of a response for which the prompt left no room."""
+"""Reason of an empty response to a prompt that fills the context."""
 
 LogProbs = tuple[float, ...]
 """Log-probability of each label, in nats."""
@@ -42,7 +42,7 @@ class EncodedConversation:
     instruction_end: int
     """Length up to and including the stop token of the instruction, the first user turn."""
     response: tuple[int, int] | None
-    """Start of the last response and index of its stop token; None if the conversation ends with a user turn."""
+    """Start of the last response and index of its stop token; None if there is no final response."""
 
     @property
     def response_ids(self) -> tuple[int, ...]:
@@ -57,39 +57,39 @@ class Response:
 
     text: str
     reason: str
-    """Why it ended: `stop`, `limit` (too many tokens) or `context` (no room left)."""
+    """Why it ended: `stop`, `limit` (maximum tokens) or `context` (context full)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatModel:
-    """A model that is given conversations in its own template."""
+    """A model with its tokenizer and chat template."""
 
     tokenizer: Tokenizer
     template: ChatTemplate | None
-    """None for a model without one, which needs a `style`."""
+    """Chat template; None for a model without one, which needs a `style`."""
     model: Any = None
-    """Ours or mlx-lm's. None where conversations are only encoded."""
+    """Our model or mlx-lm's; None if conversations are only encoded."""
     name: str = ""
-    """Name of the checkpoint, for the record."""
+    """Name of the checkpoint, for records."""
     folder: Path | None = None
     """Folder of the checkpoint, which may hold the tag questions it was trained on."""
     style: str = CHAT
-    """One of `data.encode.styles.STYLES`; for a finetuned model, the one it was trained in."""
+    """Prompt style, one of `data.encode.styles.STYLES`; a finetuned model uses the one it was trained in."""
     slots: int = 16
-    """Texts generated side by side. They do not depend on it (in fp32)."""
+    """Batch size of the engine; it does not affect the texts (in fp32)."""
     max_context: int | None = None
-    """Longest sequence in tokens; None takes the model's context."""
+    """Maximum sequence length in tokens; None for the model's context."""
 
     # ---- fixed tokens
 
     @cached_property
     def context(self) -> int:
-        """Tokens that prompt and response may have together."""
+        """Maximum tokens of prompt and response together."""
         return self.max_context or context_length(self.model)
 
     @cached_property
     def turns(self) -> PreQuery:
-        """Headers and stop tokens. Raises UserError where the template does not show them."""
+        """Headers and stop tokens of turns. Raises UserError if they cannot be derived from the template."""
         return derive_pre_query(self.tokenizer, self.own_template)
 
     @cached_property
@@ -99,12 +99,12 @@ class ChatModel:
 
     @property
     def response_end(self) -> int:
-        """The stop token that the template puts after a response."""
+        """The stop token that the template writes after a response."""
         return self.turns.assistant_stop_ids[0]
 
     @cached_property
     def response_ends(self) -> frozenset[int]:
-        """Stop tokens of a complete response: the template's own and those that end every text."""
+        """Stop tokens of a complete response: the template's own and those of the tokenizer."""
         return self.tokenizer.stop_ids | {self.response_end}
 
     @cached_property
@@ -125,9 +125,9 @@ class ChatModel:
     # ---- prompts
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...] | None:
-        """A conversation up to where the model responds; None if it ends with another turn, or the template refuses.
+        """The prompt for the next response; None if the last turn is not the user's or the template refuses.
 
-        A system text becomes a first exchange where the template has no system role, as in a Magpie row.
+        If the template has no system role, a system text becomes a first exchange, as in a Magpie row.
         """
         if not messages or messages[-1].role != USER:
             return None
@@ -140,11 +140,11 @@ class ChatModel:
             return None
 
     def styled_prompt(self, messages: Sequence[Message], context: str = "") -> tuple[int, ...]:
-        """A conversation in this model's style up to where it responds; `context` belongs to the first instruction."""
+        """The prompt for the next response in this model's style; `context` belongs to the first instruction."""
         return tuple(self._writer.ask(messages, context))
 
     def follow_up(self, text: str) -> tuple[int, ...]:
-        """Ids that follow a response's stop token: a user turn with `text`, and the prompt for the next response.
+        """Ids that follow a response's stop token: a user turn with `text`, and the header of the next response.
 
         Raises UserError for a template that does not show where a second turn begins.
         """
@@ -172,7 +172,7 @@ class ChatModel:
             return "template"
 
     def encode_whole(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-        """Everything the template writes for a conversation; empty where it refuses."""
+        """All ids that the template writes for a conversation; empty if it refuses."""
         try:
             return tuple(encode_chat(self.tokenizer, self.own_template, self._turns(messages)[0]).ids)
         except UserError:
@@ -181,17 +181,17 @@ class ChatModel:
     # ---- generation
 
     def response(self, limit: int, sampling: Sampling, salt: int = 0) -> Sample:
-        """The segment of a response of at most `limit` tokens, without special tokens."""
+        """A segment that samples a response of at most `limit` tokens, without special tokens."""
         stop = frozenset(self.turns.assistant_stop_ids)
         banned = tuple(sorted(self.never_sampled - stop))
         return Sample(limit=limit, stop=stop, sampling=replace(sampling, banned=banned), salt=salt)
 
     def text(self, written: Written) -> str:
-        """The text of a segment without surrounding whitespace, which templates trim as well."""
+        """The text of a segment without leading and trailing whitespace, which templates remove too."""
         return self.tokenizer.decode(written.tokens).strip()
 
     def run(self, requests: Iterable[Request]) -> Iterator[Any]:
-        """The results of programs, as they end."""
+        """Yield the results of programs as they end."""
         return _results(self.model, requests, self.slots, self.context)
 
     def respond(self, conversations: Iterable[Sequence[Message]], limit: int) -> Iterator[tuple[int, Response]]:
@@ -199,7 +199,7 @@ class ChatModel:
         return self.complete(map(self.styled_prompt, conversations), limit)
 
     def complete(self, prompts: Iterable[Sequence[int]], limit: int) -> Iterator[tuple[int, Response]]:
-        """`respond` for prompts that are token ids."""
+        """Like `respond`, for prompts given as token ids."""
         stop = frozenset(self.stop_ids)
         for number, written in greedy_completions(
             self.model, prompts, limit=limit, stop=stop, slots=self.slots, context=self.context
@@ -209,7 +209,7 @@ class ChatModel:
     def preferences(
         self, conversations: Iterable[Sequence[Message]], labels: Sequence[str]
     ) -> Iterator[tuple[int, LogProbs | None]]:
-        """Yield (index, log-probability of each label as the whole response); None where the context has no room.
+        """Yield (index, log-probability of each label as the complete response); None if the context is too short.
 
         The stop token is part of a label, so no label is a prefix of another: "10" is not "100".
         """
@@ -220,7 +220,7 @@ class ChatModel:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What this model's texts depend on, for a resume guard: weights, template, stop tokens."""
+        """Everything that determines this model's texts, for a resume guard: weights, template, stop tokens."""
         return {
             "model": self.name,
             "weights": weights_digest(self.model),
@@ -229,7 +229,7 @@ class ChatModel:
         }
 
     def with_fixed_date(self) -> "ChatModel":
-        """The same model with a fixed date in its template, so that a stage can be resumed on another day."""
+        """This model with a fixed date in its template, so that a stage can be resumed on another day."""
         return replace(self, template=dated(self.own_template))
 
     @cached_property
@@ -237,7 +237,7 @@ class ChatModel:
         return Writer(style=self.style, tokenizer=self.tokenizer, template=self.template)
 
     def _turns(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[Message], int | None]:
-        """The messages as the template takes them, and the index of the instruction."""
+        """The messages in the form that the template accepts, and the index of the instruction."""
         turns = fold_tools([Message(str(each["role"]), str(each["content"])) for each in messages])
         before: tuple[Message, ...] = ()
         if turns and turns[0].role == SYSTEM and not self.own_template.takes_system:
@@ -273,7 +273,7 @@ def never_sampled(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
 def greedy_completions(
     model: Any, prompts: Iterable[Sequence[int]], *, limit: int, stop: frozenset[int], slots: int, context: int
 ) -> Iterator[tuple[int, Written]]:
-    """(index, most probable completion of at most `limit` tokens) for each prompt, as they end."""
+    """Yield (index, greedy completion of at most `limit` tokens) for each prompt, as they end."""
 
     def program(number: int, prompt: Sequence[int]) -> Program:
         yield Given(tuple(prompt))
@@ -286,7 +286,7 @@ def greedy_completions(
 def label_log_probs(
     model: Any, prompts: Iterable[Sequence[int]], labels: Sequence[Sequence[int]], *, slots: int, context: int
 ) -> Iterator[tuple[int, LogProbs | None]]:
-    """(index, log-probability of each label after the prompt), as they end; None where there is no room."""
+    """Yield (index, log-probability of each label after the prompt) as they end; None if the context is too short."""
     query = Queries((Query(tokens=(), labels=tuple(map(tuple, labels))),))
     longest = max(map(len, labels))
 
@@ -307,7 +307,7 @@ def _results(model: Any, requests: Iterable[Request], slots: int, context: int) 
 
 
 def _turn_end(chat: EncodedChat, turn: int, stop: int) -> int | None:
-    """Length up to and including a turn's stop token; None where the template puts something else there."""
+    """Length up to and including a turn's stop token; None if the template writes something else there."""
     if turn not in chat.owner:
         return None
     end = max(place for place, owner in enumerate(chat.owner) if owner == turn) + 1

@@ -1,8 +1,8 @@
 """Continuous batching: a fixed set of slots that decode in lock step, each running its own program.
 
 When a program's sampled text ends, its next forced tokens are fed into the same slot, on the same KV cache, so nothing
-is prefilled twice. Starts that programs share are computed once (`prefix_cache`). A decode step is launched before the
-tokens of the previous one are read, so the device does not wait for Python.
+is prefilled twice. Shared prefixes are computed once (`prefix_cache`). A decode step is launched before the tokens of
+the previous one are read, so the device does not wait for Python.
 
 Shapes: S slots, V vocabulary.
 """
@@ -26,14 +26,14 @@ from mlx_suite.modeling.head import vocabulary_size
 from mlx_suite.runtime.debug import check_indices
 
 UNSTATED_CONTEXT = 8192
-"""Context of architectures whose configuration does not state one."""
+"""Context length assumed if the configuration does not state one."""
 RIDE = 16
 """Forced text of up to this many tokens is fed one token per decode step; longer text is prefilled in chunks."""
 CHUNK = 512
-"""Tokens of a prefill chunk: enough to keep a GPU busy, few enough to bound the attention scores."""
+"""Tokens per prefill chunk: enough to keep a GPU busy, few enough to bound the attention scores."""
 TIMED = 17
-"""One batch of queries in so many is timed, since timing must wait for an idle device. The first one compiles and is
-not. A prime, so that rows with the same number of queries have each of them timed."""
+"""One in 17 batches of queries is timed, because timing must wait for an idle device; the first batch, which compiles,
+is not. 17 is prime, so that all of a row's queries are timed in turn."""
 
 
 @dataclass(kw_only=True)
@@ -43,9 +43,9 @@ class InFlightStep:
     tokens: mx.array
     """(S,)"""
     states: list[SequenceState | None]
-    """Per slot, the program that the token is for."""
+    """The program of each slot."""
     segments: list[int]
-    """Per slot, the number of its segment; 0 where the token is discarded."""
+    """Segment number of each slot; 0 if the token is discarded."""
 
 
 class Engine:
@@ -53,8 +53,8 @@ class Engine:
 
     Args:
         limit: Memory budget in bytes for everything MLX has in use. When the KV caches would outgrow it, the engine
-            goes on with fewer slots, down to one; programs that lose their slot restart later if their requests can
-            be renewed, and keep it otherwise. None: no limit.
+            continues with fewer slots, down to one. Only programs whose requests can be renewed lose their slots; they
+            restart later. None: no limit.
     """
 
     def __init__(self, model: Any, *, slots: int = 16, context: int = 8192, limit: int | None = None) -> None:
@@ -62,9 +62,9 @@ class Engine:
         self.stats = EngineStats()
         self.prefixes = PrefixCache()
         self._restarts: list[Request] = []
-        """Requests that lost their slot."""
+        """Requests that lost their slots."""
         self._queried = 0
-        """Batches of queries so far."""
+        """Number of query batches so far."""
         self._open_slots()
 
     def _open_slots(self) -> None:
@@ -73,16 +73,16 @@ class Engine:
         self.window = min((cache.window for cache in self.caches if cache.window is not None), default=None)
         self.states: list[SequenceState | None] = [None] * self.slots
         self.cached: list[list[int]] = [[] for _ in self.states]
-        """Per free slot, the tokens that its KV cache still holds."""
+        """Tokens still in the KV cache of each free slot."""
         self._budget = MemoryBudget(self.limit)
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Done]:
         """Yield each program as it ends; requests are drawn from the iterable when a slot is free.
 
-        None from the iterable means that there is no request yet: it is asked again after the next decode step. It
-        must not give None while no program is running, which ends the run.
+        None from the iterable means that there is no request yet; the next one is drawn after the next decode step. A
+        None while no program is running ends the run.
 
-        An exception of a program ends the run. A run may be closed before its end.
+        An exception in a program ends the run. A run may be closed before its end.
         """
         assert not any(self.states), "one run at a time"
         self._restarts.clear()
@@ -114,10 +114,10 @@ class Engine:
                 return
             flight = launched
 
-    # ---- programs come and go
+    # ---- slots
 
     def _fill(self, waiting: Iterator[Request | None] | None) -> Generator[Done, None, Iterator[Request | None] | None]:
-        """Give every free slot a program. Returns the remaining requests, None at their end."""
+        """Start a program in every free slot. Returns the remaining requests; None if there are none."""
         for slot in range(len(self.states)):
             while self.states[slot] is None and (self._restarts or waiting is not None):
                 try:
@@ -150,7 +150,7 @@ class Engine:
             self.prefixes.add(start, slot, self.caches)
 
     def _prefill(self, slot: int, state: SequenceState) -> None:
-        """Feed everything pending but the last token, whose output decides what comes next."""
+        """Feed all pending tokens but the last, whose output the next segment needs."""
         while len(state.pending) > 1:
             chunk = state.pending[:-1][:CHUNK]
             check_indices(chunk, vocabulary_size(self.model), "token")
@@ -161,7 +161,7 @@ class Engine:
             self.stats.prefilled += len(chunk)
 
     def _settle(self, slots: Iterable[int]) -> Iterator[Done]:
-        """Do what needs no decode step: run queries, prefill long text, yield ended programs."""
+        """Run queries, prefill long text and yield ended programs, which needs no decode step."""
         for slot in slots:
             state = self.states[slot]
             if state is None:
@@ -181,7 +181,7 @@ class Engine:
         self._queried += 1
         self.stats.queried += tokens
         if is_timed:
-            mx.synchronize()  # the step in flight would be counted otherwise
+            mx.synchronize()  # so that the step in flight is not counted
         began = time.perf_counter()
         found = replies(self.model, self.caches, slot, state.fed, state.pending[0], queries)
         if is_timed:
@@ -190,12 +190,12 @@ class Engine:
         return found
 
     def _leave(self, slot: int, state: SequenceState) -> None:
-        """Free a slot. It keeps its KV cache, and room after it for what a free slot writes."""
+        """Free a slot. It keeps its KV cache, and room after it for the tokens that a free slot writes."""
         self.states[slot] = None
         self.cached[slot] = state.sequence[: min(state.fed, self.context - 1)]
 
     def _shrink(self, flight: InFlightStep | None) -> InFlightStep | None:
-        """At the end of the work, go on with half the slots once half of them are free."""
+        """Drop the free slots if they are at least half. Called after the last request has been drawn."""
         keep = [slot for slot, state in enumerate(self.states) if state is not None]
         if not keep or len(keep) > len(self.states) // 2:
             return flight
@@ -215,7 +215,7 @@ class Engine:
         return self._keep_slots(keep, flight)
 
     def _keep_slots(self, keep: list[int], flight: InFlightStep | None) -> InFlightStep | None:
-        """Go on with these slots only."""
+        """Drop all other slots."""
         if flight is not None:
             self.stats.idle += len(self.states) - len(keep)
         for cache in self.caches:
@@ -236,7 +236,7 @@ class Engine:
         feeds, segments = [], []
         for state, cached in zip(self.states, self.cached, strict=True):
             if state is None:
-                # A free slot writes after what it holds.
+                # A free slot writes after its content.
                 feeds.append(Feed(token=0, position=len(cached), seed=0, sampling=GREEDY, first=False))
                 segments.append(0)
                 continue
@@ -263,7 +263,7 @@ class Engine:
         return InFlightStep(tokens=tokens, states=list(self.states), segments=segments)
 
     def _read(self, flight: InFlightStep) -> None:
-        """Take the tokens of the step launched before the latest one."""
+        """Read the tokens of the previous step and send them to their programs."""
         sampled = cast(list[int], flight.tokens.tolist())
         for state, segment, token in zip(flight.states, flight.segments, sampled, strict=True):
             if state is None or state.ended:

@@ -1,4 +1,4 @@
-"""Memory budget of the engine: which slots to keep when the KV caches are about to outgrow it."""
+"""Memory budget of the engine: selects the slots to keep when the KV caches would outgrow it."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,14 @@ class MemoryBudget:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self._checked = 0
-        """Capacity per slot for which memory was found sufficient, or all slots that could be dropped were."""
+        """Largest capacity per slot that has been checked."""
 
     def slots_to_keep(
         self, states: Sequence[SequenceState | None], caches: Sequence[SlotCache], in_flight: mx.array | None
     ) -> list[int] | None:
         """Slots that fit when the caches grow for the next token; None if all do.
 
-        Programs with the most tokens are kept, and those that cannot be restarted always are.
+        Programs that cannot be restarted are always kept, then those with the most tokens.
 
         Args:
             in_flight: Tokens of the step in flight, which must be computed before memory is measured.
@@ -41,12 +41,12 @@ class MemoryBudget:
         return None if len(keep) == len(states) else keep
 
     def settle(self, cache: SlotCache) -> None:
-        """Finish moving one layer before the next: moving all at once would take twice the memory."""
+        """Reallocate one layer before the next: all at the same time would take twice the memory."""
         if self.limit is not None:
             mx.eval(cache.state)
 
     def _affordable(self, tokens: int, caches: Sequence[SlotCache]) -> int:
-        """Slots that fit with room for `tokens`, and for one more layer while it is moved."""
+        """Number of slots that fit with a capacity of `tokens`, plus a copy of one layer while it is reallocated."""
         assert self.limit is not None
         sizes = [cache.slot_bytes(tokens) for cache in caches]
         others = mx.get_active_memory() - sum(cache.nbytes for cache in caches)
@@ -54,5 +54,5 @@ class MemoryBudget:
 
 
 def _rank(state: SequenceState | None) -> tuple[bool, int]:
-    """What is lost with a slot: a program that cannot be restarted, then its tokens."""
+    """Sort key for the cost of losing a slot: whether its program cannot be restarted, then its tokens."""
     return (False, -1) if state is None else (state.request.renew is None, state.fed)

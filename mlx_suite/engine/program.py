@@ -1,7 +1,7 @@
 """A row of generation as a program: forced tokens, sampled text and queries, in one token sequence.
 
-A program is a generator function. It yields segments and is sent their results, so it can look at an instruction
-before it asks for the response; its return value is the row's result.
+A program is a generator. It yields segments and is sent their results, so it can inspect an instruction before it
+samples the response; its return value is the row's result.
 
     def row(header, response_header, stop):
         yield Given(header)
@@ -21,19 +21,19 @@ import numpy as np
 import numpy.typing as npt
 
 Reason = Literal["stop", "limit", "context"]
-"""Why sampled text ended: a stop token, the segment's limit, or the end of the model's context."""
+"""Why sampled text ended: at a stop token, at the segment's limit, or at the end of the model's context."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is sampled: temperature first, then top-p and min-p, as in vLLM."""
+    """Sampling settings: temperature first, then top-p and min-p, as in vLLM."""
 
     temperature: float = 1.0
-    """0 takes the most probable token."""
+    """Sampling temperature; 0 is greedy."""
     top_p: float = 1.0
-    """Keep the most probable tokens whose probabilities reach this sum."""
+    """Keep the most probable tokens whose probabilities add up to at least this."""
     min_p: float = 0.0
-    """Keep tokens at least this probable, as a share of the most probable one's."""
+    """Keep tokens whose probability is at least this fraction of the highest."""
     banned: tuple[int, ...] = ()
     """Ids that are never sampled."""
     banned_first: tuple[int, ...] = ()
@@ -49,13 +49,13 @@ class Given:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Text that the model writes, up to a stop token or `limit` tokens. The result is `Written`."""
+    """Text sampled up to a stop token or `limit` tokens. The result is a `Written`."""
 
     limit: int
     stop: frozenset[int]
     sampling: Sampling = field(default_factory=Sampling)
     salt: int = 0
-    """Another value gives another text at the same place: for a second attempt."""
+    """Changes the random numbers of the segment, for a second attempt at the same position."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Query:
 class Queries:
     """Several queries on the sequence so far, in one batch. The result is a `Reply` for each.
 
-    The result is None where the context has no room for the longest.
+    The result is None if the longest query exceeds the context.
     """
 
     queries: tuple[Query, ...]
@@ -82,12 +82,12 @@ class Queries:
 
 @dataclass(frozen=True)
 class Mark:
-    """A position to come back to. The result is the length of the sequence, for `Rewind`."""
+    """A position to return to. The result is the length of the sequence, for `Rewind`."""
 
 
 @dataclass(frozen=True)
 class Rewind:
-    """Forget all but the first `length` tokens of the sequence; `length` is a `Mark`'s result. The result is None."""
+    """Drop all but the first `length` tokens of the sequence; `length` is a `Mark`'s result. The result is None."""
 
     length: int
 
@@ -97,7 +97,7 @@ class Written:
     """Result of a `Sample`."""
 
     tokens: tuple[int, ...]
-    """Without the stop token."""
+    """Sampled tokens without the stop token."""
     reason: Reason
     stop_token: int | None = None
 
@@ -109,7 +109,7 @@ class Reply:
     index: int | None
     """Index of the most probable label; None without labels."""
     log_probs: tuple[float, ...]
-    """Log-probability of each whole label, in nats."""
+    """Log-probability of each complete label, in nats."""
     state: npt.NDArray[np.float32] | None = None
     """(d,) hidden state after the final norm."""
 
@@ -120,14 +120,14 @@ Program = Generator[Segment, Any, Any]
 
 @dataclass(kw_only=True)
 class Request:
-    """One program to run. Equal programs with equal seeds give equal rows, whatever runs beside them (in fp32)."""
+    """A program to run. The result depends only on program and seed, not on other rows in the batch (in fp32)."""
 
     program: Program
     seed: int = 0
     on_token: Callable[[int], None] | None = None
     """Called with each sampled token, the stop token included, as soon as it is known."""
     renew: Callable[[], Program] | None = None
-    """Makes the program again from its start. An engine that runs out of memory restarts such a row later."""
+    """Creates the program again, so that an engine short of memory can drop the row and restart it later."""
 
 
 @dataclass(frozen=True, kw_only=True)

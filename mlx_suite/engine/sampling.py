@@ -13,8 +13,8 @@ _MASK64 = (1 << 64) - 1
 def uniform(seed: int, index: int) -> float:
     """The `index`-th random number of a row, in [0, 1): SplitMix64 of seed and index.
 
-    A row's numbers depend on its seed only, so its text does not change with its neighbours, its slot or the time it
-    is generated. 24 bits: the resolution of fp32 below 1.
+    A row's numbers depend only on its seed, so its text does not depend on its slot, on other rows or on scheduling.
+    24 bits: the resolution of fp32 below 1.
     """
     z = _mix(_mix(seed & _MASK64) + index)
     return (z >> 40) / (1 << 24)
@@ -28,10 +28,10 @@ def _mix(z: int) -> int:
 
 
 def keep_probable(probs: mx.array, top_p: mx.array, min_p: mx.array) -> mx.array:
-    """Zero the tokens of probs (S, V) that top-p and min-p, (S,) each, exclude. Ties at the threshold are kept."""
+    """Set probs (S, V) to zero for tokens that top-p and min-p, (S,) each, exclude. Ties at the threshold are kept."""
     ranked = mx.sort(probs, axis=-1)[:, ::-1]
     before = mx.cumsum(ranked, axis=-1) - ranked
-    # A rounded sum can reach 1 early: a row without top-p must not lose its tail because another row has one.
+    # A rounded sum can reach 1 early: a row without top-p must not lose its tail because another row uses top-p.
     share = mx.where(top_p < 1.0, top_p, float("inf"))[:, None]
     kept = (before < share).sum(axis=-1, keepdims=True)  # at least 1: nothing comes before the first
     threshold = mx.take_along_axis(ranked, mx.maximum(kept - 1, 0), axis=-1)
@@ -47,8 +47,8 @@ def draw(
 ) -> mx.array:
     """One token per row, (S,) uint32, from logits (S, V).
 
-    Rows with temperature 0 take the most probable token; the others invert the cumulative distribution at `uniforms`
-    (S,). `limits` are (top_p, min_p); None if no row uses them, which saves the sort.
+    Rows with temperature 0 are greedy; the others invert the cumulative distribution at `uniforms` (S,). `limits` are
+    (top_p, min_p); None if no row uses them, which saves the sort.
     """
     logits = logits.astype(mx.float32)
     best = mx.argmax(logits, axis=-1)

@@ -20,22 +20,22 @@ from mlx_suite.modeling.head import head_function, vocabulary_size
 from mlx_suite.runtime.debug import check_indices
 
 Position = tuple[int, int]
-"""Row and column."""
+"""Row and column of a token in a batch."""
 Target = tuple[Position, int]
-"""A label token, and the position whose output predicts it."""
+"""A position, and the label token that its output predicts."""
 
 
 def replies(
     model: Any, caches: Sequence[SlotCache], slot: int, position: int, last: int, queries: Sequence[Query]
 ) -> tuple[Reply, ...]:
-    """The reply to each query after a slot's sequence.
+    """The replies to queries on a slot's sequence.
 
-    Queries of similar length share a pass: another pass costs less than padding to twice the length. The hidden state
-    of a prefix of another query costs nothing.
+    Queries of similar length share a pass: another pass costs less than padding to twice the length. A hidden state of
+    a query that is a prefix of another comes from the same row.
 
     Args:
-        position: Tokens that the slot holds.
-        last: The token after them, not yet fed; its output predicts the first token of a query.
+        position: Number of tokens in the slot's KV cache.
+        last: The next token, not yet fed; its output predicts the first token of a query.
     """
     results: dict[int, Reply] = {}
     for numbers in _passes(queries):
@@ -45,7 +45,7 @@ def replies(
 
 
 def _passes(queries: Sequence[Query]) -> list[list[int]]:
-    """Indices of the queries in each pass: those with labels by length, then those for a hidden state only."""
+    """Indices of the queries in each pass: queries with labels by length, then those for a hidden state only."""
     groups: list[list[int]] = []
     for number in sorted(range(len(queries)), key=lambda i: (not queries[i].labels, -query_length(queries[i]))):
         query = queries[number]
@@ -101,19 +101,19 @@ def _replies(
 
 
 def query_length(query: Query) -> int:
-    """Tokens of context that a query needs."""
+    """Number of tokens by which a query extends the sequence."""
     return len(query.tokens) + max(map(len, query.labels), default=0)
 
 
 def _contexts(labels: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """Token sequences to feed so that every label's last token is predicted; none is a prefix of another."""
+    """Token sequences to feed so that every label token is predicted; none is a prefix of another."""
     contexts = sorted({tuple(label[:-1]) for label in labels} or {()})
     following = [*contexts[1:], ()]
     return [each for each, after in zip(contexts, following, strict=True) if after[: len(each)] != each or not after]
 
 
 def _targets(label: Sequence[int], contexts: Sequence[tuple[int, ...]], first: int, start: int) -> list[Target]:
-    """A label's tokens and the positions that predict them; its contexts are the rows from `first` on."""
+    """The targets of a label; `contexts` are the rows starting at `first`."""
     row = next(i for i, context in enumerate(contexts) if context[: len(label) - 1] == tuple(label[:-1]))
     return [((first + row, start + i), token) for i, token in enumerate(label)]
 
@@ -121,7 +121,7 @@ def _targets(label: Sequence[int], contexts: Sequence[tuple[int, ...]], first: i
 def _forward(
     model: Any, caches: Sequence[SlotCache], slot: int, position: int, rows: Sequence[Sequence[int]]
 ) -> tuple[mx.array, Any]:
-    """Hidden states (N, T, d) and the head; logits (N, T, V) and None for a model whose head is unknown."""
+    """Hidden states (N, T, d) and the head, or logits (N, T, V) and None if the model's head is unknown."""
     longest = max(map(len, rows))
     # Padding comes last, where causal attention hides it from every real token.
     fed = mx.array([[*row] + [0] * (longest - len(row)) for row in rows])  # (N, T)

@@ -1,4 +1,4 @@
-"""The state of one program in flight: its token sequence, and how much of it the model has seen."""
+"""State of a program in flight: its token sequence, and how much of it has been fed to the model."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ from mlx_suite.engine.scoring import query_length
 
 
 class SequenceState:
-    """Steps a program through its segments. Between calls it waits for the model, or has ended."""
+    """Steps a program through its segments. Between calls the program waits for the model or has ended."""
 
     def __init__(self, request: Request, context: int, window: int | None = None) -> None:
         self.request, self.context, self.window = request, context, window
         self.sequence: list[int] = []
         """Every token so far, forced and sampled, stop tokens included."""
         self.fed = 0
-        """Tokens fed to the model: one more than are known while a sampled token is fed before it has been read."""
+        """Number of tokens fed to the model, including a sampled token that is fed before it has been read."""
         self.active: Sample | Queries | None = None
         self.segment = 0
-        """Number of the segment, so that a token sampled for one is not taken for the next."""
+        """Number of the active segment, to detect a token that was sampled for a previous one."""
         self.start = 0
-        """Where the active segment begins in the sequence."""
+        """Index in the sequence at which the active segment begins."""
         self.result: Any = None
         self.advance(None)
 
@@ -29,11 +29,11 @@ class SequenceState:
 
     @property
     def pending(self) -> list[int]:
-        """Known tokens that have not been fed."""
+        """Known tokens that have not been fed yet."""
         return self.sequence[self.fed :]
 
     def advance(self, outcome: Written | tuple[Reply, ...] | None) -> None:
-        """Send the program its last segment's result and go on to the next segment that needs the model."""
+        """Send the program the result of its active segment and advance to the next one that needs the model."""
         self.segment += 1
         self.active = None
         sent: Any = outcome
@@ -58,18 +58,18 @@ class SequenceState:
                 break
         assert self.sequence, "a program must force a token before it samples"
         self.active, self.start = segment, len(self.sequence)
-        # The last token's output decides what follows: if it was fed before, it is fed again.
+        # The output of the last token is needed: if it was fed before, it is fed again.
         self.fed = min(self.fed, len(self.sequence) - 1)
 
     def rewind(self, length: int) -> None:
-        """Forget everything after the first `length` tokens. A ring buffer that has wrapped keeps nothing."""
-        assert 0 < length <= len(self.sequence), "a rewind leaves a part of the sequence"
+        """Drop all but the first `length` tokens. A ring buffer that has wrapped is refilled from the start."""
+        assert 0 < length <= len(self.sequence), "a rewind must keep a part of the sequence"
         del self.sequence[length:]
         wrapped = self.window is not None and self.fed >= self.window
         self.fed = 0 if wrapped else min(self.fed, length)
 
     def wrote(self, token: int) -> None:
-        """Take the next sampled token."""
+        """Append the next sampled token; at a stop token or a limit, advance the program."""
         sample = self.active
         assert isinstance(sample, Sample)
         self.sequence.append(token)

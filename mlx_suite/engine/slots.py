@@ -1,7 +1,7 @@
 """KV caches for a fixed set of slots, each at its own position.
 
-A slot cache takes the place of a layer's cache (mlx-lm's calling convention), so every architecture whose layers cache
-plain keys and values runs in the engine. A decode step advances all slots by one token; `SlotRow` prefills one slot;
+A slot cache is passed as a layer's cache (mlx-lm's calling convention), so every architecture whose layers cache plain
+keys and values runs in the engine. A decode step advances all slots by one token; `SlotRow` prefills one slot;
 `SlotFork` runs continuations of a slot without changing it.
 
 Keys are stored after rotary embedding, so their order in memory does not matter.
@@ -17,7 +17,7 @@ from mlx_suite.modeling.masks import Mask
 from mlx_suite.runtime.errors import UserError
 
 GROWTH = 128
-"""Positions by which caches grow. Each growth copies them and recompiles the step."""
+"""Increment of a cache's capacity. Growing copies the cache and recompiles the step."""
 
 
 class SlotCache:
@@ -32,12 +32,12 @@ class SlotCache:
         self.capacity = 0
 
     def capacity_for(self, tokens: int) -> int:
-        """Capacity needed to hold `tokens` per slot; never below the present one."""
+        """Capacity needed for `tokens` per slot; at least the current one."""
         needed = -(-tokens // GROWTH) * GROWTH
         return max(self.capacity, needed if self.window is None else min(needed, self.window))
 
     def reserve(self, tokens: int) -> bool:
-        """Make room for `tokens` per slot, keeping the content. Returns whether the arrays were reallocated."""
+        """Grow to at least `tokens` per slot, keeping the content. Returns whether the arrays were reallocated."""
         self.capacity = self.capacity_for(tokens)
         if not self.state or self.state[0].shape[2] >= self.capacity:
             return False
@@ -55,7 +55,7 @@ class SlotCache:
         return position if self.window is None else position % self.window
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Write one new token per slot at its slot's position; returns all keys and values."""
+        """Write one new token per slot at the slot's position; returns all keys and values."""
         assert keys.shape[2] == 1
         self.allocate(keys, values)
         at = self.index(self.offset)[:, None, None, None]
@@ -66,7 +66,7 @@ class SlotCache:
         return self.state[0], self.state[1]
 
     def make_mask(self, length: int, return_array: bool = True, window_size: int | None = None) -> mx.array:
-        """(S, 1, 1, C) mask of what each slot's next token sees, itself included.
+        """(S, 1, 1, C) mask of the positions that each slot's next token sees, its own included.
 
         In a ring buffer every index up to the position is within the window, and all indices are once it is full.
         """
@@ -77,7 +77,7 @@ class SlotCache:
         return visible[:, None, None, :]
 
     def read(self, slot: int, length: int) -> list[mx.array]:
-        """Keys and values of a slot that holds `length` tokens, in order of position: (1, H, ≤ length, D)."""
+        """Keys and values of the first `length` tokens of a slot, in order of position: (1, H, ≤ length, D)."""
         rows = [each[slot : slot + 1] for each in self.state]
         if self.window is None or length <= self.window:
             return [each[:, :, :length] for each in rows]
@@ -85,7 +85,7 @@ class SlotCache:
         return [mx.take(each, order, axis=2) for each in rows]
 
     def restore(self, slot: int, length: int, saved: list[mx.array]) -> None:
-        """Write back the result of `read`, as the positions up to `length`."""
+        """Write back the result of `read`, up to position `length`."""
         self.allocate(*saved)
         self.write(slot, length - saved[0].shape[2], saved)
 
@@ -114,12 +114,12 @@ class SlotCache:
         return sum(each.nbytes for each in self.state)
 
     def slot_bytes(self, tokens: int) -> int:
-        """Bytes of a slot with room for `tokens`; 0 before the first tokens."""
+        """Bytes per slot with a capacity of `tokens`; 0 before the first tokens."""
         return sum(each.nbytes // each.shape[0] // each.shape[2] for each in self.state) * self.capacity_for(tokens)
 
 
 class SlotFork:
-    """Forks of one slot's KV cache for continuations in a batch; none is kept."""
+    """Forks of one slot's KV cache for a batch of continuations, which are not stored."""
 
     def __init__(self, cache: SlotCache, slot: int, position: int) -> None:
         self.cache, self.slot, self.offset = cache, slot, position
@@ -135,7 +135,7 @@ class SlotFork:
         return joined[0], joined[1]
 
     def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> Mask:
-        """Mask of what the next `length` tokens see of the slot and of each other."""
+        """Mask of the positions that the next `length` tokens see in the slot and among themselves."""
         window = self.cache.window or window_size
         if window is None and (length == 1 or not return_array):
             return None if length == 1 else "causal"

@@ -19,14 +19,14 @@ from mlx_suite.runtime.debug import check_indices
 GREEDY = Sampling(temperature=0.0)
 
 IN_PLACE = 1 << 25
-"""KV cache size in bytes from which a step waits for the previous one, after being prepared.
+"""KV cache size in bytes from which a step waits for the previous one before it is launched.
 
-MLX writes into an array in place only if no running work still reads it, and into a copy otherwise; for small caches
+MLX writes in place only if no running computation still reads the array, and otherwise into a copy; for small caches
 the copy costs less than the wait.
 """
 
 Kind = Literal["greedy", "drawn", "limited"]
-"""Sampling that a step needs: the most probable token, a draw, or a draw with top-p or min-p, which needs a sort."""
+"""Kind of sampling in a step: greedy, drawn, or drawn with top-p or min-p, which needs a sort."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Feed:
     """Input of one slot to a step."""
 
     token: int | None
-    """The token to feed; None feeds the one sampled in the previous step."""
+    """Token to feed; None feeds the one sampled in the previous step."""
     position: int
     seed: int
     sampling: Sampling
@@ -54,7 +54,7 @@ class Stepper:
         self.compiled: dict[tuple[Kind, bool], Callable[..., mx.array]] = {}
         self.bans: dict[tuple[int, ...], mx.array] = {}
         self.stacked: tuple[tuple[tuple[int, ...], ...], mx.array] | None = None
-        """The latest banned ids and their mask: most steps ban the same ids as the previous one."""
+        """The last banned ids and their mask, cached because most steps ban the same ids as the previous one."""
 
     def step(self, feeds: Sequence[Feed], previous: mx.array | None) -> mx.array:
         """Start a decode step and return its tokens, (S,), before they are computed.
@@ -94,7 +94,7 @@ class Stepper:
         return tokens
 
     def variant(self, kind: Kind, banning: bool) -> Callable[..., mx.array]:
-        """The step for a kind of sampling, compiled if the caches are allocated."""
+        """The step function for a kind of sampling, compiled if the caches are allocated."""
         key = (kind, banning)
         if key not in self.compiled:
             states = [cache.state for cache in self.caches]
@@ -105,8 +105,8 @@ class Stepper:
         return self.compiled[key]
 
     def plain(self, kind: Kind) -> Callable[..., mx.array]:
-        # Local names avoid a reference cycle through `self`, which would keep the caches in memory after the engine
-        # is gone, until Python's cycle collector runs.
+        # Local names avoid a reference cycle through `self`, which would keep the caches in memory until Python's
+        # cycle collector runs.
         model, caches = self.model, self.caches
 
         def step(ints: mx.array, floats: mx.array, previous: mx.array, bans: mx.array | None = None) -> mx.array:

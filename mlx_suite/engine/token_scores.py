@@ -1,7 +1,7 @@
-"""Log-probabilities of given tokens, in batches, with little more memory than the hidden states need.
+"""Log-probabilities of given tokens, in batches, with bounded memory for logits.
 
 Only positions that predict a scored token go through the head, in blocks with a bounded number of logits: with Gemma's
-vocabulary of 256,000, the logits of a whole batch would take 8 GB.
+vocabulary of 256,000, the logits of a batch would take 8 GB.
 
 Shapes: B windows, L positions, M scored tokens, d hidden size, V vocabulary.
 """
@@ -20,17 +20,17 @@ from mlx_suite.modeling.head import head_function, vocabulary_size
 from mlx_suite.runtime.debug import check_indices
 
 BATCH = 8192
-"""Positions fed at a time."""
+"""Positions per forward pass."""
 LOGITS = 1 << 26
-"""Logits computed at a time: 256 MiB in fp32."""
+"""Logits per block: 256 MiB in fp32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Tokens fed at once, the last of which predict scored tokens."""
+    """Tokens fed in one forward pass, the last of which predict scored tokens."""
 
     fed: tuple[int, ...]
-    """Tokens that the model reads."""
+    """Input tokens."""
     targets: tuple[int, ...]
     """Tokens predicted by the last positions of `fed`, at most as many as are fed."""
 
@@ -52,16 +52,15 @@ class TokenScores:
 def cut_windows(
     tokens: Sequence[int], *, prefix: Sequence[int], first: int, context: int, stride: int
 ) -> Iterator[Window]:
-    """Sliding windows that score every token from index `first` on exactly once.
+    """Sliding windows that score each token starting at index `first` exactly once.
 
-    Every window begins with `prefix`: models trained on texts that start with BOS expect it. The first window fills the
-    context; each later one scores `stride` more tokens, preceded by as many as fit. The last one fills the context
-    too.
+    Every window begins with `prefix`: models trained on texts that start with BOS expect it. The first and the last
+    window fill the context; each later one scores `stride` more tokens, preceded by as many as fit.
 
     Args:
         tokens: The text without the prefix.
-        prefix: BOS, or nothing; without it the first token of the text cannot be scored.
-        context: Maximum tokens fed.
+        prefix: BOS or empty; without BOS the first token of the text cannot be scored.
+        context: Maximum tokens per window.
     """
     room = context - len(prefix) + 1  # the last token of a window is not fed
     assert first >= 1 or prefix, "nothing predicts the first token"
@@ -84,8 +83,8 @@ def score_windows(
     """Scores of each window, in order. Windows of similar length share a batch, padded at the end.
 
     Args:
-        batch: Positions fed at a time; a longer window runs alone.
-        logits: Logits computed at a time.
+        batch: Positions per forward pass; a longer window runs alone.
+        logits: Logits per block.
         tell: Called after each batch with its number of windows.
 
     Raises UserError if the model returns NaN or inf.
@@ -99,7 +98,7 @@ def score_windows(
 
 
 def _batches(windows: Sequence[Window], batch: int) -> Iterator[list[int]]:
-    """Indices of the windows in each batch, the longest first, so that a lack of memory shows at once."""
+    """Indices of the windows in each batch, longest first, so that running out of memory happens early."""
     waiting: list[int] = []
     for number in sorted(range(len(windows)), key=lambda i: (-len(windows[i].fed), i)):
         if waiting and (len(waiting) + 1) * len(windows[waiting[0]].fed) > batch:

@@ -3,7 +3,7 @@
     LoRA, linear     W + scale · (AB)ᵀ            LoRA, embedding     E + scale · AB
     DoRA             m · (W + scale · (AB)ᵀ) / ‖W + scale · (AB)ᵀ‖
 
-Sums are computed in fp32 and rounded once. Narrow formats can lose a small adapter: bfloat16 has 8 significant bits, a
+Sums are computed in fp32 and rounded once. Low precision can lose a small adapter: bfloat16 has 8 significant bits, a
 4-bit layer 16 levels per group, and the fused model may equal its base (mlx-lm#1172). So the fused model's logits are
 compared with the adapted model's.
 
@@ -17,7 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from mlx_suite.adapters.attach import apply_adapter, load_adapter, template_beside
+from mlx_suite.adapters.attach import apply_adapter, load_adapter, stored_template
 from mlx_suite.adapters.lora import adapted_layers, base_layer
 from mlx_suite.checkpoints.config_file import read_config
 from mlx_suite.checkpoints.load import load_model, stored_dtype
@@ -29,10 +29,10 @@ from mlx_suite.modeling.dora import DoRALinear, dense_weight
 from mlx_suite.runtime.errors import UserError
 
 MOST_LOST = 0.9
-"""Largest share of the adapter's mean effect on the logits that may be lost; a model equal to its base has lost 1."""
+"""Largest fraction of the adapter's mean effect on the logits that may be lost; 1 for a model equal to its base."""
 REPORTED_LOSS = 0.25
-"""Share from which the loss is reported. Rounding the weights of a bfloat16 model changes the logits by a fixed amount,
-which a weak adapter may not exceed."""
+"""Fraction from which the loss is reported. Rounding the weights of a bfloat16 model changes the logits by a fixed
+amount, which the effect of a weak adapter may not exceed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +41,17 @@ class Fused:
 
     layers: int
     dtype: str
-    """dtype of the dense weights written."""
+    """Dtype of the dense weights written."""
     packed: int
     """Number of quantized layers in the result."""
     effect: Distance
-    """The adapter's effect: base model against base model with adapter."""
+    """The adapter's effect: distance between base model and adapted model."""
     error: Distance
-    """The error of fusing: base model with adapter against fused model."""
+    """The error of fusing: distance between adapted model and fused model."""
 
     @property
     def lost(self) -> float:
-        """Mean error as a share of the adapter's mean effect."""
+        """Mean error as a fraction of the adapter's mean effect."""
         return self.error.mean / self.effect.mean if self.effect.mean else 0.0
 
 
@@ -66,8 +66,8 @@ def fuse_checkpoint(
     """Fuse an adapter into a checkpoint and write the result to `out`, with the tokenizer.
 
     Args:
-        dequantize: Expand quantized layers. Otherwise they are quantized again with their settings, which rounds twice.
-        dtype: dtype of the dense weights written; None keeps the base model's.
+        dequantize: Dequantize quantized layers; otherwise they are quantized again with their settings.
+        dtype: Dtype of the dense weights written; None keeps the base model's.
 
     Raises UserError if the adapter does not fit, if rounding loses most of it, and for disk errors; `out` is then
     unchanged.
@@ -83,7 +83,7 @@ def fuse_checkpoint(
     model.eval()
     adapted = logits_of(model, vocabulary)
     layers = fuse(model)
-    # Rounded to the dtype of the file, as the model will be read.
+    # Rounded to the dtype of the file, so that the comparison includes this error.
     model.update(tree_unflatten([(name, cast(array, target)) for name, array in named_parameters(model).items()]))
     after = logits_of(model, vocabulary)
     fused = Fused(
@@ -94,7 +94,7 @@ def fuse_checkpoint(
         error=distance(adapted, after),
     )
     _refuse_lost(fused, adapter_folder)
-    template = template_beside(adapter_folder)
+    template = stored_template(adapter_folder)
     save_model(out, model, config, dtype=target, tokenizer_from=model_folder, chat_template=template)
     return fused
 
@@ -107,7 +107,7 @@ def fuse(model: nn.Module) -> int:
     layers = adapted_layers(model)
     for path, layer in layers.items():
         merged = merged_layer(layer)
-        mx.eval(merged.parameters())  # one layer at a time has an fp32 copy
+        mx.eval(merged.parameters())  # so that only one layer at a time has an fp32 copy
         model.update_modules(tree_unflatten([(path, merged)]))
     return len(layers)
 
@@ -153,11 +153,11 @@ def _refuse_lost(fused: Fused, adapter: Path) -> None:
     if not fused.lost <= MOST_LOST:  # NaN is refused too
         fixes = "--dequantize keeps it" if fused.packed else "--dtype float32 keeps it"
         raise UserError(
-            f"Rounding would lose {fused.lost:.0%} of what the adapter does: "
-            + ("the layers are packed" if fused.packed else f"the weights are {fused.dtype}"),
+            f"Rounding would lose {fused.lost:.0%} of the adapter's effect: "
+            + ("the layers are quantized" if fused.packed else f"the weights are {fused.dtype}"),
             details=[
                 f"mean change of the logits by the adapter: {fused.effect.mean:.3g}",
-                f"mean difference of the merged model from it: {fused.error.mean:.3g}",
+                f"mean difference between fused and adapted model: {fused.error.mean:.3g}",
             ],
             where=str(adapter),
             fix=f"{fixes}; or use the adapter without fusing it",

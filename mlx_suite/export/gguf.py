@@ -55,8 +55,8 @@ def export_gguf(
     """Write the checkpoint in `folder` to the GGUF file `path`, with a Modelfile next to it.
 
     Args:
-        type: Type of the matrices: f16, bf16, f32 or q8_0 (8 bits in blocks of 32). bf16 is exact for a checkpoint in
-            bfloat16.
+        type: Type of the matrices: f16, bf16, f32 or q8_0 (8 bits in blocks of 32). bf16 is lossless for a bfloat16
+            checkpoint.
         adapter: Folder of an adapter to fuse into the weights.
         model: A loaded model of `folder` whose weights are used instead of the folder's, with its adapters fused. It
             is not changed.
@@ -84,11 +84,11 @@ def export_gguf(
     tokenizer = load_tokenizer(folder)
     context = usable_context(config)
     text, reason = modelfile(path, folder, tokenizer, template, context=context)
-    beside = path.with_suffix(".Modelfile")
-    write_atomically(beside, text)
+    file = path.with_suffix(".Modelfile")
+    write_atomically(file, text)
     return GGUFExport(
         path=path,
-        modelfile=beside,
+        modelfile=file,
         type=type,
         tensors=tensors,
         num_bytes=path.stat().st_size,
@@ -99,9 +99,9 @@ def export_gguf(
 
 def find_template(folder: Path, adapter: Path | str | None = None) -> ChatTemplate | None:
     """The chat template that the adapter was trained with, otherwise the checkpoint's; None if neither has one."""
-    beside = None if adapter is None else adapter_folder(Path(adapter).expanduser())
-    if has_template(folder) or (beside is not None and (beside / TEMPLATE_FILE).is_file()):
-        return load_chat_template(folder, adapter=beside)
+    trained = None if adapter is None else adapter_folder(Path(adapter).expanduser())
+    if has_template(folder) or (trained is not None and (trained / TEMPLATE_FILE).is_file()):
+        return load_chat_template(folder, adapter=trained)
     return None
 
 
@@ -143,7 +143,7 @@ def _config_of(folder: Path, model: nn.Module | None) -> ModelConfig:
     problems = list(misfits(config))
     if problems:
         raise UserError(
-            "llama.cpp would compute something else than this model does",
+            "llama.cpp would not compute the same function as this model",
             where=str(folder),
             fix="use the model with mlx-suite or mlx-lm",
             details=problems,
@@ -154,12 +154,12 @@ def _config_of(folder: Path, model: nn.Module | None) -> ModelConfig:
 def _notes(config: ModelConfig, vocabulary: GGUFVocabulary, context: int, reason: str | None) -> Iterator[str]:
     if context < config.max_position_embeddings:
         yield (
-            f"llama.cpp has no sliding window for this family: the file names a context of {context:,} tokens, up to "
-            f"which the answers are the model's, not {config.max_position_embeddings:,}"
+            f"llama.cpp has no sliding window for this family: the file's context is {context:,} tokens, up to which "
+            f"the two match, instead of {config.max_position_embeddings:,}"
         )
     if vocabulary.loses_first_space:
         yield (
-            "the tokenizer puts a space before the first text only, which llama.cpp cannot: the file is made for "
+            "the tokenizer adds a space before the first text only, which llama.cpp cannot do: the file is meant for "
             "conversations; begin a prompt without the chat template with a space"
         )
     if reason is not None:

@@ -38,9 +38,9 @@ CONVERSATION = (
     Message(USER, "Name three things to see there, and say in one sentence why."),
 )
 LEAST_AGREEMENT = 0.9
-"""Share of positions with the same most probable token that passes: 8-bit weights change a few close calls."""
+"""Minimum fraction of positions with the same most probable token: 8-bit weights change a few close ones."""
 MOST_TOKENS = 256
-"""Positions whose logits are compared."""
+"""Maximum number of positions whose logits are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class GGUFCheck:
     typical_logit: float
     """Root mean square of the model's logits minus each position's mean: the scale for `largest_difference`."""
     agreement: float
-    """Share of positions with the same most probable token."""
+    """Fraction of positions with the same most probable token."""
     texts: int
     """Number of texts tokenized by both, including the rendered conversation."""
     other_tokens: tuple[str, ...]
@@ -94,7 +94,7 @@ def import_llama_cpp() -> Any:
     except ImportError as error:
         raise UserError(
             "the check runs llama.cpp through llama-cpp-python, which is not installed",
-            fix=f"{LLAMA_CPP} (it is compiled, which takes a while), or leave the check out",
+            fix=f"{LLAMA_CPP} (it is compiled, which takes a while), or omit the check",
         ) from error
 
 
@@ -147,7 +147,7 @@ def _cuts(
     llama: Any, tokenizer: Tokenizer, template: ChatTemplate | None
 ) -> Iterator[tuple[str, list[int], list[int]]]:
     """Yield each text with our tokens and llama.cpp's."""
-    # If the file omits a space before the first text only, texts are tokenized as after a special token.
+    # If only a space before the first text is missing from the file, compare texts as after a special token.
     at_start = llama.metadata.get("tokenizer.ggml.add_space_prefix") != "false"
     for text in TEXTS:
         ours = tokenizer.backend.encode(text, at_start=at_start).ids

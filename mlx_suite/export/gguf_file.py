@@ -1,7 +1,7 @@
 """Atomic writing of a GGUF file: header, metadata, tensors.
 
-The layout comes from llama.cpp's writer, the `gguf` package. Weights are converted and written one at a time, so memory
-is needed for the largest one only.
+The layout comes from llama.cpp's writer, the `gguf` package. Weights are converted and written one at a time, so only
+the largest one must fit in memory.
 
 Format: ggml's `docs/gguf.md`.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 GGUF_EXTRA = "pip install 'mlx-suite[gguf]'"
 FILE_TYPES = {"f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "f32": "ALL_F32", "q8_0": "MOSTLY_Q8_0"}
-"""Types of matrices, and llama.cpp's names of such files. Vectors are always fp32, as llama.cpp requires."""
+"""Types of matrices, and llama.cpp's names of the file types. Vectors are always fp32, as llama.cpp requires."""
 _Q8_BLOCK = 32
 
 
@@ -75,7 +75,7 @@ def write_gguf(
         kind = gguf.GGMLQuantizationType[stored[key].upper()]
         block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
         num_bytes = array.size // block * block_bytes
-        # With a dtype other than uint8 the writer takes the shape as elements, not bytes.
+        # For any dtype but uint8 the writer expects the shape in elements, not bytes.
         writer.add_tensor_info(gguf_name(key, config), array.shape, np.dtype(np.float32), num_bytes, raw_dtype=kind)
     factors = rope_factors(config)
     if factors is not None:
@@ -121,7 +121,7 @@ def _close(writer: "GGUFWriter") -> None:
 
 
 def _stored_type(shape: tuple[int, ...], type: str) -> str:
-    """Type of a tensor: fp32 for vectors, f16 for rows that 8-bit blocks do not divide."""
+    """Stored type of a tensor: fp32 for vectors, f16 for rows whose length 8-bit blocks do not divide."""
     if len(shape) == 1:
         return "f32"
     return "f16" if type == "q8_0" and shape[-1] % _Q8_BLOCK else type

@@ -1,6 +1,6 @@
 """Weights of Llama, Mistral and Gemma 2 in llama.cpp's names, row order and norm convention.
 
-llama.cpp computes each family by fixed rules (`src/models/llama.cpp`, `src/models/gemma2.cpp`). Where a model differs
+llama.cpp computes each family by fixed rules (`src/models/llama.cpp`, `src/models/gemma2.cpp`). If a model deviates
 from them, its weights are changed to give the same function, or the export is refused.
 
 H heads, D head dimension, d hidden size.
@@ -44,7 +44,7 @@ _NORMS = {
 
 
 def architecture(config: ModelConfig) -> str:
-    """llama.cpp's name of the family; Mistral is `llama` there."""
+    """llama.cpp's name of the family, which is `llama` for Mistral."""
     return "gemma2" if config.model_type == "gemma2" else "llama"
 
 
@@ -99,7 +99,7 @@ def misfits(config: ModelConfig) -> Iterator[str]:
     window = next((w for w in config.windows if w is not None), None)
     kinds = ["full_attention" if w is None else "sliding_attention" for w in config.windows]
     if window is None or kinds != usual_layers("gemma2", len(kinds)):
-        yield "its local layers are not every other one from the first on, as llama.cpp takes for granted"
+        yield "its local layers are not every other layer starting with the first, as llama.cpp assumes"
     if config.attn_logit_softcapping is None:
         yield "it has no soft-cap on attention (attn_logit_softcapping), and llama.cpp always applies one"
     if config.final_logit_softcapping is None:
@@ -124,8 +124,8 @@ def _paired(array: mx.array, heads: int) -> mx.array:
 def _query_factor(config: ModelConfig) -> float:
     """Factor of the queries that compensates for llama.cpp's scale.
 
-    llama.cpp scales by 1/√D, but by 1/√(d / H) for models of 46 layers, which it takes for the 27B model; it does not
-    read `query_pre_attn_scalar`. RoPE is linear, so the factor may be applied before it.
+    llama.cpp does not read `query_pre_attn_scalar`: it scales by 1/√D, but by 1/√(d / H) for models of 46 layers, which
+    it assumes to be the 27B model. RoPE is linear, so the factor may be applied before it.
     """
     theirs = config.hidden_size // config.num_attention_heads if config.num_hidden_layers == 46 else config.head_dim
     return config.scale * float(theirs) ** 0.5

@@ -93,7 +93,7 @@ def read_vocabulary(folder: Path, rows: int) -> GGUFVocabulary:
     byte_level = tokenizer.backend.token_bytes is not None and tokenizer.backend.token_bytes.spelling == "byte_level"
     if fast and fast["model"].get("type") != "BPE" or not fast and (model is None or not model.merges_by_score):
         raise UserError(
-            "llama.cpp's vocabularies of this kind are not written here: only BPE is",
+            "only BPE tokenizers can be exported",
             where=str(folder),
             fix="convert this model with llama.cpp's own convert_hf_to_gguf.py",
         )
@@ -153,7 +153,7 @@ def _role(tokenizer: Tokenizer, role: str) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _ModelFile:
-    """Contents of a SentencePiece model besides its pieces' ids."""
+    """Contents of a SentencePiece model, apart from the ids of its pieces."""
 
     scores: Mapping[str, float]
     types: Mapping[str, int]
@@ -217,7 +217,7 @@ def _refuse_duplicates(tokens: Sequence[str], folder: Path) -> None:
         raise UserError(
             f"{len(repeated)} tokens have the same text as another, which llama.cpp cannot load",
             where=str(folder),
-            fix="take these tokens out of the tokenizer",
+            fix="remove these tokens from the tokenizer",
             details=[repr(text) for text in repeated[:20]],
         )
 
@@ -229,7 +229,7 @@ def _merges(fast: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _scores(tokens: Sequence[str], model: _ModelFile | None, merges: Sequence[tuple[str, str]]) -> list[float]:
-    """SentencePiece's scores; in a folder without its file, the negative ranks of the merges."""
+    """SentencePiece's scores; without a SentencePiece file, the negative ranks of the merges."""
     lowest = -float(len(merges) + 1)
     if model is not None and model.merges_by_score:
         return [model.scores.get(text, model.scores.get(text.replace(" ", SPACE_MARK), lowest)) for text in tokens]
@@ -240,7 +240,7 @@ def _scores(tokens: Sequence[str], model: _ModelFile | None, merges: Sequence[tu
 
 
 def _space(fast: Mapping[str, Any], model: _ModelFile | None) -> Literal["never", "first", "always"]:
-    """Texts before which a tokenizer adds a space."""
+    """Whether a tokenizer adds a space before no text, only the first, or every text."""
     if not fast:
         return "first" if model is not None and model.adds_space else "never"
     steps = json.dumps([fast.get("normalizer"), fast.get("pre_tokenizer")])
@@ -262,10 +262,10 @@ def pretokenizer_name(tokenizer: Mapping[str, Any], where: str) -> str:
         known = None  # none of the known ones has a normalizer
     if known is None:
         raise UserError(
-            "llama.cpp has no known counterpart of this tokenizer's way of cutting text",
+            "llama.cpp has no known counterpart of this tokenizer's pre-tokenizer",
             where=where,
             fix="convert this model with llama.cpp's own convert_hf_to_gguf.py, which knows more tokenizers",
-            details=[f"it cuts by {step}" for step in steps],
+            details=[f"it splits by {step}" for step in steps],
         )
     return known
 

@@ -13,14 +13,14 @@ from mlx_suite.text.template import ChatTemplate
 from mlx_suite.text.tokenizer import Tokenizer
 
 MOST_CONTEXT = 8192
-"""Maximum context requested: Ollama allocates memory for all of it, and a context of 128k takes more than the model."""
+"""Maximum context requested: Ollama allocates memory for all of it, and 128k tokens take more than the model."""
 
 SAMPLING = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k"}
 """Keys of generation_config.json → Ollama's parameters."""
 
 NO_TEMPLATE = """\
 # No TEMPLATE: {reason}.
-# Ollama then takes one of its own, if it knows the chat template that the GGUF file holds."""
+# Ollama then uses a built-in template if it recognizes the chat template in the GGUF file."""
 
 
 def modelfile(
@@ -51,7 +51,7 @@ def _template(tokenizer: Tokenizer, template: ChatTemplate | None) -> tuple[str 
     # Ollama adds BOS to every prompt if the GGUF file says so.
     bos = tokenizer.settings.roles.get("bos_token", "") if tokenizer.adds_bos else ""
     text = go_template(turns, bos)
-    return (None, "the chat template holds three quotes in a row") if '"""' in text else (text, None)
+    return (None, "the chat template contains three quotes in a row") if '"""' in text else (text, None)
 
 
 def _sampling(folder: Path) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Distance of two models, measured by their logits on a few tokens.
+"""Distance between two models, measured by their logits on a few tokens.
 
 Shapes: B rows, L positions, V vocabulary.
 """
@@ -25,11 +25,11 @@ class Distance:
     mean: float
     """Mean absolute difference."""
     agreement: float
-    """Share of positions with the same most probable token."""
+    """Fraction of positions with the same most probable token."""
 
 
 def vocabulary_of(config: Mapping[str, Any]) -> int:
-    """Vocabulary size of a `config.json`; of its text model if it has several parts."""
+    """Vocabulary size in a `config.json`, or in that of its text model if it is multimodal."""
     text = config.get("text_config")
     size = config.get("vocab_size") or (text.get("vocab_size") if isinstance(text, Mapping) else None)
     return int(size or SAFE_VOCABULARY)
@@ -48,7 +48,7 @@ def logits_of(model: Callable[[mx.array], Any], vocabulary: int) -> mx.array:
 
 
 def distance(one: mx.array, other: mx.array) -> Distance:
-    """Distance of two arrays of logits (B, L, V); NaN if either contains NaN."""
+    """Distance between two arrays of logits (B, L, V); NaN if either contains NaN."""
     difference = mx.abs(one - other)
     same = (one.argmax(axis=-1) == other.argmax(axis=-1)).mean()
     return Distance(largest=_number(difference.max()), mean=_number(difference.mean()), agreement=_number(same))

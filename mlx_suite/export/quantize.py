@@ -34,7 +34,7 @@ class Quantized:
     left: tuple[str, ...]
     """Layers left dense, whose columns the group size does not divide."""
     error: Distance
-    """Quantized model against dense model. `mlx-suite perplexity` measures the effect on text."""
+    """Distance between quantized and dense model. `mlx-suite perplexity` measures the effect on text."""
 
 
 def quantize_checkpoint(folder: Path, out: Path, *, bits: int = 4, group_size: int = 64) -> Quantized:
@@ -44,8 +44,8 @@ def quantize_checkpoint(folder: Path, out: Path, *, bits: int = 4, group_size: i
         bits: Bits per weight: 2, 3, 4, 6 or 8.
         group_size: Columns that share a scale and a bias: 32, 64 or 128.
 
-    Raises UserError for other values, a quantized checkpoint, a model without a layer that can be quantized, and disk
-    errors.
+    Raises UserError for other values, a checkpoint that is already quantized, a model without a layer that can be
+    quantized, and disk errors.
     """
     check(bits, group_size)
     refuse_other_folder(out)
@@ -54,11 +54,11 @@ def quantize_checkpoint(folder: Path, out: Path, *, bits: int = 4, group_size: i
     before = read_headers(folder)
     if packed_before or any(name.endswith(".scales") for name in before):
         raise UserError(
-            "The model is quantized already; packing it again would round it twice",
+            "The model is already quantized; quantizing it again would round it twice",
             where=str(folder),
-            fix="name the model it was made from",
+            fix="use the model before quantization",
         )
-    # In the dtype of the files, also on a CPU, so that scales and biases equal mlx-lm's.
+    # In the dtype of the files, even on a CPU, so that scales and biases equal mlx-lm's.
     model = load_model(folder, dtype=stored_dtype(folder) or mx.float32, dequantize=False)
     vocabulary = vocabulary_of(config)
     dense = logits_of(model, vocabulary)
@@ -68,7 +68,7 @@ def quantize_checkpoint(folder: Path, out: Path, *, bits: int = 4, group_size: i
     layers = quantized_layers(model)
     if not layers:
         raise UserError(
-            f"No layer can be packed: groups of {group_size} columns divide none of them",
+            f"No layer can be quantized: groups of {group_size} columns divide none of them",
             where="--group-size",
             fix="choose a smaller group" if group_size > min(GROUP_SIZES) else "keep the model as it is",
         )
@@ -88,12 +88,12 @@ def quantize_checkpoint(folder: Path, out: Path, *, bits: int = 4, group_size: i
 def check(bits: int, group_size: int) -> None:
     """Raise UserError that lists every invalid value."""
     problems = [
-        f"--{name} is {value}: one of {', '.join(map(str, choices))}"
+        f"--{name} is {value}: expected one of {', '.join(map(str, choices))}"
         for name, value, choices in (("bits", bits, BITS), ("group-size", group_size, GROUP_SIZES))
         if value not in choices
     ]
     if problems:
-        raise UserError("The model cannot be packed like that", details=problems, fix="choose one of the numbers")
+        raise UserError("The quantization settings are invalid", details=problems, fix="correct these values")
 
 
 def _quantize(model: nn.Module, bits: int, group_size: int) -> None:

@@ -1,1 +1,1 @@
-"""Finetuning: from a file of examples to a model that answers."""
+"""Finetuning: from a file of examples to an adapter or a full model."""

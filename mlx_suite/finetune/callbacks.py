@@ -1,7 +1,7 @@
 """Outputs of each evaluation: the best model so far, and responses to a few fixed prompts.
 
 samples.jsonl   one line per response: step, prompt, answer, reason (why generation ended)
-samples.md      the same to read, grouped by prompt
+samples.md      the responses as Markdown, grouped by prompt
 """
 
 import json
@@ -30,7 +30,7 @@ from mlx_suite.text import Message, Tokenizer
 SAMPLES = 3
 """Number of validation examples used as prompts, if no prompt is given."""
 SLOTS = 8
-"""Prompts answered in one batch."""
+"""Maximum prompts per batch."""
 REASONS = {"stop": "", "limit": "cut off by the limit", "context": "cut off by the end of the context"}
 
 
@@ -76,7 +76,7 @@ class EvaluationOutputs:
 
 
 def _prompts(settings: FinetuneSettings, prepared: PreparedRun, writer: Writer) -> list[tuple[str, list[int]]]:
-    """Text and token ids of the given prompts, or of the first validation examples' instructions."""
+    """Text and token ids of the given prompts or, by default, of the first validation examples' instructions."""
     chosen: list[tuple[tuple[Message, ...], str]] = [((Message("user", text),), "") for text in settings.prompts]
     if not chosen:
         for example in prepared.held_out:
@@ -102,16 +102,14 @@ def write_samples(
     path: Path,
     step: int,
 ) -> None:
-    """Append the model's greedy responses to `path`.
-
-    Dropout and noise are off meanwhile; the model's training mode is restored.
+    """Append the model's greedy responses to `path`, generated without dropout and noise.
 
     Args:
-        prompts_ids: Token ids of each prompt, up to where the response begins.
+        prompts_ids: Token ids of each prompt, including the header of the response.
         prompt_texts: The prompts as text, for the file.
         limit: Maximum tokens per response.
         stop: Stop tokens.
-        step: Step of the weights.
+        step: Number of training steps so far.
 
     Raises UserError if the disk is full.
     """
@@ -120,7 +118,7 @@ def write_samples(
         {"step": step, "prompt": prompt, "answer": tokenizer.decode(written.tokens), "reason": written.reason}
         for prompt, written in zip(prompt_texts, responses, strict=True)
     ]
-    # One write: a kill leaves all lines of an evaluation or, rarely, a torn last line, which is skipped when read.
+    # A single write: a kill leaves all lines or, rarely, a truncated last line, which is skipped when read.
     with disk_errors(path, kept="The last checkpoint is kept"), path.open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
@@ -166,7 +164,7 @@ def render_samples(path: Path) -> str:
 
 
 def truncate_samples(path: Path, step: int) -> None:
-    """Remove a torn line and the samples after `step`, which will be generated again; at step 0, all of them."""
+    """Remove a truncated line and the samples after `step`, which will be generated again; at step 0, all samples."""
     if not path.exists():
         return
     kept = [line for line in _lines(path) if step and line["step"] <= step]

@@ -1,4 +1,4 @@
-"""Settings as YAML: read from a recipe, and written to the folder of a run with the origin of every value."""
+"""Settings as YAML: read from a recipe, and written to the run folder with the origin of every value."""
 
 from collections.abc import Mapping
 from dataclasses import asdict

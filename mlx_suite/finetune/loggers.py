@@ -1,7 +1,7 @@
-"""Loggers besides metrics.jsonl: TensorBoard and Weights & Biases, through their own libraries.
+"""Loggers in addition to metrics.jsonl: TensorBoard and Weights & Biases, through their own libraries.
 
-Both write to the folder of the run: tensorboard/ has the event files, wandb/ the W&B run, wandb.json its id and the
-last logged steps, so that a resumed run continues the same curves and logs no step twice.
+Both write to the run folder: event files in tensorboard/, the W&B run in wandb/, its id and last logged steps in
+wandb.json, so that a resumed run continues the same curves and logs no step twice.
 """
 
 import json
@@ -31,18 +31,18 @@ def open_logger(names: Sequence[str], run: Path, settings: Mapping[str, Any]) ->
     """One logger that forwards to all of `names`; without names it does nothing.
 
     Args:
-        names: Names out of `LOGGERS` in the settings.
-        run: Folder of the run.
-        settings: Shown next to the curves.
+        names: Names from `LOGGERS` in the settings.
+        run: Run folder.
+        settings: Settings to show next to the curves.
 
-    Raises UserError for a library that is not installed and for W&B without an account.
+    Raises UserError for a library that is not installed, and for W&B without an account.
     """
     check_loggers(names)
     return _Several([_KINDS[name](run, settings) for name in dict.fromkeys(names)])
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Raises UserError that lists every requested library that is not installed."""
+    """Raise UserError that lists every requested library that is not installed."""
     missing = [name for name in dict.fromkeys(names) if not _installed(name)]
     if missing:
         libraries = " and ".join(_LIBRARIES[name] for name in missing)
@@ -85,7 +85,7 @@ class _TensorBoard:
             self._writer.close()
 
     def _open(self, step: int) -> Any:
-        """A writer that starts at `step`; what an earlier start logged from there on is purged."""
+        """A writer that starts at `step`; events from an earlier start at or after `step` are purged."""
         resumed = self._folder.exists()
         writer = import_module("tensorboardX").SummaryWriter(str(self._folder), purge_step=step if resumed else None)
         if not resumed:
@@ -94,7 +94,7 @@ class _TensorBoard:
 
 
 class _WandB:
-    """A W&B run; with WANDB_MODE=offline it stays in the folder until `wandb sync`."""
+    """A W&B run; with WANDB_MODE=offline it stays in the run folder until `wandb sync`."""
 
     def __init__(self, run: Path, settings: Entry) -> None:
         self._path = run / "wandb.json"
@@ -111,7 +111,7 @@ class _WandB:
             )
         except wandb.Error as error:
             raise UserError(
-                f"W&B does not start: {(str(error).splitlines() or ['no reason given'])[0]}",
+                f"W&B cannot start: {(str(error).splitlines() or ['no reason given'])[0]}",
                 where="--loggers wandb",
                 fix="wandb login, or set WANDB_MODE=offline",
             ) from error

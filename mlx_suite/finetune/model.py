@@ -24,11 +24,11 @@ class TrainableModel:
 
     model: nn.Module
     adapter: AdapterConfig | None
-    """None for full finetuning."""
+    """Settings of the adapter; None for full finetuning."""
     trained: int
     """Number of trained parameters."""
     total: int
-    """Number of all parameters, counted before quantization."""
+    """Total number of parameters, counted before quantization."""
     base_digest: str
     """Digest of the base weights."""
     notes: tuple[str, ...]
@@ -36,7 +36,7 @@ class TrainableModel:
 
 
 def load_trainable(settings: FinetuneSettings, folder: Path) -> TrainableModel:
-    """Load the model in `folder`, add adapters as the settings say, and unfreeze what the method trains.
+    """Load the model in `folder`, add the adapters of the settings, and unfreeze the trained parameters.
 
     Raises UserError if no layer matches the modules to adapt, or the model cannot train on packed rows.
     """
@@ -70,7 +70,7 @@ def load_trainable(settings: FinetuneSettings, folder: Path) -> TrainableModel:
             raise UserError(
                 "No layer of this model matches the modules and blocks to adapt",
                 where=f"--modules {','.join(settings.modules)}" + layers,
-                fix="mlx-suite models info MODEL names the layers",
+                fix="choose from the layers listed by mlx-suite models info MODEL",
             )
         if report.unmatched:
             notes.append(f"matched nothing in this model: {', '.join(map(str, report.unmatched))}")
@@ -89,7 +89,7 @@ def load_trainable(settings: FinetuneSettings, folder: Path) -> TrainableModel:
 
 
 def _hidden_by_quantization(model: nn.Module) -> int:
-    """Parameters minus stored numbers of all quantized layers, which store uint32 words, scales and biases."""
+    """Number of parameters minus number of stored elements, over all quantized layers."""
     hidden = 0
     for module in model.modules():
         if isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):

@@ -12,7 +12,7 @@ INK, FAINT, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 TRAIN, VALID, RATE = "#4c78a8", "#d1602b", "#5f8f5f"
 PIXELS_PER_INCH = 160
 SMOOTH_FROM = 40
-"""Number of logged losses from which a running mean is drawn over them, because single steps are noisy."""
+"""Minimum number of logged losses for drawing a running mean, because single steps are noisy."""
 
 Line = Mapping[str, Any]
 
@@ -105,7 +105,7 @@ def _draw_rate(axes: Any, train: Sequence[Line]) -> None:
 
 
 def _draw_tokens(axes: Any, train: Sequence[Line], last: int) -> None:
-    """Upper x axis: round numbers of trained tokens at the steps that reached them."""
+    """Draw the upper x axis: round numbers of trained tokens at the steps that reached them."""
     if len(train) < 2 or not train[-1]["tokens"]:
         return
     steps, tokens = [0, *(line["step"] for line in train)], [0, *(line["tokens"] for line in train)]
@@ -118,7 +118,7 @@ def _draw_tokens(axes: Any, train: Sequence[Line], last: int) -> None:
 
 
 def _plain(axes: Any) -> None:
-    """Only the left and bottom spines, and a grid below the curves."""
+    """Style the axes: only left and bottom spines, and a grid below the curves."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRID)
     axes.tick_params(colors=FAINT, labelsize=8, length=3)
@@ -135,7 +135,7 @@ def _few(bins: int, integer: bool = False) -> Any:
 
 
 def _running_mean(values: Sequence[float], reach: int) -> list[float]:
-    """Centred running mean over up to `reach` neighbours on each side, equally many on both."""
+    """Centered running mean over up to `reach` neighbors on each side, the same number on both."""
     means = []
     for at in range(len(values)):
         near = min(reach, at, len(values) - 1 - at)
@@ -144,7 +144,7 @@ def _running_mean(values: Sequence[float], reach: int) -> list[float]:
 
 
 def _between(value: float, known: Sequence[float], results: Sequence[float]) -> float:
-    """Linear interpolation: the result at `value`, given `results` at the increasing `known`."""
+    """Linearly interpolate at `value` between `results` at the increasing points `known`."""
     at = next((i for i in range(1, len(known)) if known[i] >= value), len(known) - 1)
     width = known[at] - known[at - 1]
     share = (value - known[at - 1]) / width if width else 1.0
@@ -152,13 +152,13 @@ def _between(value: float, known: Sequence[float], results: Sequence[float]) -> 
 
 
 def _short_rate(rate: float) -> str:
-    """2e-4 for 0.0002."""
+    """Format a learning rate: 2e-4 for 0.0002."""
     digits, power = f"{rate:.1e}".split("e")
     return f"{digits.removesuffix('.0')}e{int(power)}"
 
 
 def _short(count: float) -> str:
-    """1.2 M for 1,200,000."""
+    """Format a count: 1.2 M for 1,200,000."""
     for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
         if count >= size:
             return f"{count / size:.4g}{unit}"

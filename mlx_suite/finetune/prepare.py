@@ -1,4 +1,4 @@
-"""From a file of examples to batches: read, split off validation, encode, apply the length limit, pack."""
+"""Prepare a run's data: read examples, split off validation, encode, apply the length limit, make batches."""
 
 import hashlib
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class PreparedRun:
     counts: LengthCounts
     """Effect of the length limit on training and validation examples."""
     problems: tuple[Problem, ...]
-    """Problems of the rows that were left out."""
+    """Problems of the rows that were skipped."""
     too_long: tuple[Problem, ...]
     """Examples beyond the length limit, with their lengths."""
     row_length: int
@@ -51,7 +51,7 @@ class PreparedRun:
     context: int | None
     """Maximum context of the model in tokens; None if its config does not say."""
     fingerprint: str
-    """Hash of data, template and tokenizer, which detects a change between two starts."""
+    """Hash of data, template and tokenizer, to detect changes before a resume."""
 
     @cached_property
     def trained_tokens(self) -> int:
@@ -63,7 +63,7 @@ class PreparedRun:
 
 
 def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedRun:
-    """Read and encode the data of a run. The weights of the model are not needed.
+    """Read and encode the data of a run. The model's weights are not needed.
 
     `folder` holds config and tokenizer; None resolves the model of the settings, and downloads it if needed.
 
@@ -71,7 +71,7 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
     """
     folder = folder or resolve(settings.model)
     tokenizer = load_tokenizer(folder)
-    # Bad rows are skipped for now, so that rows that cannot be encoded are reported together with them.
+    # Bad rows are skipped here, so that one error reports them together with rows that cannot be encoded.
     dataset = read_dataset(settings.data, format=settings.format, skip_bad=True, valid=settings.valid or None)
     train, valid = dataset.train, dataset.valid
     if not valid:
@@ -98,9 +98,9 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
         )
     if settings.valid and not (dataset.valid and fitted_valid.documents):
         raise UserError(
-            "No example in this file is left to validate on",
+            "This file has no usable validation example",
             where=settings.valid,
-            fix="correct its rows; or omit --valid, and a share of the training examples is split off",
+            fix="correct its rows, or omit --valid to split off a share of the training examples",
         )
     return PreparedRun(
         folder=folder,
@@ -133,11 +133,11 @@ def _template(settings: FinetuneSettings, folder: Path, examples: Sequence[Examp
     try:
         return load_chat_template(folder, {"date_string": DAY.strftime("%d %b %Y"), "strftime_now": DAY.strftime})
     except UserError as error:
-        raise UserError(error.what, error.where, f"give --style alpaca; or {error.fix}", error.details) from error
+        raise UserError(error.what, error.where, f"use --style alpaca; or {error.fix}", error.details) from error
 
 
 def _fingerprint(dataset: Dataset, template: ChatTemplate | None, tokenizer: Tokenizer, folder: Path) -> str:
-    """Hash of the examples, the template and the tokenizer. The settings are compared by themselves."""
+    """Hash of the examples, the template and the tokenizer. Settings are compared separately."""
     source = "" if template is None else template.source
     digest = hashlib.sha256(f"{fingerprint(dataset)}\n{source}\n".encode())
     digest.update(f"{tokenizer.bos_id} {sorted(tokenizer.stop_ids)}\n".encode())

@@ -1,7 +1,7 @@
 """Preview of the training data: examples with their trained tokens marked, lengths, and problems.
 
-Trained tokens are coloured; without colour (a file, NO_COLOR) they stand between ⟦ and ⟧. Special tokens are shown by
-name, newlines as ↵.
+Trained tokens are colored; without color (a file, NO_COLOR) they are between ⟦ and ⟧. Special tokens are shown by name,
+newlines as ↵.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ TRAINED, TRAINED_SPECIAL, SPECIAL, HEADING = "bold green", "bold green reverse",
 """Colours of tokens and headings; other text has the default colour."""
 OPEN, CLOSE = "⟦", "⟧"
 SHOWN_TOKENS = 320
-"""Longer examples show this many tokens, half from the start and half from the end."""
+"""Maximum tokens shown of an example; of a longer one, half from the start and half from the end."""
 MOST_BINS = 12
 LABEL = 11
 """Width of the labels on the left, in columns."""
@@ -39,12 +39,12 @@ Findings = Sequence[tuple[str, Sequence[Problem]]]
 
 @dataclass(frozen=True, kw_only=True)
 class LengthQuantiles:
-    """Percentiles of a number over the examples."""
+    """Percentiles over the examples."""
 
     least: int
     median: int
     p90: int
-    """90 % of the examples have at most this."""
+    """90th percentile."""
     p99: int
     most: int
 
@@ -74,7 +74,7 @@ class PreviewSummary:
     """Trained tokens per example."""
     histogram: tuple[Bin, ...]
     ends: Mapping[str, int]
-    """Last trained token by name, with its number of examples: the token that the model learns to stop with."""
+    """Number of examples by last trained token, which is the token that the model learns to stop with."""
 
     @property
     def trained_share(self) -> float:
@@ -86,7 +86,7 @@ class PreviewSummary:
 
 
 def summarise(documents: Sequence[Document], tokenizer: Tokenizer) -> PreviewSummary:
-    """Statistics of one or more documents."""
+    """Compute statistics of one or more documents."""
     lengths = [len(document) for document in documents]
     marks = [np.asarray(document.weights, np.float32) > 0 for document in documents]
     trained = [int(mark[1:].sum()) for mark in marks]
@@ -116,7 +116,7 @@ def preview(
 ) -> None:
     """Print `rows` examples spread over the data, then statistics, then problems.
 
-    `report` are labelled lines to print first; `findings` are problems by heading.
+    `report` contains labeled lines to print first; `findings` contains problems by heading.
     """
     coloured = console.color_system is not None and not console.no_color
     summary = summarise(documents, tokenizer)
@@ -146,7 +146,7 @@ def preview(
 
 
 def findings(settings: FinetuneSettings, prepared: PreparedRun) -> list[tuple[str, Sequence[Problem]]]:
-    """Problems of data that was prepared with `lenient` settings, and what `settings` do about them."""
+    """Problems of data prepared with `lenient` settings, under headings that say how `settings` handle them."""
     groups: list[tuple[str, Sequence[Problem]]] = []
     if prepared.problems:
         act = "skipped" if settings.skip_bad else "training refuses them without --skip-bad"
@@ -159,7 +159,7 @@ def findings(settings: FinetuneSettings, prepared: PreparedRun) -> list[tuple[st
 
 
 def lenient(settings: FinetuneSettings) -> FinetuneSettings:
-    """Settings that accept data which training would refuse, so that it can be shown."""
+    """Settings that accept data that training would refuse, so that it can be previewed."""
     return replace(settings, skip_bad=True, too_long="drop" if settings.too_long == ERROR else settings.too_long)
 
 
@@ -190,7 +190,7 @@ def _runs(document: Document, tokenizer: Tokenizer, *, by_kind: bool) -> Iterato
     for _, members in groupby(kinds):
         ends.append(ends[-1] + len(list(members)))
     shown_gap = False
-    # The difference of two decoded prefixes: a token decoded alone may lose its leading space.
+    # Text is the difference of two decoded prefixes: a token decoded alone may lose its leading space.
     before = ""
     for start, end in pairwise(ends):
         trained, special, is_hidden = kinds[start]
@@ -204,7 +204,7 @@ def _runs(document: Document, tokenizer: Tokenizer, *, by_kind: bool) -> Iterato
 
 
 def _visible(text: str) -> str:
-    """Text with newlines marked and control characters replaced, so that data cannot control the terminal."""
+    """Text with newlines marked and control characters replaced, which could otherwise control the terminal."""
     shown = "".join(chr(0x2400 + ord(letter)) if letter < " " and letter not in "\n\t" else letter for letter in text)
     return shown.replace("\x7f", "␡").replace("\n", "↵\n")
 
@@ -262,8 +262,8 @@ def _numbers(summary: PreviewSummary) -> Iterator[tuple[str, str]]:
         )
     yield "share", f"{summary.trained_share:.0%} of all tokens are trained: {summary.trained:,} of {summary.tokens:,}"
     ends = [f"{name} in {count:,}" for name, count in list(summary.ends.items())[:5]]
-    whole = len(summary.ends) == 1
-    yield "last token", f"{next(iter(summary.ends))} in every example" if whole else ", ".join(ends)
+    unique = len(summary.ends) == 1
+    yield "last token", f"{next(iter(summary.ends))} in every example" if unique else ", ".join(ends)
 
 
 def _print_lines(console: Console, lines: Lines | Iterator[tuple[str, str]]) -> None:

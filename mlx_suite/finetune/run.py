@@ -4,7 +4,7 @@ config.yaml         every setting and where it was set
 metrics.jsonl       training and validation log             loss.png    the same as a plot
 samples.jsonl, .md  responses to fixed prompts, written at each evaluation
 checkpoint/         state to resume from
-best/, last/        the adapter, or the whole model with method full
+best/, last/        the adapter, or the full model with method full
 bad_rows.jsonl      rows skipped by skip_bad
 """
 
@@ -41,7 +41,7 @@ MOST_UNSAVED = 200
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """Training settings of a run, with its length in steps."""
+    """Training settings of a run, and its epochs in steps."""
 
     settings: TrainSettings
     per_epoch: int
@@ -74,15 +74,15 @@ class RunCallbacks:
     """Functions called during a run, in rank 0 only."""
 
     begin: Callable[[TrainableModel, RunPlan, State], None] = lambda trainable, plan, state: None
-    """Before the first step: the loaded model, the plan, and the state to resume from."""
+    """Called before the first step with the loaded model, the plan, and the state to resume from."""
     step: Callable[[int, float, int], None] = lambda step, loss, trained: None
-    """After each step: its number, loss and number of trained tokens."""
+    """Called after each step with its number, loss and number of trained tokens."""
     line: Callable[[Mapping[str, Any]], None] = lambda line: None
-    """After each line of metrics.jsonl."""
+    """Called with each line of metrics.jsonl."""
 
 
 def plan_run(settings: FinetuneSettings, per_epoch: int) -> RunPlan:
-    """Number of steps, and intervals of evaluations, checkpoints and log lines."""
+    """Determine the number of steps and the intervals of evaluations, checkpoints and log lines."""
     steps = settings.steps or max(1, round(settings.epochs * per_epoch))
     eval_every = settings.eval_every or max(1, -(-steps // EVALUATIONS))
     return RunPlan(
@@ -116,14 +116,14 @@ def finetune(
 ) -> FinishedRun:
     """Start or resume the run in folder `settings.out`. A kill at any moment leaves the folder usable.
 
-    Raises UserError if the folder was started with other data, another model or other settings, the disk is full, the
+    Raises UserError if the run in the folder has other data, another model or other settings, the disk is full, the
     loss becomes NaN or inf, or another process is lost.
     """
     assert settings.out, "a run has a folder"
     run, group, callbacks = Path(settings.out), group or ProcessGroup(), callbacks or RunCallbacks()
     check_loggers(settings.loggers)
     if run.resolve() == Path(settings.data).resolve():
-        raise UserError("The run folder is the data folder", where=settings.out, fix="name another folder")
+        raise UserError("The run folder is the data folder", where=settings.out, fix="choose another folder")
     with ExitStack() as stack:
         if group.is_rank_zero:
             stack.enter_context(folder_lock(run))
@@ -132,7 +132,7 @@ def finetune(
             raise UserError(
                 "Early stopping needs validation examples, and there are none",
                 where=f"--patience {settings.patience}",
-                fix="give --valid or a larger --valid-share, or leave --patience out",
+                fix="give --valid or a larger --valid-share, or omit --patience",
             )
         plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate))
         trainable = load_trainable(settings, prepared.folder)
@@ -197,7 +197,7 @@ def _identity(
     fixed = {name: value for name, value in asdict(settings).items() if name not in FREE}
     if settings.dropout:
         fixed["recompute"] = settings.recompute  # it changes the dropout masks
-    # Names and paths may change: their contents are compared instead.
+    # Names and paths may change: the contents are compared instead.
     contents = {"model": trainable.base_digest, "data": prepared.fingerprint, "valid": None}
     return fixed | contents | {"processes": group.size}
 

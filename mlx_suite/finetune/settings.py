@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from mlx_suite.runtime.errors import UserError
 
-# Repeated from the modules that implement them, so that --help need not import MLX; a test compares them.
+# Repeated from the modules that implement them, so that --help does not import MLX; a test compares them.
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "style": ("chat", "alpaca", "phi3", "plain"),
     "train_on": ("all", "assistant", "last"),
@@ -39,7 +39,7 @@ class FinetuneSettings:
     skip_bad: bool = False
     """Skip invalid rows and list them in bad_rows.jsonl instead of refusing the data."""
     valid: str | None = None
-    """Validation file. Default: the data folder's own valid file, otherwise a random split of the training data."""
+    """Validation file. Default: the data folder's valid file, otherwise a random split of the training data."""
     valid_share: float = 0.05
     """Fraction of examples split off for validation, at most 2,000; duplicates stay on one side. 0 disables
     validation."""
@@ -125,7 +125,7 @@ class FinetuneSettings:
 
     @property
     def peak(self) -> float:
-        """Peak learning rate: the one given, or the method's default."""
+        """Peak learning rate: the given one or the method's default."""
         if self.learning_rate is not None:
             return self.learning_rate
         return 2e-5 if self.method == "full" else 2e-4
@@ -134,11 +134,11 @@ class FinetuneSettings:
 FREE = frozenset(
     "out eval_every patience save_every log_every prompts sample_tokens loggers recompute skip_bad".split()
 )
-"""Settings that may change when a run resumes, because they do not affect the weights. With dropout, `recompute` does:
-a recomputed block draws its masks in another order, so then it must stay."""
+"""Settings that may change when a run resumes, because they do not affect the weights. With dropout, `recompute` must
+not change either: a recomputed block draws its masks in another order."""
 
 MOST_EPOCHS = 1_000_000
-"""Larger values are typing errors, and would overflow MLX's step counter."""
+"""Maximum epochs; more is a typo, and would overflow MLX's step counter."""
 
 
 def check_settings(settings: FinetuneSettings, origin: Mapping[str, str] | None = None) -> None:
@@ -226,7 +226,7 @@ def required() -> tuple[str, ...]:
 
 
 def did_you_mean(value: object, allowed: tuple[str, ...]) -> str:
-    """A hint for an invalid value: the closest allowed one, else all of them if they are few."""
+    """A hint for an invalid value: the closest allowed value, or all allowed values if they are few."""
     near = difflib.get_close_matches(str(value), allowed, n=1)
     if near:
         return f"did you mean {near[0]}?"

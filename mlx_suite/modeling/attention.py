@@ -1,4 +1,4 @@
-"""One attention for every family: grouped-query heads, optional window, optional soft-cap.
+"""Attention for all families: grouped-query heads, optional sliding window, optional soft-cap.
 
 Shapes: B batch, H query heads, K key/value heads, G = H / K queries that share a key head, L new tokens,
 S keys seen, D head dimension.
@@ -18,9 +18,9 @@ from mlx_suite.modeling.rope import Rope
 def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | None, mask: Mask) -> mx.array:
     """Attention of q (B, H, L, D) over k, v (B, K, S, D): scale, cap, mask, fp32 softmax, in that order.
 
-    Neighbouring query heads share a key head (repeat_interleave, not tile). Without a cap this is
-    `mx.fast.scaled_dot_product_attention`, which knows no cap (Gemma 2 report, section 2) and which the CPU backend
-    composes of the same operations as stand here, with a slow softmax.
+    Adjacent query heads share a key head (repeat_interleave, not tile). `mx.fast.scaled_dot_product_attention` is used
+    where possible: it has no soft-cap (Gemma 2 report, section 2), and on the CPU backend it is composed of the same
+    operations as below, with a slow softmax.
     """
     if cap is None and not built_in_is_slow(q):
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
@@ -40,7 +40,7 @@ def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | Non
 
 
 class Attention(nn.Module):
-    """Self-attention of one layer; `window` is how many keys a query sees, itself included."""
+    """Self-attention of one layer; `window` is the number of keys a query sees, its own included."""
 
     def __init__(self, config: ModelConfig, window: int | None, rope: Rope) -> None:
         super().__init__()

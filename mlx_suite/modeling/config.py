@@ -1,4 +1,4 @@
-"""The shape of a Llama, Mistral or Gemma 2 model, read from `config.json` and checked.
+"""The shape of a Llama, Mistral or Gemma 2 model, read from `config.json` and validated.
 
 Reads both forms of the RoPE settings: `rope_theta` with `rope_scaling`, and `rope_parameters` (transformers 5).
 """
@@ -81,7 +81,7 @@ class ModelConfig:
     tie_word_embeddings: bool
     rope: RopeSettings
     windows: tuple[int | None, ...]
-    """Per layer: how many keys a query sees, itself included; None sees all."""
+    """Number of keys that a query sees in each layer, its own included; None for all keys."""
     attention_bias: bool = False
     mlp_bias: bool = False
     query_pre_attn_scalar: float | None = None
@@ -93,7 +93,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], where: str = "config.json") -> "ModelConfig":
-        """Read a parsed `config.json`; raises UserError that lists every problem at once."""
+        """Read a parsed `config.json`. Raises UserError that lists every problem."""
         problems = [f"{key} is missing" for key in REQUIRED if config.get(key) is None]
         problems += [
             f"{key} is {config[key]!r}, not a positive whole number"
@@ -124,18 +124,18 @@ class ModelConfig:
         key_value_heads = config.get("num_key_value_heads") or heads
         layers = config["num_hidden_layers"]
         if not config.get("head_dim") and config["hidden_size"] % heads:
-            problems.append(f"hidden_size {config['hidden_size']} is no multiple of num_attention_heads {heads}")
+            problems.append(f"hidden_size {config['hidden_size']} is not a multiple of num_attention_heads {heads}")
         if heads % key_value_heads:
-            problems.append(f"num_attention_heads {heads} is no multiple of num_key_value_heads {key_value_heads}")
+            problems.append(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {key_value_heads}")
         if head_dim % 2:
-            problems.append(f"head_dim {head_dim} is odd; rotary embedding turns pairs")
+            problems.append(f"head_dim {head_dim} is odd; rotary embedding rotates pairs")
         gemma = model_type in GEMMA2_TYPES
         activation = config.get("hidden_activation") or config.get("hidden_act")
         expected = ("gelu_pytorch_tanh", "gelu") if gemma else ("silu",)
         if activation is not None and activation not in expected:
             problems.append(f"the activation is {activation!r}; {model_type} uses {expected[0]}")
         if config.get("use_bidirectional_attention"):
-            problems.append("use_bidirectional_attention is set; only causal attention is known")
+            problems.append("use_bidirectional_attention is set; only causal attention is supported")
         rope, rope_problems = _read_rope(config)
         windows, window_problems = _read_windows(config, layers)
         problems += rope_problems + window_problems
@@ -166,7 +166,7 @@ class ModelConfig:
 
     @property
     def scale(self) -> float:
-        """Factor of the queries before the dot product with the keys."""
+        """Factor of the attention scores."""
         return float(self.query_pre_attn_scalar or self.head_dim) ** -0.5
 
 
@@ -182,24 +182,24 @@ def _bad_config(problems: list[str], where: str) -> UserError:
     return UserError(
         what="the model's config.json is invalid: " + "; ".join(problems),
         where=where,
-        fix="name a complete Hugging Face checkpoint, or download it again",
+        fix="use a complete Hugging Face checkpoint, or download it again",
     )
 
 
 def _read_rope(config: Mapping[str, Any]) -> tuple[RopeSettings, list[str]]:
-    """Both generations: `rope_theta` + `rope_scaling`, or `rope_parameters` (transformers 5).
+    """RoPE settings and problems, from `rope_theta` and `rope_scaling` or from `rope_parameters` (transformers 5).
 
-    Where a file has both, `rope_scaling` counts, as in transformers 5.
+    If a file has both, `rope_scaling` takes precedence, as in transformers 5.
     """
     name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
     given = config.get(name) or {}
     if not isinstance(given, Mapping):
-        return RopeSettings(), [f"{name} is {given!r}, not a table of settings"]
+        return RopeSettings(), [f"{name} is {given!r}, not a mapping of settings"]
     settings: dict[str, Any] = dict(given)
     nested = sorted(key for key, value in settings.items() if isinstance(value, Mapping))
     if nested:
-        return RopeSettings(), [f"{name} differs between layers ({', '.join(nested)}), which is not known"]
-    # Files of before Llama 3.1 call the kind `type`, and leave out what equals the model's own context.
+        return RopeSettings(), [f"{name} differs between layers ({', '.join(nested)}), which is not supported"]
+    # Files from before Llama 3.1 call the kind `type`; the original context defaults to the model's own.
     kind = settings.get("rope_type") or settings.get("type") or "default"
     theta = settings.get("rope_theta") or config.get("rope_theta") or 10000.0
     settings.setdefault("original_max_position_embeddings", config.get("max_position_embeddings"))
@@ -208,11 +208,11 @@ def _read_rope(config: Mapping[str, Any]) -> tuple[RopeSettings, list[str]]:
     if not _positive(theta):
         problems.append(f"rope_theta is {theta!r}, not a positive number")
     if part != 1:
-        problems.append(f"partial_rotary_factor is {part!r}; only whole heads are turned")
+        problems.append(f"partial_rotary_factor is {part!r}; only full rotation of a head is supported")
     if kind not in ROPE_NEEDS:
         return RopeSettings(), [
             *problems,
-            f"rope scaling {kind!r} is not known; known: {', '.join(ROPE_NEEDS)}",
+            f"rope scaling {kind!r} is not supported; supported: {', '.join(ROPE_NEEDS)}",
         ]
     wrong = [n for n in ROPE_NEEDS[kind] if not _positive(settings.get(n))]
     if wrong:
@@ -223,15 +223,16 @@ def _read_rope(config: Mapping[str, Any]) -> tuple[RopeSettings, list[str]]:
 
 
 def usual_layers(model_type: str, layers: int) -> list[str]:
-    """The kinds of layers where a config with a window does not name them."""
+    """Kind of each layer in a config that has a sliding window but no `layer_types`."""
     alternating = model_type in GEMMA2_TYPES
     return ["full_attention" if alternating and i % 2 else "sliding_attention" for i in range(layers)]
 
 
 def _read_windows(config: Mapping[str, Any], layers: int) -> tuple[tuple[int | None, ...], list[str]]:
-    """Llama has no window; Mistral has one in every layer; Gemma 2 in every other layer, the first included.
+    """Sliding windows per layer, and problems.
 
-    `layer_types` says otherwise where there is one, for Mistral too (transformers then reads it as Ministral).
+    Llama has no window, Mistral one in every layer, Gemma 2 one in every other layer starting with the first.
+    `layer_types` overrides this, for Mistral too (transformers then reads it as Ministral).
     """
     window = config.get("sliding_window")
     model_type = config["model_type"]

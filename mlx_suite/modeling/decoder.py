@@ -1,7 +1,7 @@
 """The decoder that Llama, Mistral and Gemma 2 share: embedding, blocks, final norm, head.
 
-A family's file holds what its paper says: the block, the norm, the activation, the embedding scale. Parameters carry
-Hugging Face's names, so a checkpoint loads without a map. Shapes: B batch, L length, d hidden size, V vocabulary.
+Each family's file defines its block, norm, activation and embedding scale. Parameters have Hugging Face's names, so
+checkpoints load without renaming. Shapes: B batch, L length, d hidden size, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -65,7 +65,7 @@ class DecoderBody(nn.Module):
 
 
 class Decoder(nn.Module):
-    """tokens (B, L) → logits (B, L, V). `cache`, if given, holds one entry per layer and is advanced."""
+    """tokens (B, L) → logits (B, L, V). `cache`, if given, has one entry per layer and is updated in place."""
 
     def __init__(self, config: ModelConfig, body: DecoderBody) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Decoder(nn.Module):
         return self.head(self.model(tokens, cache))
 
     def head(self, hidden: mx.array) -> mx.array:
-        """Hidden states (…, d) → logits (…, V), soft-capped where the config says so (Gemma 2)."""
+        """Hidden states (…, d) → logits (…, V), soft-capped if the config says so (Gemma 2)."""
         tied, cap = self._config.tie_word_embeddings, self._config.final_logit_softcapping
         logits = self.model.embed_tokens.as_linear(hidden) if tied else self.lm_head(hidden)
         return logits if cap is None else softcap(logits, cap)
@@ -92,11 +92,11 @@ class Decoder(nn.Module):
         return self.model.layers
 
     def make_cache(self) -> list[Any]:
-        """mlx-lm caches, one per layer: rotating where a layer has a sliding window, so it keeps W keys and no more."""
+        """mlx-lm caches, one per layer; a layer with a sliding window of W keys has a rotating cache of that size."""
         return layer_caches(self._config.windows)
 
     def sanitize(self, weights: dict[str, T]) -> dict[str, T]:
-        """Drop what old exports contain and no model uses: RoPE frequencies, and the copy of a tied head."""
+        """Drop unused tensors of old exports: RoPE frequencies, and the copy of a tied head."""
         unused = ("lm_head.",) if self._config.tie_word_embeddings else ()
         return {
             name: value
@@ -106,5 +106,5 @@ class Decoder(nn.Module):
 
 
 def scale_in(scale: float, dtype: mx.Dtype) -> mx.array:
-    """A scale rounded to the activations' dtype: in bf16 √3584 = 59.87 is 59.75, and Gemma 2 was trained that way."""
+    """A scale rounded to the activations' dtype: Gemma 2 was trained with √3584 = 59.87 rounded to 59.75 in bf16."""
     return mx.array(scale, dtype=mx.float32).astype(dtype)

@@ -1,10 +1,10 @@
-"""DoRA: LoRA learns the direction of a weight's rows, a vector their magnitude (arXiv 2402.09353).
+"""DoRA (arXiv 2402.09353): LoRA learns the direction of each row of a weight, and a vector the magnitudes.
 
     W' = m · (W + scale · BA) / ‖W + scale · BA‖        norms over each row
 
 Names, shapes and results are those of mlx-lm (`mlx_lm.tuner.dora`), so adapters are interchangeable. It costs less: the
 norm comes from rank-sized products instead of a second dense matrix, and a quantized weight stays packed (mlx-lm's
-layer dequantizes it in every step and does not support 3, 5 or 6 bits). In modeling because `head.py` takes it apart.
+layer dequantizes it in every step and does not support 3, 5 or 6 bits). It is in modeling because `head.py` needs it.
 
 Shapes: N inputs, O outputs, r rank.
 """
@@ -39,9 +39,9 @@ class DoRALinear(nn.Module):
         return y + self.linear.bias if "bias" in self.linear else y
 
     def squared_norms(self) -> mx.array:
-        """‖W + scale · BA‖² of each row (O,), a constant for the gradient (section 4.3).
+        """‖W + scale · BA‖² of each row (O,), treated as a constant by the gradient (section 4.3).
 
-        ‖W‖² + 2 · scale · ⟨W, BA⟩ + scale² · ‖BA‖², each row's products through the rank.
+        Computed as ‖W‖² + 2 · scale · ⟨W, BA⟩ + scale² · ‖BA‖², with rank-sized products.
         """
         a, b = (mx.stop_gradient(each).astype(mx.float32) for each in (self.lora_a, self.lora_b))
         projected = multiply(self.linear, a.T.astype(dtype_of(self.linear))).astype(mx.float32)  # (r, O), (W A)ᵀ

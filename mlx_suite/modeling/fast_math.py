@@ -1,10 +1,10 @@
 """Fast exp, tanh, sigmoid and softmax for MLX's CPU backend.
 
-The CPU backend computes `exp` and what is built on it one element at a time, which dominates the training step of a
+The CPU backend computes `exp` and functions based on it one element at a time, which dominates the training step of a
 small model. Rational approximations fused by `mx.compile` are plain arithmetic that the C++ compiler vectorizes. On
 Metal and CUDA the built-in operations are faster and are used instead.
 
-Gradients are expressed with the output, so that differentiation does not go through the polynomials.
+Gradients are computed from the output, so that differentiation does not go through the polynomials.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from typing import Any
 
 import mlx.core as mx
 
-# Each squaring doubles the rounding error; with fewer than three the rational function would have too far to reach.
+# Each squaring doubles the rounding error; with fewer than three, the rational function's range would be too wide.
 _SQUARINGS = 3
 
 
 def _custom(function: Callable[[mx.array], mx.array]) -> Any:
-    """`mx.custom_function`, whose type stub forgets what it returns."""
+    """`mx.custom_function`, whose type stub lacks the return type."""
     return mx.custom_function(function)
 
 
@@ -25,9 +25,8 @@ def _custom(function: Callable[[mx.array], mx.array]) -> Any:
 def _exp(x: mx.array) -> mx.array:
     """e^x for x ≤ 0: Padé's [5/5] of e^(x/8), squared three times; absolute error 9e-7.
 
-    The relative error is 3e-6 where e^x > 4e-5 and 3e-5 where e^x > 2e-9; next to a largest score of 0 the rest is
-    lost in fp32.
-    Below -60 it is 0: masked scores must not become denormal numbers, which processors handle a hundred times slower.
+    The relative error is 3e-6 where e^x > 4e-5 and 3e-5 where e^x > 2e-9; smaller values vanish in an fp32 sum with
+    e^0 = 1. Below -60 the result is 0: denormal numbers from masked scores would be a hundred times slower.
     """
     y = mx.maximum(x, -60.0) * (1.0 / 2**_SQUARINGS)
     y2 = y * y
@@ -125,7 +124,7 @@ def logsumexp(x: mx.array) -> mx.array:
 
 
 def softcap(x: mx.array, cap: float) -> mx.array:
-    """cap · tanh(x / cap): near the identity for small x, never past ±cap (Gemma 2 report, section 2)."""
+    """cap · tanh(x / cap): close to x for small x, within ±cap for all x (Gemma 2 report, section 2)."""
     return cap * tanh(x / cap)
 
 
@@ -135,5 +134,5 @@ def silu(x: mx.array) -> mx.array:
 
 
 def gelu_tanh(x: mx.array) -> mx.array:
-    """GELU by its tanh approximation, as Gemma uses it."""
+    """GELU in its tanh approximation, as in Gemma."""
     return 0.5 * x * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))

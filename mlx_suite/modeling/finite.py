@@ -1,4 +1,4 @@
-"""Check that model outputs are finite: float16 overflows in some models, which makes all later results meaningless."""
+"""Check that model outputs are finite: float16 overflows in some models, and all later results are meaningless."""
 
 from collections.abc import Iterable
 from math import isfinite
@@ -7,10 +7,10 @@ from mlx_suite.runtime.errors import UserError
 
 
 def check_finite(values: Iterable[float], what: str) -> None:
-    """Raises UserError where a value is NaN or infinite; `what` says what they are."""
+    """Raise UserError if a value is NaN or inf; `what` names the values."""
     if not all(map(isfinite, values)):
         raise UserError(
-            f"the model gives {what} that are no numbers",
+            f"the model's {what} contain NaN or inf",
             where="the model's output",
             fix="load the model in float32 or bfloat16: float16 overflows in some models",
         )

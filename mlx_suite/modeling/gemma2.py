@@ -27,7 +27,7 @@ class UnitOffsetRMSNorm(nn.Module):
 
 
 class Gemma2Block(nn.Module):
-    """Each sublayer is normed on the way in and on the way out, before the residual sum."""
+    """x + norm(attention(norm(x))), then x + norm(mlp(norm(x)))."""
 
     def __init__(self, config: ModelConfig, window: int | None, rope: Rope) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Gemma2Block(nn.Module):
 
 
 def gemma2_body(config: ModelConfig) -> DecoderBody:
-    """Embeddings are scaled by √d."""
+    """Gemma 2's decoder body; embeddings are scaled by √d."""
     return DecoderBody(config, Gemma2Block, UnitOffsetRMSNorm, embedding_scale=config.hidden_size**0.5)
 
 

@@ -1,11 +1,11 @@
-"""What turns hidden states into logits, taken apart so that the loss can work on a part of the vocabulary.
+"""The head of a model in parts, so that the loss can be computed for a slice of the vocabulary at a time.
 
-Every head here is a sum of products with tall matrices, then a factor and a bias for each token, then a cap:
+A head is a sum of matrix products, then a gain and a bias for each token, then a soft-cap:
 
     logits = cap(gain · Σ inputs @ matrixᵀ + bias)
 
-The first matrix is the embedding or `lm_head`. LoRA is a second one, whose input is the hidden state made narrow.
-DoRA's magnitudes are the gain.
+The first matrix is the embedding or `lm_head`. LoRA adds a second one, whose input is the hidden state projected to
+the rank. DoRA's magnitudes are the gain.
 
 Shapes: M rows, d hidden size, r rank, V vocabulary.
 """
@@ -37,27 +37,27 @@ SAME_SHAPE = (
     "smollm3",
     "starcoder2",
 )
-"""Models of mlx-lm whose logits are the head of `model.model(tokens, cache)` and nothing else, Gemma 2's cap apart.
-Others scale them (Cohere, Granite) or keep their parts elsewhere."""
+"""mlx-lm models whose logits are exactly the head of `model.model(tokens, cache)`, apart from Gemma 2's soft-cap. Other
+models scale the logits (Cohere, Granite) or have another structure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """A row of weights for each token of the vocabulary, dense or packed."""
+    """A matrix with one row per token of the vocabulary, dense or quantized."""
 
     weight: mx.array
-    """(V, k), or packed (V, words)."""
+    """(V, k), or packed (V, words) if quantized."""
     packing: Mapping[str, mx.array] = field(default_factory=dict)
-    """Scales and biases of a packed one, (V, groups); empty for a dense one."""
+    """Scales and biases of a quantized matrix, (V, groups); empty for a dense one."""
     how: Mapping[str, Any] = field(default_factory=dict)
-    """How it is packed: group size, bits, mode."""
+    """Quantization settings: group size, bits, mode."""
     trained: bool = False
 
     def after(self, array: mx.array) -> "Matrix":
-        """The same, not touched before `array` is there.
+        """The same matrix, not expanded to fp32 before `array` is computed.
 
-        MLX would expand all parts of it first, since none needs another, and `mx.compile` would see that the parts are
-        expanded twice, and keep them.
+        Otherwise MLX would expand all slices first, since they are independent, and `mx.compile` would keep them in
+        memory, because each is expanded twice.
         """
         if self.weight.dtype == mx.float32:
             return self
@@ -66,7 +66,7 @@ class Matrix:
         return replace(self, weight=weight, packing=dict(zip(names, packing, strict=True)))
 
     def rows(self, which: slice | mx.array) -> mx.array:
-        """Some rows in fp32, (…, k)."""
+        """The given rows in fp32, (…, k)."""
         if not self.packing:
             return self.weight[which].astype(mx.float32)
         scales, biases = self.packing["scales"][which], self.packing.get("biases")
@@ -78,30 +78,30 @@ class Matrix:
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """The parts of a head; those that are trained have gradients."""
+    """The parts of a head; trained parts have gradients."""
 
     matrices: tuple[Matrix, ...]
     narrow: Callable[[mx.array], mx.array] | None = None
-    """Hidden states (M, d) → (M, r), what an adapter's matrix is multiplied with."""
+    """Hidden states (M, d) → (M, r), the input of the adapter's matrix."""
     gain: mx.array | None = None
     """(V,)"""
     bias: mx.array | None = None
     """(V,)"""
     bias_trained: bool = False
     cap: float | None = None
-    """Logits never pass ±cap (Gemma 2 report, section 2)."""
+    """Soft-cap of the logits (Gemma 2 report, section 2)."""
 
     @property
     def vocabulary(self) -> int:
         return int(self.matrices[0].weight.shape[0])
 
     def inputs(self, hidden: mx.array) -> list[mx.array]:
-        """What each matrix is multiplied with."""
+        """The input of each matrix."""
         return [hidden] if self.narrow is None else [hidden, self.narrow(hidden)]
 
     @property
     def learned(self) -> Arrays:
-        """The arrays that want a gradient: matrices by their number, `gain`, `bias`."""
+        """Arrays that need a gradient: matrices by their number, `gain`, `bias`."""
         arrays = {str(i): matrix.weight for i, matrix in enumerate(self.matrices) if matrix.trained}
         if self.gain is not None:
             arrays["gain"] = self.gain
@@ -110,11 +110,11 @@ class Head:
         return arrays
 
     def after(self, array: mx.array) -> "Head":
-        """The same head, whose matrices are not expanded before `array` is there."""
+        """The same head, whose matrices are not expanded to fp32 before `array` is computed."""
         return replace(self, matrices=tuple(matrix.after(array) for matrix in self.matrices))
 
     def with_learned(self, arrays: Arrays) -> "Head":
-        """The same head with other arrays in the place of those in `learned`."""
+        """The same head with other arrays instead of those in `learned`."""
         matrices = tuple(
             replace(matrix, weight=arrays.get(str(i), matrix.weight)) for i, matrix in enumerate(self.matrices)
         )
@@ -123,9 +123,9 @@ class Head:
 
 
 def head_of(model: nn.Module) -> Head | None:
-    """The head of a model whose logits are head(model.model(tokens, cache)); None where that is not known to be so.
+    """The head of a model whose logits are head(model.model(tokens, cache)); None if the model's head is unknown.
 
-    Create it in every trace: it holds the arrays that the model has at that moment.
+    Call it in every trace: the head refers to the model's current arrays.
     """
     if not _is_known(model):
         return None
@@ -135,9 +135,9 @@ def head_of(model: nn.Module) -> Head | None:
 
 
 def head_function(model: nn.Module) -> Callable[[mx.array], mx.array] | None:
-    """From hidden states `model.model(tokens, cache)` (…, d) to logits (…, V).
+    """The function from hidden states `model.model(tokens, cache)` (…, d) to logits (…, V).
 
-    None for a model whose parts are not known; such a model gives all its logits or none.
+    None if the model's head is unknown; only the logits of all positions can then be computed.
     """
     if callable(getattr(model, "head", None)):
         head: Callable[[mx.array], mx.array] = model.head
@@ -163,14 +163,14 @@ def _is_known(model: nn.Module) -> bool:
 
 
 def _cap(model: nn.Module) -> float | None:
-    # mlx-lm's Gemma 2 keeps it at the model, ours in the config.
+    # An attribute of the model in mlx-lm's Gemma 2, of the config in ours.
     holder = getattr(model, "config", model)
     cap: float | None = getattr(holder, "final_logit_softcapping", None)
     return cap
 
 
 def _parts(layer: nn.Module) -> Head | None:
-    """The head that one layer is; None for a kind of layer that is not known."""
+    """The head that consists of one layer; None for an unknown kind of layer."""
     if _kind(layer) in (nn.Linear, nn.QuantizedLinear, nn.Embedding, nn.QuantizedEmbedding):
         bias = layer.get("bias")
         trained = layer.trainable_parameters()
@@ -181,7 +181,7 @@ def _parts(layer: nn.Module) -> Head | None:
 
 
 def _kind(layer: nn.Module) -> type:
-    """What a layer is, without the noise that `neftune` adds to an embedding, of which a head has none."""
+    """The class of a layer before `neftune` added noise to it; the noise does not apply to a head."""
     kind: type = getattr(type(layer), "noiseless", type(layer))
     return kind
 
@@ -195,7 +195,7 @@ def _matrix(layer: nn.Module) -> Matrix:
 
 
 def _lora(layer: nn.Module) -> Head | None:
-    # mlx-lm takes two seconds to import; a model with its layers has done that.
+    # Compared by name, because mlx-lm takes two seconds to import.
     kind = (_kind(layer).__module__, _kind(layer).__name__)
     if kind == ("mlx_lm.tuner.lora", "LoRALinear"):
         base, first, second = layer.linear, layer.lora_a, layer.lora_b.T  # (d, r), (V, r)

@@ -1,6 +1,6 @@
 """Llama 3, 3.1, 3.2 and Mistral: pre-norm, grouped-query attention, SwiGLU (arXiv 2407.21783, 2310.06825).
 
-Mistral is the same block with a sliding window.
+Mistral has the same block with a sliding window.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which keys a query may see. True means visible.
+"""Attention masks; True means that the query sees the key.
 
 Shapes: L queries, S keys, W window.
 """
@@ -8,11 +8,11 @@ from typing import Any
 import mlx.core as mx
 
 Mask = mx.array | str | None
-"""None (all visible), "causal", or a boolean array that broadcasts to (B, H, L, S)."""
+"""A mask: None (all visible), "causal", or a boolean array that broadcasts to (B, H, L, S)."""
 
 
 def causal_mask(length: int, window: int | None = None) -> mx.array:
-    """(L, L): each position sees itself and what came before, at most `window` positions in all."""
+    """(L, L) mask: each position sees itself and earlier ones, at most `window` positions in total."""
     query = mx.arange(length)[:, None]
     key = mx.arange(length)[None, :]
     visible = key <= query
@@ -20,7 +20,7 @@ def causal_mask(length: int, window: int | None = None) -> mx.array:
 
 
 def attention_mask(length: int, cache: Any, window: int | None) -> Mask:
-    """The mask for `length` new tokens after those in `cache` (one layer's, or None)."""
+    """The mask for `length` new tokens after those in `cache` (the cache of one layer, or None)."""
     if cache is not None:
         return cache.make_mask(length, return_array=False, window_size=window)
     if length == 1:

@@ -1,4 +1,4 @@
-"""Reward models: a Llama, Mistral or Gemma 2 whose head gives one score for a whole text.
+"""Reward models: a Llama, Mistral or Gemma 2 whose head gives one score for a text.
 
 transformers calls them `LlamaForSequenceClassification` and so on: the same layers, with `score.weight` as the head,
 applied to the last token. FsfairX-LLaMA3-RM, which scored the Magpie datasets, is one. A conversation is encoded with
@@ -35,7 +35,7 @@ class RewardModel(nn.Module):
     def __call__(self, tokens: mx.array, lengths: mx.array) -> mx.array:
         hidden = self.model(tokens)  # (B, L, d)
         last = mx.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)  # (B, 1, d)
-        # In bf16 two rewards around 3 would differ by 1/64 or not at all.
+        # fp32: in bf16, rewards around 3 are multiples of 1/64.
         return self.score(last.astype(mx.float32))[:, 0, 0]
 
     @property
@@ -52,12 +52,12 @@ class RewardModel(nn.Module):
 
 
 def rewards(model: RewardModel, texts: Sequence[Sequence[int]], batch: int = 8192) -> list[float]:
-    """The reward of each text of token ids, in order; texts of similar length run together.
+    """The reward of each text (token ids), in order; texts of similar length share a batch.
 
     Args:
         batch: Positions per forward pass; a longer text runs alone.
 
-    Raises UserError if a reward is NaN or infinite.
+    Raises UserError if a reward is NaN or inf.
     """
     found: dict[int, float] = {}
     waiting = sorted(range(len(texts)), key=lambda number: len(texts[number]))

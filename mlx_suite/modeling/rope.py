@@ -33,7 +33,7 @@ def inverse_frequencies(rope: RopeSettings, head_dim: int) -> list[float]:
 
 
 class Rope:
-    """Turns queries and keys by their positions, halves paired as Hugging Face checkpoints store them."""
+    """Rotates queries and keys by position, pairing element i with i + D / 2, as in Hugging Face checkpoints."""
 
     def __init__(self, rope: RopeSettings, head_dim: int) -> None:
         self.head_dim = head_dim
@@ -41,7 +41,7 @@ class Rope:
         self.wavelengths = mx.array([1.0 / f for f in inverse_frequencies(rope, head_dim)], dtype=mx.float32)
 
     def __call__(self, x: mx.array, offset: int | mx.array) -> mx.array:
-        """(B, H, L, D) at positions offset, offset + 1, …; `offset` is one number or one per row, (B,)."""
+        """Rotate x (B, H, L, D) at positions offset, offset + 1, …; `offset` is one number or one per row, (B,)."""
         return mx.fast.rope(
             x,
             self.head_dim,

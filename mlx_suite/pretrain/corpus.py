@@ -27,13 +27,13 @@ from mlx_suite.text import ChatTemplate, EncodedChat, Message, Tokenizer, encode
 from mlx_suite.text.message import ASSISTANT, USER
 
 Text = str | list[WorldExample] | tuple[str, str] | Asked | SteeredExample
-"""Plain text, the exchanges of a conversation, a drill (context, repetition), tagging questions with their labels, or a
-steered conversation."""
+"""A document: plain text, the exchanges of a conversation, a drill (context, repetition), tagging questions with their
+labels, or a steered conversation."""
 
 PLAIN_SHARE = 0.1
-"""Share of documents that are plain text, which states the facts in other words than responses do."""
+"""Fraction of documents that are plain text, which phrases the facts differently from responses."""
 PERSON_SHARE = 0.75
-"""Share of plain texts about people; the others are about places."""
+"""Fraction of plain texts that are about people; the others are about places."""
 
 
 def documents(world: World, seed: int, count: int) -> Iterator[Text]:
@@ -51,7 +51,7 @@ def documents(world: World, seed: int, count: int) -> Iterator[Text]:
 
 
 def practice(world: World, seed: int, tasks: Sequence[str]) -> Iterator[Text]:
-    """Endless stream of single-turn conversations of the named tasks."""
+    """Yield an endless stream of single-turn conversations of the named tasks."""
     rng = Random(f"practice {seed}")
     pool = [task for task in TASKS if task.name in tasks]
     assert len(pool) == len(tasks), "every task to practise is a task of the microworld"
@@ -62,7 +62,7 @@ def practice(world: World, seed: int, tasks: Sequence[str]) -> Iterator[Text]:
 
 
 def phase_documents(world: World, seed: int, phase: Phase) -> Iterator[Text]:
-    """A phase's documents: its share of each special kind, and microworld documents for the rest."""
+    """Yield a phase's documents: its share of each special kind, and microworld documents for the rest."""
     rng = Random(f"phase {seed}")
     usual, practised = documents(world, seed, phase.documents), practice(world, seed, phase.practised)
     kinds: tuple[tuple[float, Callable[[], Text]], ...] = (
@@ -101,8 +101,8 @@ def encode_text(
 ) -> Document:
     """Encode a conversation with its chat template, and any other text between BOS and `end`.
 
-    User tokens get loss weight `user_weight`: they are hardly predictable and add mostly noise to the gradient. After a
-    steering text they get `steered_user_weight`, and the steering text itself 0. In a drill only the repetition is
+    User tokens get loss weight `user_weight`: they are hard to predict and add mostly noise to the gradient. After a
+    steering text they get `steered_user_weight`, and the steering text itself gets 0. In a drill only the repetition is
     trained, in tagging only the labels.
     """
     if isinstance(text, str):

@@ -1,7 +1,7 @@
 """Drills for in-context retrieval.
 
 Small models learn retrieval late, because most sentences can be predicted without it and little of the loss depends on
-it. In a drill half of the tokens do: key-value pairs are listed, then repeated in another order.
+it. In a drill half of the tokens require it: key-value pairs are listed, then repeated in another order.
 """
 
 from collections.abc import Callable
@@ -26,22 +26,22 @@ _FORMS: tuple[tuple[tuple[str, ...], tuple[str, ...], _Line], ...] = (
 
 
 def write_echo(rng: Random) -> tuple[str, str]:
-    """Eight to twenty-four random words, and their repetition.
+    """Write 8 to 24 random words and their repetition.
 
-    The simplest retrieval: what followed this word before? It is learned within hundreds of steps and makes the harder
-    drills of `write_drill` learnable; without it they take thousands.
+    This is the simplest retrieval (which word followed this one before?). It is learned in hundreds of steps and makes
+    the harder drills of `write_drill` easier to learn; without it they take thousands.
     """
     words = rng.choices(FIRST_NAMES + _WORDS + _NUMBERS, k=rng.randint(8, 24))
-    told = " ".join(words)
-    return told, f" {told}"
+    listed = " ".join(words)
+    return listed, f" {listed}"
 
 
 def write_drill(rng: Random) -> tuple[str, str]:
-    """Three to six key-value pairs, and their repetition, half of the time in the same order."""
+    """Write three to six key-value pairs and their repetition, half of the time in the same order."""
     keys, values, line = rng.choice(_FORMS)
     count = rng.randint(3, 6)
     pairs = list(zip(rng.sample(keys, count), rng.sample(values, count), strict=True))
     again = pairs if rng.random() < 0.5 else rng.sample(pairs, count)
     between = rng.choice(("\n", " "))
-    told, retold = (between.join(line(key, value) for key, value in each) for each in (pairs, again))
-    return told, between + retold
+    listed, repeated = (between.join(line(key, value) for key, value in each) for each in (pairs, again))
+    return listed, between + repeated

@@ -1,4 +1,4 @@
-"""Train a shipped checkpoint by its plan: tokenizer, packed rows, weights. A killed run resumes."""
+"""Train a shipped checkpoint according to its plan: tokenizer, packed rows, weights. A killed run resumes."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def special_ids(plan: TrainingPlan, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def finish_tokenizer(plan: TrainingPlan, run: Path) -> Path:
-    """Add stop tokens and tagging questions to the run's tokenizer folder, and return it."""
+    """Add stop tokens and tagging questions to the run's tokenizer folder; returns the folder."""
     folder = run / "tokenizer"
     ids = special_ids(plan, load_tokenizer(folder))
     write_atomically(folder / "generation_config.json", json.dumps(ids, indent=2) + "\n")

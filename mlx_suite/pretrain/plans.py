@@ -1,7 +1,7 @@
 """Training plans of the shipped checkpoints.
 
 Both have their family's real architecture at a few million parameters, its special tokens and its chat template. They
-are trained on whole conversations, user turns included, so that they can write instructions as well as responses.
+are trained on complete conversations, user turns included, so that they can write instructions as well as responses.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Phase:
     weight_beside_labels: float = 1.0
     """Loss weight of all other documents relative to tags, whose labels are only a few tokens."""
     from_shipped: bool = False
-    """Round the weights to bfloat16 first, as a shipped checkpoint stores them: training can start here from one."""
+    """Round the weights to bfloat16 first, as in a shipped checkpoint, so that training can start here from one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class TrainingPlan:
     tokenizer_documents: int = 20_000
     """Number of documents to train the tokenizer on."""
     row_length: int = 128
-    """Tokens per row. The few longer conversations are skipped."""
+    """Tokens per row; the few longer conversations are skipped."""
     seed: int = 0
 
     @property
@@ -68,7 +68,7 @@ LOOK_BACK = tuple(
     multiply add subtract story_of_less story_of_more price_of_many compare_numbers replace_word
     """.split()
 )
-"""Tasks that a model of this size learns last: retrieval from the instruction, and arithmetic."""
+"""Tasks that models of this size learn last: retrieval from the instruction, and arithmetic."""
 
 LAST_LEARNED = tuple(
     """
@@ -77,7 +77,7 @@ LAST_LEARNED = tuple(
     odd_one_out what_if_weather moved_thing is_it_a list_index
     """.split()
 )
-"""Tasks that tiny-llama3 still fails once it has learned the others."""
+"""Tasks that tiny-llama3 still fails when it has learned the others."""
 
 TINY_LLAMA3 = TrainingPlan(
     name="tiny-llama3",

@@ -11,11 +11,11 @@ from mlx_suite.microworld.topics import PERSONAS, TOPICS, topics_of, words_about
 DIMENSION_SHARES = {"category": 5, "topic": 4, "difficulty": 2, "persona": 2}
 """Relative frequency of each steering dimension."""
 TWO_SHARE = 0.3
-"""Share of steering texts with two dimensions."""
+"""Fraction of steering texts with two dimensions."""
 TWO_TURN_SHARE = 0.15
-"""Share of category-steered conversations with a second instruction of the same kind."""
+"""Fraction of category-steered conversations with a second instruction of the same category."""
 WORD_SHARE = 0.5
-"""Share of topics that are a word of the instruction ("Oakford") instead of its class ("towns")."""
+"""Fraction of topics that are a word of the instruction ("Oakford") instead of its class ("towns")."""
 _PERSONA_OF = {task: persona for persona, tasks in PERSONAS.items() for task in tasks}
 
 Fits = Callable[[WorldExample], bool]
@@ -30,7 +30,7 @@ class SteeredExample:
 
 
 def write_steered(rng: Random, world: World) -> SteeredExample:
-    """A conversation that is not held out, with one or two steering sentences true of each of its instructions."""
+    """Draw a conversation that is not held out, with one or two steering sentences that all its instructions obey."""
     [dimension] = rng.choices(list(DIMENSION_SHARES), weights=list(DIMENSION_SHARES.values()))
     value, fits = _AIMS[dimension](rng)
     first = _example(rng, world, fits)
@@ -98,7 +98,7 @@ _AIMS: Mapping[str, Callable[[Random], tuple[str, Fits]]] = {
 
 
 def _described(rng: Random, example: WorldExample) -> dict[str, tuple[str, Fits]]:
-    """Steering that fits the example, by dimension."""
+    """Steering sentences that fit the example, by dimension."""
     found = {
         "category": (example.category, _in(example.category)),
         "difficulty": (example.difficulty, _of_difficulty(example.difficulty)),

@@ -26,9 +26,9 @@ ASKED_SHARES = {
     "safety": 2,
     ANSWER_QUALITY: 6,
 }
-"""Relative frequency of each question; those learned last are drawn most."""
+"""Relative frequency of each question; questions that are learned last are drawn most often."""
 MOST_QUESTIONS = 3
-"""Maximum questions per example: sharing a document costs fewer tokens per label."""
+"""Maximum questions per example; several questions in a document cost fewer tokens per label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Asked:
 
 
 def write_asked(rng: Random, world: World) -> Asked:
-    """An example that is not held out, with one to three questions."""
+    """Draw an example that is not held out, with one to three questions."""
     [drawn_for] = rng.choices(list(ASKED_SHARES), weights=list(ASKED_SHARES.values()))
     tagged = sample_tagged(rng, world, drawn_for)
     others = [name for name in tagged.labels if name != drawn_for]

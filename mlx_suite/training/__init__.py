@@ -1,1 +1,1 @@
-"""Training on rows of tokens: loss, schedule, optimizer step, loop, checkpoints."""
+"""Training on rows of tokens: losses, schedules, optimizer steps, the loop, checkpoints."""

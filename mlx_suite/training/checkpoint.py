@@ -1,8 +1,8 @@
 """Checkpoints: the complete state of a training run, in a folder that is staged and then renamed into place.
 
-A run killed at any moment resumes from its last checkpoint and ends with the weights of an uninterrupted run. Saved
-are the trained weights, the optimizer state, the step and the losses not yet logged; the order of the data and the
-random numbers are functions of the step. Each file's checksum is stored, so a damaged file is never trained on.
+A run killed at any moment resumes from its last checkpoint and ends with the weights of an uninterrupted run. A
+checkpoint contains the trained weights, the optimizer state, the step and the losses not yet logged; data order and
+random numbers are functions of the step. Each file has a checksum, so that damaged files are never trained on.
 """
 
 import json
@@ -38,7 +38,7 @@ class State:
     """Evaluations since the best one."""
     ended_early: bool = False
     identity: Mapping[str, Any] = field(default_factory=dict)
-    """What determines the weights: data, model, settings. A run is resumed only with the same identity."""
+    """Everything that determines the weights: data, model, settings. A run resumes only with the same identity."""
 
 
 def save_checkpoint(run: Path, state: State, train_step: TrainStep) -> None:
@@ -65,7 +65,7 @@ def load_checkpoint(run: Path, train_step: TrainStep, identity: Mapping[str, Any
     Raises UserError if the checkpoint is damaged or of another model, or if the run was started with another `identity`
     (the differences are listed).
     """
-    # Left by a kill while saving; a finished run saves nothing, so it would never be replaced.
+    # A staging folder left by a kill while saving. A finished run saves nothing, so it would stay forever.
     shutil.rmtree(run / f".{NAME}.partial", ignore_errors=True)
     saved = _read(run)
     if saved is None:
@@ -78,7 +78,7 @@ def load_checkpoint(run: Path, train_step: TrainStep, identity: Mapping[str, Any
         parameters = _load(folder / "model.safetensors")
         own = dict(tree_flatten(train_step.master["parameters"]))
         if {name: array.shape for name, array in parameters.items()} != {n: a.shape for n, a in own.items()}:
-            raise ValueError("its parameters are not those that this run trains")
+            raise ValueError("its parameters are not the ones that this run trains")
         # Map over the existing trees: frozen modules are empty branches, which names alone would not restore.
         train_step.restore(tree_map_with_path(lambda name, _: parameters[name], train_step.master["parameters"]))
         moments = _load(folder / "optimizer.safetensors")
@@ -96,10 +96,10 @@ def refuse_other_run(run: Path, state: State, identity: Mapping[str, Any]) -> No
 
 
 def _read(run: Path) -> tuple[State, dict[str, str]] | None:
-    """The state and the checksum of each file of arrays."""
+    """The state, and the checksum of each file of arrays; None without a checkpoint."""
     folder = run / NAME
     if not folder.exists():
-        previous = run / f".{NAME}.old"  # killed between two renames, on a system that cannot swap folders atomically
+        previous = run / f".{NAME}.old"  # left by a kill between two renames, if the system has no atomic swap
         if not previous.exists():
             return None
         previous.rename(folder)
@@ -112,7 +112,7 @@ def _read(run: Path) -> tuple[State, dict[str, str]] | None:
 
 
 def _verify(folder: Path, checksums: Mapping[str, str]) -> None:
-    """Raise UserError if a file does not match its checksum: damaged by a disk, a copy or an edit, not by a kill."""
+    """Raise UserError if a file does not match its checksum; a disk, a copy or an edit can damage it, a kill cannot."""
     try:
         damaged = [name for name, checksum in checksums.items() if sha256_of(folder / name) != checksum]
     except OSError as error:

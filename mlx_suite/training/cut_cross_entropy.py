@@ -1,6 +1,6 @@
-"""Cross-entropy from hidden states, without materializing the logits of all tokens at once.
+"""Cross-entropy from hidden states, without materializing the logits of all tokens at the same time.
 
-The idea is that of Cut Cross-Entropy (arXiv 2411.09009): logits are computed for a chunk of rows, used and discarded.
+The idea is from Cut Cross-Entropy (arXiv 2411.09009): logits are computed for a chunk of rows, used and discarded.
 Here the loss and its gradients are computed in the same forward pass, and the backward pass only scales the gradients.
 Recomputing the logits in the backward pass would need less code but 33-100% more time (measured on the CPU: a matmul
 and the exponentials; the smaller the hidden size, the more).
@@ -25,10 +25,10 @@ __all__ = ["head_loss", "head_loss_alone", "head_of"]
 LOGITS = 2**23
 """Logits per chunk, 32 MiB in fp32; larger chunks are no faster on the CPU (measured up to 2**24)."""
 MIN_ROWS = 128
-"""Smallest chunk, which applies to the vocabularies of Llama 3 and Gemma: expanding a bf16 matrix costs as much memory
+"""Minimum rows per chunk, used for the vocabularies of Llama 3 and Gemma: expanding a bf16 matrix costs as much memory
 traffic as multiplying dozens of rows."""
 VOCAB_CHUNK = 8192
-"""Rows of a matrix expanded to fp32 at once, and the longest inner dimension of a matmul."""
+"""Rows of a matrix expanded to fp32 at a time, and the longest inner dimension of a matmul."""
 
 
 def head_loss(hidden: mx.array, targets: mx.array, weights: mx.array, head: Head) -> mx.array:
@@ -72,14 +72,14 @@ class _Pass:
 
     head: Head
     inputs: list[mx.array]
-    """(M, k) for each matrix."""
+    """Input (M, k) of each matrix."""
     targets: mx.array
     weights: mx.array
 
     def loss(self) -> mx.array:
         loss = mx.array(0.0)
         for rows in self._chunks():
-            # Forces the chunks to run in sequence; otherwise all could be in memory at once.
+            # Forces the chunks to run in sequence; otherwise all could be in memory together.
             inputs = mx.depends(self._inputs(rows), [loss])
             loss = loss + _Chunk(self.head, inputs, self.targets[rows], self.weights[rows]).loss
         return loss
@@ -182,7 +182,7 @@ class _Chunk:
         return _sum([x @ matrix.rows(columns).T for x, matrix in pairs])
 
     def _products_at_targets(self) -> mx.array:
-        """The same product at each row's target only, (T,)."""
+        """Σ inputs · matrix row at each row's target only, (T,)."""
         pairs = zip(self.inputs, self.head.matrices, strict=True)
         return _sum([(x * matrix.rows(self.targets)).sum(axis=-1) for x, matrix in pairs])
 

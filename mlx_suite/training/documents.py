@@ -11,7 +11,7 @@ import mlx.nn as nn
 from mlx_suite.runtime.errors import UserError
 
 KV_CACHES = ("KVCache", "RotatingKVCache")
-"""mlx-lm's caches of layers that mix positions by attention alone, which a mask can restrict."""
+"""mlx-lm's caches of layers that mix positions only by attention, which a mask can restrict."""
 
 
 class DocumentMask:
@@ -39,7 +39,7 @@ class DocumentMask:
 
 
 def document_caches(document: mx.array, layers: int) -> list[Any]:
-    """The document mask for every layer, to be passed as `model(tokens, cache=…)`."""
+    """One document mask per layer, to be passed as `model(tokens, cache=…)`."""
     return [DocumentMask(document)] * layers
 
 

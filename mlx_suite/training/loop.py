@@ -39,19 +39,19 @@ class TrainSettings:
 
     steps: int
     horizon: int | None = None
-    """Length of the schedule, if a later phase takes over before its end; None means `steps`."""
+    """Length of the schedule, if training continues in another phase before its end; None means `steps`."""
     accumulate: int = 1
     """Gradient accumulation: batches per step."""
     optimizer: str = "adamw"
     learning_rate: float = 2e-3
-    """Peak."""
+    """Peak learning rate."""
     schedule: str = "cosine"
     warmup: int = 200
     floor: float = 0.02
     """Learning rate reached after the last step, as a fraction of the peak."""
     weight_decay: float = 0.1
     clip: float = 1.0
-    """Largest global gradient norm; 0 disables clipping."""
+    """Maximum global gradient norm; 0 disables clipping."""
     seed: int = 0
     save_every: int = 200
     log_every: int = 20
@@ -66,16 +66,16 @@ class Callbacks:
     """Called during training, on rank 0 only."""
 
     line: Callable[[Mapping[str, Any]], None] = lambda line: None
-    """A log line, also appended to metrics.jsonl."""
+    """Called with each log line, which is also appended to metrics.jsonl."""
     step: Callable[[int, float, int], None] = lambda step, loss, trained: None
-    """After a step: its number, its loss, its target tokens."""
+    """Called after each step with its number, loss and number of target tokens."""
     evaluated: Callable[[int, bool], None] = lambda step, best: None
-    """After an evaluation: the step, and whether its loss is the best so far."""
+    """Called after each evaluation with the step and whether its loss is the best so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """How a call of `train` ended."""
+    """Result of `train`."""
 
     state: State
     stopped: bool = False
@@ -100,8 +100,8 @@ def train(
     and peak memory in bytes; those of kind "valid" hold the step and the mean loss on `valid`. On resume, lines after
     the checkpoint's step are removed.
 
-    Raises UserError if the checkpoint in `run` is unusable or was started with another `identity`, the disk is full, the
-    loss is NaN or inf, or another process is lost.
+    Raises UserError if the checkpoint in `run` is unusable or has another `identity`, the disk is full, the loss is NaN
+    or inf, or another process is lost.
     """
     group = group or ProcessGroup()
     train_step = TrainStep(model, make_optimizer(settings), settings.clip, group)
@@ -315,7 +315,7 @@ def _truncate_log(run: Path, step: int) -> None:
 def _interruption() -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether SIGINT or SIGTERM has arrived; a second signal raises KeyboardInterrupt.
 
-    The step in progress is finished and saved. Outside the main thread, where Python allows no signal handlers, the
+    The current step is finished and saved. Outside the main thread, where Python allows no signal handlers, the
     function always returns False.
     """
     interrupted = False

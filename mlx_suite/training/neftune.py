@@ -11,9 +11,9 @@ import mlx.nn as nn
 
 
 def add_noise(embedding: nn.Module, alpha: float) -> None:
-    """Make `embedding` add uniform noise in ±`alpha` / √(length · d) to its output, in training mode only.
+    """Make `embedding` add uniform noise within ±`alpha` / √(length · d) to its output, in training mode only.
 
-    The length is that of the row; inside `document_lengths`, that of each position's document.
+    `length` is that of the row or, inside `document_lengths`, that of each position's document.
     """
     kind = type(embedding)
     lengths: list[mx.array] = []
@@ -32,7 +32,7 @@ def add_noise(embedding: nn.Module, alpha: float) -> None:
 
 @contextmanager
 def document_lengths(embedding: nn.Module | None, document: mx.array | None) -> Iterator[None]:
-    """Scale noise in the context by the length of each document instead of that of its packed row.
+    """Context manager that scales noise by the length of each document instead of that of its packed row.
 
     `document` (B, L) is the document id of each position; None if every row is one document.
     """

@@ -15,9 +15,9 @@ class ScheduleConfig:
     """Peak, length, warmup and final value of a schedule."""
 
     peak: float
-    """The largest learning rate."""
+    """Peak learning rate."""
     steps: int
-    """Optimizer steps of the whole run."""
+    """Optimizer steps of the entire run."""
     warmup: int
     """Steps of linear warmup to the peak."""
     floor: float = 0.0

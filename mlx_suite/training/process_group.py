@@ -56,14 +56,14 @@ class ProcessGroup:
         return result
 
     def broadcast(self, tree: Tree) -> Tree:
-        """Rank 0's arrays. Those of other ranks only provide the shapes."""
+        """Rank 0's arrays; those of other ranks only provide the shapes."""
         if self.size == 1:
             return tree
         mine: Tree = tree if self.is_rank_zero else tree_map(mx.zeros_like, tree)
         return self.all_sum(mine)
 
     def _sum(self, array: mx.array) -> mx.array:
-        """One sum at a time: after a process is lost MLX raises in the first sum but may hang in a later one."""
+        """Sum one array and wait for it: after a process is lost, one sum raises, but a later one may hang."""
         mx.eval(array)
         summed = mx.distributed.all_sum(array, group=self.group)
         with _exit_after(self.patience):
@@ -90,12 +90,12 @@ def _messages(arrays: dict[str, mx.array]) -> Iterator[list[str]]:
 def _exit_after(seconds: float) -> Iterator[None]:
     """Exit the process with an error if the body takes longer: MLX's collectives have no timeout or cancellation.
 
-    A machine that loses power or network does not close its connections; they only fall silent.
+    A machine that loses power or network does not close its connections.
     """
 
     def leave() -> None:
         error = UserError(
-            f"Another process of this run has been silent for {seconds:.0f} seconds",
+            f"Another process of this run has not responded for {seconds:.0f} seconds",
             fix="check that its machine is running, then repeat the command: it resumes from the last checkpoint",
         )
         print(error, file=sys.stderr, flush=True)
@@ -137,7 +137,7 @@ def _ignore_empty_hostfile() -> None:
 
 @contextmanager
 def lost_process(run: Path, saved_step: Callable[[], int | None]) -> Iterator[None]:
-    """Turn MLX's error about a broken connection into a UserError that names the last checkpoint's `saved_step()`.
+    """Convert MLX's error about a broken connection to a UserError that names the last checkpoint, `saved_step()`.
 
     When a process ends, its connections close, and the next sum raises on all other ranks.
     """
@@ -148,7 +148,7 @@ def lost_process(run: Path, saved_step: Callable[[], int | None]) -> Iterator[No
             raise
         saved = saved_step()
         raise UserError(
-            "Another process of this run is gone",
+            "Another process of this run has exited",
             where=str(run),
             fix="see that process's own error message, then repeat the command",
             details=[] if saved is None else [f"the checkpoint of step {saved} is intact"],

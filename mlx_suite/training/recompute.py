@@ -1,6 +1,6 @@
 """Gradient checkpointing (arXiv 1604.06174): a block stores its input and recomputes its activations when needed.
 
-It is enabled by changing the class of the block object, so that parameters keep their names and other models are
+It is enabled by changing the class of each block object, so that parameters keep their names and other models are
 unaffected.
 """
 
@@ -51,7 +51,7 @@ def _recomputing(kind: type) -> Any:
                 dropout._key = None
             return result
 
-        # Keys are drawn outside `run`, which would draw others when it is recomputed.
+        # Drawn outside `run`, which would draw different keys when it is recomputed.
         keys = [mx.random.randint(0, 2**31 - 1, (2,)).astype(mx.uint32) for _ in dropouts]
         return mx.checkpoint(run)(layer.trainable_parameters(), keys, x)
 

@@ -71,7 +71,7 @@ class TrainStep:
             batches: Processed one at a time with gradient accumulation, so that only one is in memory.
             total: Sum of all target weights of the step over all processes, so that 8 batches of one row make the same
                 step as one batch of 8.
-            seed: For dropout and noise. A function of the step, so a resumed run draws the same values.
+            seed: Seed for dropout and noise. It must be a function of the step, so that a resumed run is bit-exact.
         """
         self.model.train()
         mx.random.seed(seed)
@@ -98,7 +98,7 @@ class TrainStep:
             weight += batch.total
             mx.eval(total)
         sums = self.group.all_sum([total, mx.array(weight)])
-        # Divided in fp32, so that all processes get the same number.
+        # Divided in fp32, so that all processes get the same value.
         mean: Any = (sums[0] / mx.maximum(sums[1], 1e-9)).item()
         return float(mean)
 

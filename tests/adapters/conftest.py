@@ -1,4 +1,4 @@
-"""The CPU, as in the tests of the models themselves."""
+"""Runs these tests on the CPU, like those of the models."""
 
 from tests.modeling.conftest import on_the_cpu
 

@@ -1,4 +1,4 @@
-"""Adapters in files: mlx-lm's layout and PEFT's, both ways, by name and shape; and what is refused."""
+"""Adapter files: reading and writing mlx-lm's and PEFT's layouts, and errors."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ from tests.export.adapted import ADAPTERS, adapted_model, shake
 from tests.modeling.tiny import largest_difference, tiny_model, tokens
 
 SHORT = tokens(5, rows=2)
-"""Within the window: mlx-lm's Gemma 2 and Mistral have none."""
+"""Token ids within the sliding window: mlx-lm's Gemma 2 and Mistral have none."""
 
 FAMILIES = ["llama", "mistral", "gemma2"]
 
@@ -105,7 +105,7 @@ class TestMlxLayout:
             (None, ("embed_tokens",), 1, ["model.embed_tokens"]),
         ],
     )
-    def test_blocks_that_are_not_the_last_are_said_with_whole_paths(
+    def test_blocks_other_than_the_last_are_written_with_full_paths(
         self, layers: tuple[int, ...] | None, modules: tuple[str, ...], number: int, keys: list[str], tmp_path: Path
     ) -> None:
         model, config = one_layer(layers=layers, modules=modules)
@@ -116,7 +116,7 @@ class TestMlxLayout:
 
     @pytest.mark.parametrize("family", FAMILIES)
     @pytest.mark.parametrize("kind", ADAPTERS)
-    def test_mlx_lm_computes_with_it_what_we_do(self, kind: str, family: str, tmp_path: Path) -> None:
+    def test_mlx_lm_gives_the_same_logits_with_our_adapter(self, kind: str, family: str, tmp_path: Path) -> None:
         model = adapted_model(family, ADAPTERS[kind], tmp_path)
         other, _ = load_model_by_mlx_lm(tmp_path / "base")
         assert largest_difference(other(SHORT), model(SHORT)) > 0.5
@@ -125,7 +125,7 @@ class TestMlxLayout:
         assert largest_difference(other(SHORT), model(SHORT)) < 1e-4
 
     @pytest.mark.parametrize("use_dora", [False, True])
-    def test_an_adapter_of_mlx_lm_s_own_is_ours_too(self, use_dora: bool, tmp_path: Path) -> None:
+    def test_an_adapter_written_by_mlx_lm_loads_and_gives_the_same_logits(self, use_dora: bool, tmp_path: Path) -> None:
         adapted_model("llama", AdapterConfig(), tmp_path)
         other, _ = load_model_by_mlx_lm(tmp_path / "base")
         other.freeze()
@@ -147,7 +147,7 @@ class TestMlxLayout:
         apply_adapter(model, adapter)
         assert largest_difference(model(SHORT), other(SHORT)) < 1e-4
 
-    def test_ranks_that_differ_are_filled_up_with_zeros_which_change_nothing(self, tmp_path: Path) -> None:
+    def test_lower_ranks_are_padded_with_zeros_without_changing_logits(self, tmp_path: Path) -> None:
         model, config = one_layer(layers=(1, 2))
         whole = adapter_of(model, config)
         path = "model.layers.2.self_attn.v_proj"
@@ -163,7 +163,7 @@ class TestMlxLayout:
         assert largest_difference(one(SHORT), other(SHORT)) < 1e-5
         assert largest_difference(one(SHORT), model(SHORT)) > 0.01
 
-    def test_experts_come_back(self, tmp_path: Path) -> None:
+    def test_adapted_experts_survive_a_round_trip(self, tmp_path: Path) -> None:
         model, again = tiny_mixtral(), tiny_mixtral()
         config = AdapterConfig(rank=3, modules=("switch_mlp.up_proj",))
         add_adapters(model, config)
@@ -174,7 +174,7 @@ class TestMlxLayout:
         other = load_by_mlx_lm(tiny_mixtral(), str(tmp_path / "a"))
         assert largest_difference(other(SHORT), model(SHORT)) < 1e-5
 
-    def test_a_folder_is_replaced_whole_or_not_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_adapter_folder_is_replaced_atomically(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         model, config = one_layer()
         save_adapter(tmp_path / "best", model, config, base="first")
         before = load_adapter(tmp_path / "best")
@@ -237,7 +237,7 @@ class TestPeftLayout:
 
     @pytest.mark.parametrize("family", FAMILIES)
     @pytest.mark.parametrize("kind", ADAPTERS)
-    def test_what_is_written_comes_back(self, kind: str, family: str, tmp_path: Path) -> None:
+    def test_a_peft_adapter_survives_a_round_trip(self, kind: str, family: str, tmp_path: Path) -> None:
         adapted_model(family, ADAPTERS[kind], tmp_path)
         adapter = load_adapter(tmp_path / "adapter")
         write_adapter(tmp_path / "peft", adapter, layout="peft")
@@ -246,8 +246,8 @@ class TestPeftLayout:
         assert all(mx.array_equal(again.arrays[name], adapter.arrays[name]).item() for name in adapter.arrays)
         assert again.config.scale == adapter.config.scale
 
-    def test_matrices_are_transposed_even_where_both_shapes_would_fit(self, tmp_path: Path) -> None:
-        """mlx-lm#1119: with as many ranks as inputs and outputs the wrong way round loads without a word."""
+    def test_matrices_are_transposed_even_if_both_shapes_fit(self, tmp_path: Path) -> None:
+        """mlx-lm#1119: if rank, inputs and outputs are equal, untransposed matrices load without an error."""
         model, config = one_layer(rank=32, alpha=32.0)
         adapter = adapter_of(model, config)
         write_adapter(tmp_path / "p", adapter, layout="peft")
@@ -257,7 +257,7 @@ class TestPeftLayout:
         assert a.shape == b.shape == (32, 32)
         assert mx.array_equal(a, adapter.arrays[f"{path}.lora_a"].T).item()
         assert mx.array_equal(b, adapter.arrays[f"{path}.lora_b"].T).item()
-        # The change of the weight, (outputs, inputs), as PEFT's documentation has it: B · A.
+        # The weight update (outputs, inputs) by PEFT's documentation: B · A.
         x = mx.random.normal((3, 32), key=mx.random.key(0))
         layer = model.layers[1].self_attn.v_proj
         assert largest_difference(layer(x) - layer.linear(x), x @ (b @ a).T) < 1e-4
@@ -277,7 +277,7 @@ class TestPeftLayout:
             arrays[f"layers.{name}.lora_B.weight"] = mx.ones((outputs, rank))
         adapter = load_adapter(write_peft_folder(tmp_path, arrays, **settings))
         assert adapter.config.scale == 2.0
-        # Scales of their own: 4 / 1 and 3 / 2, and so much of it is not the common one.
+        # The layers' own scales are 4 / 1 and 3 / 2; the ratio to the common scale goes into lora_b.
         assert adapter.arrays["model.layers.0.self_attn.q_proj.lora_b"].tolist() == [[2.0] * 64]
         assert adapter.arrays["model.layers.0.self_attn.v_proj.lora_b"].tolist() == [[0.75] * 32] * 2
         write_adapter(tmp_path / "again", adapter, layout="peft")
@@ -289,7 +289,7 @@ class TestPeftLayout:
         assert list(written["alpha_pattern"].values()) == [2, 4]
         assert equal(load_adapter(tmp_path / "again"), adapter)
 
-    def test_all_that_cannot_be_done_here_is_listed(self, tmp_path: Path) -> None:
+    def test_all_unsupported_settings_are_listed(self, tmp_path: Path) -> None:
         folder = write_peft_folder(
             tmp_path,
             {"layers.0.self_attn.q_proj.lora_A.weight": mx.ones((4, 32))},
@@ -301,19 +301,19 @@ class TestPeftLayout:
         with pytest.raises(UserError) as caught:
             load_adapter(folder)
         assert caught.value.details == (
-            "bias is 'all': trained biases are not known here",
-            "modules_to_save is set: layers trained as a whole beside the adapter",
-            "trainable_token_indices is set: rows of the embedding trained by themselves",
+            "bias is 'all': trained biases are not supported",
+            "modules_to_save is set: fully trained layers in addition to the adapter",
+            "trainable_token_indices is set: individually trained rows of the embedding",
             "init_lora_weights is 'pissa_niter_4', which changes the model's own weights",
         )
 
-    def test_another_method_of_peft_is_refused(self, tmp_path: Path) -> None:
+    def test_other_peft_methods_are_refused(self, tmp_path: Path) -> None:
         folder = write_peft_folder(tmp_path, {"layers.0.mlp.up_proj.lora_A.weight": mx.ones((4, 32))}, peft_type="IA3")
         with pytest.raises(UserError) as caught:
             load_adapter(folder)
-        assert caught.value.details == ("peft_type is 'IA3': only LORA (LoRA, rsLoRA and DoRA) is known",)
+        assert caught.value.details == ("peft_type is 'IA3': only LORA (LoRA, rsLoRA and DoRA) is supported",)
 
-    def test_strange_arrays_and_wrong_ranks_are_listed(self, tmp_path: Path) -> None:
+    def test_unknown_arrays_and_wrong_ranks_are_listed(self, tmp_path: Path) -> None:
         arrays = {
             "layers.0.mlp.up_proj.lora_A.weight": mx.ones((3, 32)),
             "layers.0.mlp.up_proj.lora_B.weight": mx.ones((48, 3)),
@@ -325,7 +325,7 @@ class TestPeftLayout:
         assert caught.value.details == (
             "base_model.model.model.layers.0.mlp.up_proj.lora_B.bias (48,) is not part of a LoRA adapter",
             "base_model.model.model.layers.0.mlp.up_proj.lora_E (3, 1) is not part of a LoRA adapter",
-            "model.layers.0.mlp.up_proj has rank 3; the settings say 4",
+            "model.layers.0.mlp.up_proj has rank 3, but the settings say 4",
         )
 
     def test_an_embedding_adapted_without_its_tied_head_is_refused(self, tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ class TestPeftLayout:
         )
         apply_adapter(tiny_model("llama"), adapter)
 
-    def test_a_changed_embedding_beside_the_adapter_is_noticed(self, tmp_path: Path) -> None:
+    def test_a_stored_embedding_that_differs_from_the_models_is_refused(self, tmp_path: Path) -> None:
         model = tiny_model("llama")
         weight = model.model.embed_tokens.weight
         arrays = {
@@ -349,12 +349,12 @@ class TestPeftLayout:
         own = load_adapter(write_peft_folder(tmp_path, arrays | {"embed_tokens.base_layer.weight": weight}))
         other = load_adapter(write_peft_folder(tmp_path, arrays | {"embed_tokens.base_layer.weight": weight + 1}))
         longer = load_adapter(write_peft_folder(tmp_path, arrays | {"embed_tokens.weight": mx.ones((51, 32))}))
-        for adapter, words in ((other, "has other values than"), (longer, r"is \(51, 32\), the model's \(50, 32\)")):
+        for adapter, words in ((other, "differs from the model's"), (longer, r"is \(51, 32\), the model's \(50, 32\)")):
             with pytest.raises(UserError, match=words):
                 apply_adapter(model, adapter)
         apply_adapter(model, own)
 
-    def test_an_adapter_of_mlx_lm_with_an_embedding_needs_the_model_to_become_peft_s(self, tmp_path: Path) -> None:
+    def test_converting_mlx_lms_adapted_embedding_to_peft_needs_the_model(self, tmp_path: Path) -> None:
         model = tiny_model("llama")
         config = AdapterConfig(modules=("embed_tokens",))
         add_adapters(model, config)
@@ -373,7 +373,7 @@ class TestPeftLayout:
 
 
 def write_peft_folder(parent: Path, arrays: dict[str, mx.array], **settings: Any) -> Path:
-    """A folder as PEFT writes it; names of arrays without what they all begin with."""
+    """Write a folder like PEFT's; `arrays` are named without the common prefix."""
     folder = parent / f"peft-{len(list(parent.iterdir()))}"
     folder.mkdir()
     named = {f"base_model.model.model.{name}": array for name, array in arrays.items()}
@@ -396,9 +396,7 @@ TWO_BLOCKS = [
     method=st.sampled_from(["lora", "dora"]),
     rslora=st.booleans(),
 )
-def test_any_choice_of_layers_and_ranks_goes_through_both_layouts(
-    ranks: dict[str, int], method: str, rslora: bool
-) -> None:
+def test_any_choice_of_layers_and_ranks_survives_both_layouts(ranks: dict[str, int], method: str, rslora: bool) -> None:
     config = AdapterConfig(method=method, rank=3, alpha=6.0, rslora=rslora)
     model, base = (tiny_model("llama", num_hidden_layers=2) for _ in range(2))
     attach(model, ranks, config)
@@ -418,7 +416,7 @@ def test_any_choice_of_layers_and_ranks_goes_through_both_layouts(
 
 
 class TestLoading:
-    def test_everything_that_does_not_fit_is_listed_and_the_model_is_as_it_was(self) -> None:
+    def test_every_mismatch_is_listed_and_the_model_is_unchanged(self) -> None:
         model, config = one_layer(modules=("v_proj", "up_proj"), layers=None)
         arrays = dict(adapter_of(model, config).arrays)
         arrays["model.layers.0.self_attn.v_proj.lora_b"] = mx.ones((4, 31))
@@ -443,14 +441,14 @@ class TestLoading:
         assert list(named_parameters(other)) == list(before)
         assert adapted_layers(other) == {}
 
-    def test_a_run_s_folder_means_its_best_adapter_or_else_its_last(self, tmp_path: Path) -> None:
+    def test_a_run_folder_gives_its_best_adapter_or_else_its_last(self, tmp_path: Path) -> None:
         model, config = one_layer()
         save_adapter(tmp_path / "last", model, config, base="the last")
         assert load_adapter(tmp_path).base == "the last"
         save_adapter(tmp_path / "best", model, config, base="the best")
         assert load_adapter(tmp_path).base == "the best"
 
-    def test_a_run_that_trained_the_whole_model_has_no_adapter(self, tmp_path: Path) -> None:
+    def test_a_run_that_trained_the_full_model_has_no_adapter(self, tmp_path: Path) -> None:
         (tmp_path / "best").mkdir()
         (tmp_path / "best" / "config.json").write_text("{}")
         with pytest.raises(UserError, match="trained the full model") as caught:
@@ -465,7 +463,7 @@ class TestLoading:
         with pytest.raises(UserError, match="no such folder"):
             load_adapter(tmp_path / "nowhere")
 
-    def test_a_torn_file_is_told(self, tmp_path: Path) -> None:
+    def test_a_truncated_file_is_reported(self, tmp_path: Path) -> None:
         model, config = one_layer()
         save_adapter(tmp_path / "a", model, config, base="")
         file = tmp_path / "a" / "adapters.safetensors"
@@ -485,7 +483,7 @@ class TestLoading:
             ('{"lora_parameters": {"rank": 4, "scale": 20}, "mlx_suite": {"alpha": 8}}', "scale is 20 for mlx-lm"),
         ],
     )
-    def test_settings_that_cannot_be_used_are_told(self, text: str, words: str, tmp_path: Path) -> None:
+    def test_unusable_settings_are_reported(self, text: str, words: str, tmp_path: Path) -> None:
         model, config = one_layer()
         save_adapter(tmp_path / "a", model, config, base="")
         (tmp_path / "a" / "adapter_config.json").write_text(text)
@@ -493,7 +491,7 @@ class TestLoading:
             load_adapter(tmp_path / "a")
         assert words in str(caught.value)
 
-    def test_an_adapter_trained_with_a_tied_head_fits_a_model_with_one_of_its_own(self) -> None:
+    def test_an_adapter_trained_with_a_tied_head_fits_a_model_with_an_untied_head(self) -> None:
         tied = tiny_model("llama", tie_word_embeddings=True)
         untied = tiny_model("llama")
         untied.model.load_weights(list(named_parameters(tied.model).items()))

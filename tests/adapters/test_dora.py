@@ -1,4 +1,4 @@
-"""DoRA beside the dense formula it stands for, and beside mlx-lm's."""
+"""DoRA compared with its dense formula and with mlx-lm's layer."""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -37,32 +37,32 @@ def inputs() -> mx.array:
 
 
 def dense_formula(layer: DoRALinear, a: mx.array, b: mx.array, m: mx.array, x: mx.array) -> mx.array:
-    """m · (W + scale · BA) / ‖W + scale · BA‖ as a dense matrix, its norm a constant for the gradient."""
+    """m · (W + scale · BA) / ‖W + scale · BA‖ as a dense matrix; the gradient treats the norm as a constant."""
     weight = dense_weight(layer.linear) + SCALE * (a @ b).T
     norm = mx.stop_gradient(mx.linalg.norm(weight, axis=1, keepdims=True))
     return x @ (m[:, None] * weight / norm).T
 
 
-def test_by_hand() -> None:
+def test_dora_equals_a_hand_computed_example() -> None:
     linear = nn.Linear(2, 1, bias=False)
     linear.weight = mx.array([[3.0, 0.0]])
     layer = DoRALinear(linear, 1, dropout=0.0, scale=2.0)
     assert layer.m.tolist() == [3.0]
     layer.lora_a, layer.lora_b, layer.m = mx.array([[0.0], [1.0]]), mx.array([[2.0]]), mx.array([10.0])
-    # W + 2·BA = (3, 4), of length 5: 10 · (3, 4) / 5 = (6, 8).
+    # W + 2·BA = (3, 4) with norm 5: 10 · (3, 4) / 5 = (6, 8).
     assert largest_difference(layer(mx.array([[1.0, 1.0]])), mx.array([[14.0]])) < 1e-5
     assert largest_difference(layer.fused(), mx.array([[6.0, 8.0]])) < 1e-5
 
 
 @pytest.mark.parametrize("bits", [None, 3, 4, 6, 8])
-def test_it_begins_as_the_layer_it_stands_on(bits: int | None) -> None:
+def test_a_new_dora_layer_equals_its_base_layer(bits: int | None) -> None:
     linear = random_linear(bits, bias=True)
     layer = DoRALinear(linear, RANK, dropout=0.0, scale=SCALE)
     assert largest_difference(layer(inputs()), linear(inputs())) < 1e-5
 
 
 @pytest.mark.parametrize("bits", [None, 3, 4, 6, 8])
-def test_values_and_gradients_are_those_of_the_dense_formula(bits: int | None) -> None:
+def test_values_and_gradients_equal_those_of_the_dense_formula(bits: int | None) -> None:
     layer = random_dora(random_linear(bits))
     x = inputs()
 
@@ -82,7 +82,7 @@ def test_values_and_gradients_are_those_of_the_dense_formula(bits: int | None) -
 
 
 @pytest.mark.parametrize("bits", [None, 4, 8])
-def test_it_computes_what_mlx_lm_does(bits: int | None) -> None:
+def test_dora_equals_mlx_lms_layer(bits: int | None) -> None:
     linear = random_linear(bits, bias=True)
     layer = random_dora(linear)
     theirs = TheirDoRALinear.from_base(linear, r=RANK, dropout=0.0, scale=SCALE)
@@ -90,12 +90,12 @@ def test_it_computes_what_mlx_lm_does(bits: int | None) -> None:
     assert largest_difference(layer(inputs()), theirs(inputs())) < 1e-5
 
 
-def test_the_fused_weight_does_the_same() -> None:
+def test_the_fused_weight_gives_the_same_output() -> None:
     layer = random_dora(random_linear(bias=True))
     assert largest_difference(inputs() @ layer.fused().T + layer.linear.bias, layer(inputs())) < 1e-5
 
 
-def test_a_row_of_zeros_gives_zero_and_a_gradient() -> None:
+def test_a_zero_row_gives_zero_and_a_finite_gradient() -> None:
     linear = random_linear()
     linear.weight = mx.concatenate([mx.zeros((1, INPUTS)), linear.weight[1:]])
     layer = DoRALinear(linear, RANK, dropout=0.0, scale=SCALE)

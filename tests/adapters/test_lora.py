@@ -1,4 +1,4 @@
-"""LoRA by hand, which layers a name means, and what is trained."""
+"""LoRA: hand-computed outputs, selection of layers by name, and trainable parameters."""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,7 +17,7 @@ from mlx_suite.training.recompute import recompute
 from tests.modeling.tiny import FAMILIES, largest_difference, tiny_model, tokens
 
 WIDE = {"hidden_size": 64, "intermediate_size": 96}
-"""Columns that groups divide: 64 and 96 = 3 · 32."""
+"""Model dimensions that quantization groups divide: 64 and 96 = 3 · 32."""
 
 
 class OneLayer(nn.Module):
@@ -55,21 +55,21 @@ def test_a_layer_adds_its_small_product_times_alpha_over_rank(rslora: bool, scal
     assert largest_difference(model(mx.array([[1.0, 2.0]])), expected) < 1e-6
 
 
-def test_rank_stabilised_scaling_divides_by_the_root_of_the_rank() -> None:
+def test_rank_stabilized_scaling_divides_by_the_square_root_of_the_rank() -> None:
     assert AdapterConfig(rank=16, alpha=32.0).scale == 2.0
     assert AdapterConfig(rank=16, alpha=32.0, rslora=True).scale == 8.0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", ["lora", "dora"])
-def test_a_fresh_adapter_changes_nothing(method: str, family: str) -> None:
+def test_a_new_adapter_does_not_change_the_logits(method: str, family: str) -> None:
     model = tiny_model(family)
     before = model(tokens(9))
     add_adapters(model, AdapterConfig(method=method))
     assert largest_difference(model(tokens(9)), before) < 2e-5
 
 
-def test_only_the_small_matrices_are_trained() -> None:
+def test_only_the_adapters_matrices_are_trained() -> None:
     model = tiny_model("llama")
     report = add_adapters(model, AdapterConfig(rank=4, modules=("q_proj",), layers=(1,)))
     path = "model.layers.1.self_attn.q_proj"
@@ -78,7 +78,7 @@ def test_only_the_small_matrices_are_trained() -> None:
     assert report.parameters == 32 * 4 + 4 * 64
 
 
-def test_first_values_depend_on_the_seed_and_the_layer_and_nothing_else() -> None:
+def test_initial_values_depend_only_on_the_seed_and_the_layer() -> None:
     path = "model.layers.1.self_attn.q_proj"
 
     def first(modules: tuple[str, ...], seed: int) -> mx.array:
@@ -102,7 +102,7 @@ def test_first_values_depend_on_the_seed_and_the_layer_and_nothing_else() -> Non
         (("mlp.down_proj", "embed_tokens"), (0,), ["model.embed_tokens", "model.layers.0.mlp.down_proj"]),
     ],
 )
-def test_names_mean_the_layers_whose_paths_end_so(
+def test_a_name_selects_the_layers_whose_paths_end_with_it(
     modules: tuple[str, ...], layers: tuple[int, ...] | None, targets: list[str]
 ) -> None:
     report = add_adapters(tiny_model("llama"), AdapterConfig(modules=modules, layers=layers))
@@ -110,14 +110,14 @@ def test_names_mean_the_layers_whose_paths_end_so(
     assert report.unmatched == ()
 
 
-def test_all_linear_means_the_seven_layers_of_each_block_and_no_head() -> None:
+def test_all_linear_selects_the_seven_layers_of_each_block_but_not_the_head() -> None:
     model = tiny_model("llama")
     report = add_adapters(model, AdapterConfig(modules=("all-linear",)))
     assert len(report.targets) == 3 * 7
     assert all(path.startswith("model.layers.") for path in report.targets)
 
 
-def test_names_and_blocks_that_match_nothing_are_told() -> None:
+def test_names_and_blocks_that_match_nothing_are_reported() -> None:
     config = AdapterConfig(modules=("q_proj", "proj", "c_attn", "lm_head"), layers=(0, 3, 40))
     report = add_adapters(tiny_model("gemma2"), config)
     assert report.targets == ("model.layers.0.self_attn.q_proj",)
@@ -143,13 +143,13 @@ def test_a_tied_head_multiplies_by_the_adapted_embedding() -> None:
     assert largest_difference(model(tokens(9)), tiny_model("llama", tie_word_embeddings=True)(tokens(9))) > 0.1
 
 
-def test_an_adapted_head_is_not_the_embedding() -> None:
+def test_adapting_an_untied_head_leaves_the_embedding_unchanged() -> None:
     model = tiny_model("llama")
     add_adapters(model, AdapterConfig(rank=2, modules=("lm_head",)))
     assert trained(model) == ["lm_head.lora_a", "lm_head.lora_b"]
 
 
-def test_dropout_falls_away_outside_training() -> None:
+def test_dropout_is_disabled_outside_training() -> None:
     model = tiny_model("llama")
     add_adapters(model, AdapterConfig(dropout=0.5))
     randomize(model)
@@ -171,14 +171,14 @@ def test_every_setting_out_of_range_is_listed() -> None:
     with pytest.raises(UserError) as caught:
         add_adapters(tiny_model("llama"), AdapterConfig(method="loha", rank=0, alpha=-1.0, dropout=1.0))
     assert caught.value.details == (
-        "method is 'loha': one of lora, dora",
-        "rank is 0: a whole number from 1 up",
-        "alpha is -1.0: above 0",
-        "dropout is 1.0: from 0 to below 1",
+        "method is 'loha': expected one of lora, dora",
+        "rank is 0: expected a whole number of at least 1",
+        "alpha is -1.0: expected a number above 0",
+        "dropout is 1.0: expected at least 0 and below 1",
     )
 
 
-def test_dora_on_an_embedding_is_refused_and_the_model_is_as_it_was() -> None:
+def test_dora_on_an_embedding_is_refused_and_the_model_is_unchanged() -> None:
     model = tiny_model("llama")
     with pytest.raises(UserError, match="embed_tokens is an embedding"):
         add_adapters(model, AdapterConfig(method="dora", modules=("q_proj", "embed_tokens")))
@@ -193,14 +193,14 @@ def test_full_finetuning_trains_embeddings_norms_and_head() -> None:
     assert {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"} <= set(trained(model))
 
 
-def test_full_finetuning_of_packed_layers_is_refused() -> None:
+def test_full_finetuning_of_a_quantized_model_is_refused() -> None:
     model = tiny_model("llama", **WIDE)
     quantize_base(model, bits=4)
     with pytest.raises(UserError, match="23 of its layers are quantized"):
         unfreeze_all(model)
 
 
-def test_a_base_is_packed_in_the_largest_group_that_fits() -> None:
+def test_a_base_is_quantized_with_the_largest_group_size_that_fits() -> None:
     model = tiny_model("llama", **WIDE, num_hidden_layers=1)
     assert quantize_base(model, bits=4) == []
     found = {path: (layer.group_size, layer.bits, layer.mode) for path, layer in quantized_layers(model).items()}
@@ -216,7 +216,7 @@ def test_layers_that_no_group_divides_stay_dense_and_are_named() -> None:
     assert type(model.layers[0].mlp.down_proj) is nn.Linear
 
 
-def test_a_base_is_packed_before_it_is_adapted() -> None:
+def test_a_base_must_be_quantized_before_it_is_adapted() -> None:
     model = tiny_model("llama", **WIDE)
     add_adapters(model, AdapterConfig())
     with pytest.raises(AssertionError):
@@ -232,7 +232,7 @@ def loss_and_gradient(model: nn.Module) -> tuple[mx.array, dict[str, mx.array]]:
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
-def test_the_gradient_over_a_packed_base_is_that_over_the_same_numbers_dense(method: str) -> None:
+def test_the_gradient_with_a_quantized_base_equals_that_with_its_dequantized_weights(method: str) -> None:
     packed, dense = (tiny_model("llama", **WIDE) for _ in range(2))
     quantize_base(packed, bits=4)
     for (_, one), (_, other) in zip(packed.named_modules(), dense.named_modules(), strict=True):
@@ -249,7 +249,7 @@ def test_the_gradient_over_a_packed_base_is_that_over_the_same_numbers_dense(met
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
-def test_a_packed_base_and_recomputed_blocks_compose(method: str) -> None:
+def test_a_quantized_base_works_with_recomputed_blocks(method: str) -> None:
     def trainee() -> nn.Module:
         model = tiny_model("gemma2", **WIDE)
         quantize_base(model, bits=4)
@@ -281,7 +281,7 @@ def tiny_mixtral() -> nn.Module:
     )
 
 
-def test_experts_of_an_mlx_lm_model_have_matrices_of_their_own() -> None:
+def test_each_expert_of_an_mlx_lm_model_has_its_own_matrices() -> None:
     model = tiny_mixtral()
     before = model(tokens(9))
     report = add_adapters(model, AdapterConfig(rank=3, modules=("switch_mlp.up_proj", "q_proj"), layers=(1,)))
@@ -297,7 +297,7 @@ def test_dora_on_experts_is_refused() -> None:
         add_adapters(tiny_mixtral(), AdapterConfig(method="dora", modules=("switch_mlp.up_proj",)))
 
 
-def test_shapes_of_an_adapter_are_known_before_there_is_one() -> None:
+def test_layer_shapes_predicts_the_shapes_of_an_adapter() -> None:
     for model in (tiny_model("llama", **WIDE), tiny_mixtral()):
         config = AdapterConfig(rank=3, modules=("q_proj", "up_proj", "embed_tokens"))
         add_adapters(model, config)

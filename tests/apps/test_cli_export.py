@@ -94,7 +94,7 @@ def test_quantize_prints_only_json_with_the_flag(random_model: Path, tmp_path: P
 
 def test_quantize_checks_its_flags_before_the_model(tmp_path: Path) -> None:
     error = refused("quantize", "no-such-model", "--out", tmp_path / "out", "--bits", "5")
-    assert error.details == ("--bits is 5: one of 2, 3, 4, 6, 8",)
+    assert error.details == ("--bits is 5: expected one of 2, 3, 4, 6, 8",)
 
 
 def test_an_adapter_is_converted_to_peft_and_back(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_full_finetuning_run_is_used_as_a_model(random_model: Path, tmp_path: 
 def test_an_adapter_run_is_refused_as_a_model(adapted_run: Path) -> None:
     error = refused("generate", adapted_run, "Why?")
     assert error.what == "This folder contains an adapter, which needs its base model"
-    assert error.fix == f"name the base model, with --adapter {adapted_run}"
+    assert error.fix == f"give the base model, with --adapter {adapted_run}"
 
 
 def test_a_folder_with_other_files_is_not_overwritten(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""These tests run on the CPU, like those of the models."""
+"""Runs these tests on the CPU, like those of the models."""
 
 from tests.modeling.conftest import on_the_cpu
 

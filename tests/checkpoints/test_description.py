@@ -99,7 +99,7 @@ def test_layers_are_counted_by_their_own_group_size(tmp_path: Path) -> None:
     config = LLAMA | {"quantization": settings, "tie_word_embeddings": False}
     found = describe(folder_with(tmp_path, config, tensors))
     assert found.parameters == 8 * 128
-    assert found.quantization == "4 bits in groups of 64, some layers otherwise"
+    assert found.quantization == "4 bits in groups of 64, some layers differ"
 
 
 def test_quantizations_of_other_tools_are_not_counted(tmp_path: Path) -> None:

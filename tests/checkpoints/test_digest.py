@@ -1,4 +1,4 @@
-"""The weights digest, which tells whether two models are the same."""
+"""The weights digest, which shows whether two models are equal."""
 
 import mlx.core as mx
 

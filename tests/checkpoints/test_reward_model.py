@@ -58,7 +58,7 @@ def test_rewards_are_fp32_for_weights_of_any_dtype() -> None:
 def test_a_nan_reward_is_reported() -> None:
     model = load_reward_model(GOLDEN / "llama")
     model.score.weight = model.score.weight * float("nan")
-    with pytest.raises(UserError, match="rewards that are no numbers"):
+    with pytest.raises(UserError, match="rewards contain NaN or inf"):
         rewards(model, [[1, 2]])
 
 

@@ -60,13 +60,13 @@ def test_without_an_index_a_second_copy_of_the_weights_is_ignored(tmp_path: Path
 @pytest.mark.parametrize(
     ("damage", "detail"),
     [
-        (lambda data: data[:-10], "is truncated: {short} of {all} bytes are there"),
+        (lambda data: data[:-10], "is truncated: {short} of {all} bytes are present"),
         (lambda data: data[:40], "is truncated within its header (40 of {header} bytes or more)"),
         (lambda data: b"", "is not a safetensors file (0 bytes)"),
         (lambda data: b"<html>not found</html>", "is not a safetensors file (22 bytes)"),
         (
             lambda data: b"version https://git-lfs example\noid sha256:0\n",
-            "is a git-lfs pointer, not the weights (`git lfs pull` fetches them)",
+            "is a git-lfs pointer, not the weights (`git lfs pull` downloads them)",
         ),
         (lambda data: data[:8] + b"{" * (len(data) - 8), "has a header that is not JSON"),
         (
@@ -88,7 +88,7 @@ def test_a_corrupt_file_is_reported_with_its_defect(
     assert caught.value.details == (f"model.safetensors {expected}",)
 
 
-def test_all_bad_shards_are_listed_at_once(tmp_path: Path) -> None:
+def test_all_bad_shards_are_listed_in_one_error(tmp_path: Path) -> None:
     files = checkpoint(shards=3, rows=64)
     names = [name for name in sorted(files) if name.endswith(".safetensors")]
     files[names[0]] = files[names[0]][:-1]
@@ -99,7 +99,7 @@ def test_all_bad_shards_are_listed_at_once(tmp_path: Path) -> None:
     assert "mlx-suite models pull" in caught.value.fix
 
 
-def test_all_missing_shards_are_listed_at_once(tmp_path: Path) -> None:
+def test_all_missing_shards_are_listed_in_one_error(tmp_path: Path) -> None:
     files = checkpoint(shards=3, rows=8)
     missing = [f"model-0000{number}-of-00003.safetensors" for number in (1, 3)]
     for name in missing:
@@ -117,7 +117,7 @@ def test_a_tensor_missing_from_its_shard_is_reported(tmp_path: Path) -> None:
     files[INDEX_NAME] = json.dumps(index).encode()
     with pytest.raises(UserError) as caught:
         read_headers(write(tmp_path, files))
-    assert caught.value.details == (f"lost.weight is in {INDEX_NAME}, but in no file",)
+    assert caught.value.details == (f"lost.weight is in {INDEX_NAME} but not in any file",)
 
 
 def test_an_index_must_not_point_outside_its_folder(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def dtypes(model: nn.Module) -> set[mx.Dtype]:
     return {array.dtype for array in weights.named_parameters(model).values()}
 
 
-def test_all_bad_tensors_are_listed_at_once(tmp_path: Path) -> None:
+def test_all_bad_tensors_are_listed_in_one_error(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model")
 
     def spoil(arrays: dict[str, mx.array]) -> None:

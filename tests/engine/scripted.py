@@ -11,11 +11,11 @@ import mlx.core as mx
 from mlx_suite.engine import Engine, Given, Program, Queries, Query, Request, Sample
 
 STOP = 0
-"""Ends every script."""
+"""Stop token that ends every script."""
 
 
 class ScriptedModel:
-    """After token t comes `script[t]`: one token, or probabilities by token; without an entry, STOP.
+    """A model that predicts `script[t]` after token t: one token, or probabilities by token; STOP without an entry.
 
     Its keys are the token ids, so the KV cache of a slot can be read as text.
     """
@@ -52,7 +52,7 @@ def fed(engine: Engine, slot: int, length: int, layer: int = 0) -> list[int]:
 
 
 class HistoryModel:
-    """The next token is a checksum of all visible keys: a missing, additional or misplaced key changes it.
+    """A model whose next token is a checksum of all visible keys: a missing, extra or misplaced key changes it.
 
     Each layer sums a number made of token and position over the keys it sees. `windows` are the caches' sliding
     windows; `masked` are windows that layers apply to full caches, as some of mlx-lm's models do.
@@ -140,7 +140,7 @@ def outcomes(*segments: Any) -> Program:
 
 
 def run(engine: Engine, *programs: Program) -> list[Any]:
-    """Run the programs; their results, in order."""
+    """Run the programs and return their results, in order."""
     done = {each.request.seed: each.result for each in engine.run(requests_for(programs))}
     return [done[i] for i in range(len(programs))]
 

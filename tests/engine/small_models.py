@@ -1,4 +1,4 @@
-"""Random models of two layers whose text is not uniform noise, and the text that mlx-lm generates with them."""
+"""Random two-layer models whose text is not uniform noise, and the text that mlx-lm generates with them."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ SHAPE = {
 
 def randomized(model: Any, seed: int, scale: float = 0.3, embedding_scale: float = 0.1) -> Any:
     """Give `model` normal weights: large in the layers, so that context decides the next token, and small in the
-    embedding, since a tied head would repeat the last token for ever.
+    embedding, since a tied head would repeat the last token forever.
     """
     keys = iter(mx.random.split(mx.random.key(seed), 1000))
 
@@ -63,7 +63,7 @@ def small_gemma(window: int = 8, seed: int = 0, **changes: Any) -> Gemma2:
 
 
 def one_text(prompt: Sequence[int], sample: Sample) -> Program:
-    """Prompt, then sampled text; returns (tokens, reason)."""
+    """A prompt, then sampled text; returns (tokens, reason)."""
     yield Given(tuple(prompt))
     written = yield sample
     return written.tokens, written.reason

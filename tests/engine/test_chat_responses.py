@@ -1,4 +1,4 @@
-"""Greedy responses, log-probabilities of labels, and prompts that leave no room."""
+"""Greedy responses, log-probabilities of labels, and prompts that fill the context."""
 
 import math
 
@@ -13,7 +13,7 @@ ASKED = [[Message("user", text)] for text in ("a", "b c", "")]
 
 
 def scripted(loaded: Loaded, script: dict[str, str | dict[str, float]], style: str = "chat") -> ChatModel:
-    """After a letter comes a letter, or letters by probability; `.` is the end of the turn."""
+    """A model that predicts a letter, or letters by probability, after each letter; `.` ends the turn."""
     end = loaded.tokenizer.id_of("<|eot_id|>")
     assert end is not None
 
@@ -40,7 +40,7 @@ def test_every_conversation_gets_a_response_up_to_its_stop_token(checkpoint: Loa
     assert found == [(0, "85", "stop"), (1, "85", "stop"), (2, "85", "stop")]
 
 
-def test_a_response_at_the_limit_says_so(checkpoint: Loaded) -> None:  # noqa: F811
+def test_a_response_at_the_limit_has_that_reason(checkpoint: Loaded) -> None:  # noqa: F811
     [(_, reply)] = scripted(checkpoint, {"\n": "8", "8": "8"}).respond(ASKED[:1], 4)
     assert (reply.text, reply.reason) == ("8888", "limit")
 
@@ -57,7 +57,7 @@ def test_a_labels_stop_token_counts_so_none_is_a_prefix_of_another(checkpoint: L
         assert preference == pytest.approx([math.log(p) for p in expected], abs=1e-4)
 
 
-def test_a_prompt_that_leaves_no_room_has_no_preference_and_no_response(checkpoint: Loaded) -> None:  # noqa: F811
+def test_a_prompt_that_fills_the_context_has_no_preferences_and_no_response(checkpoint: Loaded) -> None:  # noqa: F811
     chat = ChatModel(model=checkpoint.model, tokenizer=checkpoint.tokenizer, template=checkpoint.template)
     long = [[Message("user", "a" * 300)], [Message("user", "a")]]
     preferences = dict(chat.preferences(long, ("A", "B")))

@@ -102,7 +102,7 @@ def test_slots_are_busy_for_95_percent_of_a_run_of_200_rows(
     assert len(list(engine.run(rows(200)))) == 200
     assert engine.stats.busy >= 0.95
     served = engine.stats.slot_steps - engine.stats.idle
-    # Each token is fed once; the last one of a row is fed before it is read, in vain, and counts as idle.
+    # Each token is fed once; the last one of a row is fed unnecessarily, before it is read, and counts as idle.
     assert served == engine.stats.forced + engine.stats.sampled - 200
 
 
@@ -207,7 +207,7 @@ def test_a_prefix_cache_entry_holds_only_its_own_keys_and_values() -> None:
 
 
 @pytest.mark.usefixtures("compiled")
-def test_deleting_an_engine_frees_its_memory_at_once() -> None:
+def test_deleting_an_engine_frees_its_memory_immediately() -> None:
     model = small_llama()
     gc.collect()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Memory budget: the engine continues with fewer slots, and every text stays the same."""
+"""Memory budget: the engine continues with fewer slots, and all texts stay the same."""
 
 from collections.abc import Iterator
 

@@ -240,7 +240,7 @@ def test_labels_may_be_scored_right_after_a_label_and_end_the_program() -> None:
     assert engine.stats.steps == 0
 
 
-def test_labels_with_a_common_prefix_are_each_scored_whole() -> None:
+def test_labels_with_a_common_prefix_are_each_scored_completely() -> None:
     engine = Engine(ScriptedModel(CROSSROADS), slots=1)
     assert run(engine, outcomes(Given((12,)), Choose(((20, 20), (20, 21, 25), (20,))))) == [
         [Reply(index=2, log_probs=logs(0.25, 0.25, 0.5))]

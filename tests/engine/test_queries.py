@@ -28,7 +28,7 @@ def hidden_state(model: Any, text: Sequence[int]) -> Any:
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("count", [1, 3, 30])
-def test_queries_match_a_full_forward_pass_and_the_text_goes_on_unchanged(kind: str, count: int) -> None:
+def test_queries_match_a_full_forward_pass_and_leave_the_text_unchanged(kind: str, count: int) -> None:
     model = MODELS[kind]()
 
     def program(prompt: tuple[int, ...]) -> Program:
@@ -156,7 +156,7 @@ def test_each_of_several_headers_is_prefilled_once() -> None:
     assert engine.stats.prefilled == 3 * 19
 
 
-def test_old_headers_are_evicted_and_the_latest_is_kept_whatever_its_length() -> None:
+def test_old_headers_are_evicted_and_the_latest_is_kept_regardless_of_its_length() -> None:
     engine = Engine(small_llama(), slots=1, context=3 * MAX_TOKENS)
     sample = Sample(limit=1, stop=frozenset())
     for length in (100, 200, MAX_TOKENS + 500):
@@ -188,5 +188,5 @@ def test_a_model_that_returns_nan_is_a_user_error() -> None:
 
     model = small_llama()
     model.model.norm.weight = model.model.norm.weight * float("nan")
-    with pytest.raises(UserError, match="no numbers"):
+    with pytest.raises(UserError, match="contain NaN or inf"):
         list(Engine(model, slots=1).run([Request(program=program())]))

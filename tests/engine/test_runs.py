@@ -245,7 +245,7 @@ def test_settings_may_change_within_a_row() -> None:
     ]
 
 
-def test_a_seed_decides_a_row_and_seeds_differ() -> None:
+def test_a_seed_determines_a_row_and_different_seeds_give_different_rows() -> None:
     tokens = rolls(Sampling(), range(40))
     assert tokens == rolls(Sampling(), range(40), slots=1)
     assert tokens == rolls(Sampling(), range(40), slots=16)

@@ -160,7 +160,7 @@ shares = st.sampled_from([0.0, 0.05, 0.3, 0.5, 0.9, 0.99, 1.0])
 
 @settings(max_examples=150, deadline=None)
 @given(rows, st.floats(0, 1 - 2**-24, width=32), st.sampled_from([0.2, 0.7, 1.0, 3.0]), shares, shares)
-@example([[0.0, 8.0] + [-np.inf] * 10], 0.0, 0.2, 1.0, 0.0)  # 4e-18 beside 1: their sum in fp64 is 1
+@example([[0.0, 8.0] + [-np.inf] * 10], 0.0, 0.2, 1.0, 0.0)  # 4e-18 + 1 is 1 in fp64
 def test_an_excluded_token_is_never_drawn(
     logits: list[list[float]], number: float, temperature: float, top_p: float, min_p: float
 ) -> None:
@@ -176,15 +176,15 @@ def test_an_excluded_token_is_never_drawn(
 
 @settings(max_examples=100, deadline=None)
 @given(rows, st.floats(0, 1 - 2**-24, width=32), st.sampled_from([0.0, 0.2, 1.0, 3.0]))
-def test_a_row_draws_the_same_token_whatever_the_limits_of_other_rows(
+def test_a_row_draws_the_same_token_regardless_of_the_limits_of_other_rows(
     logits: list[list[float]], number: float, temperature: float
 ) -> None:
     alone = drawn(logits, number, temperature)
-    beside = drawn([*logits, [1.0] * 12], number, temperature, top_p=[1.0] * len(logits) + [0.4], min_p=0.0)
-    assert beside[:-1] == alone
+    together = drawn([*logits, [1.0] * 12], number, temperature, top_p=[1.0] * len(logits) + [0.4], min_p=0.0)
+    assert together[:-1] == alone
 
 
-def test_a_row_keeps_its_long_tail_beside_a_row_with_top_p() -> None:
+def test_a_row_keeps_its_long_tail_next_to_a_row_with_top_p() -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(size=(8, 4096)) * 6
     for number in (0.0, 0.3, 0.9, 1 - 2**-24):

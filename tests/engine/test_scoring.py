@@ -60,7 +60,7 @@ def test_log_probabilities_match_a_full_forward_pass(kind: str, length: int) -> 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("count", [1, 3, 30])
 def test_a_label_after_sampled_text_is_scored_after_all_of_it(kind: str, count: int) -> None:
-    """With other rows, so that a step is in flight when the label is scored; then the text goes on."""
+    """Other rows keep a step in flight when the label is scored; the text continues afterwards."""
     model = MODELS[kind]()
 
     def program(prompt: tuple[int, ...]) -> Program:

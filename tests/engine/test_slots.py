@@ -1,4 +1,4 @@
-"""Slot caches against a forward pass over the whole text, through every operation on a slot."""
+"""Slot caches compared with a forward pass over the full text, for every operation on a slot."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def model_of(family: str, window: int) -> Any:
 
 
 class Twin:
-    """Slots, and the texts they should hold. All logits are compared."""
+    """Slots, and the texts that they should hold. All logits are compared."""
 
     def __init__(self, model: Any, slots: int) -> None:
         self.model, self.caches = model, slot_caches(model, slots)
@@ -133,7 +133,7 @@ moves = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(FAMILIES)), st.integers(1, 8), moves)
-def test_slots_hold_what_a_full_forward_pass_would_see(
+def test_slots_give_the_logits_of_a_full_forward_pass(
     family: str, window: int, moves: list[tuple[str, int, int]]
 ) -> None:
     twin = Twin(model_of(family, window), slots=3)

@@ -146,7 +146,7 @@ def test_a_fused_model_that_equals_its_base_is_refused(tmp_path: Path) -> None:
 def test_a_small_adapter_lost_in_4_bit_quantization_is_refused(tmp_path: Path) -> None:
     base = checkpoint(tmp_path / "base", "float32", bits=4)
     adapter_for(base, tmp_path / "adapter", size=0.03)
-    with pytest.raises(UserError, match="the layers are packed") as caught:
+    with pytest.raises(UserError, match="the layers are quantized") as caught:
         fuse_checkpoint(base, tmp_path / "adapter", tmp_path / "out")
     assert caught.value.fix.startswith("--dequantize keeps it")
     fused = fuse_checkpoint(base, tmp_path / "adapter", tmp_path / "out", dequantize=True)

@@ -228,8 +228,8 @@ def test_the_context_of_a_mistral_is_its_window(tmp_path: Path) -> None:
     written = export_gguf(tmp_path / "model", tmp_path / "model.gguf")
     assert metadata(tmp_path / "model.gguf")["llama.context_length"] == 64
     assert written.notes == (
-        "llama.cpp has no sliding window for this family: the file names a context of 64 tokens, up to which the "
-        "answers are the model's, not 128",
+        "llama.cpp has no sliding window for this family: the file's context is 64 tokens, up to which the two match, "
+        "instead of 128",
     )
     assert "PARAMETER num_ctx 64\n" in written.modelfile.read_text()
 
@@ -239,7 +239,7 @@ def test_the_context_of_a_mistral_is_its_window(tmp_path: Path) -> None:
     [
         (
             {"layer_types": ["full_attention", "sliding_attention", "full_attention"]},
-            "its local layers are not every other one from the first on, as llama.cpp takes for granted",
+            "its local layers are not every other layer starting with the first, as llama.cpp assumes",
         ),
         (
             {"attn_logit_softcapping": None},
@@ -256,7 +256,7 @@ def test_a_gemma2_that_llama_cpp_computes_differently_is_refused(
     changes: dict[str, Any], problem: str, tmp_path: Path
 ) -> None:
     random_checkpoint(tmp_path / "model", "gemma2", TINY_GEMMA2, **changes)
-    with pytest.raises(UserError, match="llama.cpp would compute something else") as caught:
+    with pytest.raises(UserError, match="llama.cpp would not compute the same function") as caught:
         export_gguf(tmp_path / "model", tmp_path / "model.gguf")
     assert caught.value.details == (problem,)
     assert not (tmp_path / "model.gguf").exists()

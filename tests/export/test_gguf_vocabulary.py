@@ -125,9 +125,9 @@ def test_a_known_pre_tokenizer_has_its_name(file: dict[str, Any], name: str) -> 
 @pytest.mark.parametrize(
     ("file", "step"),
     [
-        (tokenizer(split(r"\w+|\s"), BYTES), r"it cuts by \w+|\s"),
-        (tokenizer({"type": "Whitespace"}), "it cuts by a step of type 'Whitespace'"),
-        (tokenizer(GPT2, normalizer={"type": "NFC"}), "it cuts by ByteLevel"),
+        (tokenizer(split(r"\w+|\s"), BYTES), r"it splits by \w+|\s"),
+        (tokenizer({"type": "Whitespace"}), "it splits by a step of type 'Whitespace'"),
+        (tokenizer(GPT2, normalizer={"type": "NFC"}), "it splits by ByteLevel"),
     ],
 )
 def test_an_unknown_pre_tokenizer_is_refused(file: dict[str, Any], step: str) -> None:
@@ -142,5 +142,5 @@ def test_a_unigram_model_is_refused(tmp_path: Path) -> None:
     whole["model"] = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]], "byte_fallback": False}
     whole["added_tokens"] = []
     (folder / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
-    with pytest.raises(UserError, match="only BPE is"):
+    with pytest.raises(UserError, match="only BPE tokenizers"):
         read_vocabulary(folder, 2048)

@@ -198,7 +198,7 @@ def test_a_fused_adapter_is_part_of_the_file(method: str, tmp_path: Path) -> Non
     export_gguf(base, tmp_path / "merged.gguf", type="f32", adapter=tmp_path / "adapter")
     logits = theirs(tmp_path / "merged.gguf", ids(64))
     assert np.abs(ours(model, ids(64)) - logits).max() < BOUND
-    assert np.abs(ours(load_model(base), ids(64)) - logits).max() > 0.1  # a merged model that is the base: mlx-lm#1172
+    assert np.abs(ours(load_model(base), ids(64)) - logits).max() > 0.1  # mlx-lm#1172: a fused model equal to its base
 
 
 def test_a_file_with_placeholder_tokens_can_be_loaded(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_the_command_checks_its_file(tmp_path: Path) -> None:
     arguments = [str(TINY_GEMMA2), "--out", str(tmp_path / "tiny.gguf"), "--type", "f32", "--check", "--json", "-q"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["check"]["passed"] is True
-    assert told["check"]["agreement"] == 1.0
-    assert told["modelfile"] == str(tmp_path / "tiny.Modelfile")
+    report = json.loads(result.stdout)
+    assert report["check"]["passed"] is True
+    assert report["check"]["agreement"] == 1.0
+    assert report["modelfile"] == str(tmp_path / "tiny.Modelfile")

@@ -59,7 +59,7 @@ def test_the_result_reports_sizes_dense_layers_and_error(base: Path, tmp_path: P
     eight = quantize_checkpoint(base, tmp_path / "eight", bits=8, group_size=32)
     weights = sum(header.size for header in read_headers(base).values())
     assert four.bytes_before == eight.bytes_before == 2 * weights
-    # 4 bits, and a scale and a bias of 16 bits for 32 columns; the norms stay.
+    # 4 bits, plus a 16-bit scale and bias per 32 columns; norms stay dense.
     assert 5.0 < four.bits_per_weight < 5.2
     assert four.bytes_after == sum(header.num_bytes for header in read_headers(tmp_path / "four").values())
     assert 0 < eight.error.mean < four.error.mean / 4
@@ -72,7 +72,7 @@ def test_layers_that_no_group_divides_stay_dense_and_are_reported(base: Path, tm
     assert len(packed.left) == 14
     assert "model.layers.0.self_attn.q_proj" in packed.left
     assert "model.layers.0.mlp.down_proj" not in packed.left
-    with pytest.raises(UserError, match="No layer can be packed: groups of 128") as caught:
+    with pytest.raises(UserError, match="No layer can be quantized: groups of 128") as caught:
         quantize_checkpoint(base, tmp_path / "none", bits=4, group_size=128)
     assert caught.value.fix == "choose a smaller group"
     assert not (tmp_path / "none").exists()
@@ -80,11 +80,14 @@ def test_layers_that_no_group_divides_stay_dense_and_are_reported(base: Path, tm
 
 def test_a_quantized_model_is_not_quantized_again(base: Path, tmp_path: Path) -> None:
     quantize_checkpoint(base, tmp_path / "out", bits=8, group_size=32)
-    with pytest.raises(UserError, match="quantized already"):
+    with pytest.raises(UserError, match="already quantized"):
         quantize_checkpoint(tmp_path / "out", tmp_path / "again", bits=4, group_size=32)
 
 
 def test_every_invalid_value_is_reported(base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         quantize_checkpoint(base, tmp_path / "out", bits=5, group_size=16)
-    assert caught.value.details == ("--bits is 5: one of 2, 3, 4, 6, 8", "--group-size is 16: one of 32, 64, 128")
+    assert caught.value.details == (
+        "--bits is 5: expected one of 2, 3, 4, 6, 8",
+        "--group-size is 16: expected one of 32, 64, 128",
+    )

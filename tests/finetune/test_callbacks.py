@@ -130,11 +130,11 @@ def test_a_response_with_code_fences_stays_in_its_fence(tmp_path: Path) -> None:
 
 def test_a_multiline_prompt_is_shown_in_full_under_its_first_line(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
-    path.write_text(sample(1, prompt="Mend this:\nteh cat"))
-    assert "## Mend this:\n\n```text\nMend this:\nteh cat\n```\n\n**Step 1**" in render_samples(path)
+    path.write_text(sample(1, prompt="Fix this:\nteh cat"))
+    assert "## Fix this:\n\n```text\nFix this:\nteh cat\n```\n\n**Step 1**" in render_samples(path)
 
 
-def test_samples_of_undone_steps_and_a_torn_line_are_removed(tmp_path: Path) -> None:
+def test_samples_of_repeated_steps_and_a_truncated_line_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     # U+2028 ends a line in Python but not in JSON.
     path.write_text(sample(0) + sample(10, answer="a\u2028b") + sample(20) + sample(30)[:25], encoding="utf-8")

@@ -58,8 +58,8 @@ def test_a_missing_library_is_named_with_its_install_command(tmp_path: Path, mon
 # ---- TensorBoard
 
 
-def told_to_tensorboard(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows: events in file order; a restart purges events from its step on."""
+def tensorboard_events(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Events as TensorBoard shows them, in file order; a restart purges events starting at its step."""
     tensorboard = pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -82,7 +82,7 @@ def told_to_tensorboard(run: Path) -> dict[str, list[tuple[int, float]]]:
 def test_tensorboard_gets_every_line(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     log(("tensorboard",), tmp_path, valid_line(0), train_line(5, 1.5), train_line(10, 1.25), valid_line(10))
-    shown = told_to_tensorboard(tmp_path)
+    shown = tensorboard_events(tmp_path)
     assert shown["train/loss"] == [(5, 1.5), (10, 1.25)]
     assert shown["valid/loss"] == [(0, 2.0), (10, 2.0)]
     assert any(tag.startswith("settings") for tag in shown)
@@ -98,7 +98,7 @@ def test_tensorboard_shows_repeated_steps_once(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(time, "time", lambda: later)
     # Resume from step 8.
     log(("tensorboard",), tmp_path, *(train_line(step, 0.5) for step in (10, 15, 20)))
-    assert told_to_tensorboard(tmp_path)["train/loss"] == [(5, 1.0), (10, 0.5), (15, 0.5), (20, 0.5)]
+    assert tensorboard_events(tmp_path)["train/loss"] == [(5, 1.0), (10, 0.5), (15, 0.5), (20, 0.5)]
 
 
 # ---- W&B
@@ -112,22 +112,22 @@ class FakeWandb(ModuleType):
 
     def __init__(self) -> None:
         super().__init__("wandb")
-        self.begun: list[dict[str, Any]] = []
-        self.told: dict[str, list[tuple[int, dict[str, float]]]] = defaultdict(list)
+        self.started: list[dict[str, Any]] = []
+        self.logged: dict[str, list[tuple[int, dict[str, float]]]] = defaultdict(list)
         self.refuses = ""
 
     def init(self, **given: Any) -> Any:
         if self.refuses:
             raise self.Error(self.refuses)
-        self.begun.append(given)
-        told = self.told[given["id"]]
+        self.started.append(given)
+        lines = self.logged[given["id"]]
 
         class Run:
             def log(self, values: dict[str, float], step: int) -> None:
-                told.append((step, values))
+                lines.append((step, values))
 
             def finish(self) -> None:
-                told.append((-1, {}))
+                lines.append((-1, {}))
 
         return Run()
 
@@ -145,14 +145,14 @@ def test_a_resumed_run_continues_its_wandb_run_and_logs_no_step_twice(tmp_path: 
     run.mkdir()
     log(("wandb",), run, valid_line(0), train_line(5), train_line(10))  # killed before the evaluation of step 10
     log(("wandb",), run, train_line(10), valid_line(10), train_line(15))
-    one, other = wandb.begun
+    one, other = wandb.started
     assert one["id"] == other["id"] and one["resume"] == "allow"
     assert one["name"] == "mine" and one["project"] == "mlx-suite" and one["dir"] == str(run)
     assert one["config"] == {"model": "tiny-llama3", "modules": ["q_proj", "v_proj"], "learning_rate": None}
-    told = [(step, set(values)) for step, values in wandb.told[one["id"]]]
+    lines = [(step, set(values)) for step, values in wandb.logged[one["id"]]]
     train = {"train/loss", "train/learning_rate", "train/tokens"}
     ended = (-1, set[str]())
-    assert told == [
+    assert lines == [
         *((0, {"valid/loss"}), (5, train), (10, train), ended),
         *((10, {"valid/loss"}), (15, train), ended),
     ]
@@ -162,7 +162,7 @@ def test_another_folder_is_another_wandb_run(tmp_path: Path, wandb: FakeWandb) -
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         log(("wandb",), tmp_path / name, train_line(1))
-    assert wandb.begun[0]["id"] != wandb.begun[1]["id"]
+    assert wandb.started[0]["id"] != wandb.started[1]["id"]
 
 
 def test_wandb_without_an_account_is_an_error_with_a_fix(tmp_path: Path, wandb: FakeWandb) -> None:
@@ -175,9 +175,9 @@ def test_wandb_without_an_account_is_an_error_with_a_fix(tmp_path: Path, wandb: 
 def test_both_loggers_work_together(tmp_path: Path, wandb: FakeWandb) -> None:
     pytest.importorskip("tensorboardX")
     log(("tensorboard", "wandb"), tmp_path, train_line(3, 0.25))
-    assert told_to_tensorboard(tmp_path)["train/loss"] == [(3, 0.25)]
-    [told] = wandb.told.values()
-    assert told[0][0] == 3
+    assert tensorboard_events(tmp_path)["train/loss"] == [(3, 0.25)]
+    [lines] = wandb.logged.values()
+    assert lines[0][0] == 3
 
 
 @pytest.mark.slow

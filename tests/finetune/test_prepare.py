@@ -149,7 +149,7 @@ def test_an_unusable_validation_file_is_not_replaced_by_a_split(random_model: Pa
     bad.write_text('{"instruction": "1 + 1", "output": ""}\n')
     with pytest.raises(UserError) as caught:
         prepare(settings(random_model, data, valid=str(bad), skip_bad=True))
-    assert caught.value.what == "No example in this file is left to validate on"
+    assert caught.value.what == "This file has no usable validation example"
     assert caught.value.where == str(bad)
 
 
@@ -168,7 +168,7 @@ class TestWithoutAChatTemplate:
         with pytest.raises(UserError) as caught:
             prepare(settings(base_model, write(tmp_path, *SUMS)))
         assert caught.value.what == "this checkpoint has no chat template"
-        assert caught.value.fix.startswith("give --style alpaca; or ")
+        assert caught.value.fix.startswith("use --style alpaca; or ")
 
     def test_plain_text_and_text_styles_need_no_template(self, base_model: Path, tmp_path: Path) -> None:
         assert prepare(settings(base_model, write(tmp_path, {"text": "1 + 1 2"}))).template is None

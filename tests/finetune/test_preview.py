@@ -151,7 +151,7 @@ def test_every_example_is_in_one_bin(tokenizer: Tokenizer) -> None:
 
 
 class TestDataThatTrainingRefuses:
-    """It can be previewed."""
+    """Data that training refuses can be previewed."""
 
     def look(self, model: Path, tmp_path: Path, **changes: Any) -> list[tuple[str, list[str]]]:
         data = tmp_path / "rows.jsonl"

@@ -60,13 +60,13 @@ def undisturbed(random_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def same_as(run: Path, undisturbed: Path) -> bool:
     """Assert that adapters, losses and responses are bit-identical."""
-    told = [
+    logs = [
         [(line["kind"], line["step"], line["loss"]) for kind in ("train", "valid") for line in log(each, kind)]
         for each in (run, undisturbed)
     ]
     answers = [(each / "samples.jsonl").read_text() for each in (run, undisturbed)]
     adapters = [bits(each / "last") | bits(each / "best") for each in (run, undisturbed)]
-    return adapters[0] == adapters[1] and told[0] == told[1] and answers[0] == answers[1]
+    return adapters[0] == adapters[1] and logs[0] == logs[1] and answers[0] == answers[1]
 
 
 # ---- outputs
@@ -208,7 +208,7 @@ def test_recompute_may_change_unless_there_is_dropout(dropout: float, random_mod
         assert bits(tmp_path / "run" / "last") == bits(tmp_path / "kept" / "last")
 
 
-def test_a_restarted_run_keeps_nothing_of_the_one_before(random_model: Path, tmp_path: Path) -> None:
+def test_a_restarted_run_keeps_nothing_from_the_previous_one(random_model: Path, tmp_path: Path) -> None:
     run_sums(random_model, tmp_path, steps=2)
     shutil.rmtree(tmp_path / "run" / "checkpoint")
     finished = run_sums(random_model, tmp_path, steps=2, learning_rate=1e-30, rank=2)
@@ -217,7 +217,7 @@ def test_a_restarted_run_keeps_nothing_of_the_one_before(random_model: Path, tmp
     assert json.loads((tmp_path / "run" / "last" / "adapter_config.json").read_text())["lora_parameters"]["rank"] == 2
 
 
-def test_a_torn_checkpoint_is_not_trained_on(random_model: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_not_trained_on(random_model: Path, tmp_path: Path) -> None:
     run_sums(random_model, tmp_path, steps=2)
     weights = tmp_path / "run" / "checkpoint" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])

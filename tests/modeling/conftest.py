@@ -1,4 +1,4 @@
-"""Tolerances apply to fp32 on a CPU: GPUs multiply fp32 with fewer bits and have another precision policy."""
+"""Runs these tests on the CPU: GPUs multiply fp32 with fewer bits and have another precision policy."""
 
 from collections.abc import Iterator
 

@@ -68,7 +68,7 @@ def test_llama_3_scaling_defaults_to_the_models_own_context() -> None:
     assert read("llama", rope_scaling=scaling).rope.original_max_position_embeddings == 128
 
 
-def test_all_problems_of_a_config_are_listed_at_once() -> None:
+def test_all_problems_of_a_config_are_listed_in_one_error() -> None:
     with pytest.raises(UserError) as error:
         ModelConfig.from_dict(
             {"model_type": "llama", "vocab_size": "many", "hidden_size": 0, "num_attention_heads": True}
@@ -93,13 +93,13 @@ def test_all_problems_of_a_config_are_listed_at_once() -> None:
     [
         ("llama", {"model_type": "bert"}, "model_type is 'bert', not one of llama, mistral, gemma2"),
         ("llama", {"model_type": ["llama"]}, "model_type is ['llama'], not one of"),
-        ("llama", {"num_attention_heads": 3}, "num_attention_heads 3 is no multiple of num_key_value_heads 2"),
+        ("llama", {"num_attention_heads": 3}, "num_attention_heads 3 is not a multiple of num_key_value_heads 2"),
         ("llama", {"head_dim": 5}, "head_dim 5 is odd"),
-        ("llama", {"head_dim": None, "hidden_size": 30}, "hidden_size 30 is no multiple of num_attention_heads 4"),
+        ("llama", {"head_dim": None, "hidden_size": 30}, "hidden_size 30 is not a multiple of num_attention_heads 4"),
         ("llama", {"hidden_act": "relu"}, "the activation is 'relu'; llama uses silu"),
         ("gemma2", {"hidden_activation": "silu"}, "the activation is 'silu'; gemma2 uses gelu_pytorch_tanh"),
-        ("llama", {"rope_scaling": [8]}, "rope_scaling is [8], not a table of settings"),
-        ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "rope scaling 'yarn' is not known"),
+        ("llama", {"rope_scaling": [8]}, "rope_scaling is [8], not a mapping of settings"),
+        ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "rope scaling 'yarn' is not supported"),
         ("llama", {"rope_scaling": {"type": "linear"}}, "linear rope scaling lacks a positive factor"),
         ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "lacks a positive low_freq_factor"),
         ("llama", {"rope_parameters": {"full_attention": {}}}, "rope_parameters differs between layers"),
@@ -119,7 +119,7 @@ def test_a_config_that_would_give_wrong_logits_is_rejected(family: str, changes:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, "the folder holds no config.json"),
+        (None, "the folder contains no config.json"),
         ("{", "config.json is not JSON"),
         ("[1]", "config.json is not a JSON object"),
         ("{}", "model_type is None, not a name"),

@@ -1,4 +1,4 @@
-"""The shipped plans shrunk so that they train in a second, and their tokenizers."""
+"""Shipped plans shrunk to train in a second, and their tokenizers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -60,7 +60,7 @@ class Made:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
-    """Makes the toy plan of a name, with a trained tokenizer."""
+    """Function that makes the toy plan of the given name, with a trained tokenizer."""
     known: dict[str, Made] = {}
 
     def make(name: str) -> Made:

@@ -242,7 +242,7 @@ def test_a_bf16_model_has_the_loss_and_gradients_of_its_weights_cast_to_fp32() -
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_whole_model_has_the_loss_and_gradients_of_its_logits(family: str, training: bool) -> None:
+def test_a_complete_model_has_the_loss_and_gradients_of_its_logits(family: str, training: bool) -> None:
     """The gradient of a tied matrix has two terms, from the head and from the lookup."""
     model = tiny_model(family, tie_word_embeddings=True)
     model.train(training)
@@ -345,7 +345,7 @@ def test_the_chunked_loss_takes_at_most_a_quarter_of_the_memory(
 
 @pytest.mark.parametrize("how", ["bf16", "quantized"])
 def test_the_matrix_is_never_fully_expanded_to_fp32(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only slices of the (8000, 256) matrix are in fp32 at once, even in one compiled graph.
+    """Only slices of the (8000, 256) matrix are in fp32 at any time, even in one compiled graph.
 
     The slices are small because the CPU's queue runs a few of them ahead.
     """

@@ -46,7 +46,7 @@ def packed_loss(model: nn.Module, rows: Rows) -> mx.array:
 
 
 def alone_loss(model: nn.Module, texts: Sequence[Sequence[int]]) -> mx.array:
-    """Mean over all tokens of all documents, each in a forward pass of its own."""
+    """Mean loss over all tokens of all documents, each in its own forward pass."""
     losses = [token_losses(model(mx.array([text[:-1]])), mx.array([text[1:]])).reshape(-1) for text in map(list, texts)]
     return mx.concatenate(losses).mean()
 

@@ -183,7 +183,7 @@ def test_an_invalid_log_line_is_removed_on_resume(tmp_path: Path) -> None:
 # ---- interruptions
 
 
-def test_ctrl_c_finishes_the_step_in_progress_and_the_same_call_resumes(uninterrupted: Path, tmp_path: Path) -> None:
+def test_ctrl_c_finishes_the_current_step_and_the_same_call_resumes(uninterrupted: Path, tmp_path: Path) -> None:
     ctrl_c = Callbacks(step=lambda step, loss, trained: step == 6 and signal.raise_signal(signal.SIGINT))
     result = train(toy_model(), toy_batches(), toy_settings(), tmp_path, identity={"data": "toy"}, callbacks=ctrl_c)
     assert (result.stopped, result.state.step) == (True, 6)

@@ -11,7 +11,7 @@ from mlx_suite.finetune.settings import FinetuneSettings
 
 SMALLEST_RANK = 8
 SHORTEST = 256
-"""Tokens below which rows are not shortened."""
+"""Minimum row length in tokens that is proposed."""
 LEAST_SAVING = 0.01
 """Fraction of the memory that a change must save to be listed."""
 
@@ -118,7 +118,7 @@ def _alternative(
 
 
 def _compatible(changes: Sequence[Change]) -> bool:
-    """Whether no two of them change the same field."""
+    """Whether no two changes affect the same field."""
     names = [name for change in changes for name in change.shape]
     return len(names) == len(set(names))
 
@@ -126,7 +126,7 @@ def _compatible(changes: Sequence[Change]) -> bool:
 def _changes(
     settings: FinetuneSettings, shape: TrainShape, layers: int, documents: Sequence[Document]
 ) -> Iterator[Change]:
-    """All changes that could be tried, whether they help or not."""
+    """All possible changes, whether they help or not."""
     if shape.rows > 1:
         steps = shape.rows * shape.accumulate
         yield Change(
@@ -176,7 +176,7 @@ def _changes(
 
 
 def _shorter(settings: FinetuneSettings, shape: TrainShape, documents: Sequence[Document]) -> Iterator[Change]:
-    """Rows of half and of a quarter of the length; the two exclude each other."""
+    """Propose rows of half and of a quarter of the length; at most one of the two is applied."""
     longest = max(map(len, documents), default=0)
     for length in (shape.row_length // 2 // 64 * 64, shape.row_length // 4 // 64 * 64):
         if length < SHORTEST:

@@ -12,12 +12,12 @@ from mlx_suite.runtime.backend import import_mlx
 from mlx_suite.runtime.benchmark import best_time, gemm_gflops
 
 EFFICIENCY = 0.6
-"""Fraction of the speed of one large matmul that a training step reaches; norms, softmax, activations and the optimizer
-take the rest. Measured: 0.57 to 0.85 on a 2-core CPU."""
+"""Speed of a training step as a fraction of that of one large matmul; norms, softmax, activations and the optimizer
+account for the rest. Measured: 0.57 to 0.85 on a 2-core CPU."""
 SPREAD = 1.7
 """Factor by which the estimate may be off, in both directions."""
 LONG_ENOUGH = 0.02
-"""Seconds that a measured matmul must take at least, so that launch overhead does not matter."""
+"""Minimum duration of a measured matmul in seconds, so that launch overhead does not matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Duration:
 
     @property
     def seconds(self) -> float:
-        """Seconds of the whole run, without the sample responses."""
+        """Estimated seconds of the entire run, without the sample responses."""
         return self.steps * self.step_seconds + self.evaluations * self.evaluation_flops / (EFFICIENCY * self.speed)
 
     @property
@@ -84,7 +84,7 @@ def measured_speed(dtype: str, bits: int = 0, seconds: float = 0.2) -> float:
 
     Args:
         dtype: MLX name of the activations' dtype.
-        bits: Bits of quantized weights, whose matmuls have another speed; 0 for dense weights.
+        bits: Bits of quantized weights, whose matmuls have a different speed; 0 for dense weights.
         seconds: Time to measure for.
     """
     return 1e9 * gemm_gflops(dtype, seconds) if not bits else _quantized_speed(dtype, bits, seconds)

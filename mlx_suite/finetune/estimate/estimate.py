@@ -26,7 +26,7 @@ from mlx_suite.runtime.memory import available_memory, human_bytes
 from mlx_suite.training.loop import steps_per_epoch
 
 INFEASIBLE = 1.5
-"""A run is refused if its estimate exceeds the memory by this factor; estimates are up to a fifth off."""
+"""A run is refused if its estimate exceeds the memory by this factor; estimates are off by up to a fifth."""
 PARTS = ("weights", "trained", "gradients", "optimizer", "activations", "head")
 """Fields of a memory estimate, in display order."""
 
@@ -39,9 +39,9 @@ class RunEstimate:
     shape: TrainShape
     memory: MemoryEstimate
     duration: Duration | None
-    """None if not estimated: measuring the speed of the machine takes a second."""
+    """Estimated time; None if not requested, because measuring the speed of the machine takes a second."""
     alternatives: Alternatives | None
-    """None if the run fits as it is."""
+    """Changes that would make the run fit; None if it already fits."""
     notes: tuple[str, ...]
 
     def render(self) -> Table:
@@ -85,7 +85,7 @@ class RunEstimate:
         return facts
 
     def refuse_if_infeasible(self) -> None:
-        """Raises UserError for a run that would be killed for its memory, or swap endlessly."""
+        """Raise UserError if the run would be killed for its memory use or swap endlessly."""
         if self.memory.total > INFEASIBLE * self.memory.limit:
             together = self.alternatives.together if self.alternatives else None
             raise UserError(
@@ -94,7 +94,7 @@ class RunEstimate:
             )
 
     def _lines(self) -> Iterator[tuple[str, str, str]]:
-        """(label, text, style)"""
+        """Yield (label, text, style) for each line."""
         config, memory, shape = self.config, self.memory, self.shape
         count = parameter_count(vars(config))
         yield "model", f"{config.model_type}, {config.num_hidden_layers} blocks, {count:,} parameters", ""
@@ -184,7 +184,7 @@ def estimate_run(
 def model_config(source: Mapping[str, Any], where: str) -> tuple[ModelConfig, tuple[str, ...]]:
     """Dimensions of the model of a config.json, and notes on what is uncertain about them.
 
-    Other architectures are counted as if their blocks were Llama's. Raises UserError if dimensions are missing.
+    Other architectures are estimated as if their blocks were Llama's. Raises UserError if dimensions are missing.
     """
     if source["model_type"] in OUR_TYPES:
         return ModelConfig.from_dict(source, where), ()
@@ -205,7 +205,7 @@ def model_config(source: Mapping[str, Any], where: str) -> tuple[ModelConfig, tu
 def train_shape(
     settings: FinetuneSettings, prepared: PreparedRun, config: ModelConfig, source: Mapping[str, Any], machine: Device
 ) -> TrainShape:
-    """What determines the memory of a step: the trained parameters and the shape of a batch."""
+    """Everything that determines the memory of a step: the trained parameters and the shape of a batch."""
     stored = source.get("quantization")
     given = str(source.get("dtype") or source.get("torch_dtype") or "bfloat16")
     precision = weights_dtype(machine.kind, given, bool(stored))
@@ -248,7 +248,7 @@ def _duration(settings: FinetuneSettings, prepared: PreparedRun, config: ModelCo
     batches, valid = make_batches(prepared, settings)
     plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate)).settings
     dtype = "float32" if shape.element_bytes == 4 else "bfloat16"
-    # The longest rows determine the memory, all rows the time.
+    # Only the longest rows determine the memory, but all rows count for the time.
     forms = Counter(batches.take(chosen).tokens.shape for chosen in batches.order(settings.seed, 0))
     flops = sum(count * step_flops(config, shape.of(*form)) for form, count in forms.items()) / forms.total()
     evaluated = [] if valid is None else [valid.take(chosen).tokens.shape for chosen in valid.order(0, 0)]

@@ -2,8 +2,8 @@
 
 Memory can peak at four moments of a step: at the loss, with logits and all activations; at the first block of the
 backward pass, with its temporary arrays and all activations; at the end of the backward pass, with all gradients; and
-at the update, with old and new optimizer values. The counts follow the blocks in `modeling`. The temporary arrays of a
-block, of the loss and of the optimizers are measured (`tests/finetune/estimate/test_memory.py` measures again).
+at the update, with old and new optimizer values. The counts follow the blocks in `modeling`. The temporary arrays of
+blocks, loss and optimizers were measured; `tests/finetune/estimate/test_memory.py` checks them.
 
 Letters: d hidden size, V vocabulary, L row length, H query heads.
 """
@@ -17,15 +17,15 @@ from mlx_suite.training.cut_cross_entropy import LOGITS, MIN_ROWS, VOCAB_CHUNK
 
 FLOAT32 = 4
 GROUP = 64
-"""Group size of a quantized base: columns that share a scale and a bias."""
+"""Group size of a quantized base: number of columns that share a scale and a bias."""
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 
-# Measured: arrays of the size of a logits chunk that exist at the same time.
+# Measured: number of arrays of the size of a logits chunk that exist at the same time.
 _HEAD_COPIES = 3.4
-# During the update, new and old values exist together: extra fp32 arrays of the size of all trained parameters, and of
-# the size of the largest one.
+# During the update, new and old values exist at the same time. Number of extra fp32 arrays of the size of all trained
+# parameters, and of the size of the largest one.
 _UPDATE_COPIES = {"adamw": (3.0, 0), "adafactor": (0.9, 3), "lion": (1.0, 3), "muon": (1.2, 3)}
 
 OPTIMIZERS = tuple(_UPDATE_COPIES)
@@ -33,7 +33,7 @@ OPTIMIZERS = tuple(_UPDATE_COPIES)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainShape:
-    """What a training step trains, and the shape of its batches."""
+    """Trained parameters of a step, and the shape of its batches."""
 
     method: str = "lora"
     """lora, dora or full."""
@@ -105,7 +105,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(config: ModelConfig, shape: TrainShape, limit: int) -> MemoryEstimate:
-    """Peak memory of a step of `shape` on a model of `config`, within a fifth (tested on the CPU)."""
+    """Peak memory of a step of `shape` on a model of `config`, accurate to a fifth (tested on the CPU)."""
     trained = list(trained_arrays(config, shape))
     sizes = [rows * columns for rows, columns in trained]
     count = sum(sizes)
@@ -209,7 +209,7 @@ def activation_bytes(config: ModelConfig, shape: TrainShape) -> tuple[int, int]:
     blocks = [kept_bytes(config, shape, layer) for layer in layers]
     if not shape.checkpointing:
         return sum(blocks), inside
-    # With recomputation each block saves its input only; what it would save exists for one block at a time.
+    # With recomputation each block saves only its input; its activations exist for one block at a time.
     return width * d * len(layers), inside + max(blocks, default=0)
 
 
@@ -245,7 +245,7 @@ def kept_bytes(config: ModelConfig, shape: TrainShape, layer: int) -> int:
 
 
 def first_trained(config: ModelConfig, shape: TrainShape) -> int:
-    """The lowest block that gradients reach."""
+    """Index of the lowest block that gradients reach."""
     if shape.method == "full" or "embed_tokens" in shape.modules:
         return 0
     if not set(shape.modules) & set(ATTENTION + MLP):
@@ -266,7 +266,7 @@ def head_bytes(config: ModelConfig, shape: TrainShape) -> int:
 def _inside(config: ModelConfig, shape: TrainShape) -> int:
     """Temporary elements per position in the backward pass of one block and of embedding and head.
 
-    More of them exist at the same time with gradient checkpointing.
+    With gradient checkpointing, more of them exist at the same time.
     """
     d, ff = config.hidden_size, config.intermediate_size
     q = config.num_attention_heads * config.head_dim
