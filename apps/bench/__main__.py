@@ -18,7 +18,7 @@ def bench() -> None:
 @app.command()
 def device(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Output file, in JSON.")] = Path("device.json"),
-    minutes: Annotated[float, typer.Option(min=0.1, help="Time budget; what does not fit is skipped.")] = 8.5,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Time budget; what does not fit is skipped.")] = 8.5,
     tiny: Annotated[bool, typer.Option("--tiny", help="Use tiny shapes, to test the script.")] = False,
 ) -> None:
     """Check correctness and measure speed on Metal, CUDA or the CPU, in less than nine minutes.

@@ -39,13 +39,13 @@ LLAMA_1B, LLAMA_8B, GEMMA2_9B = (
 SPEED_SHAPES = {"Llama 1B": LLAMA_1B, "Llama 8B": LLAMA_8B, "Gemma 2 9B": GEMMA2_9B}
 
 _TINY = {
-    "hidden_size": 128,
-    "intermediate_size": 256,
+    "hidden_size": 64,
+    "intermediate_size": 128,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "head_dim": 32,
-    "vocab_size": 512,
+    "head_dim": 16,
+    "vocab_size": 256,
     "max_position_embeddings": 2048,
 }
 _TWO_LAYERS = {"num_hidden_layers": 2, "vocab_size": 16384}

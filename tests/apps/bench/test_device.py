@@ -43,7 +43,7 @@ def test_a_tiny_run_writes_every_part_of_the_report(tmp_path: Path) -> None:
 def test_checks_beyond_the_time_budget_are_listed_as_skipped(tmp_path: Path) -> None:
     out = tmp_path / "device.json"
 
-    CliRunner().invoke(app, ["device", "--tiny", "--minutes", "0.1", "--out", str(out)])
+    CliRunner().invoke(app, ["device", "--tiny", "--minutes", "0.01", "--out", str(out)])
 
     report = json.loads(out.read_text())
     assert any("a third of the time is used" in line for line in report["skipped"])
