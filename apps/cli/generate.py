@@ -190,7 +190,7 @@ def _check(max_tokens: int, temperature: float, top_p: float, min_p: float, raw:
     if problems:
         raise UserError(
             "A flag is invalid" if len(problems) == 1 else f"{len(problems)} flags are invalid",
-            fix="mlx-suite generate --help says what each one means",
+            fix="see mlx-suite generate --help for the allowed values",
             details=problems,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_type_hints
 
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, invalid_settings
 
 # Repeated from the modules that implement them, so that --help does not import MLX; a test compares them.
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -148,12 +148,7 @@ def check_settings(settings: FinetuneSettings, origin: Mapping[str, str] | None 
         where = ", ".join(
             sorted({(origin or {}).get(problem.split()[0], "") for problem in problems} - {"", "default"})
         )
-        raise UserError(
-            "A setting is invalid" if len(problems) == 1 else f"{len(problems)} settings are invalid",
-            where=where,
-            fix="mlx-suite finetune --help says what each one means",
-            details=problems,
-        )
+        raise invalid_settings(problems, where, "mlx-suite finetune --help")
 
 
 def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:

@@ -69,12 +69,17 @@ def check_rules(settings: Any, rules: Mapping[str, tuple[bool, str]], where: str
         f"{name} is {getattr(settings, name)!r}: {wanted}" for name, (valid, wanted) in rules.items() if not valid
     ]
     if problems:
-        raise UserError(
-            "A setting is invalid" if len(problems) == 1 else f"{len(problems)} settings are invalid",
-            where=where,
-            fix=f"{command} says what each one means",
-            details=problems,
-        )
+        raise invalid_settings(problems, where, command)
+
+
+def invalid_settings(problems: Sequence[str], where: str, command: str) -> UserError:
+    """The error for one or more invalid settings, one line each; `command` is the help that explains them."""
+    return UserError(
+        "A setting is invalid" if len(problems) == 1 else f"{len(problems)} settings are invalid",
+        where=where,
+        fix=f"see {command} for the allowed values",
+        details=problems,
+    )
 
 
 def _labelled(label: str, text: str) -> str:

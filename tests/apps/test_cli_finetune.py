@@ -179,7 +179,7 @@ def test_all_invalid_settings_are_reported_in_one_error(
         "       - rank is 0: expected a whole number of at least 1",
         "       - dropout is 2.0: expected at least 0 and below 1",
         "where: command line",
-        "fix:   mlx-suite finetune --help says what each one means",
+        "fix:   see mlx-suite finetune --help for the allowed values",
     ]
 
 

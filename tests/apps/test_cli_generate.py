@@ -140,7 +140,7 @@ def test_all_invalid_flags_are_reported_in_one_error(
         "       - --top-p is 0.0: expected above 0 and at most 1\n"
         "       - --min-p is 2.0: expected between 0 and 1\n"
         "       - --system with --raw: a system prompt needs the chat template, which --raw turns off\n"
-        "fix:   mlx-suite generate --help says what each one means\n"
+        "fix:   see mlx-suite generate --help for the allowed values\n"
     )
 
 

@@ -183,7 +183,7 @@ def test_all_invalid_settings_are_reported_in_one_error(
         "       - batch is -1: expected a whole number of at least 1\n"
         "       - top_p is 2.0: expected a number above 0, at most 1\n"
         "where: Magpie settings\n"
-        "fix:   mlx-suite magpie run --help-all says what each one means\n"
+        "fix:   see mlx-suite magpie run --help-all for the allowed values\n"
     )
     assert not (tmp_path / "x").exists()
 

@@ -115,7 +115,7 @@ def test_all_invalid_settings_are_reported_in_one_error(
         "       - what is 'all': expected one of instruction, answer, both\n"
         "       - max_answer is 0: expected 1 or more\n"
         "where: Reflection settings\n"
-        "fix:   mlx-suite magpie reflect --help says what each one means\n"
+        "fix:   see mlx-suite magpie reflect --help for the allowed values\n"
     )
 
 

@@ -32,7 +32,7 @@ def test_every_invalid_value_is_listed_in_one_error() -> None:
         "       - answer_top_p is 1.5: expected a number above 0, at most 1\n"
         "       - system is ' ': expected text that is not blank\n"
         "where: Magpie settings\n"
-        "fix:   mlx-suite magpie run --help-all says what each one means"
+        "fix:   see mlx-suite magpie run --help-all for the allowed values"
     )
 
 
