@@ -2,6 +2,7 @@
 
 from mlx_suite.engine.engine import Engine, context_length
 from mlx_suite.engine.program import (
+    Cancelled,
     Done,
     Given,
     Mark,
@@ -13,11 +14,13 @@ from mlx_suite.engine.program import (
     Rewind,
     Sample,
     Sampling,
+    TokenScore,
     Written,
 )
 from mlx_suite.engine.stats import EngineStats
 
 __all__ = [
+    "Cancelled",
     "Done",
     "Engine",
     "EngineStats",
@@ -31,6 +34,7 @@ __all__ = [
     "Rewind",
     "Sample",
     "Sampling",
+    "TokenScore",
     "Written",
     "context_length",
 ]

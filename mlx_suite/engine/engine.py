@@ -15,22 +15,17 @@ from typing import Any, cast
 import mlx.core as mx
 
 from mlx_suite.engine.memory import MemoryBudget
-from mlx_suite.engine.prefix_cache import PrefixCache, reusable
-from mlx_suite.engine.program import Done, Queries, Query, Reply, Request, Sample
+from mlx_suite.engine.prefill import CHUNK, prefill
+from mlx_suite.engine.prefix_cache import PrefixCache
+from mlx_suite.engine.program import Done, Query, Reply, Request, Sample
 from mlx_suite.engine.scoring import replies
 from mlx_suite.engine.sequence import SequenceState
-from mlx_suite.engine.slots import SlotCache, SlotRow, slot_caches
+from mlx_suite.engine.slots import SlotCache, slot_caches
 from mlx_suite.engine.stats import EngineStats
-from mlx_suite.engine.step import GREEDY, Feed, Stepper
-from mlx_suite.modeling.head import vocabulary_size
-from mlx_suite.runtime.debug import check_indices
+from mlx_suite.engine.step import GREEDY, Feed, History, Sampled, Stepper
 
 UNSTATED_CONTEXT = 8192
 """Context length assumed if the configuration does not state one."""
-RIDE = 16
-"""Forced text of up to this many tokens is fed one token per decode step; longer text is prefilled in chunks."""
-CHUNK = 512
-"""Tokens per prefill chunk: enough to keep a GPU busy, few enough to bound the attention scores."""
 TIMED = 17
 """One in 17 batches of queries is timed, because timing must wait for an idle device; the first batch, which compiles,
 is not. 17 is prime, so that all of a row's queries are timed in turn."""
@@ -40,8 +35,7 @@ is not. 17 is prime, so that all of a row's queries are timed in turn."""
 class InFlightStep:
     """A decode step whose tokens have not been read."""
 
-    tokens: mx.array
-    """(S,)"""
+    sampled: Sampled
     states: list[SequenceState | None]
     """The program of each slot."""
     segments: list[int]
@@ -55,14 +49,27 @@ class Engine:
         limit: Memory budget in bytes for everything MLX has in use. When the KV caches would outgrow it, the engine
             continues with fewer slots, down to one. Only programs whose requests can be renewed lose their slots; they
             restart later. None: no limit.
+        prefixes: Prefix cache to share with other engines. Default: one of its own.
+        variant: Name of the model and adapter; only engines of the same variant reuse each other's prefixes.
     """
 
-    def __init__(self, model: Any, *, slots: int = 16, context: int = 8192, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        slots: int = 16,
+        context: int = 8192,
+        limit: int | None = None,
+        prefixes: PrefixCache | None = None,
+        variant: str = "",
+    ) -> None:
         self.model, self.slots, self.context, self.limit = model, slots, context, limit
         self.stats = EngineStats()
-        self.prefixes = PrefixCache()
+        self.prefixes, self.variant = prefixes or PrefixCache(), variant
         self._restarts: list[Request] = []
         """Requests that lost their slots."""
+        self._arrived = 0
+        """Number of programs started so far."""
         self._queried = 0
         """Number of query batches so far."""
         self._open_slots()
@@ -82,7 +89,7 @@ class Engine:
         None from the iterable means that there is no request yet; the next one is drawn after the next decode step. A
         None while no program is running ends the run.
 
-        An exception in a program ends the run. A run may be closed before its end.
+        An exception in a program ends that program alone: `Done.result` raises it. A run may be closed before its end.
         """
         assert not any(self.states), "one run at a time"
         self._restarts.clear()
@@ -99,83 +106,90 @@ class Engine:
             self._open_slots()  # the KV caches may be half written
             raise
 
+    @property
+    def running(self) -> int:
+        """Number of programs in slots."""
+        return sum(state is not None for state in self.states)
+
     def _turns(self, waiting: Iterator[Request | None] | None) -> Iterator[Done]:
         flight: InFlightStep | None = None
         while True:
-            waiting = yield from self._fill(waiting)
+            waiting = yield from self._prepare(waiting)
             if waiting is None:
                 flight = self._shrink(flight)
             flight = self._within_budget(flight)
-            launched = self._launch(flight) if any(self.states) else None
+            constrained = [state for state in self.states if state is not None and state.constrained]
+            if constrained and flight is not None:
+                self._read(flight)
+                flight = None
+                continue
+            for state in constrained:
+                state.restrict()
+            if any(state.ended for state in constrained):
+                continue
+            decodes = any(state is not None and state.decodes for state in self.states)
+            launched = self._launch(flight) if decodes else None
             if flight is not None:
                 self._read(flight)
-                yield from self._settle(range(len(self.states)))
-            elif launched is None:
+            elif launched is None and not any(self.states):
                 return
             flight = launched
 
     # ---- slots
 
-    def _fill(self, waiting: Iterator[Request | None] | None) -> Generator[Done, None, Iterator[Request | None] | None]:
+    def _prepare(
+        self, waiting: Iterator[Request | None] | None
+    ) -> Generator[Done, None, Iterator[Request | None] | None]:
+        """Bring every program to its next decode step, or as far as one chunk of prefill takes it.
+
+        Ended and cancelled programs are yielded, and requests take their slots. Returns the remaining requests; None
+        if there are none.
+        """
+        budget = CHUNK
+        while True:
+            yield from self._collect()
+            waiting = self._fill(waiting)
+            budget = prefill(self, budget)
+            if not any(state is not None and state.ended for state in self.states):
+                return waiting
+
+    def _collect(self) -> Iterator[Done]:
+        """Yield ended programs and free their slots."""
+        for slot, state in enumerate(self.states):
+            if state is None:
+                continue
+            if state.request.cancelled.is_set() and not state.ended:
+                state.cancel()
+            if state.ended:
+                self._leave(slot, state)
+                yield state.done()
+
+    def _fill(self, waiting: Iterator[Request | None] | None) -> Iterator[Request | None] | None:
         """Start a program in every free slot. Returns the remaining requests; None if there are none."""
         for slot in range(len(self.states)):
-            while self.states[slot] is None and (self._restarts or waiting is not None):
+            if self.states[slot] is None and (self._restarts or waiting is not None):
                 try:
                     request = self._restarts.pop(0) if self._restarts else next(cast(Iterator[Request | None], waiting))
                 except StopIteration:
                     return None
                 if request is None:
                     return waiting
-                state = SequenceState(request, self.context, self.window)
-                self.states[slot] = state
-                if not state.ended:
-                    self._enter(slot, state)
-                yield from self._settle([slot])
+                self._arrived += 1
+                self.states[slot] = SequenceState(request, self.context, self.window, order=self._arrived)
         return waiting
 
-    def _enter(self, slot: int, state: SequenceState) -> None:
-        """Reuse the longest cached prefix of the program's forced start, from the slot or the prefix cache."""
-        start = state.pending[:-1]
-        kept = reusable(start, self.cached[slot], self.caches)
-        saved, entry = self.prefixes.longest_match(start, self.caches)
-        if entry is not None and saved > kept:
-            self._reserve(saved)
-            for cache, layer in zip(self.caches, entry.layers, strict=True):
-                cache.restore(slot, saved, [each[:, :, :saved] for each in layer])
-            kept = saved
-            self.prefixes.use(entry)
-        state.fed = kept
-        if kept < len(start):
-            self._prefill(slot, state)
-            self.prefixes.add(start, slot, self.caches)
+    def _leave(self, slot: int, state: SequenceState) -> None:
+        """Free a slot. It keeps its KV cache, and room after it for the tokens that a free slot writes."""
+        self.states[slot] = None
+        if not state.entered:
+            return
+        self.cached[slot] = state.sequence[: min(state.fed, self.context - 1)]
+        if state.request.keep and self.cached[slot]:
+            self.prefixes.add(self.cached[slot], slot, self.caches, self.variant)
 
-    def _prefill(self, slot: int, state: SequenceState) -> None:
-        """Feed all pending tokens but the last, whose output the next segment needs."""
-        while len(state.pending) > 1:
-            chunk = state.pending[:-1][:CHUNK]
-            check_indices(chunk, vocabulary_size(self.model), "token")
-            self._reserve(state.fed + len(chunk))
-            self.model(mx.array([chunk]), cache=[SlotRow(cache, slot, state.fed) for cache in self.caches])
-            mx.eval([cache.state for cache in self.caches])
-            state.fed += len(chunk)
-            self.stats.prefilled += len(chunk)
+    # ---- queries
 
-    def _settle(self, slots: Iterable[int]) -> Iterator[Done]:
-        """Run queries, prefill long text and yield ended programs, which needs no decode step."""
-        for slot in slots:
-            state = self.states[slot]
-            if state is None:
-                continue
-            while isinstance(state.active, Queries):
-                self._prefill(slot, state)
-                state.advance(self._query(slot, state, state.active.queries))
-            if state.ended:
-                self._leave(slot, state)
-                yield state.done()
-            elif len(state.pending) > RIDE:
-                self._prefill(slot, state)
-
-    def _query(self, slot: int, state: SequenceState, queries: Sequence[Query]) -> tuple[Reply, ...]:
+    def query(self, slot: int, state: SequenceState, queries: Sequence[Query]) -> tuple[Reply, ...]:
         tokens = sum(len(query.tokens) for query in queries)
         is_timed = self._queried % TIMED == 1
         self._queried += 1
@@ -189,11 +203,6 @@ class Engine:
             self.stats.timed_seconds += time.perf_counter() - began
         return found
 
-    def _leave(self, slot: int, state: SequenceState) -> None:
-        """Free a slot. It keeps its KV cache, and room after it for the tokens that a free slot writes."""
-        self.states[slot] = None
-        self.cached[slot] = state.sequence[: min(state.fed, self.context - 1)]
-
     def _shrink(self, flight: InFlightStep | None) -> InFlightStep | None:
         """Drop the free slots if they are at least half. Called after the last request has been drawn."""
         keep = [slot for slot, state in enumerate(self.states) if state is not None]
@@ -203,7 +212,7 @@ class Engine:
 
     def _within_budget(self, flight: InFlightStep | None) -> InFlightStep | None:
         """Drop slots before the KV caches outgrow the memory budget."""
-        keep = self._budget.slots_to_keep(self.states, self.caches, None if flight is None else flight.tokens)
+        keep = self._budget.slots_to_keep(self.states, self.caches, None if flight is None else flight.sampled.tokens)
         if keep is None:
             return flight
         for slot in sorted(set(range(len(self.states))) - set(keep)):
@@ -218,13 +227,14 @@ class Engine:
         """Drop all other slots."""
         if flight is not None:
             self.stats.idle += len(self.states) - len(keep)
+        self.stepper.history.keys = []
         for cache in self.caches:
             cache.keep_slots(keep)
             self._budget.settle(cache)
         self.states = [self.states[i] for i in keep]
         self.cached = [self.cached[i] for i in keep]
         return flight and InFlightStep(
-            tokens=flight.tokens[mx.array(keep)],
+            sampled=flight.sampled.of_slots(keep),
             states=[flight.states[i] for i in keep],
             segments=[flight.segments[i] for i in keep],
         )
@@ -235,16 +245,17 @@ class Engine:
         """Start a decode step: each program feeds its next known token, or the one in flight."""
         feeds, segments = [], []
         for state, cached in zip(self.states, self.cached, strict=True):
-            if state is None:
-                # A free slot writes after its content.
-                feeds.append(Feed(token=0, position=len(cached), seed=0, sampling=GREEDY, first=False))
+            if state is None or not state.decodes:
+                # A free slot writes after its content, and a program that is prefilled where its next token will be.
+                position = state.fed if state is not None and state.entered else len(cached)
+                feeds.append(Feed(token=0, position=position, seed=0, sampling=GREEDY, first=False))
                 segments.append(0)
                 continue
             assert isinstance(state.active, Sample)
             position, known = state.fed, len(state.sequence)
             token = state.sequence[position] if position < known else None
             state.fed += 1
-            self.stats.forced += token is not None
+            self.stats.forced += position < state.start
             samples = state.fed >= known
             feeds.append(
                 Feed(
@@ -253,30 +264,45 @@ class Engine:
                     seed=state.request.seed + (state.active.salt << 48),
                     sampling=state.active.sampling if samples else GREEDY,
                     first=state.fed == state.start,
+                    **(_extras(state) if samples else {}),
                 )
             )
             segments.append(state.segment if samples else 0)
-        self._reserve(1 + max(feed.position for feed in feeds))
-        tokens = self.stepper.step(feeds, None if flight is None else flight.tokens)
+        self.reserve(1 + max(feed.position for feed in feeds))
+        sampled = self.stepper.step(feeds, None if flight is None else flight.sampled.tokens)
         self.stats.steps += 1
         self.stats.slot_steps += len(feeds)
-        return InFlightStep(tokens=tokens, states=list(self.states), segments=segments)
+        return InFlightStep(sampled=sampled, states=list(self.states), segments=segments)
 
     def _read(self, flight: InFlightStep) -> None:
         """Read the tokens of the previous step and send them to their programs."""
-        sampled = cast(list[int], flight.tokens.tolist())
-        for state, segment, token in zip(flight.states, flight.segments, sampled, strict=True):
+        tokens = cast(list[int], flight.sampled.tokens.tolist())
+        scores = flight.sampled.scores_of_slots()
+        for state, segment, token, score in zip(flight.states, flight.segments, tokens, scores, strict=True):
             if state is None or state.ended:
                 self.stats.idle += 1
             elif segment == state.segment:
                 self.stats.sampled += 1
-                state.wrote(token)
+                state.wrote(token, score)
 
-    def _reserve(self, tokens: int) -> None:
+    def reserve(self, tokens: int) -> None:
         """Make room for `tokens` positions in every slot."""
         for cache in self.caches:
             if cache.reserve(tokens):
                 self._budget.settle(cache)
+
+
+def _extras(state: SequenceState) -> dict[str, Any]:
+    """Fields of a `Feed` that only some segments need."""
+    sample = state.active
+    assert isinstance(sample, Sample)
+    extras: dict[str, Any] = {"alternatives": sample.alternatives}
+    if sample.sampling.penalises:
+        tokens = state.sequence[: state.fed - 1]
+        extras["history"] = History(key=(state.order, state.segment), tokens=tokens, start=state.start)
+    if sample.constraint is not None:
+        extras["allowed"] = state.allowed
+    return extras
 
 
 def context_length(model: Any) -> int:

@@ -9,41 +9,59 @@ import mlx.core as mx
 from mlx_suite.engine.slots import SlotCache
 
 MAX_TOKENS = 2048
-"""Maximum tokens of all entries together; the most recent entry is kept regardless of its length."""
+"""Maximum tokens of all entries together in a cache without a budget in bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixEntry:
-    """A program's forced start with its keys and values, per layer."""
+    """Leading tokens of a sequence with their keys and values, per layer."""
 
     tokens: list[int]
     layers: list[list[mx.array]]
+    variant: str
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for layer in self.layers for array in layer)
 
 
 class PrefixCache:
-    """Recently used prefixes, most recent first."""
+    """Recently used prefixes, most recent first. The most recent one is kept whatever its size.
 
-    def __init__(self) -> None:
+    Args:
+        max_bytes: Budget of all entries together. Default: `MAX_TOKENS` tokens.
+    """
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self.max_bytes = max_bytes
         self.entries: list[PrefixEntry] = []
 
-    def longest_match(self, start: Sequence[int], caches: Sequence[SlotCache]) -> tuple[int, PrefixEntry | None]:
-        """Number of reusable tokens and the entry, for the entry that shares the longest prefix with `start`."""
-        found = [(reusable(start, entry.tokens, caches), entry) for entry in self.entries]
+    def longest_match(
+        self, start: Sequence[int], caches: Sequence[SlotCache], variant: str
+    ) -> tuple[int, PrefixEntry | None]:
+        """Number of reusable tokens and the entry of `variant` that shares the longest prefix with `start`."""
+        found = [(reusable(start, entry.tokens, caches), entry) for entry in self.entries if entry.variant == variant]
         return max(found, key=lambda pair: pair[0], default=(0, None))
 
     def use(self, entry: PrefixEntry) -> None:
         """Move or add an entry to the front, and evict from the end."""
-        others = [each for each in self.entries if each is not entry]
-        totals = accumulate(len(each.tokens) for each in (entry, *others))
-        fitting = sum(total <= MAX_TOKENS for total in totals)
-        self.entries = [entry, *others][: max(1, fitting)]
+        entries = [entry, *(each for each in self.entries if each is not entry)]
+        budget = MAX_TOKENS if self.max_bytes is None else self.max_bytes
+        sizes = (len(each.tokens) if self.max_bytes is None else each.nbytes for each in entries)
+        fitting = sum(total <= budget for total in accumulate(sizes))
+        self.entries = entries[: max(1, fitting)]
 
-    def add(self, start: list[int], slot: int, caches: Sequence[SlotCache]) -> None:
-        """Store the keys and values of `start` from a slot that has just prefilled it."""
+    def add(self, tokens: list[int], slot: int, caches: Sequence[SlotCache], variant: str) -> None:
+        """Store the keys and values of `tokens`, which a slot holds. Entries that the new one replaces are dropped."""
         # Copies: a slice would keep all of the caches' memory alive.
-        layers = [[mx.contiguous(each) for each in cache.read(slot, len(start))] for cache in caches]
+        layers = [[mx.contiguous(each) for each in cache.read(slot, len(tokens))] for cache in caches]
         mx.eval(layers)
-        self.use(PrefixEntry(tokens=start, layers=layers))
+        self.entries = [
+            entry
+            for entry in self.entries
+            if entry.variant != variant or reusable(entry.tokens, tokens, caches) < len(entry.tokens)
+        ]
+        self.use(PrefixEntry(tokens=tokens, layers=layers, variant=variant))
 
 
 def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:

@@ -13,9 +13,10 @@ samples the response; its return value is the row's result.
         return instruction.tokens, response.tokens
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from threading import Event
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ Reason = Literal["stop", "limit", "context"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Sampling settings: temperature first, then top-p and min-p, as in vLLM."""
+    """Sampling settings. Order as in vLLM: penalties, bias, temperature, then top-k, top-p and min-p."""
 
     temperature: float = 1.0
     """Sampling temperature; 0 is greedy."""
@@ -34,10 +35,37 @@ class Sampling:
     """Keep the most probable tokens whose probabilities add up to at least this."""
     min_p: float = 0.0
     """Keep tokens whose probability is at least this fraction of the highest."""
+    top_k: int = 0
+    """Keep this many of the most probable tokens; 0 keeps all."""
+    repetition_penalty: float = 1.0
+    """Divisor of positive logits, and factor of negative ones, of all tokens in the sequence (arXiv 1909.05858)."""
+    presence_penalty: float = 0.0
+    """Subtracted from the logits of tokens already sampled in the segment."""
+    frequency_penalty: float = 0.0
+    """Subtracted from a token's logit for each time it was sampled in the segment."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(id, value) pairs added to logits."""
     banned: tuple[int, ...] = ()
     """Ids that are never sampled."""
     banned_first: tuple[int, ...] = ()
     """Ids that are never sampled as the first token of a segment."""
+
+    @property
+    def penalises(self) -> bool:
+        """Whether logits depend on earlier tokens."""
+        return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
+
+
+class Constraint(Protocol):
+    """Restricts the next token, for example to a grammar. `text` is what the segment holds so far."""
+
+    def forced(self, text: Sequence[int]) -> Sequence[int]:
+        """Tokens that must follow; empty if there is a choice."""
+        ...
+
+    def allowed(self, text: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """(V,) which tokens may follow; at least one."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,6 +84,9 @@ class Sample:
     sampling: Sampling = field(default_factory=Sampling)
     salt: int = 0
     """Changes the random numbers of the segment, for a second attempt at the same position."""
+    constraint: Constraint | None = None
+    alternatives: int | None = None
+    """Report each token's log-probability and those of this many of the most probable tokens. None: no scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +131,18 @@ class Written:
     """Sampled tokens without the stop token."""
     reason: Reason
     stop_token: int | None = None
+    scores: tuple["TokenScore | None", ...] = ()
+    """One for each token and the stop token, if requested; None for tokens that a constraint forced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenScore:
+    """Log-probabilities at one position in nats, by the model's own distribution: temperature and penalties aside."""
+
+    log_prob: float
+    """Of the sampled token."""
+    alternatives: tuple[tuple[int, float], ...]
+    """(id, log-probability) of the most probable tokens, in descending order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +169,39 @@ class Request:
     seed: int = 0
     on_token: Callable[[int], None] | None = None
     """Called with each sampled token, the stop token included, as soon as it is known."""
+    on_score: Callable[[TokenScore | None], None] | None = None
+    """Called before `on_token` with the token's scores, if the segment requests them."""
     renew: Callable[[], Program] | None = None
     """Creates the program again, so that an engine short of memory can drop the row and restart it later."""
+    keep: bool = False
+    """Whether the prefix cache stores the finished sequence, for a request that continues it."""
+    cancelled: Event = field(default_factory=Event)
+    """Set by `cancel`."""
+
+    def cancel(self) -> None:
+        """End the program before its next decode step, or before its start; from any thread."""
+        self.cancelled.set()
+
+
+class Cancelled(Exception):
+    """The request was cancelled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """A finished program."""
+    """A finished program. Like a future, it holds a result or an exception."""
 
     request: Request
-    result: Any
-    """The program's return value."""
+    value: Any = None
+    """The program's return value; None after an exception."""
+    error: Exception | None = None
+    """The exception that ended the program; `Cancelled` after `Request.cancel`."""
+    reused: int = 0
+    """Leading tokens that were not prefilled, because a KV cache held them."""
+
+    @property
+    def result(self) -> Any:
+        """The program's return value. Raises the exception that ended it."""
+        if self.error is not None:
+            raise self.error
+        return self.value

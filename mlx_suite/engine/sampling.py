@@ -5,7 +5,7 @@ Shapes: S rows, V vocabulary.
 
 import mlx.core as mx
 
-from mlx_suite.modeling.fast_math import softmax
+from mlx_suite.modeling.fast_math import logsumexp, softmax
 
 _MASK64 = (1 << 64) - 1
 
@@ -27,13 +27,31 @@ def _mix(z: int) -> int:
     return z ^ (z >> 31)
 
 
-def keep_probable(probs: mx.array, top_p: mx.array, min_p: mx.array) -> mx.array:
-    """Set probs (S, V) to zero for tokens that top-p and min-p, (S,) each, exclude. Ties at the threshold are kept."""
+def penalised(logits: mx.array, seen: mx.array, counts: mx.array, penalties: mx.array) -> mx.array:
+    """Logits (S, V) after penalties (3, S): repetition for tokens `seen` (S, V), presence and frequency by `counts`."""
+    repetition, presence, frequency = (each[:, None] for each in penalties)
+    logits = mx.where(seen, mx.where(logits > 0.0, logits / repetition, logits * repetition), logits)
+    return logits - presence * (counts > 0) - frequency * counts
+
+
+def scored(logits: mx.array, tokens: mx.array, alternatives: int) -> list[mx.array]:
+    """Log-probabilities (S,) of tokens (S,), and ids and log-probabilities (S, K) of the most probable tokens."""
+    log_probs = logits - logsumexp(logits)[:, None]
+    chosen = mx.take_along_axis(log_probs, tokens[:, None].astype(mx.int32), axis=-1)[:, 0]
+    if alternatives == 0:
+        return [chosen]
+    ranked = mx.argsort(-log_probs, axis=-1)[:, :alternatives]
+    return [chosen, ranked, mx.take_along_axis(log_probs, ranked, axis=-1)]
+
+
+def keep_probable(probs: mx.array, top_p: mx.array, min_p: mx.array, top_k: mx.array) -> mx.array:
+    """Set probs (S, V) to zero for tokens excluded by top-p, min-p or top-k, (S,) each. Ties at the limit are kept."""
     ranked = mx.sort(probs, axis=-1)[:, ::-1]
     before = mx.cumsum(ranked, axis=-1) - ranked
     # A rounded sum can reach 1 early: a row without top-p must not lose its tail because another row uses top-p.
     share = mx.where(top_p < 1.0, top_p, float("inf"))[:, None]
     kept = (before < share).sum(axis=-1, keepdims=True)  # at least 1: nothing comes before the first
+    kept = mx.minimum(kept, mx.where(top_k > 0, top_k, probs.shape[-1]).astype(kept.dtype)[:, None])
     threshold = mx.take_along_axis(ranked, mx.maximum(kept - 1, 0), axis=-1)
     threshold = mx.maximum(threshold, min_p[:, None] * ranked[:, :1])
     return mx.where(probs >= threshold, probs, 0.0)
@@ -43,12 +61,12 @@ def draw(
     logits: mx.array,
     uniforms: mx.array,
     temperature: mx.array,
-    limits: tuple[mx.array, mx.array] | None = None,
+    limits: tuple[mx.array, mx.array, mx.array] | None = None,
 ) -> mx.array:
     """One token per row, (S,) uint32, from logits (S, V).
 
     Rows with temperature 0 are greedy; the others invert the cumulative distribution at `uniforms` (S,). `limits` are
-    (top_p, min_p); None if no row uses them, which saves the sort.
+    (top_p, min_p, top_k); None if no row uses them, which saves the sort.
     """
     logits = logits.astype(mx.float32)
     best = mx.argmax(logits, axis=-1)

@@ -1,18 +1,46 @@
 """State of a program in flight: its token sequence, and how much of it has been fed to the model."""
 
+from dataclasses import replace
 from typing import Any
 
-from mlx_suite.engine.program import Done, Given, Mark, Queries, Reason, Reply, Request, Rewind, Sample, Written
+import numpy as np
+import numpy.typing as npt
+
+from mlx_suite.engine.program import (
+    Cancelled,
+    Done,
+    Given,
+    Mark,
+    Queries,
+    Reason,
+    Reply,
+    Request,
+    Rewind,
+    Sample,
+    TokenScore,
+    Written,
+)
 from mlx_suite.engine.scoring import query_length
+
+RIDE = 16
+"""Forced text of up to this many tokens is fed one token per decode step; longer text is prefilled in chunks."""
 
 
 class SequenceState:
     """Steps a program through its segments. Between calls the program waits for the model or has ended."""
 
-    def __init__(self, request: Request, context: int, window: int | None = None) -> None:
-        self.request, self.context, self.window = request, context, window
+    def __init__(self, request: Request, context: int, window: int | None = None, order: int = 0) -> None:
+        self.request, self.context, self.window, self.order = request, context, window, order
         self.sequence: list[int] = []
         """Every token so far, forced and sampled, stop tokens included."""
+        self.entered = False
+        """Whether its slot holds the KV cache of the first `fed` tokens."""
+        self.reused = 0
+        """Leading tokens taken over from another sequence's KV cache."""
+        self.is_new_prefix = False
+        """Whether the prefix cache stores the forced start once it is prefilled."""
+        self.filling = True
+        """Whether the pending tokens but the last are prefilled before the next decode step or query."""
         self.fed = 0
         """Number of tokens fed to the model, including a sampled token that is fed before it has been read."""
         self.active: Sample | Queries | None = None
@@ -20,12 +48,36 @@ class SequenceState:
         """Number of the active segment, to detect a token that was sampled for a previous one."""
         self.start = 0
         """Index in the sequence at which the active segment begins."""
-        self.result: Any = None
-        self.advance(None)
+        self.allowed: npt.NDArray[np.bool_] | None = None
+        """(V,) tokens that the constraint allows next."""
+        self.scores: list[TokenScore | None] = []
+        """One for each token of the active segment."""
+        self.value: Any = None
+        self.error: Exception | None = None
+        if request.cancelled.is_set():
+            self.cancel()
+        else:
+            self.advance(None)
+            self.filling = True
 
     @property
     def ended(self) -> bool:
         return self.active is None
+
+    @property
+    def constrained(self) -> bool:
+        """Whether the next token depends on all tokens before it, so that none may be in flight."""
+        return self.decodes and isinstance(self.active, Sample) and self.active.constraint is not None
+
+    @property
+    def needs_prefill(self) -> bool:
+        """Whether pending tokens are to be prefilled, or a query run."""
+        return not self.ended and self.filling
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the program takes part in the next decode step."""
+        return not self.ended and not self.filling
 
     @property
     def pending(self) -> list[int]:
@@ -41,7 +93,10 @@ class SequenceState:
             try:
                 segment = self.request.program.send(sent)
             except StopIteration as stop:
-                self.result = stop.value
+                self.value = stop.value
+                return
+            except Exception as error:  # the program's own; the others continue
+                self.error = error
                 return
             sent = None
             if isinstance(segment, Given):
@@ -60,6 +115,9 @@ class SequenceState:
         self.active, self.start = segment, len(self.sequence)
         # The output of the last token is needed: if it was fed before, it is fed again.
         self.fed = min(self.fed, len(self.sequence) - 1)
+        self.filling = isinstance(segment, Queries) or len(self.sequence) - self.fed > RIDE
+        self.scores = []
+        self._force()
 
     def rewind(self, length: int) -> None:
         """Drop all but the first `length` tokens. A ring buffer that has wrapped is refilled from the start."""
@@ -68,22 +126,72 @@ class SequenceState:
         wrapped = self.window is not None and self.fed >= self.window
         self.fed = 0 if wrapped else min(self.fed, length)
 
-    def wrote(self, token: int) -> None:
+    def wrote(self, token: int, score: TokenScore | None = None) -> None:
         """Append the next sampled token; at a stop token or a limit, advance the program."""
+        segment = self.segment
+        self._append(token, score)
+        if self.segment == segment:
+            self._force()
+
+    def _force(self) -> None:
+        """Append the tokens that the active segment's constraint leaves no choice about."""
+        sample, segment = self.active, self.segment
+        if not isinstance(sample, Sample) or sample.constraint is None:
+            return
+        try:
+            forced = sample.constraint.forced(self.sequence[self.start :])
+        except Exception as error:
+            self.fail(error)
+            return
+        for token in forced:
+            self._append(token, None)
+            if self.segment != segment:
+                return
+        self.filling = len(self.pending) > RIDE
+
+    def restrict(self) -> None:
+        """Ask the active segment's constraint for the tokens that may follow."""
+        assert isinstance(self.active, Sample) and self.active.constraint is not None
+        try:
+            self.allowed = self.active.constraint.allowed(self.sequence[self.start :])
+        except Exception as error:
+            self.fail(error)
+
+    def _append(self, token: int, score: TokenScore | None) -> None:
         sample = self.active
         assert isinstance(sample, Sample)
+        if score is not None:
+            score = replace(score, alternatives=score.alternatives[: sample.alternatives])
         self.sequence.append(token)
-        if self.request.on_token is not None:
-            self.request.on_token(token)
-        count = len(self.sequence) - self.start
+        self.scores.append(score)
+        try:
+            if sample.alternatives is not None and self.request.on_score is not None:
+                self.request.on_score(score)
+            if self.request.on_token is not None:
+                self.request.on_token(token)
+        except Exception as error:
+            self.fail(error)
+            return
+        scores = () if sample.alternatives is None else tuple(self.scores)
+        text = tuple(self.sequence[self.start :])
         if token in sample.stop:
-            self.advance(Written(tokens=tuple(self.sequence[self.start : -1]), reason="stop", stop_token=token))
-        elif count == sample.limit or len(self.sequence) == self.context:
-            reason: Reason = "limit" if count == sample.limit else "context"
-            self.advance(Written(tokens=tuple(self.sequence[self.start :]), reason=reason))
+            self.advance(Written(tokens=text[:-1], reason="stop", stop_token=token, scores=scores))
+        elif len(text) == sample.limit or len(self.sequence) == self.context:
+            reason: Reason = "limit" if len(text) == sample.limit else "context"
+            self.advance(Written(tokens=text, reason=reason, scores=scores))
+
+    def cancel(self) -> None:
+        """End the program as cancelled."""
+        self.fail(Cancelled())
+
+    def fail(self, error: Exception) -> None:
+        """End the program with `error`."""
+        self.segment += 1
+        self.active, self.error = None, error
+        self.request.program.close()
 
     def done(self) -> Done:
-        return Done(request=self.request, result=self.result)
+        return Done(request=self.request, value=self.value, error=self.error, reused=self.reused)
 
 
 def _least_room(segment: Sample | Queries) -> int:

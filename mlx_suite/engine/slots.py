@@ -1,7 +1,7 @@
 """KV caches for a fixed set of slots, each at its own position.
 
 A slot cache is passed as a layer's cache (mlx-lm's calling convention), so every architecture whose layers cache plain
-keys and values runs in the engine. A decode step advances all slots by one token; `SlotRow` prefills one slot;
+keys and values runs in the engine. A decode step advances all slots by one token; `SlotRows` prefills some slots;
 `SlotFork` runs continuations of a slot without changing it.
 
 Keys are stored after rotary embedding, so their order in memory does not matter.
@@ -9,6 +9,7 @@ Keys are stored after rotary embedding, so their order in memory does not matter
 Shapes: S slots, H key heads, C capacity, D head dimension, T tokens of a chunk.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -146,13 +147,23 @@ class SlotFork:
         return visible if window is None else visible & (key > query - window)
 
 
-class SlotRow(SlotFork):
-    """Prefill of one slot: a chunk of tokens written at `position`."""
+class SlotRows(SlotFork):
+    """Prefill of N slots at the same position: a chunk of tokens for each, padded at the end to one length."""
+
+    def __init__(self, cache: SlotCache, slots: Sequence[int], lengths: Sequence[int], position: int) -> None:
+        super().__init__(cache, slots[0], position)
+        self.slots, self.lengths = slots, lengths
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        seen = super().update_and_fetch(keys, values)
-        self.cache.write(self.slot, self.offset, [keys, values])
-        return seen
+        self.cache.allocate(keys, values)
+        held = [self.cache.read(slot, self.offset) for slot in self.slots]
+        joined = [
+            mx.concatenate([mx.concatenate(list(old), axis=0), new], axis=2)
+            for old, new in zip(zip(*held, strict=True), (keys, values), strict=True)
+        ]
+        for row, (slot, length) in enumerate(zip(self.slots, self.lengths, strict=True)):
+            self.cache.write(slot, self.offset, [new[row : row + 1, :, :length] for new in (keys, values)])
+        return joined[0], joined[1]
 
 
 def _lengthened(array: mx.array, capacity: int) -> mx.array:

@@ -14,10 +14,10 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_suite.engine import context_length
-from mlx_suite.engine.engine import CHUNK
+from mlx_suite.engine.prefill import CHUNK
 from mlx_suite.engine.prefix_cache import MAX_TOKENS as PREFIX_TOKENS
 from mlx_suite.engine.scoring import query_length, replies
-from mlx_suite.engine.slots import SlotRow, slot_caches
+from mlx_suite.engine.slots import SlotRows, slot_caches
 from mlx_suite.engine.step import IN_PLACE
 from mlx_suite.magpie.plan import RowPlan
 from mlx_suite.magpie.settings import MagpieSettings
@@ -134,7 +134,7 @@ def footprint_of(model: Any, plan: RowPlan) -> Footprint:
     def prefill() -> None:
         for cache in caches:
             cache.reserve(len(header))
-        mx.eval(model(mx.array([header]), cache=[SlotRow(cache, 0, 0) for cache in caches]))
+        mx.eval(model(mx.array([header]), cache=[SlotRows(cache, [0], [len(header)], 0) for cache in caches]))
 
     peaks = [_temporary_bytes(prefill)]
     for cache in caches:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling, Written, slots
-from mlx_suite.engine import engine as engine_module
+from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling, Written, prefill, sequence, slots
 from tests.engine.scripted import Choose, HistoryModel
 
 Plan = list[Given | Sample | Choose]
@@ -122,8 +121,8 @@ def test_random_programs_match_a_simple_interpreter(
         return (Request(program=program(plan, context), seed=i) for i, plan in enumerate(plans))
 
     with (
-        mock.patch.object(engine_module, "RIDE", ride),
-        mock.patch.object(engine_module, "CHUNK", chunk),
+        mock.patch.object(sequence, "RIDE", ride),
+        mock.patch.object(prefill, "CHUNK", chunk),
         mock.patch.object(slots, "GROWTH", growth),
     ):
         engine = Engine(model, slots=slot_count, context=context)

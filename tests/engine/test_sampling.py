@@ -12,17 +12,23 @@ from hypothesis import strategies as st
 from mlx_suite.engine.sampling import _mix, draw, keep_probable, uniform
 
 
-def drawn(logits: Any, uniforms: Any, temperature: Any, top_p: Any = None, min_p: Any = None) -> list[int]:
+def drawn(
+    logits: Any, uniforms: Any, temperature: Any, top_p: Any = None, min_p: Any = None, top_k: Any = 0
+) -> list[int]:
     """`draw` with Python numbers; a scalar applies to every row."""
     rows = len(logits)
 
     def column(values: Any) -> mx.array:
         return mx.array(np.broadcast_to(np.asarray(values, dtype=np.float32), (rows,)).copy())
 
-    limits = (
-        None if top_p is None and min_p is None else (column(1.0 if top_p is None else top_p), column(min_p or 0.0))
+    limits = (column(1.0 if top_p is None else top_p), column(min_p or 0.0), column(top_k))
+    limited = top_p is not None or min_p is not None or top_k != 0
+    tokens: Any = draw(
+        mx.array(np.asarray(logits, dtype=np.float32)),
+        column(uniforms),
+        column(temperature),
+        limits if limited else None,
     )
-    tokens: Any = draw(mx.array(np.asarray(logits, dtype=np.float32)), column(uniforms), column(temperature), limits)
     assert tokens.dtype == mx.uint32
     return list(tokens.tolist())
 
@@ -116,15 +122,15 @@ def test_the_temperature_is_applied_before_min_p() -> None:
 
 def test_tokens_as_probable_as_the_last_one_kept_are_kept() -> None:
     probs = mx.array([[0.4, 0.2, 0.2, 0.2]])
-    kept = keep_probable(probs, mx.array([0.5]), mx.array([0.0]))
+    kept = keep_probable(probs, mx.array([0.5]), mx.array([0.0]), mx.array([0]))
     assert kept.tolist() == probs.tolist()
-    kept = keep_probable(probs, mx.array([1.0]), mx.array([0.5]))
+    kept = keep_probable(probs, mx.array([1.0]), mx.array([0.5]), mx.array([0]))
     assert kept.tolist() == probs.tolist()
 
 
 def test_the_most_probable_token_is_always_kept() -> None:
     probs = mx.array([[0.25, 0.5, 0.25]] * 3)
-    kept = keep_probable(probs, mx.array([0.0, 1e-9, 1.0]), mx.array([0.0, 0.0, 1.0]))
+    kept = keep_probable(probs, mx.array([0.0, 1e-9, 1.0]), mx.array([0.0, 0.0, 1.0]), mx.array([0, 0, 0]))
     assert kept.tolist() == [[0.0, 0.5, 0.0]] * 3
 
 

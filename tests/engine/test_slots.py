@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_suite.engine import Engine, Request, Sample, slots
-from mlx_suite.engine.slots import SlotCache, SlotFork, SlotRow, slot_caches
+from mlx_suite.engine.slots import SlotCache, SlotFork, SlotRows, slot_caches
 from tests.engine.small_models import one_text, prompt_of, small_gemma, small_llama, small_mistral
 
 FAMILIES = {
@@ -58,7 +58,9 @@ class Twin:
         self.idled.discard(slot)
         text, new = self.texts[slot], self.tokens(count)
         self.reserve(len(text) + count)
-        logits = self.model(mx.array([new]), cache=[SlotRow(cache, slot, len(text)) for cache in self.caches])
+        logits = self.model(
+            mx.array([new]), cache=[SlotRows(cache, [slot], [len(new)], len(text)) for cache in self.caches]
+        )
         text += new
         self.same(logits[0], text)
 
@@ -80,7 +82,7 @@ class Twin:
         text = self.texts[slot]
         if text and slot not in self.idled:
             logits = self.model(
-                mx.array([[text[-1]]]), cache=[SlotRow(cache, slot, len(text) - 1) for cache in self.caches]
+                mx.array([[text[-1]]]), cache=[SlotRows(cache, [slot], [1], len(text) - 1) for cache in self.caches]
             )
             self.same(logits[0], text)
 

@@ -9,8 +9,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling
-from mlx_suite.engine import engine as engine_module
+from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling, prefill
 from mlx_suite.runtime.errors import UserError
 from tests.engine.small_models import (
     GREEDY,
@@ -81,7 +80,7 @@ def test_a_compiled_step_gives_the_same_text_as_a_plain_one(kind: str) -> None:
 @pytest.mark.parametrize("chunk", [512, 5, 16])
 @pytest.mark.parametrize("kind", MODELS)
 def test_greedy_text_is_mlx_lms(kind: str, chunk: int, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "CHUNK", chunk)
+    monkeypatch.setattr(prefill, "CHUNK", chunk)
     model = MODELS[kind](seed=length)
     prompt = prompt_of(length, seed=length)
     sample = Sample(limit=30, stop=frozenset(), sampling=GREEDY)
@@ -103,7 +102,7 @@ def test_prefill_in_chunks_gives_the_same_text_as_in_one_chunk(chunk: int, monke
         return first.tokens, second.tokens
 
     (whole,) = Engine(model, slots=2).run([Request(program=program())])
-    monkeypatch.setattr(engine_module, "CHUNK", chunk)
+    monkeypatch.setattr(prefill, "CHUNK", chunk)
     (chunked,) = Engine(model, slots=2).run([Request(program=program())])
     assert chunked.result == whole.result
     first, second = whole.result
