@@ -82,7 +82,7 @@ def _finite(text: str) -> float:
 
 def _trees(document: Any, problems: list[str]) -> Trees:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        found = f'"format" {document.get("format")!r}' if isinstance(document, dict) else described(document)
+        found = f'"format" {_shown(document.get("format"))}' if isinstance(document, dict) else described(document)
         problems.append(f'expected an object with "format" {FORMAT!r}; found {found}')
         return []
     version = document.get("version")

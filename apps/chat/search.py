@@ -23,7 +23,8 @@ Pieces = tuple[tuple[str, bool], ...]
 """A text in pieces, and whether each is a match."""
 
 _TERM = re.compile(r'"([^"]+)"|(\S+)')
-_TRIGRAM = 3
+_TRIGRAMS = 20
+"""Trigrams of each term that are looked up; more hardly narrow the search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +81,10 @@ def matching(
     assert wanted
     conditions = ["instr(folded, ?) > 0"] * len(wanted)
     values: list[object] = [*wanted]
-    long = [term for term in wanted if len(term) >= _TRIGRAM]
-    if has_index and long:
+    trigrams = _trigrams(wanted) if has_index else []
+    if trigrams:
         conditions.append("search MATCH ?")
-        values.append(" AND ".join('"' + term.replace('"', '""') + '"' for term in long))
+        values.append(" AND ".join('"' + trigram.replace('"', '""') + '"' for trigram in trigrams))
     rows = db.execute(
         f"""
         WITH hit AS (SELECT rowid AS id FROM search WHERE {" AND ".join(conditions)}),
@@ -99,9 +100,15 @@ def matching(
     return [(conversation, message) for conversation, message in rows]
 
 
+def _trigrams(wanted: Sequence[str]) -> list[str]:
+    """Three consecutive characters each, from the start of each term; none of a shorter one."""
+    found = [term[at : at + 3] for term in wanted for at in range(min(len(term) - 2, _TRIGRAMS))]
+    return list(dict.fromkeys(found))
+
+
 def excerpt(text: str, wanted: Sequence[str]) -> Pieces:
     """The text around the first match of the folded terms, on one line, with all matches in it marked."""
-    characters = [folded(character) for character in text]
+    characters = [_FOLDED[ord(character)] for character in text]
     whole = "".join(characters)
     origin = [place for place, character in enumerate(characters) for _ in character]
     is_match = [False] * len(text)

@@ -104,8 +104,13 @@ class Store:
         """Rename a conversation or change its settings; None leaves a value as it is."""
         with self._database.write() as db:
             old = read_conversation(db, conversation)
-            given = {"title": title, "model": model, "system": system, "sampling": sampling}
-            new = replace(old, **{name: value for name, value in given.items() if value is not None})
+            new = replace(
+                old,
+                title=old.title if title is None else title,
+                model=old.model if model is None else model,
+                system=old.system if system is None else system,
+                sampling=old.sampling if sampling is None else sampling,
+            )
             db.execute(
                 "UPDATE conversation SET title = ?, model = ?, system = ?, sampling = ? WHERE id = ?",
                 (checked(new.title), checked(new.model), checked(new.system), json_text(new.sampling), conversation),
