@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from mlx_suite_apps.chat.store import Store
 STREAM = """
 import sys
 import threading
+import time
 from pathlib import Path
 from mlx_suite_apps.chat.store import Store
 store = Store(Path(sys.argv[1]), save_seconds=0.002)
@@ -109,6 +111,19 @@ def test_six_stores_create_the_file_at_the_same_time(tmp_path: Path) -> None:
 
     with Store(path) as store:
         assert [found.title for found in store.conversations()] == ["mine"] * 6
+
+
+def test_a_store_waits_for_a_program_that_creates_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite itself does not wait when write-ahead logging is turned on."""
+    path = tmp_path / "chat.sqlite3"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(time, "sleep", lambda _: other.execute("COMMIT"))
+
+    with Store(path) as store:
+        assert store.conversations() == ()
+    assert not other.in_transaction
+    other.close()
 
 
 def test_a_program_that_keeps_the_file_busy_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
