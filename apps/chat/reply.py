@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from mlx_suite.runtime.errors import UserError
@@ -22,10 +23,12 @@ SAVE_SECONDS = 0.25
 class Reply:
     """An unfinished message of the assistant; one thread at a time writes it.
 
-        reply = store.begin(conversation, parent)
-        for text in stream:
-            saved = reply.add(text)
-        reply.finish({"finish_reason": "stop"})
+        with store.begin(conversation, parent) as reply:
+            for text in stream:
+                saved = reply.add(text)
+            reply.finish({"finish_reason": "stop"})
+
+    A block that ends without `finish`, by an error or otherwise, saves the rest and marks the response as stopped.
 
     Args:
         now: Tells the time as `timestamp` writes it.
@@ -54,6 +57,16 @@ class Reply:
         self._save_seconds = save_seconds
         self._unsaved: list[str] = []
         self._last = time.monotonic()
+        self._is_finished = False
+
+    def __enter__(self) -> Reply:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if not self._is_finished:
+            # The first error says more than that the rest could not be saved because of it.
+            with suppress(*([UserError] if error else [])):
+                self.finish(stopped=True)
 
     def add(self, text: str) -> int:
         """Append text, saving it if it is time; return the number of characters that survive a kill.
@@ -85,6 +98,7 @@ class Reply:
                 "UPDATE conversation SET updated = ? WHERE id = (SELECT conversation FROM message WHERE id = ?)",
                 (self._now(), self.message),
             )
+        self._is_finished = True
         self._took()
 
     def _append(self, db: sqlite3.Connection) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -224,7 +224,7 @@ class Store:
             new = replace(old, title=old.title if title is None else title, created=now, updated=now, leaf=message)
             return read_conversation(db, insert_tree(db, new, path))
 
-    def restore(self, trees: Iterable[Tree]) -> tuple[Conversation, ...]:
+    def restore(self, trees: Sequence[Tree]) -> tuple[Conversation, ...]:
         """Add conversations with all their messages, either all of them or none; they get ids of this file."""
         with self._database.write() as db:
             return tuple([read_conversation(db, insert_tree(db, *tree)) for tree in trees])

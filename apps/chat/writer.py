@@ -66,7 +66,7 @@ def _remove_abandoned(database: Path) -> None:
             continue
         try:
             handle = os.open(file, os.O_RDWR)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):  # gone in the meantime, or another user's
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

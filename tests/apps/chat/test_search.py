@@ -137,7 +137,7 @@ def test_a_conversation_is_found_if_a_text_of_it_contains_all_terms(
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "SEARCH_TABLES", TABLES[name])
         with Store(Path(folder) / "chat.sqlite3") as store:
-            chats = store.restore((Conversation(id=0, title=text, created="", updated=""), ()) for text in texts)
+            chats = store.restore([(Conversation(id=0, title=text, created="", updated=""), ()) for text in texts])
             expected = [
                 chat.id
                 for chat, text in zip(chats, texts, strict=True)

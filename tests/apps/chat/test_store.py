@@ -202,6 +202,25 @@ def test_text_is_saved_in_batches(tmp_path: Path) -> None:
         assert store.message(reply.message).state == "stopped"
 
 
+def test_a_reply_may_have_any_character(store: Store) -> None:
+    with store.begin(store.create().id, None) as reply:
+        for text in ("a\0b", "\0", "🎉", "\u2028\r\n", "\ufeff"):
+            reply.add(text)
+        reply.finish()
+
+    assert store.message(reply.message).content == "a\0b\0🎉\u2028\r\n\ufeff"
+
+
+def test_a_reply_that_an_error_ends_is_stopped_with_all_its_text(tmp_path: Path) -> None:
+    with Store(tmp_path / "chat.sqlite3", save_seconds=3600) as store:
+        with pytest.raises(ConnectionError), store.begin(store.create().id, None, {"seed": 7}) as reply:
+            reply.add("Once upon")
+            raise ConnectionError
+
+        shown = store.message(reply.message)
+        assert (shown.content, shown.state, shown.facts) == ("Once upon", "stopped", {"seed": 7})
+
+
 def test_a_stopped_response_is_continued(store: Store) -> None:
     chat, _, response = capitals(store)
     reply = store.resume(response.id)
@@ -230,7 +249,7 @@ def test_a_reply_to_a_deleted_conversation_ends_with_an_error(store: Store) -> N
     reply.add("Li")
     store.delete(chat)
 
-    with pytest.raises(UserError, match="its conversation was deleted"):
+    with pytest.raises(UserError, match="its conversation was deleted"), reply:
         reply.add("ma")
 
 
