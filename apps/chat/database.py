@@ -21,7 +21,7 @@ from mlx_suite.runtime.files import disk_errors
 
 FILE_NAME = "chat.sqlite3"
 BUSY_SECONDS = 30.0
-"""How long a transaction waits for another program's."""
+"""Seconds that a transaction waits for another program's."""
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x6D6C7863
 """Marks the file as ours in its header: "mlxc"."""

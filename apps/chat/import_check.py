@@ -102,7 +102,7 @@ def _trees(document: Any, problems: list[str]) -> Trees:
 
 
 class _Fields:
-    """The values of an object; one that is missing or wrong is a problem, and replaced so that reading goes on."""
+    """The values of an object; one that is missing or wrong is a problem, and replaced so that reading continues."""
 
     def __init__(self, value: Mapping[str, Any], label: str, problems: list[str]) -> None:
         self.value = value

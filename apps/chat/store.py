@@ -1,4 +1,4 @@
-"""The conversations of the chat page, in one file of the user's."""
+"""Store of the chat page's conversations, in one file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Tree = tuple[Conversation, Sequence[StoredMessage]]
 
 
 class Store:
-    """Conversations in a file. What a method returned from is on disk. All threads may use one store at a time.
+    """Conversations in a file. A change is on disk when its method returns. Several threads may share a store.
 
     Args:
         path: The file; None for the one in the user's data folder.
