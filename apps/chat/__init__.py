@@ -1,0 +1,1 @@
+"""Chat: conversations in a file of the user's."""
