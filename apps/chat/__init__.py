@@ -1,1 +1,1 @@
-"""Chat: a store of conversations."""
+"""Chat: a store of conversations, and answers rendered as HTML."""
