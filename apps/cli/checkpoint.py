@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from mlx_suite.runtime.errors import UserError
+
 if TYPE_CHECKING:
     from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.modeling.reward_model import RewardModel
@@ -33,6 +35,20 @@ class Checkpoint:
         from mlx_suite.text import load_chat_template
 
         return load_chat_template(self.folder, adapter=self.adapter_folder)
+
+    @cached_property
+    def response_ends(self) -> frozenset[int]:
+        """Stop tokens of a response, from the template, because some checkpoints do not list their end-of-turn token.
+
+        Raises UserError if there is no template.
+        """
+        from mlx_suite.text import derive_pre_query
+
+        template = self.template
+        try:
+            return frozenset(derive_pre_query(self.tokenizer, template).assistant_stop_ids)
+        except UserError:
+            return self.tokenizer.stop_ids
 
     def chat_model(self, slots: int = 16, style: str = "chat") -> "ChatModel":
         """Return the model for conversations, `slots` at a time; only the style `chat` needs a chat template."""

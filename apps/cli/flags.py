@@ -11,6 +11,9 @@ import typer
 
 from mlx_suite.runtime.errors import UserError
 
+from ..chat.settings import ResponseSettings
+from .options import option
+
 ModelName = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A name from `models list`, a folder, OWNER/REPO[@REVISION] or a hub URL."),
@@ -38,6 +41,10 @@ Batch = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Use only the first N rows.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+MaxTokens = Annotated[int, option(ResponseSettings, "max_tokens", metavar="N")]
+Temperature = Annotated[float, option(ResponseSettings, "temperature")]
+TopP = Annotated[float, option(ResponseSettings, "top_p")]
+MinP = Annotated[float, option(ResponseSettings, "min_p")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
@@ -51,6 +58,21 @@ def check_choice(flag: str, value: str | None, choices: Sequence[str | None]) ->
     if value not in choices:
         names = ", ".join(name for name in choices if name)
         raise UserError(f"{flag} is {value!r}", where=flag, fix=f"use one of {names}")
+
+
+def flag_problems(max_tokens: int, temperature: float, top_p: float, min_p: float) -> list[str]:
+    """One line for each invalid sampling flag."""
+    settings = ResponseSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, min_p=min_p)
+    return [f"--{name.replace('_', '-')} {problem}" for name, problem in settings.problems()]
+
+
+def invalid_flags(problems: Sequence[str], command: str) -> UserError:
+    """The error for one or more invalid flags, one line each; `command` is the help that explains them."""
+    return UserError(
+        "A flag is invalid" if len(problems) == 1 else f"{len(problems)} flags are invalid",
+        fix=f"see {command} for the allowed values",
+        details=problems,
+    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import typer
 from mlx_suite.runtime.errors import UserError
 
 from .checkpoint import Checkpoint, open_checkpoint
-from .flags import AdapterFolder, ModelName
+from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TopP, flag_problems, invalid_flags
 
 if TYPE_CHECKING:
     from mlx_suite.engine import Program, Sample, Written
@@ -37,16 +37,10 @@ def generate(
             help="System prompt; prepended to the prompt if the chat template has no system role.",
         ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(metavar="N", help="Longest response, in tokens.")] = 1024,
-    temperature: Annotated[
-        float, typer.Option(help="Sampling temperature: 0 is greedy, 1 samples from the model's distribution.")
-    ] = 0.0,
-    top_p: Annotated[
-        float, typer.Option(help="Nucleus sampling: keep the most probable tokens up to this total probability.")
-    ] = 1.0,
-    min_p: Annotated[
-        float, typer.Option(help="Keep tokens with at least this probability relative to the most probable one.")
-    ] = 0.0,
+    max_tokens: MaxTokens = 1024,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
     seed: Annotated[
         int | None, typer.Option(help="Random seed. Default: a new one, which --verbose and --json report.")
     ] = None,
@@ -63,7 +57,11 @@ def generate(
 
     Example: `cat notes.txt | mlx-suite generate OWNER/REPO --system "Summarise this in one line."`
     """
-    _check(max_tokens, temperature, top_p, min_p, raw, system)
+    problems = flag_problems(max_tokens, temperature, top_p, min_p)
+    if raw and system:
+        problems.append("--system with --raw: a system prompt needs the chat template, which --raw turns off")
+    if problems:
+        raise invalid_flags(problems, "mlx-suite generate --help")
     text = _read_prompt(prompt)
     checkpoint = open_checkpoint(model, adapter=adapter)
     turn = _raw_turn(checkpoint, text) if raw else _chat_turn(checkpoint, text, system)
@@ -177,24 +175,6 @@ class _StreamedResponse:
         }
 
 
-def _check(max_tokens: int, temperature: float, top_p: float, min_p: float, raw: bool, system: str | None) -> None:
-    """Raise UserError that lists every invalid flag."""
-    rules = [
-        (max_tokens >= 1, f"--max-tokens is {max_tokens}: expected at least 1"),
-        (0 <= temperature < float("inf"), f"--temperature is {temperature}: expected at least 0"),
-        (0 < top_p <= 1, f"--top-p is {top_p}: expected above 0 and at most 1"),
-        (0 <= min_p <= 1, f"--min-p is {min_p}: expected between 0 and 1"),
-        (not (raw and system), "--system with --raw: a system prompt needs the chat template, which --raw turns off"),
-    ]
-    problems = [problem for good, problem in rules if not good]
-    if problems:
-        raise UserError(
-            "A flag is invalid" if len(problems) == 1 else f"{len(problems)} flags are invalid",
-            fix="see mlx-suite generate --help for the allowed values",
-            details=problems,
-        )
-
-
 def _read_prompt(prompt: str | None) -> str:
     if prompt is None and sys.stdin.isatty():
         raise UserError(
@@ -224,7 +204,7 @@ def _raw_turn(checkpoint: Checkpoint, text: str) -> _Turn:
 
 
 def _chat_turn(checkpoint: Checkpoint, text: str, system: str | None) -> _Turn:
-    from mlx_suite.text import Message, derive_pre_query, encode_chat, fold_system
+    from mlx_suite.text import Message, encode_chat, fold_system
 
     tokenizer, template = checkpoint.tokenizer, checkpoint.template
     messages = [Message("user", text)]
@@ -234,13 +214,8 @@ def _chat_turn(checkpoint: Checkpoint, text: str, system: str | None) -> _Turn:
         if not template.takes_system:
             messages = fold_system(messages)
             notes.append("the chat template has no system role, so the system prompt is prepended to the prompt")
-    try:
-        # From the template, because some checkpoints do not list their end-of-turn token as a stop token.
-        stop: Iterable[int] = derive_pre_query(tokenizer, template).assistant_stop_ids
-    except UserError:
-        stop = tokenizer.stop_ids
     chat = encode_chat(tokenizer, template, messages, add_generation_prompt=True)
-    return _Turn(ids=chat.ids, stop=stop, notes=tuple(notes))
+    return _Turn(ids=chat.ids, stop=checkpoint.response_ends, notes=tuple(notes))
 
 
 def _report(facts: dict[str, Any], turn: _Turn, sample: "Sample") -> None:

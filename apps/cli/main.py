@@ -21,6 +21,7 @@ from mlx_suite.runtime.backend import explain_import_error
 from mlx_suite.runtime.errors import UserError
 
 from .bench import bench_app
+from .chat import chat
 from .doctor import doctor
 from .evaluate import evaluate
 from .export import export_app
@@ -34,9 +35,12 @@ from .models import models_app
 from .perplexity import perplexity
 from .quantize import quantize
 
-app = new_app("mlx-suite", "Llama 3 and Gemma 2 on MLX: generate, make instruction data with Magpie, finetune, judge.")
+SUMMARY = "Llama 3 and Gemma 2 on MLX: generate, chat, make instruction data with Magpie, finetune, judge."
+
+app = new_app("mlx-suite", SUMMARY)
 add(app, doctor)
 add(app, generate)
+add(app, chat)
 app.add_typer(magpie_app)
 add(app, finetune)
 add(app, fuse)
@@ -55,13 +59,13 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=SUMMARY)
 def root(
     show_version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the versions and exit.")
     ] = False,
 ) -> None:
-    """Llama 3 and Gemma 2 on MLX: generate, make instruction data with Magpie, finetune, judge."""
+    """The options of the program itself."""
 
 
 def main() -> None:

@@ -131,13 +131,17 @@ class ChatModel:
         """
         if not messages or messages[-1].role != USER:
             return None
+        try:
+            return self.prompt_ids(messages)
+        except UserError:
+            return None
+
+    def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The ids of `prompt`. Raises UserError if the template rejects the messages."""
         turns = fold_tools(messages)
         if turns and turns[0].role == SYSTEM and not self.own_template.takes_system:
             turns = [*lead(self.own_template, turns[0].content), *turns[1:]]
-        try:
-            return tuple(encode_chat(self.tokenizer, self.own_template, turns, add_generation_prompt=True).ids)
-        except UserError:
-            return None
+        return tuple(encode_chat(self.tokenizer, self.own_template, turns, add_generation_prompt=True).ids)
 
     def styled_prompt(self, messages: Sequence[Message], context: str = "") -> tuple[int, ...]:
         """The prompt for the next response in this model's style; `context` belongs to the first instruction."""

@@ -1,0 +1,72 @@
+"""A response: its text, why it ended, and what it cost."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mlx_suite.text import StreamingDetokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A generated response, and what it cost."""
+
+    text: str
+    reason: str
+    """Why it ended: `stop`, `limit` (max_tokens), `context` (context full) or `stopped` (by `Session.stop`)."""
+    prompt_tokens: int
+    reused: int
+    """Tokens of the prompt that were not prefilled, because the KV cache held them."""
+    tokens: int
+    """Sampled tokens, the stop token included."""
+    first_token_seconds: float | None
+    tokens_per_second: float | None
+    """Speed after the first token."""
+    seed: int | None
+    """Random seed; None for a greedy response."""
+
+    @property
+    def prefilled(self) -> int:
+        """Tokens of the prompt that were fed to the model."""
+        return self.prompt_tokens - self.reused
+
+
+@dataclass
+class AnswerStream:
+    """A response while it is generated: its text, and the time of its tokens."""
+
+    detokenizer: StreamingDetokenizer
+    stop: frozenset[int]
+    """Tokens that end the response; they are not shown."""
+    on_text: Callable[[str], None]
+    pieces: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    """Time of each token in seconds after the start."""
+    began: float = field(default_factory=time.perf_counter)
+
+    def on_token(self, token: int) -> None:
+        """Note a sampled token and show the text that it completes."""
+        self.times.append(time.perf_counter() - self.began)
+        if token not in self.stop:
+            self._show(self.detokenizer.add(token))
+
+    def answer(self, reason: str, prompt_tokens: int, reused: int, seed: int | None) -> Answer:
+        """Show what was held back, and return the response with its cost."""
+        self._show(self.detokenizer.finish())
+        times = self.times
+        seconds = times[-1] - times[0] if times else 0.0
+        return Answer(
+            text="".join(self.pieces),
+            reason=reason,
+            prompt_tokens=prompt_tokens,
+            reused=reused,
+            tokens=len(times),
+            first_token_seconds=times[0] if times else None,
+            tokens_per_second=(len(times) - 1) / seconds if seconds else None,
+            seed=seed,
+        )
+
+    def _show(self, text: str) -> None:
+        if text:
+            self.pieces.append(text)
+            self.on_text(text)

@@ -1,0 +1,78 @@
+"""`mlx-suite chat`: a conversation in the terminal."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mlx_suite.runtime.errors import UserError
+
+from ..chat.settings import ResponseSettings
+from .checkpoint import open_checkpoint
+from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TopP, flag_problems, invalid_flags
+from .options import option
+
+CHAT_EXTRA = "pip install 'mlx-suite[chat]'"
+
+
+def chat(
+    model: ModelName,
+    adapter: AdapterFolder = None,
+    system: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="System prompt; a first exchange if the chat template has no system role."),
+    ] = "",
+    max_tokens: MaxTokens = 1024,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    seed: Annotated[int | None, option(ResponseSettings, "seed")] = None,
+) -> None:
+    """Chat with a model in the terminal.
+
+    `/help` lists the commands: save and load, retry, edit, undo, other models and adapters, statistics. After a pipe,
+    every line is a turn or a command. A terminal needs `pip install 'mlx-suite[chat]'`.
+
+    Example: `mlx-suite chat tiny-llama3`
+
+    Example: `mlx-suite chat OWNER/REPO --adapter runs/mine --system "Be brief." --temperature 0.7`
+    """
+    problems = flag_problems(max_tokens, temperature, top_p, min_p)
+    if problems:
+        raise invalid_flags(problems, "mlx-suite chat --help")
+    typed = sys.stdin.isatty() and sys.stdout.isatty()
+    if typed:
+        _require_prompt_toolkit()
+    # Imported here to keep `--help` fast: MLX takes a second.
+    from ..chat.repl import PipeReader, Reader, Repl
+    from ..chat.session import Session
+
+    session = Session(
+        lambda name, folder: open_checkpoint(name, adapter=folder),
+        model,
+        adapter,
+        system=system,
+        settings=ResponseSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, min_p=min_p, seed=seed),
+    )
+    reader: Reader
+    if typed:
+        from ..chat.data_folder import data_folder
+        from ..chat.terminal import TerminalReader
+
+        reader = TerminalReader(data_folder() / "chat-history", session.status)
+    else:
+        reader = PipeReader(sys.stdin.buffer)
+    repl = Repl(session, reader)
+    repl.run()
+    if repl.failed and not typed:
+        raise typer.Exit(2)
+
+
+def _require_prompt_toolkit() -> None:
+    """Raise UserError if prompt_toolkit is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec("prompt_toolkit") is None:
+        raise UserError(
+            "A chat in a terminal needs prompt_toolkit, which is not installed", where="prompt_toolkit", fix=CHAT_EXTRA
+        )
