@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import threading
 import time
 import weakref
@@ -18,6 +17,8 @@ from pathlib import Path
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors
+
+from .data_folder import data_folder
 
 FILE_NAME = "chat.sqlite3"
 BUSY_SECONDS = 30.0
@@ -87,15 +88,8 @@ _PROBLEMS = {
 
 
 def default_path() -> Path:
-    """The file in the user's data folder: XDG_DATA_HOME if set, else the system's usual one."""
-    chosen = os.environ.get("XDG_DATA_HOME", "")
-    if os.path.isabs(chosen):  # the specification ignores relative ones
-        folder = Path(chosen)
-    elif sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Application Support"
-    else:
-        folder = Path.home() / ".local" / "share"
-    return folder / "mlx-suite" / FILE_NAME
+    """The file in the user's data folder."""
+    return data_folder() / FILE_NAME
 
 
 class Database:

@@ -15,7 +15,25 @@ ATTRIBUTES = {
 }
 TAGS = {
     *ATTRIBUTES,
-    *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "em", "strong", "s", "code", "pre", "blockquote", "ul", "li"),
+    *(
+        "p",
+        "br",
+        "hr",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "em",
+        "strong",
+        "s",
+        "code",
+        "pre",
+        "blockquote",
+        "ul",
+        "li",
+    ),
     *("table", "thead", "tbody", "tr"),
 }
 VOID = {"br", "hr"}
