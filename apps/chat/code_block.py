@@ -1,9 +1,11 @@
 """A block of code: its HTML, coloured by Pygments, and the style sheet of its colours.
 
-Pygments knows about 80 kinds of token; here they are the nine that a reader tells apart, each a class.
+Pygments knows about 80 kinds of token; here they are the eight that a reader tells apart, each a class.
 """
 
+import re
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from html import escape
 from itertools import groupby
 from operator import itemgetter
@@ -12,8 +14,18 @@ from pygments.lexers import get_lexer_by_name
 from pygments.token import Comment, Generic, Keyword, Literal, Name, Number, Operator, String, _TokenType
 from pygments.util import ClassNotFound
 
-# Longer code stays uncoloured: a few lexers take quadratic time on code written to slow them down.
+# The languages that are coloured. Of Pygments' other 500 lexers, some need many seconds for a page of brackets.
+COLOURED_LANGUAGES = frozenset(
+    """
+    ada bash batch c clojure cmake cpp csharp css cuda dart diff docker elixir erlang fish fortran fsharp gdscript go
+    graphql groovy haskell html http ini java javascript json jsx julia kotlin latex llvm lua make markdown matlab
+    nasm nginx nim objective-c ocaml perl php powershell prolog properties protobuf pycon python r ruby rust
+    scala scheme scss solidity sql swift terraform toml tsx typescript vb.net verilog vhdl vim vue xml yaml zig
+    """.split()
+)
 LONGEST_COLOURED = 20_000
+# In these the lexers left take quadratic time: an endless line, much white space, many words without punctuation.
+_SLOW = re.compile(r"[^\n]{500}|\s{100}|(?<!\S)(?:[\w.$<>?@\[\]]++\s++){80}")
 _LONGEST_LANGUAGE = 40
 
 _KINDS = {
@@ -40,9 +52,9 @@ _KINDS = {
     Generic.Subheading: "keyword",
 }
 
-# Classes in the HTML of a code block (and of the box that a wide table scrolls in), per tag.
+# Classes in the HTML of a code block, per tag.
 BLOCK_CLASSES = {
-    "div": frozenset({"code-block", "code-bar", "table"}),
+    "div": frozenset({"code-block", "code-bar"}),
     "span": frozenset({"code-language", *_KINDS.values()}),
     "button": frozenset({"copy"}),
 }
@@ -112,10 +124,12 @@ def code_block(code: str, info: str) -> str:
     words = info.replace("{", " ").replace("}", " ").split()
     language = words[0].lstrip(".")[:_LONGEST_LANGUAGE] if words else ""
     bar = f'<span class="code-language">{escape(language)}</span><button type="button" class="copy"></button>'
-    body = f"<pre><code>{_coloured(code, language)}</code></pre>"
-    return f'<div class="code-block"><div class="code-bar">{bar}</div>{body}</div>\n'
+    body = _coloured(code, language) if len(code) <= LONGEST_COLOURED else escape(code, quote=False)
+    return f'<div class="code-block"><div class="code-bar">{bar}</div><pre><code>{body}</code></pre></div>\n'
 
 
+# A streamed answer is rendered again and again; its blocks that are finished are coloured once.
+@lru_cache(maxsize=128)
 def _coloured(code: str, language: str) -> str:
     return "".join(
         f'<span class="{kind}">{escape(text, quote=False)}</span>' if kind else escape(text, quote=False)
@@ -124,16 +138,18 @@ def _coloured(code: str, language: str) -> str:
 
 
 def _pieces(code: str, language: str) -> list[tuple[str, str]]:
-    """`code` as pairs of a kind ("" for plain) and its text; one plain piece where the language is unknown."""
+    """`code` as pairs of a kind ("" for plain) and its text; one plain piece where it is not coloured."""
     plain = [("", code)]
-    if not language or len(code) > LONGEST_COLOURED:
+    if not language or _SLOW.search(code):
         return plain
     try:
         lexer = get_lexer_by_name(language.lower(), stripnl=False, ensurenl=False)
+        if COLOURED_LANGUAGES.isdisjoint(lexer.aliases):
+            return plain
         pairs = [(_kind(token), text) for token, text in lexer.get_tokens(code)]
     except ClassNotFound:
         return plain
-    except Exception:  # A defect in one of 500 lexers costs the colours, not the answer.
+    except Exception:  # A defect in a lexer costs the colours, not the answer.
         return plain
     pieces = [(kind, "".join(text for _, text in run)) for kind, run in groupby(pairs, key=itemgetter(0))]
     return pieces if "".join(text for _, text in pieces) == code else plain

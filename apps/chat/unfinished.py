@@ -6,8 +6,9 @@ the first row of a table its bars. All of this is about looks: whatever comes ou
 
 import re
 
-_FENCE = re.compile(r"[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?(`{3,}|~{3,})(.*)")
-_MARKS_ONLY = re.compile(r"[-=*_+#~`|:>\s]+")
+_FENCE = re.compile(r"[ \t>]*+(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?(`{3,}|~{3,})(.*)")
+# A line so far of marks, or of a number that may be an item's: no word yet.
+_MARKS_ONLY = re.compile(r"[\s>]*+(?:\d{1,9}[.)]?(?=\s|$))?[-=*_+#~`|:>\s]*+")
 _PART = re.compile(r"\\.|`+|\*+|~~|!?\[|\]\(|[\])]|[^\\`*~!\[\])]+|.", re.DOTALL)
 
 _LONGEST_TABLE_HEAD = 200
@@ -20,8 +21,11 @@ def settled(text: str) -> str:
     if fence:
         # Anything may stand in code, but the first ticks of the closing fence are none.
         return before + newline if last.strip() and not last.strip().strip(fence[0]) else text
-    if not last or _MARKS_ONLY.fullmatch(last):
-        return _without_table_head(before) + ("" if last else newline)
+    above = _without_table_head(before)
+    if not last:
+        return text if above == before else above
+    if _MARKS_ONLY.fullmatch(last):
+        return above
     if _without_table_head(text) != text:
         return before
     if _FENCE.match(last):
@@ -117,9 +121,8 @@ def _end(parts: list[str], opened: list[str]) -> str:
         return text
     text = text.rstrip(" \t")
     while opened and text.endswith(opened[-1]):
-        text = text.removesuffix(opened[-1]).rstrip(" \t")
-        opened = opened[:-1]
-    if opened and parts[-1][0] in "`*~\\":
+        text = text.removesuffix(opened.pop()).rstrip(" \t")
+    if opened and parts[-1][0] in ("`" if opened[-1][0] == "`" else "*~\\"):
         # The first half of a mark that is still being written.
         text = text.removesuffix(parts[-1]).rstrip(" \t")
     return text + "".join(reversed(opened))

@@ -1,6 +1,7 @@
 """Requirements of an installation; the wheel itself is built by hand before a release."""
 
 import tomllib
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -40,3 +41,20 @@ def test_the_lock_file_has_exact_versions_and_no_urls() -> None:
 
     assert all(pin.count("==") == 1 and "/" not in pin and "@" not in pin for pin in pins)
     assert {"mlx==0.32.4", "mlx-cpu==0.32.4", "mlx-metal==0.32.4", "mlx-lm==0.32.2"} <= set(pins)
+
+
+def test_everything_that_the_chat_page_needs_imports_and_is_locked() -> None:
+    modules = {
+        "fastapi": "fastapi",
+        "uvicorn": "uvicorn",
+        "markdown-it-py": "markdown_it",
+        "pygments": "pygments",
+        "nh3": "nh3",
+    }
+    names = [line.split(">=")[0] for line in PROJECT["optional-dependencies"]["serve"]]
+    pins = (ROOT / "requirements" / "constraints.txt").read_text().lower()
+
+    assert names == list(modules)
+    for name, module in modules.items():
+        assert import_module(module)
+        assert f"\n{name}==" in pins

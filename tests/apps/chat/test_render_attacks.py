@@ -20,7 +20,7 @@ ATTACKS = {
     "picture with a handler and no spaces": "<img/src=x/onerror=alert(1)//",
     "picture with a handler over two lines": "<img src=x\nonerror=alert(1)>",
     "vector graphic with a handler": "<svg onload=alert(1)><script>alert(2)</script></svg>",
-    "vector graphic with an animated link": "<svg><a><animate attributeName=href values=javascript:alert(1) /></a></svg>",
+    "vector graphic with an animated link": "<svg><a><animate attributeName=href values=javascript:x /></a></svg>",
     "formula with a link": '<math><a xlink:href="javascript:alert(1)">x</a></math>',
     "frame": '<iframe src="https://evil.example"></iframe>',
     "frame with its own document": "<iframe srcdoc='<script>alert(1)</script>'></iframe>",
