@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .conversation import ROLES, STATES, STOPPED, WRITING, Conversation, NotFound, StoredMessage, checked, json_text
@@ -127,15 +128,11 @@ def insert_tree(db: sqlite3.Connection, conversation: Conversation, messages: Se
     for message in messages:
         new[message.id] = insert_message(
             db,
-            StoredMessage(
-                id=0,
+            replace(
+                message,
                 conversation=number,
                 parent=new[message.parent],
-                role=message.role,
-                content=message.content,
-                created=message.created,
                 state=STOPPED if message.state == WRITING else message.state,
-                facts=message.facts,
             ),
         )
     db.execute("UPDATE conversation SET leaf = ? WHERE id = ?", (new[conversation.leaf], number))

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, invalid
 
 from ..chat.settings import ResponseSettings
 from .checkpoint import open_checkpoint
-from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TopP, flag_problems, invalid_flags
+from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TopP, flag_problems
 from .options import option
 
 CHAT_EXTRA = "pip install 'mlx-suite[chat]'"
@@ -39,7 +39,7 @@ def chat(
     """
     problems = flag_problems(max_tokens, temperature, top_p, min_p)
     if problems:
-        raise invalid_flags(problems, "mlx-suite chat --help")
+        raise invalid("flag", problems, "mlx-suite chat --help")
     typed = sys.stdin.isatty() and sys.stdout.isatty()
     if typed:
         _require_prompt_toolkit()

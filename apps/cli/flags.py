@@ -66,15 +66,6 @@ def flag_problems(max_tokens: int, temperature: float, top_p: float, min_p: floa
     return [f"--{name.replace('_', '-')} {problem}" for name, problem in settings.problems()]
 
 
-def invalid_flags(problems: Sequence[str], command: str) -> UserError:
-    """The error for one or more invalid flags, one line each; `command` is the help that explains them."""
-    return UserError(
-        "A flag is invalid" if len(problems) == 1 else f"{len(problems)} flags are invalid",
-        fix=f"see {command} for the allowed values",
-        details=problems,
-    )
-
-
 @contextmanager
 def resumable(kept: str) -> Iterator[None]:
     """On Ctrl-C, print what is kept and that the same command resumes."""

@@ -4,21 +4,22 @@ import json
 import os
 import secrets
 import sys
-import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, invalid
 
 from .checkpoint import Checkpoint, open_checkpoint
-from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TopP, flag_problems, invalid_flags
+from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TopP, flag_problems
 
 if TYPE_CHECKING:
     from mlx_suite.engine import Program, Sample, Written
+
+    from ..chat.answer import Answer
 
 BROKEN_PIPE = 141
 """Exit code if the reader of a pipe exits, as after SIGPIPE."""
@@ -61,7 +62,7 @@ def generate(
     if raw and system:
         problems.append("--system with --raw: a system prompt needs the chat template, which --raw turns off")
     if problems:
-        raise invalid_flags(problems, "mlx-suite generate --help")
+        raise invalid("flag", problems, "mlx-suite generate --help")
     text = _read_prompt(prompt)
     checkpoint = open_checkpoint(model, adapter=adapter)
     turn = _raw_turn(checkpoint, text) if raw else _chat_turn(checkpoint, text, system)
@@ -76,14 +77,14 @@ def generate(
     )
     response = _StreamedResponse(checkpoint, shown=not as_json)
     try:
-        written = response.write(turn, sample, seed or 0)
+        written, answer = response.write(turn, sample, seed or 0)
     except KeyboardInterrupt:
         response.end_line()
         raise
     except BrokenPipeError:
         _ignore_stdout()
         raise typer.Exit(BROKEN_PIPE) from None
-    facts = response.facts(turn, written, seed)
+    facts = response.facts(written, answer, seed)
     if as_json:
         print(json.dumps(facts, ensure_ascii=False))
     if verbose:
@@ -105,18 +106,17 @@ class _Turn:
 
 @dataclass
 class _StreamedResponse:
-    """Streams a response and times its tokens."""
+    """Streams a response."""
 
     checkpoint: Checkpoint
     shown: bool
-    pieces: list[str] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    """Time of each token in seconds after the start."""
 
-    def write(self, turn: _Turn, sample: "Sample", seed: int) -> "Written":
+    def write(self, turn: _Turn, sample: "Sample", seed: int) -> "tuple[Written, Answer]":
         """Generate the response, token by token. Raises UserError if the prompt fills the context."""
         from mlx_suite.engine import Engine, Given, Request, context_length
         from mlx_suite.text import StreamingDetokenizer
+
+        from ..chat.answer import AnswerStream
 
         context = context_length(self.checkpoint.model)
         if len(turn.ids) >= context:
@@ -131,23 +131,16 @@ class _StreamedResponse:
             yield Given(tuple(turn.ids))
             return (yield sample)
 
-        start = time.perf_counter()
-
-        def on_token(token: int) -> None:
-            self.times.append(time.perf_counter() - start)
-            if token not in sample.stop:
-                self._show(detokenizer.add(token))
-
+        stream = AnswerStream(detokenizer, sample.stop, self._show)
         engine = Engine(self.checkpoint.model, slots=1, context=context)
-        [done] = engine.run([Request(program=program(), seed=seed, on_token=on_token)])
-        self._show(detokenizer.finish())
-        self.end_line()
+        [done] = engine.run([Request(program=program(), seed=seed, on_token=stream.on_token)])
         written: Written = done.result
-        return written
+        answer = stream.answer(written.reason, prompt_tokens=len(turn.ids), reused=done.reused, seed=seed)
+        self.end_line()
+        return written, answer
 
     def _show(self, text: str) -> None:
-        self.pieces.append(text)
-        if self.shown and text:
+        if self.shown:
             sys.stdout.write(text)
             sys.stdout.flush()
 
@@ -157,20 +150,20 @@ class _StreamedResponse:
             sys.stdout.write("\n")
             sys.stdout.flush()
 
-    def facts(self, turn: _Turn, written: "Written", seed: int | None) -> dict[str, Any]:
+    def facts(self, written: "Written", answer: "Answer", seed: int | None) -> dict[str, Any]:
         """Fields of `--json`."""
         stop = None if written.stop_token is None else self.checkpoint.tokenizer.token_of(written.stop_token)
-        seconds = self.times[-1] - self.times[0] if self.times else 0.0
+        first, speed = answer.first_token_seconds, answer.tokens_per_second
         return {
             "model": self.checkpoint.name,
             "adapter": self.checkpoint.adapter,
-            "text": "".join(self.pieces),
+            "text": answer.text,
             "reason": written.reason,
             "stop": stop,
-            "prompt_tokens": len(turn.ids),
+            "prompt_tokens": answer.prompt_tokens,
             "tokens": len(written.tokens),
-            "first_token_seconds": round(self.times[0], 4) if self.times else None,
-            "tokens_per_second": round((len(self.times) - 1) / seconds, 2) if seconds else None,
+            "first_token_seconds": None if first is None else round(first, 4),
+            "tokens_per_second": None if speed is None else round(speed, 2),
             "seed": seed,
         }
 

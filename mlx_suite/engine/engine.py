@@ -298,8 +298,7 @@ def _extras(state: SequenceState) -> dict[str, Any]:
     assert isinstance(sample, Sample)
     extras: dict[str, Any] = {"alternatives": sample.alternatives}
     if sample.sampling.penalises:
-        tokens = state.sequence[: state.fed - 1]
-        extras["history"] = History(key=(state.order, state.segment), tokens=tokens, start=state.start)
+        extras["history"] = History(key=(state.order, state.segment), sequence=state.sequence, start=state.start)
     if sample.constraint is not None:
         extras["allowed"] = state.allowed
     return extras

@@ -73,6 +73,8 @@ def _group(engine: "Engine", filling: Sequence[int], budget: int) -> list[int]:
     group, position = [filling[0]], states[filling[0]].fed
     longest = min(CHUNK, len(states[filling[0]].pending) - 1)
     for slot in filling[1:]:
+        if (len(group) + 1) * longest > budget:
+            break
         state = states[slot]
         kept, entry = (state.fed, None) if state.entered else _reuse(engine, slot, state)
         start = state.sequence[:-1]

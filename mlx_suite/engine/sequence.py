@@ -172,13 +172,24 @@ class SequenceState:
         except Exception as error:
             self.fail(error)
             return
-        scores = () if sample.alternatives is None else tuple(self.scores)
-        text = tuple(self.sequence[self.start :])
         if token in sample.stop:
-            self.advance(Written(tokens=text[:-1], reason="stop", stop_token=token, scores=scores))
-        elif len(text) == sample.limit or len(self.sequence) == self.context:
-            reason: Reason = "limit" if len(text) == sample.limit else "context"
-            self.advance(Written(tokens=text, reason=reason, scores=scores))
+            self._end(sample, "stop", token)
+        elif len(self.sequence) - self.start == sample.limit:
+            self._end(sample, "limit")
+        elif len(self.sequence) == self.context:
+            self._end(sample, "context")
+
+    def _end(self, sample: Sample, reason: Reason, stop_token: int | None = None) -> None:
+        """Send the program the sampled text."""
+        tokens = tuple(self.sequence[self.start :])
+        self.advance(
+            Written(
+                tokens=tokens if stop_token is None else tokens[:-1],
+                reason=reason,
+                stop_token=stop_token,
+                scores=() if sample.alternatives is None else tuple(self.scores),
+            )
+        )
 
     def cancel(self) -> None:
         """End the program as cancelled."""

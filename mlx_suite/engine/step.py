@@ -38,8 +38,8 @@ class History:
 
     key: tuple[int, int]
     """Identifies program and segment. While it stays the same, only the fed tokens are added."""
-    tokens: Sequence[int]
-    """All tokens before the one that is fed."""
+    sequence: Sequence[int]
+    """The slot's tokens; those before the one that is fed count."""
     start: int
     """Position at which the segment begins."""
 
@@ -261,9 +261,9 @@ class TokenHistory:
             seen, counts = np.zeros((2, len(feeds), self.vocabulary), np.int32)
             for row, feed in enumerate(feeds):
                 if feed.history is not None:
-                    tokens, start = feed.history.tokens, feed.history.start
+                    tokens = feed.history.sequence[: feed.position]
                     seen[row] = np.bincount(tokens, minlength=self.vocabulary)
-                    counts[row] = np.bincount(tokens[start:], minlength=self.vocabulary)
+                    counts[row] = np.bincount(tokens[feed.history.start :], minlength=self.vocabulary)
             self.keys, self.seen, self.counts = keys, mx.array(seen > 0), mx.array(counts)
         is_sampled = [f.history is not None and f.position >= f.history.start for f in feeds]
         penalties = [

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_type_hints
 
-from mlx_suite.runtime.errors import UserError, invalid_settings
+from mlx_suite.runtime.errors import UserError, invalid
 
 # Repeated from the modules that implement them, so that --help does not import MLX; a test compares them.
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -148,7 +148,7 @@ def check_settings(settings: FinetuneSettings, origin: Mapping[str, str] | None 
         where = ", ".join(
             sorted({(origin or {}).get(problem.split()[0], "") for problem in problems} - {"", "default"})
         )
-        raise invalid_settings(problems, where, "mlx-suite finetune --help")
+        raise invalid("setting", problems, "mlx-suite finetune --help", where)
 
 
 def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:

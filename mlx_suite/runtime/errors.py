@@ -69,13 +69,13 @@ def check_rules(settings: Any, rules: Mapping[str, tuple[bool, str]], where: str
         f"{name} is {getattr(settings, name)!r}: {wanted}" for name, (valid, wanted) in rules.items() if not valid
     ]
     if problems:
-        raise invalid_settings(problems, where, command)
+        raise invalid("setting", problems, command, where)
 
 
-def invalid_settings(problems: Sequence[str], where: str, command: str) -> UserError:
-    """The error for one or more invalid settings, one line each; `command` is the help that explains them."""
+def invalid(kind: str, problems: Sequence[str], command: str, where: str = "") -> UserError:
+    """The error for invalid settings or flags, one line each; `command` is the help that explains them."""
     return UserError(
-        "A setting is invalid" if len(problems) == 1 else f"{len(problems)} settings are invalid",
+        f"A {kind} is invalid" if len(problems) == 1 else f"{len(problems)} {kind}s are invalid",
         where=where,
         fix=f"see {command} for the allowed values",
         details=problems,

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mlx_suite import load
-from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling, Written
+from mlx_suite.engine import Done, Engine, Given, Program, Request, Sample, Sampling, Written
 from mlx_suite.text import Message, Tokenizer, encode_chat, load_chat_template
 from mlx_suite.text.training import GEMMA2_TEMPLATE
 from mlx_suite_apps.cli import generate as command
@@ -68,7 +68,7 @@ def test_streaming_never_shows_incomplete_characters(monkeypatch: pytest.MonkeyP
                 assert request.on_token is not None
                 request.on_token(token)
                 shown.append(sys.stdout.getvalue() if hasattr(sys.stdout, "getvalue") else "")
-            yield type("Done", (), {"result": Written(tokens=tuple(tokens), reason="limit")})
+            yield Done(request=request, value=Written(tokens=tuple(tokens), reason="limit"))
 
     monkeypatch.setattr("mlx_suite.engine.Engine", ByteEngine)
     result = run(random_model, "x")
@@ -172,10 +172,12 @@ def test_a_missing_prompt_at_a_terminal_is_refused(random_model: Path, monkeypat
 
 def test_ctrl_c_keeps_the_text_so_far(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     show = command._StreamedResponse._show
+    shown: list[str] = []
 
     def interrupted(self: command._StreamedResponse, text: str) -> None:
         show(self, text)
-        if len(self.pieces) == 4:
+        shown.append(text)
+        if len(shown) == 4:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(command._StreamedResponse, "_show", interrupted)
