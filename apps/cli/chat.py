@@ -44,8 +44,8 @@ def chat(
     if typed:
         _require_prompt_toolkit()
     # Imported here to keep `--help` fast: MLX takes a second.
-    from ..chat.repl import PipeReader, Reader, Repl
-    from ..chat.session import Session
+    from ..chat.repl.repl import PipeReader, Reader, Repl
+    from ..chat.repl.session import Session
 
     session = Session(
         lambda name, folder: open_checkpoint(name, adapter=folder),
@@ -57,7 +57,7 @@ def chat(
     reader: Reader
     if typed:
         from ..chat.data_folder import data_folder
-        from ..chat.terminal import TerminalReader
+        from ..chat.repl.terminal import TerminalReader
 
         reader = TerminalReader(data_folder() / "chat-history", session.status)
     else:

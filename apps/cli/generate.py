@@ -19,7 +19,7 @@ from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TopP,
 if TYPE_CHECKING:
     from mlx_suite.engine import Program, Sample, Written
 
-    from ..chat.answer import Answer
+    from ..chat.repl.answer import Answer
 
 BROKEN_PIPE = 141
 """Exit code if the reader of a pipe exits, as after SIGPIPE."""
@@ -116,7 +116,7 @@ class _StreamedResponse:
         from mlx_suite.engine import Engine, Given, Request, context_length
         from mlx_suite.text import StreamingDetokenizer
 
-        from ..chat.answer import AnswerStream
+        from ..chat.repl.answer import AnswerStream
 
         context = context_length(self.checkpoint.model)
         if len(turn.ids) >= context:

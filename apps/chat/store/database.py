@@ -18,7 +18,7 @@ from pathlib import Path
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors
 
-from .data_folder import data_folder
+from ..data_folder import data_folder
 
 FILE_NAME = "chat.sqlite3"
 BUSY_SECONDS = 30.0

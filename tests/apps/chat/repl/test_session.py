@@ -10,10 +10,10 @@ from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling, 
 from mlx_suite.loading import load
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Message, encode_chat
-from mlx_suite_apps.chat.session import ContextFull, Session
+from mlx_suite_apps.chat.repl.session import ContextFull, Session
 from mlx_suite_apps.chat.settings import ResponseSettings
 from mlx_suite_apps.cli.checkpoint import Checkpoint, open_checkpoint
-from tests.apps.chat.sessions import new_session, opened, record_prompts
+from tests.apps.chat.repl.sessions import new_session, opened, record_prompts
 
 TURNS = ("What is 12 plus 30?", "Which month comes before May?", "And before that?", "Name a fruit.")
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_suite.runtime.errors import UserError, nearest_name
 
+from ..settings import ResponseSettings
 from .completion import Completer, models, one_of, paths
-from .settings import ResponseSettings
 
 if TYPE_CHECKING:
     from .repl import Repl

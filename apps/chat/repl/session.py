@@ -20,11 +20,11 @@ from mlx_suite.text import Message, StreamingDetokenizer
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 from mlx_suite.text.pieces import replace_surrogates
 
+from ..settings import ResponseSettings
 from .answer import Answer, AnswerStream
-from .settings import ResponseSettings
 
 if TYPE_CHECKING:
-    from ..cli.checkpoint import Checkpoint
+    from ...cli.checkpoint import Checkpoint
 
 PREFIX_SHARE = 16
 """The prefix cache may use this fraction of the machine's memory: one in 16 bytes."""

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_suite_apps.chat.render import render
-from mlx_suite_apps.chat.unfinished import settled
-from tests.apps.chat.answer_html import AnswerHTML
+from mlx_suite_apps.chat.page.render import render
+from mlx_suite_apps.chat.page.unfinished import settled
+from tests.apps.chat.page.answer_html import AnswerHTML
 
 ANSWER = """\
 # A title

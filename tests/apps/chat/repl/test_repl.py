@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from mlx_suite_apps.chat.commands import completions
-from mlx_suite_apps.chat.repl import PipeReader, Repl
-from mlx_suite_apps.chat.session import Session
+from mlx_suite_apps.chat.repl.commands import completions
+from mlx_suite_apps.chat.repl.repl import PipeReader, Repl
+from mlx_suite_apps.chat.repl.session import Session
 from mlx_suite_apps.cli.main import app, main
-from tests.apps.chat.sessions import new_session
+from tests.apps.chat.repl.sessions import new_session
 
 MAY = "The month before May is April.\n"
 

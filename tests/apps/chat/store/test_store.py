@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite_apps.chat.conversation import Conversation, NotFound, StoredMessage
-from mlx_suite_apps.chat.store import Store
+from mlx_suite_apps.chat.store.conversation import Conversation, NotFound, StoredMessage
+from mlx_suite_apps.chat.store.store import Store
 
 
 def ticking() -> Callable[[], datetime]:

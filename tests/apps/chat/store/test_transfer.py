@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from mlx_suite.data.dataset import read_dataset
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Message
-from mlx_suite_apps.chat.conversation import NotFound, StoredMessage
-from mlx_suite_apps.chat.store import Store
-from mlx_suite_apps.chat.transfer import export_json, export_markdown, export_messages, import_json
+from mlx_suite_apps.chat.store.conversation import NotFound, StoredMessage
+from mlx_suite_apps.chat.store.store import Store
+from mlx_suite_apps.chat.store.transfer import export_json, export_markdown, export_messages, import_json
 
 NOON = "2026-01-31T12:00:00.000000+00:00"
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pygments.lexers import get_lexer_by_name
 
-from mlx_suite_apps.chat.code_block import (
+from mlx_suite_apps.chat.page.code_block import (
     BLOCK_CLASSES,
     COLOURED_LANGUAGES,
     DARK,
@@ -18,7 +18,7 @@ from mlx_suite_apps.chat.code_block import (
     code_block,
     code_css,
 )
-from tests.apps.chat.answer_html import AnswerHTML
+from tests.apps.chat.page.answer_html import AnswerHTML
 
 PIECES = ["def f(", "class A", "'", '"', '"""', "/*", "*/", "//", "#", "{", "}", "<a b='c'>", "</a>", "0x1F", "\n"]
 ANY_CODE = st.lists(st.sampled_from([*PIECES, " ", "&"]), max_size=25).map("".join)

@@ -14,7 +14,7 @@ from prompt_toolkit.input import create_pipe_input  # noqa: E402
 from prompt_toolkit.output import DummyOutput  # noqa: E402
 
 from mlx_suite_apps.chat.data_folder import data_folder  # noqa: E402
-from mlx_suite_apps.chat.terminal import TerminalReader, file_history  # noqa: E402
+from mlx_suite_apps.chat.repl.terminal import TerminalReader, file_history  # noqa: E402
 
 ENTER, ESCAPE, CTRL_C, CTRL_D, UP = "\r", "\x1b", "\x03", "\x04", "\x1b[A"
 

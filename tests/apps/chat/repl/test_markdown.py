@@ -7,8 +7,8 @@ import re
 import pytest
 from rich.console import Console
 
-from mlx_suite_apps.chat import markdown
-from mlx_suite_apps.chat.markdown import MarkdownStream, PlainStream, block_starts, rendered, visible
+from mlx_suite_apps.chat.repl import markdown
+from mlx_suite_apps.chat.repl.markdown import MarkdownStream, PlainStream, block_starts, rendered, visible
 
 ANSWER = """# Plan
 

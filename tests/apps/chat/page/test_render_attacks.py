@@ -2,8 +2,8 @@
 
 import pytest
 
-from mlx_suite_apps.chat.render import render
-from tests.apps.chat.answer_html import AnswerHTML
+from mlx_suite_apps.chat.page.render import render
+from tests.apps.chat.page.answer_html import AnswerHTML
 
 ATTACKS = {
     "script element": "<script>alert(1)</script>",

@@ -8,7 +8,7 @@ import pytest
 from mlx_suite.data.dataset import read_dataset
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Message
-from mlx_suite_apps.chat.transcript import load_messages, save_messages
+from mlx_suite_apps.chat.repl.transcript import load_messages, save_messages
 
 TALK = (
     Message("system", "Be brief."),

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite_apps.chat import database
-from mlx_suite_apps.chat.conversation import Conversation
-from mlx_suite_apps.chat.search import Pieces, excerpt, folded, terms
-from mlx_suite_apps.chat.store import Store
+from mlx_suite_apps.chat.store import database
+from mlx_suite_apps.chat.store.conversation import Conversation
+from mlx_suite_apps.chat.store.search import Pieces, excerpt, folded, terms
+from mlx_suite_apps.chat.store.store import Store
 
 TABLES = {
     "index": database.SEARCH_TABLES,

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite_apps.chat import database
-from mlx_suite_apps.chat.database import default_path
-from mlx_suite_apps.chat.store import Store
+from mlx_suite_apps.chat.store import database
+from mlx_suite_apps.chat.store.database import default_path
+from mlx_suite_apps.chat.store.store import Store
 
 STREAM = """
 import sys
 import threading
 import time
 from pathlib import Path
-from mlx_suite_apps.chat.store import Store
+from mlx_suite_apps.chat.store.store import Store
 store = Store(Path(sys.argv[1]), save_seconds=0.002)
 chat = store.create("story").id
 question = store.add(chat, None, "user", "Tell me a story.")
@@ -241,7 +241,7 @@ def test_a_full_disk_is_an_error_and_saved_text_stays(tmp_path: Path) -> None:
 import resource, signal
 from pathlib import Path
 from mlx_suite.runtime.errors import UserError
-from mlx_suite_apps.chat.store import Store
+from mlx_suite_apps.chat.store.store import Store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = Store(Path({str(path)!r}), save_seconds=0)
 reply = store.begin(store.create().id, None)

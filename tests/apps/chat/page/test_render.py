@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite_apps.chat.render import render
-from tests.apps.chat.answer_html import AnswerHTML
+from mlx_suite_apps.chat.page.render import render
+from tests.apps.chat.page.answer_html import AnswerHTML
 
 # Every character there is, lone surrogates and NUL too.
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=200)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_suite_apps.chat import session as module
-from mlx_suite_apps.chat.session import Session
+from mlx_suite_apps.chat.repl import session as module
+from mlx_suite_apps.chat.repl.session import Session
 from mlx_suite_apps.chat.settings import ResponseSettings
 from mlx_suite_apps.cli.checkpoint import Checkpoint, open_checkpoint
 
