@@ -1,0 +1,1 @@
+"""Serving: requests of many clients, answered by one thread that owns MLX."""

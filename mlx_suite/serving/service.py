@@ -1,0 +1,71 @@
+"""The service: served models, and one thread that owns MLX and answers all requests."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from mlx_suite.engine.chat_model import ChatModel
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.serving.generation import Event, Generation
+
+
+class UnknownModel(UserError):
+    """No served model has the requested name."""
+
+
+class QueueFull(UserError):
+    """Too many requests are waiting."""
+
+    retry_after: float = 1.0
+    """Seconds after which it is worth trying again."""
+
+
+class PromptTooLong(UserError):
+    """The prompt leaves no room for a response in the model's context."""
+
+    prompt_tokens: int = 0
+    context: int = 0
+
+
+class EngineFailure(Exception):
+    """The engine failed while it worked on a request; later requests are not affected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """A model that clients can ask for by name."""
+
+    name: str
+    chat: ChatModel
+    """Tokenizer, chat template, context. Its model must only be used on the service's thread."""
+    base: str
+    """Name of the served model whose weights it uses; its own name without an adapter."""
+    created: int
+    """Time of loading, in seconds since 1970."""
+
+
+class Stream(Protocol):
+    """The events of one request. Iterating raises EngineFailure, or what a constraint raised."""
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+    def cancel(self) -> None:
+        """Stop the work; harmless if it has ended. The stream then ends with `cancelled`."""
+        ...
+
+
+class Service(Protocol):
+    """What protocol adapters need. The event loop's side of it never touches MLX."""
+
+    @property
+    def models(self) -> Mapping[str, ServedModel]:
+        """By name; the first is the default."""
+        ...
+
+    def model(self, name: str) -> ServedModel:
+        """Raises UnknownModel. An empty name and `default` are the first model."""
+        ...
+
+    async def start(self, generation: Generation) -> Stream:
+        """Queue a request. Raises UnknownModel, QueueFull, PromptTooLong, UserError before any work is done."""
+        ...
