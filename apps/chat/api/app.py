@@ -1,0 +1,36 @@
+"""The FastAPI application: its routers, its state, and errors in the form of each protocol."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, FastAPI, Request
+
+from mlx_suite.serving.service import Service
+
+from ..store.store import Store
+from .settings import ServerSettings
+
+
+def create_app(service: Service, store: Store | None = None, settings: ServerSettings | None = None) -> FastAPI:
+    """The application.
+
+    Args:
+        service: Answers the requests.
+        store: Conversations of the page; None for a server without the page.
+    """
+    app = FastAPI(title="mlx-suite", docs_url=None, redoc_url=None)
+    app.state.service, app.state.store, app.state.settings = service, store, settings or ServerSettings()
+    return app
+
+
+def _service(request: Request) -> Service:
+    return cast(Service, request.app.state.service)
+
+
+def _store(request: Request) -> Store:
+    return cast(Store, request.app.state.store)
+
+
+ServiceOf = Annotated[Service, Depends(_service)]
+"""The service, as an argument of a route."""
+StoreOf = Annotated[Store, Depends(_store)]
+"""The store of conversations, as an argument of a route of the page."""
