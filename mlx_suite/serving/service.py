@@ -1,12 +1,16 @@
 """The service: served models, and one thread that owns MLX and answers all requests."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from mlx_suite.engine import Done, Request
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.generation import Event, Generation
+
+
+Result = TypeVar("Result")
 
 
 class UnknownModel(UserError):
@@ -68,4 +72,12 @@ class Service(Protocol):
 
     async def start(self, generation: Generation) -> Stream:
         """Queue a request. Raises UnknownModel, QueueFull, PromptTooLong, UserError before any work is done."""
+        ...
+
+    def submit(self, model: str, request: Request, on_done: Callable[[Done], None]) -> None:
+        """Queue any program, such as a Magpie row; `on_done` is called on the service's thread. Raises like `start`."""
+        ...
+
+    async def call(self, model: str, work: Callable[[ChatModel], Result]) -> Result:
+        """The result of `work` with a served model, on the service's thread, between two decode steps."""
         ...
