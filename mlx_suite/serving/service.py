@@ -9,7 +9,6 @@ from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.generation import Event, Generation
 
-
 Result = TypeVar("Result")
 
 
