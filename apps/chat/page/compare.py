@@ -1,7 +1,7 @@
 """Routes of Compare: one prompt, two columns.
 
-Both columns are branches of one conversation; a message's `facts` say which column it is in. So both are stored, listed,
-exported and searched like any other, and a column becomes a chat of its own by branching.
+Both columns are branches of one conversation; a message's `facts` say which column it is in. So both are stored,
+listed, exported and searched like any other, and a column becomes a chat of its own by branching.
 """
 
 from __future__ import annotations

@@ -84,9 +84,8 @@ class PageRoute(APIRoute):
                 status, form = error_form(error)
                 return JSONResponse({"error": form}, status)
             except RequestValidationError as error:
-                wrong = [
-                    f"{'.'.join(map(str, each['loc'][1:])) or 'the body'}: {each['msg']}" for each in error.errors()
-                ]
+                places = [".".join(map(str, each["loc"][1:])) or "the body" for each in error.errors()]
+                wrong = [f"{place}: {each['msg']}" for place, each in zip(places, error.errors(), strict=True)]
                 return JSONResponse({"error": {"code": "invalid", "what": "A value is invalid", "details": wrong}}, 422)
 
         return handle

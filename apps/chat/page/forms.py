@@ -64,11 +64,7 @@ def message_form(message: StoredMessage) -> dict[str, Any]:
 
 def error_form(error: Exception) -> tuple[int, dict[str, Any]]:
     """HTTP status and description of an error."""
-    for kind, code, status in CODES:
-        if isinstance(error, kind):
-            break
-    else:
-        raise error
+    code, status = next((code, status) for kind, code, status in CODES if isinstance(error, kind))
     form: dict[str, Any] = {"code": code, "what": str(error), "fix": "", "where": "", "details": []}
     if isinstance(error, UserError):
         form |= {"what": error.what, "fix": error.fix, "where": error.where, "details": list(error.details)}

@@ -37,7 +37,7 @@ class SamplingSettings(BaseModel):
 
 
 def stored_settings(stored: Mapping[str, Any]) -> SamplingSettings:
-    """The settings in a conversation's `sampling`; a value that another program wrote and that is invalid is ignored."""
+    """The settings in a conversation's `sampling`; a value that is invalid, as an import may have, is ignored."""
     known = {name: stored[name] for name in SamplingSettings.model_fields if name in stored}
     try:
         return SamplingSettings.model_validate(known)

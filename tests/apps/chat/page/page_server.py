@@ -16,7 +16,7 @@ from mlx_suite_apps.chat.api.app import create_app
 from mlx_suite_apps.chat.page import page
 from mlx_suite_apps.chat.store.store import Store
 
-from .scripted import ScriptedService, served
+from tests.apps.chat.page.scripted import ScriptedService, served
 
 POLICY = (
     "default-src 'self'; img-src 'self' data:; script-src 'self'; style-src 'self'; connect-src 'self'; "
