@@ -13,6 +13,8 @@ class ServerSettings:
     """Port; 0 for any free one."""
     api_key: str | None = None
     """Key that every request must carry. None: no key is needed."""
+    no_key: bool = False
+    """Whether a server that other machines can reach may go without a key."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names under which the server may be addressed, besides the machine's own loopback names."""
     cors_origins: tuple[str, ...] = ()
