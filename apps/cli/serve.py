@@ -1,12 +1,11 @@
 """`mlx-suite serve`: the chat page and the API."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, invalid
 
 from ..chat.api.settings import ServerSettings
 from .checkpoint import open_checkpoint
@@ -35,15 +34,10 @@ def serve(
     context: Annotated[int | None, option(ServerSettings, "context", metavar="N")] = None,
     memory: Annotated[str | None, option(ServerSettings, "memory", metavar="SIZE")] = None,
     seconds: Annotated[float, option(ServerSettings, "seconds", metavar="S")] = 600.0,
-    api_key: Annotated[
-        str | None, option(ServerSettings, "api_key", metavar="KEY")
-    ] = None,
-    allow_host: Annotated[
-        list[str], option(ServerSettings, "allowed_hosts", "--allow-host", metavar="NAME")
-    ] = [],  # noqa: B006
-    allow_origin: Annotated[
-        list[str], option(ServerSettings, "cors_origins", "--allow-origin", metavar="ORIGIN")
-    ] = [],  # noqa: B006
+    api_key: Annotated[str | None, option(ServerSettings, "api_key", metavar="KEY")] = None,
+    no_key: Annotated[bool, option(ServerSettings, "no_key")] = False,
+    allow_host: Annotated[list[str], option(ServerSettings, "allowed_hosts", "--allow-host", metavar="NAME")] = [],  # noqa: B006
+    allow_origin: Annotated[list[str], option(ServerSettings, "cors_origins", "--allow-origin", metavar="ORIGIN")] = [],  # noqa: B006
     browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Serve models: a chat page, and the APIs of OpenAI, Anthropic and Ollama.
@@ -63,15 +57,19 @@ def serve(
         memory=memory,
         seconds=seconds,
         api_key=api_key,
+        no_key=no_key,
         allowed_hosts=tuple(allow_host),
         cors_origins=tuple(allow_origin),
     )
+    problems = [f"--{name.replace('_', '-')} {problem}" for name, problem in settings.problems()]
+    if problems:
+        raise invalid("flag", problems, "mlx-suite serve --help")
     adapters = _adapters(adapter)
     _require_extra()
     # Imported here to keep `--help` fast.
     from ..chat.server import run_server
 
-    run_server(models, adapters, replace(settings), open_checkpoint, browser=browser)
+    run_server(models, adapters, settings, open_checkpoint, browser=browser)
 
 
 def _adapters(flags: list[str]) -> dict[str, Path]:

@@ -48,15 +48,16 @@ class Worker:
 
     Args:
         load: Loads the models; called on the thread, because MLX arrays belong to the thread that makes them.
+        limits: Gives the limits; called after `load`, since they may depend on the memory that is left.
     """
 
-    def __init__(self, load: Callable[[], Sequence[LoadedModel]], limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, load: Callable[[], Sequence[LoadedModel]], limits: Callable[[], Limits] = Limits) -> None:
+        self.limits = Limits()
         self.models: Mapping[str, LoadedModel] = {}
         self.costs: Mapping[str, KVCost] = {}
-        self._load = load
+        self._load, self._limits = load, limits
         self._lanes: dict[str, Lane] = {}
-        self._prefixes = PrefixCache(max_bytes=limits.prefix_bytes)
+        self._prefixes = PrefixCache(max_bytes=self.limits.prefix_bytes)
         self._inbox: deque[tuple[str, Job]] = deque()
         self._calls: deque[Callable[[], None]] = deque()
         self._wake = Condition()
@@ -144,6 +145,8 @@ class Worker:
 
     def _open(self) -> None:
         models = self._load()
+        self.limits = self._limits()
+        self._prefixes = PrefixCache(max_bytes=self.limits.prefix_bytes)
         for model in models:
             engine = Engine(
                 model.chat.model,

@@ -44,7 +44,9 @@ class StreamedAnswer(StreamingResponse):
     """A stream whose work is cancelled when it ends or the client leaves, even before the first byte."""
 
     def __init__(self, content: AsyncIterator[str], work: Cancellable, media_type: str) -> None:
-        super().__init__(content, media_type=media_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        super().__init__(
+            content, media_type=media_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
         self._work = work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
