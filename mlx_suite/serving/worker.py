@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Any
 
+import mlx.core as mx
+
 from mlx_suite.engine import Cancelled, Done, Engine
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.engine.prefix_cache import PrefixCache
@@ -133,8 +135,12 @@ class Worker:
             self._open()
         except BaseException as error:
             self._loaded.set_exception(error)
-            return
-        self._loaded.set_result(None)
+        else:
+            self._loaded.set_result(None)
+            self._work()
+        mx.clear_streams()  # a thread that ends with streams of its own aborts the process at exit
+
+    def _work(self) -> None:
         while self._wait():
             now = time.monotonic()
             for lane in self._lanes.values():
