@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
@@ -27,7 +27,7 @@ class Cancellable(Protocol):
 class ProtocolRoute(APIRoute):
     """A route whose errors are answered in the form of the protocol that its path belongs to."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Any]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
@@ -44,7 +44,9 @@ class StreamedAnswer(StreamingResponse):
     """A stream whose work is cancelled when it ends or the client leaves, even before the first byte."""
 
     def __init__(self, content: AsyncIterator[str], work: Cancellable, media_type: str) -> None:
-        super().__init__(content, media_type=media_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        super().__init__(
+            content, media_type=media_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
         self._work = work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

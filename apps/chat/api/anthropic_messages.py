@@ -13,15 +13,20 @@ from mlx_suite.serving.chat import ChatEvent, ReasoningDelta, TextDelta, ToolCal
 from mlx_suite.serving.chat_service import ChatStream, chat_prompt, start_chat
 from mlx_suite.serving.generation import Ended, Started
 
-from .anthropic_request import CountBody, MessagesBody, message_request, prompt_request
 from .answering import ProtocolRoute, StreamedAnswer, logged, request_id, while_connected
+from .anthropic_request import CountBody, MessagesBody, message_request, prompt_request
 from .app import ServiceOf
 from .refusal import anthropic_error
 from .waiting import with_pings
 
 router = APIRouter(route_class=ProtocolRoute, tags=["Anthropic"])
 
-STOP_REASONS = {"stop": "end_turn", "limit": "max_tokens", "time": "max_tokens", "context": "model_context_window_exceeded"}
+STOP_REASONS = {
+    "stop": "end_turn",
+    "limit": "max_tokens",
+    "time": "max_tokens",
+    "context": "model_context_window_exceeded",
+}
 Json = dict[str, Any]
 
 

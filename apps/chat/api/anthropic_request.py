@@ -47,9 +47,7 @@ class ToolResultBlock(BaseModel):
     content: str | list[Annotated[TextBlock | MediaBlock, Field(discriminator="type")]] = ""
 
 
-Block = Annotated[
-    TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock | MediaBlock, Field(discriminator="type")
-]
+Block = Annotated[TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock | MediaBlock, Field(discriminator="type")]
 
 
 class AnthropicMessage(BaseModel):
