@@ -1,12 +1,14 @@
 """The FastAPI application: its routers, its state, and errors in the form of each protocol."""
 
+from collections.abc import Sequence
 from typing import Annotated, cast
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 
 from mlx_suite.serving.service import Service
 
 from ..store.store import Store
+from .errors import add_error_handlers
 from .settings import ServerSettings
 
 
@@ -19,7 +21,17 @@ def create_app(service: Service, store: Store | None = None, settings: ServerSet
     """
     app = FastAPI(title="mlx-suite", docs_url=None, redoc_url=None)
     app.state.service, app.state.store, app.state.settings = service, store, settings or ServerSettings()
+    add_error_handlers(app)
+    for router in _routers():
+        app.include_router(router)
     return app
+
+
+def _routers() -> Sequence[APIRouter]:
+    """Every protocol's routes. Imported here, because their files import the dependencies below."""
+    from . import completions, embeddings, models, openai_chat, responses
+
+    return [each.router for each in (openai_chat, completions, responses, embeddings, models)]
 
 
 def _service(request: Request) -> Service:

@@ -17,7 +17,15 @@ from typing import Any
 from mlx_suite.engine import Done, Request, TokenScore
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.serving.generation import Delta, Ended, EndReason, Event, Generation, Started, Token
-from mlx_suite.serving.service import EngineFailure, PromptTooLong, QueueFull, Result, ServedModel, UnknownModel
+from mlx_suite.serving.service import (
+    EngineFailure,
+    PromptTooLong,
+    QueueFull,
+    Result,
+    ServedModel,
+    ServiceStatus,
+    UnknownModel,
+)
 from mlx_suite.text import load_chat_template, load_tokenizer
 
 CONTEXT = 512
@@ -168,6 +176,10 @@ class ScriptedService:
     @property
     def models(self) -> Mapping[str, ServedModel]:
         return self._models
+
+    def status(self) -> ServiceStatus:
+        running = [stream for stream in self.streams if not stream.ended]
+        return ServiceStatus(running=len(running), slots=16, requests=len(self.streams))
 
     def model(self, name: str) -> ServedModel:
         if name in ("", "default"):
