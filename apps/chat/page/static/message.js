@@ -17,7 +17,7 @@ export class MessageView {
     this.tools = h("div.tools", { role: "toolbar", "aria-label": "Actions" });
     this.element = h(`article.message.${message.role}`, { tabindex: "-1", data: { message: message.id } },
       h("h3.unseen", {}, message.role === "user" ? "You" : modelOf(message.facts)),
-      this.reasoning, this.body, this.after, h("div.message-foot", {}, this.tools, this.meters));
+      message.role === "user" ? "" : this.reasoning, this.body, this.after, h("div.message-foot", {}, this.tools, this.meters));
     this.show(message);
   }
 

@@ -69,9 +69,6 @@ def test_a_response_that_ends_at_the_limit_says_so_and_can_be_continued(tab: Pag
     expect(tab.locator(".notice")).to_contain_text("Ended at the maximum of tokens.")
     tab.locator(".notice").get_by_role("button", name="Continue").click()
     expect(tab.locator(".assistant .answer")).to_have_text("You said: alpha beta gamma delta")
-    tab.get_by_role("button", name="Settings").click()
-    tab.get_by_role("link", name="mlx-suite").click()
-    tab.get_by_role("button", name="Reset to defaults").click()
 
 
 def test_a_regenerated_response_is_a_version_beside_the_first(tab: Page) -> None:
