@@ -136,6 +136,8 @@ class Chat {
 
   isDropped(at) { return at < (this.kept ?? 0); }
 
+  owns(message) { return message.conversation === this.number; }
+
   isLast(message) { return this.thread.messages.at(-1)?.id === message.id; }
 
   get isWriting() { return Boolean(this.thread.writing); }

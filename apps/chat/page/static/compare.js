@@ -18,6 +18,7 @@ class Column {
 
   constructor(compare, at) {
     this.compare = compare;
+    this.at = at;
     this.view = compare;
     this.settingsTitle = `Column ${NAMES[at]}`;
     this.thread = new Thread(this);
@@ -43,6 +44,8 @@ class Column {
     const last = this.thread.messages.at(-1);
     this.chat.hidden = !last || last.state === "writing";
   }
+
+  owns(message) { return message.conversation === this.compare.number && message.facts.column === this.at; }
 
   isLast(message) { return this.thread.messages.at(-1)?.id === message.id; }
 

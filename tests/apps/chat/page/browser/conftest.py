@@ -74,6 +74,7 @@ def open_tab(browser: Browser, profile: BrowserContext, server: PageServer) -> I
         tabs.append(tab)
         tab.on("pageerror", lambda error: problems.append(str(error)))
         tab.on("console", note)
+        tab.on("response", lambda answer: answer.status == 422 and problems.append(f"{answer.url}: {answer.text()}"))
         tab.goto((url or server.url) + address)
         return tab
 
@@ -99,8 +100,8 @@ def tab(open_tab: OpenTab) -> Page:
 def send(tab: Page, text: str, *, wait: bool = True) -> None:
     """Send a user turn and, if wanted, wait for the end of its response."""
     before = tab.locator(".message.user").count()
-    tab.get_by_label("Message", exact=True).fill(text)
-    tab.get_by_label("Message", exact=True).press("Enter")
+    tab.get_by_role("textbox", name="Message").fill(text)
+    tab.get_by_role("textbox", name="Message").press("Enter")
     tab.locator(".message.user").nth(before).wait_for()
     if wait:
         tab.locator(".message").last.and_(tab.locator(".assistant[data-state=complete]")).wait_for()
