@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.apps.chat.page.page_server import PageServer, page_server
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOTS = Path(__file__).parents[5] / "build" / "screenshots"
 HARMLESS = ("401 (Unauthorized)", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "400 (Bad Request)")
 """What the browser notes on its console about requests that are meant to fail."""
 
-OpenTab = Callable[..., "Page"]
+OpenTab = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
     if not CHROMIUM.exists():
         pytest.skip(f"no chromium at {CHROMIUM}: apt-get install chromium")
-    with api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         yield chromium
         chromium.close()
@@ -110,4 +107,8 @@ def send(tab: Page, text: str, *, wait: bool = True) -> None:
 def shot(tab: Page, name: str) -> None:
     """A picture for people to look at, under build/screenshots."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    tab.evaluate(
+        "Promise.all(document.getAnimations().filter((each) => each.effect.getTiming().iterations < 100)"
+        ".map((each) => each.finished.catch(() => {}))).then(() => {})"
+    )
     tab.screenshot(path=str(SCREENSHOTS / f"{name}.png"))
