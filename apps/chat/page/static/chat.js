@@ -61,6 +61,7 @@ class Chat {
 
   /** Get the messages again; calls in the meantime lead to one more. */
   async reload() {
+    if (!this.number) return;
     if (this.loading) { this.isStale = true; return this.loading; }
     this.loading = this.load(this.number);
     await this.loading;

@@ -33,7 +33,7 @@ def test_a_turn_without_a_response_can_get_one_after_a_reload(tab: Page) -> None
 def test_a_failure_of_the_engine_keeps_the_text_and_offers_to_try_again(tab: Page) -> None:
     TEXTS["please fail now"] = "As far as it got."
     send(tab, "please fail now", wait=False)
-    expect(tab.get_by_role("alert")).to_contain_text("out of memory on the device")
+    expect(tab.get_by_role("alert")).to_contain_text("Out of memory on the device")
     expect(tab.locator(".assistant .answer")).to_have_text("As far as it got.")
     shot(tab, "engine-failure")
     TEXTS["please fail now"] = "As far as it got. And on."
