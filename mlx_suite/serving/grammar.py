@@ -110,22 +110,19 @@ def schema_grammar(tokenizer: Tokenizer, rows: int, schema: Schema) -> Grammar:
             f"{part or 'the schema itself'}",
             "change this part, or leave it out and validate the response yourself",
         )
-    return _compiled(vocabulary, rows, _grammar_of(schema, lenient=False))
+    return _compiled(vocabulary, rows, _grammar_of(schema, lenient=False), "the JSON schema")
 
 
 def lark_grammar(tokenizer: Tokenizer, rows: int, lark: str) -> Grammar:
     """Compile a grammar in llguidance's dialect of Lark. Raises UserError if it is not valid."""
-    grammar = _compiled(vocabulary_of(tokenizer, rows), rows, LLMatcher.grammar_from_lark(lark))
-    if grammar.start.is_error():
-        raise UserError(f"the grammar cannot be used: {grammar.start.get_error().splitlines()[0]}", "", "correct it")
-    return grammar
+    return _compiled(vocabulary_of(tokenizer, rows), rows, LLMatcher.grammar_from_lark(lark), "the grammar")
 
 
 def schema_problem(schema: Schema, *, lenient: bool = False) -> str:
     """Why a schema cannot be compiled; empty if it can. `lenient` ignores keywords that are not supported."""
     try:
         grammar = _grammar_of(schema, lenient=lenient)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         return str(error)
     failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, limits=_limits())
     return " ".join(messages[0].split()) if failed else ""
@@ -171,8 +168,17 @@ def _limits() -> LLParserLimits:
     return LLParserLimits(verbose_errors=False)
 
 
-def _compiled(vocabulary: LLTokenizer, rows: int, grammar: str) -> Grammar:
-    return Grammar(start=LLMatcher(vocabulary, grammar, log_level=0, limits=_limits()), rows=rows)
+def _compiled(vocabulary: LLTokenizer, rows: int, grammar: str, name: str) -> Grammar:
+    """Compile a grammar and take a first step. Raises UserError if it is not valid, too complex, or allows no text."""
+    start = LLMatcher(vocabulary, grammar, log_level=0, limits=_limits())
+    trial = start.deep_copy()
+    trial.consume_tokens(trial.compute_ff_tokens())
+    possible = trial.is_stopped() or any(trial.compute_bitmask())
+    if trial.is_error() or not possible:
+        message = trial.get_error().partition("\n")[0]
+        reason = "no text satisfies it" if not message or message.startswith("NoExtension") else message
+        raise UserError(f"{name} cannot be used: {reason}", "", "make it simpler, or leave it out")
+    return Grammar(start=start, rows=rows)
 
 
 def guided(schema: Schema, *, lenient: bool = False) -> Schema:

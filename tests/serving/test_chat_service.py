@@ -1,6 +1,7 @@
 """Chats on a service that answers by script: the generation that a request becomes, and the events of its answer."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +67,13 @@ def answer(service: Scripted, **changes: Any) -> list[ChatEvent]:
         return [event async for event in await start_chat(service, request(**changes))]  # type: ignore[arg-type]
 
     return asyncio.run(read())
+
+
+def nested(depth: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    for _ in range(depth):
+        inner = {"items": inner}
+    return inner
 
 
 def delta(text: str, *tokens: int, choice: int = 0) -> Delta:
@@ -148,11 +156,13 @@ def test_cancelling_a_chat_cancels_the_generation() -> None:
         ({"tool_choice": "required"}, "a tool call is required, but there are no tools"),
         ({"schema": {"type": "objekt"}}, "Invalid type: objekt"),
         ({"messages": ()}, "there are no messages"),
+        ({"messages": (ChatMessage(role="<|eot_id|>", content="Hi"),)}, "unknown role '<|eot_id|>'"),
+        ({"tools": (Tool(name="deep", parameters=nested(5000)),)}, "nested too deeply"),
     ],
 )
 def test_what_is_wrong_with_a_request_is_said_before_it_is_queued(changes: dict[str, Any], what: str) -> None:
     service = Scripted()
-    with pytest.raises(UserError, match=what):
+    with pytest.raises(UserError, match=re.escape(what)):
         started(service, **changes)
     assert service.generations == []
 

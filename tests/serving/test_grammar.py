@@ -117,6 +117,8 @@ def test_an_empty_schema_accepts_any_json() -> None:
         ({"anyOf": [{"type": "null"}, {"$ref": "#/$defs/x"}]}, "anyOf.1", "Pointer '/$defs/x' does not exist"),
         ({"$defs": {"x": {"format": "odd", "type": "string"}}, "$ref": "#/$defs/x"}, "$defs.x", "Unknown format: odd"),
         ({"type": "string", "minLength": 5, "maxLength": 2}, "the schema itself", "Unsatisfiable"),
+        ({"type": "object", "properties": {f"p{number}": {} for number in range(3000)}}, "", "max is 2000"),
+        ({"$ref": "#"}, "", "no text satisfies it"),
         ({"properties": {"a": object()}}, "the schema itself", "not JSON serializable"),
     ],
 )
