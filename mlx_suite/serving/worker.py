@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Any
 
+import mlx.core as mx
+
 from mlx_suite.engine import Cancelled, Done, Engine
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.engine.prefix_cache import PrefixCache
@@ -62,7 +64,7 @@ class Worker:
         self._calls: deque[Callable[[], None]] = deque()
         self._wake = Condition()
         self._closing = False
-        self._requests = self._reused = self._failures = 0
+        self._requests = self._failures = 0
         self._last_failure: str | None = None
         self._thread = Thread(target=self._main, name="mlx", daemon=True)
         self._loaded: Future[None] = Future()
@@ -120,7 +122,7 @@ class Worker:
             prefix_bytes=self._prefixes.nbytes,
             requests=self._requests,
             prefilled=sum(lane.engine.stats.prefilled for lane in lanes),
-            reused=self._reused,
+            reused=sum(lane.reused for lane in lanes),
             generated=sum(lane.engine.stats.sampled for lane in lanes),
             failures=self._failures,
             last_failure=self._last_failure,
@@ -133,8 +135,12 @@ class Worker:
             self._open()
         except BaseException as error:
             self._loaded.set_exception(error)
-            return
-        self._loaded.set_result(None)
+        else:
+            self._loaded.set_result(None)
+            self._work()
+        mx.clear_streams()  # a thread that ends with streams of its own aborts the process at exit
+
+    def _work(self) -> None:
         while self._wait():
             now = time.monotonic()
             for lane in self._lanes.values():

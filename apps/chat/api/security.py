@@ -29,7 +29,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
 }
 CORS_METHODS = "GET, POST, PUT, PATCH, DELETE"
 EXPOSED_HEADERS = "Request-Id, X-Request-Id, Retry-After"
-PAGE_PREFIXES = ("/static/",)
+PAGE_PREFIXES = ("/page/static/",)
 PAGE_PATHS = ("/", "/favicon.ico")
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9-]+(\s*,\s*[A-Za-z0-9-]+)*")
 

@@ -17,7 +17,15 @@ from typing import Any
 from mlx_suite.engine import Done, Request, TokenScore
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.serving.generation import Delta, Ended, EndReason, Event, Generation, Started, Token
-from mlx_suite.serving.service import EngineFailure, PromptTooLong, QueueFull, Result, ServedModel, UnknownModel
+from mlx_suite.serving.service import (
+    EngineFailure,
+    PromptTooLong,
+    QueueFull,
+    Result,
+    ServedModel,
+    ServiceStatus,
+    UnknownModel,
+)
 from mlx_suite.text import load_chat_template, load_tokenizer
 
 CONTEXT = 512
@@ -187,6 +195,10 @@ class ScriptedService:
         self.generations.append(generation)
         self.streams.append(ScriptedStream(generation, script, served))
         return self.streams[-1]
+
+    def status(self) -> ServiceStatus:
+        """Its load: the streams that were not read to their end."""
+        return ServiceStatus(running=sum(not stream.ended for stream in self.streams), slots=16, requests=self._arrived)
 
     def submit(self, model: str, request: Request, on_done: Callable[[Done], None]) -> None:
         self.model(model)
