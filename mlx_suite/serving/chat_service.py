@@ -30,7 +30,7 @@ from mlx_suite.text.pieces import replace_surrogates
 from mlx_suite.text.tool_chat import encode_tool_chat
 
 ROLES = (SYSTEM, USER, ASSISTANT, TOOL)
-TAIL = 8
+TAIL = 16
 """Tokens at the end of a prompt that show whether the template has opened or closed <think>."""
 
 
@@ -210,13 +210,16 @@ def _grammar(chat: ChatModel, request: ChatRequest, tools: Sequence[Tool], thoug
             return plain
     if not tools and schema is None:
         return None
+    format = _format(chat)
+    prefix = chat.tokenizer.id_of(format.prefix) if format.prefix else None
     lark = response_grammar(
-        _format(chat),
+        format,
         tools if named is None else (named,),
         required=required,
         single=named is not None,
         schema=schema,
         thoughts=thoughts,
+        prefix=prefix if prefix in chat.tokenizer.special_ids else None,
     )
     return None if lark is None else lark_grammar(chat.tokenizer, rows, lark)
 

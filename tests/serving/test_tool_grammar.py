@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mlx_suite.serving.chat import Tool
-from mlx_suite.serving.grammar import lark_grammar
+from mlx_suite.serving.grammar import GrammarConstraint, lark_grammar
 from mlx_suite.serving.tool_format import LEADING, LINES, TAGGED, ToolFormat
 from mlx_suite.serving.tool_grammar import response_grammar
 from tests.serving.tool_templates import chat_model
@@ -19,13 +19,18 @@ NOON = '{"name": "time", "arguments": {}}'
 
 def accepts(format: ToolFormat, text: str, **changes: Any) -> bool:
     """Whether a response may be exactly this text."""
+    one, ids = constraint(format, **changes), TOKENIZER.encode(text)
+    masks = [one.allowed(ids[:place]) for place in range(len(ids) + 1)]
+    stop = sorted(TOKENIZER.stop_ids)
+    return all(masks[place][index] for place, index in enumerate(ids)) and bool(masks[-1][stop].all())
+
+
+def constraint(format: ToolFormat, **changes: Any) -> GrammarConstraint:
+    """The constraint of a response."""
     settings = {"required": False, "single": False, "schema": None, "thoughts": "none", "tools": TOOLS, **changes}
     lark = response_grammar(format, **settings)
     assert lark is not None
-    stop = sorted(TOKENIZER.stop_ids)
-    one, ids = lark_grammar(TOKENIZER, TOKENIZER.vocab_size, lark).constraint(stop), TOKENIZER.encode(text)
-    masks = [one.allowed(ids[:place]) for place in range(len(ids) + 1)]
-    return all(masks[place][index] for place, index in enumerate(ids)) and bool(masks[-1][stop].all())
+    return lark_grammar(TOKENIZER, TOKENIZER.vocab_size, lark).constraint(sorted(TOKENIZER.stop_ids))
 
 
 def called(format: ToolFormat, *calls: str) -> str:
@@ -60,6 +65,16 @@ def test_a_leading_object_is_a_call_only_with_the_name_of_a_tool() -> None:
     assert accepts(LEADING, '{"name": "Ada", "age": 36}')
     assert accepts(LEADING, "Hello.")
     assert not accepts(LEADING, called(LEADING, ROME).replace("city", "town"))
+
+
+def test_a_call_may_follow_the_token_of_built_in_tools() -> None:
+    python = TOKENIZER.id_of("<|python_tag|>")
+    for required in (False, True):
+        one = constraint(LEADING, required=required, prefix=python)
+        assert python is not None and one.allowed([])[python]
+        assert not one.allowed(TOKENIZER.encode('{"name": "time"'))[python]
+        call = TOKENIZER.encode(called(LEADING, NOON))
+        assert one.allowed([python, *call])[sorted(TOKENIZER.stop_ids)].all()
 
 
 def test_lines_are_not_constrained_unless_a_call_is_required() -> None:
