@@ -26,9 +26,14 @@ SPACING: Mapping[str, Any] = {"whitespace_flexible": False, "item_separator": ",
 until its limit, and less of the text is forced."""
 KEPT_VOCABULARIES = 8
 """Vocabularies that stay prepared; one of 128,256 tokens takes half a second."""
+BLAMED_DEPTH = 12
+"""Levels of a schema that are searched for the part at fault."""
 NESTED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
+"""Keywords with schemas by name."""
 NESTED_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+"""Keywords with lists of schemas."""
 NESTED = ("items", "additionalProperties", "not", "if", "then", "else")
+"""Keywords with one schema."""
 
 _log = logging.getLogger("mlx_suite")
 _lock = Lock()
@@ -106,8 +111,8 @@ def schema_grammar(tokenizer: Tokenizer, rows: int, schema: Schema) -> Grammar:
     if problem:
         part, reason = _blamed(schema, "", schema) or ("", problem)
         raise UserError(
-            f"the JSON schema cannot be used: {reason}",
-            f"{part or 'the schema itself'}",
+            f"the JSON schema cannot be used{f' at {part}' if part else ''}: {reason}",
+            "",
             "change this part, or leave it out and validate the response yourself",
         )
     return _compiled(vocabulary, rows, _grammar_of(schema, lenient=False), "the JSON schema")
@@ -190,12 +195,12 @@ def _grammar_of(schema: Schema, *, lenient: bool) -> str:
     return LLMatcher.grammar_from_json_schema(json.dumps(guided(schema, lenient=lenient)))
 
 
-def _blamed(schema: Any, path: str, root: Schema) -> tuple[str, str] | None:
-    """The innermost part of a schema that cannot be compiled by itself, and why."""
+def _blamed(schema: Any, path: str, root: Schema, depth: int = BLAMED_DEPTH) -> tuple[str, str] | None:
+    """The innermost part of a schema that cannot be compiled by itself, and why; at most `depth` levels down."""
     if not isinstance(schema, Mapping):
         return None
-    for place, part in _parts(schema):
-        found = _blamed(part, f"{path}.{place}" if path else place, root)
+    for place, part in _parts(schema) if depth else ():
+        found = _blamed(part, f"{path}.{place}" if path else place, root, depth - 1)
         if found:
             return found
     shared = {key: root[key] for key in ("$defs", "definitions") if key in root and schema is not root}

@@ -109,24 +109,32 @@ def test_an_empty_schema_accepts_any_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "where", "what"),
+    ("schema", "part", "what"),
     [
-        ({"type": "objekt"}, "the schema itself", "Invalid type: objekt"),
+        ({"type": "objekt"}, "", "Invalid type: objekt"),
         ({"properties": {"a": {"type": "string", "pattern": "(?=x)"}}}, "properties.a", "look-around"),
         ({"properties": {"a": {"items": {"not": {}}}}}, "properties.a.items", 'Unimplemented keys: ["not"]'),
         ({"anyOf": [{"type": "null"}, {"$ref": "#/$defs/x"}]}, "anyOf.1", "Pointer '/$defs/x' does not exist"),
         ({"$defs": {"x": {"format": "odd", "type": "string"}}, "$ref": "#/$defs/x"}, "$defs.x", "Unknown format: odd"),
-        ({"type": "string", "minLength": 5, "maxLength": 2}, "the schema itself", "Unsatisfiable"),
+        ({"type": "string", "minLength": 5, "maxLength": 2}, "", "Unsatisfiable"),
         ({"type": "object", "properties": {f"p{number}": {} for number in range(3000)}}, "", "max is 2000"),
         ({"$ref": "#"}, "", "no text satisfies it"),
-        ({"properties": {"a": object()}}, "the schema itself", "not JSON serializable"),
+        ({"properties": {"a": object()}}, "", "not JSON serializable"),
     ],
 )
-def test_a_schema_that_cannot_be_used_is_refused_with_the_part(schema: dict[str, Any], where: str, what: str) -> None:
+def test_a_schema_that_cannot_be_used_is_refused_with_the_part(schema: dict[str, Any], part: str, what: str) -> None:
     with pytest.raises(UserError) as caught:
         schema_grammar(LLAMA, LLAMA.vocab_size, schema)
-    assert caught.value.where == where
+    assert caught.value.what.startswith(f"the JSON schema cannot be used{part and ' at ' + part}: ")
     assert what in caught.value.what
+
+
+def test_a_schema_that_is_nested_too_deeply_is_refused() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(5000):
+        schema = {"items": schema}
+    with pytest.raises(UserError, match="recursion"):
+        schema_grammar(LLAMA, LLAMA.vocab_size, schema)
 
 
 def test_a_grammar_that_is_not_valid_is_refused() -> None:
