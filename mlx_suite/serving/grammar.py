@@ -8,6 +8,7 @@ V: rows of the model's embedding.
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
@@ -26,6 +27,8 @@ SPACING: Mapping[str, Any] = {"whitespace_flexible": False, "item_separator": ",
 until its limit, and less of the text is forced."""
 KEPT_VOCABULARIES = 8
 """Vocabularies that stay prepared; one of 128,256 tokens takes half a second."""
+TAGS = ("<tool_call>", "</tool_call>", "<think>", "</think>")
+"""Tags that grammars spell as text, also where they are special tokens of a vocabulary."""
 BLAMED_DEPTH = 12
 """Levels of a schema that are searched for the part at fault."""
 NESTED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
@@ -159,14 +162,19 @@ class _Bytes:
     def __init__(self, tokenizer: Tokenizer, rows: int) -> None:
         size = min(tokenizer.vocab_size, rows)
         self.tokens = [tokenizer.bytes_of(index) for index in range(size)] + [b""] * (rows - size)
-        self.special_token_ids = sorted(tokenizer.special_ids)
+        marks = tokenizer.backend.marks
+        self._tags = {tag: marks[tag].id for tag in TAGS if tag in marks and marks[tag].id < size}
+        self.special_token_ids = sorted(tokenizer.special_ids - set(self._tags.values()))
         self.eos_token_id = min(tokenizer.stop_ids, default=min(tokenizer.special_ids, default=0))
         self.bos_token_id = tokenizer.bos_id
-        self._tokenizer = tokenizer
+        self._backend = tokenizer.backend
 
     def __call__(self, text: str | bytes) -> list[int]:
         plain = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
-        return self._tokenizer.backend.encode(plain, at_start=False).ids
+        ids: list[int] = []
+        for part in re.split(f"({'|'.join(self._tags)})", plain) if self._tags else [plain]:
+            ids += [self._tags[part]] if part in self._tags else self._backend.encode(part, at_start=False).ids
+        return ids
 
 
 def _limits() -> LLParserLimits:

@@ -98,9 +98,7 @@ def test_a_conversation_that_cannot_be_encoded_is_reported_by_reason(family: Cal
     assert gemma.encode_whole(refused) == ()
 
 
-def test_a_response_stops_at_the_tokens_that_end_it_and_at_markers_of_another_turn(
-    family: Callable[[str], Any],
-) -> None:  # noqa: F811
+def test_a_response_stops_at_its_end_and_at_markers_of_other_turns(family: Callable[[str], Any]) -> None:  # noqa: F811
     chat = chat_of(family("llama3"))
     stops = chat.response_stops
     assert stops[0] == chat.response_end == chat.tokenizer.id_of("<|eot_id|>")

@@ -1,14 +1,19 @@
 """What a response may be: calls, text or JSON, by format and choice of tools."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as Library
 
 from mlx_suite.serving.chat import Tool
 from mlx_suite.serving.grammar import GrammarConstraint, lark_grammar
 from mlx_suite.serving.tool_format import LEADING, LINES, TAGGED, ToolFormat
 from mlx_suite.serving.tool_grammar import response_grammar
-from tests.serving.tool_templates import chat_model
+from mlx_suite.text import load_tokenizer
+from tests.serving.tool_templates import MODELS, chat_model
 
 TOKENIZER = chat_model().tokenizer
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -75,6 +80,26 @@ def test_a_call_may_follow_the_token_of_built_in_tools() -> None:
         assert not one.allowed(TOKENIZER.encode('{"name": "time"'))[python]
         call = TOKENIZER.encode(called(LEADING, NOON))
         assert one.allowed([python, *call])[sorted(TOKENIZER.stop_ids)].all()
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_a_tag_that_is_one_token_is_written_as_that_token(special: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(MODELS / "tiny-llama3", folder)
+    (folder / "config.json").unlink()
+    library = Library.from_file(str(folder / "tokenizer.json"))
+    library.add_tokens([AddedToken(tag, special=special, normalized=False) for tag in (TAGGED.open, TAGGED.close)])
+    library.save(str(folder / "tokenizer.json"))
+    tokenizer = load_tokenizer(folder)
+    tag = tokenizer.id_of(TAGGED.open)
+    assert tag is not None and (tag in tokenizer.special_ids) == special
+    for required in (True, False):
+        lark = response_grammar(TAGGED, TOOLS, required=required, single=False, schema=None, thoughts="none")
+        assert lark is not None
+        one = lark_grammar(tokenizer, tokenizer.vocab_size, lark).constraint(sorted(tokenizer.stop_ids))
+        assert one.allowed([])[tag]
+        assert list(one.forced([])[:1]) == ([tag] if required else [])
+        assert tokenizer.decode(one.forced([tag])).startswith('\n{"name": "')
 
 
 def test_lines_are_not_constrained_unless_a_call_is_required() -> None:
