@@ -9,6 +9,8 @@ from mlx_suite.serving.service import Service
 
 from ..store.store import Store
 from .errors import add_error_handlers
+from .metrics import CountedRequests, MeasuredService, Metrics
+from .response_store import ResponseStore
 from .settings import ServerSettings
 
 
@@ -20,18 +22,34 @@ def create_app(service: Service, store: Store | None = None, settings: ServerSet
         store: Conversations of the page; None for a server without the page.
     """
     app = FastAPI(title="mlx-suite", docs_url=None, redoc_url=None)
-    app.state.service, app.state.store, app.state.settings = service, store, settings or ServerSettings()
+    measures = Metrics(service.status)
+    measured = MeasuredService(service, measures)
+    app.state.service, app.state.store, app.state.settings = measured, store, settings or ServerSettings()
+    app.state.metrics, app.state.responses = measures, ResponseStore()
     add_error_handlers(app)
     for router in _routers():
         app.include_router(router)
+    app.add_middleware(CountedRequests, metrics=measures)
     return app
 
 
 def _routers() -> Sequence[APIRouter]:
     """Every protocol's routes. Imported here, because their files import the dependencies below."""
-    from . import completions, embeddings, models, openai_chat, responses
+    from . import (
+        anthropic_messages,
+        completions,
+        embeddings,
+        health,
+        models,
+        ollama,
+        ollama_models,
+        openai_chat,
+        responses,
+    )
 
-    return [each.router for each in (openai_chat, completions, responses, embeddings, models)]
+    openai = (openai_chat, completions, responses, embeddings, models)
+    others = (anthropic_messages, ollama, ollama_models, health)
+    return [each.router for each in (*openai, *others)]
 
 
 def _service(request: Request) -> Service:
