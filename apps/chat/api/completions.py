@@ -135,7 +135,7 @@ class _Completion:
             case Delta(text=text, tokens=tokens) if text or (tokens and self._body.logprobs is not None):
                 return self._event([self._described(event.choice, text, tokens, offset)])
             case Ended():
-                return self._event([self._described(event.choice, "", (), offset)])
+                return self._event([{**self._described(event.choice, "", (), offset), "logprobs": None}])
         return ""
 
     def whole(self) -> dict[str, Any]:
