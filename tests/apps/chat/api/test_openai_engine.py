@@ -2,17 +2,23 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from openai import OpenAI
 from pydantic import BaseModel
 
-from tests.apps.chat.api.openai_server import LOOKUP, client_of
+from tests.apps.chat.api.openai_server import client_of
 from tests.serving.conftest import make_service
 
-SUM: Any = [{"role": "user", "content": "What is 12 plus 30?"}]
-TOOLS: Any = [{"type": "function", "function": LOOKUP}]
+MAY: Any = [{"role": "user", "content": "Which month comes before May?"}]
+WAY = {
+    "type": "object",
+    "properties": {"way": {"enum": ["left", "right"]}},
+    "required": ["way"],
+    "additionalProperties": False,
+}
+TOOLS: Any = [{"type": "function", "function": {"name": "turn", "parameters": WAY}}]
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +30,15 @@ def client() -> Iterator[OpenAI]:
 
 
 def test_the_model_answers_in_every_protocol_of_openai(client: OpenAI) -> None:
-    chat = client.chat.completions.create(model="tiny-llama3", messages=SUM, temperature=0)
-    response = client.responses.create(model="tiny-llama3", input="What is 12 plus 30?", temperature=0)
-    assert chat.choices[0].message.content == "12 plus 30 is 42."
-    assert response.output_text == "12 plus 30 is 42."
+    chat = client.chat.completions.create(model="tiny-llama3", messages=MAY, temperature=0)
+    response = client.responses.create(model="tiny-llama3", input="Which month comes before May?", temperature=0)
+    assert chat.choices[0].message.content == "The month before May is April."
+    assert response.output_text == "The month before May is April."
 
 
 def test_a_stream_has_the_text_of_the_whole_response(client: OpenAI) -> None:
-    stream = client.chat.completions.create(model="tiny-llama3", messages=SUM, temperature=0, stream=True)
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "12 plus 30 is 42."
+    stream = client.chat.completions.create(model="tiny-llama3", messages=MAY, temperature=0, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "The month before May is April."
 
 
 def test_the_next_turn_finds_the_last_one_in_the_prefix_cache(client: OpenAI) -> None:
@@ -46,7 +52,7 @@ def test_the_next_turn_finds_the_last_one_in_the_prefix_cache(client: OpenAI) ->
 
 def test_a_seed_repeats_a_response_and_its_choices(client: OpenAI) -> None:
     def texts(seed: int) -> list[str | None]:
-        completion = client.chat.completions.create(model="tiny-llama3", messages=SUM, seed=seed, n=3, max_tokens=12)
+        completion = client.chat.completions.create(model="tiny-llama3", messages=MAY, seed=seed, n=3, max_tokens=12)
         return [choice.message.content for choice in completion.choices]
 
     assert texts(7) == texts(7)
@@ -55,42 +61,34 @@ def test_a_seed_repeats_a_response_and_its_choices(client: OpenAI) -> None:
 class Place(BaseModel):
     """What a response must be."""
 
-    city: str
+    size: Literal["small", "large"]
     capital: bool
 
 
 def test_a_schema_is_kept_at_any_temperature(client: OpenAI) -> None:
-    schema = {"type": "json_schema", "json_schema": {"name": "place", "schema": Place.model_json_schema()}}
-    response_format: Any = schema
-    completion = client.chat.completions.create(
-        model="tiny-llama3",
-        messages=SUM,
-        temperature=1.5,
-        seed=1,
-        max_tokens=100,
-        logit_bias={},
-        response_format=response_format,
+    completion = client.chat.completions.parse(
+        model="tiny-llama3", messages=MAY, temperature=1.5, seed=1, max_tokens=100, response_format=Place
     )
     assert completion.choices[0].finish_reason == "stop"
-    Place.model_validate_json(completion.choices[0].message.content or "")
+    assert isinstance(completion.choices[0].message.parsed, Place)
 
 
 def test_a_required_tool_is_called_with_arguments_of_its_schema(client: OpenAI) -> None:
     completion = client.chat.completions.create(
-        model="tiny-llama3", messages=SUM, tools=TOOLS, tool_choice="required", seed=3, max_tokens=100
+        model="tiny-llama3", messages=MAY, tools=TOOLS, tool_choice="required", seed=3, max_tokens=100
     )
     [call] = completion.choices[0].message.tool_calls or []
-    assert call.type == "function" and call.function.name == "lookup"
-    assert list(json.loads(call.function.arguments)) == ["city"]
+    assert call.type == "function" and call.function.name == "turn"
+    assert json.loads(call.function.arguments) in ({"way": "left"}, {"way": "right"})
 
 
 def test_logprobs_of_greedy_text_are_those_of_the_most_probable_tokens(client: OpenAI) -> None:
     completion = client.chat.completions.create(
-        model="tiny-llama3", messages=SUM, temperature=0, logprobs=True, top_logprobs=3
+        model="tiny-llama3", messages=MAY, temperature=0, logprobs=True, top_logprobs=3
     )
     logprobs = completion.choices[0].logprobs
     assert logprobs is not None and logprobs.content is not None
-    assert "".join(entry.token for entry in logprobs.content) == "12 plus 30 is 42."
+    assert "".join(entry.token for entry in logprobs.content) == "The month before May is April."
     for entry in logprobs.content:
         assert entry.top_logprobs[0].token == entry.token
         assert entry.top_logprobs[0].logprob == entry.logprob
