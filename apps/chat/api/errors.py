@@ -21,6 +21,12 @@ _TYPE_NAMES = frozenset({"str", "int", "bool", "float", "list", "dict", "none"})
 _NAME = re.compile(r"[a-z_][a-z_0-9]*")
 _FIELD = re.compile(r"[a-z_0-9]+(\.[a-z_0-9]+|\[\d+\])*")
 
+OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request is invalid, names nothing that exists, or came at a time of too many others"},
+    "5XX": {"description": "The server failed on this request"},
+}
+"""For the OpenAPI document."""
+
 
 class ParameterError(UserError):
     """A parameter of a request is invalid or not supported."""

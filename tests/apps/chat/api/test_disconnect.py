@@ -1,5 +1,6 @@
 """Clients that leave: their requests' work stops, whatever they were waiting for."""
 
+import asyncio
 import json
 import socket
 import time
@@ -64,6 +65,25 @@ def test_a_client_that_leaves_within_a_response_ends_its_request(path: str, body
         assert happens(lambda: service.streams)
         connection.close()
         assert happens(lambda: all(stream.cancelled for stream in service.streams))
+
+
+def test_a_client_that_leaves_ends_its_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    async def embed(*_: Any) -> list[list[float]]:
+        log.append("begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            log.append("cancelled")
+        return []
+
+    monkeypatch.setattr(ScriptedService, "embed", embed)
+    with serving(secured_app(ScriptedService())) as url:
+        connection = sent(url, "/v1/embeddings", {"input": "Hi"})
+        assert happens(lambda: log == ["begun"])
+        connection.close()
+        assert happens(lambda: log == ["begun", "cancelled"])
 
 
 def test_a_client_that_stays_gets_its_whole_response() -> None:
