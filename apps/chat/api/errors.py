@@ -22,7 +22,7 @@ _NAME = re.compile(r"[a-z_][a-z_0-9]*")
 _FIELD = re.compile(r"[a-z_0-9]+(\.[a-z_0-9]+|\[\d+\])*")
 
 OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request is invalid, names nothing that exists, or came at a time of too many others"},
+    "4XX": {"description": "The request is invalid, it names something unknown, or too many others are waiting"},
     "5XX": {"description": "The server failed on this request"},
 }
 """For the OpenAPI document."""
