@@ -1,7 +1,7 @@
 """Errors of OpenAI's protocol, and answers to exceptions that reach the application."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,9 +39,8 @@ class ParameterError(UserError):
 
 
 def openai_error(error: Exception) -> dict[str, Any]:
-    """The value of `error` in a body or an event of OpenAI's protocol."""
-    body: dict[str, Any] = refusal_body("", _refusal(error), "")["error"]
-    return {**body, **_facts(error)}
+    """The value of `error` in an event of OpenAI's protocol."""
+    return _value(error, _refusal(error))
 
 
 def error_response(request: Request, error: Exception) -> Response:
@@ -50,7 +49,7 @@ def error_response(request: Request, error: Exception) -> Response:
     if path.startswith("/v1/messages") or path in OLLAMA_PATHS:
         return refusal_response(path, logged(error), request_id(request))
     refusal = _refusal(error)
-    return JSONResponse({"error": openai_error(error)}, refusal.status, headers=dict(refusal.headers))
+    return JSONResponse({"error": _value(error, refusal)}, refusal.status, headers=dict(refusal.headers))
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -79,10 +78,11 @@ def _refusal(error: Exception) -> Refusal:
     return refusal
 
 
-def _facts(error: Exception) -> Mapping[str, int]:
+def _value(error: Exception, refusal: Refusal) -> dict[str, Any]:
+    value: dict[str, Any] = refusal_body("", refusal, "")["error"]
     if isinstance(error, PromptTooLong):
-        return {"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.context}
-    return {}
+        return {**value, "n_prompt_tokens": error.prompt_tokens, "n_ctx": error.context}
+    return value
 
 
 def _invalid(problems: Sequence[Any]) -> Refusal:
