@@ -6,7 +6,7 @@ import { startKeyboard } from "./keyboard.js";
 import { failureNotice } from "./notice.js";
 import { register, startRouter } from "./router.js";
 import { addEntry, startSidebar } from "./sidebar.js";
-import { loadConversations, loadSetup } from "./state.js";
+import { loadConversations, loadSetup, state, subscribe } from "./state.js";
 
 register("chat", openChat);
 register("compare", openCompare);
@@ -23,6 +23,7 @@ async function start() {
     return;
   }
   startSidebar();
+  subscribe(() => { document.querySelector(".connection").textContent = state.isOnline ? "" : "The server does not answer. Connecting…"; });
   startKeyboard();
   startRouter();
 }

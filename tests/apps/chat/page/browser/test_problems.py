@@ -77,7 +77,7 @@ def test_a_server_that_is_gone_is_said_and_the_page_comes_back_with_it(open_tab:
         tab = open_tab(url=server.url)
         send(tab, "Before it went")
         server.end()
-        expect(tab.locator(".connection")).to_have_text("Connecting…")
+        expect(tab.locator(".connection")).to_contain_text("Connecting…")
         tab.get_by_role("textbox", name="Message").fill("Are you there?")
         tab.keyboard.press("Enter")
         expect(tab.get_by_role("alert")).to_contain_text("The server does not answer")
