@@ -22,7 +22,7 @@ from ..store.conversation import NotFound, StoredMessage
 from ..store.reply import Reply
 from ..store.store import Store
 from .events import Hub
-from .forms import conversation_form, error_form, message_form
+from .forms import conversation_form, error_form, message_form, valid_facts
 from .history import Setup, chat_request
 from .render import render
 
@@ -156,7 +156,7 @@ class Replies:
         except BaseException:
             stream.cancel()
             raise
-        known |= {"continued": int(last.facts.get("continued", 0)) + 1, "error": None, "edited": False}
+        known |= {"continued": valid_facts(last.facts).get("continued", 0) + 1, "error": None, "edited": False}
         return await self._follow(stream, reply, last.conversation, last.content, known)
 
     async def stop(self, message: int) -> None:
