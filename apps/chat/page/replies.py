@@ -255,7 +255,7 @@ class Replies:
         self._live.pop(live.message, None)
         with suppress(NotFound):
             message = await asyncio.to_thread(self._store.message, live.message)
-            self._hub.publish("finished", message_form(message))
+            self._hub.publish("finished", await asyncio.to_thread(message_form, message))
             await self._announce(live.conversation)
 
     async def _exists(self, message: int) -> bool:
