@@ -167,6 +167,7 @@ class Compare {
         history.pushState(null, "", `#/compare/${found.id}`);
         watch([found.id]);
       }
+      this.latest = (this.latest ?? 0) + 1;
       this.show(found);
       found.errors.forEach((form, at) => { if (form) this.columns[at].problem.replaceChildren(failureNotice(form, [["Retry", () => this.retry(at)]])); });
       return true;

@@ -43,7 +43,7 @@ export class MessageView {
     this.element.dataset.state = "writing";
     this.element.dataset.saved = progress.saved;
     this.showText(progress.html, progress.reasoning);
-    this.showMeters(progress.facts, progress.saved >= progress.length ? "saved" : "saving");
+    this.showMeters(progress.facts, !progress.length ? null : progress.saved >= progress.length ? "saved" : "saving");
     if (progress.problem) this.after.replaceChildren(notice("error", "Not saved", progress.problem));
   }
 
