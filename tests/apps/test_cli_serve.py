@@ -69,9 +69,7 @@ def test_a_port_that_is_taken_is_named(serve: Serve) -> None:
     assert "--port 0 takes a free one" in error
 
 
-def test_all_invalid_flags_are_named_at_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_invalid_flags_are_named_at_once(serve: Serve) -> None:
     code, error = serve("tiny-llama3", "--slots", "0", "--memory", "much", "--seconds", "-1")
     assert code == 2
     assert "3 flags are invalid" in error
@@ -79,17 +77,13 @@ def test_all_invalid_flags_are_named_at_once(
 
 
 @pytest.mark.parametrize("flag", ["mine", "=runs/mine", "mine="])
-def test_an_adapter_without_name_or_folder_is_refused(
-    flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_adapter_without_name_or_folder_is_refused(flag: str, serve: Serve) -> None:
     code, error = serve("tiny-llama3", "--adapter", flag)
     assert code == 2
     assert "write NAME=RUN: --adapter mine=runs/mine" in error
 
 
-def test_a_server_that_others_can_reach_needs_a_key(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_others_can_reach_needs_a_key(serve: Serve) -> None:
     code, error = serve("tiny-llama3", "--host", "0.0.0.0", "--port", "0")
     assert code == 2
     assert "--api-key" in error
