@@ -1,4 +1,4 @@
-"""One server and one browser for all tests of the page; each test has tabs of its own."""
+"""One server for all tests of the page, one browser for those of a file; each test has tabs of its own."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ HARMLESS = ("401 (Unauthorized)", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUN
 OpenTab = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium."""
+    """Debian's chromium. Not for the whole session: while it runs, this thread has an event loop of playwright's, and
+    tests that call `asyncio.run` would fail."""
     if not CHROMIUM.exists():
         pytest.skip(f"no chromium at {CHROMIUM}: apt-get install chromium")
     with sync_playwright() as playwright:
@@ -37,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def profile(browser: Browser) -> Iterator[BrowserContext]:
     """A browser's profile: what it has in its cache stays for the next test, which saves a second for each."""
     context = new_profile(browser)
