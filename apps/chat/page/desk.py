@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import Field
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.service import EngineFailure, Service
+from mlx_suite.text.pieces import replace_surrogates
 
 from ..store.conversation import Conversation, StoredMessage
 from ..store.store import Store
@@ -67,6 +69,12 @@ def _desk(request: Request) -> Desk:
     return cast(Desk, desk)
 
 
+LARGEST_ID = (1 << 63) - 1
+"""Largest integer of SQLite."""
+Id = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+"""Id of a conversation or message in a body or query."""
+PathId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+"""Id of a conversation or message in the path of a route."""
 DeskOf = Annotated[Desk, Depends(_desk)]
 """The desk, as an argument of a route."""
 
@@ -84,8 +92,14 @@ class PageRoute(APIRoute):
                 status, form = error_form(error)
                 return JSONResponse({"error": form}, status)
             except RequestValidationError as error:
-                places = [".".join(map(str, each["loc"][1:])) or "the body" for each in error.errors()]
-                wrong = [f"{place}: {each['msg']}" for place, each in zip(places, error.errors(), strict=True)]
-                return JSONResponse({"error": {"code": "invalid", "what": "A value is invalid", "details": wrong}}, 422)
+                return JSONResponse({"error": _invalid(error)}, 422)
 
         return handle
+
+
+def _invalid(error: RequestValidationError) -> dict[str, Any]:
+    problems = error.errors()
+    places = [".".join(map(str, each["loc"][1:])) or "the body" for each in problems]
+    # The name of an unknown key may have half of a surrogate pair.
+    details = [replace_surrogates(f"{place}: {each['msg']}") for place, each in zip(places, problems, strict=True)]
+    return {"code": "invalid", "what": "A value is invalid", "details": details}

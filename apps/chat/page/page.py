@@ -29,7 +29,7 @@ def setup(desk: DeskOf) -> dict[str, Any]:
     }
 
 
-@router.get("/page/events")
+@router.get("/page/events", include_in_schema=False)  # without end: nothing to try out
 async def events(desk: DeskOf, watch: Annotated[list[int] | None, Query()] = None) -> StreamingResponse:
     """Events without end: conversations that change, and the text of responses in those that are watched."""
 

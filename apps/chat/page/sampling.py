@@ -13,7 +13,7 @@ from mlx_suite.engine import Sampling
 class SamplingSettings(BaseModel):
     """How responses of a conversation are sampled, and how long they may be."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     temperature: float = Field(default=0.7, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)

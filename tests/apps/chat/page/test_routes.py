@@ -85,6 +85,30 @@ def test_errors_are_json_with_a_code(
     assert answer.json()["error"]["what"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", f"/page/conversations/{10**30}", ""),
+        ("POST", f"/page/messages/{1 << 63}/stop", ""),
+        ("GET", f"/page/export?conversation={10**30}", ""),
+        ("POST", "/page/compare", '{"content": "a", "columns": [{}, {}], "conversation": 1e30}'),
+        ("POST", "/page/conversations", '{"settings": {"temperature": NaN}}'),
+        ("POST", "/page/conversations", '{"settings": {"top_p": 1e999}}'),
+        ("POST", "/page/conversations", '{"settings": {"\\ud800": 1}}'),
+        ("POST", "/page/conversations", '{"title": "\\ud800"}'),
+        ("POST", "/page/conversations", '{"model": "\\udfff"}'),
+        ("POST", "/page/conversations", '{"title": 1'),
+        ("POST", "/page/conversations", "[" * 100_000),
+        ("POST", "/page/import", '{"a": ' * 100_000),
+        ("PATCH", "/page/conversations/1", '{"dropped": -1}'),
+    ],
+)
+def test_malformed_requests_are_refused(client: TestClient, method: str, path: str, body: str) -> None:
+    client.post("/page/conversations", json={})
+    answer = client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 404, 422)
+
+
 def test_an_invalid_value_is_named(client: TestClient) -> None:
     answer = client.post("/page/conversations", json={"settings": {"top_p": 3}}).json()
     assert answer["error"]["details"] == ["settings.top_p: Input should be less than or equal to 1"]
