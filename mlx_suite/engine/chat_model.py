@@ -108,9 +108,26 @@ class ChatModel:
         return self.tokenizer.stop_ids | {self.response_end}
 
     @cached_property
+    def response_stops(self) -> tuple[int, ...]:
+        """Tokens at which sampling a response stops, the template's own first.
+
+        Beside `response_ends` these are the markers that open turns: a model that begins another turn has ended its
+        own. For a style or a template from which no turns can be derived they are `stop_ids`.
+        """
+        if self.style == CHAT and self.template is not None:
+            with suppress(UserError):
+                return self.turns.assistant_stop_ids
+        return self.stop_ids
+
+    @cached_property
     def never_sampled(self) -> frozenset[int]:
         """Ids that no turn contains: special tokens and embedding rows without a token."""
         return never_sampled(self.model, self.tokenizer)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows V of the model's embedding; without a model, the tokenizer's number of ids."""
+        return embedding_rows(self.model, self.tokenizer)
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
@@ -271,7 +288,12 @@ class ChatModel:
 
 def never_sampled(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
     """Ids that no turn contains: special tokens and embedding rows without a token."""
-    return tokenizer.special_ids | frozenset(range(tokenizer.vocab_size, vocabulary_size(model)))
+    return tokenizer.special_ids | frozenset(range(tokenizer.vocab_size, embedding_rows(model, tokenizer)))
+
+
+def embedding_rows(model: Any, tokenizer: Tokenizer) -> int:
+    """Rows of the model's embedding; without a model, the tokenizer's number of ids."""
+    return tokenizer.vocab_size if model is None else vocabulary_size(model)
 
 
 def greedy_completions(
