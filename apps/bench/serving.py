@@ -7,7 +7,7 @@ round in a new process, so that no cache of an earlier round helps.
 import random
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +15,11 @@ from .serving_client import Messages, Reply, ask, ask_all, ask_during
 from .serving_peers import Peer, Server, ServerDown, start
 
 TURNS = 5
+
+
+def crowd_stage(clients: int) -> str:
+    """Name of the stage in which so many clients ask at once."""
+    return "1 client" if clients == 1 else f"{clients} clients"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,8 @@ class Load:
     """Tokens of the stream during which a long prompt arrives."""
     arriving: int = 2000
     """Tokens of that prompt."""
+    checked: int = 32
+    """Tokens of a concurrent client's text that are compared with the server's own alone."""
     rounds: int = 5
 
     def within(self, context: int) -> "Load":
@@ -39,14 +46,13 @@ class Load:
         if context >= self.arriving + 64:
             return self
         turn = (context - 32) // TURNS - 12
-        return Load(
-            clients=self.clients,
+        return replace(
+            self,
             tokens=min(self.tokens, context // 2),
             user=min(self.user, turn // 2),
             answer=min(self.answer, turn // 2),
             running=min(self.running, context // 2),
             arriving=context - 64,
-            rounds=self.rounds,
         )
 
 
@@ -70,16 +76,17 @@ class Measured:
     """Requests by stage: chat, long prompt, N clients."""
     failures: dict[str, list[str]] = field(default_factory=dict)
     """What failed, one entry per failed request, by stage."""
+    retries: dict[str, int] = field(default_factory=dict)
+    """Requests sent again after a closed connection, by stage."""
     differing: dict[int, int] = field(default_factory=dict)
     """Texts that differ from those of the same server alone, by number of clients."""
-    compared: dict[int, int] = field(default_factory=dict)
     peak_bytes: int | None = None
     """Peak resident memory."""
     down: str | None = None
     """Why the server did not start."""
 
     def median(self, stage: str) -> float | None:
-        """Median of `turn N`, `pause`, `arriving` or `N clients`; None if it was not measured."""
+        """Median of `turn N`, `pause`, `arriving` or a number of clients; None if it was not measured."""
         kind, number = (stage.split() + [""])[:2]
         values: dict[str, Sequence[float]] = {
             "turn": self.first_tokens.get(int(number), []) if kind == "turn" else [],
@@ -143,6 +150,8 @@ class Stand:
         """Count requests and failures of a stage; whether none failed. A server that failed is stopped."""
         measured = self.measured
         measured.requests[stage] = measured.requests.get(stage, 0) + len(replies)
+        if retries := sum(reply.retries for reply in replies):
+            measured.retries[stage] = measured.retries.get(stage, 0) + retries
         failed = [reply.failure for reply in replies if reply.failure]
         if failed:
             measured.failures.setdefault(stage, []).extend(failed)
@@ -188,7 +197,7 @@ def run_round(stand: Stand, prompts: Prompts, load: Load, check: bool) -> None:
     for clients in load.clients:
         # Every server is given the same prompts, so they are drawn even if this stage is left out.
         crowd = prompts.crowd(clients, load.user)
-        stage = f"{clients} clients"
+        stage = crowd_stage(clients)
         if stage in measured.failures:
             continue
         replies = ask_all(stand.running().endpoint, crowd, load.tokens)
@@ -199,11 +208,10 @@ def run_round(stand: Stand, prompts: Prompts, load: Load, check: bool) -> None:
         measured.speeds.setdefault(clients, []).append(tokens / seconds)
         measured.written.setdefault(clients, []).append(tokens)
         if check and clients > 1:
-            alone = [ask(stand.running().endpoint, messages, load.tokens) for messages in crowd]
+            alone = [ask(stand.running().endpoint, messages, load.checked) for messages in crowd]
             if stand.judge(f"{stage}, alone", alone):
                 pairs = zip(replies, alone, strict=True)
-                measured.differing[clients] = sum(reply.text != single.text for reply, single in pairs)
-                measured.compared[clients] = clients
+                measured.differing[clients] = sum(not reply.text.startswith(single.text) for reply, single in pairs)
 
 
 def _chat(stand: Stand, prompts: Prompts, load: Load) -> None:

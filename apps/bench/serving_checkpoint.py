@@ -12,24 +12,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mlx_suite.checkpoints.config_file import read_config
 from mlx_suite.hub.resolve import resolve
 from mlx_suite.modeling.gemma2 import Gemma2
 from mlx_suite.text import load_tokenizer
 
 CONTEXT = 8192
+_40M = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 8}
+_7M = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 4}
+_LLAMA = {"max_position_embeddings": CONTEXT}
+_GEMMA2 = _LLAMA | {"sliding_window": 256}
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "random-llama-40m": ("tiny-llama3", {"num_key_value_heads": 4}),
-    "random-gemma2-40m": ("tiny-gemma2", {"num_key_value_heads": 4, "sliding_window": 256}),
+    "random-llama-40m": ("tiny-llama3", _LLAMA | _40M | {"num_key_value_heads": 4}),
+    "random-gemma2-40m": ("tiny-gemma2", _GEMMA2 | _40M | {"num_key_value_heads": 4}),
+    "random-llama-7m": ("tiny-llama3", _LLAMA | _7M | {"num_key_value_heads": 2}),
+    "random-gemma2-7m": ("tiny-gemma2", _GEMMA2 | _7M | {"num_key_value_heads": 2}),
 }
 """By name: the shipped model that lends tokenizer, chat template and config, and what differs in the config."""
 
-_SIZE = {
-    "hidden_size": 512,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "max_position_embeddings": CONTEXT,
-}
 _WORD = re.compile(" [a-z]{2,}")
 
 
@@ -38,6 +38,11 @@ def words_of(folder: Path) -> dict[int, str]:
     tokenizer = load_tokenizer(folder)
     texts = {token: tokenizer.bytes_of(token).decode("utf-8", "replace") for token in range(tokenizer.vocab_size)}
     return {token: text for token, text in texts.items() if _WORD.fullmatch(text)}
+
+
+def context_of(folder: Path) -> int:
+    """Tokens that the model's context holds."""
+    return int(read_config(folder)["max_position_embeddings"])
 
 
 @contextmanager
@@ -65,14 +70,13 @@ def serving_folder(name: str) -> Iterator[Path]:
 def _save_random(name: str, folder: Path, dtype: str) -> None:
     import mlx.core as mx
 
-    from mlx_suite.checkpoints.config_file import read_config
     from mlx_suite.checkpoints.load import build_model
     from mlx_suite.checkpoints.save import save_model
     from mlx_suite.modeling.config import ModelConfig
 
     lender, changes = SHAPES[name]
     source = resolve(lender)
-    config = ModelConfig.from_dict(read_config(source) | _SIZE | changes)
+    config = ModelConfig.from_dict(read_config(source) | changes)
     mx.random.seed(0)
     model = build_model(config)
     _let_it_write(model, sorted(words_of(source)))

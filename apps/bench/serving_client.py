@@ -12,6 +12,10 @@ Messages = list[dict[str, str]]
 
 PATIENCE = 60.0
 """Seconds without a byte after which a request has failed."""
+RETRIES = 2
+"""As often as the official clients send a request again: a full backlog of connections is not yet a failed request."""
+WAITING = 0.2
+"""Seconds before a request is sent again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class Reply:
     """By the server's usage; the number of pieces if it reports none."""
     failure: str | None = None
     """Why the response is not complete."""
+    retries: int = 0
+    """How often the request was sent again because the server closed the connection without a word."""
 
     @property
     def first_token(self) -> float:
@@ -64,11 +70,13 @@ def ask(
     }
     arrivals: list[float] = []
     text, tokens, failure, finished = "", 0, None, False
+    retries = 0
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=patience)
     sent = time.perf_counter()
     try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
+        while (response := _post(connection, body, last=retries == RETRIES)) is None:
+            retries += 1
+            time.sleep(WAITING)
         if response.status != 200:
             failure = f"HTTP {response.status}"
         else:
@@ -88,7 +96,14 @@ def ask(
         connection.close()
     if failure is None and not (finished and arrivals):
         failure = "the stream ended early"
-    return Reply(sent=sent, arrivals=tuple(arrivals), text=text, tokens=tokens or len(arrivals), failure=failure)
+    return Reply(
+        sent=sent,
+        arrivals=tuple(arrivals),
+        text=text,
+        tokens=tokens or len(arrivals),
+        failure=failure,
+        retries=retries,
+    )
 
 
 def ask_all(endpoint: Endpoint, prompts: Sequence[Messages], max_tokens: int) -> list[Reply]:
@@ -129,6 +144,18 @@ def ask_during(
     arrived = ask(endpoint, arriving, 4)
     thread.join()
     return replies[0], arrived
+
+
+def _post(connection: http.client.HTTPConnection, body: dict[str, Any], last: bool) -> http.client.HTTPResponse | None:
+    """Send a request; None if the server closed the connection before it answered, unless this was the last try."""
+    try:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        return connection.getresponse()
+    except (ConnectionResetError, BrokenPipeError):
+        if last:
+            raise
+        connection.close()
+        return None
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:

@@ -137,13 +137,14 @@ def start(peer: Peer, folder: Path, log: Path, patience: float = STARTING) -> Se
     """Start a server and wait until it has answered a request. Raises ServerDown."""
     port = _free_port()
     written = log.open("wb")
-    environment = os.environ | _fast_blas() | {"HF_HUB_OFFLINE": "1"} | dict(peer.environment)
+    # No downloads, and no files in the user's folders.
+    environment = os.environ | _fast_blas() | {"HF_HUB_OFFLINE": "1", "XDG_DATA_HOME": str(log.parent)}
     process = subprocess.Popen(
         peer.command(folder, port),
         stdin=subprocess.DEVNULL,
         stdout=written,
         stderr=subprocess.STDOUT,
-        env=environment,
+        env=environment | dict(peer.environment),
         start_new_session=True,
     )
     server = Server(peer=peer, process=process, endpoint=Endpoint(port=port, model=peer.model or ""), log=written)
