@@ -85,9 +85,9 @@ def notes(results: Sequence[Measured], load: Load) -> list[str]:
             lines.append(f"{each.name} did not start: {each.down}")
         for stage, failed in each.failures.items():
             reason, _ = Counter(failed).most_common(1)[0]
+            asked = each.requests[stage]
             lines.append(
-                f"{each.name}, {stage}: failed: {len(failed)} of {each.requests[stage]} requests, {reason}; "
-                "not asked again"
+                f"{each.name}, {stage}: {len(failed)} of {asked} requests failed ({reason}), and were not repeated"
             )
         for stage, retries in each.retries.items():
             lines.append(

@@ -85,7 +85,11 @@ def _peers(servers: str, rapid_python: str | None, vllm_python: str | None) -> "
     unknown = [name for name in wanted if name not in SERVERS.split(",")]
     chosen = [peer for name, peer in known.items() if name in wanted]
     if unknown or not chosen:
-        raise UserError(f"--servers is {servers!r}", where="--servers", fix=f"name one or more of {SERVERS}")
+        raise UserError(
+            f"--servers is {servers!r}",
+            where="--servers",
+            fix=f"name some of {SERVERS}; the last two need --rapid-mlx PYTHON, --vllm-mlx PYTHON",
+        )
     return chosen
 
 
