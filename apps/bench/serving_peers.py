@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -110,27 +110,14 @@ class Server:
 
     def stop(self) -> None:
         """End the server and all processes of its group."""
-        for signal_, patience in ((signal.SIGTERM, ENDING), (signal.SIGKILL, ENDING)):
-            try:
-                os.killpg(self.process.pid, signal_)
-            except ProcessLookupError:
-                break
-            try:
-                self.process.wait(patience)
-            except subprocess.TimeoutExpired:
-                continue
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(ENDING)
+            # Whatever ignored that, workers of an ended server included.
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.log.close()
-
-
-@contextmanager
-def running(peer: Peer, folder: Path, log: Path, patience: float = STARTING) -> Iterator[Server]:
-    """A server that has answered a request; it is always stopped. Raises ServerDown."""
-    server = start(peer, folder, log, patience)
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 def start(peer: Peer, folder: Path, log: Path, patience: float = STARTING) -> Server:
