@@ -122,6 +122,8 @@ class Stand:
     peer: Peer
     folder: Path
     log: Path
+    greeting: str
+    """The first request's text."""
     measured: Measured
     server: Server | None = None
 
@@ -142,7 +144,7 @@ class Stand:
     def running(self) -> Server:
         """The server, started if it is not running. Raises ServerDown."""
         if self.server is None:
-            self.server = start(self.peer, self.folder, self.log)
+            self.server = start(self.peer, self.folder, self.log, self.greeting)
             self.measured.blas = self.server.blas()
         return self.server
 
@@ -176,7 +178,8 @@ def compare(
                     continue
                 on_step(f"round {round_ + 1} of {load.rounds}: {peer.name}")
                 prompts = Prompts(words=words, rng=random.Random(round_))
-                with Stand(peer=peer, folder=folder, log=Path(logs) / peer.name, measured=measured) as stand:
+                log, greeting = Path(logs) / f"{peer.name}.log", prompts.text(load.user)
+                with Stand(peer=peer, folder=folder, log=log, greeting=greeting, measured=measured) as stand:
                     try:
                         run_round(stand, prompts, load, check=round_ == 0)
                     except ServerDown as error:

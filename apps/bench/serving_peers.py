@@ -120,8 +120,8 @@ class Server:
         self.log.close()
 
 
-def start(peer: Peer, folder: Path, log: Path, patience: float = STARTING) -> Server:
-    """Start a server and wait until it has answered a request. Raises ServerDown."""
+def start(peer: Peer, folder: Path, log: Path, greeting: str = "hello", patience: float = STARTING) -> Server:
+    """Start a server and wait until it has answered `greeting`. Raises ServerDown."""
     port = _free_port()
     written = log.open("wb")
     # No downloads, and no files in the user's folders.
@@ -143,7 +143,7 @@ def start(peer: Peer, folder: Path, log: Path, patience: float = STARTING) -> Se
             time.sleep(0.1)
         model = peer.model or json.loads(_get(port, "/v1/models") or "{}")["data"][0]["id"]
         server.endpoint = Endpoint(port=port, model=model)
-        failure = ask(server.endpoint, [{"role": "user", "content": "hello"}], 2, patience=patience).failure
+        failure = ask(server.endpoint, [{"role": "user", "content": greeting}], 8, patience=patience).failure
         if failure:
             raise ServerDown(f"{failure}; {_last_line(log)}")
     except BaseException:

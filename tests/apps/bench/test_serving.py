@@ -14,7 +14,7 @@ from tests.apps.bench import scripted_chat_server
 from tests.apps.bench.scripted_chat_server import CROWD
 
 LOAD = Load(clients=(1, 3), tokens=CROWD, user=4, answer=3, running=20, arriving=50, checked=2, rounds=2)
-WORDS = [" red", " green", " blue"]
+WORDS = [f" word{number}" for number in range(1000)]
 
 
 def scripted(mode: str, diary: Path) -> Peer:
