@@ -77,9 +77,17 @@ def rows(results: Sequence[Measured], load: Load) -> list[Row]:
     return found
 
 
-def notes(results: Sequence[Measured], load: Load) -> list[str]:
-    """One line for each failure, and for each server that wrote fewer tokens than the load asks for."""
+def notes(results: Sequence[Measured], load: Load, busy: float = 0.0, cores: int = 1) -> list[str]:
+    """One line for each failure, for each server that wrote too few tokens, and for a machine that was not idle.
+
+    Args:
+        busy: Load average of the machine before the first server started.
+    """
     lines = []
+    if busy > cores / 2:
+        lines.append(
+            f"other programs kept the machine busy (load {busy:.1f} on {cores} cores): repeat it when it is idle"
+        )
     for each in results:
         if each.down:
             lines.append(f"{each.name} did not start: {each.down}")

@@ -1,6 +1,7 @@
 """`mlx-suite bench serve`: our server compared with mlx-lm's, and with rapid-mlx and vllm-mlx if they are installed."""
 
 import json as json_format
+import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mlx_suite.runtime.container import usable_cores
 from mlx_suite.runtime.errors import UserError
 
 from .flags import AsJson, Quiet
@@ -63,11 +65,12 @@ def serve(
                 if not quiet:
                     print(f"{name}, {step}", file=sys.stderr)
 
+            busy = os.getloadavg()[0]
             results = compare(peers, folder, words, fitted, on_step)
         if json:
-            report.append(_as_dict(name, results, fitted))
+            report.append(_as_dict(name, results, fitted, busy))
         else:
-            _show(Console(), name, results, fitted)
+            _show(Console(), name, results, fitted, busy)
     if json:
         typer.echo(json_format.dumps(report, indent=2))
 
@@ -102,23 +105,24 @@ def _numbers(clients: str) -> tuple[int, ...]:
     return numbers
 
 
-def _as_dict(name: str, results: "list[Measured]", load: "Load") -> dict[str, Any]:
+def _as_dict(name: str, results: "list[Measured]", load: "Load", busy: float) -> dict[str, Any]:
     from ..bench.serving_report import notes, rows
 
     return {
         "model": name,
         "load": asdict(load),
+        "load_average_before": busy,
         "servers": [each.name for each in results],
         "medians": [
             asdict(row.measure) | {"values": row.values, "ratio": row.ratio, "reached": row.reached}
             for row in rows(results, load)
         ],
-        "notes": notes(results, load),
+        "notes": notes(results, load, busy, usable_cores()),
         "measured": [asdict(each) for each in results],
     }
 
 
-def _show(console: Console, name: str, results: "list[Measured]", load: "Load") -> None:
+def _show(console: Console, name: str, results: "list[Measured]", load: "Load", busy: float) -> None:
     from ..bench.serving_report import notes, rows
 
     table = Table(title=name, title_justify="left", box=None, pad_edge=False)
@@ -142,7 +146,7 @@ def _show(console: Console, name: str, results: "list[Measured]", load: "Load") 
     table.add_row("peak MB", *(f"{each.peak_bytes / 1e6:,.0f}" if each.peak_bytes else "-" for each in results))
     table.add_row("BLAS", *(each.blas or "-" for each in results))
     console.print(table)
-    for note in notes(results, load):
+    for note in notes(results, load, busy, usable_cores()):
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print()
 

@@ -48,6 +48,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Load]]:
         return results
 
     monkeypatch.setattr("mlx_suite_apps.bench.serving.compare", compare)
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
     return calls
 
 

@@ -68,3 +68,10 @@ def test_failures_retries_short_texts_and_absent_servers_are_noted() -> None:
         "mlx-lm, 1 client: 7 of 10 tokens written",
         "vllm-mlx did not start: No module named 'mlx'",
     ]
+
+
+def test_a_machine_that_was_busy_before_is_noted() -> None:
+    assert notes([], LOAD, busy=1.0, cores=2) == []
+    assert notes([], LOAD, busy=9.04, cores=2) == [
+        "other programs kept the machine busy (load 9.0 on 2 cores): repeat it when it is idle"
+    ]
