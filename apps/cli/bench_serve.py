@@ -52,6 +52,7 @@ def serve(
     """
     from ..bench.serving import Load, compare
     from ..bench.serving_checkpoint import context_of, serving_folder, words_of
+    from ..bench.serving_peers import ended_by_sigterm
 
     peers = _peers(servers, rapid_mlx, vllm_mlx)
     load = Load(clients=_numbers(clients), tokens=tokens, rounds=rounds)
@@ -66,7 +67,8 @@ def serve(
                     print(f"{name}, {step}", file=sys.stderr)
 
             busy = os.getloadavg()[0]
-            results = compare(peers, folder, words, fitted, on_step)
+            with ended_by_sigterm():
+                results = compare(peers, folder, words, fitted, on_step)
         if json:
             report.append(_as_dict(name, results, fitted, busy))
         else:

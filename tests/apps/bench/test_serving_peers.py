@@ -1,6 +1,7 @@
 """Servers are started on a free port with a fast BLAS, and nothing of them is left when they are stopped."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,16 @@ import pytest
 
 from mlx_suite.runtime.blas import Blas
 from mlx_suite_apps.bench import serving_peers
-from mlx_suite_apps.bench.serving_peers import Peer, ServerDown, _fast_blas, mlx_lm, rapid_mlx, start, vllm_mlx
+from mlx_suite_apps.bench.serving_peers import (
+    Peer,
+    ServerDown,
+    _fast_blas,
+    ended_by_sigterm,
+    mlx_lm,
+    rapid_mlx,
+    start,
+    vllm_mlx,
+)
 from tests.apps.bench import scripted_chat_server
 
 SCRIPT = scripted_chat_server.__file__
@@ -52,6 +62,15 @@ def ended(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
         return True
+
+
+def test_sigterm_ends_the_benchmark_as_an_exception_so_that_servers_are_stopped() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught, ended_by_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)  # the signal arrives within it
+    assert caught.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_server_without_an_answer_is_down_and_stopped(tmp_path: Path) -> None:
