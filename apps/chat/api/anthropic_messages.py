@@ -36,8 +36,11 @@ async def messages(body: MessagesBody, request: Request, service: ServiceOf) -> 
     stream = await start_chat(service, message_request(body))
     writer = MessageWriter(model=body.model, thinks=body.thinking is None or body.thinking.type != "disabled")
     if body.stream:
-        return StreamedAnswer(_events(stream, writer, request_id(request)), stream, "text/event-stream")
-    await while_connected(request, stream, _written(stream, writer))
+        return EventStream(_events(stream, writer, request), stream.cancel)
+    async with cancel_on_disconnect(request.receive, stream.cancel):
+        async for event in stream:
+            for _ in writer.write(event):
+                pass
     return JSONResponse(writer.message())
 
 
@@ -122,29 +125,13 @@ class MessageWriter:
         yield {"type": "message_stop"}
 
 
-async def _written(stream: ChatStream, writer: MessageWriter) -> None:
-    async for event in stream:
-        for _ in writer.write(event):
-            pass
-
-
-async def _events(stream: ChatStream, writer: MessageWriter, identity: str) -> AsyncIterator[str]:
-    """Server-sent events. Until the prompt is prefilled there is no message to ping in, so a comment is sent."""
-    started = False
+async def _events(stream: ChatStream, writer: MessageWriter, request: Request) -> AsyncIterator[bytes]:
     try:
-        async for event in with_pings(stream):
-            if event is None:
-                yield _sse({"type": "ping"}) if started else ": waiting\n\n"
-                continue
+        async for event in stream:
             for written in writer.write(event):
-                started = True
-                yield _sse(written)
+                yield sse_event(written, written["type"])
     except Exception as error:
-        yield _sse(anthropic_error(logged(error), identity))
-
-
-def _sse(event: Json) -> str:
-    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+        yield sse_event(logged_error(error).anthropic(request.state), "error")
 
 
 def _usage(prompt: int, cached: int, written: int) -> Json:
