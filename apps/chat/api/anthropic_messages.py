@@ -13,13 +13,13 @@ from mlx_suite.serving.chat import ChatEvent, ReasoningDelta, TextDelta, ToolCal
 from mlx_suite.serving.chat_service import ChatStream, chat_prompt, start_chat
 from mlx_suite.serving.generation import Ended, Started
 
-from .answering import ProtocolRoute, StreamedAnswer, logged, request_id, while_connected
 from .anthropic_request import CountBody, MessagesBody, message_request, prompt_request
 from .app import ServiceOf
-from .refusal import anthropic_error
-from .waiting import with_pings
+from .errors import logged_error, request_id
+from .json_body import JsonRoute
+from .sse import EventStream, cancel_on_disconnect, sse_event
 
-router = APIRouter(route_class=ProtocolRoute, tags=["Anthropic"])
+router = APIRouter(route_class=JsonRoute, tags=["Anthropic"])
 
 STOP_REASONS = {
     "stop": "end_turn",
@@ -131,7 +131,7 @@ async def _events(stream: ChatStream, writer: MessageWriter, request: Request) -
             for written in writer.write(event):
                 yield sse_event(written, written["type"])
     except Exception as error:
-        yield sse_event(logged_error(error).anthropic(request.state), "error")
+        yield sse_event(logged_error(error).anthropic(request_id(request)), "error")
 
 
 def _usage(prompt: int, cached: int, written: int) -> Json:

@@ -94,14 +94,14 @@ class Secured:
 
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal.response(scope["path"])(scope, receive, send_with_headers)
+            await refusal.response(scope["path"], request_id)(scope, receive, send_with_headers)
         elif shared and _is_preflight(scope):
             await send_with_headers(_preflight_start(scope))
             await send_with_headers({"type": "http.response.body", "body": b""})
         else:
             refusal = self._key_refusal(scope) or self._length_refusal(scope)
             if refusal is not None:
-                await refusal.response(scope["path"])(scope, receive, send_with_headers)
+                await refusal.response(scope["path"], request_id)(scope, receive, send_with_headers)
             else:
                 await self._answer_limited(scope, receive, send_with_headers)
 
@@ -129,7 +129,7 @@ class Secured:
         except BodyTooLarge:
             pass
         if received > self._settings.max_body and not started:
-            await self._too_large().response(scope["path"])(scope, receive, send)
+            await self._too_large().response(scope["path"], scope["state"]["request_id"])(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         problem = host_problem(scope, self._settings)
