@@ -1,10 +1,10 @@
 """The server: loads models, listens, and answers until it is stopped."""
 
-import logging
 import socket
 import sys
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,8 +61,8 @@ def run_server(
             print(f"{names} on {url}   (Ctrl-C stops the server)", file=sys.stderr, flush=True)
             if browser:
                 webbrowser.open(url)
-            logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-            server.run(sockets=[listener])
+            with suppress(KeyboardInterrupt):  # uvicorn stops and then raises it
+                server.run(sockets=[listener])
         finally:
             worker.close()
 
