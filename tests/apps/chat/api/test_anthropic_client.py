@@ -64,7 +64,7 @@ def test_an_unknown_model(client: anthropic.Anthropic) -> None:
 
 def test_a_prompt_that_exceeds_the_context(client: anthropic.Anthropic) -> None:
     long: Any = [{"role": "user", "content": "word " * 2000}]
-    with pytest.raises(anthropic.BadRequestError, match="the context 512"):
+    with pytest.raises(anthropic.BadRequestError, match="maximum context length is 512 tokens"):
         client.messages.create(model="tiny-llama3", max_tokens=5, messages=long)
 
 
