@@ -13,11 +13,12 @@ from mlx_suite.serving.chat import ChatEvent, ReasoningDelta, TextDelta, ToolCal
 from mlx_suite.serving.chat_service import ChatStream, chat_prompt, start_chat
 from mlx_suite.serving.generation import Ended, Started
 
+from .answering import logged, request_id, while_connected
 from .anthropic_request import CountBody, MessagesBody, message_request, prompt_request
 from .app import ServiceOf
-from .errors import logged_error, request_id
 from .json_body import JsonRoute
-from .sse import EventStream, cancel_on_disconnect, sse_event
+from .refusal import anthropic_error
+from .sse import EventStream, sse_event
 
 router = APIRouter(route_class=JsonRoute, tags=["Anthropic"])
 
@@ -36,11 +37,8 @@ async def messages(body: MessagesBody, request: Request, service: ServiceOf) -> 
     stream = await start_chat(service, message_request(body))
     writer = MessageWriter(model=body.model, thinks=body.thinking is None or body.thinking.type != "disabled")
     if body.stream:
-        return EventStream(_events(stream, writer, request), stream.cancel)
-    async with cancel_on_disconnect(request.receive, stream.cancel):
-        async for event in stream:
-            for _ in writer.write(event):
-                pass
+        return EventStream(_events(stream, writer, request_id(request)), stream)
+    await while_connected(request, stream, _written(stream, writer))
     return JSONResponse(writer.message())
 
 
@@ -125,13 +123,19 @@ class MessageWriter:
         yield {"type": "message_stop"}
 
 
-async def _events(stream: ChatStream, writer: MessageWriter, request: Request) -> AsyncIterator[bytes]:
+async def _written(stream: ChatStream, writer: MessageWriter) -> None:
+    async for event in stream:
+        for _ in writer.write(event):
+            pass
+
+
+async def _events(stream: ChatStream, writer: MessageWriter, identity: str) -> AsyncIterator[str]:
     try:
         async for event in stream:
             for written in writer.write(event):
                 yield sse_event(written, written["type"])
     except Exception as error:
-        yield sse_event(logged_error(error).anthropic(request_id(request)), "error")
+        yield sse_event(anthropic_error(logged(error), identity), "error")
 
 
 def _usage(prompt: int, cached: int, written: int) -> Json:

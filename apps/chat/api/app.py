@@ -10,6 +10,7 @@ from mlx_suite.serving.service import Service
 from ..store.store import Store
 from .errors import add_error_handlers
 from .metrics import CountedRequests, MeasuredService, Metrics
+from .response_store import ResponseStore
 from .settings import ServerSettings
 
 
@@ -24,7 +25,7 @@ def create_app(service: Service, store: Store | None = None, settings: ServerSet
     measures = Metrics(service.status)
     measured = MeasuredService(service, measures)
     app.state.service, app.state.store, app.state.settings = measured, store, settings or ServerSettings()
-    app.state.metrics = measures
+    app.state.metrics, app.state.responses = measures, ResponseStore()
     add_error_handlers(app)
     for router in _routers():
         app.include_router(router)

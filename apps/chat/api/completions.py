@@ -13,13 +13,14 @@ from pydantic import Field
 from mlx_suite.serving.generation import Delta, Ended, Event, Generation, Token
 from mlx_suite.serving.service import ServedModel, Service, Stream
 
+from .answering import while_connected
 from .app import ServiceOf
-from .errors import ParameterError, api_error
+from .errors import ParameterError, openai_error
 from .json_body import JsonRoute
 from .openai_logprobs import text_logprobs
 from .openai_parameters import MAX_CHOICES, Count, SamplingParameters, StreamOptions, check_ids, stop_texts
 from .openai_usage import new_id, usage
-from .sse import DONE, EventStream, cancel_on_disconnect, sse_event
+from .sse import DONE, EventStream, sse_event
 
 router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
 
@@ -110,33 +111,39 @@ class _Completion:
             for _ in range(body.n)
         ]
 
-    def echoes(self) -> list[bytes]:
+    def echoes(self) -> list[str]:
         """The chunks with the prompts, if the request asks for them."""
         if not self._body.echo:
             return []
         return [self._event([self._described(index, choice.text, (), 0)]) for index, choice in enumerate(self._choices)]
 
-    def chunk(self, event: Event) -> bytes:
-        """Add an event, and return the server-sent event for it; empty if there is nothing to send."""
+    def add(self, event: Event) -> None:
+        """Add an event."""
         choice = self._choices[event.choice]
         match event:
             case Delta(text=text, tokens=tokens):
-                offset = len(choice.text)
                 choice.text += text
                 choice.tokens += tokens
-                if text or (tokens and self._body.logprobs is not None):
-                    return self._event([self._described(event.choice, text, tokens, offset)])
             case Ended():
                 choice.end = event
-                return self._event([self._described(event.choice, "", (), len(choice.text))])
-        return b""
+
+    def chunk(self, event: Event) -> str:
+        """Add an event, and return the server-sent event for it; empty if there is nothing to send."""
+        offset = len(self._choices[event.choice].text)
+        self.add(event)
+        match event:
+            case Delta(text=text, tokens=tokens) if text or (tokens and self._body.logprobs is not None):
+                return self._event([self._described(event.choice, text, tokens, offset)])
+            case Ended():
+                return self._event([self._described(event.choice, "", (), offset)])
+        return ""
 
     def whole(self) -> dict[str, Any]:
         """The response's body after the last event."""
         choices = [self._described(index, choice.text, choice.tokens, 0) for index, choice in enumerate(self._choices)]
         return {**self._head, "choices": choices, "usage": self._usage()}
 
-    def usage_chunk(self) -> bytes:
+    def usage_chunk(self) -> str:
         """The chunk with the numbers of tokens."""
         return sse_event({**self._head, "choices": [], "usage": self._usage()})
 
@@ -148,7 +155,7 @@ class _Completion:
         reason = None if end is None else ("length" if end.reason in ("limit", "context", "time") else "stop")
         return {"index": index, "text": text, "logprobs": scores, "finish_reason": reason}
 
-    def _event(self, choices: list[dict[str, Any]]) -> bytes:
+    def _event(self, choices: list[dict[str, Any]]) -> str:
         chunk = {**self._head, "choices": choices}
         return sse_event({**chunk, "usage": None} if self._body.stream_options.include_usage else chunk)
 
@@ -167,7 +174,7 @@ class _Streams:
             stream.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """Events as they come, with choices numbered through. Raises what a stream raises, after cancelling the others."""
+        """Events as they come, with choices numbered through. Raises what a stream raises."""
         queue: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
 
         async def read(number: int, stream: Stream) -> None:
@@ -216,14 +223,17 @@ async def completions(body: CompletionBody, request: Request, service: ServiceOf
     streams = await _start_all(service, generations, body.n)
     completion = _Completion(body, served, generations)
     if body.stream:
-        return EventStream(_chunks(streams, completion, body.stream_options.include_usage), streams.cancel)
-    async with cancel_on_disconnect(request.receive, streams.cancel):
-        async for event in streams:
-            completion.chunk(event)
+        return EventStream(_chunks(streams, completion, body.stream_options.include_usage), streams)
+    await while_connected(request, streams, _read(streams, completion))
     return JSONResponse(completion.whole())
 
 
-async def _chunks(streams: _Streams, completion: _Completion, include_usage: bool) -> AsyncIterator[bytes]:
+async def _read(streams: _Streams, completion: _Completion) -> None:
+    async for event in streams:
+        completion.add(event)
+
+
+async def _chunks(streams: _Streams, completion: _Completion, include_usage: bool) -> AsyncIterator[str]:
     try:
         for echo in completion.echoes():
             yield echo
@@ -231,7 +241,7 @@ async def _chunks(streams: _Streams, completion: _Completion, include_usage: boo
             if chunk := completion.chunk(event):
                 yield chunk
     except Exception as error:  # the status is already sent
-        yield sse_event({"error": api_error(error).openai()})
+        yield sse_event({"error": openai_error(error)})
         return
     if include_usage:
         yield completion.usage_chunk()

@@ -7,8 +7,9 @@ from fastapi import APIRouter
 from mlx_suite.serving.service import ServedModel
 
 from .app import ServiceOf
+from .json_body import JsonRoute
 
-router = APIRouter(tags=["OpenAI"])
+router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
 
 
 @router.get("/v1/models", response_model=None)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,19 +10,16 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from mlx_suite.serving.chat import ChatEvent, ChatRequest, ReasoningDelta, TextDelta, ToolCallDelta
-from mlx_suite.serving.chat_service import ChatStream, start_chat
+from mlx_suite.serving.chat_service import start_chat
 from mlx_suite.serving.generation import Delta, Ended, Event, Generation, Started
 from mlx_suite.serving.service import ServedModel, Stream
 
+from .answering import StreamedAnswer, logged, while_connected
 from .app import ServiceOf
-from .errors import logged_error
 from .json_body import JsonRoute
 from .ollama_request import Asked, ChatBody, GenerateBody, served_model
-from .sse import EventStream, cancel_on_disconnect
 
 router = APIRouter(route_class=JsonRoute, tags=["Ollama"])
-
-LINES = "application/x-ndjson"
 
 DONE_REASONS = {"stop": "stop", "cancelled": "stop"}
 Json = dict[str, Any]
@@ -39,7 +36,7 @@ async def chat(body: ChatBody, request: Request, service: ServiceOf) -> Response
         return JSONResponse({**_head(body.model), **_chat_piece("", "", []), "done": True, "done_reason": "load"})
     writer = LineWriter(body, _chat_piece)
     stream = await start_chat(service, body.chat_request(served.name))
-    return await _answer(body, request, writer, stream)
+    return await _answer(body, request, writer, stream, stream)
 
 
 @router.post("/api/generate")
@@ -53,8 +50,10 @@ async def generate(body: GenerateBody, request: Request, service: ServiceOf) -> 
     writer = LineWriter(body, _generate_piece)
     asked = body.chat_request(served.name)
     if body.raw:
-        return await _answer(body, request, writer, await service.start(_raw_generation(served, body.prompt, asked)))
-    return await _answer(body, request, writer, await start_chat(service, asked))
+        raw = await service.start(_raw_generation(served, body.prompt, asked))
+        return await _answer(body, request, writer, raw, raw)
+    stream = await start_chat(service, asked)
+    return await _answer(body, request, writer, stream, stream)
 
 
 class LineWriter:
@@ -124,24 +123,29 @@ class LineWriter:
         }
 
 
-async def _answer(body: Asked, request: Request, writer: LineWriter, stream: ChatStream | Stream) -> Response:
+async def _answer(
+    body: Asked, request: Request, writer: LineWriter, events: AsyncIterable[ChatEvent | Event], work: Stream | Any
+) -> Response:
     if body.stream is not False:
-        return EventStream(_lines(stream, writer), stream.cancel, ping=b"", media_type=LINES)
-    last: Json = {}
-    async with cancel_on_disconnect(request.receive, stream.cancel):
-        async for event in stream:
-            for line in writer.write(event):
-                last = line
-    return JSONResponse(writer.whole(last))
+        return StreamedAnswer(_lines(events, writer), work, "application/x-ndjson")
+    return JSONResponse(await while_connected(request, work, _whole(events, writer)))
 
 
-async def _lines(stream: ChatStream | Stream, writer: LineWriter) -> AsyncIterator[bytes]:
+async def _lines(events: AsyncIterable[ChatEvent | Event], writer: LineWriter) -> AsyncIterator[str]:
     try:
-        async for event in stream:
+        async for event in events:
             for line in writer.write(event):
-                yield json.dumps(line).encode() + b"\n"
+                yield json.dumps(line) + "\n"
     except Exception as error:
-        yield json.dumps({"error": logged_error(error).message}).encode() + b"\n"
+        yield json.dumps({"error": logged(error).message}) + "\n"
+
+
+async def _whole(events: AsyncIterable[ChatEvent | Event], writer: LineWriter) -> Json:
+    last: Json = {}
+    async for event in events:
+        for line in writer.write(event):
+            last = line
+    return writer.whole(last)
 
 
 def _raw_generation(served: ServedModel, prompt: str, asked: ChatRequest) -> Generation:

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlx_suite.runtime.errors import UserError
 
-from .errors import ApiError
 from .origins import Origin, allowed_origin, host_problem, is_loopback, origin_problem, same_origin
+from .refusal import Refusal, refusal_response
 from .settings import ServerSettings
 
 PAGE_POLICY = (
@@ -50,7 +50,7 @@ def check_exposure(settings: ServerSettings) -> None:
     if wrong:
         raise UserError(
             f"{wrong[0]!r} is no origin of a page",
-            where="--allow-origin",
+            where="--cors-origin",
             fix="name each origin in full, such as https://chat.example.org:8443",
         )
 
@@ -94,14 +94,14 @@ class Secured:
 
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal.response(scope["path"], request_id)(scope, receive, send_with_headers)
+            await refusal_response(scope["path"], refusal, request_id)(scope, receive, send_with_headers)
         elif shared and _is_preflight(scope):
             await send_with_headers(_preflight_start(scope))
             await send_with_headers({"type": "http.response.body", "body": b""})
         else:
             refusal = self._key_refusal(scope) or self._length_refusal(scope)
             if refusal is not None:
-                await refusal.response(scope["path"], request_id)(scope, receive, send_with_headers)
+                await refusal_response(scope["path"], refusal, request_id)(scope, receive, send_with_headers)
             else:
                 await self._answer_limited(scope, receive, send_with_headers)
 
@@ -129,16 +129,17 @@ class Secured:
         except BodyTooLarge:
             pass
         if received > self._settings.max_body and not started:
-            await self._too_large().response(scope["path"], scope["state"]["request_id"])(scope, receive, send)
+            response = refusal_response(scope["path"], self._too_large(), scope["state"]["request_id"])
+            await response(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
+    def _refusal(self, scope: Scope) -> Refusal | None:
         problem = host_problem(scope, self._settings)
         if problem is not None:
-            return ApiError(status=403, message=problem, code="host_not_allowed")
+            return Refusal(status=403, message=problem, code="host_not_allowed")
         problem = origin_problem(scope, self._settings)
-        return None if problem is None else ApiError(status=403, message=problem, code="origin_not_allowed")
+        return None if problem is None else Refusal(status=403, message=problem, code="origin_not_allowed")
 
-    def _key_refusal(self, scope: Scope) -> ApiError | None:
+    def _key_refusal(self, scope: Scope) -> Refusal | None:
         wanted = self._settings.api_key
         if not wanted or _is_page_file(scope):
             return None
@@ -148,25 +149,27 @@ class Secured:
         if any([hmac.compare_digest(each.encode(), wanted.encode()) for each in sent]):
             return None
         missing = not any(sent)
-        return ApiError(
+        return Refusal(
             status=401,
             message="an API key is needed: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
             if missing
             else "the API key is wrong",
             code="missing_api_key" if missing else "invalid_api_key",
+            headers={"WWW-Authenticate": "Bearer"},
         )
 
-    def _length_refusal(self, scope: Scope) -> ApiError | None:
+    def _length_refusal(self, scope: Scope) -> Refusal | None:
         length = Headers(scope=scope).get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
-            return ApiError(status=400, message="Content-Length is no number")
+            return Refusal(status=400, message="Content-Length is no number")
         return self._too_large() if len(length) > 18 or int(length) > self._settings.max_body else None
 
-    def _too_large(self) -> ApiError:
-        return ApiError(
+    def _too_large(self) -> Refusal:
+        return Refusal(
             status=413,
             message=f"the body is larger than {self._settings.max_body:,} bytes",
             code="request_too_large",
+            headers={"Connection": "close"},
         )
 
 

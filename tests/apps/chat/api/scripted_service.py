@@ -177,10 +177,6 @@ class ScriptedService:
     def models(self) -> Mapping[str, ServedModel]:
         return self._models
 
-    def status(self) -> ServiceStatus:
-        running = [stream for stream in self.streams if not stream.ended]
-        return ServiceStatus(running=len(running), slots=16, requests=len(self.streams))
-
     def model(self, name: str) -> ServedModel:
         if name in ("", "default"):
             return next(iter(self._models.values()))
@@ -199,6 +195,10 @@ class ScriptedService:
         self.generations.append(generation)
         self.streams.append(ScriptedStream(generation, script, served))
         return self.streams[-1]
+
+    def status(self) -> ServiceStatus:
+        """Its load: the streams that were not read to their end."""
+        return ServiceStatus(running=sum(not stream.ended for stream in self.streams), slots=16, requests=self._arrived)
 
     def submit(self, model: str, request: Request, on_done: Callable[[Done], None]) -> None:
         self.model(model)

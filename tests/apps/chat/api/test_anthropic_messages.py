@@ -142,7 +142,7 @@ class TestStreams:
             "type": "error",
             "error": {
                 "type": "api_error",
-                "message": "out of memory",
+                "message": "the engine failed on this request; others are not affected, and it may be sent again",
             },
             "request_id": answer.headers["request-id"],
         }

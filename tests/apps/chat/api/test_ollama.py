@@ -121,7 +121,7 @@ class TestChat:
     def test_a_failure_after_the_start_is_a_line(self, http: TestClient, script: Any) -> None:
         chat = script(STARTED, text("Hel"), EngineFailure("out of memory"))
         assert lines(http.post("/api/chat", json={"model": "tiny-llama3", "messages": HI}))[-1] == {
-            "error": "out of memory"
+            "error": "the engine failed on this request; others are not affected, and it may be sent again"
         }
         assert chat.cancelled == 1
 
