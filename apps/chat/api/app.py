@@ -23,9 +23,9 @@ def create_app(service: Service, store: Store | None = None, settings: ServerSet
     """
     app = FastAPI(title="mlx-suite", docs_url=None, redoc_url=None)
     measures = Metrics(service.status)
-    measured = MeasuredService(service, measures)
-    app.state.service, app.state.store, app.state.settings = measured, store, settings or ServerSettings()
-    app.state.metrics, app.state.responses = measures, ResponseStore()
+    app.state.service = MeasuredService(service, measures)
+    app.state.store, app.state.settings, app.state.metrics = store, settings or ServerSettings(), measures
+    app.state.responses = ResponseStore()
     add_error_handlers(app)
     for router in _routers():
         app.include_router(router)

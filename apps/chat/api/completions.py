@@ -15,14 +15,14 @@ from mlx_suite.serving.service import ServedModel, Service, Stream
 
 from .answering import while_connected
 from .app import ServiceOf
-from .errors import ParameterError, openai_error
+from .errors import OPENAI_ERRORS, ParameterError, openai_error
 from .json_body import JsonRoute
 from .openai_logprobs import text_logprobs
 from .openai_parameters import MAX_CHOICES, Count, SamplingParameters, StreamOptions, check_ids, stop_texts
 from .openai_usage import new_id, usage
 from .sse import DONE, EventStream, sse_event
 
-router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+router = APIRouter(route_class=JsonRoute, tags=["OpenAI"], responses=OPENAI_ERRORS)
 
 MAX_PROMPTS = 128
 MAX_LOGPROBS = 5
@@ -135,7 +135,7 @@ class _Completion:
             case Delta(text=text, tokens=tokens) if text or (tokens and self._body.logprobs is not None):
                 return self._event([self._described(event.choice, text, tokens, offset)])
             case Ended():
-                return self._event([self._described(event.choice, "", (), offset)])
+                return self._event([{**self._described(event.choice, "", (), offset), "logprobs": None}])
         return ""
 
     def whole(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ async def _start_all(service: Service, generations: Sequence[Generation], choice
 async def completions(body: CompletionBody, request: Request, service: ServiceOf) -> Response:
     """Continuations of texts."""
     served = service.model(body.model)
-    generations = body.generations(served)
+    generations = await asyncio.to_thread(body.generations, served)  # tokenizing a long text takes a while
     streams = await _start_all(service, generations, body.n)
     completion = _Completion(body, served, generations)
     if body.stream:

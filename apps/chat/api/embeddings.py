@@ -15,11 +15,11 @@ from mlx_suite.serving.service import Service
 from .answering import while_connected
 from .app import ServiceOf
 from .completions import TokenId, prompts_of
-from .errors import ParameterError
+from .errors import OPENAI_ERRORS, ParameterError
 from .json_body import JsonRoute
 from .openai_parameters import Body, Count
 
-router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+router = APIRouter(route_class=JsonRoute, tags=["OpenAI"], responses=OPENAI_ERRORS)
 
 CLIENT_GONE = 499
 """Status that nobody receives."""
@@ -48,7 +48,7 @@ class _Embedding:
 async def embeddings(body: EmbeddingBody, request: Request, service: ServiceOf) -> Response:
     """A vector of length 1 for each input: the final hidden state of its last token."""
     served = service.model(body.model)
-    prompts = prompts_of(body.input, served, "input")
+    prompts = await asyncio.to_thread(prompts_of, body.input, served, "input")
     work = _Embedding(service, served.name, prompts)
     try:
         vectors = await while_connected(request, work, asyncio.shield(work.vectors))

@@ -12,6 +12,12 @@ from mlx_suite.serving.service import EngineFailure
 from .answering import logged, request_id
 from .refusal import refusal_body, refusal_response
 
+OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request is invalid, names nothing that exists, or came at a time of too many others"},
+    "5XX": {"description": "The server failed on this request"},
+}
+"""For the OpenAPI document."""
+
 
 class ParameterError(UserError):
     """A parameter of a request is invalid or not supported."""

@@ -16,7 +16,7 @@ from mlx_suite.serving.service import ServedModel
 
 from .answering import while_connected
 from .app import ServiceOf
-from .errors import ParameterError, openai_error
+from .errors import OPENAI_ERRORS, ParameterError, openai_error
 from .json_body import JsonRoute
 from .openai_logprobs import chat_logprobs
 from .openai_messages import (
@@ -39,7 +39,7 @@ from .openai_parameters import (
 from .openai_usage import new_id, usage
 from .sse import DONE, EventStream, sse_event
 
-router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+router = APIRouter(route_class=JsonRoute, tags=["OpenAI"], responses=OPENAI_ERRORS)
 
 REFUSED = {
     "audio": "leave it out: the model writes text only",

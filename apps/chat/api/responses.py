@@ -11,14 +11,14 @@ from mlx_suite.serving.chat_service import ChatStream, start_chat
 
 from .answering import while_connected
 from .app import ServiceOf
-from .errors import ParameterError, openai_error
+from .errors import OPENAI_ERRORS, ParameterError, openai_error
 from .json_body import JsonRoute
 from .response_store import ResponseStore, StoredResponse
 from .response_writer import ResponseWriter
 from .responses_request import ResponseBody
 from .sse import EventStream, sse_event
 
-router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+router = APIRouter(route_class=JsonRoute, tags=["OpenAI"], responses=OPENAI_ERRORS)
 
 
 def _responses(request: Request) -> ResponseStore:

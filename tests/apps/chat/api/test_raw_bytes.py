@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -37,11 +38,12 @@ def exchange(url: str, sent: bytes) -> bytes:
     """What the server answers to these bytes until it or we close the connection."""
     where = urlsplit(url)
     with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
-        connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
         received = b""
-        while piece := connection.recv(65536):
-            received += piece
+        with suppress(ConnectionError):  # closed before all was sent
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            while piece := connection.recv(65536):
+                received += piece
     return received
 
 
