@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from mlx_suite.serving.generation import Delta, Ended, Event, Generation, Token
-from mlx_suite.serving.service import ServedModel, Service, Stream
+from mlx_suite.serving.service import ServedModel
 
 from .answering import while_connected
 from .app import ServiceOf
@@ -20,11 +20,12 @@ from .json_body import JsonRoute
 from .openai_logprobs import text_logprobs
 from .openai_parameters import MAX_CHOICES, Count, SamplingParameters, StreamOptions, check_ids, stop_texts
 from .openai_usage import new_id, usage
+from .prompt_streams import PromptStreams
 from .sse import DONE, EventStream, sse_event
 
 router = APIRouter(route_class=JsonRoute, tags=["OpenAI"], responses=OPENAI_ERRORS)
 
-MAX_PROMPTS = 128
+MAX_PROMPTS = 2048
 MAX_LOGPROBS = 5
 REFUSED = {"suffix": "leave it out: the model continues a text and does not fill gaps"}
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -163,64 +164,13 @@ class _Completion:
         return usage([choice.end for choice in self._choices if choice.end is not None], self._body.n).openai()
 
 
-class _Streams:
-    """The streams of all prompts of a request as one."""
-
-    def __init__(self, streams: Sequence[Stream], choices: int) -> None:
-        self._streams, self._choices = streams, choices
-
-    def cancel(self) -> None:
-        for stream in self._streams:
-            stream.cancel()
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        """Events as they come, with choices numbered through. Raises what a stream raises."""
-        queue: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
-
-        async def read(number: int, stream: Stream) -> None:
-            try:
-                async for event in stream:
-                    queue.put_nowait(replace(event, choice=event.choice + number * self._choices))
-                queue.put_nowait(None)
-            except Exception as error:
-                queue.put_nowait(error)
-
-        readers = [asyncio.create_task(read(number, stream)) for number, stream in enumerate(self._streams)]
-        running = len(readers)
-        try:
-            while running:
-                event = await queue.get()
-                if isinstance(event, Exception):
-                    raise event
-                if event is None:
-                    running -= 1
-                else:
-                    yield event
-        finally:
-            self.cancel()
-            for reader in readers:
-                reader.cancel()
-
-
-async def _start_all(service: Service, generations: Sequence[Generation], choices: int) -> _Streams:
-    """Start all or none. Raises like `Service.start`."""
-    streams: list[Stream] = []
-    try:
-        for generation in generations:
-            streams.append(await service.start(generation))
-    except BaseException:
-        for stream in streams:
-            stream.cancel()
-        raise
-    return _Streams(streams, choices)
-
-
 @router.post("/v1/completions", response_model=None)
 async def completions(body: CompletionBody, request: Request, service: ServiceOf) -> Response:
     """Continuations of texts."""
     served = service.model(body.model)
     generations = await asyncio.to_thread(body.generations, served)  # tokenizing a long text takes a while
-    streams = await _start_all(service, generations, body.n)
+    streams = PromptStreams(service, generations)
+    await streams.start()
     completion = _Completion(body, served, generations)
     if body.stream:
         return EventStream(_chunks(streams, completion, body.stream_options.include_usage), streams)
@@ -228,12 +178,12 @@ async def completions(body: CompletionBody, request: Request, service: ServiceOf
     return JSONResponse(completion.whole())
 
 
-async def _read(streams: _Streams, completion: _Completion) -> None:
+async def _read(streams: PromptStreams, completion: _Completion) -> None:
     async for event in streams:
         completion.add(event)
 
 
-async def _chunks(streams: _Streams, completion: _Completion, include_usage: bool) -> AsyncIterator[str]:
+async def _chunks(streams: PromptStreams, completion: _Completion, include_usage: bool) -> AsyncIterator[str]:
     try:
         for echo in completion.echoes():
             yield echo

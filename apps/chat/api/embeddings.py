@@ -21,6 +21,8 @@ from .openai_parameters import Body, Count
 
 router = APIRouter(route_class=JsonRoute, tags=["OpenAI"], responses=OPENAI_ERRORS)
 
+BATCH = 16
+"""Inputs that are computed at once: a request with many inputs does not fill the queue."""
 CLIENT_GONE = 499
 """Status that nobody receives."""
 
@@ -38,10 +40,17 @@ class _Embedding:
     """Vectors that are being computed."""
 
     def __init__(self, service: Service, model: str, prompts: Sequence[tuple[int, ...]]) -> None:
-        self.vectors = asyncio.ensure_future(service.embed(model, prompts))
+        self._service, self._model = service, model
+        self.vectors = asyncio.ensure_future(self._in_batches(prompts))
 
     def cancel(self) -> None:
         self.vectors.cancel()
+
+    async def _in_batches(self, prompts: Sequence[tuple[int, ...]]) -> list[list[float]]:
+        vectors: list[list[float]] = []
+        for start in range(0, len(prompts), BATCH):
+            vectors += await self._service.embed(self._model, prompts[start : start + BATCH])
+        return vectors
 
 
 @router.post("/v1/embeddings", response_model=None)

@@ -13,7 +13,7 @@ from .answering import logged, request_id
 from .refusal import refusal_body, refusal_response
 
 OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request is invalid, names nothing that exists, or came at a time of too many others"},
+    "4XX": {"description": "The request is invalid, it names something unknown, or too many others are waiting"},
     "5XX": {"description": "The server failed on this request"},
 }
 """For the OpenAPI document."""

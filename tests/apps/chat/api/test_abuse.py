@@ -110,3 +110,11 @@ def test_thousands_of_requests_are_answered_or_refused(abuser: Abuser) -> None:
     abuser.send_mutants(300)
     assert abuser.statuses.total() >= 3000
     assert set(abuser.statuses) <= {200, 400, 404, 405}
+
+
+def test_a_long_value_of_the_wrong_type_in_a_schema_is_refused(abuser: Abuser) -> None:
+    schema = {"type": "object", "properties": {"n": "é" * 3000}}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    turns = [{"role": "user", "content": "Hi"}]
+    sent = {"model": "tiny-llama3", "messages": turns, "response_format": form}
+    assert abuser.send("POST", "/v1/chat/completions", sent) == 400

@@ -32,6 +32,16 @@ def sent(url: str, path: str, body: Any) -> socket.socket:
     return connection
 
 
+def received(connection: socket.socket, last: bytes, times: int = 1) -> bytes:
+    """What the server sends, until `last` has come that many times."""
+    text = b""
+    while text.count(last) < times:
+        more = connection.recv(4096)
+        assert more, f"the server hung up after {text!r}"
+        text += more
+    return text
+
+
 def happens(condition: Any) -> bool:
     """Whether a condition becomes true."""
     for _ in range(LOOKS):
@@ -59,9 +69,7 @@ def test_a_client_that_leaves_within_a_response_ends_its_request(path: str, body
     with serving(secured_app(service)) as url:
         connection = sent(url, path, {**body, "stream": streams})
         if streams:
-            received = b""
-            while b"Hello" not in received:
-                received += connection.recv(4096)
+            received(connection, b"Hello")
         assert happens(lambda: service.streams)
         connection.close()
         assert happens(lambda: all(stream.cancelled for stream in service.streams))
@@ -89,14 +97,11 @@ def test_a_client_that_leaves_ends_its_embeddings(monkeypatch: pytest.MonkeyPatc
 def test_a_client_that_stays_gets_its_whole_response() -> None:
     service = ScriptedService(Script("Hello there.", delay=0.01))
     with serving(secured_app(service)) as url, sent(url, *CHAT) as connection:
-        assert b"Hello there." in connection.recv(65536)
+        assert b"Hello there." in received(connection, b'"usage"')
 
 
 def test_a_silent_stream_sends_comments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting.with_pings, "__defaults__", (0.01,))
     with serving(secured_app(ScriptedService(Script(silent=True)))) as url:
         with sent(url, "/v1/chat/completions", {"messages": HI, "stream": True}) as connection:
-            received = b""
-            while received.count(b": ping\n\n") < 2:
-                received += connection.recv(4096)
-    assert b"text/event-stream" in received
+            assert b"text/event-stream" in received(connection, b": ping\n\n", times=2)

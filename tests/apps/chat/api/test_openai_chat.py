@@ -8,7 +8,11 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from mlx_suite.serving.chat import ReasoningDelta, TextDelta
+from mlx_suite.serving.generation import Token
+from mlx_suite_apps.chat.api import openai_chat
 from tests.apps.chat.api.openai_server import CALL, HI, LOOKUP, client_of
+from tests.apps.chat.api.scripted_chat import STARTED, ScriptedChat, ended
 from tests.apps.chat.api.scripted_service import Script, ScriptedService, chat_model, queue_full
 
 TOOLS: Any = [{"type": "function", "function": LOOKUP}]
@@ -176,6 +180,21 @@ def test_without_parallel_calls_only_the_first_call_is_reported() -> None:
         one = client.chat.completions.create(model="default", messages=HI, tools=TOOLS, parallel_tool_calls=False)
     assert len(both.choices[0].message.tool_calls or []) == 2
     assert len(one.choices[0].message.tool_calls or []) == 1
+
+
+def test_reasoning_stands_beside_the_content_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    thought = ReasoningDelta(choice=0, text="Hm.", tokens=(Token(id=5), Token(id=6)))
+    chat = ScriptedChat((STARTED, thought, TextDelta(choice=0, text="Four."), ended(tokens=6)))
+    monkeypatch.setattr(openai_chat, "start_chat", chat)
+    with client_of(ScriptedService()) as client:
+        completion = client.chat.completions.create(model="default", messages=HI)
+        chunks = list(client.chat.completions.create(model="default", messages=HI, stream=True))
+    message: Any = completion.choices[0].message
+    assert (message.reasoning_content, message.content) == ("Hm.", "Four.")
+    assert completion.usage is not None and completion.usage.completion_tokens_details is not None
+    assert completion.usage.completion_tokens_details.reasoning_tokens == 2
+    deltas: list[Any] = [chunk.choices[0].delta for chunk in chunks]
+    assert [getattr(delta, "reasoning_content", None) for delta in deltas] == [None, "Hm.", None, None]
 
 
 class Place(BaseModel):

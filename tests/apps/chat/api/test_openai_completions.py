@@ -85,6 +85,29 @@ def test_if_one_prompt_is_refused_the_others_are_cancelled() -> None:
     assert [stream.cancelled for stream in service.streams] == [True]
 
 
+def test_many_prompts_are_in_flight_sixteen_choices_at_a_time() -> None:
+    service = ScriptedService(Script(texts=("a", "b"), delay=0.001))
+    running: list[int] = []
+    start = service.start
+
+    async def counted(generation: Any) -> Any:
+        running.append(2 * service.status().running)
+        return await start(generation)
+
+    service.start = counted  # type: ignore[method-assign]
+    with client_of(service) as client:
+        completion = client.completions.create(model="default", prompt=[[5]] * 40, n=2)
+    assert [choice.text for choice in completion.choices] == ["a", "b"] * 40
+    assert len(running) == 40 and max(running) == 14  # and 2 that start
+
+
+def test_a_prompt_of_an_accepted_request_waits_while_the_queue_is_full() -> None:
+    service = ScriptedService(*[Script("first")] * 16, Script(refusal=queue_full(0.01)), Script("later"))
+    with client_of(service) as client:
+        completion = client.completions.create(model="default", prompt=[[5]] * 18)
+    assert [choice.text for choice in completion.choices] == ["first"] * 16 + ["later"] * 2
+
+
 def test_if_one_prompt_fails_the_others_are_cancelled() -> None:
     service = ScriptedService(Script("Hello", hangs_after=1), Script("Hello", fails_after=0))
     with client_of(service) as client, pytest.raises(openai.InternalServerError):
@@ -120,6 +143,21 @@ def test_embeddings_of_texts_and_of_token_ids() -> None:
     assert texts.usage.prompt_tokens == 5  # BOS before each text
     assert [each.embedding for each in tokens.data] == [[0.8, -0.6]]
     assert tokens.usage.total_tokens == 2
+
+
+def test_many_inputs_are_embedded_in_batches_of_sixteen() -> None:
+    service = ScriptedService()
+    sizes: list[int] = []
+    embed = service.embed
+
+    async def counted(model: str, prompts: Any) -> Any:
+        sizes.append(len(prompts))
+        return await embed(model, prompts)
+
+    service.embed = counted  # type: ignore[method-assign]
+    with client_of(service) as client:
+        answer = client.embeddings.create(model="default", input=[[5]] * 35)
+    assert len(answer.data) == 35 and sizes == [16, 16, 3]
 
 
 def test_embeddings_in_base64_are_little_endian_fp32() -> None:

@@ -149,8 +149,8 @@ def test_unknown_paths_and_methods_have_errors_in_openais_form(client: TestClien
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
 
 
-def test_a_mistake_of_ours_is_an_error_without_its_traceback(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
+def test_a_mistake_of_ours_is_an_error_whose_traceback_is_in_the_log_only(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(*_: Any) -> Any:
         raise KeyError("/home/someone/secret")
@@ -159,6 +159,7 @@ def test_a_mistake_of_ours_is_an_error_without_its_traceback(
     response = client.post("/v1/chat/completions", json={"messages": HI})
     assert response.status_code == 500
     assert "secret" not in response.text and "Traceback" not in response.text
+    assert caplog.text.count("KeyError: '/home/someone/secret'") == 1
 
 
 def test_a_file_of_the_server_is_never_named_as_the_parameter(
