@@ -14,7 +14,7 @@ from tests.serving.conftest import make_service
 QUESTION: Any = [{"role": "user", "content": "Which month comes before May?"}]
 ANSWER = "The month before May is April."
 GREEDY = {"temperature": 0}
-TOWN = {
+WAY = {
     "type": "object",
     "properties": {"way": {"enum": ["left", "right"]}},
     "required": ["way"],
@@ -68,7 +68,7 @@ def test_cached_tokens_are_not_counted_as_input(claude: anthropic.Anthropic) -> 
 
 
 def test_a_tool_that_must_be_called_is_called(claude: anthropic.Anthropic) -> None:
-    tool: Any = {"name": "turn", "description": "left or right", "input_schema": TOWN}
+    tool: Any = {"name": "turn", "description": "left or right", "input_schema": WAY}
     message = claude.messages.create(
         model="tiny-llama3",
         max_tokens=60,
@@ -91,7 +91,7 @@ def test_ollamas_client_gets_the_models_answer(url: str) -> None:
 
 def test_ollamas_client_gets_json_of_a_schema(url: str) -> None:
     answer = ollama.Client(host=url).generate(
-        model="tiny-llama3:latest", prompt="Left or right?", format=TOWN, options={"temperature": 0}
+        model="tiny-llama3:latest", prompt="Left or right?", format=WAY, options={"temperature": 0}
     )
     assert answer.response.replace(" ", "") in ('{"way":"left"}', '{"way":"right"}')
 
