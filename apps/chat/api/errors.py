@@ -46,5 +46,5 @@ def add_error_handlers(app: FastAPI) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         return error_response(request, error)
 
-    for kind in (UserError, EngineFailure, RequestValidationError, HTTPException, Exception):
+    for kind in (UserError, EngineFailure, OverflowError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)

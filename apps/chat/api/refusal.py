@@ -72,6 +72,8 @@ def refusal_of(error: Exception) -> Refusal:
                 message="the engine failed on this request; others are not affected, and it may be sent again",
                 code="engine_failure",
             )
+        case OverflowError():  # such as a conversation's number that SQLite cannot hold
+            return Refusal(status=400, message="a number is too large")
         case RecursionError():
             return Refusal(status=400, message="the body is nested too deeply")
         case UnicodeEncodeError():

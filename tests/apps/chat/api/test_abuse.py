@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.generation import GenerationMode
 from starlette.testclient import TestClient
 
+from mlx_suite_apps.chat.api.app import create_app
 from tests.apps.chat.api.live_server import secured_app
 from tests.apps.chat.api.mutants import VALID, mutants
 from tests.apps.chat.api.scripted_service import Script, ScriptedService
@@ -118,3 +120,16 @@ def test_a_long_value_of_the_wrong_type_in_a_schema_is_refused(abuser: Abuser) -
     turns = [{"role": "user", "content": "Hi"}]
     sent = {"model": "tiny-llama3", "messages": turns, "response_format": form}
     assert abuser.send("POST", "/v1/chat/completions", sent) == 400
+
+
+def test_a_number_that_the_database_cannot_hold_is_refused() -> None:
+    app = create_app(ScriptedService())
+
+    @app.get("/number/{number}")
+    def find(number: int) -> None:
+        sqlite3.connect(":memory:").execute("SELECT ?", (number,))
+
+    client = TestClient(app)
+    assert client.get("/number/7").status_code == 200
+    answer = client.get("/number/" + "9" * 30)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "a number is too large")

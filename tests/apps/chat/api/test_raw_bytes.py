@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -39,11 +38,15 @@ def exchange(url: str, sent: bytes) -> bytes:
     where = urlsplit(url)
     with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
         received = b""
-        with suppress(ConnectionError):  # closed before all was sent
+        try:
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
             while piece := connection.recv(65536):
                 received += piece
+        except TimeoutError:
+            raise
+        except OSError:  # closed before all was sent
+            pass
     return received
 
 
