@@ -112,9 +112,9 @@ def _feed(engine: "Engine", slots: Sequence[int], chunk: int) -> int:
     states = [cast(SequenceState, engine.states[slot]) for slot in slots]
     chunks = [state.pending[:-1][:chunk] for state in states]
     lengths, position = [len(chunk) for chunk in chunks], states[0].fed
-    for chunk in chunks:
-        check_indices(chunk, vocabulary_size(engine.model), "token")
-    tokens = [chunk + [0] * (max(lengths) - len(chunk)) for chunk in chunks]
+    for each in chunks:
+        check_indices(each, vocabulary_size(engine.model), "token")
+    tokens = [each + [0] * (max(lengths) - len(each)) for each in chunks]
     engine.reserve(position + max(lengths))
     engine.model(mx.array(tokens), cache=[SlotRows(cache, slots, lengths, position) for cache in engine.caches])
     mx.eval([cache.state for cache in engine.caches])
