@@ -1,15 +1,15 @@
-"""Continuous batching: a fixed set of slots that decode in lock step, each running its own program.
+"""Continuous batching: slots that decode in lock step, each running its own program.
 
 When a program's sampled text ends, its next forced tokens are fed into the same slot, on the same KV cache, so nothing
 is prefilled twice. Shared prefixes are computed once (`prefix_cache`). A decode step is launched before the tokens of
-the previous one are read, so the device does not wait for Python.
+the previous one are read, so the device does not wait for Python. The number of slots follows the load (`slot_count`).
 
 Shapes: S slots, V vocabulary.
 """
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import mlx.core as mx
@@ -20,6 +20,7 @@ from mlx_suite.engine.prefix_cache import PrefixCache
 from mlx_suite.engine.program import Done, Query, Reply, Request, Sample
 from mlx_suite.engine.scoring import replies
 from mlx_suite.engine.sequence import SequenceState
+from mlx_suite.engine.slot_count import drop_unaffordable_slots, drop_unneeded_slots, open_more_slots
 from mlx_suite.engine.slots import SlotCache, slot_caches
 from mlx_suite.engine.stats import EngineStats
 from mlx_suite.engine.step import GREEDY, Feed, History, Sampled, Stepper
@@ -41,11 +42,20 @@ class InFlightStep:
     segments: list[int]
     """Segment number of each slot; 0 if the token is discarded."""
 
+    def of_slots(self, slots: list[int]) -> "InFlightStep":
+        """The step for some of the slots."""
+        return InFlightStep(
+            sampled=self.sampled.of_slots(slots),
+            states=[self.states[slot] for slot in slots],
+            segments=[self.segments[slot] for slot in slots],
+        )
+
 
 class Engine:
-    """Runs programs on `model` in `slots` slots, each within `context` tokens. One run at a time.
+    """Runs programs on `model`, each within `context` tokens. One run at a time.
 
     Args:
+        slots: Maximum number of programs that run at the same time.
         limit: Memory budget in bytes for everything MLX has in use. When the KV caches would outgrow it, the engine
             continues with fewer slots, down to one. Only programs whose requests can be renewed lose their slots; they
             restart later. None: no limit.
@@ -72,16 +82,21 @@ class Engine:
         """Number of programs started so far."""
         self._queried = 0
         """Number of query batches so far."""
-        self._open_slots()
+        self._close_slots()
 
-    def _open_slots(self) -> None:
-        self.caches: list[SlotCache] = slot_caches(self.model, self.slots)
+    def _close_slots(self) -> None:
+        """Start again without slots and KV caches."""
+        self.caches: list[SlotCache] = slot_caches(self.model, slots=0)
         self.stepper = Stepper(self.model, self.caches)
         self.window = min((cache.window for cache in self.caches if cache.window is not None), default=None)
-        self.states: list[SequenceState | None] = [None] * self.slots
-        self.cached: list[list[int]] = [[] for _ in self.states]
+        self.states: list[SequenceState | None] = []
+        self.cached: list[list[int]] = []
         """Tokens still in the KV cache of each free slot."""
-        self._budget = MemoryBudget(self.limit)
+        self.flight: InFlightStep | None = None
+        """The decode step whose tokens have not been read."""
+        self.budget = MemoryBudget(self.limit)
+        self.spare_steps = 0
+        """Decode steps in a row with more slots or capacity than needed."""
 
     def run(self, requests: Iterable[Request | None]) -> Iterator[Done]:
         """Yield each program as it ends; requests are drawn from the iterable when a slot is free.
@@ -91,10 +106,15 @@ class Engine:
 
         An exception in a program ends that program alone: `Done.result` raises it. A run may be closed before its end.
         """
+        for done in self.steps(requests):
+            if done is not None:
+                yield done
+
+    def steps(self, requests: Iterable[Request | None]) -> Iterator[Done | None]:
+        """Like `run`, and yield None after each decode step, so that one thread can alternate between engines."""
         assert not any(self.states), "one run at a time"
         self._restarts.clear()
-        if len(self.states) < self.slots:
-            self._open_slots()  # the last run ended with fewer
+        self.flight = None
         try:
             yield from self._turns(iter(requests))
         except GeneratorExit:
@@ -103,7 +123,7 @@ class Engine:
                     self._leave(slot, state)
             raise
         except BaseException:
-            self._open_slots()  # the KV caches may be half written
+            self._close_slots()  # the KV caches may be half written
             raise
 
     @property
@@ -111,29 +131,28 @@ class Engine:
         """Number of programs in slots."""
         return sum(state is not None for state in self.states)
 
-    def _turns(self, waiting: Iterator[Request | None] | None) -> Iterator[Done]:
-        flight: InFlightStep | None = None
+    def _turns(self, waiting: Iterator[Request | None] | None) -> Iterator[Done | None]:
         while True:
             waiting = yield from self._prepare(waiting)
-            if waiting is None:
-                flight = self._shrink(flight)
-            flight = self._within_budget(flight)
+            drop_unneeded_slots(self, more_requests=waiting is not None)
+            self._restarts += drop_unaffordable_slots(self)
             constrained = [state for state in self.states if state is not None and state.constrained]
+            flight = self.flight
             if constrained and flight is not None:
+                self.flight = None
                 self._read(flight)
-                flight = None
                 continue
             for state in constrained:
                 state.restrict()
             if any(state.ended for state in constrained):
                 continue
             decodes = any(state is not None and state.decodes for state in self.states)
-            launched = self._launch(flight) if decodes else None
+            self.flight = self._launch(flight) if decodes else None
             if flight is not None:
                 self._read(flight)
-            elif launched is None and not any(self.states):
+            elif not decodes and not any(self.states):
                 return
-            flight = launched
+            yield None
 
     # ---- slots
 
@@ -166,16 +185,20 @@ class Engine:
 
     def _fill(self, waiting: Iterator[Request | None] | None) -> Iterator[Request | None] | None:
         """Start a program in every free slot. Returns the remaining requests; None if there are none."""
-        for slot in range(len(self.states)):
-            if self.states[slot] is None and (self._restarts or waiting is not None):
-                try:
-                    request = self._restarts.pop(0) if self._restarts else next(cast(Iterator[Request | None], waiting))
-                except StopIteration:
-                    return None
-                if request is None:
-                    return waiting
-                self._arrived += 1
-                self.states[slot] = SequenceState(request, self.context, self.window, order=self._arrived)
+        while self._restarts or waiting is not None:
+            slot = next((slot for slot, state in enumerate(self.states) if state is None), len(self.states))
+            if slot == self.slots:
+                break
+            try:
+                request = self._restarts.pop(0) if self._restarts else next(cast(Iterator[Request | None], waiting))
+            except StopIteration:
+                return None
+            if request is None:
+                break
+            if slot == len(self.states):
+                open_more_slots(self)
+            self._arrived += 1
+            self.states[slot] = SequenceState(request, self.context, self.window, order=self._arrived)
         return waiting
 
     def _leave(self, slot: int, state: SequenceState) -> None:
@@ -202,42 +225,6 @@ class Engine:
             self.stats.timed += tokens
             self.stats.timed_seconds += time.perf_counter() - began
         return found
-
-    def _shrink(self, flight: InFlightStep | None) -> InFlightStep | None:
-        """Drop the free slots if they are at least half. Called after the last request has been drawn."""
-        keep = [slot for slot, state in enumerate(self.states) if state is not None]
-        if not keep or len(keep) > len(self.states) // 2:
-            return flight
-        return self._keep_slots(keep, flight)
-
-    def _within_budget(self, flight: InFlightStep | None) -> InFlightStep | None:
-        """Drop slots before the KV caches outgrow the memory budget."""
-        keep = self._budget.slots_to_keep(self.states, self.caches, None if flight is None else flight.sampled.tokens)
-        if keep is None:
-            return flight
-        for slot in sorted(set(range(len(self.states))) - set(keep)):
-            state = self.states[slot]
-            if state is not None and state.request.renew is not None:
-                self._restarts.append(replace(state.request, program=state.request.renew()))
-                self.stats.restarted += 1
-        self.slots = len(keep)
-        return self._keep_slots(keep, flight)
-
-    def _keep_slots(self, keep: list[int], flight: InFlightStep | None) -> InFlightStep | None:
-        """Drop all other slots."""
-        if flight is not None:
-            self.stats.idle += len(self.states) - len(keep)
-        self.stepper.history.keys = []
-        for cache in self.caches:
-            cache.keep_slots(keep)
-            self._budget.settle(cache)
-        self.states = [self.states[i] for i in keep]
-        self.cached = [self.cached[i] for i in keep]
-        return flight and InFlightStep(
-            sampled=flight.sampled.of_slots(keep),
-            states=[flight.states[i] for i in keep],
-            segments=[flight.segments[i] for i in keep],
-        )
 
     # ---- decode steps
 
@@ -289,7 +276,7 @@ class Engine:
         """Make room for `tokens` positions in every slot."""
         for cache in self.caches:
             if cache.reserve(tokens):
-                self._budget.settle(cache)
+                self.budget.settle(cache)
 
 
 def _extras(state: SequenceState) -> dict[str, Any]:

@@ -40,6 +40,10 @@ class MemoryBudget:
         keep = sorted(ranked[: max(self._affordable(tokens, caches), fixed, 1)])
         return None if len(keep) == len(states) else keep
 
+    def forget(self) -> None:
+        """Check again, because there are more slots."""
+        self._checked = 0
+
     def settle(self, cache: SlotCache) -> None:
         """Reallocate one layer before the next: all at the same time would take twice the memory."""
         if self.limit is not None:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 Reason = Literal["stop", "limit", "context"]
-"""Why sampled text ended: at a stop token, at the segment's limit, or at the end of the model's context."""
+"""Why sampled text ended: at a stop token or by `until`, at the segment's limit, or at the end of the context."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,8 @@ class Sample:
     salt: int = 0
     """Changes the random numbers of the segment, for a second attempt at the same position."""
     constraint: Constraint | None = None
+    until: Callable[[int], bool] | None = None
+    """Called with each token; the text ends after the first for which it returns True, for example at a stop text."""
     alternatives: int | None = None
     """Report each token's log-probability and those of this many of the most probable tokens. None: no scores."""
 

@@ -169,11 +169,14 @@ class SequenceState:
                 self.request.on_score(score)
             if self.request.on_token is not None:
                 self.request.on_token(token)
+            is_last = token not in sample.stop and sample.until is not None and sample.until(token)
         except Exception as error:
             self.fail(error)
             return
         if token in sample.stop:
             self._end(sample, "stop", token)
+        elif is_last:
+            self._end(sample, "stop")
         elif len(self.sequence) - self.start == sample.limit:
             self._end(sample, "limit")
         elif len(self.sequence) == self.context:

@@ -34,8 +34,11 @@ class SlotCache:
 
     def capacity_for(self, tokens: int) -> int:
         """Capacity needed for `tokens` per slot; at least the current one."""
+        return max(self.capacity, self._rounded(tokens))
+
+    def _rounded(self, tokens: int) -> int:
         needed = -(-tokens // GROWTH) * GROWTH
-        return max(self.capacity, needed if self.window is None else min(needed, self.window))
+        return needed if self.window is None else min(needed, self.window)
 
     def reserve(self, tokens: int) -> bool:
         """Grow to at least `tokens` per slot, keeping the content. Returns whether the arrays were reallocated."""
@@ -44,6 +47,16 @@ class SlotCache:
             return False
         self.state[:] = [_lengthened(each, self.capacity) for each in self.state]
         return True
+
+    def can_shorten(self, tokens: int) -> bool:
+        """Whether half of the capacity suffices for `tokens` per slot. A full ring buffer is never shortened."""
+        return self.capacity != self.window and 2 * self._rounded(tokens) <= self.capacity
+
+    def shorten(self, tokens: int) -> None:
+        """Reduce the capacity to `tokens` per slot if `can_shorten`."""
+        if self.can_shorten(tokens):
+            self.capacity = self._rounded(tokens)
+            self.state[:] = [mx.contiguous(each[:, :, : self.capacity]) for each in self.state]
 
     def allocate(self, keys: mx.array, values: mx.array) -> None:
         """Allocate with the heads, head dimensions and dtypes of the first keys and values."""
@@ -104,6 +117,11 @@ class SlotCache:
             cached[slot : slot + 1, :, at : at + before] = late[:, :, :before]
             if before < size:
                 cached[slot : slot + 1, :, : size - before] = late[:, :, before:]
+
+    def add_slots(self, count: int) -> None:
+        """Append empty slots."""
+        self.slots += count
+        self.state[:] = [mx.concatenate([each, mx.zeros((count, *each.shape[1:]), each.dtype)]) for each in self.state]
 
     def keep_slots(self, slots: list[int]) -> None:
         """Drop all other slots."""

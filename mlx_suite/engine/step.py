@@ -93,6 +93,12 @@ class Sampled:
         at = mx.array(slots)
         return Sampled(tokens=self.tokens[at], scores=tuple(each[at] for each in self.scores))
 
+    def with_slots(self, count: int) -> "Sampled":
+        """The result with `count` more slots, whose tokens are discarded."""
+        tokens = mx.concatenate([self.tokens, mx.zeros((count,), self.tokens.dtype)])
+        scores = (mx.concatenate([each, mx.zeros((count, *each.shape[1:]), each.dtype)]) for each in self.scores)
+        return Sampled(tokens=tokens, scores=tuple(scores))
+
     def scores_of_slots(self) -> list[TokenScore | None]:
         """The scores of each slot's token."""
         if not self.scores:

@@ -47,6 +47,34 @@ class ServedModel:
     """Time of loading, in seconds since 1970."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServiceStatus:
+    """What a service is doing, and what it has done since it started."""
+
+    running: int = 0
+    """Choices in flight."""
+    waiting: int = 0
+    """Requests in the queue."""
+    slots: int = 0
+    """Choices that can be in flight at once."""
+    kv_bytes: int = 0
+    """Size of the KV caches of choices in flight."""
+    prefix_bytes: int = 0
+    """Size of the prefix caches."""
+    requests: int = 0
+    """Requests accepted."""
+    prefilled: int = 0
+    """Prompt tokens prefilled."""
+    reused: int = 0
+    """Prompt tokens found in a KV cache."""
+    generated: int = 0
+    """Tokens sampled or forced by a constraint."""
+    failures: int = 0
+    """Failures of the engine."""
+    last_failure: str | None = None
+    """The last one, in a line; None without one."""
+
+
 class Stream(Protocol):
     """The events of one request. Iterating raises EngineFailure, or what a constraint raised."""
 
@@ -63,6 +91,10 @@ class Service(Protocol):
     @property
     def models(self) -> Mapping[str, ServedModel]:
         """By name; the first is the default."""
+        ...
+
+    def status(self) -> ServiceStatus:
+        """Its load and its counters; never waits for the engine."""
         ...
 
     def model(self, name: str) -> ServedModel:
