@@ -47,6 +47,19 @@ class MagpieSessions:
         session = self._open[name] = MagpieSession(self._service, name, file, stored)
         return session
 
+    async def start(self, settings: SessionSettings, rows: int) -> MagpieSession:
+        """A new session that asks `rows` rows; the others are stopped. Raises like `create` and `MagpieSession.ask`."""
+        session = self.create(settings)
+        try:
+            await session.ask(rows)
+        except BaseException:
+            await self.delete(session.name)
+            raise
+        for other in self._open.values():
+            if other is not session:
+                other.stop()
+        return session
+
     def session(self, name: str) -> MagpieSession:
         """A session, read from its file if it is not open. Raises UnknownSession."""
         if name not in self._open:

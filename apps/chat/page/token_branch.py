@@ -1,0 +1,71 @@
+"""A response that begins with given tokens and is continued by the model, from their exact ids."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+from mlx_suite.engine import Sampling
+from mlx_suite.engine.chat_model import ChatModel
+from mlx_suite.serving.chat import ChatEvent, TextDelta
+from mlx_suite.serving.generation import Delta, Ended, Generation
+from mlx_suite.serving.service import Service, Stream
+from mlx_suite.text import StreamingDetokenizer, Tokenizer
+
+
+class BranchStream:
+    """The events of the response after its given tokens. Text is decoded together with theirs."""
+
+    def __init__(self, stream: Stream, tokenizer: Tokenizer, tokens: Sequence[int]) -> None:
+        self._stream, self._text = stream, StreamingDetokenizer(tokenizer)
+        self.given = "".join(map(self._text.add, tokens))
+        """Text of the given tokens, as far as it is final."""
+
+    async def __aiter__(self) -> AsyncIterator[ChatEvent]:
+        async for event in self._stream:
+            if isinstance(event, Delta):
+                text = "".join(self._text.add(token.id) for token in event.tokens)
+                yield TextDelta(choice=0, text=text, tokens=event.tokens)
+                continue
+            if isinstance(event, Ended):
+                rest = self._text.finish()
+                if rest:
+                    yield TextDelta(choice=0, text=rest)
+            yield event
+
+    def cancel(self) -> None:
+        """Stop the work."""
+        self._stream.cancel()
+
+
+async def start_branch(
+    service: Service,
+    model: str,
+    prompt: Sequence[int],
+    tokens: Sequence[int],
+    *,
+    limit: int | None,
+    sampling: Sampling,
+    seed: int | None,
+) -> BranchStream:
+    """Start a response to `prompt` that begins with `tokens`. Raises like `Service.start`.
+
+    Args:
+        limit: Maximum tokens of the response, the given ones included.
+    """
+    chat = service.model(model).chat
+    stop = frozenset(chat.stop_ids)
+    generation = Generation(
+        model=model,
+        prompt=(*prompt, *tokens),
+        limit=None if limit is None else max(1, limit - len(tokens)),
+        sampling=replace(sampling, banned=_banned(chat, stop)),
+        seed=seed,
+        stop=stop,
+    )
+    return BranchStream(await service.start(generation), chat.tokenizer, tokens)
+
+
+def _banned(chat: ChatModel, stop: frozenset[int]) -> tuple[int, ...]:
+    """Special tokens that do not end a response."""
+    return tuple(sorted(chat.never_sampled - stop))
