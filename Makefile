@@ -60,7 +60,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m mlx_suite_apps.finetune.demo demo/
 
 test: lint
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

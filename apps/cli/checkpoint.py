@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from mlx_suite.runtime.errors import UserError
-
 if TYPE_CHECKING:
     from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.modeling.reward_model import RewardModel
@@ -38,17 +36,8 @@ class Checkpoint:
 
     @cached_property
     def response_ends(self) -> frozenset[int]:
-        """Stop tokens of a response, from the template, because some checkpoints do not list their end-of-turn token.
-
-        Raises UserError if there is no template.
-        """
-        from mlx_suite.text import derive_pre_query
-
-        template = self.template
-        try:
-            return frozenset(derive_pre_query(self.tokenizer, template).assistant_stop_ids)
-        except UserError:
-            return self.tokenizer.stop_ids
+        """Tokens at which a response stops: see `ChatModel.response_stops`. Raises UserError without a template."""
+        return frozenset(self.chat_model().response_stops)
 
     def chat_model(self, slots: int = 16, style: str = "chat") -> "ChatModel":
         """Return the model for conversations, `slots` at a time; only the style `chat` needs a chat template."""

@@ -34,6 +34,7 @@ from .magpie import magpie_app
 from .models import models_app
 from .perplexity import perplexity
 from .quantize import quantize
+from .serve import serve
 
 SUMMARY = "Llama 3 and Gemma 2 on MLX: generate, chat, make instruction data with Magpie, finetune, judge."
 
@@ -41,6 +42,7 @@ app = new_app("mlx-suite", SUMMARY)
 add(app, doctor)
 add(app, generate)
 add(app, chat)
+add(app, serve)
 app.add_typer(magpie_app)
 add(app, finetune)
 add(app, fuse)

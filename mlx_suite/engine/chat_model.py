@@ -108,6 +108,18 @@ class ChatModel:
         return self.tokenizer.stop_ids | {self.response_end}
 
     @cached_property
+    def response_stops(self) -> tuple[int, ...]:
+        """Tokens at which sampling a response stops, the template's own first.
+
+        Beside `response_ends` these are the markers that open turns: a model that begins another turn has ended its
+        own. For a style or a template from which no turns can be derived they are `stop_ids`.
+        """
+        if self.style == CHAT and self.template is not None:
+            with suppress(UserError):
+                return self.turns.assistant_stop_ids
+        return self.stop_ids
+
+    @cached_property
     def never_sampled(self) -> frozenset[int]:
         """Ids that no turn contains: special tokens and embedding rows without a token."""
         return never_sampled(self.model, self.tokenizer)

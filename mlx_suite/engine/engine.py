@@ -82,9 +82,9 @@ class Engine:
         """Number of programs started so far."""
         self._queried = 0
         """Number of query batches so far."""
-        self._close_slots()
+        self.close_slots()
 
-    def _close_slots(self) -> None:
+    def close_slots(self) -> None:
         """Start again without slots and KV caches."""
         self.caches: list[SlotCache] = slot_caches(self.model, slots=0)
         self.stepper = Stepper(self.model, self.caches)
@@ -123,7 +123,7 @@ class Engine:
                     self._leave(slot, state)
             raise
         except BaseException:
-            self._close_slots()  # the KV caches may be half written
+            self.close_slots()  # the KV caches may be half written
             raise
 
     @property

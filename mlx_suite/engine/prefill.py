@@ -62,6 +62,8 @@ def _enter(engine: "Engine", slot: int, state: SequenceState, kept: int, entry: 
         engine.prefixes.use(entry)
     state.fed, state.entered = kept, True
     state.reused, state.is_new_prefix = kept, kept < start
+    if state.request.on_start is not None:
+        state.request.on_start(kept)
 
 
 def _group(engine: "Engine", filling: Sequence[int], budget: int) -> list[int]:

@@ -36,6 +36,10 @@ class PrefixCache:
         self.max_bytes = max_bytes
         self.entries: list[PrefixEntry] = []
 
+    @property
+    def nbytes(self) -> int:
+        return sum(entry.nbytes for entry in list(self.entries))
+
     def longest_match(
         self, start: Sequence[int], caches: Sequence[SlotCache], variant: str
     ) -> tuple[int, PrefixEntry | None]:

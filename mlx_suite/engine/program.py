@@ -171,6 +171,8 @@ class Request:
     seed: int = 0
     on_token: Callable[[int], None] | None = None
     """Called with each sampled token, the stop token included, as soon as it is known."""
+    on_start: Callable[[int], None] | None = None
+    """Called with the number of leading tokens that a KV cache holds, before the rest of the start is prefilled."""
     on_score: Callable[[TokenScore | None], None] | None = None
     """Called before `on_token` with the token's scores, if the segment requests them."""
     renew: Callable[[], Program] | None = None

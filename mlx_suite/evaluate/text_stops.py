@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 
 from mlx_suite.engine import Given, Program, Sample, Sampling
-from mlx_suite.text import Tokenizer
-
-STRETCH = 16
-"""Tokens generated between two searches for a stop text: at most this many are wasted; each search costs one step."""
+from mlx_suite.text import StreamingDetokenizer, Tokenizer
 
 
 def write_until(
@@ -20,16 +17,16 @@ def write_until(
 ) -> Program:
     """Continue `prompt` up to the first of `texts`, a stop token or `limit` tokens; returns the text before it."""
     texts = [text for text in texts if text]
+    detokenizer, text = StreamingDetokenizer(tokenizer), ""
+
+    def completes_a_stop_text(token: int) -> bool:
+        nonlocal text
+        text += detokenizer.add(token)
+        return any(each in text for each in texts)
+
     yield Given(tuple(prompt))
-    tokens: list[int] = []
-    while True:
-        left = limit - len(tokens)
-        written = yield Sample(limit=min(left, STRETCH) if texts else left, stop=stop, sampling=sampling)
-        tokens += written.tokens
-        text = tokenizer.decode(tokens)
-        ended = written.reason != "limit" or len(tokens) >= limit
-        if ended or any(each in text for each in texts):
-            return cut_before(text, texts)
+    yield Sample(limit=limit, stop=stop, sampling=sampling, until=completes_a_stop_text)
+    return cut_before(text + detokenizer.finish(), texts)
 
 
 def cut_before(text: str, texts: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """The service: served models, and one thread that owns MLX and answers all requests."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -111,4 +111,11 @@ class Service(Protocol):
 
     async def call(self, model: str, work: Callable[[ChatModel], Result]) -> Result:
         """The result of `work` with a served model, on the service's thread, between two decode steps."""
+        ...
+
+    async def embed(self, model: str, prompts: Sequence[tuple[int, ...]]) -> list[list[float]]:
+        """For each prompt the hidden state of its last token after the final norm, scaled to length 1.
+
+        Raises like `start`.
+        """
         ...

@@ -46,7 +46,7 @@ def chat_pieces(
     """Split the rendered conversation into template text and message contents, in order."""
     messages = [Message(message.role, replace_surrogates(message.content)) for message in messages]
     rendered = template.render(messages, add_generation_prompt=add_generation_prompt)
-    mark = _unused_letter(rendered)
+    mark = unused_letter(rendered)
     marked = [
         Message(message.role, f"{PAD_LEFT}{mark}{index}{mark}{PAD_RIGHT}") for index, message in enumerate(messages)
     ]
@@ -57,7 +57,7 @@ def chat_pieces(
     return _anchored(tokenizer, template, messages, rendered, skeleton)
 
 
-def _unused_letter(text: str) -> str:
+def unused_letter(text: str) -> str:
     """A private-use character that does not occur in `text`."""
     used = set(text)
     free = next((chr(code) for code in PRIVATE_USE if chr(code) not in used), None)

@@ -49,16 +49,27 @@ class ChatTemplate:
 
         Raises TemplateRefusal if the template rejects the conversation, UserError if it fails.
         """
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        return self.render_turns(turns, add_generation_prompt=add_generation_prompt)
+
+    def render_turns(
+        self,
+        turns: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = False,
+    ) -> str:
+        """Like `render`, for turns in OpenAI's form, which may call tools, and for tool definitions in that form."""
         try:
             return self._program.render(
-                messages=[{"role": message.role, "content": message.content} for message in messages],
-                tools=None,
+                messages=turns,
+                tools=tools,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **{**self.special_tokens, **self.variables},
             )
         except _Raised as error:
-            roles = ", ".join(message.role for message in messages)
+            roles = ", ".join(turn["role"] for turn in turns)
             raise TemplateRefusal(
                 f"the chat template rejects this conversation ({roles}): {error}",
                 self.origin,

@@ -18,7 +18,15 @@ def create_app(service: Service, store: Store | None = None, settings: ServerSet
         store: Conversations of the page; None for a server without the page.
     """
     app = FastAPI(title="mlx-suite", docs_url=None, redoc_url=None)
-    app.state.service, app.state.store, app.state.settings = service, store, settings or ServerSettings()
+    from . import anthropic_messages, health, metrics, ollama, ollama_models
+
+    measures = metrics.Metrics(service.status)
+    measured = metrics.MeasuredService(service, measures)
+    app.state.service, app.state.store, app.state.settings = measured, store, settings or ServerSettings()
+    app.state.metrics = measures
+    for part in (anthropic_messages, ollama, ollama_models, health):
+        app.include_router(part.router)
+    app.add_middleware(metrics.CountedRequests, metrics=measures)
     return app
 
 

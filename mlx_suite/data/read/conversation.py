@@ -70,7 +70,7 @@ def read_turns(value: Any, label: str, spelling: Spelling, faults: Faults, tools
     if all_known:
         _check_order(known, spelling, faults)
     messages = tuple(message for _, message in known)
-    return _with_tools(messages, tools, faults) if tools else messages
+    return _read_tools(messages, tools, faults) if tools else messages
 
 
 def _list(value: Any, label: str, faults: Faults) -> list[Any] | None:
@@ -180,7 +180,25 @@ def _call_text(call: Any) -> str:
             arguments = json.loads(arguments)
         except (ValueError, RecursionError):
             pass  # Some models write arguments that are not JSON; they are kept as text.
-    return _json_text({"name": function.get("name"), "arguments": arguments})
+    return call_text(function.get("name"), arguments)
+
+
+def call_text(name: Any, arguments: Any) -> str:
+    """A tool call as text of the assistant, for chat templates without tools."""
+    return _json_text({"name": name, "arguments": arguments})
+
+
+def tools_text(tools: Sequence[Any]) -> str:
+    """Tool definitions as part of a system prompt, for chat templates without tools."""
+    return "\n".join(["Tools:", *map(_json_text, tools)])
+
+
+def with_tools(messages: Sequence[Message], text: str) -> tuple[Message, ...]:
+    """The messages with `text`, the definitions of tools, at the end of the system prompt."""
+    if messages and messages[0].role == SYSTEM:
+        first, *rest = messages
+        return (Message(SYSTEM, f"{first.content}\n\n{text}", first.trained), *rest)
+    return (Message(SYSTEM, text), *messages)
 
 
 def _json_text(value: Any) -> str:
@@ -220,7 +238,7 @@ def _check_order(turns: Numbered, spelling: Spelling, faults: Faults) -> None:
         faults.append("ends with a tool result; expected a response at the end")
 
 
-def _with_tools(messages: tuple[Message, ...], tools: Any, faults: Faults) -> tuple[Message, ...]:
+def _read_tools(messages: tuple[Message, ...], tools: Any, faults: Faults) -> tuple[Message, ...]:
     """Append the tool definitions to the system prompt, one line of JSON each."""
     if isinstance(tools, str):
         try:
@@ -232,8 +250,4 @@ def _with_tools(messages: tuple[Message, ...], tools: Any, faults: Faults) -> tu
         return messages
     if not tools:
         return messages
-    lines = required_text("\n".join(["Tools:", *map(_json_text, tools)]), '"tools"', faults)
-    if messages and messages[0].role == SYSTEM:
-        first, *rest = messages
-        return (Message(SYSTEM, f"{first.content}\n\n{lines}", first.trained), *rest)
-    return (Message(SYSTEM, lines), *messages)
+    return with_tools(messages, required_text(tools_text(tools), '"tools"', faults))
