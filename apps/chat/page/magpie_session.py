@@ -53,6 +53,8 @@ class MagpieSession:
         self._service, self._file = service, file
         self._is_running = False
         self._flight: dict[int, Request] = {}
+        self._dropped: set[int] = set()
+        """Rows in flight that a stop has cancelled."""
         self._feeds: set[MagpieFeed] = set()
         self._plan: RowPlan | None = None
         self._judge: Judge | None = None
@@ -82,6 +84,7 @@ class MagpieSession:
     def stop(self) -> None:
         """Stop asking. Rows in flight are dropped; the next `ask` begins with them."""
         self._is_running = False
+        self._dropped |= self._flight.keys()
         for request in self._flight.values():
             request.cancel()
         self._tell_state()
@@ -231,8 +234,11 @@ class MagpieSession:
                 self._fail(error)
         else:
             row.state = "stopped"
-            if not isinstance(done.error, Cancelled):
+            if isinstance(done.error, Cancelled) and index not in self._dropped:
+                self._fail(UserError("A row took longer than the server's time limit", fix="ask for shorter responses"))
+            elif not isinstance(done.error, Cancelled):
                 self._fail(done.error)
+        self._dropped.discard(index)
         self._tell_row(row)
         self._fill()
 

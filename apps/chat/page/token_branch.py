@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from mlx_suite.engine import Sampling
-from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.serving.chat import ChatEvent, TextDelta
 from mlx_suite.serving.generation import Delta, Ended, Generation
 from mlx_suite.serving.service import Service, Stream
@@ -14,7 +12,7 @@ from mlx_suite.text import StreamingDetokenizer, Tokenizer
 
 
 class BranchStream:
-    """The events of the response after its given tokens. Text is decoded together with theirs."""
+    """The events of the response after its given tokens. Its text is decoded together with theirs."""
 
     def __init__(self, stream: Stream, tokenizer: Tokenizer, tokens: Sequence[int]) -> None:
         self._stream, self._text = stream, StreamingDetokenizer(tokenizer)
@@ -38,34 +36,13 @@ class BranchStream:
         self._stream.cancel()
 
 
-async def start_branch(
-    service: Service,
-    model: str,
-    prompt: Sequence[int],
-    tokens: Sequence[int],
-    *,
-    limit: int | None,
-    sampling: Sampling,
-    seed: int | None,
-) -> BranchStream:
-    """Start a response to `prompt` that begins with `tokens`. Raises like `Service.start`.
+async def start_branch(service: Service, response: Generation, tokens: Sequence[int]) -> BranchStream:
+    """Start a response that begins with `tokens`. Raises like `Service.start`.
 
     Args:
-        limit: Maximum tokens of the response, the given ones included.
+        response: The generation of a whole response; the tokens count towards its limit.
     """
-    chat = service.model(model).chat
-    stop = frozenset(chat.stop_ids)
-    generation = Generation(
-        model=model,
-        prompt=(*prompt, *tokens),
-        limit=None if limit is None else max(1, limit - len(tokens)),
-        sampling=replace(sampling, banned=_banned(chat, stop)),
-        seed=seed,
-        stop=stop,
-    )
-    return BranchStream(await service.start(generation), chat.tokenizer, tokens)
-
-
-def _banned(chat: ChatModel, stop: frozenset[int]) -> tuple[int, ...]:
-    """Special tokens that do not end a response."""
-    return tuple(sorted(chat.never_sampled - stop))
+    chat = service.model(response.model).chat
+    limit = None if response.limit is None else max(1, response.limit - len(tokens))
+    stream = await service.start(replace(response, prompt=(*response.prompt, *tokens), limit=limit))
+    return BranchStream(stream, chat.tokenizer, tokens)

@@ -14,6 +14,7 @@ from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.engine.response_scores import ResponseScores
 from mlx_suite.serving.service import Service
 from mlx_suite.text import Tokenizer
+from mlx_suite.text.pieces import replace_surrogates
 
 ALTERNATIVES = 10
 MOST_TOKENS = 2000
@@ -39,7 +40,9 @@ def response_tokens(tokenizer: Tokenizer, content: str, facts: Mapping[str, Any]
     if isinstance(stored, list) and stored and all(_is_token(tokenizer, each) for each in stored):
         if tokenizer.decode(stored).strip() == content.strip():
             return ResponseTokens(ids=tuple(stored), is_exact=True)
-    return ResponseTokens(ids=tuple(tokenizer.encode(content)), is_exact=False)
+    return ResponseTokens(
+        ids=tuple(tokenizer.backend.encode(replace_surrogates(content), at_start=False).ids), is_exact=False
+    )
 
 
 async def score_response(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.serving.chat_service import chat_prompt
+from mlx_suite.serving.chat_service import chat_plan
+from mlx_suite.serving.generation import Generation
 from mlx_suite.serving.service import ServedModel
 from mlx_suite.text.message import ASSISTANT
 
@@ -45,14 +45,15 @@ class _Response:
     message: StoredMessage
     setup: Setup
     served: ServedModel
-    prompt: tuple[int, ...]
+    generation: Generation
+    """The one that would write a response in its place."""
     tokens: ResponseTokens
 
     @property
     def with_end(self) -> Sequence[int]:
         """Its tokens, and the stop token if it came to its end."""
-        ended = self.message.state == COMPLETE and self.message.facts.get("finish_reason") == "stop"
-        return (*self.tokens.ids, *(self.served.chat.stop_ids[:1] if ended else ()))
+        is_ended = self.message.state == COMPLETE and self.message.facts.get("finish_reason") == "stop"
+        return (*self.tokens.ids, *(self.served.chat.response_stops[:1] if is_ended else ()))
 
 
 @router.get("/messages/{number}/tokens")
@@ -61,12 +62,12 @@ async def tokens(desk: DeskOf, number: int) -> Form:
     response = await _response(desk, number)
     served = response.served
     ids = response.with_end
-    room = served.chat.context - len(response.prompt)
+    room = served.chat.context - len(response.generation.prompt)
     scored = ids[: max(0, min(MOST_TOKENS, room))]
-    scores = await score_response(desk.service, served.name, response.prompt, scored)
+    scores = await score_response(desk.service, served.name, response.generation.prompt, scored)
     forms = token_forms(served.chat.tokenizer, scored, scores)
     for form in forms:
-        form["ends"] = form["id"] in served.chat.stop_ids
+        form["ends"] = form["id"] in response.generation.stop
     return {
         "message": number,
         "model": served.name,
@@ -85,23 +86,11 @@ async def branch(desk: DeskOf, number: int, new: NewBranch) -> Form:
     if new.position > len(response.tokens.ids) or new.token >= chat.tokenizer.vocab_size:
         raise UserError(f"Response {number} has no such token", fix="load its tokens again")
     facts = {"branched": {"message": number, "position": new.position}}
-    if new.token in chat.stop_ids:
+    if new.token in response.generation.stop:
         return message_form(await _ended(desk, response, kept, facts))
     given = (*kept, new.token)
-    settings = response.setup.settings
-    seed = secrets.randbelow(1 << 31) if settings.seed is None else settings.seed
-    stream = await start_branch(
-        desk.service,
-        response.served.name,
-        response.prompt,
-        given,
-        limit=settings.max_tokens,
-        sampling=settings.sampling(),
-        seed=seed,
-    )
-    parent = response.message.parent
-    assert parent is not None, "checked by _response"
-    facts |= {"seed": seed, "settings": settings.changed()}
+    stream = await start_branch(desk.service, response.generation, given)
+    facts |= {"seed": response.generation.seed, "settings": response.setup.settings.changed()}
     return message_form(
         await desk.replies.follow(stream, response.message, response.served, given, stream.given, facts)
     )
@@ -127,11 +116,7 @@ async def _response(desk: Desk, number: int) -> _Response:
     setup, path = setup_of(conversation), await desk.path_to(message)
     writer = message.facts.get("adapter") or message.facts.get("model")
     served = desk.service.model(writer if writer in desk.service.models else setup.model)
-    prompt = chat_prompt(served, chat_request(setup, path[:-1]))
-    return _Response(
-        message=message,
-        setup=setup,
-        served=served,
-        prompt=prompt,
-        tokens=response_tokens(served.chat.tokenizer, message.content, message.facts),
-    )
+    request = replace(chat_request(setup, path[:-1]), model=served.name)
+    plan = await asyncio.to_thread(chat_plan, served, request)
+    tokens = response_tokens(served.chat.tokenizer, message.content, message.facts)
+    return _Response(message=message, setup=setup, served=served, generation=plan.generation, tokens=tokens)

@@ -9,24 +9,27 @@ from typing import Any
 import pytest
 
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.serving.engine_service import EngineService
 from mlx_suite_apps.chat.page.magpie_feed import Event
 from mlx_suite_apps.chat.page.magpie_file import SessionSettings
-from mlx_suite_apps.chat.page.magpie_row import DECIDED
+from mlx_suite_apps.chat.page.magpie_row import DECIDED, RowState
 from mlx_suite_apps.chat.page.magpie_session import MagpieSession
 from mlx_suite_apps.chat.page.magpie_sessions import MagpieSessions, UnknownSession
-from tests.apps.chat.page.engine_service import NAME, EngineService
+from tests.serving.conftest import make_service
 
+NAME = "tiny-llama3"
 SETTINGS = SessionSettings(model=NAME, seed=7, max_answer=12)
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[EngineService]:
-    with EngineService() as service:
-        yield service
+    made = make_service(NAME)
+    yield made
+    made.worker.close()
 
 
 def watch(work: Callable[[], Awaitable[Any]]) -> Any:
-    return asyncio.run(asyncio.wait_for(work(), 120))  # type: ignore[arg-type]
+    return asyncio.run(asyncio.wait_for(work(), 120))
 
 
 async def until_idle(session: MagpieSession) -> list[Event]:
@@ -126,7 +129,7 @@ def test_a_session_that_was_read_can_be_continued(service: EngineService, tmp_pa
 
 
 def test_a_stopped_session_asks_the_dropped_rows_again(service: EngineService, tmp_path: Path) -> None:
-    async def story() -> tuple[list[str], list[str]]:
+    async def story() -> tuple[list[RowState], list[RowState]]:
         session = MagpieSessions(service, tmp_path).create(SETTINGS)
         await session.ask(8)
         session.stop()
@@ -174,7 +177,7 @@ def test_an_unknown_session_category_or_model_is_an_error(service: EngineService
         sessions.session("../elsewhere".removeprefix("../"))
     with pytest.raises(UserError, match="does not tag a category 'Gardening'"):
         sessions.create(SessionSettings(model=NAME, category="Gardening"))
-    with pytest.raises(UserError, match="No model 'other' is served"):
+    with pytest.raises(UserError, match="No model called 'other'"):
         sessions.create(SessionSettings(model="other"))
     assert sessions.names() == []
 

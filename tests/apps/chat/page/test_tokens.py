@@ -1,114 +1,120 @@
 """Tokens of a stored response: scores by the real engine, and responses that branch at a token."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, Iterator
 from typing import Any
 
 import pytest
 
-from mlx_suite.engine import Given, Program, Request, Sample, Sampling
-from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.serving.chat import TextDelta
-from mlx_suite.serving.generation import Ended
-from mlx_suite.text import Message
+from mlx_suite.serving.engine_service import EngineService
+from mlx_suite.serving.generation import Delta, Ended, Generation
+from mlx_suite.text import Tokenizer
 from mlx_suite_apps.chat.page.token_branch import start_branch
 from mlx_suite_apps.chat.page.token_scores import response_tokens, score_response, token_forms, token_text
-from tests.apps.chat.page.engine_service import NAME, EngineService, tiny_llama3
+from tests.serving.conftest import asking, make_service
 
-GREEDY = Sampling(temperature=0.0)
-PROMPT = tiny_llama3().prompt_ids([Message("user", "Which day comes after Monday?")])
+NAME = "tiny-llama3"
+MONDAY = "Which day comes after Monday?"
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[EngineService]:
-    with EngineService() as service:
-        yield service
+    made = make_service(NAME)
+    yield made
+    made.worker.close()
 
 
-def greedy(chat: ChatModel, limit: int = 40) -> tuple[int, ...]:
-    def program() -> Program:
-        yield Given(PROMPT)
-        return (yield Sample(limit=limit, stop=frozenset(chat.stop_ids), sampling=GREEDY))
-
-    [written] = chat.run([Request(program=program())])
-    tokens: tuple[int, ...] = written.tokens
-    return tokens
+@pytest.fixture(scope="module")
+def tokenizer(service: EngineService) -> Tokenizer:
+    return service.model(NAME).chat.tokenizer
 
 
-async def branched(service: EngineService, tokens: tuple[int, ...], limit: int | None = 40) -> tuple[str, list[int]]:
-    stream = await start_branch(service, NAME, PROMPT, tokens, limit=limit, sampling=GREEDY, seed=1)
-    text, ids = stream.given, list(tokens)
+async def collected(stream: AsyncIterable[Any]) -> tuple[str, tuple[int, ...]]:
+    """Text and token ids of a stream up to its end."""
+    text, ids = "", []
     async for event in stream:
-        if isinstance(event, TextDelta):
+        if isinstance(event, Delta | TextDelta):
             text += event.text
             ids += [token.id for token in event.tokens]
         elif isinstance(event, Ended):
             break
-    return text, ids
+    return text, tuple(ids)
 
 
-def test_each_greedy_token_is_its_own_first_alternative(service: EngineService) -> None:
-    chat = tiny_llama3()
-    written = greedy(chat)
-    scores = asyncio.run(score_response(service, NAME, PROMPT, written))
-    forms = token_forms(chat.tokenizer, written, scores)
-    assert "".join(form["text"] for form in forms) == chat.tokenizer.decode(written) == "Tuesday comes after Monday."
-    assert [form["alternatives"][0]["id"] for form in forms] == list(written)
+def written(service: EngineService, generation: Generation) -> tuple[int, ...]:
+    """Token ids of a greedy response."""
+
+    async def write() -> tuple[int, ...]:
+        return (await collected(await service.start(generation)))[1]
+
+    return asyncio.run(write())
+
+
+def branched(service: EngineService, generation: Generation, *tokens: int) -> tuple[str, tuple[int, ...]]:
+    """Text and token ids of the response that begins with `tokens`."""
+
+    async def write() -> tuple[str, tuple[int, ...]]:
+        stream = await start_branch(service, generation, tokens)
+        text, ids = await collected(stream)
+        return stream.given + text, (*tokens, *ids)
+
+    return asyncio.run(write())
+
+
+def test_each_greedy_token_is_its_own_first_alternative(service: EngineService, tokenizer: Tokenizer) -> None:
+    generation = asking(service, NAME, MONDAY)
+    tokens = written(service, generation)
+    scores = asyncio.run(score_response(service, NAME, generation.prompt, tokens))
+    forms = token_forms(tokenizer, tokens, scores)
+    assert "".join(form["text"] for form in forms) == tokenizer.decode(tokens) == "Tuesday comes after Monday."
+    assert [form["alternatives"][0]["id"] for form in forms] == list(tokens)
     for form in forms:
         assert form["probability"] == form["alternatives"][0]["probability"] > 0
         probabilities = [each["probability"] for each in form["alternatives"]]
         assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) < 1.001
 
 
-def test_ids_in_the_facts_count_if_they_are_the_text(service: EngineService) -> None:
-    tokenizer = tiny_llama3().tokenizer
+def test_ids_in_the_facts_count_if_they_are_the_text(tokenizer: Tokenizer) -> None:
     letters = [token for letter in "Tuesday" for token in tokenizer.encode(letter)]
     stored = response_tokens(tokenizer, "Tuesday", {"ids": letters})
     assert (stored.ids, stored.is_exact) == (tuple(letters), True)
 
 
 @pytest.mark.parametrize("facts", [{}, {"ids": [5]}, {"ids": "Tuesday"}, {"ids": [10**9]}, {"ids": []}])
-def test_without_valid_ids_the_text_is_encoded(facts: dict[str, Any]) -> None:
-    tokenizer = tiny_llama3().tokenizer
+def test_without_valid_ids_the_text_is_encoded(tokenizer: Tokenizer, facts: dict[str, Any]) -> None:
     tokens = response_tokens(tokenizer, "Tuesday it is", facts)
     assert (tokens.ids, tokens.is_exact) == (tuple(tokenizer.encode("Tuesday it is")), False)
 
 
 def test_a_branch_begins_with_the_given_tokens_and_is_continued(service: EngineService) -> None:
-    chat = tiny_llama3()
-    written = greedy(chat)
-    text, ids = asyncio.run(branched(service, written[:2]))
-    assert tuple(ids) == written
-    assert text == "Tuesday comes after Monday."
+    generation = asking(service, NAME, MONDAY)
+    tokens = written(service, generation)
+    assert branched(service, generation, *tokens[:2]) == ("Tuesday comes after Monday.", tokens)
 
 
-def test_a_branch_keeps_exact_ids_that_the_text_would_not_give(service: EngineService) -> None:
-    tokenizer = tiny_llama3().tokenizer
+def test_a_branch_keeps_exact_ids_that_the_text_would_not_give(service: EngineService, tokenizer: Tokenizer) -> None:
     letters = tuple(token for letter in "Tue" for token in tokenizer.encode(letter))
     assert letters != tuple(tokenizer.encode("Tue"))
-    text, ids = asyncio.run(branched(service, letters))
-    assert tuple(ids[: len(letters)]) == letters
+    text, ids = branched(service, asking(service, NAME, MONDAY), *letters)
+    assert ids[: len(letters)] == letters
     assert text.startswith("Tue") and text == tokenizer.decode(ids)
 
 
 def test_the_given_tokens_count_towards_the_limit(service: EngineService) -> None:
-    written = greedy(tiny_llama3())
-    _, ids = asyncio.run(branched(service, written[:3], limit=5))
-    assert len(ids) == 5
+    generation = asking(service, NAME, MONDAY, limit=5)
+    tokens = written(service, generation)
+    assert branched(service, generation, *tokens[:3])[1] == tokens
+    assert len(tokens) == 5
 
 
-def test_a_character_that_the_given_tokens_begin_is_completed(service: EngineService) -> None:
-    tokenizer = tiny_llama3().tokenizer
-    first, *rest = tokenizer.encode("é")
-    if not rest:
-        first, *rest = tokenizer.encode("\N{GRINNING FACE}")
-    assert rest, "a character of several tokens"
-    assert token_text(tokenizer, first) == "\ufffd"
-    stream = asyncio.run(start_branch(service, NAME, PROMPT, (first,), limit=2, sampling=GREEDY, seed=1))
-    assert stream.given == ""
-    stream.cancel()
+def test_a_character_that_the_given_tokens_begin_is_completed(service: EngineService, tokenizer: Tokenizer) -> None:
+    first, *rest = tokenizer.encode("\N{GRINNING FACE}")
+    assert rest and token_text(tokenizer, first) == "\ufffd"
+    text, ids = branched(service, asking(service, NAME, MONDAY, limit=3), first)
+    assert ids[0] == first and text == tokenizer.decode(ids)
 
 
-def test_special_tokens_are_shown_by_name() -> None:
-    chat = tiny_llama3()
-    assert token_text(chat.tokenizer, chat.stop_ids[0]) == "<|eot_id|>"
+def test_special_tokens_are_shown_by_name(tokenizer: Tokenizer) -> None:
+    end = tokenizer.id_of("<|eot_id|>")
+    assert end is not None and token_text(tokenizer, end) == "<|eot_id|>"
