@@ -124,6 +124,11 @@ class ChatModel:
         """Ids that no turn contains: special tokens and embedding rows without a token."""
         return never_sampled(self.model, self.tokenizer)
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows V of the model's embedding; without a model, the tokenizer's number of ids."""
+        return embedding_rows(self.model, self.tokenizer)
+
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Stop tokens of a response in this style, the style's own first."""
@@ -283,7 +288,12 @@ class ChatModel:
 
 def never_sampled(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
     """Ids that no turn contains: special tokens and embedding rows without a token."""
-    return tokenizer.special_ids | frozenset(range(tokenizer.vocab_size, vocabulary_size(model)))
+    return tokenizer.special_ids | frozenset(range(tokenizer.vocab_size, embedding_rows(model, tokenizer)))
+
+
+def embedding_rows(model: Any, tokenizer: Tokenizer) -> int:
+    """Rows of the model's embedding; without a model, the tokenizer's number of ids."""
+    return tokenizer.vocab_size if model is None else vocabulary_size(model)
 
 
 def greedy_completions(

@@ -1,12 +1,15 @@
 """The FastAPI application: its routers, its state, and errors in the form of each protocol."""
 
+from collections.abc import Sequence
 from typing import Annotated, cast
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 
 from mlx_suite.serving.service import Service
 
 from ..store.store import Store
+from .errors import add_error_handlers
+from .metrics import CountedRequests, MeasuredService, Metrics
 from .settings import ServerSettings
 
 
@@ -18,16 +21,22 @@ def create_app(service: Service, store: Store | None = None, settings: ServerSet
         store: Conversations of the page; None for a server without the page.
     """
     app = FastAPI(title="mlx-suite", docs_url=None, redoc_url=None)
-    from . import anthropic_messages, health, metrics, ollama, ollama_models
-
-    measures = metrics.Metrics(service.status)
-    measured = metrics.MeasuredService(service, measures)
-    app.state.service, app.state.store, app.state.settings = measured, store, settings or ServerSettings()
-    app.state.metrics = measures
-    for part in (anthropic_messages, ollama, ollama_models, health):
-        app.include_router(part.router)
-    app.add_middleware(metrics.CountedRequests, metrics=measures)
+    measures = Metrics(service.status)
+    app.state.service = MeasuredService(service, measures)
+    app.state.store, app.state.settings, app.state.metrics = store, settings or ServerSettings(), measures
+    add_error_handlers(app)
+    for router in _routers():
+        app.include_router(router)
+    app.add_middleware(CountedRequests, metrics=measures)
     return app
+
+
+def _routers() -> Sequence[APIRouter]:
+    """Every protocol's routes. Imported here, because their files import the dependencies below."""
+    from . import anthropic_messages, completions, embeddings, health, models, ollama, ollama_models, openai_chat
+
+    openai = (openai_chat, completions, embeddings, models)
+    return [each.router for each in (*openai, anthropic_messages, ollama, ollama_models, health)]
 
 
 def _service(request: Request) -> Service:

@@ -1,0 +1,88 @@
+"""Conversations and messages as the page gets them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.serving.service import EngineFailure, PromptTooLong, QueueFull, Service, UnknownModel
+from mlx_suite.text.message import ASSISTANT
+
+from ..store.conversation import Conversation, NotFound, StoredMessage
+from .history import setup_of
+from .render import render
+
+COMPARE = "compare"
+"""Key in a conversation's `sampling`: the setups of the two columns."""
+CODES: tuple[tuple[type[Exception], str, int], ...] = (
+    (NotFound, "not_found", 404),
+    (UnknownModel, "unknown_model", 404),
+    (QueueFull, "queue_full", 429),
+    (PromptTooLong, "context_length_exceeded", 400),
+    (UserError, "invalid", 400),
+    (EngineFailure, "engine_failure", 500),
+)
+"""Code and HTTP status of each error."""
+
+rendered = lru_cache(maxsize=1024)(render)
+"""HTML of a finished response."""
+
+
+def conversation_form(conversation: Conversation, *, is_writing: bool = False) -> dict[str, Any]:
+    """A conversation without its messages."""
+    setup = setup_of(conversation)
+    return {
+        "id": conversation.id,
+        "title": conversation.title,
+        "model": conversation.model,
+        "system": conversation.system,
+        "settings": setup.settings.changed(),
+        "dropped": setup.dropped,
+        "compare": conversation.sampling.get(COMPARE),
+        "created": conversation.created,
+        "updated": conversation.updated,
+        "writing": is_writing,
+    }
+
+
+def message_form(message: StoredMessage) -> dict[str, Any]:
+    """A message; a response also as HTML."""
+    return {
+        "id": message.id,
+        "conversation": message.conversation,
+        "parent": message.parent,
+        "role": message.role,
+        "content": message.content,
+        "html": rendered(message.content) if message.role == ASSISTANT else None,
+        "created": message.created,
+        "state": message.state,
+        "facts": dict(message.facts),
+        "siblings": list(message.siblings),
+    }
+
+
+def error_form(error: Exception) -> tuple[int, dict[str, Any]]:
+    """HTTP status and description of an error."""
+    code, status = next((code, status) for kind, code, status in CODES if isinstance(error, kind))
+    form: dict[str, Any] = {"code": code, "what": str(error), "fix": "", "where": "", "details": []}
+    if isinstance(error, UserError):
+        form |= {"what": error.what, "fix": error.fix, "where": error.where, "details": list(error.details)}
+    if isinstance(error, PromptTooLong):
+        form |= {"prompt_tokens": error.prompt_tokens, "context": error.context}
+    if isinstance(error, QueueFull):
+        form |= {"retry_after": error.retry_after}
+    return status, form
+
+
+def model_forms(service: Service) -> list[dict[str, Any]]:
+    """The served models, the default one first."""
+    return [
+        {
+            "name": served.name,
+            "base": served.base,
+            "is_adapter": served.base != served.name,
+            "context": served.chat.context,
+        }
+        for served in service.models.values()
+    ]

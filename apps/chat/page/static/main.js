@@ -1,0 +1,30 @@
+// The start of the page: load what it needs, then show the view of the address.
+import { openChat } from "./chat.js";
+import { openCompare } from "./compare.js";
+import { h } from "./dom.js";
+import { startKeyboard } from "./keyboard.js";
+import { failureNotice } from "./notice.js";
+import { register, startRouter } from "./router.js";
+import { addEntry, startSidebar } from "./sidebar.js";
+import { loadConversations, loadSetup } from "./state.js";
+
+register("chat", openChat);
+register("compare", openCompare);
+addEntry("compare", "Compare", "columns");
+
+async function start() {
+  const main = document.getElementById("main");
+  main.replaceChildren(h("p.loading", { role: "status" }, "Loading…"));
+  try {
+    await loadSetup();
+    await loadConversations();
+  } catch (failure) {
+    main.replaceChildren(h("div.start-failure", {}, failureNotice(failure.form ?? { what: String(failure) }, [["Retry", start]])));
+    return;
+  }
+  startSidebar();
+  startKeyboard();
+  startRouter();
+}
+
+start();
