@@ -33,6 +33,8 @@ class Lane:
         self.waiting: deque[Job] = deque()
         self.running: dict[int, Job] = {}
         """By the id of their request."""
+        self.reused = 0
+        """Tokens of all jobs that were not prefilled, because a KV cache held them."""
         self._fits = fits
         self._slots = engine.slots
         self._run: Iterator[Done | None] | None = None
@@ -97,6 +99,7 @@ class Lane:
         return job.request
 
     def _finish(self, done: Done) -> None:
+        self.reused += done.reused
         self.running.pop(id(done.request)).on_done(done)
 
     def _bytes_with(self, job: Job | None) -> int:

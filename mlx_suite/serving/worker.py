@@ -64,7 +64,7 @@ class Worker:
         self._calls: deque[Callable[[], None]] = deque()
         self._wake = Condition()
         self._closing = False
-        self._requests = self._reused = self._failures = 0
+        self._requests = self._failures = 0
         self._last_failure: str | None = None
         self._thread = Thread(target=self._main, name="mlx", daemon=True)
         self._loaded: Future[None] = Future()
@@ -122,7 +122,7 @@ class Worker:
             prefix_bytes=self._prefixes.nbytes,
             requests=self._requests,
             prefilled=sum(lane.engine.stats.prefilled for lane in lanes),
-            reused=self._reused,
+            reused=sum(lane.reused for lane in lanes),
             generated=sum(lane.engine.stats.sampled for lane in lanes),
             failures=self._failures,
             last_failure=self._last_failure,

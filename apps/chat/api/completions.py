@@ -167,7 +167,7 @@ class _Streams:
             stream.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """Events as they come, with choices numbered through. Raises what a stream raises, after cancelling the others."""
+        """Events as they come, choices numbered through. Raises what a stream raises, after cancelling the others."""
         queue: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
 
         async def read(number: int, stream: Stream) -> None:
