@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from mlx_suite import __version__
 
-from . import compare, conversations, messages
+from . import compare, conversations, magpie, messages, tokens
 from .code_block import code_css
 from .desk import DeskOf, PageRoute, desk_lifespan
 from .events import event_stream
@@ -74,5 +74,5 @@ def _file(name: str) -> FileResponse:
     return FileResponse(file, media_type=_MEDIA[file.suffix], headers=_FRESH)
 
 
-for part in (conversations, messages, compare):
+for part in (conversations, messages, compare, tokens, magpie):
     router.include_router(part.router)

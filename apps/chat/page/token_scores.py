@@ -16,11 +16,11 @@ from mlx_suite.serving.service import Service
 from mlx_suite.text import Tokenizer
 from mlx_suite.text.pieces import replace_surrogates
 
+from .forms import IDS
+
 ALTERNATIVES = 10
 MOST_TOKENS = 2000
 """Tokens that are scored; a page with more of them would be slow."""
-IDS = "ids"
-"""Key in a response's facts: its token ids."""
 LIKELY = 1e-4
 """Alternatives below this probability are not shown, unless nothing else is."""
 

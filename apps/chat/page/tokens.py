@@ -19,10 +19,10 @@ from mlx_suite.text.message import ASSISTANT
 from ..store.conversation import COMPLETE, StoredMessage
 from .conversations import Form
 from .desk import Desk, DeskOf, PageRoute
-from .forms import message_form
+from .forms import IDS, message_form
 from .history import Setup, chat_request, setup_of
 from .token_branch import start_branch
-from .token_scores import IDS, MOST_TOKENS, ResponseTokens, response_tokens, score_response, token_forms
+from .token_scores import MOST_TOKENS, ResponseTokens, response_tokens, score_response, token_forms
 
 router = APIRouter(prefix="/page", route_class=PageRoute)
 
@@ -85,14 +85,14 @@ async def branch(desk: DeskOf, number: int, new: NewBranch) -> Form:
     kept = response.tokens.ids[: new.position]
     if new.position > len(response.tokens.ids) or new.token >= chat.tokenizer.vocab_size:
         raise UserError(f"Response {number} has no such token", fix="load its tokens again")
-    facts = {"branched": {"message": number, "position": new.position}}
+    facts: dict[str, Any] = {"branched": {"message": number, "position": new.position}}
     if new.token in response.generation.stop:
         return message_form(await _ended(desk, response, kept, facts))
     given = (*kept, new.token)
     stream = await start_branch(desk.service, response.generation, given)
     facts |= {"seed": response.generation.seed, "settings": response.setup.settings.changed()}
     return message_form(
-        await desk.replies.follow(stream, response.message, response.served, given, stream.given, facts)
+        await desk.replies.branch(stream, response.message, response.served, (stream.given, given), facts)
     )
 
 
@@ -114,7 +114,7 @@ async def _response(desk: Desk, number: int) -> _Response:
         raise UserError("The response is still being written", fix="wait for its end, or stop it")
     conversation = await asyncio.to_thread(desk.store.conversation, message.conversation)
     setup, path = setup_of(conversation), await desk.path_to(message)
-    writer = message.facts.get("adapter") or message.facts.get("model")
+    writer = str(message.facts.get("adapter") or message.facts.get("model"))
     served = desk.service.model(writer if writer in desk.service.models else setup.model)
     request = replace(chat_request(setup, path[:-1]), model=served.name)
     plan = await asyncio.to_thread(chat_plan, served, request)

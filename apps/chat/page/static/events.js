@@ -1,6 +1,6 @@
 // The server's events: one connection for the whole tab, which also carries the text of the watched responses.
 // A hidden tab lets go of it: browsers open only six connections to a server.
-import { request } from "./api.js";
+import { readEvents } from "./stream.js";
 
 const listeners = new Map();
 const streams = new Map();
@@ -39,20 +39,11 @@ async function connect() {
   const own = controller = new AbortController();
   const query = watched.map((number) => `watch=${number}`).join("&");
   try {
-    const response = await request(`/page/events?${query}`, { signal: own.signal });
-    if (!response.ok) throw new Error(response.statusText);
-    streams.clear();
-    pause = 500;
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = "";
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) break;
-      const events = (rest + value).split("\n\n");
-      rest = events.pop();
-      events.forEach(receive);
-    }
-  } catch (error) {
+    await readEvents(`/page/events?${query}`, own.signal, receive, () => {
+      streams.clear();
+      pause = 500;
+    });
+  } catch {
     if (own.signal.aborted) return;
   }
   if (own !== controller) return;
@@ -61,11 +52,7 @@ async function connect() {
   pause = Math.min(pause * 2, 8000);
 }
 
-function receive(block) {
-  const name = block.match(/^event: (.*)$/m)?.[1];
-  const data = block.match(/^data: (.*)$/m)?.[1];
-  if (!name) return;
-  const value = JSON.parse(data);
+function receive(name, value) {
   if (name === "text") {
     const before = streams.get(value.message)?.html ?? "";
     value.html = before.slice(0, value.keep) + value.html;

@@ -3,14 +3,18 @@ import { openChat } from "./chat.js";
 import { openCompare } from "./compare.js";
 import { h } from "./dom.js";
 import { startKeyboard } from "./keyboard.js";
+import { openMagpie } from "./magpie.js";
 import { failureNotice } from "./notice.js";
 import { register, startRouter } from "./router.js";
 import { addEntry, startSidebar } from "./sidebar.js";
 import { loadConversations, loadSetup } from "./state.js";
+import "./tokens.js";
 
 register("chat", openChat);
 register("compare", openCompare);
+register("magpie", openMagpie);
 addEntry("compare", "Compare", "columns");
+addEntry("magpie", "Magpie", "bird");
 
 async function start() {
   const main = document.getElementById("main");

@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from mlx_suite_apps.chat.api.app import create_app
 from mlx_suite_apps.chat.page import page
 from mlx_suite_apps.chat.store.store import Store
-
 from tests.apps.chat.page.scripted import ScriptedService, served
 
 POLICY = (
