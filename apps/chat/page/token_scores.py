@@ -21,8 +21,6 @@ from .forms import IDS
 ALTERNATIVES = 10
 MOST_TOKENS = 2000
 """Tokens that are scored; a page with more of them would be slow."""
-LIKELY = 1e-4
-"""Alternatives below this probability are not shown, unless nothing else is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +69,7 @@ def token_forms(tokenizer: Tokenizer, tokens: Sequence[int], scores: Sequence[To
             "probability": _probability(score.log_prob),
             "alternatives": [
                 {"id": other, "text": token_text(tokenizer, other), "probability": _probability(log_prob)}
-                for place, (other, log_prob) in enumerate(score.alternatives)
-                if place == 0 or math.exp(log_prob) >= LIKELY
+                for other, log_prob in score.alternatives
             ],
         }
         for token, score in zip(tokens, scores, strict=True)

@@ -155,15 +155,15 @@ class MagpieView {
     const parts = [session.model, `temperature ${session.temperature}`, session.category ?? "any category", `${plural(session.target, "row")}`];
     this.bar.show("Magpie", parts.join(" · "));
     const stopped = [...this.rows.values()].some((row) => row.state === "stopped");
-    const buttons = [];
-    if (session.running) buttons.push(h("button", { type: "button", data: { act: "stop" }, onclick: () => this.post("stop") }, icon("stop"), "Stop"));
-    else {
-      if (stopped) buttons.push(h("button.primary", { type: "button", data: { act: "continue" }, onclick: () => this.post("ask", { rows: 0 }) }, icon("forward"), "Continue"));
-      buttons.push(h("button", { type: "button", data: { act: "more" }, onclick: () => this.post("ask", { rows: 20 }) }, icon("plus"), "20 more"));
-    }
     const kept = this.kept().length;
-    buttons.push(h("button", { type: "button", data: { act: "export" }, disabled: !kept, "aria-haspopup": "menu", onclick: (event) => this.exportMenu(event.currentTarget) }, icon("download"), "Export"));
-    buttons.push(iconButton("more", "Sessions", (event) => this.sessionMenu(event.currentTarget), { "aria-haspopup": "menu" }));
+    const buttons = [];
+    if (session.running) buttons.push(command("stop", "stop", "Stop", () => this.post("stop")));
+    else {
+      if (stopped) buttons.push(command("continue", "forward", "Continue", () => this.post("ask", { rows: 0 }), { class: "primary" }));
+      buttons.push(command("more", "plus", "20 more", () => this.post("ask", { rows: 20 })));
+    }
+    buttons.push(command("export", "download", "Export", (event) => this.exportMenu(event.currentTarget), { disabled: !kept, "aria-haspopup": "menu" }),
+      iconButton("more", "Sessions", (event) => this.sessionMenu(event.currentTarget), { "aria-haspopup": "menu" }));
     const key = JSON.stringify([session.running, stopped, !kept]);
     if (key !== this.controlsKey) {
       const focused = this.controls.contains(document.activeElement) ? document.activeElement.dataset.act : null;
@@ -295,6 +295,11 @@ class MagpieView {
     await call("DELETE", `/magpie/${this.name}`);
     go("/magpie");
   }
+}
+
+/** A button of the bar; narrow screens show its icon alone. */
+function command(name, symbol, label, run, attributes = {}) {
+  return h("button", { type: "button", data: { act: name }, "aria-label": label, title: label, onclick: run, ...attributes }, icon(symbol), h("span", {}, label));
 }
 
 /** The time in a session's name, in words. */

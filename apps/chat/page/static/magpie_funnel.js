@@ -28,9 +28,9 @@ export class Funnel {
     const answered = rows.filter((row) => ["answered", "accepted"].includes(row.state) || (row.state === "rejected" && !isEarly(row)));
     const counts = {
       Asked: asked.length,
-      "Screened out": out.filter(isEarly).length,
+      "Screened out": out.filter((row) => isEarly(row) && !row.kept).length,
       Answered: answered.length,
-      Rejected: out.filter((row) => !isEarly(row)).length,
+      Rejected: answered.filter((row) => row.state !== "answered" && !row.kept).length,
       Kept: rows.filter((row) => row.kept).length,
     };
     for (const [name, value] of Object.entries(counts)) this.steps[name].textContent = count(value);

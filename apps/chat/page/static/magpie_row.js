@@ -4,7 +4,7 @@ import { h, icon } from "./dom.js";
 const STATES = {
   asking: "Asking", screening: "Screening", answering: "Answering", answered: "Judging", accepted: "Accepted", rejected: "Rejected", stopped: "Stopped",
 };
-const TAGS = ["category", "difficulty", "input_quality", "answer_quality", "language"];
+const TAGS = { category: "", difficulty: "", language: "", input_quality: "instruction ", answer_quality: "response " };
 
 export class RowCard {
   /** `judge(verdict)` notes a verdict; `select()` is called when the card gets the focus. */
@@ -17,10 +17,11 @@ export class RowCard {
     this.tags = h("ul.row-tags", { "aria-label": "Tags" });
     this.keep = this.verdict("keep", "check", "Keep");
     this.reject = this.verdict("reject", "close", "Reject");
+    this.foot = h("div.row-foot", {}, this.tags, h("div.row-verdict", { role: "group", "aria-label": "Verdict" }, this.keep, this.reject));
     this.element = h("article.row-card", { role: "listitem", tabindex: "0", "aria-label": `Row ${row.index + 1}`, onfocusin: select, data: { row: row.index } },
       h("div.row-head", {}, h("span.row-number", {}, String(row.index + 1)), this.badge, this.why),
       this.instruction, this.response,
-      h("div.row-foot", {}, this.tags, h("div.row-verdict", { role: "group", "aria-label": "Verdict" }, this.keep, this.reject)));
+      this.foot);
   }
 
   verdict(name, symbol, label) {
@@ -39,12 +40,14 @@ export class RowCard {
     this.instruction.textContent = row.instruction;
     this.response.textContent = row.response;
     this.response.hidden = !row.response && row.state !== "answering";
-    this.tags.replaceChildren(...TAGS.filter((name) => row.tags[name]).map((name) => h("li", { title: name.replace("_", " ") }, row.tags[name])));
+    this.tags.replaceChildren(...Object.entries(TAGS).filter(([name]) => row.tags[name]).map(([name, what]) =>
+      h("li", { title: name.replace("_", " ") }, what, row.tags[name])));
     const isDecided = row.state === "accepted" || row.state === "rejected";
+    this.foot.hidden = !isDecided;
     for (const [button, name] of [[this.keep, "keep"], [this.reject, "reject"]]) {
       button.setAttribute("aria-pressed", String(row.verdict === name));
-      button.disabled = !isDecided || (name === "keep" && !row.complete);
-      button.title = name === "keep" && isDecided && !row.complete ? "This row has no complete response" : "";
+      button.disabled = name === "keep" && !row.complete;
+      button.title = button.disabled ? "This row has no complete response" : "";
     }
   }
 

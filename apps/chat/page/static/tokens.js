@@ -69,7 +69,7 @@ class TokensPanel {
     const label = `${token.ends ? "end of the response" : token.text.trim() || "space"}, ${percent(token.probability)}`;
     return h("button.token", {
       type: "button", tabindex: "-1", "aria-label": label, title: percent(token.probability), "aria-haspopup": "dialog",
-      data: { level: level(token.probability), at, ends: token.ends || null }, onclick: () => this.open(at),
+      data: { level: level(token.probability), at, ...(token.ends ? { ends: "" } : {}) }, onclick: () => this.open(at),
     }, visible(token));
   }
 
@@ -81,7 +81,7 @@ class TokensPanel {
     const list = h("ul.alternatives", {}, token.alternatives.map((other) => this.alternative(at, token, other, problem)));
     const isListed = token.alternatives.some((other) => other.id === token.id);
     const element = h("div.token-card", { role: "dialog", "aria-label": `Alternatives to ${visible(token)}` },
-      h("p.token-title", {}, h("code", {}, visible(token)), h("span", {}, percent(token.probability)), isListed ? null : h("span.hint", {}, "not among the ten most probable")),
+      h("p.token-title", {}, h("code", {}, visible(token)), h("span", {}, percent(token.probability)), h("span.token-hint", {}, isListed ? "choose another to branch here" : "not among the ten most probable")),
       list, problem);
     document.body.append(element);
     place(element, chip);
@@ -101,7 +101,7 @@ class TokensPanel {
     h("code", {}, word),
     h("meter", { min: 0, max: 1, value: other.probability, "aria-hidden": "true" }),
     h("span.alternative-percent", {}, percent(other.probability)),
-    h("span.alternative-act", {}, isChosen ? "chosen" : "Branch here")));
+    h("span.alternative-act", {}, "Branch here")));
   }
 
   async branch(at, other, problem) {
