@@ -208,7 +208,6 @@ class Replies:
             text=text,
             ids=list(ids),
             unsaved=[text],
-            tokens=len(ids),
         )
         return await self._follow(live, reply)
 

@@ -4,6 +4,7 @@ import { confirm } from "./dialog.js";
 import { announce, h, icon, iconButton, toast } from "./dom.js";
 import { plural } from "./format.js";
 import { MagpieFeed } from "./magpie_feed.js";
+import { Filters } from "./magpie_filters.js";
 import { Funnel } from "./magpie_funnel.js";
 import { RowCard } from "./magpie_row.js";
 import { INTRODUCTION, startForm } from "./magpie_start.js";
@@ -14,15 +15,7 @@ import { closeSettings } from "./settings.js";
 import { topbar } from "./topbar.js";
 
 const NEAR = 60;
-const isBusy = (row) => ["asking", "screening", "answering", "answered"].includes(row.state);
 const KEYS = [["j", "next"], ["k", "previous"], ["a", "keep"], ["r", "reject"], ["u", "undo"], ["e", "export"]];
-const FILTERS = [
-  ["all", "All", () => true],
-  ["busy", "In progress", isBusy],
-  ["kept", "Kept", (row) => row.kept],
-  ["out", "Rejected", (row) => !row.kept && !isBusy(row) && row.state !== "stopped"],
-  ["hand", "By hand", (row) => row.verdict !== null],
-];
 
 class MagpieView {
   constructor(main, rest) {
@@ -77,18 +70,17 @@ class MagpieView {
   build() {
     this.rows = new Map();
     this.cards = new Map();
-    this.session = this.selected = this.reason = this.controlsKey = this.filtersKey = this.problem = null;
-    this.filter = "all";
+    this.session = this.selected = this.controlsKey = this.problem = null;
     this.height = 0;
     this.controls = h("div.magpie-controls");
     this.bar = topbar(this.controls);
     this.notices = h("div.magpie-notices");
-    this.funnel = new Funnel((reason) => this.choose("all", this.reason === reason ? null : reason));
-    this.filters = h("div.magpie-filters", { role: "group", "aria-label": "Show rows" });
+    this.funnel = new Funnel((reason) => this.filters.choose("all", this.filters.reason === reason ? null : reason));
+    this.filters = new Filters(() => this.refresh());
     this.list = h("div.magpie-rows", { role: "list", "aria-label": "Rows" });
     this.nothing = h("p.hint", { hidden: true }, "No row matches this filter.");
     this.scroller = h("div.scroller", { tabindex: "0", role: "region", "aria-label": "Rows" }, h("div.magpie", {},
-      this.notices, this.funnel.element, this.filters, this.list, this.nothing));
+      this.notices, this.funnel.element, this.filters.element, this.list, this.nothing));
     this.main.replaceChildren(this.bar.element, this.scroller, h("p.magpie-keys", { "aria-label": "Keys" }, KEYS.map(([key, word]) => h("span", {}, h("kbd", {}, key), word))));
     this.feed = new MagpieFeed(this.name, (event, data) => this.receive(event, data), (isOnline) => {
       this.isOffline = !isOnline;
@@ -140,10 +132,10 @@ class MagpieView {
       this.isWaiting = false;
       if (this.isClosed || !this.session) return;
       const rows = [...this.rows.values()];
-      this.funnel.show(rows, this.reason);
-      this.showFilters(rows);
-      for (const [index, card] of this.cards) card.element.hidden = !this.isShown(this.rows.get(index));
-      this.nothing.hidden = !rows.length || rows.some((row) => this.isShown(row));
+      this.funnel.show(rows, this.filters.reason);
+      this.filters.show(rows);
+      for (const [index, card] of this.cards) card.element.hidden = !this.filters.fits(this.rows.get(index));
+      this.nothing.hidden = !rows.length || rows.some((row) => this.filters.fits(row));
       this.showHead();
       this.follow();
     });
@@ -178,28 +170,6 @@ class MagpieView {
     this.notices.replaceChildren(...(problem ? [notice("error", problem, this.isOffline ? "What was shown as decided is stored." : "", again)] : []));
   }
 
-  showFilters(rows) {
-    const key = JSON.stringify([this.filter, this.reason, FILTERS.map(([, , fits]) => rows.filter(fits).length)]);
-    if (key === this.filtersKey) return;
-    this.filtersKey = key;
-    const focused = this.filters.contains(document.activeElement) ? document.activeElement.dataset.filter : null;
-    this.filters.replaceChildren(...FILTERS.map(([name, label, fits]) =>
-      h("button.chip", { type: "button", data: { filter: name }, "aria-pressed": String(this.filter === name && !this.reason), onclick: () => this.choose(name, null) },
-        label, h("span.chip-count", {}, String(rows.filter(fits).length)))));
-    if (focused) this.filters.querySelector(`[data-filter=${focused}]`)?.focus();
-  }
-
-  choose(filter, reason) {
-    this.filter = filter;
-    this.reason = reason;
-    this.refresh();
-  }
-
-  isShown(row) {
-    if (this.reason) return row.reason === this.reason;
-    return FILTERS.find(([name]) => name === this.filter)[2](row);
-  }
-
   kept() {
     return [...this.rows.values()].filter((row) => row.kept);
   }
@@ -224,7 +194,7 @@ class MagpieView {
   }
 
   move(step) {
-    const shown = [...this.rows.keys()].sort((a, b) => a - b).filter((index) => this.isShown(this.rows.get(index)));
+    const shown = [...this.rows.keys()].sort((a, b) => a - b).filter((index) => this.filters.fits(this.rows.get(index)));
     if (!shown.length) return;
     const at = shown.indexOf(this.selected);
     this.select(shown[at < 0 ? (step > 0 ? 0 : shown.length - 1) : Math.max(0, Math.min(shown.length - 1, at + step))]);
