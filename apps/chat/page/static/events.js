@@ -43,7 +43,7 @@ async function connect() {
       streams.clear();
       pause = 500;
     });
-  } catch {
+  } catch (error) {
     if (own.signal.aborted) return;
   }
   if (own !== controller) return;

@@ -14,10 +14,10 @@ export class MessageView {
     this.reasoning = h("details.reasoning", { hidden: true }, h("summary", {}, "Reasoning"), h("div.text"));
     this.meters = h("div.meters");
     this.after = h("div.message-notices");
-    this.tools = h("div.tools", { role: "toolbar", "aria-label": "Message" });
+    this.tools = h("div.tools", { role: "toolbar", "aria-label": "Actions" });
     this.element = h(`article.message.${message.role}`, { tabindex: "-1", data: { message: message.id } },
       h("h3.unseen", {}, message.role === "user" ? "You" : modelOf(message.facts)),
-      this.reasoning, this.body, this.after, h("div.message-foot", {}, this.tools, this.meters));
+      message.role === "user" ? "" : this.reasoning, this.body, this.after, h("div.message-foot", {}, this.tools, this.meters));
     this.show(message);
   }
 

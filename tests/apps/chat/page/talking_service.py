@@ -15,7 +15,14 @@ import mlx_suite_models
 
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.serving.generation import Delta, Ended, Event, Generation, Started, Token
-from mlx_suite.serving.service import EngineFailure, PromptTooLong, QueueFull, ServedModel, UnknownModel
+from mlx_suite.serving.service import (
+    EngineFailure,
+    PromptTooLong,
+    QueueFull,
+    ServedModel,
+    ServiceStatus,
+    UnknownModel,
+)
 from mlx_suite.text import load_chat_template, load_tokenizer
 
 TEXTS: dict[str, str] = {}
@@ -69,7 +76,7 @@ class ScriptedStream:
         yield Ended(choice=0, reason=reason, prompt_tokens=self.prompt_tokens, cached_tokens=cached, tokens=count)
 
 
-class ScriptedService:
+class TalkingService:
     """Answers at once; words in the last user turn change that.
 
     slow    a pause of 40 ms after each word
@@ -125,7 +132,13 @@ class ScriptedService:
             fails="fail" in words and not begun,
         )
 
+    def status(self) -> ServiceStatus:
+        return ServiceStatus()
+
     def submit(self, model: str, request: Any, on_done: Callable[[Any], None]) -> None:
+        raise NotImplementedError
+
+    async def embed(self, model: str, prompts: Any) -> list[list[float]]:
         raise NotImplementedError
 
     async def call(self, model: str, work: Callable[[ChatModel], Any]) -> Any:
