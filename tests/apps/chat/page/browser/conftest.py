@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.apps.chat.page.page_server import PageServer, page_server
+from tests.apps.chat.page.real_server import real_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -37,6 +38,13 @@ def browser() -> Iterator[Browser]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
     """The page, with the models tiny-llama3 and poet, its adapter."""
     with page_server(tmp_path_factory.mktemp("page")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    """The page with tiny-llama3, weights included."""
+    with real_server(tmp_path_factory.mktemp("real")) as running:
         yield running
 
 
