@@ -1,5 +1,6 @@
 # Everything runs from .venv, which is created when needed.
 #   make demo      Magpie on the shipped tiny-llama3, a report, then finetuning on its rows, into demo/
+#   make chat      the chat page with tiny-llama3, opened in a browser
 #   make test      lint, types, layers, tests
 #   make lint      the same without the tests
 #   make bench     speed and memory compared with mlx-lm: generation, Magpie, duplicates, loss, finetuning
@@ -15,7 +16,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench ablation check-others measure models lock clean venv
+.PHONY: help demo chat test lint bench ablation check-others measure models lock clean venv
 
 # A Mac needs no extra backend.
 EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
@@ -59,6 +60,9 @@ demo: $(INSTALLED)
 	$(BIN)/mlx-suite magpie report demo/
 	$(BIN)/python -m mlx_suite_apps.finetune.demo demo/
 
+chat: $(INSTALLED)
+	$(BIN)/mlx-suite serve tiny-llama3 --open
+
 test: lint
 	$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
@@ -74,6 +78,7 @@ bench: $(INSTALLED)
 	$(BIN)/mlx-suite bench duplicates
 	$(BIN)/mlx-suite bench head
 	$(BIN)/mlx-suite bench finetune
+	$(BIN)/mlx-suite bench serve
 
 ablation: $(INSTALLED)
 	$(BIN)/python -m mlx_suite_apps.lab.filter_ablation runs/ablation

@@ -87,6 +87,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # so that a browser that is opened before the first answer waits
     except OSError as error:
         listener.close()
         raise UserError(
