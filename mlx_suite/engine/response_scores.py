@@ -78,7 +78,10 @@ class ResponseScores:
             last = min(first + self._block, end)
             self._score(output[first - start : last - start], self._targets[first - self._first : last - self._first])
         self._position = end
-        return end < len(self._fed)
+        if end < len(self._fed):
+            return True
+        self._caches.clear()
+        return False
 
     def _score(self, output: mx.array, targets: Sequence[int]) -> None:
         """Score the tokens that `output`, (M, d) or (M, V), predicts."""

@@ -33,6 +33,8 @@ class Desk:
         self.service, self.store = service, store
         self.hub = Hub()
         self.replies = Replies(service, store, self.hub)
+        self.scoring = asyncio.Lock()
+        """Held while a response is scored: one at a time, so that only one more KV cache is needed."""
         self.magpie = MagpieSessions(service, store.file.parent / MAGPIE_FOLDER)
 
     def form(self, conversation: Conversation) -> dict[str, Any]:

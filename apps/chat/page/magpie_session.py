@@ -20,6 +20,7 @@ from mlx_suite.magpie.manifest import fingerprint_of
 from mlx_suite.magpie.plan import RowPlan, plan_rows
 from mlx_suite.magpie.records import Decision, Draft, Recorder
 from mlx_suite.magpie.row import row_request
+from mlx_suite.magpie.steering import Steer
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.service import EngineFailure, QueueFull, Service
 
@@ -58,6 +59,7 @@ class MagpieSession:
         self._feeds: set[MagpieFeed] = set()
         self._plan: RowPlan | None = None
         self._judge: Judge | None = None
+        self._fingerprint: str | None = None
         self._lock = Lock()
         self._starting = asyncio.Lock()
 
@@ -149,9 +151,10 @@ class MagpieSession:
             await self._prepare()
         plan = self._plan
         assert plan is not None
-        name = self.settings.model
-        fingerprint = await self._service.call(name, lambda chat: fingerprint_of(chat.model, plan).value)
-        recorder = Recorder(plan=plan, fingerprint=fingerprint)
+        if self._fingerprint is None:
+            name = self.settings.model
+            self._fingerprint = await self._service.call(name, lambda chat: fingerprint_of(chat.model, plan).value)
+        recorder = Recorder(plan=plan, fingerprint=self._fingerprint)
         return [recorder.record(row.draft, Decision()) for row in self.kept() if row.draft is not None]
 
     # ---- rows, on the event loop
@@ -212,7 +215,12 @@ class MagpieSession:
             on_state=lambda state, draft: tell(lambda: self._on_state(index, state, draft)),
         )
         request = watch.watched(row_request(self._plan, index, steer, watch.check))
-        self._service.submit(self.settings.model, request, lambda done: tell(lambda: self._finished(index, done)))
+        self._service.submit(
+            self.settings.model,
+            request,
+            lambda done: tell(lambda: self._finished(index, done)),
+            tokens=_longest_row(self._plan, steer),
+        )
         self._flight[index] = request
         self.rows[index] = MagpieRow(index=index)
         self._tell_row(self.rows[index])
@@ -289,3 +297,10 @@ class MagpieSession:
     def _tell_state(self) -> None:
         for feed in self._feeds:
             feed.session(self.state())
+
+
+def _longest_row(plan: RowPlan, steer: Steer) -> int:
+    """Maximum tokens of a row: the sanitised instruction may follow another header than the sampled one."""
+    settings, pre_query = plan.settings, plan.pre_query
+    header = max(len(plan.header(steer)), len(pre_query.header_ids))
+    return header + settings.max_instruction + len(pre_query.to_assistant_ids) + settings.max_answer + 2

@@ -64,7 +64,8 @@ async def tokens(desk: DeskOf, number: int) -> Form:
     ids = response.with_end
     room = served.chat.context - len(response.generation.prompt)
     scored = ids[: max(0, min(MOST_TOKENS, room))]
-    scores = await score_response(desk.service, served.name, response.generation.prompt, scored)
+    async with desk.scoring:
+        scores = await score_response(desk.service, served.name, response.generation.prompt, scored)
     forms = token_forms(served.chat.tokenizer, scored, scores)
     for form in forms:
         form["ends"] = form["id"] in response.generation.stop

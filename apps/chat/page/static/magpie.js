@@ -118,8 +118,9 @@ class MagpieView {
     if (!card) {
       card = new RowCard(row, (verdict) => this.judge(row.index, verdict), () => this.select(row.index, false));
       this.cards.set(row.index, card);
-      const after = [...this.cards.keys()].filter((index) => index > row.index).sort((a, b) => a - b)[0];
-      this.list.insertBefore(card.element, after === undefined ? null : this.cards.get(after).element);
+      let next = this.list.lastElementChild;
+      while (next && Number(next.dataset.row) > row.index) next = next.previousElementSibling;
+      this.list.insertBefore(card.element, next ? next.nextElementSibling : this.list.firstElementChild);
     }
     card.show(row);
   }
@@ -146,7 +147,8 @@ class MagpieView {
     if (!session) return;
     const parts = [session.model, `temperature ${session.temperature}`, session.category ?? "any category", `${plural(session.target, "row")}`];
     this.bar.show("Magpie", parts.join(" · "));
-    const stopped = [...this.rows.values()].some((row) => row.state === "stopped");
+    const decided = [...this.rows.values()].filter((row) => row.state === "accepted" || row.state === "rejected");
+    const stopped = decided.length < session.target;
     const kept = this.kept().length;
     const buttons = [];
     if (session.running) buttons.push(command("stop", "stop", "Stop", () => this.post("stop")));

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.engine_service import EngineService
+from mlx_suite.serving.worker import Limits
 from mlx_suite_apps.chat.page.magpie_feed import Event
 from mlx_suite_apps.chat.page.magpie_file import SessionSettings
 from mlx_suite_apps.chat.page.magpie_row import DECIDED, RowState
@@ -188,3 +190,41 @@ def test_more_rows_than_a_page_can_show_are_refused(service: EngineService, tmp_
 
     with pytest.raises(UserError, match="at most 5,000"):
         watch(story)
+
+
+def test_rows_that_do_not_fit_in_memory_stop_the_session_with_the_reason(tmp_path: Path) -> None:
+    small = make_service(NAME, limits=Limits(kv_bytes=1000))
+
+    async def story() -> MagpieSession:
+        session = MagpieSessions(small, tmp_path).create(SETTINGS)
+        await session.ask(3)
+        return session
+
+    try:
+        session = watch(story)
+    finally:
+        small.worker.close()
+    assert session.problem is not None and session.problem.startswith("The KV cache of this request needs")
+    assert (session.state()["running"], session.rows) == (False, {})
+
+
+def test_rows_left_by_a_server_that_was_killed_are_asked_by_the_next(service: EngineService, tmp_path: Path) -> None:
+    async def story() -> tuple[int, MagpieSession]:
+        session = MagpieSessions(service, tmp_path).create(SETTINGS)
+        await session.ask(10)
+        while not any(row.state in DECIDED for row in session.rows.values()):
+            await asyncio.sleep(0.01)
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        shutil.copy(tmp_path / f"{session.name}.jsonl", copy)  # what a kill at this moment leaves
+        await session.close()
+        again = MagpieSessions(service, copy).session(session.name)
+        left = len(again.rows)
+        await again.ask(0)
+        await until_idle(again)
+        return left, again
+
+    left, again = watch(story)
+    assert 0 < left < 10
+    assert sorted(again.rows) == list(range(10))
+    assert all(row.state in DECIDED for row in again.rows.values())
