@@ -71,9 +71,9 @@ async def search(desk: DeskOf, q: str = "") -> list[Form]:
 
 @router.post("/conversations", status_code=201)
 async def create(desk: DeskOf, new: NewConversation) -> Form:
-    """A new conversation without messages."""
+    """A new conversation without messages; its title is the start of the given one."""
     created = await asyncio.to_thread(
-        desk.store.create, new.title, model=new.model, system=new.system, sampling=new.settings.changed()
+        desk.store.create, title_of(new.title), model=new.model, system=new.system, sampling=new.settings.changed()
     )
     return desk.announce(created)
 

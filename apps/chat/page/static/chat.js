@@ -103,7 +103,7 @@ class Chat {
     if (last?.role === "user" && !this.isStarting) {
       const retry = ["Retry", () => this.act("reply", last)];
       if (this.failure?.form.code === "context_length_exceeded") {
-        parts.push(failureNotice({ ...this.failure.form, fix: "" }, this.contextChoices(last)));
+        parts.push(failureNotice({ ...this.failure.form, fix: "Your message is stored. Nothing is left out of the prompt unless you choose so" }, this.contextChoices(last)));
       } else if (this.failure) parts.push(failureNotice(this.failure.form, [retry]));
       else parts.push(notice("info", "No response yet.", "", [["Generate response", retry[1]]]));
     } else if (last?.role === "user") parts.push(h("span.dots", { "aria-label": "Waiting" }, h("i"), h("i"), h("i")));
@@ -136,6 +136,8 @@ class Chat {
 
   isDropped(at) { return at < (this.kept ?? 0); }
 
+  owns(message) { return message.conversation === this.number; }
+
   isLast(message) { return this.thread.messages.at(-1)?.id === message.id; }
 
   get isWriting() { return Boolean(this.thread.writing); }
@@ -163,7 +165,7 @@ class Chat {
     try {
       let number = this.number;
       if (!number) {
-        const created = await call("POST", "/conversations", state.draft);
+        const created = await call("POST", "/conversations", { ...state.draft, title: text.slice(0, 1000) });
         state.conversations.set(created.id, created);
         localStorage.removeItem("draft:new");
         this.composer.name = `draft:${created.id}`;

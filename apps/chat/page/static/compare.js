@@ -18,14 +18,16 @@ class Column {
 
   constructor(compare, at) {
     this.compare = compare;
+    this.at = at;
     this.view = compare;
     this.settingsTitle = `Column ${NAMES[at]}`;
     this.thread = new Thread(this);
     this.model = h("button.column-model", { type: "button", title: "Model and settings of this column", onclick: () => openSettings(this) });
     this.chat = h("button.quiet", { type: "button", hidden: true, onclick: () => this.toChat() }, icon("branch"), "Open as a chat");
     this.problem = h("div.column-problem");
+    this.hint = h("p.column-hint", {}, at === 0 ? "Both columns get the same prompt. Choose the model, the system prompt and the sampling of each at its head." : "The responses stream side by side. Either column can become a chat of its own.");
     this.element = h("section.compare-column", { "aria-label": `Column ${NAMES[at]}` },
-      h("header.column-head", {}, h("span.column-name", {}, NAMES[at]), this.model, this.chat), this.problem, this.thread.element);
+      h("header.column-head", {}, h("span.column-name", {}, NAMES[at]), this.model, this.chat), this.problem, this.hint, this.thread.element);
     this.setup = at === 0 ? { ...state.draft } : other(state.draft);
   }
 
@@ -33,6 +35,7 @@ class Column {
     this.messages = messages;
     this.thread.messages = messages;
     this.thread.show(messages);
+    this.hint.hidden = messages.length > 0;
     this.showHead();
   }
 
@@ -43,6 +46,8 @@ class Column {
     const last = this.thread.messages.at(-1);
     this.chat.hidden = !last || last.state === "writing";
   }
+
+  owns(message) { return message.conversation === this.compare.number && message.facts.column === this.at; }
 
   isLast(message) { return this.thread.messages.at(-1)?.id === message.id; }
 

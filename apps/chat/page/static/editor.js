@@ -10,7 +10,7 @@ export function fit(field) {
 /** The editor in place of a message's text. */
 export function editor(message, cancel, save) {
   const isUser = message.role === "user";
-  const field = h("textarea", { "aria-label": isUser ? "Edit your message" : "Edit the response", value: message.content, oninput: () => fit(field), onkeydown: key });
+  const field = h("textarea", { rows: 1, "aria-label": isUser ? "Edit your message" : "Edit the response", value: message.content, oninput: () => fit(field), onkeydown: key });
   const hint = isUser ? "The old message and what followed stay as another version." : "The old text stays as another version. Continue writes on from your text.";
   function key(event) {
     if (event.isComposing) return;

@@ -86,7 +86,7 @@ export class MessageView {
     if (!isWriting && message.content) tools.push(iconButton("copy", "Copy text", (event) => copyText(message.content, event.currentTarget)));
     if (place.canChange && !isWriting) {
       if (message.role === "assistant") {
-        if (this.canContinue()) tools.push(iconButton("forward", "Continue", act("continue")));
+        if (this.canContinue() && message.state === "complete" && !ENDINGS[message.facts.finish_reason]) tools.push(iconButton("forward", "Continue", act("continue")));
         if (message.parent) tools.push(iconButton("retry", "Regenerate", act("regenerate")));
       }
       tools.push(iconButton("edit", "Edit", () => this.edit()));

@@ -14,6 +14,8 @@ export function notice(kind, title, text, buttons = [], details = []) {
 
 /** The notice of a failed request. */
 export function failureNotice(form, buttons) {
-  const fix = form.fix ? form.fix[0].toUpperCase() + form.fix.slice(1) + (/[.!?]$/.test(form.fix) ? "" : ".") : "";
-  return notice("error", form.what, fix, buttons, form.details ?? []);
+  return notice("error", capital(form.what), sentence(form.fix ?? ""), buttons, form.details ?? []);
 }
+
+const capital = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
+const sentence = (text) => capital(text) + (!text || /[.!?]$/.test(text) ? "" : ".");

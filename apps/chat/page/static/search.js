@@ -6,19 +6,22 @@ import { go } from "./router.js";
 let latest = 0;
 
 /** Let a field search; results show in one element instead of the list in another. */
-export function openSearch(field, results, list) {
+export function openSearch(field, results, list, clear) {
   let timer = 0;
-  field.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(() => find(field, results, list), 150); });
+  const search = () => { clear.hidden = !field.value; find(field, results, list); };
+  const empty = () => { field.value = ""; search(); field.focus(); };
+  clear.addEventListener("click", empty);
+  field.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(search, 150); });
   field.addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown") { event.preventDefault(); results.querySelector("button")?.focus(); }
-    if (event.key === "Escape" && field.value) { event.stopPropagation(); field.value = ""; find(field, results, list); }
+    if (event.key === "Escape" && field.value) { event.stopPropagation(); empty(); }
   });
   results.addEventListener("keydown", (event) => {
     const items = [...results.querySelectorAll("button")];
     const at = items.indexOf(document.activeElement);
     if (event.key === "ArrowDown") items[Math.min(at + 1, items.length - 1)]?.focus();
     else if (event.key === "ArrowUp") (items[at - 1] ?? field).focus();
-    else if (event.key === "Escape") { field.value = ""; find(field, results, list); field.focus(); event.stopPropagation(); }
+    else if (event.key === "Escape") { empty(); event.stopPropagation(); }
     else return;
     event.preventDefault();
   });

@@ -26,6 +26,7 @@ export function startSidebar() {
   const sidebar = document.getElementById("sidebar");
   const field = h("input", { type: "search", id: "search", placeholder: "Search", "aria-label": "Search conversations", autocomplete: "off", spellcheck: "false" });
   const results = h("div.results", { "aria-live": "polite", hidden: true });
+  const clear = iconButton("close", "Clear the search", () => {}, { hidden: true });
   list = h("div.list");
   const chooser = h("input", { type: "file", accept: ".json,application/json", hidden: true, onchange: () => { importFile(chooser.files[0]); chooser.value = ""; } });
   const nav = h("div.views");
@@ -35,7 +36,7 @@ export function startSidebar() {
       h("a.brand", { href: "#/chat" }, "mlx-suite"),
       iconButton("close", "Close", closeDrawer, { class: "icon-button drawer-close" })),
     h("button.new-chat", { type: "button", onclick: newChat, title: "Ctrl Shift O" }, icon("plus"), "New chat"),
-    h("div.search-field", {}, icon("search"), field, h("kbd", {}, /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘K" : "Ctrl K")),
+    h("div.search-field", {}, icon("search"), field, clear, h("kbd", {}, /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘K" : "Ctrl K")),
     results, list, nav,
     h("div.sidebar-foot", {},
       theme,
@@ -46,7 +47,7 @@ export function startSidebar() {
         ["Export all as messages rows", "download", () => exportAll("messages")],
       ]), { "aria-haspopup": "menu" }),
       chooser, h("span.connection", { role: "status" })));
-  openSearch(field, results, list);
+  openSearch(field, results, list, clear);
   const draw = () => { drawList(); drawViews(nav); };
   subscribe(draw);
   addEventListener("hashchange", draw);

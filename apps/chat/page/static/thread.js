@@ -63,13 +63,14 @@ export class Thread {
   }
 
   finish(message) {
+    if (!this.place.owns(message)) return;
+    announce(`Response finished. ${message.content}`);
     const at = this.messages.findIndex((each) => each.id === message.id);
-    if (at < 0) return;
+    if (at < 0) return; // it ended before its path was here
     this.messages[at] = message;
     this.views.get(message.id).show(message);
     this.follow();
-    this.place.finished?.(message);
-    announce(`Response finished. ${this.views.get(message.id).body.textContent}`);
+    this.place.finished();
   }
 
   scrolled() {

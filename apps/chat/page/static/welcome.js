@@ -13,6 +13,6 @@ const TRIES = [
 export function welcome(model, use) {
   return h("div.welcome", {},
     h("h2", {}, "What would you like to know?"),
-    model ? h("p", {}, h("strong", {}, model.name), model.is_adapter ? `, an adapter on ${model.base}` : "", `, with room for ${count(model.context)} tokens. It runs on this machine; nothing leaves it.`) : null,
+    model ? h("p", {}, h("strong", {}, model.name), model.is_adapter ? `, an adapter on ${model.base}` : "", `, with room for ${count(model.context)} tokens. It runs on your own machine, and nothing leaves it.`) : null,
     h("ul.tries", {}, TRIES.map(([name, text]) => h("li", {}, h("button", { type: "button", onclick: () => use(text) }, h("strong", {}, name), h("span", {}, text))))));
 }

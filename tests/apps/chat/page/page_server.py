@@ -68,3 +68,11 @@ def page_server(folder: Path, key: str | None = None) -> Iterator[PageServer]:
         yield server
     finally:
         server.end()
+
+
+def serve_until_killed(folder: str) -> None:
+    """Serve in this process, and print the address."""
+    server = PageServer(Path(folder))
+    server.start()
+    print(server.url, flush=True)
+    threading.Event().wait()

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.apps.chat.page.page_server import PageServer, page_server
 from tests.apps.chat.page.real_server import real_server
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOTS = Path(__file__).parents[5] / "build" / "screenshots"
 HARMLESS = ("401 (Unauthorized)", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "400 (Bad Request)")
 """What the browser notes on its console about requests that are meant to fail."""
 
-OpenTab = Callable[..., "Page"]
+OpenTab = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
     if not CHROMIUM.exists():
         pytest.skip(f"no chromium at {CHROMIUM}: apt-get install chromium")
-    with api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         yield chromium
         chromium.close()
@@ -82,6 +79,7 @@ def open_tab(browser: Browser, profile: BrowserContext, server: PageServer) -> I
         tabs.append(tab)
         tab.on("pageerror", lambda error: problems.append(str(error)))
         tab.on("console", note)
+        tab.on("response", lambda answer: answer.status == 422 and problems.append(f"{answer.url}: {answer.text()}"))
         tab.goto((url or server.url) + address)
         return tab
 
@@ -107,8 +105,8 @@ def tab(open_tab: OpenTab) -> Page:
 def send(tab: Page, text: str, *, wait: bool = True) -> None:
     """Send a user turn and, if wanted, wait for the end of its response."""
     before = tab.locator(".message.user").count()
-    tab.get_by_label("Message", exact=True).fill(text)
-    tab.get_by_label("Message", exact=True).press("Enter")
+    tab.get_by_role("textbox", name="Message").fill(text)
+    tab.get_by_role("textbox", name="Message").press("Enter")
     tab.locator(".message.user").nth(before).wait_for()
     if wait:
         tab.locator(".message").last.and_(tab.locator(".assistant[data-state=complete]")).wait_for()
@@ -117,4 +115,8 @@ def send(tab: Page, text: str, *, wait: bool = True) -> None:
 def shot(tab: Page, name: str) -> None:
     """A picture for people to look at, under build/screenshots."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    tab.evaluate(
+        "Promise.all(document.getAnimations().filter((each) => each.effect.getTiming().iterations < 100)"
+        ".map((each) => each.finished.catch(() => {}))).then(() => {})"
+    )
     tab.screenshot(path=str(SCREENSHOTS / f"{name}.png"))

@@ -15,7 +15,7 @@ def test_a_new_chat_shows_the_model_and_fills_the_field_with_what_to_try(tab: Pa
     expect(tab.locator(".welcome")).to_contain_text("tiny-llama3")
     expect(tab.locator(".welcome")).to_contain_text("2,000 tokens")
     tab.get_by_role("button", name="Plan a day").click()
-    expect(tab.get_by_label("Message", exact=True)).to_have_value("Plan a day in a city by the sea, hour by hour.")
+    expect(tab.get_by_role("textbox", name="Message")).to_have_value("Plan a day in a city by the sea, hour by hour.")
 
 
 def test_enter_sends_and_the_response_appears_with_its_meters(tab: Page) -> None:
@@ -188,15 +188,15 @@ def test_a_reader_further_up_is_not_pulled_down_by_new_text(tab: Page) -> None:
 
 
 def test_a_draft_survives_a_reload(tab: Page) -> None:
-    tab.get_by_label("Message", exact=True).fill("Half a thought")
+    tab.get_by_role("textbox", name="Message").fill("Half a thought")
     tab.reload()
-    expect(tab.get_by_label("Message", exact=True)).to_have_value("Half a thought")
+    expect(tab.get_by_role("textbox", name="Message")).to_have_value("Half a thought")
     send(tab, "A whole thought")
-    tab.get_by_label("Message", exact=True).fill("A second one")
+    tab.get_by_role("textbox", name="Message").fill("A second one")
     tab.reload()
-    expect(tab.get_by_label("Message", exact=True)).to_have_value("A second one")
-    tab.get_by_role("button", name="New chat").click()
-    expect(tab.get_by_label("Message", exact=True)).to_have_value("")
+    expect(tab.get_by_role("textbox", name="Message")).to_have_value("A second one")
+    tab.get_by_role("button", name="New chat", exact=True).click()
+    expect(tab.get_by_role("textbox", name="Message")).to_have_value("")
 
 
 def test_a_closed_tab_does_not_stop_the_response(open_tab: OpenTab) -> None:

@@ -72,7 +72,7 @@ def test_a_column_becomes_a_chat_of_its_own(tab: Page) -> None:
     compare(tab, "Choose one of us")
     _, two = columns(tab)
     expect(two.locator(".assistant")).to_have_attribute("data-state", "complete")
-    two.get_by_role("button", name="Open as chat").click()
+    two.get_by_role("button", name="Open as a chat").click()
     tab.wait_for_url(re.compile(r"#/chat/\d+$"))
     expect(tab.locator(".assistant .answer")).to_have_text("poet heard: Choose one of us")
     expect(tab.locator(".topbar")).to_contain_text("poet")

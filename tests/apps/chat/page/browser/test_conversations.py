@@ -47,7 +47,7 @@ def test_a_response_is_stopped_from_the_list(tab: Page) -> None:
     TEXTS["hold from afar"] = "Half of it, and the rest."
     send(tab, "hold from afar", wait=False)
     expect(tab.locator(".assistant .answer")).to_contain_text("Half")
-    tab.get_by_role("button", name="New chat").click()
+    tab.get_by_role("button", name="New chat", exact=True).click()
     tab.get_by_role("button", name="Stop the response in hold from afar").click()
     expect(tab.get_by_role("button", name="Stop the response in hold from afar")).to_have_count(0)
     tab.locator(".item", has_text="hold from afar").click()
@@ -63,7 +63,7 @@ def test_search_marks_what_it_found_and_leads_to_the_message_on_its_branch(tab: 
     tab.get_by_label("Edit your message").fill("Tell me of the balloon")
     tab.get_by_label("Edit your message").press("Enter")
     expect(tab.locator(".assistant .answer")).to_have_text("You said: Tell me of the balloon")
-    tab.get_by_role("button", name="New chat").click()
+    tab.get_by_role("button", name="New chat", exact=True).click()
     tab.keyboard.press("Control+k")
     tab.get_by_label("Search conversations").type("ZEPPELIN")
     expect(tab.locator(".result")).to_have_count(1)

@@ -87,10 +87,10 @@ def test_a_menu_is_used_with_arrow_keys_and_gives_the_focus_back(tab: Page) -> N
 
 
 def test_what_has_the_focus_is_visible(tab: Page) -> None:
-    tab.get_by_label("Settings").focus()
+    tab.locator(".settings-button").focus()
     tab.keyboard.press("Shift+Tab")
     tab.keyboard.press("Tab")
-    outline = tab.get_by_label("Settings").evaluate("element => getComputedStyle(element).outline")
+    outline = tab.locator(".settings-button").evaluate("element => getComputedStyle(element).outline")
     assert outline == "rgb(15, 118, 110) solid 2px"
 
 
@@ -110,7 +110,7 @@ def test_every_button_and_field_has_a_name(tab: Page) -> None:
             .map((each) => each.outerHTML)"""
     )
     assert nameless == []
-    roles = tab.evaluate("['nav', 'main', 'aside', 'h1'].map((tag) => document.querySelectorAll(tag).length)")
+    roles = tab.evaluate("['nav', 'main', 'aside', 'header h1'].map((tag) => document.querySelectorAll(tag).length)")
     assert roles == [1, 1, 1, 1]
 
 
