@@ -20,14 +20,13 @@ from mlx_suite.magpie.manifest import fingerprint_of
 from mlx_suite.magpie.plan import RowPlan, plan_rows
 from mlx_suite.magpie.records import Decision, Draft, Recorder
 from mlx_suite.magpie.row import row_request
-from mlx_suite.magpie.steering import Steer
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.service import EngineFailure, QueueFull, Service
 
 from .magpie_feed import Event, MagpieFeed
 from .magpie_file import SessionFile, StoredSession
 from .magpie_row import DECIDED, MagpieRow, Part, RowState, Verdict
-from .magpie_watch import RowWatch
+from .magpie_watch import RowWatch, longest_row
 
 AT_ONCE = 8
 """Rows in flight: enough to fill a batch, few enough to watch, and chats still find a slot."""
@@ -219,7 +218,7 @@ class MagpieSession:
             self.settings.model,
             request,
             lambda done: tell(lambda: self._finished(index, done)),
-            tokens=_longest_row(self._plan, steer),
+            tokens=longest_row(self._plan, steer),
         )
         self._flight[index] = request
         self.rows[index] = MagpieRow(index=index)
@@ -297,10 +296,3 @@ class MagpieSession:
     def _tell_state(self) -> None:
         for feed in self._feeds:
             feed.session(self.state())
-
-
-def _longest_row(plan: RowPlan, steer: Steer) -> int:
-    """Maximum tokens of a row: the sanitised instruction may follow another header than the sampled one."""
-    settings, pre_query = plan.settings, plan.pre_query
-    header = max(len(plan.header(steer)), len(pre_query.header_ids))
-    return header + settings.max_instruction + len(pre_query.to_assistant_ids) + settings.max_answer + 2

@@ -6,6 +6,7 @@ from mlx_suite.engine import Program, Request
 from mlx_suite.magpie.plan import RowPlan
 from mlx_suite.magpie.records import Draft
 from mlx_suite.magpie.row import IsCertainReject
+from mlx_suite.magpie.steering import Steer
 from mlx_suite.text import StreamingDetokenizer
 
 from .magpie_row import Part, RowState
@@ -61,3 +62,10 @@ class RowWatch:
         piece = self._text.add(token)
         if piece:
             self._on_text(self._part, piece)
+
+
+def longest_row(plan: RowPlan, steer: Steer) -> int:
+    """Maximum tokens of a row: the sanitised instruction may follow another header than the sampled one."""
+    settings, pre_query = plan.settings, plan.pre_query
+    header = max(len(plan.header(steer)), len(pre_query.header_ids))
+    return header + settings.max_instruction + len(pre_query.to_assistant_ids) + settings.max_answer + 2

@@ -8,13 +8,14 @@ import { failureNotice } from "./notice.js";
 import { register, startRouter } from "./router.js";
 import { addEntry, startSidebar } from "./sidebar.js";
 import { loadConversations, loadSetup } from "./state.js";
-import "./tokens.js";
+import { addTokens } from "./tokens.js";
 
 register("chat", openChat);
 register("compare", openCompare);
 register("magpie", openMagpie);
 addEntry("compare", "Compare", "columns");
 addEntry("magpie", "Magpie", "bird");
+addTokens();
 
 async function start() {
   const main = document.getElementById("main");

@@ -165,13 +165,16 @@ addEventListener("scroll", (event) => { if (card && !card.element.contains(event
 addEventListener("resize", closeCard);
 addEventListener("hashchange", closeCard);
 
-messageActions.push({
-  icon: "tokens",
-  label: "Tokens",
-  when: (message, place) => message.role === "assistant" && message.state !== "writing" && Boolean(message.content) && Boolean(message.parent) && Boolean(place.canChange),
-  run(message, place) {
-    const view = place.thread.views.get(message.id);
-    if (view.tokens) view.tokens.close();
-    else view.tokens = new TokensPanel(view, message);
-  },
-});
+/** Let every response show its tokens. */
+export function addTokens() {
+  messageActions.push({
+    icon: "tokens",
+    label: "Tokens",
+    when: (message, place) => message.role === "assistant" && message.state !== "writing" && Boolean(message.content) && Boolean(message.parent) && Boolean(place.canChange),
+    run(message, place) {
+      const view = place.thread.views.get(message.id);
+      if (view.tokens) view.tokens.close();
+      else view.tokens = new TokensPanel(view, message);
+    },
+  });
+}
