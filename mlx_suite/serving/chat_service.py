@@ -25,11 +25,12 @@ from mlx_suite.serving.tool_format import (
 )
 from mlx_suite.serving.tool_grammar import Thoughts, response_grammar
 from mlx_suite.text import Message, TemplateRefusal
-from mlx_suite.text.message import ASSISTANT
+from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 from mlx_suite.text.pieces import replace_surrogates
 from mlx_suite.text.tool_chat import encode_tool_chat
 
-TAIL = 8
+ROLES = (SYSTEM, USER, ASSISTANT, TOOL)
+TAIL = 16
 """Tokens at the end of a prompt that show whether the template has opened or closed <think>."""
 
 
@@ -83,8 +84,7 @@ async def start_chat(service: Service, request: ChatRequest) -> ChatStream:
 def chat_prompt(served: ServedModel, request: ChatRequest) -> tuple[int, ...]:
     """Token ids of the prompt of a request. Raises TemplateRefusal and UserError."""
     messages = request.messages
-    if not messages:
-        raise UserError("there are no messages", "messages", "send at least one user message")
+    _check_messages(messages)
     continued = ""
     if messages[-1].role == ASSISTANT:
         messages, last = messages[:-1], messages[-1]
@@ -95,7 +95,10 @@ def chat_prompt(served: ServedModel, request: ChatRequest) -> tuple[int, ...]:
                 f"messages[{len(messages)}]",
                 "send a message with the role tool for each call",
             )
-    ids = _prompt_ids(served.chat, messages, _offered(request))
+    try:
+        ids = _prompt_ids(served.chat, messages, _offered(request))
+    except RecursionError as error:
+        raise UserError("tools or arguments are nested too deeply", "tools", "flatten them") from error
     if not continued:
         return ids
     return (*ids, *served.chat.tokenizer.backend.encode(replace_surrogates(continued), at_start=False).ids)
@@ -207,15 +210,29 @@ def _grammar(chat: ChatModel, request: ChatRequest, tools: Sequence[Tool], thoug
             return plain
     if not tools and schema is None:
         return None
+    format = _format(chat)
+    prefix = chat.tokenizer.id_of(format.prefix) if format.prefix else None
     lark = response_grammar(
-        _format(chat),
+        format,
         tools if named is None else (named,),
         required=required,
         single=named is not None,
         schema=schema,
         thoughts=thoughts,
+        prefix=prefix if prefix in chat.tokenizer.special_ids else None,
     )
     return None if lark is None else lark_grammar(chat.tokenizer, rows, lark)
+
+
+def _check_messages(messages: Sequence[ChatMessage]) -> None:
+    """Templates write roles as they are, so a role of one's own could hold special tokens."""
+    if not messages:
+        raise UserError("there are no messages", "messages", "send at least one user message")
+    for place, message in enumerate(messages):
+        if message.role not in ROLES:
+            raise UserError(
+                f"unknown role {message.role[:40]!r}", f"messages[{place}].role", f"use one of {', '.join(ROLES)}"
+            )
 
 
 def _check_bias(request: ChatRequest, rows: int) -> None:

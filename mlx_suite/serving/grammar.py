@@ -8,6 +8,7 @@ V: rows of the model's embedding.
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
@@ -26,9 +27,16 @@ SPACING: Mapping[str, Any] = {"whitespace_flexible": False, "item_separator": ",
 until its limit, and less of the text is forced."""
 KEPT_VOCABULARIES = 8
 """Vocabularies that stay prepared; one of 128,256 tokens takes half a second."""
+TAGS = ("<tool_call>", "</tool_call>", "<think>", "</think>")
+"""Tags that grammars spell as text, also where they are special tokens of a vocabulary."""
+BLAMED_DEPTH = 12
+"""Levels of a schema that are searched for the part at fault."""
 NESTED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
+"""Keywords with schemas by name."""
 NESTED_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+"""Keywords with lists of schemas."""
 NESTED = ("items", "additionalProperties", "not", "if", "then", "else")
+"""Keywords with one schema."""
 
 _log = logging.getLogger("mlx_suite")
 _lock = Lock()
@@ -106,26 +114,23 @@ def schema_grammar(tokenizer: Tokenizer, rows: int, schema: Schema) -> Grammar:
     if problem:
         part, reason = _blamed(schema, "", schema) or ("", problem)
         raise UserError(
-            f"the JSON schema cannot be used: {reason}",
-            f"{part or 'the schema itself'}",
+            f"the JSON schema cannot be used{f' at {part}' if part else ''}: {reason}",
+            "",
             "change this part, or leave it out and validate the response yourself",
         )
-    return _compiled(vocabulary, rows, _grammar_of(schema, lenient=False))
+    return _compiled(vocabulary, rows, _grammar_of(schema, lenient=False), "the JSON schema")
 
 
 def lark_grammar(tokenizer: Tokenizer, rows: int, lark: str) -> Grammar:
     """Compile a grammar in llguidance's dialect of Lark. Raises UserError if it is not valid."""
-    grammar = _compiled(vocabulary_of(tokenizer, rows), rows, LLMatcher.grammar_from_lark(lark))
-    if grammar.start.is_error():
-        raise UserError(f"the grammar cannot be used: {grammar.start.get_error().splitlines()[0]}", "", "correct it")
-    return grammar
+    return _compiled(vocabulary_of(tokenizer, rows), rows, LLMatcher.grammar_from_lark(lark), "the grammar")
 
 
 def schema_problem(schema: Schema, *, lenient: bool = False) -> str:
     """Why a schema cannot be compiled; empty if it can. `lenient` ignores keywords that are not supported."""
     try:
         grammar = _grammar_of(schema, lenient=lenient)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         return str(error)
     failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, limits=_limits())
     return " ".join(messages[0].split()) if failed else ""
@@ -157,22 +162,36 @@ class _Bytes:
     def __init__(self, tokenizer: Tokenizer, rows: int) -> None:
         size = min(tokenizer.vocab_size, rows)
         self.tokens = [tokenizer.bytes_of(index) for index in range(size)] + [b""] * (rows - size)
-        self.special_token_ids = sorted(tokenizer.special_ids)
+        marks = tokenizer.backend.marks
+        self._tags = {tag: marks[tag].id for tag in TAGS if tag in marks and marks[tag].id < size}
+        self.special_token_ids = sorted(tokenizer.special_ids - set(self._tags.values()))
         self.eos_token_id = min(tokenizer.stop_ids, default=min(tokenizer.special_ids, default=0))
         self.bos_token_id = tokenizer.bos_id
-        self._tokenizer = tokenizer
+        self._backend = tokenizer.backend
 
     def __call__(self, text: str | bytes) -> list[int]:
         plain = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
-        return self._tokenizer.backend.encode(plain, at_start=False).ids
+        ids: list[int] = []
+        for part in re.split(f"({'|'.join(self._tags)})", plain) if self._tags else [plain]:
+            ids += [self._tags[part]] if part in self._tags else self._backend.encode(part, at_start=False).ids
+        return ids
 
 
 def _limits() -> LLParserLimits:
     return LLParserLimits(verbose_errors=False)
 
 
-def _compiled(vocabulary: LLTokenizer, rows: int, grammar: str) -> Grammar:
-    return Grammar(start=LLMatcher(vocabulary, grammar, log_level=0, limits=_limits()), rows=rows)
+def _compiled(vocabulary: LLTokenizer, rows: int, grammar: str, name: str) -> Grammar:
+    """Compile a grammar and take a first step. Raises UserError if it is not valid, too complex, or allows no text."""
+    start = LLMatcher(vocabulary, grammar, log_level=0, limits=_limits())
+    trial = start.deep_copy()
+    trial.consume_tokens(trial.compute_ff_tokens())
+    possible = trial.is_stopped() or any(trial.compute_bitmask())
+    if trial.is_error() or not possible:
+        message = trial.get_error().partition("\n")[0]
+        reason = "no text satisfies it" if not message or message.startswith("NoExtension") else message
+        raise UserError(f"{name} cannot be used: {reason}", "", "make it simpler, or leave it out")
+    return Grammar(start=start, rows=rows)
 
 
 def guided(schema: Schema, *, lenient: bool = False) -> Schema:
@@ -184,12 +203,12 @@ def _grammar_of(schema: Schema, *, lenient: bool) -> str:
     return LLMatcher.grammar_from_json_schema(json.dumps(guided(schema, lenient=lenient)))
 
 
-def _blamed(schema: Any, path: str, root: Schema) -> tuple[str, str] | None:
-    """The innermost part of a schema that cannot be compiled by itself, and why."""
+def _blamed(schema: Any, path: str, root: Schema, depth: int = BLAMED_DEPTH) -> tuple[str, str] | None:
+    """The innermost part of a schema that cannot be compiled by itself, and why; at most `depth` levels down."""
     if not isinstance(schema, Mapping):
         return None
-    for place, part in _parts(schema):
-        found = _blamed(part, f"{path}.{place}" if path else place, root)
+    for place, part in _parts(schema) if depth else ():
+        found = _blamed(part, f"{path}.{place}" if path else place, root, depth - 1)
         if found:
             return found
     shared = {key: root[key] for key in ("$defs", "definitions") if key in root and schema is not root}

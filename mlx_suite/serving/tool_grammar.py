@@ -26,6 +26,7 @@ def response_grammar(
     single: bool,
     schema: Schema | None,
     thoughts: Thoughts,
+    prefix: int | None = None,
 ) -> str | None:
     """The grammar of a response; None if nothing is to be constrained.
 
@@ -36,8 +37,10 @@ def response_grammar(
         single: Whether it must be exactly one.
         schema: JSON schema of a response without calls.
         thoughts: What may stand before the response.
+        prefix: Id of the format's prefix, if that is a special token.
     """
     rules = [_calls(format, tools, single)] if tools else []
+    before = "" if prefix is None or not tools else f"<[{prefix}]>? "
     if tools and required:
         main = "calls"
     elif schema is not None:
@@ -58,7 +61,7 @@ def response_grammar(
         start = 'main | "<think>" thought GAP main'
     if "thought" in start:
         rules.append(THOUGHT_RULES)
-    return "\n".join([f"start: {start}", f"main: {main}", *rules]) + "\n"
+    return "\n".join([f"start: {start}", f"main: {before}({main})", *rules]) + "\n"
 
 
 def _calls(format: ToolFormat, tools: Sequence[Tool], single: bool) -> str:

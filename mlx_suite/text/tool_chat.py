@@ -7,7 +7,8 @@ with a guard is the client's, and is encoded as ordinary text.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from mlx_suite.runtime.errors import UserError
@@ -65,17 +66,24 @@ class _Guard:
 
     def __init__(self, letter: str, specials: Iterable[str]) -> None:
         self.letter = letter
-        names = sorted(filter(None, specials), key=len, reverse=True)
-        whole = "|".join(map(re.escape, names))
-        prefixes = {name[:end] for name in names for end in range(1, len(name))}
-        part = "|".join(map(re.escape, sorted(prefixes, key=len, reverse=True)))
-        self._starts = re.compile(f"(?=({whole}|(?:{part})\\s*\\Z)).", re.DOTALL) if names else None
+        self._starts = _starts_of(tuple(filter(None, specials)))
 
     def __call__(self, text: str) -> str:
         return text if self._starts is None else self._starts.sub(lambda match: match[0] + self.letter, text)
 
 
-def _mapped(value: Any, change: Any) -> Any:
+@lru_cache(maxsize=8)
+def _starts_of(specials: tuple[str, ...]) -> re.Pattern[str] | None:
+    """Matches a letter at which one of these begins, or a part of one that reaches the end of the text."""
+    if not specials:
+        return None
+    first = "".join(map(re.escape, sorted({name[0] for name in specials})))
+    parts = {name[:end] for name in specials for end in range(1, len(name))}
+    whole, part = ("|".join(map(re.escape, sorted(names))) for names in (specials, parts))
+    return re.compile(f"(?=[{first}])(?={whole}|(?:{part})\\s*\\Z).", re.DOTALL)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     """The value with all its texts changed, keys included."""
     if isinstance(value, str):
         return change(value)

@@ -96,3 +96,16 @@ def test_a_conversation_that_cannot_be_encoded_is_reported_by_reason(family: Cal
     assert llama.encode(turns("  ", "two")) == "no_instruction"
     assert gemma.encode(refused) == "template"
     assert gemma.encode_whole(refused) == ()
+
+
+def test_a_response_stops_at_its_end_and_at_markers_of_other_turns(family: Callable[[str], Any]) -> None:  # noqa: F811
+    chat = chat_of(family("llama3"))
+    stops = chat.response_stops
+    assert stops[0] == chat.response_end == chat.tokenizer.id_of("<|eot_id|>")
+    assert chat.response_ends <= set(stops)
+    assert chat.tokenizer.id_of("<|start_header_id|>") in stops
+
+
+def test_without_a_template_a_response_stops_at_the_stop_tokens_of_its_style(family: Callable[[str], Any]) -> None:  # noqa: F811
+    chat = ChatModel(tokenizer=family("llama3").tokenizer, template=None, style="alpaca")
+    assert chat.response_stops == chat.stop_ids

@@ -10,6 +10,7 @@ from mlx_suite.serving.service import Service
 from ..store.store import Store
 from .errors import add_error_handlers
 from .metrics import CountedRequests, MeasuredService, Metrics
+from .response_store import ResponseStore
 from .settings import ServerSettings
 
 
@@ -24,6 +25,7 @@ def create_app(service: Service, store: Store | None = None, settings: ServerSet
     measures = Metrics(service.status)
     app.state.service = MeasuredService(service, measures)
     app.state.store, app.state.settings, app.state.metrics = store, settings or ServerSettings(), measures
+    app.state.responses = ResponseStore()
     add_error_handlers(app)
     for router in _routers():
         app.include_router(router)
@@ -37,10 +39,21 @@ def create_app(service: Service, store: Store | None = None, settings: ServerSet
 
 def _routers() -> Sequence[APIRouter]:
     """Every protocol's routes. Imported here, because their files import the dependencies below."""
-    from . import anthropic_messages, completions, embeddings, health, models, ollama, ollama_models, openai_chat
+    from . import (
+        anthropic_messages,
+        completions,
+        embeddings,
+        health,
+        models,
+        ollama,
+        ollama_models,
+        openai_chat,
+        responses,
+    )
 
-    openai = (openai_chat, completions, embeddings, models)
-    return [each.router for each in (*openai, anthropic_messages, ollama, ollama_models, health)]
+    openai = (openai_chat, completions, responses, embeddings, models)
+    others = (anthropic_messages, ollama, ollama_models, health)
+    return [each.router for each in (*openai, *others)]
 
 
 def _service(request: Request) -> Service:

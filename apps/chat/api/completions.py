@@ -11,19 +11,21 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from mlx_suite.serving.generation import Delta, Ended, Event, Generation, Token
-from mlx_suite.serving.service import ServedModel, Service, Stream
+from mlx_suite.serving.service import ServedModel
 
+from .answering import while_connected
 from .app import ServiceOf
-from .errors import ParameterError, api_error
+from .errors import OPENAI_ERRORS, ParameterError, openai_error
 from .json_body import JsonRoute
 from .openai_logprobs import text_logprobs
 from .openai_parameters import MAX_CHOICES, Count, SamplingParameters, StreamOptions, check_ids, stop_texts
 from .openai_usage import new_id, usage
-from .sse import DONE, EventStream, cancel_on_disconnect, sse_event
+from .prompt_streams import PromptStreams
+from .sse import DONE, EventStream, sse_event
 
-router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+router = APIRouter(route_class=JsonRoute, tags=["OpenAI"], responses=OPENAI_ERRORS)
 
-MAX_PROMPTS = 128
+MAX_PROMPTS = 2048
 MAX_LOGPROBS = 5
 REFUSED = {"suffix": "leave it out: the model continues a text and does not fill gaps"}
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -110,33 +112,39 @@ class _Completion:
             for _ in range(body.n)
         ]
 
-    def echoes(self) -> list[bytes]:
+    def echoes(self) -> list[str]:
         """The chunks with the prompts, if the request asks for them."""
         if not self._body.echo:
             return []
         return [self._event([self._described(index, choice.text, (), 0)]) for index, choice in enumerate(self._choices)]
 
-    def chunk(self, event: Event) -> bytes:
-        """Add an event, and return the server-sent event for it; empty if there is nothing to send."""
+    def add(self, event: Event) -> None:
+        """Add an event."""
         choice = self._choices[event.choice]
         match event:
             case Delta(text=text, tokens=tokens):
-                offset = len(choice.text)
                 choice.text += text
                 choice.tokens += tokens
-                if text or (tokens and self._body.logprobs is not None):
-                    return self._event([self._described(event.choice, text, tokens, offset)])
             case Ended():
                 choice.end = event
-                return self._event([self._described(event.choice, "", (), len(choice.text))])
-        return b""
+
+    def chunk(self, event: Event) -> str:
+        """Add an event, and return the server-sent event for it; empty if there is nothing to send."""
+        offset = len(self._choices[event.choice].text)
+        self.add(event)
+        match event:
+            case Delta(text=text, tokens=tokens) if text or (tokens and self._body.logprobs is not None):
+                return self._event([self._described(event.choice, text, tokens, offset)])
+            case Ended():
+                return self._event([{**self._described(event.choice, "", (), offset), "logprobs": None}])
+        return ""
 
     def whole(self) -> dict[str, Any]:
         """The response's body after the last event."""
         choices = [self._described(index, choice.text, choice.tokens, 0) for index, choice in enumerate(self._choices)]
         return {**self._head, "choices": choices, "usage": self._usage()}
 
-    def usage_chunk(self) -> bytes:
+    def usage_chunk(self) -> str:
         """The chunk with the numbers of tokens."""
         return sse_event({**self._head, "choices": [], "usage": self._usage()})
 
@@ -148,7 +156,7 @@ class _Completion:
         reason = None if end is None else ("length" if end.reason in ("limit", "context", "time") else "stop")
         return {"index": index, "text": text, "logprobs": scores, "finish_reason": reason}
 
-    def _event(self, choices: list[dict[str, Any]]) -> bytes:
+    def _event(self, choices: list[dict[str, Any]]) -> str:
         chunk = {**self._head, "choices": choices}
         return sse_event({**chunk, "usage": None} if self._body.stream_options.include_usage else chunk)
 
@@ -156,74 +164,26 @@ class _Completion:
         return usage([choice.end for choice in self._choices if choice.end is not None], self._body.n).openai()
 
 
-class _Streams:
-    """The streams of all prompts of a request as one."""
-
-    def __init__(self, streams: Sequence[Stream], choices: int) -> None:
-        self._streams, self._choices = streams, choices
-
-    def cancel(self) -> None:
-        for stream in self._streams:
-            stream.cancel()
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        """Events as they come, choices numbered through. Raises what a stream raises, after cancelling the others."""
-        queue: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
-
-        async def read(number: int, stream: Stream) -> None:
-            try:
-                async for event in stream:
-                    queue.put_nowait(replace(event, choice=event.choice + number * self._choices))
-                queue.put_nowait(None)
-            except Exception as error:
-                queue.put_nowait(error)
-
-        readers = [asyncio.create_task(read(number, stream)) for number, stream in enumerate(self._streams)]
-        running = len(readers)
-        try:
-            while running:
-                event = await queue.get()
-                if isinstance(event, Exception):
-                    raise event
-                if event is None:
-                    running -= 1
-                else:
-                    yield event
-        finally:
-            self.cancel()
-            for reader in readers:
-                reader.cancel()
-
-
-async def _start_all(service: Service, generations: Sequence[Generation], choices: int) -> _Streams:
-    """Start all or none. Raises like `Service.start`."""
-    streams: list[Stream] = []
-    try:
-        for generation in generations:
-            streams.append(await service.start(generation))
-    except BaseException:
-        for stream in streams:
-            stream.cancel()
-        raise
-    return _Streams(streams, choices)
-
-
 @router.post("/v1/completions", response_model=None)
 async def completions(body: CompletionBody, request: Request, service: ServiceOf) -> Response:
     """Continuations of texts."""
     served = service.model(body.model)
-    generations = body.generations(served)
-    streams = await _start_all(service, generations, body.n)
+    generations = await asyncio.to_thread(body.generations, served)  # tokenizing a long text takes a while
+    streams = PromptStreams(service, generations)
+    await streams.start()
     completion = _Completion(body, served, generations)
     if body.stream:
-        return EventStream(_chunks(streams, completion, body.stream_options.include_usage), streams.cancel)
-    async with cancel_on_disconnect(request.receive, streams.cancel):
-        async for event in streams:
-            completion.chunk(event)
+        return EventStream(_chunks(streams, completion, body.stream_options.include_usage), streams)
+    await while_connected(request, streams, _read(streams, completion))
     return JSONResponse(completion.whole())
 
 
-async def _chunks(streams: _Streams, completion: _Completion, include_usage: bool) -> AsyncIterator[bytes]:
+async def _read(streams: PromptStreams, completion: _Completion) -> None:
+    async for event in streams:
+        completion.add(event)
+
+
+async def _chunks(streams: PromptStreams, completion: _Completion, include_usage: bool) -> AsyncIterator[str]:
     try:
         for echo in completion.echoes():
             yield echo
@@ -231,7 +191,7 @@ async def _chunks(streams: _Streams, completion: _Completion, include_usage: boo
             if chunk := completion.chunk(event):
                 yield chunk
     except Exception as error:  # the status is already sent
-        yield sse_event({"error": api_error(error).openai()})
+        yield sse_event({"error": openai_error(error)})
         return
     if include_usage:
         yield completion.usage_chunk()

@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from .errors import error_response
+
 MAX_DEPTH = 64
 """Deepest nesting of arrays and objects."""
 
@@ -23,15 +25,18 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route with strict JSON: `APIRouter(route_class=JsonRoute)`."""
+    """A route with strict JSON, whose errors are answered in OpenAI's form: `APIRouter(route_class=JsonRoute)`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def strict(request: Request) -> Response:
-            return await handle(JsonRequest(request.scope, request.receive))
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(JsonRequest(request.scope, request.receive))
+            except Exception as error:
+                return error_response(request, error)
 
-        return strict
+        return answer
 
 
 def parse_json(body: bytes) -> Any:

@@ -7,8 +7,10 @@ from fastapi import APIRouter
 from mlx_suite.serving.service import ServedModel
 
 from .app import ServiceOf
+from .errors import OPENAI_ERRORS
+from .json_body import JsonRoute
 
-router = APIRouter(tags=["OpenAI"])
+router = APIRouter(route_class=JsonRoute, tags=["OpenAI"], responses=OPENAI_ERRORS)
 
 
 @router.get("/v1/models", response_model=None)

@@ -14,8 +14,9 @@ from mlx_suite.serving.chat_service import ChatStream, start_chat
 from mlx_suite.serving.generation import Ended, Started, Token
 from mlx_suite.serving.service import ServedModel
 
+from .answering import while_connected
 from .app import ServiceOf
-from .errors import ParameterError, api_error
+from .errors import OPENAI_ERRORS, ParameterError, openai_error
 from .json_body import JsonRoute
 from .openai_logprobs import chat_logprobs
 from .openai_messages import (
@@ -36,9 +37,9 @@ from .openai_parameters import (
     stop_texts,
 )
 from .openai_usage import new_id, usage
-from .sse import DONE, EventStream, cancel_on_disconnect, sse_event
+from .sse import DONE, EventStream, sse_event
 
-router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+router = APIRouter(route_class=JsonRoute, tags=["OpenAI"], responses=OPENAI_ERRORS)
 
 REFUSED = {
     "audio": "leave it out: the model writes text only",
@@ -168,11 +169,11 @@ class _Completion:
             "finish_reason": choice.finish_reason,
         }
 
-    def chunk(self, event: Started | TextDelta | ReasoningDelta | ToolCallDelta | Ended) -> bytes:
+    def chunk(self, event: Started | TextDelta | ReasoningDelta | ToolCallDelta | Ended) -> str:
         """The server-sent event for an event; empty if there is nothing to send."""
         delta = self.add(event)
         if delta is None:
-            return b""
+            return ""
         choice: dict[str, Any] = {"index": event.choice, "delta": delta, "logprobs": None, "finish_reason": None}
         if isinstance(event, TextDelta):
             choice["logprobs"] = self._logprobs(event.tokens)
@@ -180,7 +181,7 @@ class _Completion:
             choice["finish_reason"] = self._choices[event.choice].finish_reason
         return sse_event(self._chunk([choice], None))
 
-    def usage_chunk(self) -> bytes:
+    def usage_chunk(self) -> str:
         """The chunk with the numbers of tokens."""
         return sse_event(self._chunk([], self._usage()))
 
@@ -206,20 +207,23 @@ async def chat_completions(body: ChatCompletionBody, request: Request, service: 
     stream = await start_chat(service, body.request(served))
     completion = _Completion(body, served)
     if body.stream:
-        return EventStream(_chunks(stream, completion, body.stream_options.include_usage), stream.cancel)
-    async with cancel_on_disconnect(request.receive, stream.cancel):
-        async for event in stream:
-            completion.add(event)
+        return EventStream(_chunks(stream, completion, body.stream_options.include_usage), stream)
+    await while_connected(request, stream, _read(stream, completion))
     return JSONResponse(completion.whole())
 
 
-async def _chunks(stream: ChatStream, completion: _Completion, include_usage: bool) -> AsyncIterator[bytes]:
+async def _read(stream: ChatStream, completion: _Completion) -> None:
+    async for event in stream:
+        completion.add(event)
+
+
+async def _chunks(stream: ChatStream, completion: _Completion, include_usage: bool) -> AsyncIterator[str]:
     try:
         async for event in stream:
             if chunk := completion.chunk(event):
                 yield chunk
     except Exception as error:  # the status is already sent
-        yield sse_event({"error": api_error(error).openai()})
+        yield sse_event({"error": openai_error(error)})
         return
     if include_usage:
         yield completion.usage_chunk()
