@@ -21,7 +21,7 @@ from ..store.conversation import StoredMessage
 from .conversations import Form, title_of
 from .desk import Desk, DeskOf, PageRoute
 from .forms import COMPARE, error_form, message_form
-from .history import Setup
+from .history import Setup, new_seed
 from .sampling import SamplingSettings
 
 router = APIRouter(prefix="/page", route_class=PageRoute)
@@ -39,8 +39,8 @@ class Column(BaseModel):
     system: str = ""
     settings: SamplingSettings = SamplingSettings()
 
-    def setup(self) -> Setup:
-        return Setup(model=self.model, system=self.system, settings=self.settings)
+    def setup(self, seed: int | None = None) -> Setup:
+        return Setup(model=self.model, system=self.system, settings=self.settings, seed=seed)
 
     def stored(self) -> dict[str, Any]:
         return {"model": self.model, "system": self.system, "settings": self.settings.changed()}
@@ -76,7 +76,8 @@ async def compare(desk: DeskOf, new: Comparison) -> Form:
             for column, path in enumerate(paths)
         ]
     desk.announce(found, path=True)
-    errors = [await _begun(desk, column, turn, new) for column, turn in enumerate(turns)]
+    seed = new_seed()  # the same for both, so that only the setups differ
+    errors = [await _begun(desk, column, turn, new.columns[column].setup(seed)) for column, turn in enumerate(turns)]
     return {**await comparison(desk, found.id), "errors": errors}
 
 
@@ -98,10 +99,10 @@ async def reply(desk: DeskOf, number: int, column: Annotated[int, Path(ge=0, le=
     return await comparison(desk, number)
 
 
-async def _begun(desk: Desk, column: int, turn: StoredMessage, new: Comparison) -> Form | None:
+async def _begun(desk: Desk, column: int, turn: StoredMessage, setup: Setup) -> Form | None:
     """Begin a column's response; return the error if it cannot."""
     try:
-        await desk.replies.begin(new.columns[column].setup(), await desk.path_to(turn), {COLUMN: column})
+        await desk.replies.begin(setup, await desk.path_to(turn), {COLUMN: column})
     except (UserError, EngineFailure) as error:
         return error_form(error)[1]
     return None

@@ -24,6 +24,8 @@ class Setup:
     system: str = ""
     settings: SamplingSettings = field(default_factory=SamplingSettings)
     dropped: int = 0
+    seed: int | None = None
+    """Seed if the settings have none."""
 
 
 def setup_of(conversation: Conversation) -> Setup:
@@ -43,14 +45,20 @@ def chat_request(setup: Setup, path: Sequence[StoredMessage]) -> ChatRequest:
     It has a seed also where the user chose none, so that the response can be repeated.
     """
     settings = setup.settings
+    seed = setup.seed if settings.seed is None else settings.seed
     system = [ChatMessage(role=SYSTEM, content=setup.system)] if setup.system.strip() else []
     return ChatRequest(
         model=setup.model,
         messages=(*system, *turns(without_oldest(path, setup.dropped))),
         limit=settings.max_tokens,
         sampling=settings.sampling(),
-        seed=secrets.randbelow(1 << 31) if settings.seed is None else settings.seed,
+        seed=new_seed() if seed is None else seed,
     )
+
+
+def new_seed() -> int:
+    """A random seed."""
+    return secrets.randbelow(1 << 31)
 
 
 def turns(path: Iterable[StoredMessage]) -> list[ChatMessage]:

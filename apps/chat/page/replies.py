@@ -319,8 +319,9 @@ def model_facts(served: ServedModel) -> dict[str, Any]:
 
 
 def _save_and_render(reply: Reply, new: str, text: str) -> tuple[int, str]:
-    saved = reply.add(new)
-    return saved, render(text, unfinished=True)
+    if new or reply.saved < len(text):
+        reply.add(new)
+    return reply.saved, render(text, unfinished=True)
 
 
 def _save_end(reply: Reply, live: Live, facts: Mapping[str, Any], is_stopped: bool) -> None:

@@ -61,6 +61,7 @@ class Chat {
 
   /** Get the messages again; calls in the meantime lead to one more. */
   async reload() {
+    if (!this.number) return;
     if (this.loading) { this.isStale = true; return this.loading; }
     this.loading = this.load(this.number);
     await this.loading;
@@ -93,7 +94,13 @@ class Chat {
     const isEmpty = !messages.length && !this.number;
     this.empty.hidden = !isEmpty;
     this.thread.element.hidden = isEmpty;
-    if (isEmpty) this.empty.replaceChildren(welcome(this.model, (text) => { this.composer.text = text; this.composer.field.focus(); }));
+    if (isEmpty) this.showWelcome();
+  }
+
+  showWelcome() {
+    if (this.welcomed === this.model) return;
+    this.welcomed = this.model;
+    this.empty.replaceChildren(welcome(this.model, (text) => { this.composer.text = text; this.composer.field.focus(); }));
   }
 
   /** What follows the last message: why there is no response, or how to get one. */
@@ -114,7 +121,8 @@ class Chat {
   showHead() {
     const known = state.conversations.get(this.number);
     if (known && this.conversation) Object.assign(this.conversation, known);
-    this.bar.show(this.number ? known?.title ?? "" : "New chat", this.model?.name ?? "", this.number && known);
+    this.bar.show(this.number ? known?.title ?? "" : "New chat", [this.model?.name, this.read().system.trim() && "system prompt"].filter(Boolean).join(" · "));
+    if (!this.empty.hidden) this.showWelcome();
     document.title = known?.title ? `${known.title} · mlx-suite` : "mlx-suite";
     if (this.conversation) this.showDropped();
     refreshSettings(this);

@@ -7,7 +7,7 @@ import { openMagpie } from "./magpie.js";
 import { failureNotice } from "./notice.js";
 import { register, startRouter } from "./router.js";
 import { addEntry, startSidebar } from "./sidebar.js";
-import { loadConversations, loadSetup } from "./state.js";
+import { loadConversations, loadSetup, state, subscribe } from "./state.js";
 import { addTokens } from "./tokens.js";
 
 register("chat", openChat);
@@ -28,6 +28,7 @@ async function start() {
     return;
   }
   startSidebar();
+  subscribe(() => { document.querySelector(".connection").textContent = state.isOnline ? "" : "The server does not answer. Connecting…"; });
   startKeyboard();
   startRouter();
 }

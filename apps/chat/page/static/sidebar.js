@@ -8,7 +8,7 @@ import { openMenu } from "./menu.js";
 import { address, go } from "./router.js";
 import { openSearch } from "./search.js";
 import { openShortcuts } from "./shortcuts.js";
-import { changed, listed, state, subscribe } from "./state.js";
+import { changed, listed, subscribe } from "./state.js";
 import { nextTheme, themeIcon, themeLabel } from "./themes.js";
 import { exportAll, exportOne, importFile } from "./transfer.js";
 
@@ -46,7 +46,7 @@ export function startSidebar() {
         ["Export all as JSON", "download", () => exportAll("json")],
         ["Export all as messages rows", "download", () => exportAll("messages")],
       ]), { "aria-haspopup": "menu" }),
-      chooser, h("span.connection", { role: "status" })));
+      chooser));
   openSearch(field, results, list, clear);
   const draw = () => { drawList(); drawViews(nav); };
   subscribe(draw);
@@ -64,8 +64,6 @@ function drawViews(nav) {
   const { name } = address();
   const link = ([view, label, iconName]) => h("a.view-link", { href: `#/${view}`, "aria-current": view === name && "page" }, icon(iconName), label);
   nav.replaceChildren(...entries.map(link));
-  const connection = document.querySelector(".connection");
-  connection.textContent = state.isOnline ? "" : "Connecting…";
 }
 
 function drawList() {

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from mlx_suite_apps.chat.api.app import create_app
-from mlx_suite_apps.chat.page.page import STATIC
+from mlx_suite_apps.chat.page.static_files import STATIC
 from mlx_suite_apps.chat.store.store import Store
 from tests.apps.chat.page.talking_service import TEXTS, TalkingService
 
@@ -135,7 +135,9 @@ def test_a_comparison_is_imported_with_both_columns(client: TestClient) -> None:
         ["Twice", "You said: Twice"],
     ]
     assert [column["system"] for column in found["compare"]] == ["", "Be brief."]
-    assert found["columns"][0][1]["id"] != found["columns"][1][1]["id"]
+    one, two = (column[1] for column in found["columns"])
+    assert one["id"] != two["id"]
+    assert one["facts"]["seed"] == two["facts"]["seed"]
 
 
 def test_a_column_without_a_response_gets_one_later(client: TestClient) -> None:
@@ -198,6 +200,13 @@ def test_every_module_that_is_imported_exists_and_every_module_is_used() -> None
 
 def test_the_page_is_smaller_than_the_libraries_that_others_load() -> None:
     assert sum(file.stat().st_size for file in STATIC.iterdir()) < 217_000
+
+
+def test_a_file_that_the_browser_has_is_not_sent_again(client: TestClient) -> None:
+    first = client.get("/page/static/main.js")
+    assert first.headers["content-type"].startswith("text/javascript")
+    again = client.get("/page/static/main.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
 
 
 def test_files_outside_of_the_page_are_not_served(client: TestClient) -> None:

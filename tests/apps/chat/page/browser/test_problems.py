@@ -33,7 +33,7 @@ def test_a_turn_without_a_response_can_get_one_after_a_reload(tab: Page) -> None
 def test_a_failure_of_the_engine_keeps_the_text_and_offers_to_try_again(tab: Page) -> None:
     TEXTS["please fail now"] = "As far as it got."
     send(tab, "please fail now", wait=False)
-    expect(tab.get_by_role("alert")).to_contain_text("out of memory on the device")
+    expect(tab.get_by_role("alert")).to_contain_text("Out of memory on the device")
     expect(tab.locator(".assistant .answer")).to_have_text("As far as it got.")
     shot(tab, "engine-failure")
     TEXTS["please fail now"] = "As far as it got. And on."
@@ -77,7 +77,7 @@ def test_a_server_that_is_gone_is_said_and_the_page_comes_back_with_it(open_tab:
         tab = open_tab(url=server.url)
         send(tab, "Before it went")
         server.end()
-        expect(tab.locator(".connection")).to_have_text("Connecting…")
+        expect(tab.locator(".connection")).to_contain_text("Connecting…")
         tab.get_by_role("textbox", name="Message").fill("Are you there?")
         tab.keyboard.press("Enter")
         expect(tab.get_by_role("alert")).to_contain_text("The server does not answer")
