@@ -76,7 +76,7 @@ async def start(desk: DeskOf, new: NewSession) -> Form:
 @router.get("/{name}/events")
 async def events(desk: DeskOf, name: str) -> StreamingResponse:
     """A session as it is, then all its changes."""
-    session = desk.magpie.session(name)
+    session = await desk.magpie.session(name)
 
     async def stream() -> AsyncIterator[str]:
         async for event, data in session.events():
@@ -89,7 +89,7 @@ async def events(desk: DeskOf, name: str) -> StreamingResponse:
 @router.post("/{name}/ask")
 async def ask(desk: DeskOf, name: str, more: MoreRows) -> Form:
     """Ask more rows, or go on after a stop."""
-    session = desk.magpie.session(name)
+    session = await desk.magpie.session(name)
     await session.ask(more.rows)
     return session.state()
 
@@ -97,7 +97,7 @@ async def ask(desk: DeskOf, name: str, more: MoreRows) -> Form:
 @router.post("/{name}/stop")
 async def stop(desk: DeskOf, name: str) -> Form:
     """Stop asking; rows in flight are dropped."""
-    session = desk.magpie.session(name)
+    session = await desk.magpie.session(name)
     session.stop()
     return session.state()
 
@@ -105,7 +105,8 @@ async def stop(desk: DeskOf, name: str) -> Form:
 @router.post("/{name}/rows/{index}")
 async def judge(desk: DeskOf, name: str, index: int, new: NewVerdict) -> Form:
     """Keep or reject a row by hand."""
-    return desk.magpie.session(name).judge(index, new.verdict).as_json()
+    session = await desk.magpie.session(name)
+    return session.judge(index, new.verdict).as_json()
 
 
 @router.delete("/{name}")
@@ -118,7 +119,7 @@ async def delete(desk: DeskOf, name: str) -> Form:
 @router.get("/{name}/export")
 async def export(desk: DeskOf, name: str, format: Literal["messages", "accepted"] = "messages") -> Response:
     """The kept rows as JSON lines: `messages` alone, or all that a run folder's `accepted.jsonl` holds."""
-    session = desk.magpie.session(name)
+    session = await desk.magpie.session(name)
     rows: list[dict[str, Any]]
     if format == "messages":
         rows = [{"messages": row.messages()} for row in session.kept()]

@@ -14,6 +14,9 @@ Verdict = Literal["keep", "reject"]
 
 DECIDED: tuple[RowState, ...] = ("accepted", "rejected")
 
+EXPLANATIONS: Mapping[str, str] = {**REASONS, "off_quota_category": "the instruction is tagged with another category"}
+"""Reasons for rejecting a row. A session has one quota at most: all rows of one category."""
+
 
 @dataclass(kw_only=True)
 class MagpieRow:
@@ -59,7 +62,7 @@ class MagpieRow:
             "instruction": self.instruction,
             "response": self.response,
             "reason": reason,
-            "explanation": None if reason is None else REASONS.get(reason, reason),
+            "explanation": None if reason is None else EXPLANATIONS.get(reason, reason),
             "stage": None if reason is None else stage_of(reason),
             "duplicate_of": self.decision.duplicate_of,
             "tags": _labels(self.draft),

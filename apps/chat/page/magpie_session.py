@@ -167,11 +167,9 @@ class MagpieSession:
         def plan(chat: ChatModel) -> RowPlan:
             return plan_rows(chat.model, chat.tokenizer, chat.own_template, settings)
 
-        self._plan = await self._service.call(self.settings.model, plan)
-        self._judge = Judge(self._plan)
-        for row in self.rows.values():
-            if row.draft is not None:
-                self._judge.record(row.draft, row.decision)
+        made = await self._service.call(self.settings.model, plan)
+        self._judge = await asyncio.to_thread(_judge_of, made, list(self.rows.values()))
+        self._plan = made
 
     def _fill(self) -> None:
         """Submit rows while there are free places."""
@@ -296,3 +294,12 @@ class MagpieSession:
     def _tell_state(self) -> None:
         for feed in self._feeds:
             feed.session(self.state())
+
+
+def _judge_of(plan: RowPlan, rows: Sequence[MagpieRow]) -> Judge:
+    """A judge that knows the decisions so far."""
+    judge = Judge(plan)
+    for row in rows:
+        if row.draft is not None:
+            judge.record(row.draft, row.decision)
+    return judge

@@ -1,5 +1,6 @@
 """The Magpie sessions of a server, each in a file of the user's data folder."""
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ class MagpieSessions:
     def __init__(self, service: Service, folder: Path) -> None:
         self._service, self._folder = service, folder
         self._open: dict[str, MagpieSession] = {}
+        self._reading = asyncio.Lock()
 
     def names(self) -> Sequence[str]:
         """All sessions, the newest first."""
@@ -60,18 +62,20 @@ class MagpieSessions:
                 other.stop()
         return session
 
-    def session(self, name: str) -> MagpieSession:
+    async def session(self, name: str) -> MagpieSession:
         """A session, read from its file if it is not open. Raises UnknownSession."""
-        if name not in self._open:
-            if name not in self.names():
-                raise UnknownSession(f"There is no Magpie session {name!r}", fix="load the list of sessions again")
-            file = SessionFile(self._path(name))
-            self._open[name] = MagpieSession(self._service, name, file, file.read())
-        return self._open[name]
+        async with self._reading:
+            if name not in self._open:
+                if name not in self.names():
+                    raise UnknownSession(f"There is no Magpie session {name!r}", fix="load the list of sessions again")
+                file = SessionFile(self._path(name))
+                stored = await asyncio.to_thread(file.read)
+                self._open[name] = MagpieSession(self._service, name, file, stored)
+            return self._open[name]
 
     async def delete(self, name: str) -> None:
         """Delete a session and its file. Raises UnknownSession."""
-        await self.session(name).close()
+        await (await self.session(name)).close()
         del self._open[name]
         self._path(name).unlink(missing_ok=True)
 

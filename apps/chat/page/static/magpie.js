@@ -82,10 +82,7 @@ class MagpieView {
     this.scroller = h("div.scroller", { tabindex: "0", role: "region", "aria-label": "Rows" }, h("div.magpie", {},
       this.notices, this.funnel.element, this.filters.element, this.list, this.nothing));
     this.main.replaceChildren(this.bar.element, this.scroller, h("p.magpie-keys", { "aria-label": "Keys" }, KEYS.map(([key, word]) => h("span", {}, h("kbd", {}, key), word))));
-    this.feed = new MagpieFeed(this.name, (event, data) => this.receive(event, data), (isOnline) => {
-      this.isOffline = !isOnline;
-      this.showHead();
-    });
+    this.feed = new MagpieFeed(this.name, (event, data) => this.receive(event, data));
   }
 
   receive(event, data) {
@@ -165,11 +162,10 @@ class MagpieView {
       if (focused) (this.controls.querySelector(`[data-act=${focused}]`) ?? this.controls.querySelector("button")).focus();
     }
     this.controlsKey = key;
-    const problem = this.isOffline ? "The server does not answer" : session.problem;
-    if (problem === this.problem) return;
-    this.problem = problem;
-    const again = this.isOffline ? [] : [["Continue", () => this.post("ask", { rows: 0 })]];
-    this.notices.replaceChildren(...(problem ? [notice("error", problem, this.isOffline ? "What was shown as decided is stored." : "", again)] : []));
+    if (session.problem === this.problem) return;
+    this.problem = session.problem;
+    const again = ["Continue", () => this.post("ask", { rows: 0 })];
+    this.notices.replaceChildren(...(session.problem ? [notice("error", session.problem, "", [again])] : []));
   }
 
   kept() {

@@ -2,9 +2,9 @@
 import { readEvents } from "./stream.js";
 
 export class MagpieFeed {
-  /** `receive(event, data)` gets a snapshot first, after each break too; `online(is)` tells whether the server answers. */
-  constructor(name, receive, online) {
-    Object.assign(this, { name, receive, online });
+  /** `receive(event, data)` gets a snapshot first, after each break too. */
+  constructor(name, receive) {
+    Object.assign(this, { name, receive });
     this.onVisible = () => this.connect();
     document.addEventListener("visibilitychange", this.onVisible);
     this.connect();
@@ -22,15 +22,11 @@ export class MagpieFeed {
     let pause = 500;
     while (own === this.controller && !document.hidden) {
       try {
-        await readEvents(`/page/magpie/${this.name}/events`, own.signal, this.receive, () => {
-          pause = 500;
-          this.online(true);
-        });
+        await readEvents(`/page/magpie/${this.name}/events`, own.signal, this.receive, () => { pause = 500; });
       } catch {
         // Begun again below.
       }
       if (own.signal.aborted) return;
-      this.online(false);
       await new Promise((resolve) => setTimeout(resolve, pause));
       pause = Math.min(pause * 2, 8000);
     }

@@ -17,7 +17,8 @@ export class RowCard {
     this.tags = h("ul.row-tags", { "aria-label": "Tags" });
     this.keep = this.verdict("keep", "check", "Keep");
     this.reject = this.verdict("reject", "close", "Reject");
-    this.foot = h("div.row-foot", {}, this.tags, h("div.row-verdict", { role: "group", "aria-label": "Verdict" }, this.keep, this.reject));
+    this.verdicts = h("div.row-verdict", { role: "group", "aria-label": "Verdict" }, this.keep, this.reject);
+    this.foot = h("div.row-foot", {}, this.tags, this.verdicts);
     this.element = h("article.row-card", { role: "listitem", tabindex: "0", "aria-label": `Row ${row.index + 1}`, onfocusin: select, data: { row: row.index } },
       h("div.row-head", {}, h("span.row-number", {}, String(row.index + 1)), this.badge, this.why),
       this.instruction, this.response,
@@ -44,11 +45,9 @@ export class RowCard {
       h("li", { title: name.replace("_", " ") }, what, row.tags[name])));
     const isDecided = row.state === "accepted" || row.state === "rejected";
     this.foot.hidden = !isDecided;
-    for (const [button, name] of [[this.keep, "keep"], [this.reject, "reject"]]) {
-      button.setAttribute("aria-pressed", String(row.verdict === name));
-      button.disabled = name === "keep" && !row.complete;
-      button.title = button.disabled ? "This row has no complete response" : "";
-    }
+    this.verdicts.hidden = !row.complete; // there is nothing to keep
+    this.keep.setAttribute("aria-pressed", String(row.verdict === "keep"));
+    this.reject.setAttribute("aria-pressed", String(row.verdict === "reject"));
   }
 
   /** A text has grown. */
