@@ -39,8 +39,8 @@ class MagpieSessions:
     def create(self, settings: SessionSettings) -> MagpieSession:
         """A new session without rows. Raises UserError for invalid settings and for a model that is not served."""
         settings = replace(settings, model=self._service.model(settings.model).name)
-        settings.magpie()
         self._check_category(settings)
+        settings.magpie()
         now = datetime.now(UTC)
         name = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         file = SessionFile(self._path(name))

@@ -85,3 +85,8 @@ def test_tokens_that_do_not_exist_and_messages_that_are_no_responses_are_refused
     assert client.post(url, json={"position": 500, "token": 5}).status_code == 400
     assert client.post(url, json={"position": 0, "token": 10**9}).status_code == 400
     assert client.get("/messages/99999/tokens").status_code == 404
+
+
+def test_a_number_too_large_for_the_database_is_not_found(client: httpx.Client) -> None:
+    assert client.get(f"/messages/{10**30}/tokens").status_code == 404
+    assert client.get(f"/conversations/{10**30}").status_code == 404
