@@ -1,10 +1,12 @@
 """The server: loads models, listens, and answers until it is stopped."""
 
+import os
+import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,17 +56,36 @@ def run_server(
         worker.start()
         try:
             app = secured(create_app(EngineService(worker, seconds=settings.seconds), store, settings), settings)
-            server = uvicorn.Server(
+            server = InterruptibleServer(
                 uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS)
             )
             names = ", ".join(worker.models)
             print(f"{names} on {url}   (Ctrl-C stops the server)", file=sys.stderr, flush=True)
             if browser:
                 webbrowser.open(url)
-            with suppress(KeyboardInterrupt):  # uvicorn stops and then raises it
-                server.run(sockets=[listener])
+            server.run(sockets=[listener])
         finally:
             worker.close()
+
+
+class InterruptibleServer(uvicorn.Server):
+    """Stops on the first signal, and exits at once on the second."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGINT and SIGTERM while the server runs."""
+
+        def stop(number: int, frame: object) -> None:
+            if self.should_exit:
+                os._exit(128 + number)
+            self.should_exit = True
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def limits_of(settings: ServerSettings) -> Limits:
