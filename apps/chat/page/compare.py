@@ -86,7 +86,8 @@ async def comparison(desk: DeskOf, number: int) -> Form:
     """A comparison with the messages of both columns."""
     found = await asyncio.to_thread(desk.store.conversation, number)
     paths = await asyncio.to_thread(_paths, desk, number)
-    return {**desk.form(found), "columns": [[message_form(message) for message in path] for path in paths]}
+    columns = await asyncio.to_thread(lambda: [[message_form(message) for message in path] for path in paths])
+    return {**desk.form(found), "columns": columns}
 
 
 @router.post("/compare/{number}/columns/{column}/reply", status_code=201)

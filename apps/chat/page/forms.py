@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..store.conversation import Conversation, NotFound, StoredMessage
 from .history import setup_of
 from .magpie_sessions import UnknownSession
 from .render import render
+from .sampling import stored_settings
 
 COMPARE = "compare"
 """Key in a conversation's `sampling`: the setups of the two columns."""
@@ -29,6 +31,21 @@ CODES: tuple[tuple[type[Exception], str, int], ...] = (
 )
 """Code and HTTP status of each error."""
 
+FACTS: Mapping[str, type | tuple[type, ...]] = {
+    "model": str,
+    "adapter": str,
+    "context": int,
+    "prompt_tokens": int,
+    "cached_tokens": int,
+    "tokens": int,
+    "tokens_per_second": (int, float),
+    "seed": int,
+    "finish_reason": str,
+    "reasoning": str,
+    "continued": int,
+}
+"""Types of the facts that the page shows; an imported message may have anything there."""
+
 rendered = lru_cache(maxsize=1024)(render)
 """HTML of a finished response."""
 
@@ -43,7 +60,7 @@ def conversation_form(conversation: Conversation, *, is_writing: bool = False) -
         "system": conversation.system,
         "settings": setup.settings.changed(),
         "dropped": setup.dropped,
-        "compare": conversation.sampling.get(COMPARE),
+        "compare": _columns(conversation.sampling.get(COMPARE)),
         "created": conversation.created,
         "updated": conversation.updated,
         "writing": is_writing,
@@ -61,9 +78,32 @@ def message_form(message: StoredMessage) -> dict[str, Any]:
         "html": rendered(message.content) if message.role == ASSISTANT else None,
         "created": message.created,
         "state": message.state,
-        "facts": {name: value for name, value in message.facts.items() if name != IDS},
+        "facts": {name: value for name, value in valid_facts(message.facts).items() if name != IDS},
         "siblings": list(message.siblings),
     }
+
+
+def valid_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that have the type they should have."""
+    valid = {name: value for name, value in facts.items() if isinstance(value, FACTS.get(name, object))}
+    error = valid.get("error")
+    if not (isinstance(error, dict) and isinstance(error.get("what"), str)):
+        valid.pop("error", None)
+    return valid
+
+
+def _columns(stored: Any) -> list[dict[str, Any]] | None:
+    """The setups of a comparison; None for a conversation that is none."""
+    if not (isinstance(stored, list) and len(stored) == 2 and all(isinstance(each, dict) for each in stored)):
+        return None
+    return [
+        {
+            "model": str(each.get("model", "")),
+            "system": str(each.get("system", "")),
+            "settings": stored_settings(each.get("settings", {})).changed(),
+        }
+        for each in stored
+    ]
 
 
 def error_form(error: Exception) -> tuple[int, dict[str, Any]]:

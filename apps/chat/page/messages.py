@@ -20,6 +20,9 @@ from .history import setup_of
 
 router = APIRouter(prefix="/page", route_class=PageRoute)
 
+MODEL_FACTS = ("model", "adapter", "context")
+"""What remains true of a response whose text was edited."""
+
 
 class NewMessage(BaseModel):
     """A user turn."""
@@ -55,7 +58,7 @@ async def reply(desk: DeskOf, number: int) -> Form:
     message = await asyncio.to_thread(desk.store.message, number)
     if message.role != USER:
         raise UserError(f"Message {number} is a response", fix="continue it, or regenerate it")
-    return message_form(await _begun(desk, message))
+    return await _form(await _begun(desk, message))
 
 
 @router.post("/messages/{number}/regenerate", status_code=201)
@@ -65,7 +68,7 @@ async def regenerate(desk: DeskOf, number: int) -> Form:
     if old.role != ASSISTANT or old.parent is None:
         raise UserError(f"Message {number} is not a response to a user turn", fix="choose a response")
     await desk.replies.stop(number)
-    return message_form(await _begun(desk, await asyncio.to_thread(desk.store.message, old.parent)))
+    return await _form(await _begun(desk, await asyncio.to_thread(desk.store.message, old.parent)))
 
 
 @router.post("/messages/{number}/continue", status_code=201)
@@ -73,14 +76,14 @@ async def continue_response(desk: DeskOf, number: int) -> Form:
     """Continue a response that was stopped, edited, or ended by a limit."""
     message = await asyncio.to_thread(desk.store.message, number)
     conversation = await asyncio.to_thread(desk.store.conversation, message.conversation)
-    return message_form(await desk.replies.resume(setup_of(conversation), await desk.path_to(message)))
+    return await _form(await desk.replies.resume(setup_of(conversation), await desk.path_to(message)))
 
 
 @router.post("/messages/{number}/stop")
 async def stop(desk: DeskOf, number: int) -> Form:
     """Stop a response; what it has so far stays."""
     await desk.replies.stop(number)
-    return message_form(await asyncio.to_thread(desk.store.message, number))
+    return await _form(await asyncio.to_thread(desk.store.message, number))
 
 
 @router.post("/conversations/{number}/stop")
@@ -95,11 +98,11 @@ async def edit(desk: DeskOf, number: int, new: EditedMessage) -> Form:
     """Add a sibling with another content. After a user turn a response begins."""
     old = await asyncio.to_thread(desk.store.message, number)
     await desk.replies.stop(number)
-    facts = {**old.facts, "edited": True, "error": None, "finish_reason": None} if old.role == ASSISTANT else {}
-    added = await asyncio.to_thread(desk.store.edit, number, new.content, facts)
+    facts = {"edited": True} | {name: old.facts[name] for name in MODEL_FACTS if name in old.facts}
+    added = await asyncio.to_thread(desk.store.edit, number, new.content, facts if old.role == ASSISTANT else {})
     desk.announce(await asyncio.to_thread(desk.store.conversation, added.conversation), path=True)
     if added.role == ASSISTANT:
-        return {"message": message_form(added), "reply": None, "error": None}
+        return {"message": await _form(added), "reply": None, "error": None}
     return await _answered(desk, added)
 
 
@@ -115,11 +118,16 @@ async def branch(desk: DeskOf, number: int) -> Form:
     return desk.announce(await asyncio.to_thread(desk.store.branch, number))
 
 
+async def _form(message: StoredMessage) -> Form:
+    """A message as the page gets it. Rendering a long one takes too long for the event loop."""
+    return await asyncio.to_thread(message_form, message)
+
+
 async def _answered(desk: Desk, message: StoredMessage) -> dict[str, Any]:
     """A user turn that is stored, and the response to it or why there is none."""
-    form: dict[str, Any] = {"message": message_form(message), "reply": None, "error": None}
+    form: dict[str, Any] = {"message": await _form(message), "reply": None, "error": None}
     try:
-        form["reply"] = message_form(await _begun(desk, message))
+        form["reply"] = await _form(await _begun(desk, message))
     except (UserError, EngineFailure) as error:
         form["error"] = error_form(error)[1]
     return form

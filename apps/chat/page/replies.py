@@ -22,7 +22,7 @@ from ..store.conversation import NotFound, StoredMessage
 from ..store.reply import Reply
 from ..store.store import Store
 from .events import Hub
-from .forms import IDS, conversation_form, error_form, message_form
+from .forms import IDS, conversation_form, error_form, message_form, valid_facts
 from .history import Setup, chat_request
 from .render import render
 
@@ -171,7 +171,7 @@ class Replies:
         except BaseException:
             stream.cancel()
             raise
-        known |= {"continued": int(last.facts.get("continued", 0)) + 1, "error": None, "edited": False}
+        known |= {"continued": valid_facts(last.facts).get("continued", 0) + 1, "error": None, "edited": False}
         live = Live(
             conversation=last.conversation,
             message=last.id,
@@ -297,7 +297,7 @@ class Replies:
         self._live.pop(live.message, None)
         with suppress(NotFound):
             message = await asyncio.to_thread(self._store.message, live.message)
-            self._hub.publish("finished", message_form(message))
+            self._hub.publish("finished", await asyncio.to_thread(message_form, message))
             await self._announce(live.conversation)
 
     async def _exists(self, message: int) -> bool:

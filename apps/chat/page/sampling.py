@@ -36,8 +36,10 @@ class SamplingSettings(BaseModel):
         return self.model_dump(exclude_defaults=True)
 
 
-def stored_settings(stored: Mapping[str, Any]) -> SamplingSettings:
+def stored_settings(stored: Any) -> SamplingSettings:
     """The settings in a conversation's `sampling`; a value that is invalid, as an import may have, is ignored."""
+    if not isinstance(stored, Mapping):
+        return SamplingSettings()
     known = {name: stored[name] for name in SamplingSettings.model_fields if name in stored}
     try:
         return SamplingSettings.model_validate(known)

@@ -138,9 +138,10 @@ class Compare {
 
   async reload() {
     const { number } = this;
+    const own = this.latest = (this.latest ?? 0) + 1; // answers may come in another order
     try {
       const found = await call("GET", `/compare/${number}`);
-      if (number === this.number) this.show(found);
+      if (own === this.latest && number === this.number) this.show(found);
     } catch (failure) { this.composer.problem.replaceChildren(failureNotice(failure.form ?? { what: String(failure) }, [["Retry", () => this.reload()]])); }
   }
 
@@ -166,6 +167,7 @@ class Compare {
         history.pushState(null, "", `#/compare/${found.id}`);
         watch([found.id]);
       }
+      this.latest = (this.latest ?? 0) + 1;
       this.show(found);
       found.errors.forEach((form, at) => { if (form) this.columns[at].problem.replaceChildren(failureNotice(form, [["Retry", () => this.retry(at)]])); });
       return true;

@@ -14,7 +14,7 @@ export class MessageView {
     this.reasoning = h("details.reasoning", { hidden: true }, h("summary", {}, "Reasoning"), h("div.text"));
     this.meters = h("div.meters");
     this.after = h("div.message-notices");
-    this.tools = h("div.tools", { role: "toolbar", "aria-label": "Actions" });
+    this.tools = h("div.tools", { role: "group", "aria-label": "Actions" });
     this.element = h(`article.message.${message.role}`, { tabindex: "-1", data: { message: message.id } },
       h("h3.unseen", {}, message.role === "user" ? "You" : modelOf(message.facts)),
       message.role === "user" ? "" : this.reasoning, this.body, this.after, h("div.message-foot", {}, this.tools, this.meters));
@@ -43,7 +43,7 @@ export class MessageView {
     this.element.dataset.state = "writing";
     this.element.dataset.saved = progress.saved;
     this.showText(progress.html, progress.reasoning);
-    this.showMeters(progress.facts, progress.saved >= progress.length ? "saved" : "saving");
+    this.showMeters(progress.facts, !progress.length ? null : progress.saved >= progress.length ? "saved" : "saving");
     if (progress.problem) this.after.replaceChildren(notice("error", "Not saved", progress.problem));
   }
 

@@ -13,6 +13,9 @@ export const state = {
 };
 
 const subscribers = new Set();
+/** Number of the last event of each conversation: a list that was requested before it is older. */
+const events = new Map();
+let eventCount = 0;
 
 /** Call `subscriber` after each change; returns a function that ends it. */
 export function subscribe(subscriber) {
@@ -31,8 +34,15 @@ export async function loadSetup() {
 }
 
 export async function loadConversations() {
+  const before = eventCount;
   const all = await call("GET", "/conversations");
-  state.conversations = new Map(all.map((conversation) => [conversation.id, conversation]));
+  const loaded = new Map(all.map((conversation) => [conversation.id, conversation]));
+  for (const [id, number] of events) {
+    if (number <= before) continue;
+    if (state.conversations.has(id)) loaded.set(id, state.conversations.get(id));
+    else loaded.delete(id);
+  }
+  state.conversations = loaded;
   changed();
 }
 
@@ -57,10 +67,12 @@ function readDraft() {
 }
 
 on("conversation", (conversation) => {
+  events.set(conversation.id, ++eventCount);
   state.conversations.set(conversation.id, conversation);
   changed();
 });
 on("deleted", ({ conversation }) => {
+  events.set(conversation, ++eventCount);
   state.conversations.delete(conversation);
   changed();
 });

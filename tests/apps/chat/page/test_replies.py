@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.serving.chat import ReasoningDelta, TextDelta
 from mlx_suite.serving.service import QueueFull
 from mlx_suite_apps.chat.page import replies
 from mlx_suite_apps.chat.page.events import Hub
@@ -175,3 +176,13 @@ def test_all_responses_are_stopped_and_saved_at_the_end_of_the_server(tmp_path: 
         assert not responses.is_writing(begun[0].conversation)
 
     run(tmp_path, story)
+
+
+def test_reasoning_is_kept_beside_the_text() -> None:
+    stream: Any = None
+    live = Live(conversation=1, message=2, facts={}, stream=stream, text="")
+    live.take(ReasoningDelta(choice=0, text="Two and two "))
+    live.take(ReasoningDelta(choice=0, text="is four."))
+    live.take(TextDelta(choice=0, text="Four."))
+    assert (live.text, live.reasoning) == ("Four.", "Two and two is four.")
+    assert live.progress()["reasoning"] == live.result()["reasoning"] == "Two and two is four."

@@ -115,6 +115,13 @@ def test_dropped_exchanges_are_not_in_the_prompt(client: TestClient) -> None:
     assert response["facts"]["prompt_tokens"] == alone["facts"]["prompt_tokens"]
 
 
+def test_an_edited_response_has_no_figures_of_the_old_text(client: TestClient) -> None:
+    response = begin(client, "Figures")["messages"][1]
+    edited = client.post(f"/page/messages/{response['id']}/edit", json={"content": "Other words"}).json()["message"]
+    assert edited["facts"] == {"edited": True, "model": "tiny-llama3", "context": 2000}
+    assert edited["siblings"] == [response["id"], edited["id"]]
+
+
 def test_a_deleted_conversation_takes_its_unfinished_response_along(client: TestClient) -> None:
     TEXTS["hold and delete"] = "Never to be finished"
     made = client.post("/page/conversations", json={}).json()

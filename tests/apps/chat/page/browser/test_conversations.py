@@ -13,6 +13,7 @@ from tests.apps.chat.page.talking_service import TEXTS
 
 
 def open_menu(tab: Page, title: str) -> None:
+    tab.bring_to_front()
     tab.locator(".item", has_text=title).hover()
     tab.get_by_role("button", name=f"Actions for {title}", exact=True).click()
 
@@ -124,6 +125,51 @@ def test_a_file_that_is_no_export_is_refused_with_its_problems(tab: Page, tmp_pa
     shot(tab, "import-problem")
     tab.get_by_role("dialog").get_by_role("button", name="Close").click()
     expect(tab.get_by_role("dialog")).to_have_count(0)
+
+
+def exported(**facts: object) -> dict[str, object]:
+    """An export with one exchange, whose response has these facts."""
+    time = "2026-11-28T12:00:00+00:00"
+    message = {"created": time, "state": "complete"}
+    return {
+        "format": "mlx-suite chat",
+        "version": 1,
+        "conversations": [
+            {
+                "title": "From elsewhere",
+                "model": "",
+                "system": "",
+                "sampling": {"temperature": "hot", "compare": 7, "dropped": [], "top_k": 9},
+                "created": time,
+                "updated": time,
+                "leaf": 2,
+                "messages": [
+                    {**message, "id": 1, "parent": None, "role": "user", "content": "Sum?", "facts": {}},
+                    {**message, "id": 2, "parent": 1, "role": "assistant", "content": "Four.", "facts": facts},
+                ],
+            }
+        ],
+    }
+
+
+def test_the_reasoning_before_a_response_is_folded_away(tab: Page, tmp_path: Path) -> None:
+    file = tmp_path / "reasoning.json"
+    file.write_text(json.dumps(exported(reasoning="Two and <b>two</b>.")))
+    tab.locator("input[type=file]").set_input_files(file)
+    expect(tab.locator(".answer")).to_have_text("Four.")
+    expect(tab.get_by_text("Two and <b>two</b>.")).to_be_hidden()
+    tab.get_by_text("Reasoning").click()
+    expect(tab.get_by_text("Two and <b>two</b>.")).to_be_visible()
+
+
+def test_an_imported_message_with_nonsense_for_facts_is_shown(tab: Page, tmp_path: Path) -> None:
+    file = tmp_path / "nonsense.json"
+    nonsense = {"error": "bad", "tokens_per_second": {}, "context": "big", "prompt_tokens": [1], "model": 3, "seed": {}}
+    file.write_text(json.dumps(exported(**nonsense, continued="often")))
+    tab.locator("input[type=file]").set_input_files(file)
+    expect(tab.locator(".answer")).to_have_text("Four.")
+    send(tab, "And three?")
+    expect(tab.locator(".answer").last).to_have_text("You said: And three?")
 
 
 def test_all_conversations_are_exported_at_once(tab: Page, tmp_path: Path, server: PageServer) -> None:
