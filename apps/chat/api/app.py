@@ -29,6 +29,10 @@ def create_app(service: Service, store: Store | None = None, settings: ServerSet
     add_error_handlers(app)
     for router in _routers():
         app.include_router(router)
+    if store is not None:
+        from ..page import page
+
+        app.include_router(page.router)
     app.add_middleware(CountedRequests, metrics=measures)
     return app
 
