@@ -3,7 +3,7 @@
 #   make chat      the chat page with tiny-llama3, opened in a browser
 #   make test      lint, types, layers, tests
 #   make lint      the same without the tests
-#   make bench     speed and memory compared with mlx-lm: generation, Magpie, duplicates, loss, finetuning
+#   make bench     speed and memory compared with mlx-lm: generation, Magpie, duplicates, loss, finetuning, servers
 #   make ablation  do the filters of Magpie help? students finetuned on rows filtered in several ways (minutes)
 #   make check-others  compare with transformers, peft, llama.cpp and lm-evaluation-harness
 #   make measure   accuracy of the shipped checkpoints, by the microworld's checker
@@ -78,6 +78,7 @@ bench: $(INSTALLED)
 	$(BIN)/mlx-suite bench duplicates
 	$(BIN)/mlx-suite bench head
 	$(BIN)/mlx-suite bench finetune
+	$(BIN)/mlx-suite bench serve
 	$(BIN)/mlx-suite bench serve
 
 ablation: $(INSTALLED)

@@ -14,6 +14,7 @@ from .bench_duplicates import duplicates
 from .bench_finetune import finetune
 from .bench_magpie import magpie
 from .bench_models import RANDOM, checkpoint_folder, load_ours, load_theirs
+from .bench_serve import serve
 from .flags import AsJson
 from .help import HelpCommand, add, new_app
 
@@ -25,6 +26,7 @@ bench_app = new_app("bench", "Compare our speed and memory with other libraries'
 add(bench_app, finetune)
 add(bench_app, duplicates)
 add(bench_app, magpie)
+add(bench_app, serve)
 
 DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
 

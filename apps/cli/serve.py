@@ -88,7 +88,11 @@ def _require_extra() -> None:
     """Raise UserError if the extra `serve` is not installed."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("fastapi", "uvicorn", "markdown_it", "pygments", "nh3") if find_spec(name) is None]
+    missing = [
+        name
+        for name in ("fastapi", "uvicorn", "markdown_it", "pygments", "nh3", "prometheus_client")
+        if find_spec(name) is None
+    ]
     if missing:
         raise UserError(
             f"The server needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",

@@ -15,7 +15,7 @@ from typing import Any, cast
 import mlx.core as mx
 
 from mlx_suite.engine.memory import MemoryBudget
-from mlx_suite.engine.prefill import CHUNK, prefill
+from mlx_suite.engine.prefill import chunk_size, prefill
 from mlx_suite.engine.prefix_cache import PrefixCache
 from mlx_suite.engine.program import Done, Query, Reply, Request, Sample
 from mlx_suite.engine.scoring import replies
@@ -164,11 +164,11 @@ class Engine:
         Ended and cancelled programs are yielded, and requests take their slots. Returns the remaining requests; None
         if there are none.
         """
-        budget = CHUNK
+        chunk = budget = chunk_size(self)
         while True:
             yield from self._collect()
             waiting = self._fill(waiting)
-            budget = prefill(self, budget)
+            budget = prefill(self, chunk, budget)
             if not any(state is not None and state.ended for state in self.states):
                 return waiting
 

@@ -20,10 +20,23 @@ if TYPE_CHECKING:
 
 CHUNK = 512
 """Tokens per prefill chunk: enough to keep a GPU busy, few enough to bound the attention scores."""
+SHARED_CHUNK = 128
+"""The same while other programs decode: they pause for as long as a chunk takes."""
 
 
-def prefill(engine: "Engine", budget: int) -> int:
-    """Feed pending text, the oldest program's first, and run queries. Returns the rest of the budget in tokens."""
+def chunk_size(engine: "Engine") -> int:
+    """Tokens that may be prefilled before the next decode step."""
+    decodes = any(state is not None and state.decodes for state in engine.states)
+    return SHARED_CHUNK if decodes else CHUNK
+
+
+def prefill(engine: "Engine", chunk: int, budget: int) -> int:
+    """Feed pending text, the oldest program's first, and run queries.
+
+    Args:
+        chunk: Most tokens of one program in a forward pass.
+        budget: Tokens that may still be fed; returns the rest of it.
+    """
     while True:
         filling = sorted(
             (slot for slot, state in enumerate(engine.states) if state is not None and state.needs_prefill),
@@ -38,10 +51,9 @@ def prefill(engine: "Engine", budget: int) -> int:
         if len(state.pending) == 1:
             _filled(engine, slot, state)
             continue
-        if budget < min(CHUNK, len(state.pending) - 1):
+        if budget < min(chunk, len(state.pending) - 1):
             return budget
-        group = _group(engine, filling, budget)
-        budget -= _feed(engine, group)
+        budget -= _feed(engine, _group(engine, filling, chunk, budget), chunk)
 
 
 def _reuse(engine: "Engine", slot: int, state: SequenceState) -> tuple[int, PrefixEntry | None]:
@@ -66,21 +78,21 @@ def _enter(engine: "Engine", slot: int, state: SequenceState, kept: int, entry: 
         state.request.on_start(kept)
 
 
-def _group(engine: "Engine", filling: Sequence[int], budget: int) -> list[int]:
+def _group(engine: "Engine", filling: Sequence[int], chunk: int, budget: int) -> list[int]:
     """Slots to prefill in one forward pass: the first, and others at the same position that fit in the budget.
 
     A program that shares most of its start with one of them waits: it will reuse that one's KV cache.
     """
     states = cast(Sequence[SequenceState], engine.states)
     group, position = [filling[0]], states[filling[0]].fed
-    longest = min(CHUNK, len(states[filling[0]].pending) - 1)
+    longest = min(chunk, len(states[filling[0]].pending) - 1)
     for slot in filling[1:]:
         if (len(group) + 1) * longest > budget:
             break
         state = states[slot]
         kept, entry = (state.fed, None) if state.entered else _reuse(engine, slot, state)
         start = state.sequence[:-1]
-        length = min(CHUNK, len(start) - kept)
+        length = min(chunk, len(start) - kept)
         shared = max(shared_prefix(start, states[other].sequence) for other in group)
         fits = (len(group) + 1) * max(longest, length) <= budget
         if kept != position or length == 0 or not fits or 2 * (shared - kept) >= len(start) - kept:
@@ -92,17 +104,17 @@ def _group(engine: "Engine", filling: Sequence[int], budget: int) -> list[int]:
     return group
 
 
-def _feed(engine: "Engine", slots: Sequence[int]) -> int:
+def _feed(engine: "Engine", slots: Sequence[int], chunk: int) -> int:
     """Prefill one chunk of each slot's pending tokens, in one forward pass. Returns the number of tokens.
 
     The last pending token is left: the next segment needs its output.
     """
     states = [cast(SequenceState, engine.states[slot]) for slot in slots]
-    chunks = [state.pending[:-1][:CHUNK] for state in states]
+    chunks = [state.pending[:-1][:chunk] for state in states]
     lengths, position = [len(chunk) for chunk in chunks], states[0].fed
-    for chunk in chunks:
-        check_indices(chunk, vocabulary_size(engine.model), "token")
-    tokens = [chunk + [0] * (max(lengths) - len(chunk)) for chunk in chunks]
+    for each in chunks:
+        check_indices(each, vocabulary_size(engine.model), "token")
+    tokens = [each + [0] * (max(lengths) - len(each)) for each in chunks]
     engine.reserve(position + max(lengths))
     engine.model(mx.array(tokens), cache=[SlotRows(cache, slots, lengths, position) for cache in engine.caches])
     mx.eval([cache.state for cache in engine.caches])

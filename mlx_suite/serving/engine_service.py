@@ -76,11 +76,13 @@ class EngineService:
             self._start_choice(generation, served, stream, choice, seed + choice, deadline)
         return stream
 
-    def submit(self, model: str, request: Request, on_done: Callable[[Done], None]) -> None:
+    def submit(self, model: str, request: Request, on_done: Callable[[Done], None], tokens: int | None = None) -> None:
         served = self.model(model)
+        longest = served.chat.context if tokens is None else min(tokens, served.chat.context)
+        self._check_budget(longest, served)
         self._check_queue(1)
         deadline = time.monotonic() + self.seconds
-        job = Job(request=request, tokens=served.chat.context, on_done=on_done, deadline=deadline)
+        job = Job(request=request, tokens=longest, on_done=on_done, deadline=deadline)
         self.worker.submit(served.name, job)
 
     async def call(self, model: str, work: Callable[[ChatModel], Result]) -> Result:
@@ -128,7 +130,12 @@ class EngineService:
                 where="logit_bias",
                 fix=f"use ids from 0 to {rows - 1:,}",
             )
-        needed = self.worker.costs[served.name].of_slot(_longest(generation, served))
+        self._check_budget(_longest(generation, served), served)
+        self._check_queue(generation.choices)
+
+    def _check_budget(self, tokens: int, served: ServedModel) -> None:
+        """Raises UserError for a sequence whose KV cache exceeds the budget even if nothing else runs."""
+        needed = self.worker.costs[served.name].of_slot(tokens)
         if needed > self.worker.limits.kv_bytes:
             raise UserError(
                 f"The KV cache of this request needs {human_bytes(needed)}, more than the server's memory budget of "
@@ -136,7 +143,6 @@ class EngineService:
                 where="max_tokens",
                 fix="ask for fewer tokens, or start the server with a larger --memory",
             )
-        self._check_queue(generation.choices)
 
     def _check_prompt(self, prompt: Sequence[int], served: ServedModel) -> None:
         context, rows = served.chat.context, vocabulary_size(served.chat.model)

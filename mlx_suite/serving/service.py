@@ -105,8 +105,12 @@ class Service(Protocol):
         """Queue a request. Raises UnknownModel, QueueFull, PromptTooLong, UserError before any work is done."""
         ...
 
-    def submit(self, model: str, request: Request, on_done: Callable[[Done], None]) -> None:
-        """Queue any program, such as a Magpie row; `on_done` is called on the service's thread. Raises like `start`."""
+    def submit(self, model: str, request: Request, on_done: Callable[[Done], None], tokens: int | None = None) -> None:
+        """Queue any program, such as a Magpie row; `on_done` is called on the service's thread. Raises like `start`.
+
+        Args:
+            tokens: Maximum tokens of its sequence, for which memory is reserved. None: the model's context.
+        """
         ...
 
     async def call(self, model: str, work: Callable[[ChatModel], Result]) -> Result:

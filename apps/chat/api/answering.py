@@ -1,18 +1,17 @@
-"""Routes that answer errors in their protocol's form, and answers that stop the work when the client leaves."""
+"""Answers that stop the work when the client leaves, and errors that are logged."""
 
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from .refusal import Refusal, refusal_of, refusal_response
+from .refusal import Refusal, refusal_of
 
 LOG = logging.getLogger("mlx_suite.server")
 Result = TypeVar("Result")
@@ -22,22 +21,6 @@ class Cancellable(Protocol):
     """Work that can be stopped."""
 
     def cancel(self) -> None: ...
-
-
-class ProtocolRoute(APIRoute):
-    """A route whose errors are answered in the form of the protocol that its path belongs to."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                response: Response = await handler(request)
-                return response
-            except Exception as error:
-                return refusal_response(request.url.path, logged(error), request_id(request))
-
-        return answer
 
 
 class StreamedAnswer(StreamingResponse):

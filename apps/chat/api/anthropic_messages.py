@@ -13,13 +13,14 @@ from mlx_suite.serving.chat import ChatEvent, ReasoningDelta, TextDelta, ToolCal
 from mlx_suite.serving.chat_service import ChatStream, chat_prompt, start_chat
 from mlx_suite.serving.generation import Ended, Started
 
-from .answering import ProtocolRoute, StreamedAnswer, logged, request_id, while_connected
+from .answering import logged, request_id, while_connected
 from .anthropic_request import CountBody, MessagesBody, message_request, prompt_request
 from .app import ServiceOf
+from .json_body import JsonRoute
 from .refusal import anthropic_error
-from .waiting import with_pings
+from .sse import EventStream, sse_event
 
-router = APIRouter(route_class=ProtocolRoute, tags=["Anthropic"])
+router = APIRouter(route_class=JsonRoute, tags=["Anthropic"])
 
 STOP_REASONS = {
     "stop": "end_turn",
@@ -36,7 +37,7 @@ async def messages(body: MessagesBody, request: Request, service: ServiceOf) -> 
     stream = await start_chat(service, message_request(body))
     writer = MessageWriter(model=body.model, thinks=body.thinking is None or body.thinking.type != "disabled")
     if body.stream:
-        return StreamedAnswer(_events(stream, writer, request_id(request)), stream, "text/event-stream")
+        return EventStream(_events(stream, writer, request_id(request)), stream)
     await while_connected(request, stream, _written(stream, writer))
     return JSONResponse(writer.message())
 
@@ -129,22 +130,12 @@ async def _written(stream: ChatStream, writer: MessageWriter) -> None:
 
 
 async def _events(stream: ChatStream, writer: MessageWriter, identity: str) -> AsyncIterator[str]:
-    """Server-sent events. Until the prompt is prefilled there is no message to ping in, so a comment is sent."""
-    started = False
     try:
-        async for event in with_pings(stream):
-            if event is None:
-                yield _sse({"type": "ping"}) if started else ": waiting\n\n"
-                continue
+        async for event in stream:
             for written in writer.write(event):
-                started = True
-                yield _sse(written)
+                yield sse_event(written, written["type"])
     except Exception as error:
-        yield _sse(anthropic_error(logged(error), identity))
-
-
-def _sse(event: Json) -> str:
-    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+        yield sse_event(anthropic_error(logged(error), identity), "error")
 
 
 def _usage(prompt: int, cached: int, written: int) -> Json:

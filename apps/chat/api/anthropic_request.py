@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from mlx_suite.engine import Sampling
-from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.chat import ChatMessage, ChatRequest, Tool, ToolCall, ToolChoice
+
+from .errors import ParameterError
 
 
 class TextBlock(BaseModel):
@@ -116,10 +117,10 @@ class MessagesBody(CountBody):
 
 
 def prompt_request(body: CountBody) -> ChatRequest:
-    """The chat request of a prompt. Raises UserError for blocks and tools that cannot be served."""
+    """The chat request of a prompt. Raises ParameterError for blocks and tools that cannot be served."""
     system = body.system if isinstance(body.system, str) else "\n".join(block.text for block in body.system)
     first = [ChatMessage(role="system", content=system)] if system else []
-    turns = [turn for place, message in enumerate(body.messages) for turn in _turns(message, f"messages.{place}")]
+    turns = [turn for place, message in enumerate(body.messages) for turn in _turns(message, f"messages[{place}]")]
     tools = tuple(_tool(tool) for tool in body.tools)
     form = body.output_config.format if body.output_config else None
     return ChatRequest(
@@ -134,7 +135,7 @@ def prompt_request(body: CountBody) -> ChatRequest:
 def message_request(body: MessagesBody) -> ChatRequest:
     """The chat request of a body. Raises like `prompt_request`, and for an empty stop sequence."""
     if not all(body.stop_sequences):
-        raise UserError("stop_sequences: a stop sequence is empty", where="stop_sequences")
+        raise ParameterError("stop_sequences", "stop_sequences: a stop sequence is empty")
     asked = prompt_request(body)
     return ChatRequest(
         model=asked.model,
@@ -155,7 +156,7 @@ def _turns(message: AnthropicMessage, where: str) -> list[ChatMessage]:
     calls: list[ToolCall] = []
     results: list[ChatMessage] = []
     for place, block in enumerate(blocks):
-        at = f"{where}.content.{place}"
+        at = f"{where}.content[{place}]"
         match block:
             case TextBlock():
                 texts.append(block.text)
@@ -193,22 +194,22 @@ def _result_text(block: ToolResultBlock, where: str) -> str:
         return block.content
     for place, part in enumerate(block.content):
         if isinstance(part, MediaBlock):
-            raise _no_media(part, f"{where}.content.{place}")
+            raise _no_media(part, f"{where}.content[{place}]")
     return "\n".join(part.text for part in block.content if isinstance(part, TextBlock))
 
 
 def _only_in(role: str, found: str, kind: str, where: str) -> None:
     if role != found:
-        raise UserError(f"{where}: a {kind} block belongs in a turn of the {role}, not of the {found}", where=where)
+        raise ParameterError(where, f"{where}: a {kind} block belongs in a turn of the {role}, not of the {found}")
 
 
-def _no_media(block: MediaBlock, where: str) -> UserError:
-    return UserError(f"{where}: {block.type} blocks are not supported, the model reads text only", where=where)
+def _no_media(block: MediaBlock, where: str) -> ParameterError:
+    return ParameterError(where, f"{where}: {block.type} blocks are not supported, the model reads text only")
 
 
 def _tool(tool: AnthropicTool) -> Tool:
     if tool.type not in (None, "custom"):
-        raise UserError(f"tools: {tool.type!r} runs on Anthropic's servers and is not available here", where="tools")
+        raise ParameterError("tools", f"tools: {tool.type!r} runs on Anthropic's servers and is not available here")
     schema: Mapping[str, Any] = tool.input_schema
     return Tool(name=tool.name, description=tool.description, parameters=schema)
 
@@ -219,10 +220,10 @@ def _tool_choice(choice: AnthropicToolChoice | None, tools: Sequence[Tool]) -> T
     if choice.type == "none":
         return "none"
     if not tools:
-        raise UserError(f"tool_choice: {choice.type!r} needs tools", where="tool_choice")
+        raise ParameterError("tool_choice", f"tool_choice: {choice.type!r} needs tools")
     if choice.type == "any":
         return "required"
     for tool in tools:
         if tool.name == choice.name:
             return tool
-    raise UserError(f"tool_choice: no tool is named {choice.name!r}", where="tool_choice")
+    raise ParameterError("tool_choice", f"tool_choice: no tool is named {choice.name!r}")

@@ -25,7 +25,7 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route with strict JSON, whose errors are answered in OpenAI's form: `APIRouter(route_class=JsonRoute)`."""
+    """A route with strict JSON, whose errors have its protocol's form: `APIRouter(route_class=JsonRoute)`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

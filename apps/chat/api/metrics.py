@@ -135,8 +135,8 @@ class MeasuredService:
         begun = time.perf_counter()
         return MeasuredStream(await self._service.start(generation), self._metrics, begun)
 
-    def submit(self, model: str, request: Request, on_done: Callable[[Done], None]) -> None:
-        self._service.submit(model, request, on_done)
+    def submit(self, model: str, request: Request, on_done: Callable[[Done], None], tokens: int | None = None) -> None:
+        self._service.submit(model, request, on_done, tokens)
 
     async def call(self, model: str, work: Callable[[ChatModel], Result]) -> Result:
         return await self._service.call(model, work)

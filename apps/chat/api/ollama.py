@@ -14,11 +14,12 @@ from mlx_suite.serving.chat_service import start_chat
 from mlx_suite.serving.generation import Delta, Ended, Event, Generation, Started
 from mlx_suite.serving.service import ServedModel, Stream
 
-from .answering import ProtocolRoute, StreamedAnswer, logged, while_connected
+from .answering import StreamedAnswer, logged, while_connected
 from .app import ServiceOf
+from .json_body import JsonRoute
 from .ollama_request import Asked, ChatBody, GenerateBody, served_model
 
-router = APIRouter(route_class=ProtocolRoute, tags=["Ollama"])
+router = APIRouter(route_class=JsonRoute, tags=["Ollama"])
 
 DONE_REASONS = {"stop": "stop", "cancelled": "stop"}
 Json = dict[str, Any]

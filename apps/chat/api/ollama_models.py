@@ -10,14 +10,14 @@ from fastapi import APIRouter, Response
 from starlette.responses import JSONResponse
 
 import mlx_suite
-from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.service import ServedModel
 
-from .answering import ProtocolRoute
 from .app import ServiceOf
+from .errors import ParameterError
+from .json_body import JsonRoute
 from .ollama_request import ShowBody, served_model
 
-router = APIRouter(route_class=ProtocolRoute, tags=["Ollama"])
+router = APIRouter(route_class=JsonRoute, tags=["Ollama"])
 
 NEVER = "9999-12-31T23:59:59Z"
 """Served models stay loaded."""
@@ -50,7 +50,7 @@ async def running(service: ServiceOf) -> Response:
 async def show(body: ShowBody, service: ServiceOf) -> Response:
     """What is known of a model."""
     if not (body.model or body.name):
-        raise UserError("model is missing", where="model")
+        raise ParameterError("model", "model is missing")
     served = served_model(service, body.model or body.name)
     template = served.chat.template
     kind = _kind(served)

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from mlx_suite.engine import Sampling
-from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.chat import ChatMessage, ChatRequest, Tool, ToolCall
 from mlx_suite.serving.service import ServedModel, Service, UnknownModel
+
+from .errors import ParameterError
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-100.0, le=100.0, allow_inf_nan=False)]
@@ -39,10 +40,10 @@ class Options(BaseModel):
 
     @property
     def stop_texts(self) -> tuple[str, ...]:
-        """Texts that end a response. Raises UserError for an empty one."""
+        """Texts that end a response. Raises ParameterError for an empty one."""
         texts = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         if not all(texts):
-            raise UserError("options.stop: a stop text is empty", where="options.stop")
+            raise ParameterError("options.stop", "options.stop: a stop text is empty")
         return texts
 
     @property
@@ -59,13 +60,11 @@ class Options(BaseModel):
         )
 
     def check_context(self, served: ServedModel) -> None:
-        """Raises UserError for a larger context than the model has."""
+        """Raises ParameterError for a larger context than the model has."""
         context = served.chat.context
         if self.num_ctx is not None and self.num_ctx > context:
-            raise UserError(
-                f"options.num_ctx is {self.num_ctx}, and the context of {served.name} is {context}",
-                where="options.num_ctx",
-            )
+            problem = f"options.num_ctx is {self.num_ctx}, and the context of {served.name} is {context}"
+            raise ParameterError("options.num_ctx", problem)
 
 
 class OllamaFunction(BaseModel):
@@ -130,9 +129,9 @@ class Asked(BaseModel):
     def request(
         self, name: str, messages: Sequence[ChatMessage], tools: Sequence[Tool] = (), images: Sequence[Any] = ()
     ) -> ChatRequest:
-        """The chat request for these messages. Raises UserError for pictures."""
+        """The chat request for these messages. Raises ParameterError for pictures."""
         if images:
-            raise UserError("images are not supported, the model reads text only", where="images")
+            raise ParameterError("images", "images are not supported, the model reads text only")
         options = self.settings
         seed = None if options.seed is None or options.seed < 0 else options.seed
         return ChatRequest(
@@ -179,14 +178,14 @@ class GenerateBody(Asked):
     images: list[Any] | None = None
 
     def check(self) -> None:
-        """Raises UserError for fields that would change the prompt and are not supported."""
+        """Raises ParameterError for fields that would change the prompt and are not supported."""
         for name in ("suffix", "template", "context"):
             if getattr(self, name):
-                raise UserError(f"{name} is not supported: send the prompt in full, or use /api/chat", where=name)
+                raise ParameterError(name, f"{name} is not supported: send the prompt in full, or use /api/chat")
         if self.raw and self.schema_of_text is not None:
-            raise UserError("format needs the chat template: leave out raw", where="format")
+            raise ParameterError("format", "format needs the chat template: leave out raw")
         if self.raw and self.system:
-            raise UserError("system needs the chat template: leave out raw", where="system")
+            raise ParameterError("system", "system needs the chat template: leave out raw")
 
     def chat_request(self, name: str) -> ChatRequest:
         """The chat request of this body for a served model."""

@@ -1,7 +1,8 @@
 """A request that is not answered: its status and the body that each protocol's clients understand."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,10 @@ ANTHROPIC_TYPES: Mapping[int, str] = {
 }
 """Anthropic's `error.type` by status; other statuses below 500 are invalid requests."""
 OLLAMA_PATHS = ("/api/chat", "/api/generate", "/api/tags", "/api/show", "/api/version", "/api/ps")
-SHOWN_PROBLEMS = 10
+SHOWN_PROBLEMS = 5
+_TYPE_NAMES = frozenset({"str", "int", "bool", "float", "list", "dict", "none"})
+_NAME = re.compile(r"[a-z_][a-z_0-9]*")
+_FIELD = re.compile(r"[a-z_0-9]+(\.[a-z_0-9]+|\[\d+\])*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +42,15 @@ class Refusal:
     param: str | None = None
     """Field of the body at fault."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, int] = field(default_factory=dict)
+    """Numbers for programs."""
 
 
 def refusal_of(error: Exception) -> Refusal:
     """What to answer for an error; the text of an error of our own is not shown to clients."""
     match error:
         case RequestValidationError():
-            return _invalid_body(error)
+            return _invalid(error.errors())
         case HTTPException():
             return Refusal(status=error.status_code, message=str(error.detail), headers=dict(error.headers or {}))
         case UnknownModel():
@@ -55,15 +61,19 @@ def refusal_of(error: Exception) -> Refusal:
                 status=429, message=one_line(error), code="queue_full", headers={"Retry-After": str(seconds)}
             )
         case PromptTooLong():
-            return Refusal(status=400, message=one_line(error), code="context_length_exceeded", param="messages")
+            return _too_long(error)
         case UserError():
-            return Refusal(status=400, message=one_line(error), param=error.where or None)
+            # Other errors name files of the server.
+            param = error.where if _FIELD.fullmatch(error.where) else None
+            return Refusal(status=400, message=one_line(error), param=param)
         case EngineFailure():
             return Refusal(
                 status=500,
                 message="the engine failed on this request; others are not affected, and it may be sent again",
                 code="engine_failure",
             )
+        case OverflowError():  # such as a conversation's number that SQLite cannot hold
+            return Refusal(status=400, message="a number is too large")
         case RecursionError():
             return Refusal(status=400, message="the body is nested too deeply")
         case UnicodeEncodeError():
@@ -89,8 +99,8 @@ def refusal_body(path: str, refusal: Refusal, request_id: str) -> dict[str, Any]
     if path in OLLAMA_PATHS:
         return {"error": refusal.message}
     kind = "server_error" if refusal.status >= 500 else _openai_type(refusal.status)
-    error = {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code}
-    return {"error": error}
+    error: dict[str, Any] = {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code}
+    return {"error": {**error, **refusal.facts}}
 
 
 def anthropic_error(refusal: Refusal, request_id: str) -> dict[str, Any]:
@@ -112,14 +122,44 @@ def _openai_type(status: int) -> str:
     )
 
 
-def _invalid_body(error: RequestValidationError) -> Refusal:
-    problems = error.errors()
-    shown = [f"{_place(problem['loc'])}: {problem['msg']}" for problem in problems[:SHOWN_PROBLEMS]]
-    if len(problems) > SHOWN_PROBLEMS:
-        shown.append(f"and {len(problems) - SHOWN_PROBLEMS} more")
-    param = _place(problems[0]["loc"]) if problems else None
-    return Refusal(status=400, message="; ".join(shown), param=param)
+def _too_long(error: PromptTooLong) -> Refusal:
+    """In OpenAI's own words, which clients look for."""
+    message = (
+        f"This model's maximum context length is {error.context} tokens. "
+        f"However, the prompt has {error.prompt_tokens} tokens"
+    )
+    return Refusal(
+        status=400,
+        message=f"{message}; {error.fix}" if error.fix else message,
+        code="context_length_exceeded",
+        param="messages",
+        facts={"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.context},
+    )
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location[1:]) or str(location[0])
+def _invalid(problems: Sequence[Any]) -> Refusal:
+    """A body of the wrong form: its fields at fault, and the first of them as `param`."""
+    lines: list[str] = []
+    first: str | None = None
+    for problem in problems:
+        name = _field_name(problem["loc"])
+        if problem["type"] == "json_invalid":
+            name, message = "", f"the body is not valid JSON: {problem['ctx']['error']}"
+        elif name == "" and problem["loc"][0] == "body":
+            message = "the body must be a JSON object, sent with Content-Type: application/json"
+        else:
+            message = str(problem["msg"])
+        lines.append(f"{name}: {message}" if name else message)
+        first = first or name or None
+    return Refusal(status=400, message="; ".join(dict.fromkeys(lines[:SHOWN_PROBLEMS])), param=first)
+
+
+def _field_name(place: Sequence[Any]) -> str:
+    """`messages[0].content` for ("body", "messages", 0, "content", "str"): without pydantic's names of types."""
+    name = ""
+    for part in place[1:]:
+        if isinstance(part, int):
+            name += f"[{part}]"
+        elif _NAME.fullmatch(part) and part not in _TYPE_NAMES:
+            name += f".{part}" if name else part
+    return name

@@ -21,7 +21,11 @@ from ..store.conversation import Conversation, StoredMessage
 from ..store.store import Store
 from .events import Hub
 from .forms import conversation_form, error_form
+from .magpie_sessions import MagpieSessions
 from .replies import Replies
+
+MAGPIE_FOLDER = "magpie"
+"""Name of the folder of Magpie sessions, beside the conversations."""
 
 
 class Desk:
@@ -31,6 +35,9 @@ class Desk:
         self.service, self.store = service, store
         self.hub = Hub()
         self.replies = Replies(service, store, self.hub)
+        self.scoring = asyncio.Lock()
+        """Held while a response is scored: one at a time, so that only one more KV cache is needed."""
+        self.magpie = MagpieSessions(service, store.file.parent / MAGPIE_FOLDER)
 
     def form(self, conversation: Conversation) -> dict[str, Any]:
         """A conversation as the page gets it."""
@@ -59,6 +66,7 @@ async def desk_lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await app.state.desk.magpie.close()
         await app.state.desk.replies.stop_all()
 
 

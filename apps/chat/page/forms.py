@@ -12,13 +12,17 @@ from mlx_suite.text.message import ASSISTANT
 
 from ..store.conversation import Conversation, NotFound, StoredMessage
 from .history import setup_of
+from .magpie_sessions import UnknownSession
 from .render import render
 from .sampling import stored_settings
 
 COMPARE = "compare"
 """Key in a conversation's `sampling`: the setups of the two columns."""
+IDS = "ids"
+"""Key in a response's facts: its token ids. The page does not get them."""
 CODES: tuple[tuple[type[Exception], str, int], ...] = (
     (NotFound, "not_found", 404),
+    (UnknownSession, "not_found", 404),
     (UnknownModel, "unknown_model", 404),
     (QueueFull, "queue_full", 429),
     (PromptTooLong, "context_length_exceeded", 400),
@@ -74,7 +78,7 @@ def message_form(message: StoredMessage) -> dict[str, Any]:
         "html": rendered(message.content) if message.role == ASSISTANT else None,
         "created": message.created,
         "state": message.state,
-        "facts": valid_facts(message.facts),
+        "facts": {name: value for name, value in valid_facts(message.facts).items() if name != IDS},
         "siblings": list(message.siblings),
     }
 

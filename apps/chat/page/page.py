@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from mlx_suite import __version__
 
-from . import compare, conversations, messages, static_files
+from . import compare, conversations, magpie, messages, static_files, tokens
 from .desk import DeskOf, PageRoute, desk_lifespan
 from .events import event_stream
 from .forms import model_forms
@@ -41,5 +41,5 @@ async def events(desk: DeskOf, watch: Annotated[list[int] | None, Query()] = Non
     return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
 
 
-for part in (static_files, conversations, messages, compare):
+for part in (static_files, conversations, messages, compare, tokens, magpie):
     router.include_router(part.router)

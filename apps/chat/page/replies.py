@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.chat import ChatEvent, ReasoningDelta, TextDelta
-from mlx_suite.serving.chat_service import ChatStream, start_chat
+from mlx_suite.serving.chat_service import start_chat
 from mlx_suite.serving.generation import Ended, Started
 from mlx_suite.serving.service import EngineFailure, ServedModel, Service
 
@@ -22,7 +22,7 @@ from ..store.conversation import NotFound, StoredMessage
 from ..store.reply import Reply
 from ..store.store import Store
 from .events import Hub
-from .forms import conversation_form, error_form, message_form, valid_facts
+from .forms import IDS, conversation_form, error_form, message_form, valid_facts
 from .history import Setup, chat_request
 from .render import render
 
@@ -34,6 +34,16 @@ SAVE_TRIES, SAVE_PAUSE = 30, 2.0
 """The end of a response is saved again after this many seconds, if the disk was full."""
 
 
+class ResponseStream(Protocol):
+    """The events of a response, from `start_chat` or a branch."""
+
+    def __aiter__(self) -> AsyncIterator[ChatEvent]: ...
+
+    def cancel(self) -> None:
+        """Stop the work."""
+        ...
+
+
 @dataclass(kw_only=True)
 class Live:
     """A response that is being generated."""
@@ -41,8 +51,10 @@ class Live:
     conversation: int
     message: int
     facts: dict[str, Any]
-    stream: ChatStream
+    stream: ResponseStream
     text: str
+    ids: list[int] | None = field(default_factory=list)
+    """Its tokens so far; None if those of the first words are not known."""
     version: int = 0
     html: str = ""
     shown: int = 0
@@ -75,6 +87,8 @@ class Live:
             if isinstance(event, TextDelta):
                 self.text += event.text
                 self.unsaved.append(event.text)
+                if self.ids is not None:
+                    self.ids += [token.id for token in event.tokens]
             elif isinstance(event, ReasoningDelta):
                 self.reasoning += event.text
         self.fresh.set()
@@ -103,7 +117,7 @@ class Live:
             }
         else:
             facts |= {"tokens": self.tokens}
-        facts["tokens_per_second"] = self._speed()
+        facts |= {"tokens_per_second": self._speed(), IDS: self.ids}
         if self.reasoning:
             facts["reasoning"] = self.reasoning
         return facts
@@ -143,7 +157,8 @@ class Replies:
         except BaseException:
             stream.cancel()
             raise
-        return await self._follow(stream, reply, last.conversation, "", known)
+        live = Live(conversation=last.conversation, message=reply.message, facts=known, stream=stream, text="")
+        return await self._follow(live, reply)
 
     async def resume(self, setup: Setup, path: Sequence[StoredMessage]) -> StoredMessage:
         """Continue the response that ends a path: its exact text is the start of the new one."""
@@ -157,7 +172,44 @@ class Replies:
             stream.cancel()
             raise
         known |= {"continued": valid_facts(last.facts).get("continued", 0) + 1, "error": None, "edited": False}
-        return await self._follow(stream, reply, last.conversation, last.content, known)
+        live = Live(
+            conversation=last.conversation,
+            message=last.id,
+            facts=known,
+            stream=stream,
+            text=last.content,
+            ids=None,
+            shown=len(last.content),
+            saved=reply.saved,
+        )
+        return await self._follow(live, reply)
+
+    async def branch(
+        self,
+        stream: ResponseStream,
+        old: StoredMessage,
+        served: ServedModel,
+        given: tuple[str, Sequence[int]],
+        facts: Mapping[str, Any],
+    ) -> StoredMessage:
+        """Write a sibling of a response; its stream has been started, and `given` is the text and ids before it."""
+        known = {**model_facts(served), **facts}
+        try:
+            reply = await asyncio.to_thread(self._store.regenerate, old.id, known)
+        except BaseException:
+            stream.cancel()
+            raise
+        text, ids = given
+        live = Live(
+            conversation=old.conversation,
+            message=reply.message,
+            facts=known,
+            stream=stream,
+            text=text,
+            ids=list(ids),
+            unsaved=[text],
+        )
+        return await self._follow(live, reply)
 
     async def stop(self, message: int) -> None:
         """Stop a response, if it is being generated, and wait until what it has is saved."""
@@ -171,25 +223,15 @@ class Replies:
         numbers = [each.message for each in self._live.values() if conversation in (None, each.conversation)]
         await asyncio.gather(*map(self.stop, numbers))
 
-    async def _started(self, setup: Setup, path: Sequence[StoredMessage]) -> tuple[ChatStream, dict[str, Any]]:
+    async def _started(self, setup: Setup, path: Sequence[StoredMessage]) -> tuple[ResponseStream, dict[str, Any]]:
         served = self._service.model(setup.model)
         request = replace(chat_request(setup, path), model=served.name)
         stream = await start_chat(self._service, request)
         return stream, {**model_facts(served), "seed": request.seed, "settings": setup.settings.changed()}
 
-    async def _follow(
-        self, stream: ChatStream, reply: Reply, conversation: int, text: str, facts: dict[str, Any]
-    ) -> StoredMessage:
-        live = Live(
-            conversation=conversation,
-            message=reply.message,
-            facts=facts,
-            stream=stream,
-            text=text,
-            shown=len(text),
-            saved=reply.saved,
-            html=await asyncio.to_thread(render, text),
-        )
+    async def _follow(self, live: Live, reply: Reply) -> StoredMessage:
+        conversation = live.conversation
+        live.html = await asyncio.to_thread(render, live.text)
         self._live[live.message] = live
         live.task = asyncio.create_task(self._write(live, reply))
         self._hub.publish("started", {"conversation": conversation, "message": live.message})

@@ -12,11 +12,14 @@ from .conversation import ROLES, STATES, STOPPED, WRITING, Conversation, NotFoun
 from .search import index_text
 
 _CONVERSATION = "id, title, model, system, sampling, created, updated, leaf"
+_LARGEST = (1 << 63) - 1
+"""Largest integer that SQLite takes."""
 _MESSAGE = "message.id, conversation, parent, role, content, created, state, facts"
 
 
 def read_conversation(db: sqlite3.Connection, conversation: int) -> Conversation:
     """One conversation. Raises NotFound."""
+    _check("conversation", conversation)
     for row in db.execute(f"SELECT {_CONVERSATION} FROM conversation WHERE id = ?", (conversation,)):
         return _as_conversation(row)
     raise NotFound("conversation", conversation)
@@ -30,6 +33,7 @@ def read_conversations(db: sqlite3.Connection) -> tuple[Conversation, ...]:
 
 def read_message(db: sqlite3.Connection, message: int) -> StoredMessage:
     """One message. Raises NotFound."""
+    _check("message", message)
     for row in db.execute(f"SELECT {_MESSAGE} FROM message WHERE id = ?", (message,)):
         siblings = db.execute(
             "SELECT id FROM message WHERE conversation = ? AND parent IS ? ORDER BY id", (row[1], row[2])
@@ -182,3 +186,9 @@ def _as_message(row: tuple[Any, ...], siblings: tuple[int, ...]) -> StoredMessag
 def _id(done: sqlite3.Cursor) -> int:
     assert done.lastrowid is not None
     return done.lastrowid
+
+
+def _check(kind: str, number: int) -> None:
+    """Raise NotFound for an id that SQLite would refuse."""
+    if not 0 <= number <= _LARGEST:
+        raise NotFound(kind, number)

@@ -43,6 +43,7 @@ const PATHS = {
   columns: "M4 5h16v14H4zM12 5v14",
   bird: "M4 17c5 1 10-1 11-7 .4-2.5 2-4 4-4l2 1-2 1.5c0 6-4 10.5-9 10.5M4 17l5-4",
   help: "M9.5 9a2.5 2.5 0 1 1 3.5 2.300c-.7.4-1 .9-1 1.700M12 16.5h.01M12 21a9 9 0 1 1 0-18 9 9 0 0 1 0 18Z",
+  tokens: "M4 6h4v4H4zM12 6h8v4h-8zM4 14h8v4H4zM16 14h4v4h-4z",
   upload: "M12 16V5M7 10l5-5 5 5M5 19h14",
   download: "M12 5v11M7 11l5 5 5-5M5 19h14",
   trash: "M5 7h14M10 7V5h4v2M7 7l1 12h8l1-12",

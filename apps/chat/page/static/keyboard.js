@@ -14,7 +14,7 @@ export function startKeyboard() {
     const key = event.key.toLowerCase();
     if (isControl && key === "k") search();
     else if (isControl && event.shiftKey && key === "o") newChat();
-    else if (isControl && event.shiftKey && (key === "," || key === "<")) openSettings(currentView());
+    else if (isControl && event.shiftKey && (key === "," || key === "<")) currentView()?.read && openSettings(currentView());
     else if (key === "escape") escape();
     else if (key === "?" && !isControl && !isField(event.target)) openShortcuts();
     else return;

@@ -3,14 +3,19 @@ import { openChat } from "./chat.js";
 import { openCompare } from "./compare.js";
 import { h } from "./dom.js";
 import { startKeyboard } from "./keyboard.js";
+import { openMagpie } from "./magpie.js";
 import { failureNotice } from "./notice.js";
 import { register, startRouter } from "./router.js";
 import { addEntry, startSidebar } from "./sidebar.js";
 import { loadConversations, loadSetup, state, subscribe } from "./state.js";
+import { addTokens } from "./tokens.js";
 
 register("chat", openChat);
 register("compare", openCompare);
+register("magpie", openMagpie);
 addEntry("compare", "Compare", "columns");
+addEntry("magpie", "Magpie", "bird");
+addTokens();
 
 async function start() {
   const main = document.getElementById("main");

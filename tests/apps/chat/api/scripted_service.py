@@ -197,8 +197,12 @@ class ScriptedService:
         return self.streams[-1]
 
     def status(self) -> ServiceStatus:
-        """Its load: the streams that were not read to their end."""
-        return ServiceStatus(running=sum(not stream.ended for stream in self.streams), slots=16, requests=self._arrived)
+        """Its load; a cancelled stream ends whether its events are read or not."""
+        return ServiceStatus(
+            running=sum(not (stream.ended or stream.cancelled) for stream in self.streams),
+            slots=16,
+            requests=self._arrived,
+        )
 
     def submit(self, model: str, request: Request, on_done: Callable[[Done], None]) -> None:
         self.model(model)

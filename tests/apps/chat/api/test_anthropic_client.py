@@ -45,26 +45,26 @@ def test_a_stream(client: anthropic.Anthropic) -> None:
 
 def test_the_count_of_a_prompt_is_what_a_message_uses(client: anthropic.Anthropic) -> None:
     counted = client.messages.count_tokens(model="tiny-llama3", messages=HI)
-    message = client.messages.create(model="tiny-llama3", max_tokens=5, messages=HI)
+    message = client.messages.create(model="tiny-llama3", max_tokens=3, messages=HI)
     assert counted.input_tokens == message.usage.input_tokens > 0
-    assert (message.stop_reason, message.usage.output_tokens) == ("max_tokens", 5)
+    assert (message.stop_reason, message.usage.output_tokens) == ("max_tokens", 3)
 
 
 def test_a_wrong_key(live: tuple[ScriptedService, str]) -> None:
     stranger = anthropic.Anthropic(base_url=live[1], api_key="wrong", max_retries=0)
     with pytest.raises(anthropic.AuthenticationError, match="the API key is wrong"):
-        stranger.messages.create(model="tiny-llama3", max_tokens=5, messages=HI)
+        stranger.messages.create(model="tiny-llama3", max_tokens=3, messages=HI)
 
 
 def test_an_unknown_model(client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError, match="no model is served as 'gpt-9'") as error:
-        client.messages.create(model="gpt-9", max_tokens=5, messages=HI)
+        client.messages.create(model="gpt-9", max_tokens=3, messages=HI)
     assert error.value.type == "not_found_error"
 
 
 def test_a_prompt_that_exceeds_the_context(client: anthropic.Anthropic) -> None:
     long: Any = [{"role": "user", "content": "word " * 2000}]
-    with pytest.raises(anthropic.BadRequestError, match="the context 512"):
+    with pytest.raises(anthropic.BadRequestError, match="maximum context length is 512 tokens"):
         client.messages.create(model="tiny-llama3", max_tokens=5, messages=long)
 
 
@@ -72,6 +72,6 @@ def test_a_full_queue() -> None:
     with serving(secured_app(ScriptedService(Script(refusal=queue_full())))) as url:
         client = anthropic.Anthropic(base_url=url, api_key="any", max_retries=0)
         with pytest.raises(anthropic.RateLimitError) as error:
-            client.messages.create(model="tiny-llama3", max_tokens=5, messages=HI)
+            client.messages.create(model="tiny-llama3", max_tokens=3, messages=HI)
     assert error.value.response.headers["retry-after"] == "3"
     assert error.value.type == "rate_limit_error"

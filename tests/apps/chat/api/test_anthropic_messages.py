@@ -284,7 +284,7 @@ class TestRequests:
             ),
             (
                 {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
-                "messages.0.content.0: image blocks are not supported, the model reads text only",
+                "messages[0].content[0]: image blocks are not supported, the model reads text only",
             ),
             (
                 {
@@ -292,7 +292,7 @@ class TestRequests:
                         {"role": "user", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]}
                     ]
                 },
-                "messages.0.content.0: a tool_use block belongs in a turn of the assistant, not of the user",
+                "messages[0].content[0]: a tool_use block belongs in a turn of the assistant, not of the user",
             ),
         ],
     )

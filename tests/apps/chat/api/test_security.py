@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from mlx_suite.runtime.errors import UserError
+from mlx_suite_apps.chat.api.origins import host_problem
 from mlx_suite_apps.chat.api.security import check_exposure, secured
 from mlx_suite_apps.chat.api.settings import ServerSettings
 
@@ -47,6 +48,21 @@ def test_a_server_beyond_loopback_is_served_under_its_own_address() -> None:
     listening = client("http://192.168.1.5:8080", host="192.168.1.5")
     assert listening.get("/").status_code == 200
     assert listening.get("/", headers={"Host": "192.168.1.6:8080"}).status_code == 403
+
+
+def test_a_server_on_all_addresses_is_served_under_the_one_that_was_called() -> None:
+    settings = ServerSettings(host="0.0.0.0", no_key=True)
+
+    def problem(host: str) -> str | None:
+        scope = {"type": "http", "headers": [(b"host", host.encode())], "server": ("192.168.1.5", 8080)}
+        return host_problem(scope, settings)
+
+    assert (problem("192.168.1.5:8080"), problem("localhost")) == (None, None)
+    assert problem("evil.example:8080") == (
+        "the host 'evil.example' is not one of this server's names: "
+        "use 127.0.0.1 or localhost, or start the server with this name among its allowed hosts"
+    )
+    assert problem("0.0.0.0:8080") is not None
 
 
 def test_an_address_is_foreign_while_the_server_listens_on_loopback() -> None:

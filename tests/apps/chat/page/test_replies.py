@@ -71,6 +71,7 @@ def test_a_response_is_complete_although_nobody_listens(tmp_path: Path) -> None:
             "cached_tokens": 5,
             "tokens": 3,
             "finish_reason": "stop",
+            "ids": [1, 2, 3],
         }
 
     run(tmp_path, story)
@@ -156,7 +157,7 @@ def test_a_full_disk_is_reported_and_the_text_is_saved_when_there_is_room(
         path = asked(store, "hold the disk")
         begun = await responses.begin(Setup(), path)
         live = next(responses.watched([path[0].conversation]))
-        await until(lambda: live.problem)
+        await until(lambda: live.problem and live.html)
         assert (live.problem, live.saved, live.html) == ("The disk is full", 0, "<p>Not lost,</p>\n")
         is_full = False
         await responses.stop(begun.id)

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.apps.chat.page.page_server import PageServer, page_server
+from tests.apps.chat.page.real_server import real_server
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOTS = Path(__file__).parents[5] / "build" / "screenshots"
@@ -35,6 +36,13 @@ def browser() -> Iterator[Browser]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
     """The page, with the models tiny-llama3 and poet, its adapter."""
     with page_server(tmp_path_factory.mktemp("page")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    """The page with tiny-llama3, weights included."""
+    with real_server(tmp_path_factory.mktemp("real")) as running:
         yield running
 
 
