@@ -15,7 +15,8 @@ from mlx_suite.serving.service import QueueFull
 from mlx_suite_apps.chat.page import replies
 from mlx_suite_apps.chat.page.events import Hub
 from mlx_suite_apps.chat.page.history import Setup
-from mlx_suite_apps.chat.page.replies import Live, Replies
+from mlx_suite_apps.chat.page.live import Live
+from mlx_suite_apps.chat.page.replies import Replies
 from mlx_suite_apps.chat.page.sampling import SamplingSettings
 from mlx_suite_apps.chat.store.conversation import StoredMessage
 from mlx_suite_apps.chat.store.reply import Reply
