@@ -19,7 +19,7 @@ from mlx_suite.text.message import USER
 
 from ..store.conversation import StoredMessage
 from .conversations import Form, title_of
-from .desk import Desk, DeskOf, Id, PageRoute, PathId
+from .desk import Desk, DeskOf, PageRoute
 from .forms import COMPARE, error_form, message_form
 from .history import Setup, new_seed
 from .sampling import SamplingSettings
@@ -53,7 +53,7 @@ class Comparison(BaseModel):
 
     content: str = Field(min_length=1)
     columns: tuple[Column, Column]
-    conversation: Id | None = None
+    conversation: int | None = None
     """The comparison to add to; None for a new one."""
 
 
@@ -82,7 +82,7 @@ async def compare(desk: DeskOf, new: Comparison) -> Form:
 
 
 @router.get("/compare/{number}")
-async def comparison(desk: DeskOf, number: PathId) -> Form:
+async def comparison(desk: DeskOf, number: int) -> Form:
     """A comparison with the messages of both columns."""
     found = await asyncio.to_thread(desk.store.conversation, number)
     paths = await asyncio.to_thread(_paths, desk, number)
@@ -91,7 +91,7 @@ async def comparison(desk: DeskOf, number: PathId) -> Form:
 
 
 @router.post("/compare/{number}/columns/{column}/reply", status_code=201)
-async def reply(desk: DeskOf, number: PathId, column: Annotated[int, Path(ge=0, le=1)], setup: Column) -> Form:
+async def reply(desk: DeskOf, number: int, column: Annotated[int, Path(ge=0, le=1)], setup: Column) -> Form:
     """Begin the response of a column in which it could not begin before."""
     last = (await asyncio.to_thread(_paths, desk, number))[column][-1]
     if last.role != USER:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlx_suite.runtime.errors import UserError
 
 from ..store.transfer import export_json, export_markdown, export_messages, import_json
-from .desk import DeskOf, Id, PageRoute, PathId
+from .desk import DeskOf, PageRoute
 from .forms import COMPARE, message_form
 from .history import DROPPED
 from .sampling import SamplingSettings
@@ -79,7 +79,7 @@ async def create(desk: DeskOf, new: NewConversation) -> Form:
 
 
 @router.get("/conversations/{number}")
-async def conversation(desk: DeskOf, number: PathId) -> Form:
+async def conversation(desk: DeskOf, number: int) -> Form:
     """A conversation with the messages of the path that is shown."""
     found = await asyncio.to_thread(desk.store.conversation, number)
     path = await asyncio.to_thread(desk.store.path, number)
@@ -87,7 +87,7 @@ async def conversation(desk: DeskOf, number: PathId) -> Form:
 
 
 @router.patch("/conversations/{number}")
-async def change(desk: DeskOf, number: PathId, new: ChangedConversation) -> Form:
+async def change(desk: DeskOf, number: int, new: ChangedConversation) -> Form:
     """Rename a conversation or change its settings."""
     old = await asyncio.to_thread(desk.store.conversation, number)
     sampling = dict(old.sampling)
@@ -102,7 +102,7 @@ async def change(desk: DeskOf, number: PathId, new: ChangedConversation) -> Form
 
 
 @router.delete("/conversations/{number}")
-async def delete(desk: DeskOf, number: PathId) -> Form:
+async def delete(desk: DeskOf, number: int) -> Form:
     """Delete a conversation; responses in progress are stopped first."""
     await desk.replies.stop_all(number)
     await asyncio.to_thread(desk.store.delete, number)
@@ -114,7 +114,7 @@ async def delete(desk: DeskOf, number: PathId) -> Form:
 async def export(
     desk: DeskOf,
     format: Format = "json",
-    conversation: Annotated[list[Id] | None, Query()] = None,
+    conversation: Annotated[list[int] | None, Query()] = None,
 ) -> Response:
     """Some conversations, or all, as a file."""
     numbers = conversation or [each.id for each in await asyncio.to_thread(desk.store.conversations)]

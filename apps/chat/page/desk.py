@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic import Field
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.service import EngineFailure, Service
@@ -77,12 +76,6 @@ def _desk(request: Request) -> Desk:
     return cast(Desk, desk)
 
 
-LARGEST_ID = (1 << 63) - 1
-"""Largest integer of SQLite."""
-Id = Annotated[int, Field(ge=1, le=LARGEST_ID)]
-"""Id of a conversation or message in a body or query."""
-PathId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
-"""Id of a conversation or message in the path of a route."""
 DeskOf = Annotated[Desk, Depends(_desk)]
 """The desk, as an argument of a route."""
 

@@ -14,7 +14,7 @@ from mlx_suite.text.message import ASSISTANT, USER
 
 from ..store.conversation import StoredMessage
 from .conversations import Form, title_of
-from .desk import Desk, DeskOf, Id, PageRoute, PathId
+from .desk import Desk, DeskOf, PageRoute
 from .forms import error_form, message_form
 from .history import setup_of
 
@@ -30,7 +30,7 @@ class NewMessage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     content: str = Field(min_length=1)
-    parent: Id | None = None
+    parent: int | None = None
 
 
 class EditedMessage(BaseModel):
@@ -42,7 +42,7 @@ class EditedMessage(BaseModel):
 
 
 @router.post("/conversations/{number}/messages", status_code=201)
-async def send(desk: DeskOf, number: PathId, new: NewMessage) -> Form:
+async def send(desk: DeskOf, number: int, new: NewMessage) -> Form:
     """Add a user turn and begin the response. The turn is stored also if the response cannot begin."""
     added = await asyncio.to_thread(desk.store.add, number, new.parent, USER, new.content)
     conversation = await asyncio.to_thread(desk.store.conversation, number)
@@ -53,7 +53,7 @@ async def send(desk: DeskOf, number: PathId, new: NewMessage) -> Form:
 
 
 @router.post("/messages/{number}/reply", status_code=201)
-async def reply(desk: DeskOf, number: PathId) -> Form:
+async def reply(desk: DeskOf, number: int) -> Form:
     """Begin a response after a user turn."""
     message = await asyncio.to_thread(desk.store.message, number)
     if message.role != USER:
@@ -62,7 +62,7 @@ async def reply(desk: DeskOf, number: PathId) -> Form:
 
 
 @router.post("/messages/{number}/regenerate", status_code=201)
-async def regenerate(desk: DeskOf, number: PathId) -> Form:
+async def regenerate(desk: DeskOf, number: int) -> Form:
     """Begin another response in place of one, which stays as its sibling."""
     old = await asyncio.to_thread(desk.store.message, number)
     if old.role != ASSISTANT or old.parent is None:
@@ -72,7 +72,7 @@ async def regenerate(desk: DeskOf, number: PathId) -> Form:
 
 
 @router.post("/messages/{number}/continue", status_code=201)
-async def continue_response(desk: DeskOf, number: PathId) -> Form:
+async def continue_response(desk: DeskOf, number: int) -> Form:
     """Continue a response that was stopped, edited, or ended by a limit."""
     message = await asyncio.to_thread(desk.store.message, number)
     conversation = await asyncio.to_thread(desk.store.conversation, message.conversation)
@@ -80,21 +80,21 @@ async def continue_response(desk: DeskOf, number: PathId) -> Form:
 
 
 @router.post("/messages/{number}/stop")
-async def stop(desk: DeskOf, number: PathId) -> Form:
+async def stop(desk: DeskOf, number: int) -> Form:
     """Stop a response; what it has so far stays."""
     await desk.replies.stop(number)
     return await _form(await asyncio.to_thread(desk.store.message, number))
 
 
 @router.post("/conversations/{number}/stop")
-async def stop_conversation(desk: DeskOf, number: PathId) -> Form:
+async def stop_conversation(desk: DeskOf, number: int) -> Form:
     """Stop all responses in a conversation."""
     await desk.replies.stop_all(number)
     return desk.form(await asyncio.to_thread(desk.store.conversation, number))
 
 
 @router.post("/messages/{number}/edit", status_code=201)
-async def edit(desk: DeskOf, number: PathId, new: EditedMessage) -> Form:
+async def edit(desk: DeskOf, number: int, new: EditedMessage) -> Form:
     """Add a sibling with another content. After a user turn a response begins."""
     old = await asyncio.to_thread(desk.store.message, number)
     await desk.replies.stop(number)
@@ -107,13 +107,13 @@ async def edit(desk: DeskOf, number: PathId, new: EditedMessage) -> Form:
 
 
 @router.post("/messages/{number}/choose")
-async def choose(desk: DeskOf, number: PathId) -> Form:
+async def choose(desk: DeskOf, number: int) -> Form:
     """Show the branch of a message."""
     return desk.announce(await asyncio.to_thread(desk.store.choose, number), path=True)
 
 
 @router.post("/messages/{number}/branch", status_code=201)
-async def branch(desk: DeskOf, number: PathId) -> Form:
+async def branch(desk: DeskOf, number: int) -> Form:
     """A new conversation with a copy of the path to a message."""
     return desk.announce(await asyncio.to_thread(desk.store.branch, number))
 
