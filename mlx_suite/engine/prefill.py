@@ -115,7 +115,7 @@ def _feed(engine: "Engine", slots: Sequence[int], chunk: int) -> int:
     for each in chunks:
         check_indices(each, vocabulary_size(engine.model), "token")
     tokens = [each + [0] * (max(lengths) - len(each)) for each in chunks]
-    engine.reserve(position + max(lengths))
+    engine.reserve(max(len(state.sequence) for state in states))  # grows once for all chunks
     engine.model(mx.array(tokens), cache=[SlotRows(cache, slots, lengths, position) for cache in engine.caches])
     mx.eval([cache.state for cache in engine.caches])
     for slot, state, length in zip(slots, states, lengths, strict=True):

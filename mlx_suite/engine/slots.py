@@ -18,7 +18,16 @@ from mlx_suite.modeling.masks import Mask
 from mlx_suite.runtime.errors import UserError
 
 GROWTH = 128
-"""Increment of a cache's capacity. Growing copies the cache and recompiles the step."""
+"""Smallest increment of a cache's capacity. Growing copies the cache and recompiles the step."""
+
+
+def rounded_capacity(tokens: int) -> int:
+    """The capacity of a cache that needs `tokens`: a multiple of `GROWTH`, and of an eighth of the last power of two.
+
+    So a long text grows its cache a few times only, by at most a quarter.
+    """
+    step = max(GROWTH, 1 << (tokens - 1).bit_length() >> 3)
+    return -(-tokens // step) * step
 
 
 class SlotCache:
@@ -37,7 +46,7 @@ class SlotCache:
         return max(self.capacity, self._rounded(tokens))
 
     def _rounded(self, tokens: int) -> int:
-        needed = -(-tokens // GROWTH) * GROWTH
+        needed = rounded_capacity(tokens)
         return needed if self.window is None else min(needed, self.window)
 
     def reserve(self, tokens: int) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlx_suite.engine import Engine, Given, Program, Request, Sample
 from mlx_suite.engine.slot_count import rounded_up
-from mlx_suite.engine.slots import GROWTH
+from mlx_suite.engine.slots import rounded_capacity
 from mlx_suite.engine.step import GREEDY
 
 
@@ -18,7 +18,7 @@ class KVCost:
 
     def of_slot(self, tokens: int) -> int:
         """Bytes of one slot with a capacity of `tokens`."""
-        capacity = -(-tokens // GROWTH) * GROWTH
+        capacity = rounded_capacity(tokens)
         return sum(size * (capacity if window is None else min(capacity, window)) for size, window in self.layers)
 
     def of_programs(self, tokens: Sequence[int], slots: int) -> int:

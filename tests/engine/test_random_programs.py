@@ -102,6 +102,7 @@ def sampled(sample: Sample, text: list[int], model: HistoryModel, context: int) 
     slot_count=st.integers(1, 4),
     ride=st.sampled_from([0, 1, 4]),
     chunk=st.sampled_from([1, 3, 8, 100]),
+    shared_chunk=st.sampled_from([1, 5, 100]),
     growth=st.sampled_from([1, 7, 64]),
     closed_after=st.sampled_from([None, 1, 2]),
 )
@@ -112,6 +113,7 @@ def test_random_programs_match_a_simple_interpreter(
     slot_count: int,
     ride: int,
     chunk: int,
+    shared_chunk: int,
     growth: int,
     closed_after: int | None,
 ) -> None:
@@ -123,6 +125,7 @@ def test_random_programs_match_a_simple_interpreter(
     with (
         mock.patch.object(sequence, "RIDE", ride),
         mock.patch.object(prefill, "CHUNK", chunk),
+        mock.patch.object(prefill, "SHARED_CHUNK", shared_chunk),
         mock.patch.object(slots, "GROWTH", growth),
     ):
         engine = Engine(model, slots=slot_count, context=context)
@@ -137,7 +140,7 @@ def test_random_programs_match_a_simple_interpreter(
             assert len(done) == (len(plans) if ends is None else min(ends, len(plans)))
             for i, result in done.items():
                 assert result == interpreted(plans[i], model, context, result[0])
-        assert max(cache.capacity for cache in engine.caches) < context + growth
+        assert max(cache.capacity for cache in engine.caches) <= slots.rounded_capacity(context)
         assert not any(engine.states)
 
 
