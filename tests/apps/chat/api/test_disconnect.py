@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mlx_suite_apps.chat.api import waiting
+from mlx_suite_apps.chat.api import sse
 from tests.apps.chat.api.live_server import secured_app, serving
 from tests.apps.chat.api.openai_server import HI
 from tests.apps.chat.api.scripted_service import Script, ScriptedService
@@ -101,7 +101,7 @@ def test_a_client_that_stays_gets_its_whole_response() -> None:
 
 
 def test_a_silent_stream_sends_comments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting.with_pings, "__defaults__", (0.01,))
+    monkeypatch.setattr(sse, "PING_SECONDS", 0.01)
     with serving(secured_app(ScriptedService(Script(silent=True)))) as url:
         with sent(url, "/v1/chat/completions", {"messages": HI, "stream": True}) as connection:
             assert b"text/event-stream" in received(connection, b": ping\n\n", times=2)
