@@ -9,7 +9,7 @@ Shapes: S slots, V vocabulary.
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import mlx.core as mx
@@ -41,10 +41,13 @@ class InFlightStep:
     """The program of each slot."""
     segments: list[int]
     """Segment number of each slot; 0 if the token is discarded."""
+    is_awaited: bool
+    """Whether it samples the first token of a text that is streamed: it is read before the next step is launched."""
 
     def of_slots(self, slots: list[int]) -> "InFlightStep":
         """The step for some of the slots."""
-        return InFlightStep(
+        return replace(
+            self,
             sampled=self.sampled.of_slots(slots),
             states=[self.states[slot] for slot in slots],
             segments=[self.segments[slot] for slot in slots],
@@ -138,7 +141,7 @@ class Engine:
             self._restarts += drop_unaffordable_slots(self)
             constrained = [state for state in self.states if state is not None and state.constrained]
             flight = self.flight
-            if constrained and flight is not None:
+            if flight is not None and (constrained or flight.is_awaited):
                 self.flight = None
                 self._read(flight)
                 continue
@@ -231,6 +234,7 @@ class Engine:
     def _launch(self, flight: InFlightStep | None) -> InFlightStep:
         """Start a decode step: each program feeds its next known token, or the one in flight."""
         feeds, segments = [], []
+        is_awaited = False
         for state, cached in zip(self.states, self.cached, strict=True):
             if state is None or not state.decodes:
                 # A free slot writes after its content, and a program that is prefilled where its next token will be.
@@ -244,6 +248,7 @@ class Engine:
             state.fed += 1
             self.stats.forced += position < state.start
             samples = state.fed >= known
+            is_awaited = is_awaited or (state.fed == state.start and state.is_streamed)
             feeds.append(
                 Feed(
                     token=token,
@@ -259,7 +264,7 @@ class Engine:
         sampled = self.stepper.step(feeds, None if flight is None else flight.sampled.tokens)
         self.stats.steps += 1
         self.stats.slot_steps += len(feeds)
-        return InFlightStep(sampled=sampled, states=list(self.states), segments=segments)
+        return InFlightStep(sampled=sampled, states=list(self.states), segments=segments, is_awaited=is_awaited)
 
     def _read(self, flight: InFlightStep) -> None:
         """Read the tokens of the previous step and send them to their programs."""

@@ -23,6 +23,9 @@ CHUNK = 512
 SHARED_CHUNK = 128
 """The same while other programs decode: they pause for as long as a chunk takes."""
 
+WORTH_SHARING = 256
+"""Tokens from which a new prefix is stored before its request ends, for a request whose sequence is stored then."""
+
 
 def chunk_size(engine: "Engine") -> int:
     """Tokens that may be prefilled before the next decode step."""
@@ -122,9 +125,16 @@ def _feed(engine: "Engine", slots: Sequence[int], chunk: int) -> int:
         state.fed += length
         engine.stats.prefilled += length
         if state.is_new_prefix and len(state.pending) == 1:
-            engine.prefixes.add(state.sequence[: state.fed], slot, engine.caches, engine.variant)
             state.is_new_prefix = False
+            if not state.request.keep or state.fed - state.reused >= WORTH_SHARING or _is_awaited(engine, state):
+                engine.prefixes.add(state.sequence[: state.fed], slot, engine.caches, engine.variant)
     return len(slots) * max(lengths)
+
+
+def _is_awaited(engine: "Engine", state: SequenceState) -> bool:
+    """Whether a program that has not been prefilled shares most of its start with this one."""
+    waiting = (other for other in engine.states if other is not None and other.needs_prefill and not other.entered)
+    return any(2 * shared_prefix(other.sequence, state.sequence) > len(other.sequence) for other in waiting)
 
 
 def _filled(engine: "Engine", slot: int, state: SequenceState) -> None:

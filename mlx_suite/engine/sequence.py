@@ -70,6 +70,12 @@ class SequenceState:
         return self.decodes and isinstance(self.active, Sample) and self.active.constraint is not None
 
     @property
+    def is_streamed(self) -> bool:
+        """Whether each token of the active segment is reported as soon as it is known."""
+        sample = self.active
+        return isinstance(sample, Sample) and (self.request.on_token is not None or sample.until is not None)
+
+    @property
     def needs_prefill(self) -> bool:
         """Whether pending tokens are to be prefilled, or a query run."""
         return not self.ended and self.filling

@@ -31,7 +31,7 @@ def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | Non
     if cap is not None:
         scores = softcap(scores, cap)
     if isinstance(mask, str):
-        mask = causal_mask(S)[S - L :]
+        mask = causal_mask(L, before=S - L)
     if mask is not None:
         visible = mask[:, :, None] if mask.ndim == 4 else mask
         scores = mx.where(visible, scores, mx.finfo(scores.dtype).min)

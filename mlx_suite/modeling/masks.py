@@ -11,10 +11,10 @@ Mask = mx.array | str | None
 """A mask: None (all visible), "causal", or a boolean array that broadcasts to (B, H, L, S)."""
 
 
-def causal_mask(length: int, window: int | None = None) -> mx.array:
-    """(L, L) mask: each position sees itself and earlier ones, at most `window` positions in total."""
-    query = mx.arange(length)[:, None]
-    key = mx.arange(length)[None, :]
+def causal_mask(length: int, window: int | None = None, *, before: int = 0) -> mx.array:
+    """(L, S) mask, S = before + L: each position sees itself and earlier ones, at most `window` positions in total."""
+    query = mx.arange(before, before + length)[:, None]
+    key = mx.arange(before + length)[None, :]
     visible = key <= query
     return visible if window is None else visible & (key > query - window)
 

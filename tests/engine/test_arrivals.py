@@ -216,3 +216,28 @@ def test_engines_of_another_variant_do_not_reuse_a_prefix() -> None:
         [done] = engine.run([Request(program=outcomes(Given((5, 6, 7, 10)), upto(2)))])
         results.setdefault(variant, []).append(done.reused)
     assert results == {"base": [0, 3], "base with an adapter": [0]}
+
+
+def test_the_first_token_of_a_streamed_text_is_read_before_the_next_step_is_launched() -> None:
+    engine = Engine(ScriptedModel(CHAIN), slots=1)
+    launched: list[int] = []
+    request = Request(program=text((10,), 4), on_token=lambda token: launched.append(engine.stats.steps))
+    list(engine.run([request]))
+    assert launched == [1, 3, 4, 5]
+
+
+def test_a_short_start_is_stored_when_its_request_ends_or_if_another_one_waits_for_it() -> None:
+    def stored_at_first_token(*requests: Request) -> list[int]:
+        engine = Engine(small_llama(), slots=2, prefixes=PrefixCache(max_bytes=1 << 30))
+        lengths: list[int] = []
+        requests[0].on_token = lambda token: lengths.append(
+            max((len(e.tokens) for e in engine.prefixes.entries), default=0)
+        )
+        list(engine.run(requests))
+        return [lengths[0], max(len(entry.tokens) for entry in engine.prefixes.entries)]
+
+    prompt = prompt_of(100)
+    alone = Request(program=text(prompt, 3), keep=True)
+    assert stored_at_first_token(alone) == [0, 103]
+    first, second = (Request(program=text(prompt, 3), seed=seed, keep=True) for seed in range(2))
+    assert stored_at_first_token(first, second) == [99, 103]
