@@ -220,6 +220,7 @@ class EngineService:
                 prompt_tokens=prompt_tokens,
                 cached_tokens=reused,
                 tokens=text.count,
+                tokens_per_second=text.tokens_per_second,
             )
             if isinstance(done.error, Cancelled):
                 is_late = not stream.cancelled and time.monotonic() > deadline

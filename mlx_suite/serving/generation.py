@@ -82,6 +82,8 @@ class Ended:
     stop_text: str | None = None
     """The stop text that was found."""
     stop_token: int | None = None
+    tokens_per_second: float | None = None
+    """Speed after the first token; None if there is only one."""
 
 
 Event = Started | Delta | Ended

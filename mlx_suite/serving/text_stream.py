@@ -1,5 +1,6 @@
 """The text of one choice while it is generated: characters, stop texts, and the deltas that clients receive."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,9 @@ class TextStream:
     """The stop text that ended the choice."""
     count: int = 0
     """Tokens so far."""
+    first: float = 0.0
+    last: float = 0.0
+    """Times of the first and the last token, on the clock of `time.monotonic`."""
     _held: str = ""
     """Text that may be the start of a stop text."""
     _tokens: list[Token] = field(default_factory=list)
@@ -33,8 +37,16 @@ class TextStream:
     def add(self, token: int) -> bool:
         """Add a token; returns whether its text completes a stop text."""
         self.count += 1
+        self.last = time.monotonic()
+        if self.count == 1:
+            self.first = self.last
         self._tokens.append(Token(id=token, score=self._score))
         return self._show(self.detokenizer.add(token))
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Speed after the first token; None if there is only one."""
+        return (self.count - 1) / (self.last - self.first) if self.last > self.first else None
 
     def finish(self) -> None:
         """Emit what was held back."""

@@ -13,6 +13,9 @@ from mlx_suite.serving.generation import Ended, Started
 
 from .forms import IDS
 
+SHORTEST = 0.2
+"""Seconds from which the speed of a response in progress is shown."""
+
 
 class ResponseStream(Protocol):
     """The events of a response, from `start_chat` or a branch."""
@@ -97,13 +100,14 @@ class Live:
             }
         else:
             facts |= {"finish_reason": None, "tokens": self.tokens}
-        facts |= {"tokens_per_second": self._speed(), IDS: self.ids}
+        speed = None if self.ended is None else self.ended.tokens_per_second
+        facts |= {"tokens_per_second": speed and round(speed, 1), IDS: self.ids}
         if self.reasoning:
             facts["reasoning"] = self.reasoning
         return facts
 
     def _speed(self) -> float | None:
         """Tokens per second after the first one."""
-        if self.first is None or self.last <= self.first or self.tokens < 2:
+        if self.first is None or self.last - self.first < SHORTEST:  # events of the start may arrive together
             return None
         return round((self.tokens - 1) / (self.last - self.first), 1)

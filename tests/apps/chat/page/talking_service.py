@@ -73,7 +73,14 @@ class ScriptedStream:
         if self.fails:
             raise EngineFailure("out of memory on the device")
         reason: Any = "cancelled" if self.is_cancelled else "limit" if count == self.limit else "stop"
-        yield Ended(choice=0, reason=reason, prompt_tokens=self.prompt_tokens, cached_tokens=cached, tokens=count)
+        yield Ended(
+            choice=0,
+            reason=reason,
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=cached,
+            tokens=count,
+            tokens_per_second=98.7,
+        )
 
 
 class TalkingService:
