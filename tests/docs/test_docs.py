@@ -105,7 +105,7 @@ def test_every_mentioned_extra_exists() -> None:
         tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     )
     named = re.findall(r"'\.\[([a-z0-9,]+)\]'", README)
-    assert {name for each in named for name in each.split(",")} == {"cpu", "cuda", "cuda12", "chat"} <= extras
+    assert {name for each in named for name in each.split(",")} == {"cpu", "cuda", "cuda12", "chat", "serve"} <= extras
 
 
 def test_every_mentioned_python_program_exists_with_its_flags() -> None:

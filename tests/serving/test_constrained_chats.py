@@ -17,17 +17,8 @@ from mlx_suite.serving.generation import Ended
 from mlx_suite.serving.grammar import schema_grammar
 from mlx_suite.serving.worker import Limits, LoadedModel, Worker
 from mlx_suite.text import Message, load_chat_template
-from tests.serving.tool_templates import MODELS, TAGGED
+from tests.serving.tool_templates import MODELS, PERSON, TAGGED
 
-PERSON = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "maxLength": 8},
-        "age": {"type": "integer", "minimum": 0, "maximum": 150},
-    },
-    "required": ["name", "age"],
-    "additionalProperties": False,
-}
 NAMES = ("tiny-llama3", "tiny-gemma2")
 ASKED = (ChatMessage(role="user", content="Who was the first programmer?"),)
 

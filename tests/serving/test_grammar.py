@@ -9,21 +9,12 @@ import pytest
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.grammar import GrammarConstraint, lark_grammar, schema_grammar
 from mlx_suite.text import Tokenizer, load_tokenizer
-from tests.serving.tool_templates import MODELS
+from tests.serving.tool_templates import MODELS, PERSON
 
 TOKENIZERS = {name: load_tokenizer(MODELS / name) for name in ("tiny-llama3", "tiny-gemma2")}
 LLAMA = TOKENIZERS["tiny-llama3"]
 PADDING = 5
 """Embedding rows without a token."""
-PERSON = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "maxLength": 8},
-        "age": {"type": "integer", "minimum": 0, "maximum": 150},
-    },
-    "required": ["name", "age"],
-    "additionalProperties": False,
-}
 
 
 def constraint(schema: dict[str, Any], tokenizer: Tokenizer = LLAMA, stop: tuple[int, ...] = ()) -> GrammarConstraint:

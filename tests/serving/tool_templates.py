@@ -79,3 +79,14 @@ def chat_model(template: str | None = None) -> ChatModel:
 def with_source(source: str) -> ChatTemplate:
     """A template with tiny-llama3's special tokens."""
     return replace(load_chat_template(MODELS / "tiny-llama3"), source=source)
+
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 8},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+    },
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}

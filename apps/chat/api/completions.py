@@ -2,26 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from mlx_suite.serving.generation import Delta, Ended, Event, Generation, Token
 from mlx_suite.serving.service import ServedModel
 
-from .answering import while_connected
 from .app import ServiceOf
-from .errors import OPENAI_ERRORS, ParameterError, openai_error
+from .errors import OPENAI_ERRORS, ParameterError
 from .json_body import JsonRoute
+from .openai_answer import completion_answer
 from .openai_logprobs import text_logprobs
 from .openai_parameters import MAX_CHOICES, Count, SamplingParameters, StreamOptions, check_ids, stop_texts
 from .openai_usage import new_id, usage
 from .prompt_streams import PromptStreams
-from .sse import DONE, EventStream, sse_event
+from .sse import sse_event
 
 router = APIRouter(route_class=JsonRoute, tags=["OpenAI"], responses=OPENAI_ERRORS)
 
@@ -172,27 +171,5 @@ async def completions(body: CompletionBody, request: Request, service: ServiceOf
     streams = PromptStreams(service, generations)
     await streams.start()
     completion = _Completion(body, served, generations)
-    if body.stream:
-        return EventStream(_chunks(streams, completion, body.stream_options.include_usage), streams)
-    await while_connected(request, streams, _read(streams, completion))
-    return JSONResponse(completion.whole())
-
-
-async def _read(streams: PromptStreams, completion: _Completion) -> None:
-    async for event in streams:
-        completion.add(event)
-
-
-async def _chunks(streams: PromptStreams, completion: _Completion, include_usage: bool) -> AsyncIterator[str]:
-    try:
-        for echo in completion.echoes():
-            yield echo
-        async for event in streams:
-            if chunk := completion.chunk(event):
-                yield chunk
-    except Exception as error:  # the status is already sent
-        yield sse_event({"error": openai_error(error)})
-        return
-    if include_usage:
-        yield completion.usage_chunk()
-    yield DONE
+    options = body.stream_options if body.stream else None
+    return await completion_answer(request, streams, completion, options=options, first=completion.echoes())

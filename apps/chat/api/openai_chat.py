@@ -1,23 +1,21 @@
 """OpenAI's chat completions: POST /v1/chat/completions."""
 
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from mlx_suite.serving.chat import ChatRequest, ReasoningDelta, TextDelta, ToolCallDelta
-from mlx_suite.serving.chat_service import ChatStream, start_chat
+from mlx_suite.serving.chat_service import start_chat
 from mlx_suite.serving.generation import Ended, Started, Token
 from mlx_suite.serving.service import ServedModel
 
-from .answering import while_connected
 from .app import ServiceOf
-from .errors import OPENAI_ERRORS, ParameterError, openai_error
+from .errors import OPENAI_ERRORS, ParameterError
 from .json_body import JsonRoute
+from .openai_answer import completion_answer
 from .openai_logprobs import chat_logprobs
 from .openai_messages import (
     NamedTool,
@@ -37,7 +35,7 @@ from .openai_parameters import (
     stop_texts,
 )
 from .openai_usage import new_id, usage
-from .sse import DONE, EventStream, sse_event
+from .sse import sse_event
 
 router = APIRouter(route_class=JsonRoute, tags=["OpenAI"], responses=OPENAI_ERRORS)
 
@@ -206,25 +204,5 @@ async def chat_completions(body: ChatCompletionBody, request: Request, service: 
     served = service.model(body.model)
     stream = await start_chat(service, body.request(served))
     completion = _Completion(body, served)
-    if body.stream:
-        return EventStream(_chunks(stream, completion, body.stream_options.include_usage), stream)
-    await while_connected(request, stream, _read(stream, completion))
-    return JSONResponse(completion.whole())
-
-
-async def _read(stream: ChatStream, completion: _Completion) -> None:
-    async for event in stream:
-        completion.add(event)
-
-
-async def _chunks(stream: ChatStream, completion: _Completion, include_usage: bool) -> AsyncIterator[str]:
-    try:
-        async for event in stream:
-            if chunk := completion.chunk(event):
-                yield chunk
-    except Exception as error:  # the status is already sent
-        yield sse_event({"error": openai_error(error)})
-        return
-    if include_usage:
-        yield completion.usage_chunk()
-    yield DONE
+    options = body.stream_options if body.stream else None
+    return await completion_answer(request, stream, completion, options=options)

@@ -1,28 +1,11 @@
 """The routes of Magpie over HTTP, on the real service."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import pytest
-
-from tests.apps.chat.page.page_server import PageServer
-from tests.apps.chat.page.real_server import real_server
 
 SESSION = {"rows": 6, "seed": 7, "max_answer": 12}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
-    with real_server(tmp_path_factory.mktemp("page")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: PageServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/page", timeout=60) as client:
-        yield client
 
 
 def finished(client: httpx.Client, name: str) -> dict[int, dict[str, Any]]:

@@ -1,25 +1,8 @@
 """The routes of tokens over HTTP, on the real service."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import pytest
-
-from tests.apps.chat.page.page_server import PageServer
-from tests.apps.chat.page.real_server import real_server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
-    with real_server(tmp_path_factory.mktemp("page")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: PageServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/page", timeout=60) as client:
-        yield client
 
 
 def answered(client: httpx.Client, text: str) -> dict[str, Any]:
