@@ -47,12 +47,15 @@ def test_everything_that_the_chat_page_needs_imports_and_is_locked() -> None:
     modules = {
         "fastapi": "fastapi",
         "uvicorn": "uvicorn",
+        "uvloop": "uvloop",
         "markdown-it-py": "markdown_it",
         "pygments": "pygments",
         "nh3": "nh3",
+        "prometheus-client": "prometheus_client",
+        "llguidance": "llguidance",
     }
     names = [line.split(">=")[0] for line in PROJECT["optional-dependencies"]["serve"]]
-    pins = (ROOT / "requirements" / "constraints.txt").read_text().lower()
+    pins = (ROOT / "requirements" / "constraints.txt").read_text().lower().replace("_", "-")
 
     assert names == list(modules)
     for name, module in modules.items():
