@@ -2,6 +2,7 @@
 #   make demo      Magpie on the shipped tiny-llama3, a report, then finetuning on its rows, into demo/
 #   make chat      the chat page with tiny-llama3, opened in a browser
 #   make test      lint, types, layers, tests
+#   make browser   the chat page in a real browser (chromium); screenshots in build/screenshots
 #   make lint      the same without the tests
 #   make bench     speed and memory compared with mlx-lm: generation, Magpie, duplicates, loss, finetuning, servers
 #   make ablation  do the filters of Magpie help? students finetuned on rows filtered in several ways (minutes)
@@ -16,7 +17,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo chat test lint bench ablation check-others measure models lock clean venv
+.PHONY: help demo chat test browser lint bench ablation check-others measure models lock clean venv
 
 # A Mac needs no extra backend.
 EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
@@ -64,7 +65,10 @@ chat: $(INSTALLED)
 	$(BIN)/mlx-suite serve tiny-llama3 --open
 
 test: lint
-	$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -q -m "not slow and not browser" -n auto --maxprocesses 4 --dist worksteal
+
+browser: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m "browser and not slow" tests/apps/chat/page/browser
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

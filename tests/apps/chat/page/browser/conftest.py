@@ -17,6 +17,16 @@ SCREENSHOTS = Path(__file__).parents[5] / "build" / "screenshots"
 HARMLESS = ("401 (Unauthorized)", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "400 (Bad Request)")
 """What the browser notes on its console about requests that are meant to fail."""
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all tests of this folder."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
 OpenTab = Callable[..., Page]
 
 
