@@ -165,16 +165,15 @@ class EngineService:
             raise error
 
     def _check_queue(self, arriving: int) -> None:
-        limits = self.worker.limits
-        status = self.worker.status()
-        free = limits.slots - status.running
-        if status.waiting + arriving > limits.waiting + max(free, 0):
+        limits, waiting = self.worker.limits, self.worker.waiting
+        free = limits.slots - self.worker.running
+        if waiting + arriving > limits.waiting + max(free, 0):
             error = QueueFull(
-                f"{status.waiting} requests are waiting, as many as the server accepts",
+                f"{waiting} requests are waiting, as many as the server accepts",
                 fix="try again later",
             )
             typical = sorted(self._durations)[len(self._durations) // 2] if self._durations else 1.0
-            error.retry_after = max(1.0, typical * (1 + status.waiting // limits.slots))
+            error.retry_after = max(1.0, typical * (1 + waiting // limits.slots))
             raise error
 
     # ---- choices

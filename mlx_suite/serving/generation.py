@@ -61,7 +61,7 @@ class Delta:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """The prompt of a choice has been prefilled, or was reused."""
+    """A slot has taken the choice; what a KV cache does not hold of its prompt is prefilled next."""
 
     choice: int
     prompt_tokens: int

@@ -20,6 +20,11 @@ class Job:
     deadline: float
     """Time limit on the clock of `time.monotonic`."""
 
+    def fail(self, error: Exception) -> None:
+        """End the program with `error`; only if the engine does not hold it."""
+        self.request.program.close()
+        self.on_done(Done(request=self.request, error=error))
+
 
 class Lane:
     """Runs jobs on one engine, in the order of their arrival.
@@ -66,8 +71,7 @@ class Lane:
         self._run = None
         lost, self.running = self.running, {}
         for job in lost.values():
-            job.request.program.close()
-            job.on_done(Done(request=job.request, error=error))
+            job.fail(error)
 
     def cancel_late(self, now: float) -> None:
         """Cancel the jobs whose time limit has passed, and end the cancelled ones that wait."""
@@ -77,8 +81,7 @@ class Lane:
         cancelled = [job for job in self.waiting if job.request.cancelled.is_set()]
         for job in cancelled:
             self.waiting.remove(job)
-            job.request.program.close()
-            job.on_done(Done(request=job.request, error=Cancelled()))
+            job.fail(Cancelled())
 
     def release(self) -> None:
         """Free the KV caches; only while nothing runs."""

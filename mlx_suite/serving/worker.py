@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_suite.engine import Cancelled, Done, Engine
+from mlx_suite.engine import Cancelled, Engine
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.engine.prefix_cache import PrefixCache
 from mlx_suite.serving.admission import KVCost, measure_cost
@@ -82,6 +82,11 @@ class Worker:
         self._thread.join()
 
     @property
+    def running(self) -> int:
+        """Jobs in slots."""
+        return sum(len(lane.running) for lane in self._lanes.values())
+
+    @property
     def waiting(self) -> int:
         """Jobs that no slot has taken yet."""
         return len(self._inbox) + sum(len(lane.waiting) for lane in self._lanes.values())
@@ -115,7 +120,7 @@ class Worker:
         """Load and counters; from any thread."""
         lanes = list(self._lanes.values())
         return ServiceStatus(
-            running=sum(len(lane.running) for lane in lanes),
+            running=self.running,
             waiting=self.waiting,
             slots=self.limits.slots * len(lanes),
             kv_bytes=sum(lane.reserved for lane in lanes),
@@ -210,9 +215,7 @@ class Worker:
     def _end(self) -> None:
         for lane in self._lanes.values():
             lane.fail(Cancelled())
-        jobs = [job for lane in self._lanes.values() for job in lane.waiting] + [job for _, job in self._inbox]
-        for job in jobs:
-            job.request.program.close()
-            job.on_done(Done(request=job.request, error=Cancelled()))
+        for job in [job for lane in self._lanes.values() for job in lane.waiting] + [job for _, job in self._inbox]:
+            job.fail(Cancelled())
         for call in self._calls:
             call()
