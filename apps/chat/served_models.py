@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_suite.adapters.attach import Adapter, apply_adapter, load_adapter
-from mlx_suite.adapters.sharing import share_weights
+from mlx_suite.adapters.attach import Adapter, apply_adapter, load_adapter, share_weights
 from mlx_suite.checkpoints.trained_run import adapter_folder
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.serving.worker import LoadedModel

@@ -1,5 +1,6 @@
 """Save and load adapters in mlx-lm's or PEFT's layout, and attach them to a model."""
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = [
     "apply_adapter",
     "load_adapter",
     "save_adapter",
+    "share_weights",
     "stored_template",
     "write_adapter",
 ]
@@ -230,3 +232,26 @@ def _read_config(path: Path) -> dict[str, Any]:
             "The adapter's settings are not a JSON object", where=str(path), fix="download the folder again"
         )
     return settings
+
+
+def share_weights(model: nn.Module) -> nn.Module:
+    """A model with the same arrays in modules of its own, so that an adapter can be attached to it alone.
+
+    No array is copied.
+    """
+    shared = _shared(model)
+    assert isinstance(shared, nn.Module)
+    return shared
+
+
+def _shared(value: Any) -> Any:
+    if isinstance(value, nn.Module):
+        module = copy.copy(value)  # a dict of arrays and modules, with the other attributes
+        for name, each in value.items():
+            module[name] = _shared(each)
+        return module
+    if isinstance(value, dict):
+        return {name: _shared(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_shared(each) for each in value)
+    return value
