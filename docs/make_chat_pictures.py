@@ -29,7 +29,7 @@ CHATS = (
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The address of a server with both shipped models, whose conversations are thrown away."""
+    """The address of a server with both shipped models, with a temporary store of conversations."""
     command = [sys.executable, "-m", "mlx_suite_apps.cli.main", "serve", "tiny-llama3", "tiny-gemma2", "--port", "0"]
     with TemporaryDirectory() as folder:
         environment = {**os.environ, "XDG_DATA_HOME": folder}

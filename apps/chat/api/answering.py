@@ -40,7 +40,7 @@ class StreamedAnswer(StreamingResponse):
 
 
 async def while_connected(request: Request, work: Cancellable, result: Awaitable[Result]) -> Result:
-    """`result`, unless the client leaves before: then `work` is cancelled, and nobody reads the answer."""
+    """Wait for `result`; if the client disconnects first, `work` is cancelled and the answer goes nowhere."""
 
     async def cancel_on_disconnect() -> None:
         while (await request.receive())["type"] != "http.disconnect":

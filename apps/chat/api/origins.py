@@ -40,7 +40,7 @@ def host_name(header: str) -> str | None:
     """The name in a Host header, in lower case and without port and brackets; None if it is malformed."""
     try:
         parts = urlsplit(f"//{header}")
-        _ = parts.port  # raises for a port that is no number
+        _ = parts.port  # raises for a port that is not a number
     except ValueError:
         return None
     if parts.netloc != header or parts.username is not None or not parts.hostname:
@@ -56,7 +56,7 @@ def host_problem(scope: Scope, settings: ServerSettings) -> str | None:
         return "the request has no single valid Host header"
     known = {*LOOPBACK_NAMES, *(each.lower() for each in settings.allowed_hosts)}
     if not is_loopback(settings.host):
-        # Behind a wildcard address the socket knows which of the machine's own addresses was called.
+        # With a wildcard address the socket knows which of the machine's own addresses was called.
         known |= {settings.host.lower(), *((scope.get("server") or ())[:1])} - {"0.0.0.0", "::"}
     if name in known:
         return None
@@ -67,7 +67,7 @@ def host_problem(scope: Scope, settings: ServerSettings) -> str | None:
 
 
 def origin_problem(scope: Scope, settings: ServerSettings) -> str | None:
-    """Why the request's Origin is refused. Programs that are no browsers send none."""
+    """Why the request's Origin is refused. Programs other than browsers send none."""
     headers = Headers(scope=scope)
     sent = headers.getlist("origin")
     if not sent:

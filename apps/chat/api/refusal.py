@@ -77,7 +77,7 @@ def refusal_of(error: Exception) -> Refusal:
         case RecursionError():
             return Refusal(status=400, message="the body is nested too deeply")
         case UnicodeEncodeError():
-            return Refusal(status=400, message="the body holds half of a surrogate pair, which is no character")
+            return Refusal(status=400, message="the body holds half of a surrogate pair, which is not a character")
     return Refusal(status=500, message="internal error; the server's log holds the details", code="internal_error")
 
 

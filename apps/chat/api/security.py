@@ -161,7 +161,7 @@ class Secured:
     def _length_refusal(self, scope: Scope) -> Refusal | None:
         length = Headers(scope=scope).get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
-            return Refusal(status=400, message="Content-Length is no number")
+            return Refusal(status=400, message="Content-Length is not a number")
         return self._too_large() if len(length) > 18 or int(length) > self._settings.max_body else None
 
     def _too_large(self) -> Refusal:

@@ -3,8 +3,8 @@
 The rows are the library's own programs (`mlx_suite.magpie.row`), run by the service beside the chats, and decided by
 its own judge. Unlike in a run folder, a row is decided as soon as it is finished, not in the order of the numbers.
 
-The session lives on the event loop. A row's program runs on the service's thread and reports to the loop; the judge,
-which both use, is behind a lock.
+The session lives on the event loop. A row's program runs on the service's thread and reports to the loop; a lock
+protects the judge, which both use.
 """
 
 import asyncio

@@ -75,7 +75,7 @@ BROKEN = {
     "a header of a megabyte": b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n",
     "ten thousand headers": b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
     "a path of a megabyte": b"GET /" + b"x" * 1_000_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
-    "a length that is no number": CHAT + b"Content-Length: abc\r\n\r\n{}",
+    "a length that is not a number": CHAT + b"Content-Length: abc\r\n\r\n{}",
     "a negative length": CHAT + b"Content-Length: -5\r\n\r\n{}",
     "two lengths": CHAT + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
     "a length of 2 to the 64": CHAT + b"Content-Length: 18446744073709551616\r\n\r\n{}",

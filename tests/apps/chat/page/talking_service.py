@@ -143,10 +143,10 @@ class TalkingService:
         return ServiceStatus()
 
     def submit(self, model: str, request: Any, on_done: Callable[[Any], None]) -> None:
-        raise NotImplementedError
+        raise AssertionError("the page's chats do not run programs of their own")
 
     async def embed(self, model: str, prompts: Any) -> list[list[float]]:
-        raise NotImplementedError
+        raise AssertionError("the page does not embed texts")
 
     async def call(self, model: str, work: Callable[[ChatModel], Any]) -> Any:
         return work(self.model(model).chat)
