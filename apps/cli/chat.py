@@ -5,14 +5,12 @@ from typing import Annotated
 
 import typer
 
-from mlx_suite.runtime.errors import UserError, invalid
+from mlx_suite.runtime.errors import invalid
 
 from ..chat.settings import ResponseSettings
 from .checkpoint import open_checkpoint
-from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TopP, flag_problems
+from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TopP, flag_problems, require_packages
 from .options import option
-
-CHAT_EXTRA = "pip install 'mlx-suite[chat]'"
 
 
 def chat(
@@ -42,7 +40,7 @@ def chat(
         raise invalid("flag", problems, "mlx-suite chat --help")
     typed = sys.stdin.isatty() and sys.stdout.isatty()
     if typed:
-        _require_prompt_toolkit()
+        require_packages("A chat in a terminal", ["prompt_toolkit"], "prompt_toolkit", "chat")
     # Imported here to keep `--help` fast: MLX takes a second.
     from ..chat.repl.repl import PipeReader, Reader, Repl
     from ..chat.repl.session import Session
@@ -66,13 +64,3 @@ def chat(
     repl.run()
     if repl.failed and not typed:
         raise typer.Exit(2)
-
-
-def _require_prompt_toolkit() -> None:
-    """Raise UserError if prompt_toolkit is not installed."""
-    from importlib.util import find_spec
-
-    if find_spec("prompt_toolkit") is None:
-        raise UserError(
-            "A chat in a terminal needs prompt_toolkit, which is not installed", where="prompt_toolkit", fix=CHAT_EXTRA
-        )

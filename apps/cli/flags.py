@@ -1,8 +1,9 @@
 """Flags and arguments that several commands share."""
 
+import importlib.util
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,7 +64,23 @@ def check_choice(flag: str, value: str | None, choices: Sequence[str | None]) ->
 def flag_problems(max_tokens: int, temperature: float, top_p: float, min_p: float) -> list[str]:
     """One line for each invalid sampling flag."""
     settings = ResponseSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, min_p=min_p)
-    return [f"--{name.replace('_', '-')} {problem}" for name, problem in settings.problems()]
+    return named_as_flags(settings.problems())
+
+
+def named_as_flags(problems: Iterable[tuple[str, str]]) -> list[str]:
+    """One line for each invalid field, named by its flag."""
+    return [f"--{name.replace('_', '-')} {problem}" for name, problem in problems]
+
+
+def require_packages(who: str, modules: Sequence[str], where: str, extra: str) -> None:
+    """Raise UserError if a module of an optional extra is not installed."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{who} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",
+            where=where,
+            fix=f"pip install 'mlx-suite[{extra}]'",
+        )
 
 
 @contextmanager

@@ -9,9 +9,11 @@ from mlx_suite.runtime.errors import UserError, invalid
 
 from ..chat.api.settings import ServerSettings
 from .checkpoint import open_checkpoint
+from .flags import named_as_flags, require_packages
 from .options import option
 
-SERVE_EXTRA = "pip install 'mlx-suite[serve]'"
+PACKAGES = ("fastapi", "uvicorn", "markdown_it", "pygments", "nh3", "prometheus_client", "llguidance")
+"""Modules of the extra `serve` without which the server does not start."""
 
 
 def serve(
@@ -61,11 +63,11 @@ def serve(
         allowed_hosts=tuple(allow_host),
         cors_origins=tuple(allow_origin),
     )
-    problems = [f"--{name.replace('_', '-')} {problem}" for name, problem in settings.problems()]
+    problems = named_as_flags(settings.problems())
     if problems:
         raise invalid("flag", problems, "mlx-suite serve --help")
     adapters = _adapters(adapter)
-    _require_extra()
+    require_packages("The server", PACKAGES, "mlx-suite serve", "serve")
     # Imported here to keep `--help` fast.
     from ..chat.server import run_server
 
@@ -82,20 +84,3 @@ def _adapters(flags: list[str]) -> dict[str, Path]:
             raise UserError(f"--adapter {name} is given twice", where="--adapter", fix="give each adapter its own name")
         adapters[name] = Path(folder)
     return adapters
-
-
-def _require_extra() -> None:
-    """Raise UserError if the extra `serve` is not installed."""
-    from importlib.util import find_spec
-
-    missing = [
-        name
-        for name in ("fastapi", "uvicorn", "markdown_it", "pygments", "nh3", "prometheus_client")
-        if find_spec(name) is None
-    ]
-    if missing:
-        raise UserError(
-            f"The server needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",
-            where="mlx-suite serve",
-            fix=SERVE_EXTRA,
-        )
