@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -56,11 +56,7 @@ class Replies:
         last = path[-1]
         stream, known = await self._started(setup, path)
         known |= facts or {}
-        try:
-            reply = await asyncio.to_thread(self._store.begin, last.conversation, last.id, known)
-        except BaseException:
-            stream.cancel()
-            raise
+        reply = await _stored(stream, self._store.begin, last.conversation, last.id, known)
         live = Live(conversation=last.conversation, message=reply.message, facts=known, stream=stream, text="")
         return await self._follow(live, reply)
 
@@ -70,11 +66,7 @@ class Replies:
         if last.id in self._live:
             raise UserError("The response is still being written", fix="stop it first")
         stream, known = await self._started(setup, path)
-        try:
-            reply = await asyncio.to_thread(self._store.resume, last.id)
-        except BaseException:
-            stream.cancel()
-            raise
+        reply = await _stored(stream, self._store.resume, last.id)
         known |= {"continued": valid_facts(last.facts).get("continued", 0) + 1, "error": None, "edited": False}
         live = Live(
             conversation=last.conversation,
@@ -98,11 +90,7 @@ class Replies:
     ) -> StoredMessage:
         """Write a sibling of a response; its stream has been started, and `given` is the text and ids before it."""
         known = {**model_facts(served), **facts}
-        try:
-            reply = await asyncio.to_thread(self._store.regenerate, old.id, known)
-        except BaseException:
-            stream.cancel()
-            raise
+        reply = await _stored(stream, self._store.regenerate, old.id, known)
         text, ids = given
         live = Live(
             conversation=old.conversation,
@@ -214,6 +202,15 @@ class Replies:
     async def _announce(self, conversation: int) -> None:
         found = await asyncio.to_thread(self._store.conversation, conversation)
         self._hub.publish("conversation", conversation_form(found, is_writing=self.is_writing(conversation)))
+
+
+async def _stored(stream: ResponseStream, store: Callable[..., Reply], *arguments: Any) -> Reply:
+    """The reply that `store` makes for a stream, which is cancelled if it cannot."""
+    try:
+        return await asyncio.to_thread(store, *arguments)
+    except BaseException:
+        stream.cancel()
+        raise
 
 
 def model_facts(served: ServedModel) -> dict[str, Any]:
