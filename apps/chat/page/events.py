@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
+
+from ..api.sse import sse_event
 
 PING_SECONDS = 15.0
 """A comment is sent after this time without an event, so that a connection that is gone is noticed."""
@@ -34,7 +35,7 @@ class Hub:
 
     def publish(self, name: str, data: Any) -> None:
         """Send an event to every listener."""
-        event = encoded(name, data)
+        event = sse_event(data, name)
         for listener in self._listeners:
             listener.waiting.append(event)
         self.wake()
@@ -71,7 +72,7 @@ async def event_stream(hub: Hub, watched: Callable[[], Iterable[Watched]]) -> As
     """
     sent: dict[int, tuple[int, str]] = {}
     with hub.listener() as listener:
-        yield encoded("hello", {})
+        yield sse_event({}, "hello")
         while True:
             listener.woken.clear()
             while listener.waiting:
@@ -82,16 +83,11 @@ async def event_stream(hub: Hub, watched: Callable[[], Iterable[Watched]]) -> As
                     sent[reply.message] = reply.version, reply.html
                     keep = common_start(html, reply.html)
                     change = {"keep": len(html[:keep].encode("utf-16-le")) // 2, "html": reply.html[keep:]}
-                    yield encoded("text", {**reply.progress(), **change})
+                    yield sse_event({**reply.progress(), **change}, "text")
             try:
                 await asyncio.wait_for(listener.woken.wait(), PING_SECONDS)
             except TimeoutError:
                 yield ": ping\n\n"
-
-
-def encoded(name: str, data: Any) -> str:
-    """A server-sent event."""
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
 def common_start(one: str, other: str) -> int:

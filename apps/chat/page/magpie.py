@@ -12,9 +12,9 @@ from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..api.sse import sse_event
 from .conversations import Form
 from .desk import DeskOf, PageRoute
-from .events import encoded
 from .magpie_file import SessionSettings
 from .magpie_session import MOST_ROWS
 
@@ -80,7 +80,7 @@ async def events(desk: DeskOf, name: str) -> StreamingResponse:
 
     async def stream() -> AsyncIterator[str]:
         async for event, data in session.events():
-            yield encoded(event, data)
+            yield sse_event(data, event)
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
