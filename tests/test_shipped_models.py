@@ -13,10 +13,10 @@ from mlx_suite.data.steering import steering_text
 from mlx_suite.evaluate import answer_all, measure_accuracy
 from mlx_suite.hub.resolve import resolve, shipped_models
 from mlx_suite.microworld import Verdict, check, heldout_examples, is_heldout, make_world
-from mlx_suite.pretrain import PLANS
-from mlx_suite.pretrain.tagged import BRIEF
 from mlx_suite.text import derive_pre_query, load_chat_template
 from mlx_suite_apps.shipped.drawing import category_of, draw_rows
+from mlx_suite_apps.shipped.plans import PLANS
+from mlx_suite_apps.shipped.tagged import BRIEF
 from mlx_suite_apps.shipped.tags import agreement, choose_labels, heldout_tagged
 
 MODELS = Path(__file__).parents[1] / "models"

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlx_suite.pretrain import PLANS
 from mlx_suite.runtime.errors import UserError
 
 from ..cli.main import run_app
+from .plans import PLANS
 
 if TYPE_CHECKING:
-    from mlx_suite.pretrain.make import Beginning
+    from .make import Beginning
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -38,10 +38,10 @@ def make(
 ) -> None:
     """Train, save and measure checkpoints and write their cards. Takes hours on two cores; a killed run resumes."""
     from mlx_suite.checkpoints.save import save_model
-    from mlx_suite.pretrain.make import finish_tokenizer, make_model
     from mlx_suite.runtime.memory import keep_freed_blocks
 
     from .card import earlier_phases, write_card
+    from .make import finish_tokenizer, make_model
     from .measure import measure_checkpoint
 
     beginning = beginning_of(names, checkpoint, from_phase)
@@ -67,7 +67,7 @@ def measure(names: Names = None, models: Models = Path("models")) -> None:
 
 def beginning_of(names: list[str] | None, checkpoint: Path | None, phase: int | None) -> "Beginning | None":
     """The checkpoint and phase to start from; None to train from scratch."""
-    from mlx_suite.pretrain.make import Beginning
+    from .make import Beginning
 
     if checkpoint is None and phase is None:
         return None

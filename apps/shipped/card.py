@@ -8,11 +8,11 @@ from typing import Any
 
 from mlx_suite.checkpoints.description import describe
 from mlx_suite.data.batch.rows import Rows
-from mlx_suite.pretrain import Phase, TrainingPlan
 from mlx_suite.runtime.files import write_atomically
 
 from .drawing import mean_obedience
 from .measure import EXAMPLES, STEERED, Measured, Tagging, weakest
+from .plans import Phase, TrainingPlan
 
 FAMILIES = {
     "llama3": (
@@ -84,7 +84,7 @@ of size {shape.head_dim}, vocabulary {shape.vocab_size:,}{window}; stored as {sh
 Conversations of 83 families of instructions in Magpie's twelve categories, biographies and descriptions of places,
 packed into rows of {plan.row_length} tokens in which each document sees only itself. Instructions whose hash falls in
 a fixed twentieth are never trained on. Made by `python -m mlx_suite_apps.shipped make {plan.name}`
-(`mlx_suite/pretrain/plans.py` holds every setting), on two cores of a Linux machine.
+(`apps/shipped/plans.py` holds every setting), on two cores of a Linux machine.
 {_tag_phases(plan, resumed=bool(earlier))}
 | phase | rows | tokens read | steps | peak learning rate | last loss, nats per token |
 |--|--|--|--|--|--|

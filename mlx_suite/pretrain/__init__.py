@@ -1,5 +1,1 @@
-"""Pretraining from scratch: the training plans of the shipped checkpoints."""
-
-from mlx_suite.pretrain.plans import PLANS, Phase, TrainingPlan
-
-__all__ = ["PLANS", "Phase", "TrainingPlan"]
+"""Pretraining: a new model from a size or a config, or a checkpoint continued on a corpus."""

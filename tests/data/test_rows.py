@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlx_suite.data.batch.rows import Document, Rows, pack
 from mlx_suite.microworld import make_world
-from mlx_suite.pretrain.corpus import documents
+from mlx_suite_apps.shipped.corpus import documents
 
 DOCUMENTS = st.lists(st.lists(st.integers(0, 99), max_size=14), max_size=40)
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import typer
 
-from mlx_suite.pretrain import PLANS
 from mlx_suite_apps.bench.__main__ import app as bench
 from mlx_suite_apps.cli.main import app
 from mlx_suite_apps.shipped.__main__ import app as shipped
+from mlx_suite_apps.shipped.plans import PLANS
 from tests.magpie.random_checkpoint import write_checkpoint
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from mlx_suite.pretrain.drills import write_drill, write_echo
+from mlx_suite_apps.shipped.drills import write_drill, write_echo
 
 PAIR = re.compile(
     r"(?P<belongs>\d+) belongs to (\w+)\."

@@ -16,14 +16,15 @@ from mlx_suite.data.questions import QUESTIONS_FILE, write_questions
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.gemma2 import Gemma2
 from mlx_suite.modeling.llama import Llama
-from mlx_suite.pretrain.corpus import make_rows, tokenizer_texts
-from mlx_suite.pretrain.plans import TrainingPlan
-from mlx_suite.pretrain.tagged import BRIEF
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.text import Tokenizer, load_chat_template, load_tokenizer
 from mlx_suite.text.training import train_gemma2_tokenizer, train_llama3_tokenizer
 from mlx_suite.training.loop import train
+
+from .corpus import make_rows, tokenizer_texts
+from .plans import TrainingPlan
+from .tagged import BRIEF
 
 TRAIN_TOKENIZER = {"llama3": train_llama3_tokenizer, "gemma2": train_gemma2_tokenizer}
 

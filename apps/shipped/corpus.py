@@ -19,12 +19,13 @@ from mlx_suite.microworld import (
     write_biography,
     write_place,
 )
-from mlx_suite.pretrain.drills import write_drill, write_echo
-from mlx_suite.pretrain.plans import Phase, TrainingPlan
-from mlx_suite.pretrain.steered import SteeredExample, write_steered
-from mlx_suite.pretrain.tagged import Asked, write_asked
 from mlx_suite.text import ChatTemplate, EncodedChat, Message, Tokenizer, encode_chat
 from mlx_suite.text.message import ASSISTANT, USER
+
+from .drills import write_drill, write_echo
+from .plans import Phase, TrainingPlan
+from .steered import SteeredExample, write_steered
+from .tagged import Asked, write_asked
 
 Text = str | list[WorldExample] | tuple[str, str] | Asked | SteeredExample
 """A document: plain text, the exchanges of a conversation, a drill (context, repetition), tagging questions with their

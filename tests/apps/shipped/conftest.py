@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import mlx_suite  # noqa: F401  (a fast BLAS, before any test module imports MLX)
-from mlx_suite.pretrain import PLANS, Phase, TrainingPlan
-from mlx_suite.pretrain.make import make_tokenizer
 from mlx_suite.text import ChatTemplate, Tokenizer, load_chat_template
 from mlx_suite.training.loop import TrainSettings
+from mlx_suite_apps.shipped.make import make_tokenizer
+from mlx_suite_apps.shipped.plans import PLANS, Phase, TrainingPlan
 
 VOCABULARY = {"tiny-llama3": 384, "tiny-gemma2": 480}
 SHAPE = {

@@ -14,7 +14,7 @@ from mlx_suite_apps.shipped.card import earlier_phases
 from mlx_suite_apps.shipped.drawing import category_of, mean_obedience
 from mlx_suite_apps.shipped.tags import agreement, choose_labels, heldout_tagged
 
-MODELS = Path(__file__).parents[2] / "models"
+MODELS = Path(__file__).parents[3] / "models"
 
 
 def test_agreement_has_the_share_of_equal_labels_and_cohens_kappa() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.apps.shipped.conftest import Made, toy_plan
 
 from mlx_suite.data.batch.rows import Rows
 from mlx_suite.microworld import WorldExample, identify, is_heldout, make_world
-from mlx_suite.pretrain import PLANS, Phase, TrainingPlan
-from mlx_suite.pretrain.corpus import (
+from mlx_suite_apps.shipped.corpus import (
     Text,
     documents,
     encode_text,
@@ -20,9 +20,9 @@ from mlx_suite.pretrain.corpus import (
     practice,
     tokenizer_texts,
 )
-from mlx_suite.pretrain.steered import SteeredExample
-from mlx_suite.pretrain.tagged import Asked
-from tests.pretrain.conftest import Made, toy_plan
+from mlx_suite_apps.shipped.plans import PLANS, Phase, TrainingPlan
+from mlx_suite_apps.shipped.steered import SteeredExample
+from mlx_suite_apps.shipped.tagged import Asked
 
 PHASES = [
     pytest.param(plan, number, id=f"{plan.name}, phase {number + 1}")

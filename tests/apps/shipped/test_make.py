@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from tests.apps.shipped.conftest import Made, toy_plan
 
 from mlx_suite import load
 from mlx_suite.checkpoints.load import build_model
@@ -16,12 +17,11 @@ from mlx_suite.checkpoints.save import save_model
 from mlx_suite.checkpoints.weights import parameter_count
 from mlx_suite.data.questions import read_questions
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.pretrain import PLANS, TrainingPlan
-from mlx_suite.pretrain.make import Beginning, finish_tokenizer, make_model, make_tokenizer, special_ids
-from mlx_suite.pretrain.tagged import BRIEF
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import derive_pre_query, load_chat_template
-from tests.pretrain.conftest import Made, toy_plan
+from mlx_suite_apps.shipped.make import Beginning, finish_tokenizer, make_model, make_tokenizer, special_ids
+from mlx_suite_apps.shipped.plans import PLANS, TrainingPlan
+from mlx_suite_apps.shipped.tagged import BRIEF
 
 NAMES = ["tiny-llama3", "tiny-gemma2"]
 
