@@ -1,5 +1,6 @@
 """Prose descriptions of people and places, each sentence in several wordings and in random order."""
 
+from dataclasses import dataclass
 from random import Random
 
 from .lexicon import article
@@ -89,14 +90,21 @@ _PLACE_SENTENCES = (
 )
 
 
-def _shuffled(sentences: tuple[tuple[str, ...], ...], values: dict[str, str], rng: Random) -> list[str]:
-    drawn = [rng.choice(wordings).format_map(values) for wordings in sentences]
-    rng.shuffle(drawn)
-    return drawn
+_PERSON_RELATIONS = ("job", "hobby", "food", "pet", "friend")
+"""What each group of `_PERSON_SENTENCES` states."""
+_PLACE_RELATIONS = ("river", "known_for", "food", "landmark")
 
 
-def write_biography(person: Person, rng: Random) -> str:
-    """All facts about a person in 25-60 words: birth first, the rest in random order."""
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """A sentence, or two, and the relations whose values it states."""
+
+    text: str
+    relations: tuple[str, ...]
+
+
+def person_sentences(person: Person, rng: Random) -> list[Sentence]:
+    """All facts about a person: birth first, the rest in random order."""
     values = {
         "name": person.name,
         "first": person.first,
@@ -109,11 +117,12 @@ def write_biography(person: Person, rng: Random) -> str:
         "friend": person.friend,
     }
     opening = rng.choice(_PERSON_OPENINGS).format_map(values)
-    return " ".join([opening, *_shuffled(_PERSON_SENTENCES, values, rng)])
+    first = Sentence(text=opening, relations=("birthplace", "birth_year"))
+    return [first, *_shuffled(_PERSON_SENTENCES, _PERSON_RELATIONS, values, rng)]
 
 
-def write_place(place: Place, rng: Random) -> str:
-    """All facts about a town in 25-60 words: country first, the rest in random order."""
+def place_sentences(place: Place, rng: Random) -> list[Sentence]:
+    """All facts about a town: country first, the rest in random order."""
     values = {
         "name": place.name,
         "country": place.country,
@@ -122,5 +131,26 @@ def write_place(place: Place, rng: Random) -> str:
         "food": place.food,
         "landmark": place.landmark,
     }
-    opening = rng.choice(_PLACE_OPENINGS).format_map(values)
-    return " ".join([opening, *_shuffled(_PLACE_SENTENCES, values, rng)])
+    first = Sentence(text=rng.choice(_PLACE_OPENINGS).format_map(values), relations=("country",))
+    return [first, *_shuffled(_PLACE_SENTENCES, _PLACE_RELATIONS, values, rng)]
+
+
+def write_biography(person: Person, rng: Random) -> str:
+    """All facts about a person in 25-60 words: birth first, the rest in random order."""
+    return " ".join(sentence.text for sentence in person_sentences(person, rng))
+
+
+def write_place(place: Place, rng: Random) -> str:
+    """All facts about a town in 25-60 words: country first, the rest in random order."""
+    return " ".join(sentence.text for sentence in place_sentences(place, rng))
+
+
+def _shuffled(
+    sentences: tuple[tuple[str, ...], ...], relations: tuple[str, ...], values: dict[str, str], rng: Random
+) -> list[Sentence]:
+    drawn = [
+        Sentence(text=rng.choice(wordings).format_map(values), relations=(relation,))
+        for wordings, relation in zip(sentences, relations, strict=True)
+    ]
+    rng.shuffle(drawn)
+    return drawn
