@@ -155,7 +155,9 @@ class PretrainSettings:
     """Additional loggers: tensorboard, wandb. metrics.jsonl is always written."""
 
 
-FREE = frozenset("out data replay valid eval_every save_every log_every prompts sample_tokens loggers recompute".split())
+FREE = frozenset(
+    "out data replay valid eval_every save_every log_every prompts sample_tokens loggers recompute".split()
+)
 """Settings that may change when a run resumes: they do not affect the weights, or their contents are compared
 instead."""
 

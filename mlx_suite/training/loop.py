@@ -127,6 +127,30 @@ def make_optimizer(settings: TrainSettings) -> optim.Optimizer:
     return OPTIMIZERS[settings.optimizer](SCHEDULES[settings.schedule](config), settings.weight_decay)
 
 
+EVALUATIONS = 10
+"""Usual number of evaluations in a run."""
+MOST_UNSAVED = 200
+"""Usual maximum of steps between checkpoints."""
+
+
+def with_intervals(
+    settings: TrainSettings, *, eval_every: int | None, save_every: int | None, log_every: int
+) -> TrainSettings:
+    """`settings` with the given intervals; None for the usual ones."""
+    eval_every = eval_every or max(1, -(-settings.steps // EVALUATIONS))
+    return replace(
+        settings,
+        eval_every=eval_every,
+        save_every=save_every or min(eval_every, MOST_UNSAVED),
+        log_every=min(log_every, max(1, settings.steps // 5)),
+    )
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+
+
 def steps_per_epoch(batches: Batches, accumulate: int) -> int:
     """Optimizer steps per epoch; the last one may have fewer batches."""
     return -(-batches.per_epoch // accumulate)

@@ -43,7 +43,8 @@ def test_without_warmup_the_rate_starts_at_the_peak() -> None:
 
 
 @pytest.mark.parametrize(
-    ("decay", "rates"), [(0.2, [1.0, 1.0, 1.0, 0.5, 0.0]), (0.5, [1.0, 1.0, 0.8, 0.2, 0.0]), (1.0, [1.0, 0.5, 0.4, 0.1, 0.0])]
+    ("decay", "rates"),
+    [(0.2, [1.0, 1.0, 1.0, 0.5, 0.0]), (0.5, [1.0, 1.0, 0.8, 0.2, 0.0]), (1.0, [1.0, 0.5, 0.4, 0.1, 0.0])],
 )
 def test_wsd_stays_at_the_peak_until_its_decay(decay: float, rates: list[float]) -> None:
     schedule = warmup_stable_decay(ScheduleConfig(peak=1.0, steps=12, warmup=2, decay=decay))
