@@ -59,7 +59,7 @@ def decide(settings: PretrainSettings, source: ModelSource, corpus_tokens: int, 
         else:
             put("epochs", 1.0, "one for a checkpoint")
     rule = TrainingRule(parameters=parameters, tokens=_budget(settings, corpus_tokens, budget))
-    why = f"{rule.flops:.1e} FLOPs (arXiv 2401.02954)"
+    why = f"for {rule.flops:.1e} FLOPs, arXiv 2401.02954"
     rate = rule.learning_rate if source.is_new else float(f"{CONTINUED * rule.learning_rate:.1e}")
     put("learning_rate", rate, why if source.is_new else f"a tenth of a new model's, {why}")
     rows = max(1, round(rule.batch_tokens / length))
