@@ -65,7 +65,7 @@ def model_lines(
     yield "training", f"{trainable.trained:,} of {trainable.total:,} parameters ({share:.2%}), {kind}"
     for note in trainable.notes:
         yield "note", note
-    yield "memory", expected.verdict
+    yield "memory", expected.memory.verdict
     if expected.alternatives and expected.alternatives.together:
         yield "to fit", f"{expected.alternatives.together.flags}; details: --estimate"
     rows = f"rows of {prepared.row_length} tokens" if settings.batching == "pack" else "examples of one length"

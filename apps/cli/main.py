@@ -33,6 +33,7 @@ from .judge import judge_app
 from .magpie import magpie_app
 from .models import models_app
 from .perplexity import perplexity
+from .pretrain import pretrain
 from .quantize import quantize
 from .serve import serve
 
@@ -44,6 +45,7 @@ add(app, generate)
 add(app, chat)
 add(app, serve)
 app.add_typer(magpie_app)
+add(app, pretrain)
 add(app, finetune)
 add(app, fuse)
 add(app, quantize)

@@ -8,7 +8,6 @@ best/, last/        the adapter, or the full model with method full
 bad_rows.jsonl      rows skipped by skip_bad
 """
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
@@ -19,24 +18,32 @@ from typing import Any
 from mlx_suite.checkpoints.trained_run import NAMES as RESULTS
 from mlx_suite.data.dataset import write_report
 from mlx_suite.data.encode.styles import Writer
-from mlx_suite.finetune.callbacks import EvaluationOutputs, truncate_samples
-from mlx_suite.finetune.config_file import NAME, write_config
-from mlx_suite.finetune.loggers import check_loggers, open_logger
+from mlx_suite.evaluate.samples import truncate_samples
+from mlx_suite.finetune.callbacks import EvaluationOutputs
 from mlx_suite.finetune.model import TrainableModel, load_trainable
-from mlx_suite.finetune.plot import plot_losses
 from mlx_suite.finetune.prepare import PreparedRun, make_batches
 from mlx_suite.finetune.settings import FREE, FinetuneSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock
+from mlx_suite.runtime.settings_file import NAME, settings_text
 from mlx_suite.training.checkpoint import State, read_state, refuse_other_run
-from mlx_suite.training.loop import LOG, Callbacks, TrainingResult, TrainSettings, steps_per_epoch, train
+from mlx_suite.training.loggers import check_loggers, open_logger
+from mlx_suite.training.loop import (
+    LOG,
+    Callbacks,
+    TrainingResult,
+    TrainSettings,
+    read_log,
+    steps_per_epoch,
+    train,
+    with_intervals,
+)
+from mlx_suite.training.plot import plot_losses
 from mlx_suite.training.process_group import ProcessGroup
 
-EVALUATIONS = 10
-"""Default number of evaluations in a run."""
-MOST_UNSAVED = 200
-"""Maximum steps between checkpoints by default."""
+REPEAT = "mlx-suite finetune --config config.yaml --out FOLDER"
+"""The command in the first line of config.yaml."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,24 +91,23 @@ class RunCallbacks:
 def plan_run(settings: FinetuneSettings, per_epoch: int) -> RunPlan:
     """Determine the number of steps and the intervals of evaluations, checkpoints and log lines."""
     steps = settings.steps or max(1, round(settings.epochs * per_epoch))
-    eval_every = settings.eval_every or max(1, -(-steps // EVALUATIONS))
+    plan = TrainSettings(
+        steps=steps,
+        accumulate=settings.accumulate,
+        optimizer=settings.optimizer,
+        learning_rate=settings.peak,
+        schedule=settings.schedule,
+        warmup=round(settings.warmup * steps),
+        floor=settings.floor,
+        weight_decay=settings.weight_decay,
+        clip=settings.clip,
+        seed=settings.seed,
+        patience=settings.patience,
+    )
     return RunPlan(
         per_epoch=per_epoch,
-        settings=TrainSettings(
-            steps=steps,
-            accumulate=settings.accumulate,
-            optimizer=settings.optimizer,
-            learning_rate=settings.peak,
-            schedule=settings.schedule,
-            warmup=round(settings.warmup * steps),
-            floor=settings.floor,
-            weight_decay=settings.weight_decay,
-            clip=settings.clip,
-            seed=settings.seed,
-            save_every=settings.save_every or min(eval_every, MOST_UNSAVED),
-            log_every=min(settings.log_every, max(1, steps // 5)),
-            eval_every=eval_every,
-            patience=settings.patience,
+        settings=with_intervals(
+            plan, eval_every=settings.eval_every, save_every=settings.save_every, log_every=settings.log_every
         ),
     )
 
@@ -175,7 +181,7 @@ def finetune(
         if group.is_rank_zero:
             if not result.stopped:
                 outputs.save("last")
-            plotted = plot_losses(_log(run), run / "loss.png")
+            plotted = plot_losses(read_log(run), run / "loss.png")
     before = _loss_before(run) if group.is_rank_zero else None
     return FinishedRun(result=result, plan=plan, folder=run, valid_before=before, plotted=plotted)
 
@@ -185,7 +191,7 @@ def _write_start(run: Path, settings: FinetuneSettings, prepared: PreparedRun, o
     if (run / LOG).exists():
         for name in RESULTS:
             shutil.rmtree(run / name, ignore_errors=True)
-    write_atomically(run / NAME, write_config(settings, origin))
+    write_atomically(run / NAME, settings_text(settings, origin, REPEAT))
     if prepared.problems:
         write_report(prepared.problems, run / "bad_rows.jsonl")
 
@@ -202,13 +208,9 @@ def _identity(
     return fixed | contents | {"processes": group.size}
 
 
-def _log(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / LOG).read_text().splitlines()]
-
-
 def _loss_before(run: Path) -> float | None:
     """Validation loss at step 0, if it was measured."""
-    for line in _log(run):
+    for line in read_log(run):
         if line["kind"] == "valid":
             return float(line["loss"]) if line["step"] == 0 else None
     return None

@@ -109,11 +109,14 @@ ROUND_TRIPS = (
 """Texts of various kinds that must survive encoding and decoding unchanged."""
 
 
-def train_llama3_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int = 1536) -> None:
+def train_llama3_tokenizer(
+    texts: Iterable[str], folder: Path, vocab_size: int = 1536, *, eos: str = "<|eot_id|>"
+) -> None:
     """Train a byte-level BPE like Llama 3's on `texts` and write it to `folder`.
 
-    Ids 0 … `vocab_size - 17` are text, the last 16 are Llama 3.1's special tokens. Deterministic. Raises ValueError if
-    `texts` are too short to fill the vocabulary.
+    Ids 0 … `vocab_size - 17` are text, the last 16 are Llama 3.1's special tokens, one of them EOS: `<|eot_id|>`, as in
+    its chat models, or `<|end_of_text|>`, as in its base models. Deterministic. Raises ValueError if `texts` are too
+    short to fill the vocabulary.
     """
     text_ids = vocab_size - len(LLAMA3_SPECIALS)
     tokenizer = _byte_level_bpe()
@@ -130,13 +133,13 @@ def train_llama3_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int =
             f"at most {learned + len(LLAMA3_SPECIALS)}"
         )
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in LLAMA3_SPECIALS])
-    bos, eot, pad = "<|begin_of_text|>", "<|eot_id|>", "<|finetune_right_pad_id|>"
+    bos, pad = "<|begin_of_text|>", "<|finetune_right_pad_id|>"
     tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), _bos_first(bos, text_ids)])
     _write_folder(
         folder,
         tokenizer,
         template=LLAMA3_TEMPLATE,
-        roles={"bos_token": bos, "eos_token": eot, "pad_token": pad},
+        roles={"bos_token": bos, "eos_token": eos, "pad_token": pad},
         settings={"tokenizer_class": "PreTrainedTokenizerFast"},
     )
     check_llama3_tokenizer(folder, vocab_size)

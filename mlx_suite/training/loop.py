@@ -49,6 +49,8 @@ class TrainSettings:
     warmup: int = 200
     floor: float = 0.02
     """Learning rate reached after the last step, as a fraction of the peak."""
+    decay: float = 0.2
+    """Fraction of the steps after warmup that the schedule wsd spends on its decay."""
     weight_decay: float = 0.1
     clip: float = 1.0
     """Maximum global gradient norm; 0 disables clipping."""
@@ -71,6 +73,8 @@ class Callbacks:
     """Called after each step with its number, loss and number of target tokens."""
     evaluated: Callable[[int, bool], None] = lambda step, best: None
     """Called after each evaluation with the step and whether its loss is the best so far."""
+    measured: Callable[[int, float], Mapping[str, Any]] = lambda step, loss: {}
+    """Called with the step and the mean loss of each evaluation; returns further entries of its log line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +122,33 @@ def make_optimizer(settings: TrainSettings) -> optim.Optimizer:
         steps=settings.horizon or settings.steps,
         warmup=settings.warmup,
         floor=settings.floor * settings.learning_rate,
+        decay=settings.decay,
     )
     return OPTIMIZERS[settings.optimizer](SCHEDULES[settings.schedule](config), settings.weight_decay)
+
+
+EVALUATIONS = 10
+"""Usual number of evaluations in a run."""
+MOST_UNSAVED = 200
+"""Usual maximum of steps between checkpoints."""
+
+
+def with_intervals(
+    settings: TrainSettings, *, eval_every: int | None, save_every: int | None, log_every: int
+) -> TrainSettings:
+    """`settings` with the given intervals; None for the usual ones."""
+    eval_every = eval_every or max(1, -(-settings.steps // EVALUATIONS))
+    return replace(
+        settings,
+        eval_every=eval_every,
+        save_every=save_every or min(eval_every, MOST_UNSAVED),
+        log_every=min(log_every, max(1, settings.steps // 5)),
+    )
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (run / LOG).read_text().splitlines()]
 
 
 def steps_per_epoch(batches: Batches, accumulate: int) -> int:
@@ -226,7 +255,8 @@ class _Loop:
         else:
             self.state = replace(self.state, since_best=self.state.since_best + 1)
         self._check_patience()
-        self._log({"kind": "valid", "step": number, "loss": round(loss, 5), "best": best})
+        further = self.callbacks.measured(number, loss) if self.group.is_rank_zero else {}
+        self._log({"kind": "valid", "step": number, "loss": round(loss, 5), "best": best, **further})
         if self.group.is_rank_zero:
             self.callbacks.evaluated(number, best)
         # Evaluations do not count towards tokens per second.

@@ -22,6 +22,8 @@ class ScheduleConfig:
     """Steps of linear warmup to the peak."""
     floor: float = 0.0
     """Learning rate reached after the last step."""
+    decay: float = 0.2
+    """Fraction of the steps after warmup that wsd spends on its decay."""
 
 
 def cosine(config: ScheduleConfig) -> Schedule:
@@ -40,8 +42,8 @@ def constant(config: ScheduleConfig) -> Schedule:
 
 
 def warmup_stable_decay(config: ScheduleConfig) -> Schedule:
-    """Constant at the peak, then linear decay over the last fifth of the run (arXiv 2404.06395)."""
-    return _schedule(config, lambda t: mx.minimum(1.0, (1.0 - t) / 0.2))
+    """Constant at the peak, then linear decay over the last part of the run (arXiv 2404.06395)."""
+    return _schedule(config, lambda t: mx.minimum(1.0, (1.0 - t) / config.decay))
 
 
 SCHEDULES: Mapping[str, Callable[[ScheduleConfig], Schedule]] = {

@@ -4,7 +4,7 @@ import mlx.core as mx
 import pytest
 
 from mlx_suite.training.loop import TrainSettings, make_optimizer
-from mlx_suite.training.optimizers import SCHEDULES, Schedule, ScheduleConfig, cosine
+from mlx_suite.training.optimizers import SCHEDULES, Schedule, ScheduleConfig, cosine, warmup_stable_decay
 
 
 def rate(schedule: Schedule, step: int) -> float:
@@ -40,6 +40,15 @@ def test_the_rate_increases_to_the_peak_and_only_decreases_after_it() -> None:
 
 def test_without_warmup_the_rate_starts_at_the_peak() -> None:
     assert rate(cosine(ScheduleConfig(peak=2.0, steps=10, warmup=0)), 0) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("decay", "rates"),
+    [(0.2, [1.0, 1.0, 1.0, 0.5, 0.0]), (0.5, [1.0, 1.0, 0.8, 0.2, 0.0]), (1.0, [1.0, 0.5, 0.4, 0.1, 0.0])],
+)
+def test_wsd_stays_at_the_peak_until_its_decay(decay: float, rates: list[float]) -> None:
+    schedule = warmup_stable_decay(ScheduleConfig(peak=1.0, steps=12, warmup=2, decay=decay))
+    assert [rate(schedule, step) for step in (2, 7, 8, 11, 12)] == pytest.approx(rates, abs=1e-6)
 
 
 def test_a_warmup_as_long_as_the_run_does_not_divide_by_zero() -> None:

@@ -14,7 +14,6 @@ from rich.text import Text
 from mlx_suite.checkpoints.config_file import SHARED_KEYS, read_config
 from mlx_suite.finetune.estimate.alternatives import Alternatives, find_alternatives
 from mlx_suite.finetune.estimate.duration import EFFICIENCY, Duration, forward_flops, measured_speed, step_flops
-from mlx_suite.finetune.estimate.memory import MemoryEstimate, TrainShape, estimate_memory
 from mlx_suite.finetune.prepare import PreparedRun, make_batches
 from mlx_suite.finetune.run import plan_run
 from mlx_suite.finetune.settings import FinetuneSettings
@@ -22,11 +21,10 @@ from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.runtime.device import Device, device, weights_dtype
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.footprint import bits_per_weight, parameter_count
-from mlx_suite.runtime.memory import available_memory, human_bytes
+from mlx_suite.runtime.memory import human_bytes
 from mlx_suite.training.loop import steps_per_epoch
+from mlx_suite.training.step_memory import INFEASIBLE, MemoryEstimate, TrainShape, estimate_memory, memory_limit
 
-INFEASIBLE = 1.5
-"""A run is refused if its estimate exceeds the memory by this factor; estimates are off by up to a fifth."""
 PARTS = ("weights", "trained", "gradients", "optimizer", "activations", "head")
 """Fields of a memory estimate, in display order."""
 
@@ -89,7 +87,7 @@ class RunEstimate:
         if self.memory.total > INFEASIBLE * self.memory.limit:
             together = self.alternatives.together if self.alternatives else None
             raise UserError(
-                f"This run needs far more memory than is available: {self.verdict}",
+                f"This run needs far more memory than is available: {self.memory.verdict}",
                 fix=f"{together.flags}; --estimate shows more" if together else "use a smaller model",
             )
 
@@ -103,7 +101,7 @@ class RunEstimate:
         yield "trained", f"{memory.parameters:,} of {total:,} parameters ({memory.parameters / total:.2%}), {kind}", ""
         batches = f", {shape.accumulate} batches per step" if shape.accumulate > 1 else ""
         yield "batch", f"{shape.rows} rows of {shape.row_length:,} tokens{batches}", ""
-        yield "memory", self.verdict, "green" if memory.fits else "red"
+        yield "memory", self.memory.verdict, "green" if memory.fits else "red"
         for name in PARTS:
             if getattr(memory, name):
                 yield "", f"{human_bytes(getattr(memory, name)):>8}  {_MEANINGS[name]}", ""
@@ -111,16 +109,6 @@ class RunEstimate:
         yield from self._time_lines()
         for note in self.notes:
             yield "note", note, ""
-
-    @property
-    def verdict(self) -> str:
-        """Peak memory and whether it fits, in one line."""
-        memory = self.memory
-        peak = f"about {human_bytes(memory.total)} {_MOMENTS[memory.moment]}"
-        if memory.fits:
-            return f"{peak}; fits into the {human_bytes(memory.limit)} available"
-        excess = human_bytes(memory.total - memory.limit)
-        return f"{peak}; does not fit into the {human_bytes(memory.limit)} available, {excess} too much"
 
     def _alternatives_lines(self) -> Iterator[tuple[str, str, str]]:
         if self.alternatives is None:
@@ -229,13 +217,6 @@ def train_shape(
     )
 
 
-def memory_limit(machine: Device) -> int:
-    """Bytes available to a run: the device's working set, and outside CUDA at most the memory free now."""
-    if machine.kind == "cuda":
-        return machine.working_set_bytes
-    return min(machine.working_set_bytes, available_memory())
-
-
 def readable_time(seconds: float) -> str:
     """Seconds in a readable unit: "40 s", "12 min", "3.5 h", "2.1 days"."""
     for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
@@ -285,10 +266,4 @@ _MEANINGS = {
     "optimizer": "the optimizer's moments",
     "activations": "activations kept for the backward pass",
     "head": "logits of one chunk, and their hidden states",
-}
-_MOMENTS = {
-    "loss": "while the loss is computed",
-    "blocks": "at the start of the backward pass",
-    "gradients": "at the end of the backward pass",
-    "update": "during the optimizer update",
 }

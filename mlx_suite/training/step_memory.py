@@ -3,7 +3,7 @@
 Memory can peak at four moments of a step: at the loss, with logits and all activations; at the first block of the
 backward pass, with its temporary arrays and all activations; at the end of the backward pass, with all gradients; and
 at the update, with old and new optimizer values. The counts follow the blocks in `modeling`. The temporary arrays of
-blocks, loss and optimizers were measured; `tests/finetune/estimate/test_memory.py` checks them.
+blocks, loss and optimizers were measured; `tests/training/test_step_memory.py` checks them.
 
 Letters: d hidden size, V vocabulary, L row length, H query heads.
 """
@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from mlx_suite.modeling.config import GEMMA2_TYPES, ModelConfig
+from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.footprint import weight_bytes
+from mlx_suite.runtime.memory import available_memory, human_bytes
 from mlx_suite.training.cut_cross_entropy import LOGITS, MIN_ROWS, VOCAB_CHUNK
 
 FLOAT32 = 4
@@ -29,6 +31,16 @@ _HEAD_COPIES = 3.4
 _UPDATE_COPIES = {"adamw": (3.0, 0), "adafactor": (0.9, 3), "lion": (1.0, 3), "muon": (1.2, 3)}
 
 OPTIMIZERS = tuple(_UPDATE_COPIES)
+
+_MOMENTS = {
+    "loss": "while the loss is computed",
+    "blocks": "at the start of the backward pass",
+    "gradients": "at the end of the backward pass",
+    "update": "during the optimizer update",
+}
+
+INFEASIBLE = 1.5
+"""A run is refused if its estimate exceeds the memory by this factor; estimates are off by up to a fifth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +114,22 @@ class MemoryEstimate:
     @property
     def fits(self) -> bool:
         return self.total <= self.limit
+
+    @property
+    def verdict(self) -> str:
+        """Peak memory and whether it fits, in one line."""
+        peak = f"about {human_bytes(self.total)} {_MOMENTS[self.moment]}"
+        if self.fits:
+            return f"{peak}; fits into the {human_bytes(self.limit)} available"
+        excess = human_bytes(self.total - self.limit)
+        return f"{peak}; does not fit into the {human_bytes(self.limit)} available, {excess} too much"
+
+
+def memory_limit(machine: Device) -> int:
+    """Bytes available to a run: the device's working set, and outside CUDA at most the memory free now."""
+    if machine.kind == "cuda":
+        return machine.working_set_bytes
+    return min(machine.working_set_bytes, available_memory())
 
 
 def estimate_memory(config: ModelConfig, shape: TrainShape, limit: int) -> MemoryEstimate:
