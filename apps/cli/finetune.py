@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlx_suite.finetune.settings import FinetuneSettings, check_settings, required, settings_from
+from mlx_suite.finetune.settings import FinetuneSettings, check_settings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
+from mlx_suite.runtime.settings_file import read_settings, required, settings_from
 
 from .finetune_report import data_lines, facts_of, model_lines, result_lines
 from .flags import AsJson, Quiet
@@ -41,6 +42,8 @@ GROUPS = {
     "Evaluation and logs": ("eval_every", "patience", "save_every", "log_every", "sample_tokens", "loggers"),
 }
 """Flags of the settings, by panel of the help."""
+EXAMPLE = "model: tiny-llama3"
+"""A line of a configuration file, for the error about a file without any."""
 COMMON = ("valid", "style", "max_length", "method", "rank", "epochs", "learning_rate", "batch")
 
 
@@ -86,12 +89,11 @@ def finetune(
 
 def _settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSettings, dict[str, str]]:
     """Read the settings, and the origin of each one: a flag, the file, or the default."""
-    from mlx_suite.finetune.config_file import read_config
-
-    filed = read_config(config) if config else {}
-    flags = settings_from({k: list(v) if isinstance(v, tuple) else v for k, v in typed.items()}, "command line")
+    filed = read_settings(config, FinetuneSettings, EXAMPLE) if config else {}
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in typed.items()}
+    flags = settings_from(given, "command line", FinetuneSettings)
     values = {**filed, **flags}
-    missing = [name for name in required() if name not in values]
+    missing = [name for name in required(FinetuneSettings) if name not in values]
     if missing:
         raise UserError(
             f"No {' and no '.join(missing)} is given",
