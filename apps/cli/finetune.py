@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -148,7 +148,7 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     # Estimated here because loading the model would reduce the free memory.
     expected = estimate_run(replace(settings, batch=-(-settings.batch // group.size)), prepared, with_time=False)
     expected.refuse_if_infeasible()
-    with _progress(settings, prepared, group, expected, quiet=quiet or as_json) as callbacks:
+    with training_progress(settings, prepared, group, expected, quiet=quiet or as_json) as callbacks:
         finished = run(settings, prepared, origin=origin, callbacks=callbacks, group=group)
     if not group.is_rank_zero:
         return
@@ -161,10 +161,20 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
 
 
 @contextmanager
-def _progress(
-    settings: FinetuneSettings, prepared: "PreparedRun", group: "ProcessGroup", expected: "RunEstimate", quiet: bool
+def training_progress(
+    settings: FinetuneSettings,
+    prepared: "PreparedRun",
+    group: "ProcessGroup",
+    expected: "RunEstimate",
+    *,
+    quiet: bool,
+    data: Iterable[tuple[str, str]] | None = None,
+    name: str = "finetune",
 ) -> Iterator["RunCallbacks"]:
-    """Callbacks that print to stderr: the data, the model, a line at each evaluation, and a progress line."""
+    """Callbacks that print to stderr: the data, the model, a line at each evaluation, and a progress line.
+
+    `data` replaces the lines on the data, `name` the name in the progress line.
+    """
     from mlx_suite.finetune.run import RunCallbacks
 
     if quiet or not group.is_rank_zero:
@@ -174,11 +184,11 @@ def _progress(
     facts: dict[str, str] = {}
 
     def begin(trainable: "TrainableModel", plan: "RunPlan", state: "State") -> None:
-        show(data_lines(prepared), sys.stderr)
+        show(data_lines(prepared) if data is None else data, sys.stderr)
         show(model_lines(settings, prepared, trainable, plan, group, expected), sys.stderr)
         if state.step:
             show([("resumed", f"from step {state.step:,}")], sys.stderr)
-        bar = Progress("finetune", plan.settings.steps, unit="steps", done=state.step)
+        bar = Progress(name, plan.settings.steps, unit="steps", done=state.step)
         bars.append(bar.__enter__())
 
     def step(number: int, loss: float, trained: int) -> None:

@@ -36,6 +36,7 @@ from .perplexity import perplexity
 from .pretrain import pretrain
 from .quantize import quantize
 from .serve import serve
+from .synthesize import synthesize_app
 
 SUMMARY = "Llama 3 and Gemma 2 on MLX: generate, chat, make instruction data with Magpie, finetune, judge."
 
@@ -46,6 +47,7 @@ add(app, chat)
 add(app, serve)
 app.add_typer(magpie_app)
 add(app, pretrain)
+app.add_typer(synthesize_app)
 add(app, finetune)
 add(app, fuse)
 add(app, quantize)

@@ -43,7 +43,7 @@ from mlx_suite.training.plot import plot_losses
 from mlx_suite.training.process_group import ProcessGroup
 
 REPEAT = "mlx-suite finetune --config config.yaml --out FOLDER"
-"""The command in the first line of config.yaml."""
+"""The command that repeats a run, in the first line of config.yaml."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +119,11 @@ def finetune(
     origin: Mapping[str, str] | None = None,
     callbacks: RunCallbacks | None = None,
     group: ProcessGroup | None = None,
+    repeat: str = REPEAT,
 ) -> FinishedRun:
     """Start or resume the run in folder `settings.out`. A kill at any moment leaves the folder usable.
+
+    `repeat` is the command in the first line of config.yaml.
 
     Raises UserError if the run in the folder has other data, another model or other settings, the disk is full, the
     loss becomes NaN or inf, or another process is lost.
@@ -157,7 +160,7 @@ def finetune(
         loop_callbacks = Callbacks(step=callbacks.step)
         if group.is_rank_zero:
             if state.step == 0:
-                _write_start(run, settings, prepared, origin or {})
+                _write_start(run, settings, prepared, origin or {}, repeat)
             truncate_samples(run / "samples.jsonl", state.step)
             callbacks.begin(trainable, plan, state)
             logger = stack.enter_context(closing(open_logger(settings.loggers, run, asdict(settings))))
@@ -186,12 +189,14 @@ def finetune(
     return FinishedRun(result=result, plan=plan, folder=run, valid_before=before, plotted=plotted)
 
 
-def _write_start(run: Path, settings: FinetuneSettings, prepared: PreparedRun, origin: Mapping[str, str]) -> None:
+def _write_start(
+    run: Path, settings: FinetuneSettings, prepared: PreparedRun, origin: Mapping[str, str], repeat: str
+) -> None:
     """Write settings and bad rows; delete results of an earlier run in this folder that has no checkpoint."""
     if (run / LOG).exists():
         for name in RESULTS:
             shutil.rmtree(run / name, ignore_errors=True)
-    write_atomically(run / NAME, settings_text(settings, origin, REPEAT))
+    write_atomically(run / NAME, settings_text(settings, origin, repeat))
     if prepared.problems:
         write_report(prepared.problems, run / "bad_rows.jsonl")
 
