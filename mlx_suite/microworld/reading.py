@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from random import Random
+from typing import cast, get_args
 
 from .lexicon import article
 from .passages import Fact, Relation, WorldPassage
@@ -66,10 +67,18 @@ def questions_about(fact: Fact) -> tuple[str, ...]:
 
 def find_answer(question: str, passage: WorldPassage) -> FoundAnswer | None:
     """The answer to a question, from the facts of the passage; None if it is unknown or the passage does not say."""
-    for pattern, answer in _patterns():
+    for pattern, answer, _, _ in _patterns():
         if match := pattern.fullmatch(question.strip()):
             return answer(match.groupdict(), passage)
     return None
+
+
+def topics_of(question: str) -> frozenset[tuple[str, Relation]]:
+    """Subjects and relations whose values the answer, or the reasoning before it, reveals; empty for an unknown one."""
+    for pattern, _, relation, slots in _patterns():
+        if match := pattern.fullmatch(question.strip()):
+            return frozenset((match[slot], relation) for slot in slots)
+    return frozenset()
 
 
 def write_pairs(passage: WorldPassage, rng: Random, count: int, style: str = "mixed") -> list[ReadingPair]:
@@ -225,16 +234,26 @@ _THOUGHTS: Mapping[tuple[str, ...], _Answering] = {
 }
 
 
+_REVEALED: Mapping[_Answering, tuple[Relation, tuple[str, ...]]] = {
+    _decade: ("birth_year", ("person",)),
+    _before: ("birth_year", ("person",)),
+    _country: ("birthplace", ("person",)),
+    _older: ("birth_year", ("person", "other")),
+}
+"""The relation that the reasoning of a question states, and of which slots."""
+
+
 @cache
-def _patterns() -> tuple[tuple[re.Pattern[str], _Answering], ...]:
-    """Every phrasing as a pattern, with the function that answers it."""
-    found: list[tuple[re.Pattern[str], _Answering]] = []
+def _patterns() -> tuple[tuple[re.Pattern[str], _Answering, Relation, tuple[str, ...]], ...]:
+    """Every phrasing as a pattern, the function that answers it, and what it is about: relation and slots."""
+    found: list[tuple[re.Pattern[str], _Answering, Relation, tuple[str, ...]]] = []
     for task in TASKS:
         subject, _, relation = task.name.partition("_")
-        if relation != "summary":
-            found += [(_pattern(each), _quoted(relation, subject)) for each in task.phrasings]  # type: ignore[arg-type]
+        if relation in get_args(Relation):
+            about = cast(Relation, relation)
+            found += [(_pattern(each), _quoted(about, subject), about, (subject,)) for each in task.phrasings]
     for templates, answer in _THOUGHTS.items():
-        found += [(_pattern(each), answer) for each in templates]
+        found += [(_pattern(each), answer, *_REVEALED[answer]) for each in templates]
     return tuple(found)
 
 

@@ -1,0 +1,166 @@
+"""Texts of a lab, written once for all arms: the raw corpus, pairs and rewrites from it, held-out text, questions.
+
+material/
+  raw.jsonl       the raw corpus                       valid.jsonl   held-out text
+  read.jsonl      the texts that the synthesizer reads
+  pairs/, rewrites/, grown/     folders of `synthesize run`
+  questions.json  questions to score and to finetune with
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mlx_suite.data.corpus.documents import CorpusText, read_corpus
+from mlx_suite.microworld.reading import topics_of
+from mlx_suite.runtime.files import write_atomically
+from mlx_suite.runtime.journal import read_journal
+from mlx_suite.synthesize.format import Example, Pair
+
+from .people import LabPeople, LabQuestion, Topics
+from .recipe import LabRecipe
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """The texts of one lab, in its folder."""
+
+    recipe: LabRecipe
+    folder: Path
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "raw.jsonl"
+
+    @property
+    def valid(self) -> Path | None:
+        """Held-out text; None if the pretraining job holds out the last documents."""
+        path = self.folder / "valid.jsonl"
+        if self.recipe.world is None:
+            return None if self.recipe.heldout is None else Path(self.recipe.heldout)
+        return path
+
+    @cached_property
+    def people(self) -> LabPeople:
+        assert self.recipe.world is not None, "a corpus of one's own has no people"
+        return LabPeople(world=self.recipe.world)
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """Every text that was read, with its pairs."""
+        return [_example(record) for record in read_journal(self.folder / "pairs" / "texts.jsonl")]
+
+    def documents(self, run: str) -> Iterator[Mapping[str, Any]]:
+        """Documents of a `synthesize run` folder: `pairs`, `rewrites` or `grown`."""
+        return read_journal(self.folder / run / "corpus.jsonl")
+
+    @cached_property
+    def revealed(self) -> Topics:
+        """Facts that a pair states."""
+        if not self.recipe.has_pairs:
+            return frozenset()
+        pairs = (pair for example in self.examples for pair in example.pairs)
+        return frozenset(topic for pair in pairs for topic in topics_of(pair.question))
+
+    @cached_property
+    def questions(self) -> list[LabQuestion]:
+        return self._stored("questions.json", lambda: self.people.questions(self._known))
+
+    @cached_property
+    def tuning(self) -> list[LabQuestion]:
+        return self._stored("tuning.json", lambda: self.people.tuning_questions(self._known))
+
+    @property
+    def _known(self) -> Topics:
+        """Facts asked in distribution; without pairs, everything about the asked people but a third of the relations."""
+        if self.revealed:
+            return self.revealed
+        relations = ("birthplace", "birth_year", "job", "hobby", "food")
+        return frozenset((person.name, relation) for person in self.people.asked for relation in relations)
+
+    def _stored(self, name: str, make: Callable[[], list[LabQuestion]]) -> list[LabQuestion]:
+        """Questions, stored for readers of the folder."""
+        found = make()
+        write_atomically(self.folder / name, json.dumps([asdict(each) for each in found], indent=1) + "\n")
+        return found
+
+
+def make_material(recipe: LabRecipe, folder: Path, tell: Tell) -> Material:
+    """Write what is missing in `folder`; a killed call goes on where it stopped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    material = Material(recipe=recipe, folder=folder)
+    if recipe.world is not None:
+        people = material.people
+        _write_once(material.raw, lambda: people.raw_texts())
+        _write_once(folder / "valid.jsonl", lambda: people.heldout_texts())
+        asked = len(people.asked)
+        read = (
+            _every_tenth(people.raw_texts()) if recipe.grows else islice(people.raw_texts(), asked)
+        )  # the first texts are those of the asked people
+        _write_once(folder / "read.jsonl", lambda: read)
+        source: str | Path = folder / "read.jsonl"
+    else:
+        assert recipe.corpus is not None
+        source = recipe.corpus
+        _write_once(material.raw, lambda: _texts(recipe.corpus or ""))
+    for name, forms in _runs(recipe):
+        tell(f"{name}: {recipe.synthesizer} writes {', '.join(forms)}")
+        _synthesize(recipe, str(source), folder / name, forms, grown_from=folder if name == "grown" else None)
+    return material
+
+
+def _runs(recipe: LabRecipe) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if recipe.has_pairs:
+        yield "pairs", ("pairs",)
+    if recipe.has_rewrites:
+        yield "rewrites", recipe.forms
+    if recipe.grows:
+        yield "grown", ("prose", "continue", "pairs")
+
+
+def _synthesize(
+    recipe: LabRecipe, source: str, out: Path, forms: tuple[str, ...], *, grown_from: Path | None = None
+) -> None:
+    """`mlx-suite synthesize run` on `source`, to the size of the raw corpus if it is to grow."""
+    from mlx_suite.synthesize.run import synthesize
+
+    from .writing import corpus_job
+
+    if (out / "summary.json").is_file():
+        return
+    times = None
+    if grown_from is not None:
+        whole, tenth = (sum(len(text) for text in _texts(grown_from / n)) for n in ("raw.jsonl", "read.jsonl"))
+        times = whole / tenth
+    synthesize(corpus_job(recipe, source, forms, times), out)
+
+
+def _write_once(path: Path, make: Callable[[], Iterable[str]]) -> None:
+    if not path.exists():
+        write_texts(path, make())
+
+
+def write_texts(path: Path, texts: Iterable[str]) -> None:
+    """Write a corpus of texts, one JSON object per line."""
+    write_atomically(path, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
+
+
+def _texts(source: str | Path) -> Iterator[str]:
+    for each in read_corpus(source):
+        if isinstance(each, CorpusText):
+            yield each.text
+
+
+def _every_tenth(texts: Iterable[str]) -> Iterator[str]:
+    return islice(texts, 0, None, 10)
+
+
+def _example(record: Mapping[str, Any]) -> Example:
+    pairs = tuple(Pair(**pair | {"options": tuple(pair.get("options", ()))}) for pair in record.get("pairs", ()))
+    return Example(text=record["text"], pairs=pairs)

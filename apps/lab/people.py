@@ -1,0 +1,138 @@
+"""The microworld of a lab: who is asked about, who is not, and the questions to score with."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from random import Random
+
+from mlx_suite.microworld.passages import Fact, WorldPassage, facts_of_person, person_passage
+from mlx_suite.microworld.population import Population, make_population
+from mlx_suite.microworld.reading import questions_about, write_pairs
+from mlx_suite.microworld.world import Person
+
+from .recipe import LabWorld
+
+ASKED, NOT_ASKED, OTHERS, OPEN_BOOK = "asked", "not asked", "other people", "open book"
+GROUPS = {
+    ASKED: "questions about facts that a pair of the training data reveals (in distribution)",
+    NOT_ASKED: "other questions about the same people",
+    OTHERS: "questions about people of whom the model read only biographies",
+    OPEN_BOOK: "questions about unseen people, with the text in the prompt",
+}
+"""Groups of questions, all but the last without a text (closed book)."""
+VALID_TEXTS = 1
+"""Held-out biographies of each person, in wordings of their own, for bits per byte."""
+
+Topics = frozenset[tuple[str, str]]
+"""Facts, as (person, relation)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabQuestion:
+    """A question with its answer and group."""
+
+    question: str
+    answer: str
+    relation: str
+    group: str
+    text: str = ""
+    """The text to answer from; empty for a closed-book question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabPeople:
+    """The people of a lab."""
+
+    world: LabWorld
+
+    @cached_property
+    def population(self) -> Population:
+        """The lab's people first, then those whose texts are never trained on."""
+        return make_population(self.world.people + self.world.unseen, seed=self.world.seed, towns=40, heldout=True)
+
+    @property
+    def people(self) -> tuple[Person, ...]:
+        return self.population.people[: self.world.people]
+
+    @property
+    def asked(self) -> tuple[Person, ...]:
+        """Those about whom the synthesizer writes."""
+        return self.people[: round(self.world.asked * self.world.people)]
+
+    @property
+    def others(self) -> tuple[Person, ...]:
+        return self.people[len(self.asked) :]
+
+    @property
+    def unseen(self) -> tuple[Person, ...]:
+        return self.population.people[self.world.people :]
+
+    def text(self, person: Person, number: int) -> str:
+        """The biography of this number: always the same."""
+        return self.passage(person, number).text
+
+    def passage(self, person: Person, number: int) -> WorldPassage:
+        return person_passage(person, Random(f"{self.world.seed} {person.name} {number}"))
+
+    def raw_texts(self) -> Iterator[str]:
+        """The raw corpus."""
+        for number in range(self.world.texts):
+            for person in self.people:
+                yield self.text(person, number)
+
+    def fresh_texts(self) -> Iterator[str]:
+        """Endless biographies, each in other words; the first are the raw corpus."""
+        number = 0
+        while True:
+            for person in self.people:
+                yield self.text(person, number)
+            number += 1
+
+    def heldout_texts(self) -> Iterator[str]:
+        """Biographies of the lab's people in wordings that are not trained on."""
+        for number in range(VALID_TEXTS):
+            for person in self.people:
+                yield self.text(person, -1 - number)
+
+    def questions(self, revealed: Topics) -> list[LabQuestion]:
+        """All questions to score with, in one random phrasing each; `revealed` are the facts that pairs state."""
+        rng = Random(f"lab questions {self.world.seed}")
+        asked = {person.name for person in self.asked}
+        found = []
+        for person in self.people:
+            for fact in facts_of_person(person):
+                is_known = (fact.subject, fact.relation) in revealed
+                group = ASKED if is_known else NOT_ASKED if person.name in asked else OTHERS
+                found.append(_question(fact, group, rng))
+        for person in self.unseen:
+            passage = self.passage(person, 0)
+            fact = rng.choice(passage.facts)
+            found.append(_question(fact, OPEN_BOOK, rng, passage.text))
+        return found
+
+    def tuning_questions(self, revealed: Topics) -> list[LabQuestion]:
+        """Questions to finetune on: about revealed facts, and as many with a text about people of the synthesizer."""
+        rng = Random(f"lab tuning {self.world.seed}")
+        closed = [
+            _question(fact, ASKED, rng)
+            for person in self.asked
+            for fact in facts_of_person(person)
+            if (fact.subject, fact.relation) in revealed
+        ]
+        readers = make_population(200, seed=self.world.seed)
+        opened = []
+        while len(opened) < len(closed):
+            passage = person_passage(rng.choice(readers.people), rng)
+            [pair] = write_pairs(passage, rng, 1, "free")
+            opened.append(
+                LabQuestion(
+                    question=pair.question, answer=pair.answer, relation="", group=OPEN_BOOK, text=passage.text
+                )
+            )
+        return [*closed, *opened]
+
+
+def _question(fact: Fact, group: str, rng: Random, text: str = "") -> LabQuestion:
+    return LabQuestion(
+        question=rng.choice(questions_about(fact)), answer=fact.value, relation=fact.relation, group=group, text=text
+    )
