@@ -73,6 +73,13 @@ class Backend(Protocol):
     def encode(self, text: str, *, at_start: bool) -> PlainEncoding:
         """Encode text at the start of a sequence (`at_start`) or after a special token."""
 
+    def encode_batch(self, texts: Sequence[str], *, at_start: bool) -> list[list[int]]:
+        """The ids of `encode` for each text, on all cores."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that `encode` depends on, 64 hexadecimal digits."""
+
     def decode(self, ids: Sequence[int]) -> str:
         """Decode with the library, including special tokens."""
 

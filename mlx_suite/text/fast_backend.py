@@ -1,5 +1,6 @@
 """Backend for `tokenizer.json`, using the `tokenizers` library."""
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -84,6 +85,18 @@ class FastBackend:
         library = self._library if at_start else self._inside
         encoding = library.encode(text, add_special_tokens=False)
         return PlainEncoding(ids=encoding.ids, spans=encoding.offsets)
+
+    def encode_batch(self, texts: Sequence[str], *, at_start: bool) -> list[list[int]]:
+        """The ids of `encode` for each text, on all cores."""
+        library = self._library if at_start else self._inside
+        return [each.ids for each in library.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of everything that `encode` depends on, 64 hexadecimal digits."""
+        state = json.loads(self._library.to_str())
+        parts = {name: state.get(name) for name in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode with the library, including special tokens."""

@@ -1,5 +1,6 @@
 """Backend for `tokenizer.model`, using SentencePiece, for folders without a tokenizer.json."""
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +111,17 @@ class SentencePieceBackend:
         library = self._library if at_start else self._inside
         ids = library.encode(text)
         return PlainEncoding(ids=ids, spans=self._spans(text, ids))
+
+    def encode_batch(self, texts: Sequence[str], *, at_start: bool) -> list[list[int]]:
+        """The ids of `encode` for each text, on all cores."""
+        ids: list[list[int]] = (self._library if at_start else self._inside).encode(list(texts))
+        return ids
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of everything that `encode` depends on, 64 hexadecimal digits."""
+        model = self._proto.SerializeToString(deterministic=True)
+        return hashlib.sha256(model + repr(sorted(self._added.items())).encode()).hexdigest()
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode with the library, which gives control pieces no text."""

@@ -3,6 +3,7 @@
 transformers is not needed, so loading takes only as long as reading the file.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,11 @@ class Tokenizer:
         return self._role("bos_token")
 
     @cached_property
+    def eos_id(self) -> int | None:
+        """The EOS id, which ends a document; None if the checkpoint names none."""
+        return self._role("eos_token")
+
+    @cached_property
     def pad_id(self) -> int | None:
         """The padding id, or None. It may equal a stop token's id, so it does not identify padding."""
         return self._role("pad_token")
@@ -62,8 +68,7 @@ class Tokenizer:
         """Stop token ids, from generation_config.json, else config.json, else the EOS token."""
         if self.settings.stop_ids is not None:
             return self.settings.stop_ids
-        eos = self._role("eos_token")
-        return frozenset() if eos is None else frozenset({eos})
+        return frozenset() if self.eos_id is None else frozenset({self.eos_id})
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
@@ -83,6 +88,10 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Encode user text, without BOS; `<|eot_id|>` inside it is ordinary text."""
         return self.backend.encode(replace_surrogates(text), at_start=True).ids
+
+    def encode_batch(self, texts: Sequence[str], *, at_start: bool = True) -> list[list[int]]:
+        """`encode` of each text, on all cores. `at_start=False`: the texts continue others, so none gets a space."""
+        return self.backend.encode_batch([replace_surrogates(text) for text in texts], at_start=at_start)
 
     def encode_prompt(self, text: str) -> list[int]:
         """Encode a text for the model to continue, with a leading BOS if the model uses one."""
@@ -154,6 +163,11 @@ class Tokenizer:
     def specials(self) -> Pattern[str] | None:
         """Pattern that matches special tokens in text; None if the vocabulary has none."""
         return specials_pattern(self.backend.marks)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of everything that a document's tokens depend on: the text's ids, BOS and EOS."""
+        return hashlib.sha256(f"{self.backend.digest} {self._bos} {self.eos_id}".encode()).hexdigest()[:16]
 
     @property
     def _bos(self) -> list[int]:

@@ -94,7 +94,7 @@ class PackedBatches:
         # The most targets that any batch of this size can have, so that M is the same for all of them.
         most = int(self._trained[: len(chosen)].sum())  # type: ignore[attr-defined]
         document = (self.rows.document[chosen] * used).astype(np.uint16)
-        return _batch(self.rows.tokens[chosen] * used, document, weights, _rounded(most, 64))
+        return as_batch(self.rows.tokens[chosen] * used, document, weights, _rounded(most, 64))
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class BucketedBatches:
             weights[i, : max(len(document) - 1, 0)] = document.weights[1:]
         # M is rounded to quarters of the batch: at most four shapes per width.
         most = _rounded(int((weights > 0).sum()), max(64, weights.size // 4))
-        return _batch(tokens, None, weights, min(most, weights.size))
+        return as_batch(tokens, None, weights, min(most, weights.size))
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def padding(batches: Batches, seed: int = 0) -> float:
     return 1 - used / positions
 
 
-def _batch(
+def as_batch(
     tokens: npt.NDArray[np.uint32],
     document: npt.NDArray[np.uint16] | None,
     weights: npt.NDArray[np.float32],

@@ -8,16 +8,19 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from mlx_suite.data.read.hub import download_dataset, is_hub_name
 from mlx_suite.data.read.json import read_json, read_jsonl
 from mlx_suite.data.read.records import Problem, Record, Records, decoded_lines
 from mlx_suite.data.read.table import read_csv, read_parquet
 from mlx_suite.runtime.errors import UserError
+
+T = TypeVar("T")
 
 TRAIN, VALID, TEST, UNUSED = "train", "valid", "test", "unused"
 ACCEPTED_FILE = "accepted.jsonl"
@@ -62,14 +65,14 @@ def find_files(source: str | Path) -> tuple[DataFile, ...]:
         return (DataFile(path=path, name=path.name, part=TRAIN),)
     if path.is_dir():
         # Subfolders of a local folder may hold unrelated files, so they are searched only if it has no data itself.
-        names = _data_names(path, path.iterdir()) or _data_names(path, path.rglob("*"))
+        names = data_names(path, path.iterdir()) or data_names(path, path.rglob("*"))
         return _with_parts(path, names, str(source))
     text = str(source)
     similar = _similar_paths(path)
     if is_hub_name(text) and not data_suffix(text):
         patterns = [f"*{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz")]
         folder = download_dataset(text, patterns, similar)
-        return _with_parts(folder, _data_names(folder, folder.rglob("*")), text)
+        return _with_parts(folder, data_names(folder, folder.rglob("*")), text)
     raise UserError(
         "there is no such file or folder",
         where=text,
@@ -93,8 +96,13 @@ def read_records(path: Path, name: str = "") -> Records:
             where=str(path),
             fix=f"use one of {', '.join(SUFFIXES)}",
         )
+    yield from guarded(reader(path, name), path, name)
+
+
+def guarded(items: Iterable[T], path: Path, name: str) -> Iterator[T | Problem]:
+    """`items` of a file, with a Problem where it is damaged gzip. Raises UserError if the file cannot be read."""
     try:
-        yield from reader(path, name)
+        yield from items
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         yield Problem(name, f"the compressed file is damaged ({error}); what follows is not read")
     except OSError as error:
@@ -125,19 +133,21 @@ def part_of(name: str) -> str:
     return ""
 
 
-def _data_names(folder: Path, paths: Iterable[Path]) -> list[str]:
+def data_names(folder: Path, paths: Iterable[Path], also: Collection[str] = ()) -> list[str]:
+    """The sorted names of those of `paths`, relative to `folder`, that hold data. `also`: suffixes that count too."""
     names = []
     for path in paths:
         name = path.relative_to(folder)
         hidden = any(piece.startswith((".", "__")) for piece in name.parts)
-        if not hidden and data_suffix(path.name) and not _NO_DATA.fullmatch(path.name.lower()) and path.is_file():
+        known = data_suffix(path.name) or Path(path.name.lower().removesuffix(".gz")).suffix in also
+        if not hidden and known and not _NO_DATA.fullmatch(path.name.lower()) and path.is_file():
             names.append(name.as_posix())
     return sorted(names)
 
 
 def _with_parts(folder: Path, names: Sequence[str], source: str) -> tuple[DataFile, ...]:
     if not names:
-        raise _nothing_to_read(folder, source)
+        raise nothing_to_read(folder, source)
     parts = {name: part_of(name) for name in names}
     if TRAIN in parts.values():
         parts = {name: part or UNUSED for name, part in parts.items()}
@@ -154,7 +164,8 @@ def _with_parts(folder: Path, names: Sequence[str], source: str) -> tuple[DataFi
     return tuple(DataFile(path=folder / name, name=name, part=part) for name, part in parts.items())
 
 
-def _nothing_to_read(folder: Path, source: str) -> UserError:
+def nothing_to_read(folder: Path, source: str) -> UserError:
+    """The error for a folder without a file of data."""
     if any(folder.rglob("*.arrow")):
         fix = "convert its Arrow files with the `datasets` library: dataset.to_parquet(…)"
     else:
