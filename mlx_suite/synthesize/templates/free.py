@@ -1,0 +1,63 @@
+"""Wordings of a question with a free answer: slots {question} and {answer}."""
+
+ALONE = (
+    "{question}\n{answer}",
+    "{question} {answer}",
+    "{question}\n\n{answer}",
+    "Question: {question}\nAnswer: {answer}",
+    "Question:\n{question}\nAnswer:\n{answer}",
+    "Q: {question}\nA: {answer}",
+    "Q. {question}\nA. {answer}",
+    "QUESTION: {question}\nANSWER: {answer}",
+    "Question: {question} Answer: {answer}",
+    "**Question:** {question}\n**Answer:** {answer}",
+    "### Question\n{question}\n### Answer\n{answer}",
+    "### Instruction:\n{question}\n\n### Response:\n{answer}",
+    "[Question] {question}\n[Answer] {answer}",
+    "<question>{question}</question>\n<answer>{answer}</answer>",
+    "Problem: {question}\nSolution: {answer}",
+    "Task: {question}\nResult: {answer}",
+    "Instruction: {question}\nResponse: {answer}",
+    "Input: {question}\nOutput: {answer}",
+    "Prompt: {question}\nReply: {answer}",
+    "Asked: {question}\nAnswered: {answer}",
+    "- {question}\n- {answer}",
+    "> {question}\n{answer}",
+    "{question} → {answer}",
+    "{question}\n=> {answer}",
+    "{question}\nAnswer: {answer}",
+    "{question}\nThe answer is: {answer}",
+    "{question}\nIn short: {answer}",
+    "Please answer: {question}\n{answer}",
+    "Here is a question: {question}\nAnd here is its answer: {answer}",
+    "Someone wants to know: {question}\nYou can tell them: {answer}",
+    "Quiz card, front: {question}\nQuiz card, back: {answer}",
+    "To be learnt by heart: {question} {answer}",
+)
+"""Wordings that do not need the text."""
+INVERTED = (
+    "Answer: {answer}\nQuestion: {question}",
+    "A: {answer}\nQ: {question}",
+    'Think of a question with the answer "{answer}".\n{question}',
+    "The answer is {answer}. What was asked?\n{question}",
+    "Given this answer, find the question: {answer}\n{question}",
+    "Response: {answer}\nThe instruction that it follows: {question}",
+    "Back of the card: {answer}\nFront of the card: {question}",
+    "What could one ask to be told the following? {answer}\n{question}",
+)
+"""The same, with the answer first."""
+ABOUT_TEXT = (
+    "Using the text, answer: {question}\n{answer}",
+    "What does the text say? {question}\n{answer}",
+    "{question}\nThe text tells us: {answer}",
+    "{question}\nFrom the text: {answer}",
+    "Answer according to the passage: {question}\n{answer}",
+    "Look it up in the passage. {question}\nFound: {answer}",
+    "A reader of the text asks: {question}\nThe reply is: {answer}",
+    "{question} Answer with what you have read.\n{answer}",
+    "Question about the text: {question}\nAnswer from the text: {answer}",
+    "Exercise on the passage: {question}\nModel answer: {answer}",
+    'Write a question about the text that is answered by "{answer}".\n{question}',
+    "A student answered a question about the passage with: {answer}\nThe question was: {question}",
+)
+"""Wordings that mention the text."""
