@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlx_suite.finetune.settings import FinetuneSettings, check_settings, required, settings_from
+from mlx_suite.finetune.settings import FinetuneSettings, check_settings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
+from mlx_suite.runtime.settings_file import read_settings, required, settings_from
 
 from .finetune_report import data_lines, facts_of, model_lines, result_lines
 from .flags import AsJson, Quiet
@@ -41,6 +42,8 @@ GROUPS = {
     "Evaluation and logs": ("eval_every", "patience", "save_every", "log_every", "sample_tokens", "loggers"),
 }
 """Flags of the settings, by panel of the help."""
+EXAMPLE = "model: tiny-llama3"
+"""A line of a configuration file, for the error about a file without any."""
 COMMON = ("valid", "style", "max_length", "method", "rank", "epochs", "learning_rate", "batch")
 
 
@@ -86,12 +89,11 @@ def finetune(
 
 def _settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSettings, dict[str, str]]:
     """Read the settings, and the origin of each one: a flag, the file, or the default."""
-    from mlx_suite.finetune.config_file import read_config
-
-    filed = read_config(config) if config else {}
-    flags = settings_from({k: list(v) if isinstance(v, tuple) else v for k, v in typed.items()}, "command line")
+    filed = read_settings(config, FinetuneSettings, EXAMPLE) if config else {}
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in typed.items()}
+    flags = settings_from(given, "command line", FinetuneSettings)
     values = {**filed, **flags}
-    missing = [name for name in required() if name not in values]
+    missing = [name for name in required(FinetuneSettings) if name not in values]
     if missing:
         raise UserError(
             f"No {' and no '.join(missing)} is given",
@@ -146,7 +148,7 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     # Estimated here because loading the model would reduce the free memory.
     expected = estimate_run(replace(settings, batch=-(-settings.batch // group.size)), prepared, with_time=False)
     expected.refuse_if_infeasible()
-    with _progress(settings, prepared, group, expected, quiet=quiet or as_json) as callbacks:
+    with training_progress(settings, prepared, group, expected, quiet=quiet or as_json) as callbacks:
         finished = run(settings, prepared, origin=origin, callbacks=callbacks, group=group)
     if not group.is_rank_zero:
         return
@@ -159,10 +161,20 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
 
 
 @contextmanager
-def _progress(
-    settings: FinetuneSettings, prepared: "PreparedRun", group: "ProcessGroup", expected: "RunEstimate", quiet: bool
+def training_progress(
+    settings: FinetuneSettings,
+    prepared: "PreparedRun",
+    group: "ProcessGroup",
+    expected: "RunEstimate",
+    *,
+    quiet: bool,
+    data: Iterable[tuple[str, str]] | None = None,
+    name: str = "finetune",
 ) -> Iterator["RunCallbacks"]:
-    """Callbacks that print to stderr: the data, the model, a line at each evaluation, and a progress line."""
+    """Callbacks that print to stderr: the data, the model, a line at each evaluation, and a progress line.
+
+    `data` replaces the lines on the data, `name` the name in the progress line.
+    """
     from mlx_suite.finetune.run import RunCallbacks
 
     if quiet or not group.is_rank_zero:
@@ -172,11 +184,11 @@ def _progress(
     facts: dict[str, str] = {}
 
     def begin(trainable: "TrainableModel", plan: "RunPlan", state: "State") -> None:
-        show(data_lines(prepared), sys.stderr)
+        show(data_lines(prepared) if data is None else data, sys.stderr)
         show(model_lines(settings, prepared, trainable, plan, group, expected), sys.stderr)
         if state.step:
             show([("resumed", f"from step {state.step:,}")], sys.stderr)
-        bar = Progress("finetune", plan.settings.steps, unit="steps", done=state.step)
+        bar = Progress(name, plan.settings.steps, unit="steps", done=state.step)
         bars.append(bar.__enter__())
 
     def step(number: int, loss: float, trained: int) -> None:

@@ -35,6 +35,7 @@ from .models import models_app
 from .perplexity import perplexity
 from .quantize import quantize
 from .serve import serve
+from .synthesize import synthesize_app
 
 SUMMARY = "Llama 3 and Gemma 2 on MLX: generate, chat, make instruction data with Magpie, finetune, judge."
 
@@ -44,6 +45,7 @@ add(app, generate)
 add(app, chat)
 add(app, serve)
 app.add_typer(magpie_app)
+app.add_typer(synthesize_app)
 add(app, finetune)
 add(app, fuse)
 add(app, quantize)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlx_suite import load
 from mlx_suite.data.encode.styles import Writer
-from mlx_suite.finetune.callbacks import greedy_answers
+from mlx_suite.evaluate.samples import greedy_answers
 from mlx_suite.finetune.estimate.estimate import estimate_run
 from mlx_suite.finetune.prepare import PreparedRun, prepare
 from mlx_suite.finetune.run import FinishedRun, RunCallbacks, finetune

@@ -19,24 +19,29 @@ from typing import Any
 from mlx_suite.checkpoints.trained_run import NAMES as RESULTS
 from mlx_suite.data.dataset import write_report
 from mlx_suite.data.encode.styles import Writer
-from mlx_suite.finetune.callbacks import EvaluationOutputs, truncate_samples
-from mlx_suite.finetune.config_file import NAME, write_config
-from mlx_suite.finetune.loggers import check_loggers, open_logger
+from mlx_suite.evaluate.samples import truncate_samples
+from mlx_suite.finetune.callbacks import EvaluationOutputs
 from mlx_suite.finetune.model import TrainableModel, load_trainable
-from mlx_suite.finetune.plot import plot_losses
 from mlx_suite.finetune.prepare import PreparedRun, make_batches
 from mlx_suite.finetune.settings import FREE, FinetuneSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock
+from mlx_suite.runtime.settings_file import NAME, settings_text
 from mlx_suite.training.checkpoint import State, read_state, refuse_other_run
+from mlx_suite.training.loggers import check_loggers, open_logger
 from mlx_suite.training.loop import LOG, Callbacks, TrainingResult, TrainSettings, steps_per_epoch, train
+from mlx_suite.training.plot import plot_losses
 from mlx_suite.training.process_group import ProcessGroup
 
 EVALUATIONS = 10
 """Default number of evaluations in a run."""
 MOST_UNSAVED = 200
 """Maximum steps between checkpoints by default."""
+
+
+REPEAT = "mlx-suite finetune --config config.yaml --out FOLDER"
+"""The command that repeats a run, in the first line of config.yaml."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +118,11 @@ def finetune(
     origin: Mapping[str, str] | None = None,
     callbacks: RunCallbacks | None = None,
     group: ProcessGroup | None = None,
+    repeat: str = REPEAT,
 ) -> FinishedRun:
     """Start or resume the run in folder `settings.out`. A kill at any moment leaves the folder usable.
+
+    `repeat` is the command in the first line of config.yaml.
 
     Raises UserError if the run in the folder has other data, another model or other settings, the disk is full, the
     loss becomes NaN or inf, or another process is lost.
@@ -151,7 +159,7 @@ def finetune(
         loop_callbacks = Callbacks(step=callbacks.step)
         if group.is_rank_zero:
             if state.step == 0:
-                _write_start(run, settings, prepared, origin or {})
+                _write_start(run, settings, prepared, origin or {}, repeat)
             truncate_samples(run / "samples.jsonl", state.step)
             callbacks.begin(trainable, plan, state)
             logger = stack.enter_context(closing(open_logger(settings.loggers, run, asdict(settings))))
@@ -180,12 +188,14 @@ def finetune(
     return FinishedRun(result=result, plan=plan, folder=run, valid_before=before, plotted=plotted)
 
 
-def _write_start(run: Path, settings: FinetuneSettings, prepared: PreparedRun, origin: Mapping[str, str]) -> None:
+def _write_start(
+    run: Path, settings: FinetuneSettings, prepared: PreparedRun, origin: Mapping[str, str], repeat: str
+) -> None:
     """Write settings and bad rows; delete results of an earlier run in this folder that has no checkpoint."""
     if (run / LOG).exists():
         for name in RESULTS:
             shutil.rmtree(run / name, ignore_errors=True)
-    write_atomically(run / NAME, write_config(settings, origin))
+    write_atomically(run / NAME, settings_text(settings, origin, repeat))
     if prepared.problems:
         write_report(prepared.problems, run / "bad_rows.jsonl")
 

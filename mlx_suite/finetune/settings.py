@@ -1,12 +1,11 @@
 """Finetuning settings: each field is a command-line flag and a YAML key, and its docstring is the flag's help."""
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, get_type_hints
+from dataclasses import dataclass
 
-from mlx_suite.runtime.errors import UserError, invalid
+from mlx_suite.runtime.errors import invalid
+from mlx_suite.runtime.settings_file import did_you_mean
 
 # Repeated from the modules that implement them, so that --help does not import MLX; a test compares them.
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -192,80 +191,3 @@ def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:
         yield "quantize_base", f"is {s.quantize_base} with method full: quantized weights cannot be trained; use lora"
     if s.row_length is not None and s.batching == "bucket":
         yield "row_length", "applies to batching pack only"
-
-
-def settings_from(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Convert the keys and values of a YAML file to fields of `FinetuneSettings`.
-
-    Raises UserError listing every unknown key, with the closest known one, and every value of the wrong type.
-    """
-    known = {field.name: hint for field, hint in zip(fields(FinetuneSettings), _hints(), strict=True)}
-    problems, converted = [], {}
-    for key, value in values.items():
-        name = str(key).replace("-", "_")
-        if name not in known:
-            problems.append(f"{key}: {did_you_mean(name, tuple(known))}")
-            continue
-        try:
-            converted[name] = _converted(value, known[name])
-        except (TypeError, ValueError, OverflowError):
-            problems.append(f"{key} is {value!r}: expected {_expected(known[name])}")
-    if problems:
-        raise UserError("The configuration file is invalid", where=where, details=problems, fix="correct these lines")
-    return converted
-
-
-def required() -> tuple[str, ...]:
-    """Names of the fields without a default."""
-    return tuple(field.name for field in fields(FinetuneSettings) if field.default is MISSING)
-
-
-def did_you_mean(value: object, allowed: tuple[str, ...]) -> str:
-    """A hint for an invalid value: the closest allowed value, or all allowed values if they are few."""
-    near = difflib.get_close_matches(str(value), allowed, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"one of {', '.join(allowed)}" if len(allowed) <= 8 else "there is no such setting"
-
-
-def _hints() -> list[Any]:
-    hints = get_type_hints(FinetuneSettings)
-    return [hints[field.name] for field in fields(FinetuneSettings)]
-
-
-def _converted(value: Any, hint: Any) -> Any:
-    """`value`, as parsed by YAML, converted to the type `hint`. Raises TypeError or ValueError."""
-    if hint in (tuple[str, ...], tuple[int, ...], tuple[int, ...] | None):
-        if value is None and hint == tuple[int, ...] | None:
-            return None
-        items = value if isinstance(value, list) else [part.strip() for part in str(value).split(",") if part.strip()]
-        return tuple(str(item) if hint == tuple[str, ...] else int(item) for item in items)
-    if value is None:
-        if type(None) not in getattr(hint, "__args__", ()):
-            raise TypeError
-        return None
-    if hint is bool:
-        if not isinstance(value, bool):
-            raise TypeError
-        return value
-    if isinstance(value, bool | list | dict):
-        raise TypeError
-    if hint in (int, int | None):
-        if float(value) != int(float(value)):
-            raise ValueError
-        return int(float(value))
-    if hint in (float, float | None):
-        return float(value)  # YAML parses 2e-4 as a string
-    return str(value)
-
-
-def _expected(hint: Any) -> str:
-    names = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        tuple[str, ...]: "a list",
-        tuple[int, ...]: "a list of whole numbers",
-    }
-    return next(text for kind, text in names.items() if hint in (kind, kind | None))

@@ -4,7 +4,7 @@ Synthesizers favour the first and the third option; a pretrained model must not 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from mlx_suite.synthesize.format import Pair
@@ -12,7 +12,8 @@ from mlx_suite.synthesize.templates.choice import LabelStyle
 
 NOT_AMONG_OPTIONS, TOO_FEW_OPTIONS = "answer not among the options", "fewer than two options"
 """Reasons to drop a pair."""
-_LABEL = re.compile(r"^(?:\((?P<a>[A-Za-z]|\d{1,2})\)|(?P<b>[A-Za-z]|\d{1,2})[.):])\s+(?=\S)")
+_LABEL = re.compile(r"\s*(?:\((?P<a>[A-Za-z]|\d{1,2})\)\s*|(?P<b>[A-Za-z]|\d{1,2})(?:\)\s*|[.:]\s+))(?=\S)")
+_SEQUENCES = ("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ def show_options(pair: Pair, style: OptionStyle, rng: Random) -> ShownOptions | 
 
     Options that differ only in case, space or a final full stop are one option.
     """
+    pair = without_labels(pair)
     different = {_key(option): option for option in reversed(pair.options)}
     if len(different) < 2:
         return TOO_FEW_OPTIONS
@@ -61,9 +63,22 @@ def show_options(pair: Pair, style: OptionStyle, rng: Random) -> ShownOptions | 
     return ShownOptions(block=block, answer=answer, position=position)
 
 
-def strip_label(option: str) -> str:
-    """An option without its label, such as `A)`, `(b)` or `1.`; "3.5 km" and "A) " alone stay as they are."""
-    return _LABEL.sub("", option.strip())
+def without_labels(pair: Pair) -> Pair:
+    """The pair without labels such as `A)` or `2.` in its options, if they have them in order.
+
+    An answer that is a label becomes the option.
+    """
+    matches = [_LABEL.match(option) for option in pair.options]
+    names = [match["a"] or match["b"] for match in matches if match]
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    if not names or len(names) < len(matches) or names not in [numbers, *(list(s[: len(names)]) for s in _SEQUENCES)]:
+        return pair
+    options = tuple(option[match.end() :].strip() for option, match in zip(pair.options, matches, strict=True) if match)
+    by_answer = {_key(option): plain for option, plain in zip(pair.options, options, strict=True)}
+    by_answer |= {name.casefold(): plain for name, plain in zip(names, options, strict=True)}
+    label = _key(pair.answer.strip("()[] ").rstrip(":"))
+    answer = by_answer.get(_key(pair.answer), by_answer.get(label, pair.answer))
+    return replace(pair, options=options, answer=answer)
 
 
 def _name(labels: LabelStyle, place: int, count: int) -> str:

@@ -8,11 +8,11 @@ import pytest
 
 from apps.finetune import finetune_script
 from mlx_suite.checkpoints import config_file
-from mlx_suite.finetune.config_file import read_config
-from mlx_suite.finetune.estimate.memory import TrainShape, estimate_memory
 from mlx_suite.finetune.settings import FinetuneSettings, check_settings
 from mlx_suite.hub.resolve import resolve
 from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.runtime.settings_file import read_settings
+from mlx_suite.training.step_memory import TrainShape, estimate_memory
 from tests.modeling.tiny import PUBLISHED
 
 RECIPES = sorted((Path(finetune_script.__file__).parent / "recipes").glob("*.yaml"))
@@ -38,12 +38,12 @@ def test_there_are_recipes() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_has_valid_settings(recipe: Path) -> None:
-    check_settings(FinetuneSettings(**read_config(recipe)))
+    check_settings(FinetuneSettings(**read_settings(recipe, FinetuneSettings, "")))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_states_its_estimated_memory(recipe: Path) -> None:
-    settings = FinetuneSettings(**read_config(recipe))
+    settings = FinetuneSettings(**read_settings(recipe, FinetuneSettings, ""))
     text = recipe.read_text()
     found = re.search(r"estimated for rows of ([\d,]+) tokens on a (GPU|CPU): ([\d.]+) GB", text)
     assert found is not None

@@ -10,8 +10,6 @@ import pytest
 from apps.cli.options import field_docs
 from mlx_suite.adapters.config import DEFAULT_MODULES, METHODS
 from mlx_suite.data.encode import lengths, styles
-from mlx_suite.finetune.estimate.memory import OPTIMIZERS as ESTIMATED
-from mlx_suite.finetune.loggers import _LIBRARIES
 from mlx_suite.finetune.settings import (
     BLOCK_MODULES,
     CHOICES,
@@ -19,11 +17,12 @@ from mlx_suite.finetune.settings import (
     LOGGERS,
     FinetuneSettings,
     check_settings,
-    required,
-    settings_from,
 )
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.settings_file import required, settings_from
+from mlx_suite.training.loggers import _LIBRARIES
 from mlx_suite.training.optimizers import OPTIMIZERS, SCHEDULES
+from mlx_suite.training.step_memory import OPTIMIZERS as ESTIMATED
 
 
 def settings(**changes: Any) -> FinetuneSettings:
@@ -78,7 +77,7 @@ def test_every_choice_is_named_in_the_help() -> None:
 
 def test_settings_that_may_change_on_resume_are_fields() -> None:
     assert FREE <= {field.name for field in fields(FinetuneSettings)}
-    assert required() == ("model", "data")
+    assert required(FinetuneSettings) == ("model", "data")
 
 
 # ---- validation
@@ -138,7 +137,7 @@ def test_nan_and_inf_are_refused() -> None:
 
 def test_an_infinite_whole_number_is_refused() -> None:
     with pytest.raises(UserError) as caught:
-        settings_from({"rank": float("inf")}, "recipe.yaml")
+        settings_from({"rank": float("inf")}, "recipe.yaml", FinetuneSettings)
     assert caught.value.details == ("rank is inf: expected a whole number",)
 
 
@@ -153,7 +152,7 @@ def test_the_error_says_where_invalid_values_were_set() -> None:
 
 def test_unknown_keys_are_refused_with_the_closest_known_one() -> None:
     with pytest.raises(UserError) as caught:
-        settings_from({"learning-rat": 1, "bach": 4, "zzz": 0, "rank": "many"}, "recipe.yaml")
+        settings_from({"learning-rat": 1, "bach": 4, "zzz": 0, "rank": "many"}, "recipe.yaml", FinetuneSettings)
     assert caught.value.details == (
         "learning-rat: did you mean learning_rate?",
         "bach: did you mean batch?",
@@ -181,7 +180,7 @@ def test_unknown_keys_are_refused_with_the_closest_known_one() -> None:
     ],
 )
 def test_values_are_converted_to_the_type_of_their_field(name: str, value: Any, read: Any) -> None:
-    assert settings_from({name: value}, "f") == {name.replace("-", "_"): read}
+    assert settings_from({name: value}, "f", FinetuneSettings) == {name.replace("-", "_"): read}
 
 
 @pytest.mark.parametrize(
@@ -190,7 +189,7 @@ def test_values_are_converted_to_the_type_of_their_field(name: str, value: Any, 
 )
 def test_values_of_the_wrong_type_are_refused(name: str, value: Any) -> None:
     with pytest.raises(UserError, match=name):
-        settings_from({name: value}, "f")
+        settings_from({name: value}, "f", FinetuneSettings)
 
 
 def test_importing_the_settings_does_not_import_mlx() -> None:

@@ -6,8 +6,8 @@ from itertools import combinations
 from typing import Any
 
 from mlx_suite.data.batch.rows import Document
-from mlx_suite.finetune.estimate.memory import MemoryEstimate, TrainShape
 from mlx_suite.finetune.settings import FinetuneSettings
+from mlx_suite.training.step_memory import MemoryEstimate, TrainShape
 
 SMALLEST_RANK = 8
 SHORTEST = 256

@@ -6,10 +6,10 @@ Letters: P positions of a batch, N matrix parameters, d hidden size, V vocabular
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_suite.finetune.estimate.memory import TrainShape, first_trained, matrix_shapes, trained_arrays
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.runtime.backend import import_mlx
 from mlx_suite.runtime.benchmark import best_time, gemm_gflops
+from mlx_suite.training.step_memory import TrainShape, first_trained, matrix_shapes, trained_arrays
 
 EFFICIENCY = 0.6
 """Speed of a training step as a fraction of that of one large matmul; norms, softmax, activations and the optimizer

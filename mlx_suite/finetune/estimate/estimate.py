@@ -14,7 +14,6 @@ from rich.text import Text
 from mlx_suite.checkpoints.config_file import SHARED_KEYS, read_config
 from mlx_suite.finetune.estimate.alternatives import Alternatives, find_alternatives
 from mlx_suite.finetune.estimate.duration import EFFICIENCY, Duration, forward_flops, measured_speed, step_flops
-from mlx_suite.finetune.estimate.memory import MemoryEstimate, TrainShape, estimate_memory
 from mlx_suite.finetune.prepare import PreparedRun, make_batches
 from mlx_suite.finetune.run import plan_run
 from mlx_suite.finetune.settings import FinetuneSettings
@@ -24,6 +23,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.footprint import bits_per_weight, parameter_count
 from mlx_suite.runtime.memory import available_memory, human_bytes
 from mlx_suite.training.loop import steps_per_epoch
+from mlx_suite.training.step_memory import MemoryEstimate, TrainShape, estimate_memory
 
 INFEASIBLE = 1.5
 """A run is refused if its estimate exceeds the memory by this factor; estimates are off by up to a fifth."""

@@ -13,14 +13,15 @@ from mlx_suite.finetune.estimate import estimate as estimates
 from mlx_suite.finetune.estimate.alternatives import find_alternatives
 from mlx_suite.finetune.estimate.duration import forward_flops, step_flops
 from mlx_suite.finetune.estimate.estimate import RunEstimate, estimate_run, model_config, readable_time
-from mlx_suite.finetune.estimate.memory import TrainShape, estimate_memory
 from mlx_suite.finetune.prepare import prepare
-from mlx_suite.finetune.settings import FinetuneSettings, settings_from
+from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.hub import resolve as hub
 from mlx_suite.hub.resolve import resolve
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.settings_file import settings_from
+from mlx_suite.training.step_memory import TrainShape, estimate_memory
 from tests.hub.server import Repository, checkpoint, running_hub
 from tests.modeling.tiny import PUBLISHED, tiny_config
 
@@ -57,7 +58,7 @@ def with_flags(settings: FinetuneSettings, flags: str) -> FinetuneSettings:
     while words:
         name = words.pop(0).removeprefix("--")
         values[name] = words.pop(0) if words and not words[0].startswith("--") else True
-    return replace(settings, **settings_from(values, "flags"))
+    return replace(settings, **settings_from(values, "flags", FinetuneSettings))
 
 
 def printed(found: RunEstimate) -> str:

@@ -3,7 +3,7 @@
 Memory can peak at four moments of a step: at the loss, with logits and all activations; at the first block of the
 backward pass, with its temporary arrays and all activations; at the end of the backward pass, with all gradients; and
 at the update, with old and new optimizer values. The counts follow the blocks in `modeling`. The temporary arrays of
-blocks, loss and optimizers were measured; `tests/finetune/estimate/test_memory.py` checks them.
+blocks, loss and optimizers were measured; `tests/training/test_step_memory.py` checks them.
 
 Letters: d hidden size, V vocabulary, L row length, H query heads.
 """

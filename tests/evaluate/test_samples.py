@@ -11,10 +11,19 @@ import pytest
 from mlx.utils import tree_map
 
 from mlx_suite.adapters.lora import AdapterConfig, add_adapters
-from mlx_suite.finetune.callbacks import greedy_answers, render_samples, truncate_samples, write_samples
+from mlx_suite.evaluate.samples import greedy_answers, render_samples, truncate_samples, write_samples
 from mlx_suite.training.neftune import add_noise
 from mlx_suite.training.recompute import recompute
 from tests.modeling.tiny import tiny_model
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    usual = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(usual)
+
 
 PROMPTS = [[1, 2, 3], list(range(20, 42)), [7]]
 STOP = frozenset({49})

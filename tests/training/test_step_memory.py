@@ -15,11 +15,11 @@ from mlx_suite.adapters.lora import AdapterConfig, add_adapters, unfreeze_all
 from mlx_suite.checkpoints.load import build_model
 from mlx_suite.checkpoints.quantization import quantize_base
 from mlx_suite.data.batch.batches import Batch
-from mlx_suite.finetune.estimate.memory import TrainShape, estimate_memory, trained_arrays
 from mlx_suite.finetune.settings import CHOICES
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.training.loop import TrainSettings, make_optimizer
 from mlx_suite.training.recompute import recompute
+from mlx_suite.training.step_memory import TrainShape, estimate_memory, trained_arrays
 from mlx_suite.training.train_step import TrainStep
 from tests.modeling.tiny import PUBLISHED
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlx_suite.finetune.plot import _between, _running_mean, _short, _short_rate, plot_losses
+from mlx_suite.training.plot import _between, _running_mean, _short, _short_rate, plot_losses
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mlx_suite.finetune.loggers import check_loggers, numbers, open_logger
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.training.loggers import check_loggers, numbers, open_logger
 
 SETTINGS = {"model": "tiny-llama3", "modules": ("q_proj", "v_proj"), "learning_rate": None}
 

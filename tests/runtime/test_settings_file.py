@@ -1,16 +1,18 @@
 """Settings written to YAML and read back."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mlx_suite.finetune.config_file import read_config, write_config
 from mlx_suite.finetune.settings import CHOICES, FinetuneSettings
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.settings_file import read_settings, settings_from, settings_text
 
 SETTINGS = FinetuneSettings(
     model="lab/llama@main",
@@ -21,6 +23,14 @@ SETTINGS = FinetuneSettings(
     prompts=("What is 1 + 1?", "Say: yes # no", "ein Satz\nmit Umlauten: ä"),
     rslora=True,
 )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    return read_settings(path, FinetuneSettings, "model: tiny-llama3")
+
+
+def write_config(settings: Any, origin: dict[str, str]) -> str:
+    return settings_text(settings, origin, "mlx-suite finetune --config config.yaml --out FOLDER")
 
 
 def written(path: Path, text: str) -> Path:
@@ -101,3 +111,65 @@ def test_a_missing_file_and_a_binary_file_are_refused(tmp_path: Path) -> None:
 def test_python_objects_in_yaml_are_not_constructed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not YAML"):
         read_config(written(tmp_path / "r.yaml", "model: !!python/object/apply:os.getcwd []\n"))
+
+
+# ---- nested settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    path: str
+    weight: float | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    data: tuple[Part, ...]
+    valid: Part | None = None
+    shape: Mapping[str, Any] | str | None = None
+
+
+def parts(**values: Any) -> Parts:
+    return Parts(**settings_from(values, "recipe.yaml", Parts))
+
+
+def test_a_path_alone_or_a_list_of_paths_and_mappings_is_a_list_of_parts() -> None:
+    assert parts(data="a.txt").data == (Part(path="a.txt"),)
+    assert parts(data={"path": "a, b.txt", "weight": 2}).data == (Part(path="a, b.txt", weight=2.0),)
+    assert parts(data=["a.txt", {"path": "b", "count": 3}], valid="c").data == (
+        Part(path="a.txt"),
+        Part(path="b", count=3),
+    )
+
+
+def test_a_setting_may_be_a_mapping_or_text() -> None:
+    assert parts(data="a", shape={"hidden_size": 64}).shape == {"hidden_size": 64}
+    assert parts(data="a", shape="config.json").shape == "config.json"
+    assert parts(data="a", shape=None).shape is None
+
+
+def test_problems_inside_a_mapping_are_named_by_its_key() -> None:
+    with pytest.raises(UserError) as caught:
+        parts(data=["a.txt", {"paht": "b"}, {"path": "c", "weight": "much"}, {"weight": 1}], valid=[1], shape=[2])
+    assert caught.value.details == (
+        "data: paht: did you mean path?",
+        "data: weight is 'much': expected a number",
+        "data: path is missing",
+        "valid: path is [1]: expected text",
+        "shape is [2]: expected a mapping, or the path of a config.json",
+    )
+
+
+@hypothesis_settings(max_examples=30)
+@given(
+    paths=st.lists(TEXTS, min_size=1, max_size=3),
+    weight=st.none() | st.floats(0, 9),
+    shape=st.none() | st.dictionaries(st.sampled_from(["a", "b"]), st.integers() | TEXTS),
+)
+def test_nested_settings_survive_a_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, paths: list[str], weight: float | None, shape: dict[str, Any] | None
+) -> None:
+    settings = Parts(data=tuple(Part(path=path, weight=weight) for path in paths), shape=shape)
+    path = written(tmp_path_factory.getbasetemp() / "nested.yaml", write_config(settings, {}))
+    assert Parts(**read_settings(path, Parts, "data: a")) == settings
