@@ -156,13 +156,11 @@ def _writer(checkpoint: Checkpoint, forms: Sequence[str], format: str, language:
 
 def _figures(summary: "Summary") -> list[tuple[str, str]]:
     facts = summary.as_dict()
-    kept = [f"{number:,} {reason}" for reason, number in facts["kept_raw"].items()]
-    figures = [
-        ("texts", f"{facts['texts']:,}: from {facts['converted']:,} something was written"),
-        *(("", f"kept raw: {each}") for each in kept),
-    ]
+    figures = [("texts", f"{facts['texts']:,}")]
     if facts["split"]:
-        figures.append(("", f"{facts['split']:,} too long for a prompt, cut at sentence ends"))
+        figures.append(("", f"{facts['split']:,} are long and cut at sentence ends: {facts['parts']:,} parts in all"))
+    figures.append(("converted", f"{facts['converted']:,}"))
+    figures += [("kept raw", f"{number:,}: {reason}") for reason, number in facts["kept_raw"].items()]
     if facts["unreadable"]:
         figures.append(("", f"{facts['unreadable']:,} unreadable, left out"))
     for form, cost in summary.ledger.forms.items():

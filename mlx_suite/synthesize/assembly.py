@@ -7,6 +7,7 @@ at a time is in memory.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 from mlx_suite.synthesize.completions import NO_ROOM, Completion, Completions
@@ -90,8 +91,8 @@ class Assembler:
     def __post_init__(self) -> None:
         self.ledger, self.quality = Ledger(), Quality()
         self.kept_raw: Counter[str] = Counter()
-        """Texts from which nothing was written, or nothing accepted, by reason."""
-        self.converted = self.split = self.unusable_options = 0
+        """Texts, or parts of them, from which nothing was written, or nothing accepted, by reason."""
+        self.converted = self.parts = self.split = self.unusable_options = 0
         self._questions = RepetitionFilter(everywhere=self.dedupe)
         self._rewrites: dict[str, RepetitionFilter] = {}
         self._chains = 0
@@ -138,7 +139,7 @@ class Assembler:
         return replace(outcome, pairs=tuple(pairs), dropped=dropped)
 
     def _new_rewrite(self, outcome: Outcome, source: SourceText, form: str) -> Outcome:
-        earlier = self._rewrites.setdefault(form, RepetitionFilter(everywhere=False))
+        earlier = self._rewrites.setdefault(form, RepetitionFilter(exactly=True))
         if self.grows and not earlier.is_new(outcome.rewrite, source.key):
             return Outcome(dropped=Counter({REPEATED_TEXT: 1}))
         self.quality.add_rewrite(form, outcome.rewrite, self.truth.get(source.text))
@@ -147,6 +148,7 @@ class Assembler:
     def _count(self, sources: Sequence[SourceText], raw: dict[str, str]) -> None:
         self.kept_raw.update(raw[source.key] for source in sources if raw[source.key])
         self.converted += sum(not raw[source.key] for source in sources)
+        self.parts += len(sources)
         self.split += sum(source.parts > 1 and source.part == 0 for source in sources)
 
     # ---- documents
@@ -163,11 +165,7 @@ class Assembler:
             documents += make(task, shard, outcomes)
         if shard.repeat == 0:
             held = {key for each in documents if writes_pairs(each.form) for key in each.sources}
-            documents += [
-                CorpusDocument(text=source.text, form=RAW, sources=(source.key,))
-                for source in shard.sources
-                if source.key not in held and source.text.strip()
-            ]
+            documents += _raw_documents([source for source in shard.sources if source.key not in held])
         # A raw text stands before what was written from it; sorting is stable.
         return sorted(documents, key=lambda each: (order[each.sources[0]], each.form != RAW))
 
@@ -191,6 +189,15 @@ class Assembler:
         self._chains += 1
         self.unusable_options += laid_out.dropped.total()
         return CorpusDocument(text=laid_out.text, form=form, sources=tuple(source.key for source in texts))
+
+
+def _raw_documents(sources: Sequence[SourceText]) -> Iterator[CorpusDocument]:
+    """Raw texts that are not blank; parts that follow one another are joined again."""
+    for _, group in groupby(enumerate(sources), key=lambda each: (each[1].number, each[1].part - each[0])):
+        parts = [source for _, source in group]
+        text = "".join(part.text for part in parts)
+        if text.strip():
+            yield CorpusDocument(text=text, form=RAW, sources=tuple(part.key for part in parts))
 
 
 def _rewrite_documents(task: Task, shard: WrittenShard, outcomes: Outcomes) -> Iterator[CorpusDocument]:

@@ -24,7 +24,7 @@ Written by `mlx-suite synthesize run`.
 | completions.jsonl | what the model wrote, from which the same command resumes |
 | settings.json | everything that the texts depend on |
 
-{documents:,} documents from {texts:,} texts. Pretrain on this folder or on corpus.jsonl.
+{documents:,} documents from {texts:,} texts. Pretrain on corpus.jsonl.
 """
 
 

@@ -10,12 +10,12 @@ class RepetitionFilter:
     """Remembers accepted texts and finds repetitions among new ones.
 
     Args:
-        everywhere: Whether a text that nearly repeats one written from another source is a repetition too. Otherwise
-            sources are compared with themselves only.
+        everywhere: Whether a text that nearly repeats one written from another source is a repetition too.
+        exactly: Whether one that repeats it word for word is. Otherwise sources are compared with themselves only.
     """
 
-    def __init__(self, *, everywhere: bool) -> None:
-        self.everywhere = everywhere
+    def __init__(self, *, everywhere: bool = False, exactly: bool = False) -> None:
+        self.everywhere, self.exactly = everywhere, exactly
         self._index = LexicalIndex()
         self._sources: list[str] = []
         self._exact: set[tuple[str, str]] = set()
@@ -27,7 +27,7 @@ class RepetitionFilter:
             source: Key of the text that it was written from.
         """
         owner = "" if self.everywhere else source
-        exact = (owner, folded(text))
+        exact = ("" if self.exactly else owner, folded(text))
         if exact in self._exact:
             return False
         signature = self._index.signature(text)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from mlx_suite.curation.duplicates.lexical import similarity
-from mlx_suite.curation.duplicates.words import words
+from mlx_suite.curation.duplicates.words import is_symbol, words
 from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.synthesize.format import EMPTY
 
@@ -54,7 +54,7 @@ def check_forms(forms: Sequence[str]) -> None:
 
 def rejection(text: str, rewrite: str) -> str | None:
     """Why a rewrite of a text is useless; None if it is not."""
-    if not words(rewrite):
+    if all(is_symbol(word) for word in words(rewrite)):
         return EMPTY
     return COPY if similarity(" ".join(words(text)), " ".join(words(rewrite))) >= SAME else None
 

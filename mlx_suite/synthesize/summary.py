@@ -37,6 +37,7 @@ class Summary:
             "texts": self.census.texts,
             "characters": self.census.characters,
             "unreadable": self.census.unreadable,
+            "parts": assembler.parts,
             "converted": assembler.converted,
             "kept_raw": dict(assembler.kept_raw.most_common()),
             "split": assembler.split,
