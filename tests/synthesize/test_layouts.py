@@ -188,7 +188,7 @@ def test_texts_and_pairs_can_stand_apart() -> None:
     assert pairs_alone([RAW], seed=0, number=0) == ""
 
 
-words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=30)
+words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=30)
 some_pairs = st.builds(
     Pair,
     question=words,
