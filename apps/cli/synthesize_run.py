@@ -124,12 +124,12 @@ def synthesize_run(
 def _corpus(source: str, field: str, separator: str | None, limit: int | None) -> "tuple[CorpusShards, Truth]":
     """The corpus, and its passages if it is the microworld's."""
     from mlx_suite.data.corpus.documents import read_corpus
+    from mlx_suite.synthesize.heldout import heldout_passages, heldout_texts, is_heldout_corpus
     from mlx_suite.synthesize.shards import CorpusShards
-    from mlx_suite.synthesize.world import is_world, world_passages, world_texts
 
-    if is_world(source):
-        passages = world_passages(source)
-        shards = CorpusShards(partial(world_texts, source, passages), name=source, limit=limit)
+    if is_heldout_corpus(source):
+        passages = heldout_passages(source)
+        shards = CorpusShards(partial(heldout_texts, source, passages), name=source, limit=limit)
         return shards, {passage.text: passage for passage in passages}
     if separator is not None:
         separator = separator.replace("\\n", "\n")
@@ -191,6 +191,11 @@ def _quality(quality: "Quality") -> list[tuple[str, str]]:
         figures.append(("kinds", kinds or "none"))
     if quality.quoted_share is not None:
         figures.append(("quoted", f"{quality.quoted_share:.0%} of the words of an answer stand in its text"))
+    if quality.repeated:
+        share = quality.repeated / quality.compared
+        figures.append(
+            ("repeated", f"{share:.0%} of {quality.compared:,} questions nearly repeat another: see --dedupe")
+        )
     if quality.truth is not None:
         judged = quality.truth.judged
         figures.append(

@@ -9,8 +9,11 @@ from mlx_suite.microworld.facts import FactCount, count_facts, quoted_share
 from mlx_suite.microworld.passages import WorldPassage
 from mlx_suite.microworld.reading import find_answer
 from mlx_suite.synthesize.format import KINDS, Pair
+from mlx_suite.synthesize.repetition import RepetitionFilter
 from mlx_suite.synthesize.writer import Outcome
 
+COMPARED = 20_000
+"""Questions that are compared with one another: enough for the share that repeats another, in bounded memory."""
 Truth = Mapping[str, WorldPassage]
 """Passages of the microworld by their texts."""
 
@@ -39,9 +42,16 @@ class Quality:
     """Accepted pairs by kind."""
     quoted: float = 0.0
     """Sum, over accepted pairs, of the share of the answer's words that stand in its text."""
+    compared: int = 0
+    """Accepted pairs whose questions were compared with one another, the first `COMPARED`."""
+    repeated: int = 0
+    """Of these, pairs whose question nearly repeats an earlier one of any text."""
     truth: PairTruth | None = None
     facts: dict[str, FactCount] = field(default_factory=dict)
     """Facts of the passages that rewrites keep, lose and invent, by form."""
+
+    def __post_init__(self) -> None:
+        self._questions = RepetitionFilter(everywhere=True)
 
     def add_pieces(self, outcome: Outcome) -> None:
         """Count the pieces of a completion, before repetitions are dropped."""
@@ -52,6 +62,9 @@ class Quality:
         """Count an accepted pair about `text`; `passage` says what is true."""
         self.kinds[pair.kind] += 1
         self.quoted += quoted_share(pair.answer, text)
+        if self.compared < COMPARED:
+            self.compared += 1
+            self.repeated += not self._questions.is_new(pair.question, "")
         if passage is None:
             return
         before, found = self.truth or PairTruth(), find_answer(pair.question, passage)
@@ -84,6 +97,8 @@ class Quality:
             "pairs": self.pairs,
             "kinds": {kind: self.kinds[kind] for kind in KINDS},
             "quoted_share": None if self.quoted_share is None else round(self.quoted_share, 4),
+            "compared": self.compared,
+            "repeated_questions": self.repeated,
             "truth": None
             if self.truth is None
             else {"judged": self.truth.judged, "grounded": self.truth.grounded, "right": self.truth.right},

@@ -10,9 +10,9 @@ from mlx_suite.microworld.passages import Fact, WorldPassage
 from mlx_suite.microworld.population import is_heldout_name
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.synthesize.format import Pair
+from mlx_suite.synthesize.heldout import heldout_passages
 from mlx_suite.synthesize.quality import Quality
 from mlx_suite.synthesize.run import synthesize
-from mlx_suite.synthesize.world import world_passages
 from mlx_suite.text import Tokenizer
 from tests.synthesize.scripted_synthesizer import Says, ScriptedEngine, job_of
 
@@ -65,13 +65,13 @@ def test_a_run_over_the_microworld_reports_the_truth(tokenizer: Tokenizer, scrip
 
 
 def test_passages_of_the_microworld_are_about_names_that_no_training_data_has() -> None:
-    passages = world_passages("microworld:20:3")
+    passages = heldout_passages("microworld:20:3")
     assert len(passages) == 20
     assert all(is_heldout_name(name) for passage in passages for name in passage.subjects)
-    assert passages == world_passages("microworld:20:3") != world_passages("microworld:20:4")
+    assert passages == heldout_passages("microworld:20:3") != heldout_passages("microworld:20:4")
 
 
 @pytest.mark.parametrize("source", ["microworld:", "microworld:0", "microworld:many", "microworld:3:x"])
 def test_a_number_of_passages_that_makes_no_sense_is_refused(source: str) -> None:
     with pytest.raises(UserError, match="does not say how many passages"):
-        world_passages(source)
+        heldout_passages(source)

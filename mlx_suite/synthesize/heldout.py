@@ -1,4 +1,4 @@
-"""The microworld as a corpus: passages about people and towns that no shipped model has met, with their facts."""
+"""The microworld as a corpus: passages about people and towns that no training data mentions, with their facts."""
 
 import re
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ MOST_PEOPLE = 500
 """People of the population; more passages tell about the same people in other words."""
 
 
-def is_world(source: str) -> bool:
+def is_heldout_corpus(source: str) -> bool:
     """Whether the name of a corpus asks for passages of the microworld."""
     return source.startswith(PREFIX)
 
 
-def world_passages(source: str) -> list[WorldPassage]:
+def heldout_passages(source: str) -> list[WorldPassage]:
     """The passages of `microworld:COUNT` or `microworld:COUNT:SEED`, all about names held out from training.
 
     Raises UserError for a name of another form.
@@ -37,7 +37,7 @@ def world_passages(source: str) -> list[WorldPassage]:
     return [sample_passage(population, rng) for _ in range(count)]
 
 
-def world_texts(source: str, passages: list[WorldPassage]) -> Iterator[CorpusText]:
+def heldout_texts(source: str, passages: list[WorldPassage]) -> Iterator[CorpusText]:
     """The passages as texts of a corpus."""
     for number, passage in enumerate(passages, 1):
         yield CorpusText(text=passage.text, place=f"{source}#{number}")
