@@ -17,6 +17,7 @@ from .flags import AsJson, Quiet
 from .help import add, new_app
 from .options import option, takes_settings
 from .output import show
+from .synthesize_run import synthesize_run
 
 if TYPE_CHECKING:
     from mlx_suite.finetune.run import FinishedRun
@@ -74,6 +75,7 @@ def train(
 
 
 add(synthesize_app, train)
+add(synthesize_app, synthesize_run, "run")
 
 
 def _preview(settings: SynthesizerSettings, as_json: bool) -> None:

@@ -50,7 +50,7 @@ def filter_ablation(
     student: Annotated[str, typer.Option(help="Model that is finetuned on them.")] = STUDENT,
 ) -> None:
     """Finetune on first, random, filtered, longest and confirmed rows; print mean accuracy and standard deviation."""
-    from mlx_suite.magpie.stage import open_stage
+    from mlx_suite.runtime.stage import open_stage
 
     console = Console(highlight=False)
     facts = {"teacher": teacher, "student": student, "pool": pool, "size": size, "temperature": TEMPERATURE}

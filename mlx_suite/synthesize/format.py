@@ -174,9 +174,10 @@ def encode_prompt(tokenizer: Tokenizer, chain: Sequence[Example], text: str, for
 
     Raises UserError if the tokenizer has no EOS to separate examples with.
     """
-    asked = () if form is None else (Piece(text=f"<REW> {form} <OUT>", owner=TEMPLATE, apart=True),)
+    apart = _can_cut(tokenizer)
+    asked = () if form is None else (Piece(text=f"<REW> {form} <OUT>", owner=TEMPLATE, apart=apart),)
     pieces = [
-        *(piece for example in chain for piece in _pieces(tokenizer, example)),
+        *(piece for example in chain for piece in _pieces(tokenizer, example, apart)),
         *_context(tokenizer, text),
         *asked,
     ]
@@ -188,12 +189,13 @@ def encode_chain(tokenizer: Tokenizer, chain: Sequence[Example], *, context: boo
 
     With `context`, the texts and tags are trained too. Raises UserError if the tokenizer has no EOS.
     """
-    encoded = tokenizer.encode_pieces([piece for example in chain for piece in _pieces(tokenizer, example)])
+    apart = _can_cut(tokenizer)
+    encoded = tokenizer.encode_pieces([piece for example in chain for piece in _pieces(tokenizer, example, apart)])
     end = _end(tokenizer)[0]
-    trained = [owner == _WRITTEN for owner in encoded.owner]
+    # BOS may be the same token: EOS is the one that follows another token.
     trained = [
-        here or (token == end and place > 0)
-        for place, (here, token) in enumerate(zip(trained, encoded.ids, strict=True))
+        owner == _WRITTEN or (token == end and before not in (None, end))
+        for owner, token, before in zip(encoded.owner, encoded.ids, [None, *encoded.ids], strict=False)
     ]
     return Document(encoded.ids, [1.0 if context or here else 0.0 for here in trained])
 
@@ -202,9 +204,9 @@ _READ, _WRITTEN = 0, 1
 """Owners of the tokens of a text and of what is written from it."""
 
 
-def _pieces(tokenizer: Tokenizer, example: Example) -> list[Piece]:
+def _pieces(tokenizer: Tokenizer, example: Example, apart: bool) -> list[Piece]:
     end = _end(tokenizer)[1]
-    written = Piece(text=write_completion(example), owner=_WRITTEN, apart=True)
+    written = Piece(text=write_completion(example), owner=_WRITTEN, apart=apart)
     return [*_context(tokenizer, example.text), written, Piece(text=end, owner=TEMPLATE)]
 
 
@@ -216,6 +218,16 @@ def _context(tokenizer: Tokenizer, text: str) -> list[Piece]:
         Piece(text=text, owner=_READ),
         Piece(text=f" </CON>{BLANK}", owner=TEMPLATE),
     ]
+
+
+def _can_cut(tokenizer: Tokenizer) -> bool:
+    """Whether a completion can be encoded apart from its prompt, as it is when a model writes it.
+
+    Llama's and Mistral's tokenizers put a space before every text, so there it must be encoded with what precedes it;
+    as newlines are bytes in them, the tokens of the prompt are the same in both cases.
+    """
+    pieces = [Piece(text=BLANK, owner=TEMPLATE), Piece(text="<QUE>", owner=_WRITTEN, apart=True)]
+    return tokenizer.decode(tokenizer.encode_pieces(pieces).ids, skip_special=False).endswith(f"{BLANK}<QUE>")
 
 
 def _end(tokenizer: Tokenizer) -> tuple[int, str]:

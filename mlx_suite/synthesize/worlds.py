@@ -1,10 +1,11 @@
 """Passages of the microworld with pairs or rewrites, as training data of a synthesizer. Held-out names do not occur."""
 
 from collections.abc import Iterator
+from functools import cache
 from random import Random
 
 from mlx_suite.microworld.passages import WorldPassage, sample_passage
-from mlx_suite.microworld.population import make_population
+from mlx_suite.microworld.population import Population, make_population
 from mlx_suite.microworld.reading import STYLES, write_pairs
 from mlx_suite.microworld.rewrites import REWRITES
 from mlx_suite.runtime.errors import UserError
@@ -32,10 +33,15 @@ def read_world(source: str, seed: int = 0) -> Iterator[Example]:
     if count and not (count.isdecimal() and int(count) > 0):
         raise UserError("The number of passages is not a positive number", where=source, fix=f"write {name}:{COUNT}")
     rng = Random(f"{name} {seed}")
-    population = make_population(PEOPLE, seed=seed)
+    population = _population(seed)
     write = _with_pairs if name == PAIRS else _rewritten
     for _ in range(int(count or COUNT)):
         yield write(sample_passage(population, rng), rng)
+
+
+@cache
+def _population(seed: int) -> Population:
+    return make_population(PEOPLE, seed=seed)
 
 
 def _with_pairs(passage: WorldPassage, rng: Random) -> Example:

@@ -29,9 +29,10 @@ from mlx_suite.magpie.pairs.answers import Answer, AnswerSampler, make_grader, r
 from mlx_suite.magpie.pairs.pairing import PreferencePair, Scores, pair_answers
 from mlx_suite.magpie.pairs.scorers import MARGINS, Scorer
 from mlx_suite.magpie.pairs.settings import PairSettings
-from mlx_suite.magpie.stage import data_digest, id_of, open_stage, prompt_of
+from mlx_suite.magpie.stage import data_digest, id_of, prompt_of
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import Journal
+from mlx_suite.runtime.stage import open_stage
 from mlx_suite.text import Message
 
 KIND = "mlx-suite magpie pairs"

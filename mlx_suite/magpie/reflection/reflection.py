@@ -54,8 +54,9 @@ from mlx_suite.magpie.reflection.outcomes import (
 )
 from mlx_suite.magpie.reflection.rewriting import Part, Rewrite, Rewriter, Work
 from mlx_suite.magpie.reflection.settings import ReflectSettings
-from mlx_suite.magpie.stage import data_digest, open_stage
+from mlx_suite.magpie.stage import data_digest
 from mlx_suite.runtime.journal import Journal, read_lines
+from mlx_suite.runtime.stage import open_stage
 
 KIND = "mlx-suite magpie reflect"
 REFUSED_FILE = "refused.jsonl"
