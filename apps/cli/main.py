@@ -30,6 +30,7 @@ from .fuse import fuse
 from .generate import generate
 from .help import add, new_app
 from .judge import judge_app
+from .lab import lab
 from .magpie import magpie_app
 from .models import models_app
 from .perplexity import perplexity
@@ -48,6 +49,7 @@ add(app, serve)
 app.add_typer(magpie_app)
 add(app, pretrain)
 app.add_typer(synthesize_app)
+add(app, lab)
 add(app, finetune)
 add(app, fuse)
 add(app, quantize)

@@ -104,7 +104,7 @@ def synthesize_run(
         summary = synthesize(
             CorpusJob(
                 model=checkpoint.model,
-                writer=_writer(checkpoint, settings.forms, format, language, batch),
+                writer=writer_for(checkpoint, settings.forms, format, language, batch),
                 corpus=shards,
                 settings=settings,
                 model_name=checkpoint.name,
@@ -137,7 +137,7 @@ def _corpus(source: str, field: str, separator: str | None, limit: int | None) -
     return CorpusShards(read, name=source, limit=limit), {}
 
 
-def _writer(checkpoint: Checkpoint, forms: Sequence[str], format: str, language: str, batch: int) -> "Writer":
+def writer_for(checkpoint: Checkpoint, forms: Sequence[str], format: str, language: str, batch: int) -> "Writer":
     from mlx_suite.synthesize.instruct import ChatWriter, check_trained_forms, is_chat_model
     from mlx_suite.synthesize.writer import TagWriter
 

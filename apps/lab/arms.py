@@ -11,7 +11,7 @@ from mlx_suite.pretrain.settings import CorpusPart
 from mlx_suite.synthesize.layouts import pairs_alone, pretraining_text
 
 from ..shipped.synthesizer import chain
-from .material import Material, write_texts
+from .material import Material, texts_of, write_texts
 from .recipe import LabRecipe, Trial
 
 RAW, SYNTHETIC = "raw", "synthetic"
@@ -77,9 +77,7 @@ def _texts(arm: str, material: Material) -> Iterable[str]:
 def _vanilla(material: Material) -> Iterator[str]:
     """As much text without repetition as the budget holds; of a corpus of one's own, all there is."""
     if material.recipe.world is None:
-        from .material import _texts as corpus_texts
-
-        return corpus_texts(material.raw)
+        return texts_of(material.raw)
     return _until(material.people.fresh_texts(), material.recipe.training.tokens * CHARACTERS_PER_TOKEN * 2)
 
 

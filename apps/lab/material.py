@@ -23,6 +23,7 @@ from mlx_suite.synthesize.format import Example, Pair
 
 from .people import LabPeople, LabQuestion, Topics
 from .recipe import LabRecipe
+from .writing import write_from
 
 Tell = Callable[[str], None]
 
@@ -78,7 +79,7 @@ class Material:
 
     @property
     def _known(self) -> Topics:
-        """Facts asked in distribution; without pairs, everything about the asked people but a third of the relations."""
+        """Facts asked in distribution: those that pairs reveal or, in a lab without pairs, five of seven relations."""
         if self.revealed:
             return self.revealed
         relations = ("birthplace", "birth_year", "job", "hobby", "food")
@@ -108,10 +109,21 @@ def make_material(recipe: LabRecipe, folder: Path, tell: Tell) -> Material:
     else:
         assert recipe.corpus is not None
         source = recipe.corpus
-        _write_once(material.raw, lambda: _texts(recipe.corpus or ""))
+        _write_once(material.raw, lambda: texts_of(recipe.corpus or ""))
     for name, forms in _runs(recipe):
-        tell(f"{name}: {recipe.synthesizer} writes {', '.join(forms)}")
-        _synthesize(recipe, str(source), folder / name, forms, grown_from=folder if name == "grown" else None)
+        if (folder / name / "summary.json").is_file():
+            continue
+        tell(f"{recipe.synthesizer} writes {', '.join(forms)} from {source}")
+        write_from(
+            recipe.synthesizer,
+            source,
+            folder / name,
+            forms=forms,
+            rounds=recipe.rounds if name == "pairs" else 1,
+            share=recipe.convert,
+            times=_times(folder) if name == "grown" else None,
+            seed=recipe.seed,
+        )
     return material
 
 
@@ -124,21 +136,10 @@ def _runs(recipe: LabRecipe) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "grown", ("prose", "continue", "pairs")
 
 
-def _synthesize(
-    recipe: LabRecipe, source: str, out: Path, forms: tuple[str, ...], *, grown_from: Path | None = None
-) -> None:
-    """`mlx-suite synthesize run` on `source`, to the size of the raw corpus if it is to grow."""
-    from mlx_suite.synthesize.run import synthesize
-
-    from .writing import corpus_job
-
-    if (out / "summary.json").is_file():
-        return
-    times = None
-    if grown_from is not None:
-        whole, tenth = (sum(len(text) for text in _texts(grown_from / n)) for n in ("raw.jsonl", "read.jsonl"))
-        times = whole / tenth
-    synthesize(corpus_job(recipe, source, forms, times), out)
+def _times(folder: Path) -> float:
+    """How many times the tenth the whole is."""
+    whole, tenth = (sum(map(len, texts_of(folder / name))) for name in ("raw.jsonl", "read.jsonl"))
+    return whole / tenth
 
 
 def _write_once(path: Path, make: Callable[[], Iterable[str]]) -> None:
@@ -151,7 +152,8 @@ def write_texts(path: Path, texts: Iterable[str]) -> None:
     write_atomically(path, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
 
 
-def _texts(source: str | Path) -> Iterator[str]:
+def texts_of(source: str | Path) -> Iterator[str]:
+    """The readable texts of a corpus."""
     for each in read_corpus(source):
         if isinstance(each, CorpusText):
             yield each.text

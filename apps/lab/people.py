@@ -120,14 +120,12 @@ class LabPeople:
             if (fact.subject, fact.relation) in revealed
         ]
         readers = make_population(200, seed=self.world.seed)
-        opened = []
+        opened: list[LabQuestion] = []
         while len(opened) < len(closed):
             passage = person_passage(rng.choice(readers.people), rng)
             [pair] = write_pairs(passage, rng, 1, "free")
             opened.append(
-                LabQuestion(
-                    question=pair.question, answer=pair.answer, relation="", group=OPEN_BOOK, text=passage.text
-                )
+                LabQuestion(question=pair.question, answer=pair.answer, relation="", group=OPEN_BOOK, text=passage.text)
             )
         return [*closed, *opened]
 

@@ -179,7 +179,7 @@ def read_recipe(source: str | Path) -> LabRecipe:
     """
     path = Path(source)
     if not path.is_file():
-        shipped = {each.stem: each for each in sorted(RECIPES.glob("*.yaml"))}
+        shipped = _shipped()
         if str(source) not in shipped:
             raise UserError(
                 "There is no such recipe", where=str(source), fix=f"give a file, or one of {', '.join(shipped)}"
@@ -188,12 +188,23 @@ def read_recipe(source: str | Path) -> LabRecipe:
     values = read_settings(path, LabRecipe, EXAMPLE)
     missing = [name for name in required(LabRecipe) if name not in values]
     if missing:
-        raise UserError(f"The recipe has no {' and no '.join(missing)}", where=str(path), fix="add the missing settings")
+        raise UserError(
+            f"The recipe has no {' and no '.join(missing)}", where=str(path), fix="add the missing settings"
+        )
     recipe = LabRecipe(**values)
     problems = [f"{name} {problem}" for name, problem in _problems(recipe)]
     if problems:
         raise invalid("setting", problems, "mlx-suite lab --help", str(path))
     return recipe
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Titles of the recipes that come with mlx-suite, by name."""
+    return {name: read_recipe(path).title for name, path in _shipped().items()}
+
+
+def _shipped() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
 
 
 def trials_of(recipe: LabRecipe) -> list[Trial]:

@@ -4,6 +4,7 @@ A base model with Mistral's block and a sliding window learns to read a passage 
 met, and to write instruction-response pairs or a rewrite of it, in the format of `mlx_suite.synthesize.format`.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlx_suite.checkpoints.save import save_model
 from mlx_suite.data.batch.batches import PackedBatches
 from mlx_suite.data.batch.rows import Document, Rows, pack
 from mlx_suite.microworld.passages import WorldPassage, sample_passage
@@ -20,7 +22,8 @@ from mlx_suite.microworld.reading import STYLES, write_pairs
 from mlx_suite.microworld.rewrites import REWRITES
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.llama import Llama
-from mlx_suite.synthesize.format import Example, Pair, Rewrite, encode_chain, write_completion
+from mlx_suite.runtime.files import write_atomically
+from mlx_suite.synthesize.format import KINDS, Example, Pair, Rewrite, encode_chain, write_completion
 from mlx_suite.text import Tokenizer, load_tokenizer
 from mlx_suite.text.training import train_base_tokenizer
 from mlx_suite.training.loop import TrainSettings, train
@@ -177,6 +180,21 @@ def make_synthesizer(run: Path) -> Llama:
             pack(phase_documents(tokenizer, phase, number), phase.row_length).save(path)
         train(model, PackedBatches(Rows.load(path), phase.batch), phase.train, phase_folder)
     return model
+
+
+def save_synthesizer(model: Llama, run: Path, folder: Path) -> None:
+    """Write the checkpoint, with what it was trained to write in synthesizer.json."""
+    tokenizer = load_tokenizer(run / "tokenizer")
+    ids = special_ids(tokenizer)
+    write_atomically(run / "tokenizer" / "generation_config.json", json.dumps(ids, indent=2) + "\n")
+    save_model(folder, model, dtype="bfloat16", tokenizer_from=run / "tokenizer")
+    description = {
+        "format": "tags",
+        "kinds": list(KINDS),
+        "rewrites": list(REWRITES),
+        "shots": max(phase.most_examples for phase in PHASES),
+    }
+    write_atomically(folder / "synthesizer.json", json.dumps(description, indent=2) + "\n")
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, Any]:

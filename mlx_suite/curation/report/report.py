@@ -125,6 +125,7 @@ def _render_page(
         .get_template("page.html.jinja")
         .render(
             generator=GENERATOR,
+            style=page_style(),
             stages={**STAGE_TITLES, **FILTER_TITLES},
             figures=figures,
             frame=frame,
@@ -156,8 +157,12 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     environment.filters |= {"form": _form, "percent": lambda share: _form(share, ".1%"), "words": _words}
-    environment.globals["style"] = Markup(environment.get_template("style.css").render(hues=HUES))
     return environment
+
+
+def page_style() -> Markup:
+    """The style sheet of the report, for other pages that look like it."""
+    return Markup(_environment().get_template("style.css").render(hues=HUES))
 
 
 def _form(value: float | None, form: str = ",") -> str:

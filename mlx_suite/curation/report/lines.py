@@ -1,0 +1,86 @@
+"""Line charts as inline SVG, with error bars; colours and fonts follow the page."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from mlx_suite.curation.report.svg import HUES, short
+
+Place = Callable[[float, float], tuple[float, float]]
+WIDTH, HEIGHT = 520, 280
+LEFT, RIGHT, TOP, BOTTOM = 44, 118, 10, 40
+LABEL_GAP = 13
+"""Minimum vertical distance between the names of two lines."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinePoint:
+    """A mean with its standard deviation."""
+
+    x: float
+    y: float
+    sd: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a chart, named at its right end."""
+
+    name: str
+    hue: int
+    """Colour number from 0; HUES and above are grey."""
+    points: tuple[LinePoint, ...]
+    dashed: bool = False
+
+
+def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, title: str, top: float | None = None) -> str:
+    """Lines over a common linear axis; the vertical axis begins at 0 and ends at `top` or just above the highest point.
+
+    A point shows its standard deviation as a bar, and its numbers as a tooltip.
+    """
+    points = [point for line in lines for point in line.points]
+    low, high = min(point.x for point in points), max(point.x for point in points)
+    most = top or 1.06 * max(point.y + point.sd for point in points) or 1.0
+    width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - low) / (high - low) if high > low else 0.5
+        return round(LEFT + across * width, 1), round(TOP + height * (1 - max(0.0, min(y / most, 1.0))), 1)
+
+    parts = [f'<svg class="lines" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
+    for mark in range(5):
+        value = most * mark / 4
+        _, y = place(low, value)
+        parts.append(f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 5}" y="{y}" dy="3.5" text-anchor="end">{short(value)}</text>')
+    for x in sorted({point.x for point in points}):
+        across, _ = place(x, 0)
+        parts.append(
+            f'<text class="tick" x="{across}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{short(x)}</text>'
+        )
+    free: list[float] = []
+    for line in sorted(lines, key=lambda line: -line.points[-1].y):
+        parts += _drawn(line, place, free)
+    middle = LEFT + width / 2
+    parts.append(f'<text class="label" x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(f'<text class="label" x="{LEFT + 4}" y="{TOP + 10}">{escape(y_label)}</text></svg>')
+    return "".join(parts)
+
+
+def _drawn(line: Line, place: Place, free: list[float]) -> list[str]:
+    hue = f"l{line.hue}" if line.hue < HUES else "lx"
+    spots = [place(point.x, point.y) for point in line.points]
+    dash = ' stroke-dasharray="4 3"' if line.dashed else ""
+    parts = [f'<path class="{hue}"{dash} d="M{"L".join(f"{x} {y}" for x, y in spots)}"/>']
+    for point, (x, y) in zip(line.points, spots, strict=True):
+        if point.sd:
+            upper, lower = place(point.x, point.y + point.sd)[1], place(point.x, point.y - point.sd)[1]
+            parts.append(f'<path class="{hue}" d="M{x} {upper}V{lower}"/>')
+        tip = f"{line.name}: {short(point.x)}, {point.y:.3g} ± {point.sd:.2g}"
+        parts.append(f'<circle class="{hue}" cx="{x}" cy="{y}" r="3"><title>{escape(tip)}</title></circle>')
+    x, y = spots[-1]
+    while any(abs(y - other) < LABEL_GAP for other in free):
+        y += 1
+    free.append(y)
+    parts.append(f'<text class="{hue}" x="{x + 8}" y="{y}" dy="3.5">{escape(line.name)}</text>')
+    return parts
