@@ -164,5 +164,7 @@ def _every_tenth(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _example(record: Mapping[str, Any]) -> Example:
-    pairs = tuple(Pair(**pair | {"options": tuple(pair.get("options", ()))}) for pair in record.get("pairs", ()))
-    return Example(text=record["text"], pairs=pairs)
+    pairs = (pair for written in record.get("written", ()) for pair in written.get("pairs", ()))
+    return Example(
+        text=record["text"], pairs=tuple(Pair(**pair | {"options": tuple(pair.get("options", ()))}) for pair in pairs)
+    )

@@ -150,6 +150,8 @@ def _compared(measure: Measure, groups: Mapping[str, Sequence[Result]], control:
     ]
     best = max(spreads, key=lambda arm: sign * spreads[arm].mean)
     name = f"{measure.name[0].upper()}{measure.name[1:]}"
+    if spreads[best].mean == base.mean:
+        return f"{name}: no arm is better than {control} with {measure.shown(base)}."
     text = f"{name}: best is {best} with {measure.shown(spreads[best])}, {control} has {measure.shown(base)}"
     text += f"; clearly better than {control}: {', '.join(clear) or 'none'}"
     return f"{text}; clearly worse: {', '.join(worse)}." if worse else f"{text}."

@@ -34,7 +34,7 @@ def tokenizer_folder(source: TokenizerSource, parts: Sequence[CorpusPart], run: 
     facts = as_json({"source": asdict(source), "corpus": [asdict(part) for part in parts] if source.train else None})
     if json_if_any(folder / MADE_FROM) == facts:
         return folder
-    origin = resolve_texts(source.checkpoint) if source.checkpoint else None
+    origin = _origin(source.checkpoint) if source.checkpoint else None
     with staged_folder(folder) as staged:
         if origin is None:
             _train(staged, parts, source.train)
@@ -44,6 +44,12 @@ def tokenizer_folder(source: TokenizerSource, parts: Sequence[CorpusPart], run: 
                     shutil.copyfile(origin / name, staged / name)
         (staged / MADE_FROM).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def _origin(checkpoint: str) -> Path:
+    """Folder of a checkpoint, or of a tokenizer alone."""
+    folder = Path(checkpoint).expanduser()
+    return folder if (folder / "tokenizer.json").is_file() else resolve_texts(checkpoint)
 
 
 def _train(folder: Path, parts: Sequence[CorpusPart], ids: int) -> None:
