@@ -6,7 +6,7 @@ from functools import cached_property
 from random import Random
 
 from mlx_suite.microworld.passages import Fact, WorldPassage, facts_of_person, person_passage
-from mlx_suite.microworld.population import Population, make_population
+from mlx_suite.microworld.population import make_population
 from mlx_suite.microworld.reading import questions_about, write_pairs
 from mlx_suite.microworld.world import Person
 
@@ -20,6 +20,8 @@ GROUPS = {
     OPEN_BOOK: "questions about unseen people, with the text in the prompt",
 }
 """Groups of questions, all but the last without a text (closed book)."""
+TOWNS = 40
+"""Towns that people come from."""
 VALID_TEXTS = 1
 """Held-out biographies of each person, in wordings of their own, for bits per byte."""
 
@@ -46,13 +48,9 @@ class LabPeople:
     world: LabWorld
 
     @cached_property
-    def population(self) -> Population:
-        """The lab's people first, then those whose texts are never trained on."""
-        return make_population(self.world.people + self.world.unseen, seed=self.world.seed, towns=40, heldout=True)
-
-    @property
     def people(self) -> tuple[Person, ...]:
-        return self.population.people[: self.world.people]
+        """Those whose biographies are trained on."""
+        return make_population(self.world.people, seed=self.world.seed, towns=TOWNS, heldout=True).people
 
     @property
     def asked(self) -> tuple[Person, ...]:
@@ -63,9 +61,13 @@ class LabPeople:
     def others(self) -> tuple[Person, ...]:
         return self.people[len(self.asked) :]
 
-    @property
+    @cached_property
     def unseen(self) -> tuple[Person, ...]:
-        return self.population.people[self.world.people :]
+        """People whom no text of the lab mentions."""
+        known = {name for person in self.people for name in (person.name, person.friend)}
+        count = self.world.people + self.world.unseen
+        drawn = make_population(count, seed=self.world.seed + 1, towns=TOWNS, heldout=True).people
+        return tuple(person for person in drawn if person.name not in known)[: self.world.unseen]
 
     def text(self, person: Person, number: int) -> str:
         """The biography of this number: always the same."""
