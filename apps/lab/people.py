@@ -12,14 +12,15 @@ from mlx_suite.microworld.world import Person
 
 from .recipe import LabWorld
 
-ASKED, NOT_ASKED, OTHERS, OPEN_BOOK = "asked", "not asked", "other people", "open book"
+RECALL, ASKED, NOT_ASKED, OTHERS, OPEN_BOOK = "recall", "asked", "not asked", "other people", "open book"
 GROUPS = {
+    RECALL: "held-out biographies, to be continued where they state a fact",
     ASKED: "questions about facts that a pair of the training data reveals (in distribution)",
     NOT_ASKED: "other questions about the same people",
     OTHERS: "questions about people of whom the model read only biographies",
     OPEN_BOOK: "questions about unseen people, with the text in the prompt",
 }
-"""Groups of questions, all but the last without a text (closed book)."""
+"""Groups of questions, all but the last without the text that answers them (closed book)."""
 TOWNS = 40
 """Towns that people come from."""
 VALID_TEXTS = 1
@@ -38,7 +39,7 @@ class LabQuestion:
     relation: str
     group: str
     text: str = ""
-    """The text to answer from; empty for a closed-book question."""
+    """The text to answer from, or to continue; empty for a closed-book question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +107,20 @@ class LabPeople:
                 is_known = (fact.subject, fact.relation) in revealed
                 group = ASKED if is_known else NOT_ASKED if person.name in asked else OTHERS
                 found.append(_question(fact, group, rng))
+            found += self._completions(person)
         for person in self.unseen:
             passage = self.passage(person, 0)
             fact = rng.choice(passage.facts)
             found.append(_question(fact, OPEN_BOOK, rng, passage.text))
         return found
+
+    def _completions(self, person: Person) -> Iterator[LabQuestion]:
+        """A held-out biography up to each fact that it has not stated before."""
+        passage = self.passage(person, -1)
+        for fact in passage.facts:
+            before = passage.text[: passage.text.index(fact.value)].rstrip()
+            if before:
+                yield LabQuestion(question="", answer=fact.value, relation=fact.relation, group=RECALL, text=before)
 
     def tuning_questions(self, revealed: Topics) -> list[LabQuestion]:
         """Questions to finetune on: about revealed facts, and as many with a text about people of the synthesizer."""

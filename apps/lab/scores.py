@@ -34,7 +34,9 @@ class Score:
 
 
 def prompt_of(question: LabQuestion) -> str:
-    """The prompt of a question, with its text if it has one."""
+    """The prompt of a question, with its text if it has one; of a completion, the text alone."""
+    if not question.question:
+        return question.text
     before = f"{question.text}\n\n" if question.text else ""
     return f"{before}Question: {question.question}\nAnswer:"
 
@@ -54,7 +56,7 @@ def score(model: Any, tokenizer: Tokenizer, questions: Sequence[LabQuestion]) ->
         answers[number] = tokenizer.decode(written.tokens)
     found: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for number, question in enumerate(questions):
-        found[question.group].append(judge(question.answer, answers[number]))
+        found[question.group].append(judge(question.answer, answers[number], continues=not question.question))
     return {
         group: Score(
             right=sum(right for right, _ in each), first_right=sum(first for _, first in each), asked=len(each)
@@ -63,9 +65,14 @@ def score(model: Any, tokenizer: Tokenizer, questions: Sequence[LabQuestion]) ->
     }
 
 
-def judge(truth: str, answer: str) -> tuple[bool, bool]:
-    """Whether an answer is right, and whether its first word is; articles, case and a full stop do not matter."""
+def judge(truth: str, answer: str, *, continues: bool = False) -> tuple[bool, bool]:
+    """Whether an answer is right, and whether its first word is; articles, case and a full stop do not matter.
+
+    With `continues`, the answer may go on after the truth.
+    """
     wanted, given = _words(truth), _words(answer.strip().split("\n")[0])
+    if continues:
+        given = [word.strip(".,") for word in given[: len(wanted)]]
     return given == wanted, given[:1] == wanted[:1]
 
 

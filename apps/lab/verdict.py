@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .people import ASKED, NOT_ASKED, OPEN_BOOK, OTHERS
+from .people import ASKED, NOT_ASKED, OPEN_BOOK, OTHERS, RECALL
 from .recipe import LabRecipe
 
 CONTROL = "repeat"
@@ -86,6 +86,7 @@ def measures(recipe: LabRecipe) -> list[Measure]:
     ]
     if recipe.world is None or recipe.grows:
         return found
+    found.append(Measure(name="recall", explained=RECALL, value=_share("scores", RECALL)))
     stages = {"scores": "before tuning"} | ({"tuned": "after tuning"} if recipe.tuning else {})
     for stage, when in stages.items():
         for group, title in (

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from mlx_suite_apps.lab.people import ASKED, NOT_ASKED, OPEN_BOOK, OTHERS, LabPeople
+from mlx_suite_apps.lab.people import ASKED, NOT_ASKED, OPEN_BOOK, OTHERS, RECALL, LabPeople
 from mlx_suite_apps.lab.recipe import LabWorld
 
 PEOPLE = LabPeople(world=LabWorld(people=6, asked=0.5, texts=2, unseen=3, seed=1))
@@ -49,3 +49,12 @@ def test_unseen_people_are_in_no_text_and_no_lesson_is_about_people_who_are_not_
     assert len(closed) == 3 and len(lessons) == 6
     names = [person.name for person in (*PEOPLE.others, *PEOPLE.unseen)]
     assert not any(name in lesson.question for lesson in lessons for name in names)
+
+
+def test_a_held_out_biography_is_cut_before_each_of_its_facts() -> None:
+    completions = [q for q in PEOPLE.questions(frozenset()) if q.group == RECALL]
+    assert len(completions) > 30
+    for each in completions:
+        whole = next(text for text in PEOPLE.heldout_texts() if text.startswith(each.text))
+        assert whole[len(each.text) :].strip().startswith(each.answer)
+        assert each.answer not in each.text

@@ -23,6 +23,12 @@ def test_an_answer_is_judged_by_its_first_line(truth: str, answer: str, right: b
     assert judge(truth, answer) == (right, first)
 
 
+def test_a_completion_may_go_on_after_the_truth() -> None:
+    assert judge("Ada Pike", " Ada Pike. Ada has a cat.", continues=True) == (True, True)
+    assert judge("a baker", " a baker and", continues=True) == (True, True)
+    assert judge("a baker", " a barber and", continues=True) == (False, False)
+
+
 def test_a_question_is_asked_after_its_text() -> None:
     question = LabQuestion(question="When?", answer="1962", relation="birth_year", group="asked")
     assert prompt_of(question) == "Question: When?\nAnswer:"

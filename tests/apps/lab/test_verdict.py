@@ -18,7 +18,7 @@ RECIPE = LabRecipe(
     tuning=LabTuning(steps=(0, 10)),
     sweep=Sweep(arm="instruct", shares=(0.1,), seeds=1),
 )
-GROUPS = ("asked", "not asked", "other people", "open book")
+GROUPS = ("recall", "asked", "not asked", "other people", "open book")
 
 
 def result(arm: str, seed: int, right: int, bits: float = 0.5, share: float | None = None) -> dict[str, Any]:
@@ -69,11 +69,11 @@ def test_the_spread_is_mean_and_sample_deviation() -> None:
 def test_the_verdict_compares_every_measure_with_the_repeated_text() -> None:
     sentences = verdict(RESULTS, RECIPE)
     assert sentences[0] == "Bits per byte: no arm is better than repeat with 0.500 ± 0.000."
-    assert sentences[1] == (
+    assert sentences[2] == (
         "Open book, before tuning: best is instruct with 42.0 ± 2.0, repeat has 11.0 ± 1.0; "
         "clearly better than repeat: instruct."
     )
-    assert len(sentences) == 9
+    assert len(sentences) == 10
 
 
 def test_a_single_seed_is_called_that() -> None:
@@ -89,7 +89,7 @@ def test_the_sweep_has_the_control_at_share_zero_and_the_arms_do_not_hold_its_ot
 def test_the_table_shows_means_deviations_and_the_baseline() -> None:
     lines = table_text(RESULTS, RECIPE, {"asked": 0.125}).splitlines()
     assert lines[2].startswith("| repeat | 0.500 ± 0.000 | 11.0 ± 1.0 |")
-    assert lines[-1] == "| most frequent answer | – | – | 12.5 | – | – | – | 12.5 | – | – |"
+    assert lines[-1] == "| most frequent answer | – | – | – | 12.5 | – | – | – | 12.5 | – | – |"
 
 
 def test_the_page_escapes_its_texts_and_is_the_same_for_the_same_results() -> None:
