@@ -147,7 +147,7 @@ def _data_lines(prepared: "PreparedSynthesizer") -> Iterator[tuple[str, str]]:
         )
     yield (
         "chains",
-        f"{len(run.train):,} of {prepared.train.examples:,} texts to train on, {len(run.valid):,} to validate; "
+        f"{len(run.train):,} with {prepared.train.examples:,} texts to train on, {len(run.valid):,} to validate; "
         f"{run.trained_tokens:,} of {run.tokens:,} tokens are trained ({run.trained_tokens / run.tokens:.0%})",
     )
 

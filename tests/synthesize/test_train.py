@@ -23,6 +23,8 @@ from mlx_suite.text import Message, Tokenizer, load_chat_template, load_tokenize
 from tests.finetune.story import bits, log
 from tests.magpie.random_checkpoint import write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
