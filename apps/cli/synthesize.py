@@ -85,7 +85,7 @@ def _preview(settings: SynthesizerSettings, as_json: bool) -> None:
     from mlx_suite.synthesize.train import prepare_synthesizer
 
     prepared = prepare_synthesizer(replace(settings, skip_bad=True), folder=resolve_texts(settings.model))
-    found = findings(settings.finetune, prepared.run)
+    found = findings(prepared.settings.finetune, prepared.run)
     documents, tokenizer = prepared.run.train, prepared.run.tokenizer
     if as_json:
         problems = {heading: list(map(str, problems)) for heading, problems in found}
@@ -105,7 +105,7 @@ def _train(settings: SynthesizerSettings, as_json: bool, quiet: bool) -> None:
     group = join()
     set_limits(device())
     prepared = prepare_synthesizer(settings)
-    whole = settings.finetune
+    whole = prepared.settings.finetune
     # Estimated here because loading the model would reduce the free memory.
     expected = estimate_run(replace(whole, batch=-(-whole.batch // group.size)), prepared.run, with_time=False)
     expected.refuse_if_infeasible()
@@ -113,7 +113,7 @@ def _train(settings: SynthesizerSettings, as_json: bool, quiet: bool) -> None:
     with training_progress(
         whole, prepared.run, group, expected, quiet=quiet or as_json, data=lines, name="synthesize train"
     ) as callbacks:
-        finished = train_synthesizer(settings, prepared, callbacks=callbacks, group=group)
+        finished = train_synthesizer(prepared, callbacks=callbacks, group=group)
     if not group.is_rank_zero:
         return
     if as_json:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 from mlx_suite.finetune.settings import FinetuneSettings, check_settings
 from mlx_suite.runtime.errors import invalid
 
+LONGEST = 2048
+"""Default length of a chain, if the model's context allows it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesizerSettings:
@@ -23,8 +26,9 @@ class SynthesizerSettings:
     """Maximum examples per chain. Default: as many as fit into max-length."""
     most_examples: int = 10_000
     """Maximum examples per dataset; those with most pairs are preferred."""
-    max_length: int = 2048
-    """Maximum length of a chain in tokens. Examples that are longer by themselves are dropped and counted."""
+    max_length: int | None = None
+    """Maximum length of a chain in tokens; an example that is longer by itself is dropped and counted. Default: 2048,
+    or the model's context if that is shorter."""
     valid_share: float = 0.05
     """Fraction of the chains split off for validation, at most 2,000. 0 disables validation."""
     skip_bad: bool = False
@@ -80,7 +84,8 @@ class SynthesizerSettings:
         """The same as settings of a finetuning run. Style `chat`: a synthesizer's chat template is its own format."""
         own = {"data", "shots", "most_examples"}
         shared = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
-        return FinetuneSettings(**shared, data=", ".join(self.data), style="chat", too_long="drop")
+        shared |= {"max_length": self.max_length or LONGEST, "data": ", ".join(self.data)}
+        return FinetuneSettings(**shared, style="chat", too_long="drop")
 
 
 def check_synthesizer_settings(settings: SynthesizerSettings) -> None:
