@@ -54,6 +54,8 @@ LLAMA3_SPECIALS = (
 )
 """Llama 3.1's names for ids 128000 … 128015; here they start at `vocab_size - 16`."""
 
+BASE_SPECIALS = ("<unk>", "<s>", "</s>", "<pad>")
+
 GEMMA_CONTROLS = ("<pad>", "<eos>", "<bos>", "<unk>")
 GEMMA_TURNS = ("<start_of_turn>", "<end_of_turn>")
 GEMMA_USER_DEFINED = (
@@ -114,14 +116,7 @@ def train_llama3_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int =
     `texts` are too short to fill the vocabulary.
     """
     text_ids = vocab_size - len(LLAMA3_SPECIALS)
-    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(LLAMA3_SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _byte_level_bpe()
     trainer = trainers.BpeTrainer(
         vocab_size=text_ids,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
@@ -207,6 +202,34 @@ def train_gemma2_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int =
     check_gemma2_tokenizer(folder, vocab_size)
 
 
+def train_base_tokenizer(texts: Iterable[str], folder: Path, vocab_size: int = 1536) -> None:
+    """Train a byte-level BPE for a base model on `texts` and write it to `folder`; it has no chat template.
+
+    Ids 0 … 3 are Mistral's <unk>, <s> and </s>, and <pad>; text is split as in Llama 3. Deterministic. Raises
+    ValueError if `texts` are too short to fill the vocabulary.
+    """
+    tokenizer = _byte_level_bpe()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=[AddedToken(name, special=True, normalized=False) for name in BASE_SPECIALS],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    learned = tokenizer.get_vocab_size()
+    if learned != vocab_size:
+        raise ValueError(f"the texts fill only {learned} of {vocab_size} ids: add text, or set vocab_size to {learned}")
+    unk, bos, eos, pad = BASE_SPECIALS
+    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), _bos_first(bos, 1)])
+    _write_folder(
+        folder,
+        tokenizer,
+        template=None,
+        roles={"bos_token": bos, "eos_token": eos, "pad_token": pad, "unk_token": unk},
+        settings={"tokenizer_class": "PreTrainedTokenizerFast"},
+    )
+
+
 def check_llama3_tokenizer(folder: Path, vocab_size: int) -> None:
     """Raise ValueError unless `folder` has a Llama 3 tokenizer with `vocab_size` ids that decodes texts unchanged."""
     fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -232,6 +255,18 @@ def check_gemma2_tokenizer(folder: Path, vocab_size: int, texts: Sequence[str] =
         ids = fast.encode(text).ids
         _expect(ids == [2, *slow.encode(text)], f"tokenizer.json and tokenizer.model disagree on {text!r}")
         _expect(fast.decode(ids) == text, f"{text!r} is decoded as {fast.decode(ids)!r}")
+
+
+def _byte_level_bpe() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(LLAMA3_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def _gemma_as_fast(pieces: sentencepiece.SentencePieceProcessor) -> Tokenizer:
@@ -268,7 +303,7 @@ def _write_folder(
     folder: Path,
     tokenizer: Tokenizer,
     *,
-    template: str,
+    template: str | None,
     roles: dict[str, str],
     settings: dict[str, Any],
 ) -> None:
@@ -290,14 +325,15 @@ def _write_folder(
         **settings,
         **roles,
         "added_tokens_decoder": added,
-        "chat_template": template,
+        **({} if template is None else {"chat_template": template}),
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
         "model_max_length": 1_000_000_000,
     }
     _write_json(folder / "tokenizer_config.json", config)
     _write_json(folder / "special_tokens_map.json", roles)
-    (folder / TEMPLATE_FILE).write_text(template, encoding="utf-8")
+    if template is not None:
+        (folder / TEMPLATE_FILE).write_text(template, encoding="utf-8")
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -1,0 +1,185 @@
+"""Training documents and plan of tiny-synthesizer: passages of the microworld and what is written from them.
+
+A base model with Mistral's block and a sliding window learns to read a passage about people or towns that it has never
+met, and to write instruction-response pairs or a rewrite of it, in the format of `mlx_suite.synthesize.format`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_suite.data.batch.batches import PackedBatches
+from mlx_suite.data.batch.rows import Document, Rows, pack
+from mlx_suite.microworld.passages import WorldPassage, sample_passage
+from mlx_suite.microworld.population import Population, make_population
+from mlx_suite.microworld.reading import STYLES, write_pairs
+from mlx_suite.microworld.rewrites import REWRITES
+from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.modeling.llama import Llama
+from mlx_suite.synthesize.format import Example, Pair, Rewrite, encode_chain, write_completion
+from mlx_suite.text import Tokenizer, load_tokenizer
+from mlx_suite.text.training import train_base_tokenizer
+from mlx_suite.training.loop import TrainSettings, train
+
+from .drills import write_drill, write_echo
+
+CONFIG: dict[str, Any] = {
+    "architectures": ["MistralForCausalLM"],
+    "model_type": "mistral",
+    "vocab_size": 1536,
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "head_dim": 64,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "sliding_window": 256,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+    "hidden_act": "silu",
+}
+PEOPLE = 6000
+"""People of the training population; their friends, towns and facts are drawn with them."""
+TOKENIZER_CHAINS = 6000
+"""Chains to train the tokenizer on."""
+PAIRS = (3, 5)
+"""Minimum and maximum pairs per passage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizerPhase:
+    """One phase of training: shares of its documents, and settings. The optimizer state is reset at its start."""
+
+    documents: int
+    train: TrainSettings
+    batch: int = 16
+    """Rows per step."""
+    row_length: int = 256
+    """Tokens per row."""
+    most_examples: int = 1
+    """Maximum examples per chain."""
+    echo_share: float = 0.0
+    drill_share: float = 0.0
+    text_share: float = 0.1
+    """Share of documents that are a passage alone."""
+    rewrite_share: float = 0.3
+    """Share of documents that are rewrites; the rest are pairs."""
+    context_weight: float = 0.2
+    """Loss weight of passages and tags in front of what is written."""
+
+
+PHASES = (
+    SynthesizerPhase(
+        documents=22_000,
+        train=TrainSettings(steps=700, horizon=900, warmup=60, learning_rate=3e-3, save_every=100),
+        echo_share=0.25,
+        drill_share=0.1,
+    ),
+    SynthesizerPhase(
+        documents=21_000,
+        train=TrainSettings(steps=900, warmup=30, learning_rate=2.5e-3, seed=1, save_every=100),
+        echo_share=0.02,
+        context_weight=0.1,
+    ),
+    SynthesizerPhase(
+        documents=3_000,
+        train=TrainSettings(steps=150, warmup=10, learning_rate=6e-4, seed=2, save_every=50),
+        batch=8,
+        row_length=512,
+        most_examples=3,
+        context_weight=0.05,
+    ),
+)
+
+
+def example_of(passage: WorldPassage, rng: Random, style: str) -> Example:
+    """A passage and pairs of one style."""
+    pairs = write_pairs(passage, rng, rng.randint(*PAIRS), style)
+    return Example(text=passage.text, pairs=tuple(Pair(**asdict(pair)) for pair in pairs))
+
+
+def rewrite_of(passage: WorldPassage, rng: Random, form: str) -> Example:
+    return Example(text=passage.text, rewrite=Rewrite(form=form, text=REWRITES[form](passage, rng)))
+
+
+def chain(population: Population, rng: Random, most: int, *, rewrites: bool) -> list[Example]:
+    """Examples of one style or form, as many as M-shot prompting may show."""
+    kind = rng.choice(list(REWRITES)) if rewrites else rng.choice(STYLES)
+    examples: list[Example] = []
+    count = rng.randint(1, most)
+    while len(examples) < count:
+        passage = sample_passage(population, rng)
+        example = rewrite_of(passage, rng, kind) if rewrites else example_of(passage, rng, kind)
+        if example.pairs or example.rewrite:
+            examples.append(example)
+    return examples
+
+
+def tokenizer_texts(seed: int, count: int) -> Iterator[str]:
+    """Texts to train the tokenizer on."""
+    population, rng = make_population(PEOPLE), Random(f"synthesizer tokenizer {seed}")
+    for number in range(count):
+        for example in chain(population, rng, 1, rewrites=number % 3 == 0):
+            yield f" <CON> {example.text} </CON>\n\n{write_completion(example)}"
+
+
+def phase_documents(tokenizer: Tokenizer, phase: SynthesizerPhase, seed: int) -> Iterator[Document]:
+    """The phase's documents, encoded; a chain longer than a row loses its last examples or pairs."""
+    population, rng = make_population(PEOPLE), Random(f"synthesizer {seed}")
+    assert tokenizer.bos_id is not None
+    end = tokenizer.id_of("</s>")
+    assert end is not None
+    for _ in range(phase.documents):
+        drawn = rng.random()
+        if drawn < phase.echo_share + phase.drill_share:
+            listed, repeated = write_echo(rng) if drawn < phase.echo_share else write_drill(rng)
+            first, second = tokenizer.encode_prompt(listed), tokenizer.encode(repeated)
+            yield Document([*first, *second, end], [0.0] * len(first) + [1.0] * (len(second) + 1))
+        elif rng.random() < phase.text_share:
+            tokens = [*tokenizer.encode_prompt(sample_passage(population, rng).text), end]
+            yield Document(tokens, [2 * phase.context_weight] * len(tokens))
+        else:
+            examples = chain(population, rng, phase.most_examples, rewrites=rng.random() < phase.rewrite_share)
+            document = encode_chain(tokenizer, examples)
+            while len(document) > phase.row_length + 1 and (shorter := _shortened(examples)):
+                examples = shorter
+                document = encode_chain(tokenizer, examples)
+            yield replace(document, weights=[max(weight, phase.context_weight) for weight in document.weights])
+
+
+def _shortened(examples: list[Example]) -> list[Example]:
+    """The chain without its last example or, of a single one, without its last pair; empty if nothing can go."""
+    if len(examples) > 1:
+        return examples[:-1]
+    [only] = examples
+    return [replace(only, pairs=only.pairs[:-1])] if len(only.pairs) > 1 else []
+
+
+def make_synthesizer(run: Path) -> Llama:
+    """Train tiny-synthesizer in `run`, or resume; finished phases are skipped."""
+    folder = run / "tokenizer"
+    if not (folder / "tokenizer.json").exists():
+        train_base_tokenizer(list(tokenizer_texts(0, TOKENIZER_CHAINS)), folder, CONFIG["vocab_size"])
+    tokenizer = load_tokenizer(folder)
+    mx.random.seed(0)
+    model = Llama(ModelConfig.from_dict(CONFIG | special_ids(tokenizer)))
+    for number, phase in enumerate(PHASES, 1):
+        phase_folder = run / f"phase-{number}"
+        phase_folder.mkdir(parents=True, exist_ok=True)
+        path = phase_folder / "rows.npz"
+        if not path.exists():
+            pack(phase_documents(tokenizer, phase, number), phase.row_length).save(path)
+        train(model, PackedBatches(Rows.load(path), phase.batch), phase.train, phase_folder)
+    return model
+
+
+def special_ids(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Token ids for `config.json`."""
+    ids = {name: tokenizer.id_of(text) for name, text in (("bos", "<s>"), ("eos", "</s>"), ("pad", "<pad>"))}
+    return {f"{name}_token_id": index for name, index in ids.items()}
