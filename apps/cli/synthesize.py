@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from mlx_suite.synthesize.train import PreparedSynthesizer
 
 GROUPS = {
-    "Data": ("shots", "most_examples", "max_length", "valid_share", "skip_bad", "batch", "accumulate"),
+    "Data": (
+        "shots",
+        "most_examples",
+        "max_length",
+        "context_weight",
+        "valid_share",
+        "skip_bad",
+        "batch",
+        "accumulate",
+    ),
     "Trained parameters": ("method", "rank", "alpha", "quantize_base", "recompute"),
     "Steps": (
         *("epochs", "steps", "optimizer", "learning_rate", "schedule", "warmup"),

@@ -41,6 +41,7 @@ def make_chains(
     max_length: int,
     shots: int | None = None,
     most: int | None = None,
+    context_weight: float = 0.0,
     seed: int = 0,
 ) -> Chains:
     """Chain the examples of each dataset and kind, in a random order that depends on the seed only.
@@ -49,6 +50,7 @@ def make_chains(
         max_length: Maximum tokens per chain.
         shots: Maximum examples per chain; None for as many as fit.
         most: Maximum examples per dataset; those with most pairs are preferred.
+        context_weight: Loss weight of texts and tags before the pairs.
 
     Raises UserError if the tokenizer has no EOS.
     """
@@ -64,7 +66,8 @@ def make_chains(
             Random(f"{seed} {dataset.name} {kind}").shuffle(group)
             for chain, document in _chain_up(group, tokenizer, max_length, shots, too_long):
                 chains.append(chain)
-                documents.append(document)
+                weights = [max(weight, context_weight) for weight in document.weights]
+                documents.append(replace(document, weights=weights))
     return Chains(chains=tuple(chains), documents=tuple(documents), too_long=tuple(too_long), omitted=omitted)
 
 

@@ -92,6 +92,7 @@ def prepare_synthesizer(settings: SynthesizerSettings, folder: Path | None = Non
             max_length=length,
             shots=settings.shots,
             most=settings.most_examples,
+            context_weight=settings.context_weight,
             seed=settings.seed,
         )
         for inside in (False, True)

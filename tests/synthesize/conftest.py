@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,6 @@ from tokenizers import Tokenizer as Library
 from mlx_suite.hub.resolve import resolve
 from mlx_suite.text import Tokenizer, load_tokenizer
 from mlx_suite.text.training import train_llama3_tokenizer
-
-
-@pytest.fixture
-def uncompiled() -> Iterator[None]:
-    """On the CPU, without `mx.compile`, which takes a second for each new kernel."""
-    import mlx.core as mx
-
-    usual = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
-    mx.set_default_device(usual)
 
 
 @pytest.fixture(scope="session")

@@ -76,6 +76,13 @@ def test_a_maximum_keeps_the_examples_with_most_pairs(letters: Tokenizer) -> Non
     assert chains.omitted == {"data": 1}
 
 
+def test_texts_may_have_a_small_loss_weight(letters: Tokenizer) -> None:
+    [document] = make_chains([dataset("data", with_pairs("a"))], letters, max_length=500, context_weight=0.25).documents
+    plain = encode_chain(letters, [with_pairs("a")])
+    assert document.weights == [max(weight, 0.25) for weight in plain.weights]
+    assert set(plain.weights) == {0.0, 1.0}
+
+
 def test_the_seed_decides_the_order(letters: Tokenizer) -> None:
     data = read_training_data(["microworld:30"])
     made = [make_chains(data, letters, max_length=3000, seed=seed) for seed in (0, 0, 1)]

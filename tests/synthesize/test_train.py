@@ -1,10 +1,12 @@
 """Training a synthesizer: chains prepared, a model that loads and says what it is, the same weights after a kill."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from mlx_suite.checkpoints.load import load_model
@@ -22,6 +24,18 @@ from mlx_suite.synthesize.train_settings import SynthesizerSettings, check_synth
 from mlx_suite.text import Message, Tokenizer, load_chat_template, load_tokenizer
 from tests.finetune.story import bits, log
 from tests.magpie.random_checkpoint import write_checkpoint
+
+
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """On the CPU, without `mx.compile`, which takes a second for each new kernel."""
+    usual = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+    mx.set_default_device(usual)
+
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
 
@@ -186,11 +200,12 @@ def test_the_command_that_repeats_a_run_names_what_was_chosen(base: Path) -> Non
 
 def test_invalid_settings_are_refused_together() -> None:
     with pytest.raises(UserError) as error:
-        check_synthesizer_settings(SynthesizerSettings(model="m", data=(), shots=0, most_examples=0))
+        check_synthesizer_settings(SynthesizerSettings(model="m", data=(), shots=0, most_examples=0, context_weight=2))
     assert list(error.value.details) == [
         "data is missing: expected a file or microworld",
         "shots is 0: expected a whole number of at least 1",
         "most_examples is 0: expected a whole number of at least 1",
+        "context_weight is 2: expected 0 to 1",
     ]
     with pytest.raises(UserError, match="setting is invalid") as error:
         check_synthesizer_settings(SynthesizerSettings(model="m", data=("d",), method="none"))
