@@ -91,9 +91,9 @@ def tokenize_corpus(
     return TokenFile.open(folder, tokenizer)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Position:
-    """How far a corpus has been tokenized."""
+    """How far a corpus has been tokenized. It counts while texts are read; everyone else gets a copy."""
 
     file: int = 0
     """Files read to their end."""
@@ -198,37 +198,37 @@ class _Run:
         """The pieces from `start` on, in batches. Raises UserError for texts that cannot be read."""
         cutter = PieceCutter(self.tokenizer, start.held, start.inside)
         pieces: list[Piece] = []
-        size, now = 0, start
+        size, now = 0, replace(start)
         bad: list[Problem] = []
 
         def take(found: Iterable[Piece]) -> None:
-            nonlocal size, now
+            nonlocal size
             for piece in found:
                 pieces.append(piece)
                 size += len(piece.text)
-                now = replace(now, documents=now.documents + piece.last)
+                now.documents += piece.last
 
         for number in range(start.file, len(self.files)):
             for item in islice(self._items(number), now.items, None):
-                now = replace(now, items=now.items + 1)
+                now.items += 1
                 if isinstance(item, Problem):
                     take(cutter.end())
                     bad.append(item)
-                    now = replace(now, problems=now.problems + 1)
+                    now.problems += 1
                     if not self.skip_bad and len(bad) >= SHOWN:
                         raise refusal(bad, self.files[number].name)
                 elif not (cutter.is_open or item.unfinished or item.text.strip()):
-                    now = replace(now, blank=now.blank + 1)
+                    now.blank += 1
                 else:
                     take(cutter.feed(item))
-                    now = replace(now, text_bytes=now.text_bytes + len(item.text.encode(errors="replace")))
+                    now.text_bytes += len(item.text.encode(errors="replace"))
                 if size >= BATCH:
                     yield self._batch(pieces, now, cutter)
                     pieces, size = [], 0
             take(cutter.end())
             if bad and not self.skip_bad:
                 raise refusal(bad, self.files[number].name)
-            now = replace(now, file=number + 1, items=0)
+            now.file, now.items = number + 1, 0
         yield self._batch(pieces, now, cutter)
 
     def _items(self, number: int) -> Iterator[Any]:
