@@ -45,6 +45,8 @@ class CorpusCost:
     text_bytes: int
     tokens: int
     seconds: float
+    cpu_seconds: float
+    """Seconds of all cores together, which other programs on the machine hardly change."""
     resident_bytes: int
     """Peak resident memory of the process."""
 
@@ -146,9 +148,16 @@ def _batches(job: _Job, turns: TurnOrder) -> None:
 
 def _report(name: str, work: Callable[[], tuple[int, int]], turns: TurnOrder) -> None:
     turns.wait()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     text_bytes, tokens = work()
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
     turns.report(
-        CorpusCost(name=name, text_bytes=text_bytes, tokens=tokens, seconds=seconds, resident_bytes=resident_peak())
+        CorpusCost(
+            name=name,
+            text_bytes=text_bytes,
+            tokens=tokens,
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            resident_bytes=resident_peak(),
+        )
     )

@@ -52,12 +52,12 @@ def corpus(
         typer.echo(json_format.dumps(report, indent=2))
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("side", "text", "s", "MB/s", "tokens/s", "peak", "ratio"):
+    for heading in ("side", "text", "s", "CPU s", "MB/s", "tokens/s", "peak", "ratio"):
         table.add_column(heading, justify="left" if heading == "side" else "right", no_wrap=True)
     for each in costs:
         table.add_row(
-            *(each.name, human_bytes(each.text_bytes), f"{each.seconds:,.1f}", f"{each.megabytes_per_second:,.2f}"),
-            *(f"{each.tokens_per_second:,.0f}", human_bytes(each.resident_bytes)),
+            *(each.name, human_bytes(each.text_bytes), f"{each.seconds:,.1f}", f"{each.cpu_seconds:,.1f}"),
+            *(f"{each.megabytes_per_second:,.2f}", f"{each.tokens_per_second:,.0f}", human_bytes(each.resident_bytes)),
             f"{ratio:.2f}x" if each is costs[0] else "",
         )
     Console().print(table)

@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text.backend import CONTROL_SHAPE, PlainEncoding, SpecialToken
+from mlx_suite.text.backend import CONTROL_SHAPE, PlainEncoding, SpecialToken, TokenIds
 from mlx_suite.text.token_bytes import TokenBytes, token_bytes_of
 from mlx_suite.text.word_cache import WordCache, encode_whole, make_word_cache
 
@@ -87,7 +87,7 @@ class FastBackend:
         encoding = library.encode(text, add_special_tokens=False)
         return PlainEncoding(ids=encoding.ids, spans=encoding.offsets)
 
-    def encode_batch(self, texts: Sequence[str], *, at_start: bool) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str], *, at_start: bool) -> list[TokenIds]:
         """The ids of `encode` for each text, on all cores."""
         if self._words is not None:
             return self._words.encode(texts, at_start=at_start)

@@ -13,11 +13,14 @@ The proof is one of two:
 """
 
 import re
-from collections.abc import Collection, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
+
+from mlx_suite.text.backend import TokenIds
 
 LIMIT = 1 << 21
 """Characters of the words that are remembered; then it begins again. They take about 60 MB."""
@@ -44,26 +47,25 @@ class WordCache:
 
     def __init__(self, start: Tokenizer, inside: Tokenizer, *, prepends: bool = False) -> None:
         self._start, self._inside, self._prepends = start, inside, prepends
-        self._known: dict[str, tuple[int, ...]] = {}
-        """Ids of the words after a space. A key begins with it only if the word is not cut from whitespace."""
+        self._known: dict[str, bytes] = {}
+        """Ids of the words after a space, as bytes. A key begins with the space only if whitespace adjoins the word
+        where it is not cut."""
         self._size = 0
 
-    def encode(self, texts: Sequence[str], *, at_start: bool) -> list[list[int]]:
+    def encode(self, texts: Sequence[str], *, at_start: bool) -> list[TokenIds]:
         """The ids of each text. Safe to share between threads."""
         known = self._known
-        firsts: list[str] = []
-        later: list[list[str]] = []
-        for text in texts:
-            first, *words = _split(text, known)
-            firsts.append(first)
-            later.append(words)
-        unknown = list(set(chain.from_iterable(later)).difference(known))
-        known.update(zip(unknown, map(tuple, self._encode_words(unknown)), strict=True))
-        distinct = list(set(firsts))
-        first_ids = dict(zip(distinct, encode_whole(distinct, self._start if at_start else self._inside), strict=True))
+        split = [_split(text, known) for text in texts]
+        unknown = list({word for words in split for word in words.unknown})
+        plain = [word.removeprefix(" ") for word in unknown]
+        encoded = encode_whole(plain if self._prepends else [f" {word}" for word in plain], self._inside)
+        known.update(zip(unknown, (each.tobytes() for each in encoded), strict=True))
+        firsts = list({words.first for words in split})
+        first_ids = encode_whole(firsts, self._start if at_start else self._inside)
+        starts = dict(zip(firsts, (each.tobytes() for each in first_ids), strict=True))
         ids = [
-            [*first_ids[first], *chain.from_iterable(map(known.__getitem__, words))]
-            for first, words in zip(firsts, later, strict=True)
+            np.frombuffer(b"".join((starts[words.first], *map(known.__getitem__, words.rest))), np.uint32)
+            for words in split
         ]
         self._size += sum(map(len, unknown))
         if self._size > LIMIT:
@@ -71,23 +73,35 @@ class WordCache:
             self._known, self._size = {}, 0
         return ids
 
-    def _encode_words(self, words: Sequence[str]) -> list[list[int]]:
-        plain = (word.removeprefix(" ") for word in words)
-        return encode_whole([word if self._prepends else f" {word}" for word in plain], self._inside)
+
+@dataclass(frozen=True)
+class _Words:
+    """A text in words."""
+
+    first: str
+    rest: list[str]
+    """Keys of the other words."""
+    unknown: list[str]
+    """Those of them that were not known."""
 
 
-def _split(text: str, known: Collection[str]) -> list[str]:
-    """The words of a text; a key of `known` for each but the first."""
-    words = text.split(" ")
-    if len(words) > 1 and words[-1] and not words[-1][0].isspace():
-        # What follows the last word cannot be cut off it, but is no word of its own either.
-        last = words.pop()
-        words.append(last if _is_plain(last) else f" {last}")
-        middle = set(words[1:-1])
-    else:
-        middle = set(words[1:])
-    # The known ones are plain, so only the others are looked at.
-    return words if all(map(_is_plain, (words[0], *middle.difference(known)))) else WORD.findall(text) or [""]
+def _split(text: str, known: Mapping[str, bytes]) -> _Words:
+    first, *rest = text.split(" ")
+    if rest and rest[-1][-1:].isspace() and not rest[-1][0].isspace():
+        # Whitespace at the end of a text cannot be cut off the last word.
+        rest[-1] = f" {rest[-1]}"
+    unknown = _unknown(rest, known)
+    # Words that are known are plain, so only the others are looked at.
+    last = rest[-1:] if rest and rest[-1][:1] == " " else []
+    if rest and not all(map(_is_plain, (first, *(word for word in unknown if [word] != last)))):
+        first, *rest = WORD.findall(text)
+        unknown = _unknown(rest, known)
+    return _Words(first, rest, unknown)
+
+
+def _unknown(words: Sequence[str], known: Mapping[str, bytes]) -> list[str]:
+    found = list(map(known.get, words))
+    return [word for word, ids in zip(words, found, strict=True) if ids is None] if None in found else []
 
 
 def _is_plain(word: str) -> bool:
@@ -95,9 +109,10 @@ def _is_plain(word: str) -> bool:
     return bool(word) and not (word[0].isspace() or word[-1].isspace() or word[-1] == "▁")
 
 
-def encode_whole(texts: Sequence[str], library: Tokenizer) -> list[list[int]]:
+def encode_whole(texts: Sequence[str], library: Tokenizer) -> list[TokenIds]:
     """The ids of each text by the library, on all cores."""
-    return [each.ids for each in library.encode_batch_fast(list(texts), add_special_tokens=False)]
+    batch = library.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [np.array(each.ids, np.uint32) for each in batch]
 
 
 def make_word_cache(state: dict[str, Any], start: Tokenizer, inside: Tokenizer) -> WordCache | None:

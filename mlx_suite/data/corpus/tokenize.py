@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from mlx_suite.runtime.journal import Journal
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.runtime.resume import differences, facts_text, stored_facts
 from mlx_suite.text import Tokenizer
+from mlx_suite.text.backend import TokenIds
 
 STARTED, PROGRESS = "started.json", "progress.jsonl"
 """Files of an unfinished folder: what the tokens are made from, and the positions reached."""
@@ -180,19 +181,19 @@ class _Run:
     def _encode(self, pieces: Sequence[Piece]) -> tuple[Ids, Ends]:
         """The tokens of pieces, with BOS and EOS, and where documents end among them."""
         tokenizer = self.tokenizer
-        ids: dict[int, list[int]] = {}
+        ids: dict[int, TokenIds] = {}
         for first in (True, False):
             chosen = [number for number, piece in enumerate(pieces) if piece.first == first]
             encoded = tokenizer.encode_batch([pieces[number].text for number in chosen], at_start=first)
             ids.update(zip(chosen, encoded, strict=True))
-        bos, eos = tokenizer.encode_prompt(""), [tokenizer.eos_id]
-        nothing: list[int] = []
-        parts: list[Any] = []
+        bos, eos, nothing = (
+            np.array(marks, np.uint32) for marks in (tokenizer.encode_prompt(""), [tokenizer.eos_id], [])
+        )
+        parts = [nothing]
         for number, piece in enumerate(pieces):
             parts += [bos if piece.first else nothing, ids[number], eos if piece.last else nothing]
-        ends = np.array([len(part) for part in parts], "<u8").reshape(-1, 3).sum(axis=1).cumsum()
-        tokens = np.fromiter(chain.from_iterable(parts), self.dtype)
-        return tokens, ends[np.array([piece.last for piece in pieces], bool)]
+        ends = np.array([len(part) for part in parts[1:]], "<u8").reshape(-1, 3).sum(axis=1).cumsum()
+        return np.concatenate(parts).astype(self.dtype), ends[np.array([piece.last for piece in pieces], bool)]
 
     def _batches(self, start: Position) -> Iterator[_Batch]:
         """The pieces from `start` on, in batches. Raises UserError for texts that cannot be read."""
