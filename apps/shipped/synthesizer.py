@@ -77,19 +77,19 @@ class SynthesizerPhase:
 PHASES = (
     SynthesizerPhase(
         documents=22_000,
-        train=TrainSettings(steps=700, horizon=900, warmup=60, learning_rate=3e-3, save_every=100),
+        train=TrainSettings(steps=450, horizon=900, warmup=60, learning_rate=3e-3, save_every=100),
         echo_share=0.25,
         drill_share=0.1,
     ),
     SynthesizerPhase(
-        documents=21_000,
-        train=TrainSettings(steps=900, warmup=30, learning_rate=2.5e-3, seed=1, save_every=100),
+        documents=14_000,
+        train=TrainSettings(steps=650, warmup=30, learning_rate=2.5e-3, seed=1, save_every=100),
         echo_share=0.02,
         context_weight=0.1,
     ),
     SynthesizerPhase(
-        documents=3_000,
-        train=TrainSettings(steps=150, warmup=10, learning_rate=6e-4, seed=2, save_every=50),
+        documents=2_000,
+        train=TrainSettings(steps=100, warmup=10, learning_rate=6e-4, seed=2, save_every=50),
         batch=8,
         row_length=512,
         most_examples=3,
@@ -175,7 +175,8 @@ def make_synthesizer(run: Path) -> Llama:
         path = phase_folder / "rows.npz"
         if not path.exists():
             pack(phase_documents(tokenizer, phase, number), phase.row_length).save(path)
-        train(model, PackedBatches(Rows.load(path), phase.batch), phase.train, phase_folder)
+        if train(model, PackedBatches(Rows.load(path), phase.batch), phase.train, phase_folder).stopped:
+            raise KeyboardInterrupt
     return model
 
 
