@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from mlx_suite.synthesize.train import PreparedSynthesizer
 
 GROUPS = {
-    "Data": ("shots", "most_examples", "max_length", "valid_share", "skip_bad", "batch", "accumulate"),
+    "Data": (
+        "shots",
+        "most_examples",
+        "max_length",
+        "context_weight",
+        "valid_share",
+        "skip_bad",
+        "batch",
+        "accumulate",
+    ),
     "Trained parameters": ("method", "rank", "alpha", "quantize_base", "recompute"),
     "Steps": (
         *("epochs", "steps", "optimizer", "learning_rate", "schedule", "warmup"),
@@ -87,7 +96,7 @@ def _preview(settings: SynthesizerSettings, as_json: bool) -> None:
     from mlx_suite.synthesize.train import prepare_synthesizer
 
     prepared = prepare_synthesizer(replace(settings, skip_bad=True), folder=resolve_texts(settings.model))
-    found = findings(settings.finetune, prepared.run)
+    found = findings(prepared.settings.finetune, prepared.run)
     documents, tokenizer = prepared.run.train, prepared.run.tokenizer
     if as_json:
         problems = {heading: list(map(str, problems)) for heading, problems in found}
@@ -107,7 +116,7 @@ def _train(settings: SynthesizerSettings, as_json: bool, quiet: bool) -> None:
     group = join()
     set_limits(device())
     prepared = prepare_synthesizer(settings)
-    whole = settings.finetune
+    whole = prepared.settings.finetune
     # Estimated here because loading the model would reduce the free memory.
     expected = estimate_run(replace(whole, batch=-(-whole.batch // group.size)), prepared.run, with_time=False)
     expected.refuse_if_infeasible()
@@ -115,7 +124,7 @@ def _train(settings: SynthesizerSettings, as_json: bool, quiet: bool) -> None:
     with training_progress(
         whole, prepared.run, group, expected, quiet=quiet or as_json, data=lines, name="synthesize train"
     ) as callbacks:
-        finished = train_synthesizer(settings, prepared, callbacks=callbacks, group=group)
+        finished = train_synthesizer(prepared, callbacks=callbacks, group=group)
     if not group.is_rank_zero:
         return
     if as_json:
@@ -149,7 +158,7 @@ def _data_lines(prepared: "PreparedSynthesizer") -> Iterator[tuple[str, str]]:
         )
     yield (
         "chains",
-        f"{len(run.train):,} of {prepared.train.examples:,} texts to train on, {len(run.valid):,} to validate; "
+        f"{len(run.train):,} with {prepared.train.examples:,} texts to train on, {len(run.valid):,} to validate; "
         f"{run.trained_tokens:,} of {run.tokens:,} tokens are trained ({run.trained_tokens / run.tokens:.0%})",
     )
 

@@ -41,6 +41,7 @@ def make_chains(
     max_length: int,
     shots: int | None = None,
     most: int | None = None,
+    context_weight: float = 0.0,
     seed: int = 0,
 ) -> Chains:
     """Chain the examples of each dataset and kind, in a random order that depends on the seed only.
@@ -49,6 +50,7 @@ def make_chains(
         max_length: Maximum tokens per chain.
         shots: Maximum examples per chain; None for as many as fit.
         most: Maximum examples per dataset; those with most pairs are preferred.
+        context_weight: Loss weight of texts and tags before the pairs.
 
     Raises UserError if the tokenizer has no EOS.
     """
@@ -64,7 +66,8 @@ def make_chains(
             Random(f"{seed} {dataset.name} {kind}").shuffle(group)
             for chain, document in _chain_up(group, tokenizer, max_length, shots, too_long):
                 chains.append(chain)
-                documents.append(document)
+                weights = [max(weight, context_weight) for weight in document.weights]
+                documents.append(replace(document, weights=weights))
     return Chains(chains=tuple(chains), documents=tuple(documents), too_long=tuple(too_long), omitted=omitted)
 
 
@@ -107,23 +110,26 @@ def _chain_up(
     shots: int | None,
     too_long: list[Problem],
 ) -> list[tuple[tuple[PlacedExample, ...], Document]]:
-    """Fill chains one after the other. A full chain is closed, so that the order of the group is kept."""
+    """Fill chains one after the other, so that the order of the group is kept."""
     done: list[tuple[tuple[PlacedExample, ...], Document]] = []
-    chain: tuple[PlacedExample, ...] = ()
-    document = Document([], [])
+    chain: list[PlacedExample] = []
+    size = 0
+    # Between BOS and EOS an example has the same tokens wherever it stands; without BOS, the space before it may not.
+    reserve = 1 if tokenizer.bos_id is None else 0
     for each in group:
-        longer = (*chain, each)
-        encoded = _encoded(longer, tokenizer)
-        if chain and (len(encoded) > max_length or len(chain) == shots):
-            done.append((chain, document))
-            longer = (each,)
-            encoded = _encoded(longer, tokenizer)
-        if len(encoded) > max_length:
-            too_long.append(Problem(each.place, f"{len(encoded):,} tokens"))
-            chain = ()
-        else:
-            chain, document = longer, encoded
-    return [*done, (chain, document)] if chain else done
+        length = len(_encoded([each], tokenizer)) + reserve
+        if length > max_length:
+            too_long.append(Problem(each.place, f"{length:,} tokens"))
+            continue
+        if chain and (size + length > max_length or len(chain) == shots):
+            done.append((tuple(chain), _encoded(chain, tokenizer)))
+            chain, size = [], 0
+        chain.append(each)
+        size += length
+    if chain:
+        done.append((tuple(chain), _encoded(chain, tokenizer)))
+    assert all(len(document) <= max_length for _, document in done)
+    return done
 
 
 def _encoded(chain: Sequence[PlacedExample], tokenizer: Tokenizer) -> Document:

@@ -196,7 +196,8 @@ def _squad_pair(asked: dict[str, Any], label: str, reading: _Reading, faults: Fa
     """The question with its first answer; None for a question without one (SQuAD 2.0), which is skipped."""
     answers = asked.get("answers")
     if isinstance(answers, dict):  # the hub's form: {"text": […], "answer_start": […]}
-        answers = [{"text": text} for text in answers.get("text") or ()]
+        found_texts = answers.get("text")
+        answers = [{"text": text} for text in found_texts] if isinstance(found_texts, list) else None
     if answers == [] or asked.get("is_impossible") is True:
         reading.skip("question without an answer")
         return None
@@ -206,26 +207,25 @@ def _squad_pair(asked: dict[str, Any], label: str, reading: _Reading, faults: Fa
 
 def _read_hotpot(value: dict[str, Any], place: str, reading: _Reading, faults: Faults) -> None:
     """The paragraphs that support the answer as the text, and the supporting sentences as the reasoning."""
-    context, facts = value["context"], value.get("supporting_facts")
-    if isinstance(context, dict):  # the hub's form: columns
-        context = list(zip(context.get("title") or (), context.get("sentences") or (), strict=False))
-    if isinstance(facts, dict):
-        facts = list(zip(facts.get("title") or (), facts.get("sent_id") or (), strict=False))
+    context = _rows(value["context"], "title", "sentences")
+    facts = _rows(value.get("supporting_facts"), "title", "sent_id")
     paragraphs: dict[str, list[str]] = {}
-    for number, paragraph in enumerate(context if isinstance(context, list) else [], 1):
+    for number, paragraph in enumerate(context, 1):
         match paragraph:
             case [str(title), [*sentences]] if sentences and all(isinstance(each, str) for each in sentences):
                 paragraphs[title] = [each.strip() for each in sentences]
             case _:
                 faults.append(f"context, paragraph {number} is not a title and a list of sentences")
     if not paragraphs:
-        faults.append(f"context is {described(context)}; expected a list of paragraphs, [title, [sentence, …]]")
+        faults.append(
+            f"context is {described(value['context'])}; expected a list of paragraphs, [title, [sentence, …]]"
+        )
         return
-    supporting = [
-        (title, at)
-        for title, at in (fact for fact in facts or () if isinstance(fact, list | tuple) and len(fact) == 2)
-        if title in paragraphs and isinstance(at, int) and 0 <= at < len(paragraphs[title])
-    ]
+    supporting: list[tuple[str, int]] = []
+    for fact in facts:
+        match fact:
+            case [str(title), int(at)] if 0 <= at < len(paragraphs.get(title, ())):
+                supporting.append((title, at))
     used = {title for title, _ in supporting} or set(paragraphs)
     text = "\n\n".join(f"{title}\n{' '.join(sentences)}" for title, sentences in paragraphs.items() if title in used)
     pair = _pair(value["question"], value["answer"], "question", faults)
@@ -298,6 +298,14 @@ def _options(value: Any, label: str, faults: Faults) -> tuple[str, ...]:
     return tuple(
         " ".join(required_text(option, f"{label}, {number}", faults).split()) for number, option in enumerate(value, 1)
     )
+
+
+def _rows(value: Any, *columns: str) -> list[Any]:
+    """A list of rows; the hub has them as columns."""
+    if isinstance(value, dict):
+        found = [value.get(column) for column in columns]
+        value = list(map(list, zip(*found, strict=False))) if all(isinstance(each, list) for each in found) else []
+    return value if isinstance(value, list) else []
 
 
 def _objects(value: Any, label: str, faults: Faults) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ that was killed twenty times ends with the bytes of one that was not.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from mlx_suite.synthesize.output import CORPUS_FILE, TEXTS_FILE, replaced_file, 
 from mlx_suite.synthesize.quality import Truth
 from mlx_suite.synthesize.rephrase import CONTINUE
 from mlx_suite.synthesize.settings import Lengths, SynthesisSettings
-from mlx_suite.synthesize.shards import Census, CorpusShards, Shard
+from mlx_suite.synthesize.shards import SHARD_TEXTS, Census, CorpusShards, Shard
 from mlx_suite.synthesize.sources import SourceText, sources_of, split_text
 from mlx_suite.synthesize.summary import Summary
 from mlx_suite.synthesize.writer import Writer
@@ -111,6 +112,8 @@ class _Run:
             dedupe=settings.dedupe,
             grows=settings.grows,
         )
+        # A text is counted when it is split, as a source and as a raw document, all within its shard.
+        self._tokens = lru_cache(maxsize=2 * SHARD_TEXTS)(lambda text: len(job.writer.tokenizer.encode(text)))
         self.growth = Growth(settings=settings, count=self._tokens)
         self.done = 0
 
@@ -191,6 +194,3 @@ class _Run:
             self.job.writer.refusal,
             lambda text: split_text(text, self._tokens, max(longest - SPLIT_SLACK, SPLIT_SLACK)),
         )
-
-    def _tokens(self, text: str) -> int:
-        return len(self.job.writer.tokenizer.encode(text))

@@ -28,7 +28,7 @@ from mlx_suite.runtime.files import write_atomically
 from mlx_suite.synthesize.chains import Chains, documents_digest, make_chains
 from mlx_suite.synthesize.format import KINDS, write_completion
 from mlx_suite.synthesize.readers import PlacedExample, ReadingData, read_training_data
-from mlx_suite.synthesize.train_settings import SynthesizerSettings
+from mlx_suite.synthesize.train_settings import LONGEST, SynthesizerSettings
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, load_tokenizer
 from mlx_suite.training.process_group import ProcessGroup
 
@@ -47,6 +47,8 @@ _TEMPLATE = """\
 class PreparedSynthesizer:
     """The data of a run in chains, before the model is loaded."""
 
+    settings: SynthesizerSettings
+    """With the length of chains decided."""
     run: PreparedRun
     """The chains as training documents."""
     datasets: tuple[ReadingData, ...]
@@ -78,16 +80,19 @@ def prepare_synthesizer(settings: SynthesizerSettings, folder: Path | None = Non
     Raises UserError that lists every problem of the data.
     """
     folder = folder or resolve(settings.model)
-    tokenizer = load_tokenizer(folder)
+    tokenizer, context = load_tokenizer(folder), read_config(folder).get("max_position_embeddings")
+    length = settings.max_length or min(LONGEST, context or LONGEST)
+    settings = replace(settings, max_length=length)
     datasets = read_training_data(settings.data, seed=settings.seed, skip_bad=settings.skip_bad)
     held_out = _validation_texts(datasets, settings.valid_share, settings.seed)
     train, valid = (
         make_chains(
             [_part(dataset, held_out, inside) for dataset in datasets],
             tokenizer,
-            max_length=settings.max_length,
+            max_length=length,
             shots=settings.shots,
             most=settings.most_examples,
+            context_weight=settings.context_weight,
             seed=settings.seed,
         )
         for inside in (False, True)
@@ -97,7 +102,7 @@ def prepare_synthesizer(settings: SynthesizerSettings, folder: Path | None = Non
             "No example is left to train on",
             where=", ".join(settings.data),
             fix="raise --max-length",
-            details=[f"{len(train.too_long):,} are longer than {settings.max_length:,} tokens"],
+            details=[f"{len(train.too_long):,} are longer than {length:,} tokens"],
         )
     shown = [each for chain in valid.chains for each in chain if each.example.pairs]
     run = PreparedRun(
@@ -117,24 +122,23 @@ def prepare_synthesizer(settings: SynthesizerSettings, folder: Path | None = Non
         problems=tuple(problem for dataset in datasets for problem in dataset.problems),
         too_long=train.too_long + valid.too_long,
         row_length=usual_row_length(train.documents),
-        context=read_config(folder).get("max_position_embeddings"),
+        context=context,
         fingerprint=documents_digest([*train.documents, *valid.documents]),
     )
-    return PreparedSynthesizer(run=run, datasets=tuple(datasets), train=train, valid=valid)
+    return PreparedSynthesizer(settings=settings, run=run, datasets=tuple(datasets), train=train, valid=valid)
 
 
 def train_synthesizer(
-    settings: SynthesizerSettings,
     prepared: PreparedSynthesizer,
     *,
     callbacks: RunCallbacks | None = None,
     group: ProcessGroup | None = None,
 ) -> FinishedRun:
-    """Start or resume the run in folder `settings.out`; its folders best/ and last/ are synthesizers.
+    """Start or resume the run in the folder of the settings; its folders best/ and last/ are synthesizers.
 
     Raises UserError as `finetune` does.
     """
-    group = group or ProcessGroup()
+    group, settings = group or ProcessGroup(), prepared.settings
     finished = finetune(
         settings.finetune,
         prepared.run,

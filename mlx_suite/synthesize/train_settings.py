@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 from mlx_suite.finetune.settings import FinetuneSettings, check_settings
 from mlx_suite.runtime.errors import invalid
 
+LONGEST = 2048
+"""Default length of a chain, if the model's context allows it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesizerSettings:
@@ -23,8 +26,12 @@ class SynthesizerSettings:
     """Maximum examples per chain. Default: as many as fit into max-length."""
     most_examples: int = 10_000
     """Maximum examples per dataset; those with most pairs are preferred."""
-    max_length: int = 2048
-    """Maximum length of a chain in tokens. Examples that are longer by themselves are dropped and counted."""
+    max_length: int | None = None
+    """Maximum length of a chain in tokens; an example that is longer by itself is dropped and counted. Default: 2048,
+    or the model's context if that is shorter."""
+    context_weight: float = 0.0
+    """Loss weight of the tokens before the pairs: texts and tags. 0 trains the pairs only, as the paper does; 0.1 to
+    0.2 helps a small model that cannot read yet."""
     valid_share: float = 0.05
     """Fraction of the chains split off for validation, at most 2,000. 0 disables validation."""
     skip_bad: bool = False
@@ -78,9 +85,10 @@ class SynthesizerSettings:
     @property
     def finetune(self) -> FinetuneSettings:
         """The same as settings of a finetuning run. Style `chat`: a synthesizer's chat template is its own format."""
-        own = {"data", "shots", "most_examples"}
+        own = {"data", "shots", "most_examples", "context_weight"}
         shared = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
-        return FinetuneSettings(**shared, data=", ".join(self.data), style="chat", too_long="drop")
+        shared |= {"max_length": self.max_length or LONGEST, "data": ", ".join(self.data)}
+        return FinetuneSettings(**shared, style="chat", too_long="drop")
 
 
 def check_synthesizer_settings(settings: SynthesizerSettings) -> None:
@@ -98,3 +106,5 @@ def _problems(s: SynthesizerSettings) -> Iterator[str]:
         value = getattr(s, name)
         if value is not None and value < 1:
             yield f"{name} is {value}: expected a whole number of at least 1"
+    if not 0 <= s.context_weight <= 1:
+        yield f"context_weight is {s.context_weight}: expected 0 to 1"

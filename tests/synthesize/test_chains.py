@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,11 +76,28 @@ def test_a_maximum_keeps_the_examples_with_most_pairs(letters: Tokenizer) -> Non
     assert chains.omitted == {"data": 1}
 
 
+def test_texts_may_have_a_small_loss_weight(letters: Tokenizer) -> None:
+    [document] = make_chains([dataset("data", with_pairs("a"))], letters, max_length=500, context_weight=0.25).documents
+    plain = encode_chain(letters, [with_pairs("a")])
+    assert document.weights == [max(weight, 0.25) for weight in plain.weights]
+    assert set(plain.weights) == {0.0, 1.0}
+
+
 def test_the_seed_decides_the_order(letters: Tokenizer) -> None:
     data = read_training_data(["microworld:30"])
     made = [make_chains(data, letters, max_length=3000, seed=seed) for seed in (0, 0, 1)]
     digests = [documents_digest(chains.documents) for chains in made]
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gemma2_pieces", "letters", "mistral"])
+def test_a_chain_has_the_tokens_of_its_examples(name: str, request: pytest.FixtureRequest) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(name)
+    chain = [with_pairs("Ada bakes."), with_pairs("Ben flies."), with_pairs("Ida sings.")]
+    alone = [encode_chain(tokenizer, [example]) for example in chain]
+    together = encode_chain(tokenizer, chain)
+    assert together.tokens == [token for document in alone for token in document.tokens]
+    assert together.weights == [weight for document in alone for weight in document.weights]
 
 
 @given(st.lists(st.integers(1, 120), max_size=12), st.one_of(st.none(), st.integers(1, 4)), st.integers(60, 400))

@@ -1,16 +1,20 @@
 """Readers: every shape becomes texts with pairs, and every problem is named with its place, all at once."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mlx_suite.data.read.records import record_of
 from mlx_suite.microworld.population import FAMILY_NAMES, GIVEN_NAMES, TOWN_NAMES, is_heldout_name
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.synthesize.aqua import split_problem, without_letters
 from mlx_suite.synthesize.format import Example, Pair, Rewrite
-from mlx_suite.synthesize.readers import ReadingData, read_training_data
+from mlx_suite.synthesize.readers import ReadingData, _read_records, read_training_data
 from mlx_suite.synthesize.worlds import read_world
 
 SQUAD = {
@@ -273,3 +277,32 @@ def test_data_without_a_single_pair_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         read(save(tmp_path / "empty.jsonl"))
     assert list(error.value.details) == ["empty.jsonl: the file has no rows"]
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from(["", "x", "<ANS>", "A"])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["text", "question", "title"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+OWN = {"text": "a", "pairs": [{"question": "b", "answer": "c"}], "rewrite": {"form": "d", "text": "e"}}
+
+
+@given(st.data())
+def test_no_row_of_any_shape_breaks_the_reader(data: st.DataObject) -> None:
+    row = json.loads(json.dumps(data.draw(st.sampled_from([SQUAD["data"], HOTPOT, as_columns(HOTPOT), AQUA, OWN]))))
+    spots = list(_spots(row))
+    holder, key = data.draw(st.sampled_from(spots))
+    holder[key] = data.draw(json_values)
+    rows = row if isinstance(row, list) else [row]
+    reading = _read_records("rows", iter(record_of(each, f"rows:{n}") for n, each in enumerate(rows, 1)))
+    assert reading.examples or reading.problems or reading.skipped
+
+
+def _spots(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a JSON value, as its container and key."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield value, key
+        yield from _spots(inner)

@@ -1,10 +1,12 @@
 """Training a synthesizer: chains prepared, a model that loads and says what it is, the same weights after a kill."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from mlx_suite.checkpoints.load import load_model
@@ -22,6 +24,20 @@ from mlx_suite.synthesize.train_settings import SynthesizerSettings, check_synth
 from mlx_suite.text import Message, Tokenizer, load_chat_template, load_tokenizer
 from tests.finetune.story import bits, log
 from tests.magpie.random_checkpoint import write_checkpoint
+
+
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """On the CPU, without `mx.compile`, which takes a second for each new kernel."""
+    usual = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+    mx.set_default_device(usual)
+
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +104,7 @@ def test_the_fingerprint_depends_on_the_chains(base: Path, data: Path) -> None:
 
 def test_a_run_ends_with_synthesizers_that_load_and_say_what_they_are(base: Path, data: Path) -> None:
     chosen = settings(base, data)
-    finished = train_synthesizer(chosen, prepare_synthesizer(chosen))
+    finished = train_synthesizer(prepare_synthesizer(chosen))
     assert finished.state.step == 4
     losses = [line["loss"] for line in log(finished.folder, "valid")]
     assert losses[-1] < losses[0]
@@ -124,7 +140,7 @@ def test_the_chat_template_writes_a_chain_as_turns(name: str, request: pytest.Fi
 
 def test_a_run_that_was_killed_ends_with_the_same_weights(base: Path, data: Path) -> None:
     whole = settings(base, data, out=str(data.parent / "whole"))
-    train_synthesizer(whole, prepare_synthesizer(whole))
+    train_synthesizer(prepare_synthesizer(whole))
 
     class Killed(BaseException):
         pass
@@ -135,23 +151,23 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(base: Path, data: Path
 
     broken = settings(base, data, out=str(data.parent / "broken"))
     with pytest.raises(Killed):
-        train_synthesizer(broken, prepare_synthesizer(broken), callbacks=RunCallbacks(step=kill))
+        train_synthesizer(prepare_synthesizer(broken), callbacks=RunCallbacks(step=kill))
     assert not (data.parent / "broken" / "last").exists()
-    train_synthesizer(broken, prepare_synthesizer(broken))
+    train_synthesizer(prepare_synthesizer(broken))
     assert bits(data.parent / "broken" / "last") == bits(data.parent / "whole" / "last")
 
 
 def test_a_folder_with_other_chains_is_refused(base: Path, data: Path) -> None:
     first = settings(base, data, steps=1)
-    train_synthesizer(first, prepare_synthesizer(first))
+    train_synthesizer(prepare_synthesizer(first))
     other = replace(first, shots=1)
     with pytest.raises(UserError, match="data"):
-        train_synthesizer(other, prepare_synthesizer(other))
+        train_synthesizer(prepare_synthesizer(other))
 
 
 def test_lora_leaves_an_adapter_that_is_a_synthesizer_too(base: Path, data: Path) -> None:
     chosen = settings(base, data, method="lora", rank=2, steps=1)
-    finished = train_synthesizer(chosen, prepare_synthesizer(chosen))
+    finished = train_synthesizer(prepare_synthesizer(chosen))
     assert {path.name for path in (finished.folder / "last").iterdir()} >= {"adapter_config.json", "synthesizer.json"}
 
 
@@ -162,6 +178,15 @@ def test_an_example_longer_than_a_chain_is_counted_and_if_none_fits_the_run_is_r
     with pytest.raises(UserError, match="No example is left") as error:
         prepare_synthesizer(settings(base, data, max_length=16))
     assert error.value.fix == "raise --max-length"
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, 256), (200, 200), (512, 512)])
+def test_chains_are_as_long_as_the_context_of_the_model_unless_told_otherwise(
+    base: Path, data: Path, given: int | None, used: int
+) -> None:
+    prepared = prepare_synthesizer(settings(base, data, max_length=given, shots=None))
+    assert prepared.settings.finetune.max_length == used
+    assert used / 2 < max(map(len, prepared.run.train)) <= used
 
 
 def test_the_command_that_repeats_a_run_names_what_was_chosen(base: Path) -> None:
@@ -175,11 +200,12 @@ def test_the_command_that_repeats_a_run_names_what_was_chosen(base: Path) -> Non
 
 def test_invalid_settings_are_refused_together() -> None:
     with pytest.raises(UserError) as error:
-        check_synthesizer_settings(SynthesizerSettings(model="m", data=(), shots=0, most_examples=0))
+        check_synthesizer_settings(SynthesizerSettings(model="m", data=(), shots=0, most_examples=0, context_weight=2))
     assert list(error.value.details) == [
         "data is missing: expected a file or microworld",
         "shots is 0: expected a whole number of at least 1",
         "most_examples is 0: expected a whole number of at least 1",
+        "context_weight is 2: expected 0 to 1",
     ]
     with pytest.raises(UserError, match="setting is invalid") as error:
         check_synthesizer_settings(SynthesizerSettings(model="m", data=("d",), method="none"))
