@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,13 +11,15 @@ from mlx_suite.runtime.errors import UserError
 
 from ..cli.main import run_app
 from .plans import PLANS
+from .synthesizer import NAME as SYNTHESIZER
 
 if TYPE_CHECKING:
     from .make import Beginning
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-Names = Annotated[list[str] | None, typer.Argument(help=f"{', '.join(PLANS)}. Default: all.")]
+NAMES = (*PLANS, SYNTHESIZER)
+Names = Annotated[list[str] | None, typer.Argument(help=f"{', '.join(NAMES)}. Default: all.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder for training rows, checkpoints and metrics.")]
 From = Annotated[
     Path | None,
@@ -47,6 +50,9 @@ def make(
     beginning = beginning_of(names, checkpoint, from_phase)
     keep_freed_blocks()
     for name in chosen(names):
+        if name == SYNTHESIZER:
+            _make_synthesizer(runs / name, models / name)
+            continue
         plan = PLANS[name]
         model = make_model(plan, runs / name, beginning)
         earlier = {} if beginning is None else earlier_phases(beginning.checkpoint)
@@ -60,9 +66,24 @@ def make(
 def measure(names: Names = None, models: Models = Path("models")) -> None:
     """Measure held-out accuracy, 1,000 rows sampled at temperature 1, steering and tags; print JSON."""
     from .measure import measure_checkpoint
+    from .synthesizer_card import measure_synthesizer
 
     for name in chosen(names):
+        if name == SYNTHESIZER:
+            with TemporaryDirectory() as folder:
+                measured = measure_synthesizer(models / name, Path(folder) / "written")
+            typer.echo(json.dumps({"model": name} | measured.summary, indent=2))
+            continue
         typer.echo(json.dumps({"model": name} | measure_checkpoint(models / name).as_dict(), indent=2))
+
+
+def _make_synthesizer(run: Path, checkpoint: Path) -> None:
+    from .synthesizer import make_synthesizer, save_synthesizer
+    from .synthesizer_card import measure_synthesizer, write_synthesizer_card
+
+    save_synthesizer(make_synthesizer(run), run, checkpoint)
+    write_synthesizer_card(checkpoint, run, measure_synthesizer(checkpoint, run / "written"))
+    typer.echo(f"{SYNTHESIZER}: finished in {checkpoint}")
 
 
 def beginning_of(names: list[str] | None, checkpoint: Path | None, phase: int | None) -> "Beginning | None":
@@ -82,12 +103,12 @@ def beginning_of(names: list[str] | None, checkpoint: Path | None, phase: int | 
 
 def chosen(names: list[str] | None) -> list[str]:
     """Return the names, or all names if none is given. Raises UserError for an unknown one."""
-    unknown = [name for name in names or () if name not in PLANS]
+    unknown = [name for name in names or () if name not in NAMES]
     if unknown:
         raise UserError(
-            what=f"Unknown checkpoint: {', '.join(unknown)}", fix=f"use {' or '.join(PLANS)}, or no name for all"
+            what=f"Unknown checkpoint: {', '.join(unknown)}", fix=f"use {' or '.join(NAMES)}, or no name for all"
         )
-    return names or list(PLANS)
+    return names or list(NAMES)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from mlx_suite.training.loop import TrainSettings, train
 
 from .drills import write_drill, write_echo
 
+NAME = "tiny-synthesizer"
 CONFIG: dict[str, Any] = {
     "architectures": ["MistralForCausalLM"],
     "model_type": "mistral",
