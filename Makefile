@@ -4,7 +4,9 @@
 #   make test      lint, types, layers, tests
 #   make browser   the chat page in a real browser (chromium); screenshots in build/screenshots
 #   make lint      the same without the tests
-#   make bench     speed and memory compared with mlx-lm: generation, Magpie, duplicates, loss, finetuning, servers
+#   make bench     speed and memory compared with others: generation, Magpie, duplicates, loss, finetuning, servers,
+#                  pretraining, tokenizing a corpus
+#   make lab       instruction pretraining in ten minutes: four arms, a table and a page, into lab/
 #   make ablation  do the filters of Magpie help? students finetuned on rows filtered in several ways (minutes)
 #   make check-others  compare with transformers, peft, llama.cpp and lm-evaluation-harness
 #   make measure   accuracy of the shipped checkpoints, by the microworld's checker
@@ -17,7 +19,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo chat test browser lint bench ablation check-others measure models lock clean venv
+.PHONY: help demo chat test browser lint bench lab ablation check-others measure models lock clean venv
 
 # A Mac needs no extra backend.
 EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
@@ -83,7 +85,9 @@ bench: $(INSTALLED)
 	$(BIN)/mlx-suite bench head
 	$(BIN)/mlx-suite bench finetune
 	$(BIN)/mlx-suite bench serve
-	$(BIN)/mlx-suite bench serve
+
+lab: $(INSTALLED)
+	$(BIN)/mlx-suite lab quick --out lab/ --jobs 2
 
 ablation: $(INSTALLED)
 	$(BIN)/python -m mlx_suite_apps.lab.filter_ablation runs/ablation

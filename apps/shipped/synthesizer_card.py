@@ -130,7 +130,8 @@ def _phase_row(number: int, folder: Path) -> str:
     phase = PHASES[number - 1]
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     read = phase.train.steps * phase.batch * phase.row_length
-    return f"| {number} | {phase.train.steps:,} | {read / 1e6:.1f} M | {phase.train.learning_rate:g} | {last['loss']:.3f} |"
+    settings = phase.train
+    return f"| {number} | {settings.steps:,} | {read / 1e6:.1f} M | {settings.learning_rate:g} | {last['loss']:.3f} |"
 
 
 def _fact_row(form: str, counts: FactCount, cost: dict[str, Any]) -> str:
