@@ -68,6 +68,8 @@ class SynthesizerPhase:
     """Tokens per row."""
     most_examples: int = 1
     """Maximum examples per chain."""
+    towns: int = 60
+    """Towns of the population. The tokenizer has a token for each of the usual ones; others take several."""
     echo_share: float = 0.0
     drill_share: float = 0.0
     text_share: float = 0.1
@@ -76,6 +78,10 @@ class SynthesizerPhase:
     """Share of documents that are rewrites; the rest are pairs."""
     context_weight: float = 0.2
     """Loss weight of passages and tags in front of what is written."""
+    question_weight: float = 1.0
+    """Loss weight of questions: which one is asked is chance, and says little about how well a text was read."""
+    rewrite_weight: float = 1.0
+    """Loss weight of rewrites."""
 
 
 PHASES = (
@@ -87,17 +93,40 @@ PHASES = (
     ),
     SynthesizerPhase(
         documents=14_000,
-        train=TrainSettings(steps=650, warmup=30, learning_rate=2.5e-3, seed=1, save_every=100),
+        train=TrainSettings(steps=526, horizon=650, warmup=30, learning_rate=2.5e-3, seed=1, save_every=100),
         echo_share=0.02,
         context_weight=0.1,
     ),
     SynthesizerPhase(
+        documents=16_000,
+        train=TrainSettings(steps=314, horizon=500, warmup=20, learning_rate=2.5e-3, floor=0.05, seed=2, save_every=50),
+        echo_share=0.05,
+        drill_share=0.2,
+        text_share=0.03,
+        context_weight=0.03,
+        question_weight=0.2,
+        rewrite_weight=0.6,
+    ),
+    SynthesizerPhase(
+        documents=12_500,
+        train=TrainSettings(steps=340, warmup=20, learning_rate=2e-3, floor=0.05, seed=3, save_every=50),
+        towns=500,
+        echo_share=0.1,
+        drill_share=0.1,
+        text_share=0.03,
+        context_weight=0.03,
+        question_weight=0.25,
+        rewrite_weight=0.6,
+    ),
+    SynthesizerPhase(
         documents=2_000,
-        train=TrainSettings(steps=100, warmup=10, learning_rate=6e-4, seed=2, save_every=50),
+        train=TrainSettings(steps=60, warmup=5, learning_rate=6e-4, seed=4, save_every=50),
+        towns=500,
         batch=8,
         row_length=512,
         most_examples=3,
         context_weight=0.05,
+        question_weight=0.4,
     ),
 )
 
@@ -135,14 +164,14 @@ def tokenizer_texts(seed: int, count: int) -> Iterator[str]:
 
 def phase_documents(tokenizer: Tokenizer, phase: SynthesizerPhase, seed: int) -> Iterator[Document]:
     """The phase's documents, encoded; a chain longer than a row loses its last examples or pairs."""
-    population, rng = make_population(PEOPLE), Random(f"synthesizer {seed}")
+    population, rng = make_population(PEOPLE, towns=phase.towns), Random(f"synthesizer {seed}")
     assert tokenizer.bos_id is not None
     end = tokenizer.id_of("</s>")
     assert end is not None
     for _ in range(phase.documents):
         drawn = rng.random()
         if drawn < phase.echo_share + phase.drill_share:
-            listed, repeated = write_echo(rng) if drawn < phase.echo_share else write_drill(rng)
+            listed, repeated = _echo(rng, population) if drawn < phase.echo_share else write_drill(rng)
             first, second = tokenizer.encode_prompt(listed), tokenizer.encode(repeated)
             yield Document([*first, *second, end], [0.0] * len(first) + [1.0] * (len(second) + 1))
         elif rng.random() < phase.text_share:
@@ -154,7 +183,26 @@ def phase_documents(tokenizer: Tokenizer, phase: SynthesizerPhase, seed: int) ->
             while len(document) > phase.row_length + 1 and (shorter := _shortened(examples)):
                 examples = shorter
                 document = encode_chain(tokenizer, examples)
-            yield replace(document, weights=[max(weight, phase.context_weight) for weight in document.weights])
+            yield _weighted(tokenizer, document, phase, is_rewrite=examples[0].rewrite is not None)
+
+
+def _echo(rng: Random, population: Population) -> tuple[str, str]:
+    """Words and their repetition: half of the time names of towns, which may take several tokens."""
+    if rng.random() < 0.5:
+        return write_echo(rng)
+    listed = " ".join(town.name for town in rng.sample(population.towns, rng.randint(6, 16)))
+    return listed, f" {listed}"
+
+
+def _weighted(tokenizer: Tokenizer, document: Document, phase: SynthesizerPhase, *, is_rewrite: bool) -> Document:
+    """A chain with the phase's weights: text, questions or rewrite, answers."""
+    begin, end = tokenizer.id_of("ANS"), tokenizer.id_of("END")
+    written = phase.rewrite_weight if is_rewrite else phase.question_weight
+    weights, inside = [], False
+    for token, weight in zip(document.tokens, document.weights, strict=True):
+        weights.append(max(phase.context_weight, weight * (1.0 if inside else written)))
+        inside = (inside or token == begin) and token != end
+    return replace(document, weights=weights)
 
 
 def _shortened(examples: list[Example]) -> list[Example]:
