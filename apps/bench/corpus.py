@@ -1,7 +1,7 @@
 """Speed and memory of tokenizing a corpus and of reading its batches, beside a plain loop over `Tokenizer.encode`.
 
-The corpus is generated: documents of nonsense words whose frequencies follow a power law, in sentences and paragraphs.
-Each side runs in its own process, so memory is measured separately.
+The corpus is generated: documents of nonsense words whose frequencies follow a power law, in sentences and paragraphs; the
+first 50 MB repeat. Each side runs in its own process, so memory is measured separately.
 """
 
 import json
@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ MEDIAN_WORDS, SPREAD = 300, 1.0
 """Median and log standard deviation of document lengths, in words; lengths are log-normal."""
 SENTENCE, PARAGRAPH = 12, 60
 """Mean length of a sentence and of a paragraph, in words."""
+DISTINCT = 50_000_000
+"""Bytes of the corpus before its documents repeat."""
 LOOP_BYTES = 30_000_000
 """Text on which the plain loop is timed; its speed does not depend on the size."""
 BATCHES = 2_000
@@ -84,14 +86,18 @@ def measure_corpus(model: Path, folder: Path, size: int) -> tuple[CorpusCost, ..
 
 
 def write_corpus(path: Path, size: int) -> None:
-    """Write JSON lines until they have `size` bytes; the first lines do not depend on `size`."""
-    with path.open("w", encoding="utf-8") as file:
-        written = 0
-        for text in corpus_texts():
-            line = json.dumps({"text": text}) + "\n"
+    """Write JSON lines until they have `size` bytes: DISTINCT bytes of different documents, then the same again."""
+    lines: list[bytes] = []
+    made = 0
+    for text in corpus_texts():
+        lines.append(json.dumps({"text": text}).encode() + b"\n")
+        made += len(lines[-1])
+        if made >= min(size, DISTINCT):
+            break
+    with path.open("wb") as file:
+        for line in cycle(lines):
             file.write(line)
-            written += len(line)
-            if written >= size:
+            if file.tell() >= size:
                 return
 
 
