@@ -29,8 +29,8 @@ FIELD = "text"
 """Default name of the field that holds a document."""
 BLANK_LINE = "\n\n"
 """Separator of documents with blank lines between them: any number, with or without spaces in them."""
-SYNTHESIZED_FILE = "texts.jsonl"
-"""Corpus written by `mlx-suite synthesize run`; the other files in its folder describe the run."""
+SYNTHESIZED_FILE, SYNTHESIZED_LOG = "corpus.jsonl", "texts.jsonl"
+"""Files written by `mlx-suite synthesize run`: its documents, and what each was made from. Only the first is read."""
 PLAIN = (".txt", ".md")
 """Suffixes of plain text."""
 PIECE = 1 << 20
@@ -79,7 +79,7 @@ def corpus_files(source: str | Path) -> tuple[DataFile, ...]:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        if (path / SYNTHESIZED_FILE).is_file():
+        if (path / SYNTHESIZED_FILE).is_file() and (path / SYNTHESIZED_LOG).is_file():
             return (DataFile(path=path / SYNTHESIZED_FILE, name=SYNTHESIZED_FILE, part=TRAIN),)
         names = [name for name in data_names(path, path.rglob("*"), also=PLAIN) if _part(name) not in (VALID, TEST)]
         if not names:

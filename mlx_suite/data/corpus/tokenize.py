@@ -7,7 +7,6 @@ not depend on the size of the corpus.
 
 import hashlib
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,12 +19,13 @@ import numpy as np
 
 from mlx_suite.data.corpus.documents import FIELD, corpus_files, read_corpus_file
 from mlx_suite.data.corpus.pieces import LONG, Piece, PieceCutter
+from mlx_suite.data.corpus.position import Position, TokenOutput, last_position
 from mlx_suite.data.corpus.source_state import source_changes, source_state
 from mlx_suite.data.corpus.token_file import ENDS, KIND, MANIFEST, TOKENS, Ends, Ids, TokenFile, id_type
 from mlx_suite.data.read.records import Problem, refusal
 from mlx_suite.data.read.sources import DataFile
 from mlx_suite.runtime.errors import SHOWN, UserError
-from mlx_suite.runtime.files import disk_errors, sha256_of, write_atomically
+from mlx_suite.runtime.files import sha256_of, write_atomically
 from mlx_suite.runtime.journal import Journal
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.runtime.resume import differences, facts_text, stored_facts
@@ -92,26 +92,6 @@ def tokenize_corpus(
     return TokenFile.open(folder, tokenizer)
 
 
-@dataclass(kw_only=True)
-class Position:
-    """How far a corpus has been tokenized. It counts while texts are read; everyone else gets a copy."""
-
-    file: int = 0
-    """Files read to their end."""
-    items: int = 0
-    """Texts and problems read of the next file."""
-    held: str = ""
-    inside: bool = False
-    """State of the PieceCutter."""
-    documents: int = 0
-    tokens: int = 0
-    text_bytes: int = 0
-    blank: int = 0
-    """Texts skipped because they are blank."""
-    problems: int = 0
-    """Texts skipped because they could not be read."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
     """Pieces to tokenize together."""
@@ -141,8 +121,8 @@ class _Run:
     def write(self, workers: int) -> Position:
         """Write the rest of the tokens and the index; returns the last position."""
         with Journal(self.folder / PROGRESS) as journal:
-            reached = _last_position(journal, self.folder, self.dtype.itemsize)
-            with _Output(self.folder, reached, self.dtype.itemsize) as output:
+            reached = last_position(journal, self.folder, self.dtype.itemsize)
+            with TokenOutput(self.folder, reached, self.dtype.itemsize) as output:
                 saved = reached.text_bytes
                 for batch, tokens, ends in self._encoded(reached, workers):
                     output.append(tokens, ends + np.uint64(reached.tokens))
@@ -237,52 +217,6 @@ class _Run:
 
     def _batch(self, pieces: Sequence[Piece], now: Position, cutter: PieceCutter) -> _Batch:
         return _Batch(pieces=tuple(pieces), after=replace(now, held=cutter.held, inside=cutter.inside))
-
-
-class _Output:
-    """The files of tokens and document ends, opened for appending at a position."""
-
-    def __init__(self, folder: Path, reached: Position, width: int) -> None:
-        self._folder = folder
-        sizes = {TOKENS: reached.tokens * width, ENDS: reached.documents * 8}
-        with self._disk_errors():
-            self._handles = {name: os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666) for name in sizes}
-            for name, handle in self._handles.items():
-                os.ftruncate(handle, sizes[name])
-                os.lseek(handle, 0, os.SEEK_END)
-
-    def append(self, tokens: Ids, ends: Ends) -> None:
-        with self._disk_errors():
-            for name, array in ((TOKENS, tokens), (ENDS, ends)):
-                left = memoryview(array.tobytes())
-                while left:
-                    left = left[os.write(self._handles[name], left) :]
-
-    def sync(self) -> None:
-        with self._disk_errors():
-            for handle in self._handles.values():
-                os.fsync(handle)
-
-    def _disk_errors(self) -> Any:
-        return disk_errors(self._folder, kept="What was tokenized before is kept, and the same command resumes")
-
-    def __enter__(self) -> "_Output":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles.values():
-            os.close(handle)
-
-
-def _last_position(journal: Journal, folder: Path, width: int) -> Position:
-    """The last recorded position that the files reach: a power cut may have shortened them."""
-    sizes = {name: (folder / name).stat().st_size if (folder / name).exists() else 0 for name in (TOKENS, ENDS)}
-    last = Position()
-    for record in journal.records():
-        position = Position(**record)
-        if position.tokens * width <= sizes[TOKENS] and position.documents * 8 <= sizes[ENDS]:
-            last = position
-    return last
 
 
 def _finished(folder: Path, files: Sequence[DataFile], settings: dict[str, Any]) -> TokenFile | None:

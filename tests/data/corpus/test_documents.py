@@ -180,9 +180,10 @@ def test_a_folder_is_read_with_its_subfolders_and_without_what_is_held_out(tmp_p
 
 
 def test_of_a_synthesized_folder_only_the_texts_are_read(tmp_path: Path) -> None:
-    write(tmp_path / documents.SYNTHESIZED_FILE, '{"text": "One."}\n')
-    write(tmp_path / "ledger.jsonl", '{"tokens": 3}\n')
-    assert shown(tmp_path) == [f"{documents.SYNTHESIZED_FILE}:1: One."]
+    write(tmp_path / "corpus.jsonl", '{"text": "One."}\n')
+    write(tmp_path / "texts.jsonl", '{"pairs": []}\n')
+    write(tmp_path / "completions.jsonl", '{"tokens": 3}\n')
+    assert shown(tmp_path) == ["corpus.jsonl:1: One."]
 
 
 def test_a_source_without_texts_is_refused(tmp_path: Path) -> None:

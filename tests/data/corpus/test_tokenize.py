@@ -18,6 +18,7 @@ from mlx_suite.data.corpus import pieces, tokenize
 from mlx_suite.data.corpus.token_file import TokenFile
 from mlx_suite.data.corpus.tokenize import tokenize_corpus
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.text import Tokenizer, load_tokenizer
 from tests.data.corpus.conftest import MakeFile
 from tests.text.conftest import Family
@@ -294,6 +295,11 @@ def test_other_options_are_refused(finished: TokenFile, letters: Tokenizer) -> N
     with pytest.raises(UserError) as caught:
         again(finished, letters, field="story")
     assert caught.value.details == ('field: was "text", now "story"',)
+
+
+def test_a_folder_that_another_run_uses_is_refused(finished: TokenFile, letters: Tokenizer) -> None:
+    with folder_lock(finished.folder), pytest.raises(UserError, match="Another run is using it"):
+        again(finished, letters)
 
 
 # ---- damage
