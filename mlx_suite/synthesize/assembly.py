@@ -17,7 +17,7 @@ from mlx_suite.synthesize.layouts import INVERTED, lay_out
 from mlx_suite.synthesize.ledger import Ledger
 from mlx_suite.synthesize.quality import Quality, Truth
 from mlx_suite.synthesize.repetition import REPEATED_QUESTION, REPEATED_TEXT, RepetitionFilter
-from mlx_suite.synthesize.rephrase import PIT, writes_pairs
+from mlx_suite.synthesize.rephrase import CONTINUE, PIT, writes_pairs
 from mlx_suite.synthesize.rounds import ChainItem, split_chain
 from mlx_suite.synthesize.sources import SourceText
 from mlx_suite.synthesize.writer import Outcome, Writer
@@ -142,7 +142,8 @@ class Assembler:
         earlier = self._rewrites.setdefault(form, RepetitionFilter(exactly=True))
         if self.grows and not earlier.is_new(outcome.rewrite, source.key):
             return Outcome(dropped=Counter({REPEATED_TEXT: 1}))
-        self.quality.add_rewrite(form, outcome.rewrite, self.truth.get(source.text))
+        if form != CONTINUE:  # which need not repeat the facts of its text
+            self.quality.add_rewrite(form, outcome.rewrite, self.truth.get(source.text))
         return outcome
 
     def _count(self, sources: Sequence[SourceText], raw: dict[str, str]) -> None:

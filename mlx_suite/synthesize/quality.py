@@ -8,7 +8,7 @@ from typing import Any
 from mlx_suite.microworld.facts import FactCount, count_facts, quoted_share
 from mlx_suite.microworld.passages import WorldPassage
 from mlx_suite.microworld.reading import find_answer
-from mlx_suite.synthesize.format import KINDS, Pair
+from mlx_suite.synthesize.format import KINDS, REPEATED, Pair
 from mlx_suite.synthesize.repetition import RepetitionFilter
 from mlx_suite.synthesize.writer import Outcome
 
@@ -37,7 +37,7 @@ class Quality:
     pieces: int = 0
     """Pieces of completions that should be pairs."""
     parsed: int = 0
-    """Pieces that are pairs."""
+    """Pieces that are pairs, those included that repeat another of their completion."""
     kinds: Counter[str] = field(default_factory=Counter)
     """Accepted pairs by kind."""
     quoted: float = 0.0
@@ -56,7 +56,7 @@ class Quality:
     def add_pieces(self, outcome: Outcome) -> None:
         """Count the pieces of a completion, before repetitions are dropped."""
         self.pieces += len(outcome.pairs) + outcome.dropped.total()
-        self.parsed += len(outcome.pairs)
+        self.parsed += len(outcome.pairs) + outcome.dropped[REPEATED]
 
     def add_pair(self, pair: Pair, text: str, passage: WorldPassage | None) -> None:
         """Count an accepted pair about `text`; `passage` says what is true."""

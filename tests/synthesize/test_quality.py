@@ -57,11 +57,12 @@ def test_kinds_and_quoted_words_are_counted_without_truth() -> None:
 
 
 def test_a_run_over_the_microworld_reports_the_truth(tokenizer: Tokenizer, script: Install, tmp_path: Path) -> None:
-    script(lambda prompt, seed: "<QUE> In which decade was Ada Reed born? <ANS> the 1960s </END>\n\n<QUE> cut")
-    job = replace(job_of(tokenizer, [PASSAGE.text]), truth={PASSAGE.text: PASSAGE})
+    pair = "<QUE> In which decade was Ada Reed born? <ANS> the 1960s </END>\n\n"
+    script(lambda prompt, seed: f"{pair}{pair}<QUE> cut")
+    job = replace(job_of(tokenizer, [PASSAGE.text], max_tokens=160), truth={PASSAGE.text: PASSAGE})
     quality = synthesize(job, tmp_path).as_dict()["quality"]
     assert quality["truth"] == {"judged": 1, "grounded": 1, "right": 1}
-    assert (quality["pieces"], quality["parsed"]) == (2, 1)
+    assert (quality["pieces"], quality["parsed"], quality["pairs"]) == (3, 2, 1)
 
 
 def test_passages_of_the_microworld_are_about_names_that_no_training_data_has() -> None:
