@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.apps.shipped.conftest import Made, toy_plan
 
 from mlx_suite.data.batch.rows import Rows
 from mlx_suite.microworld import WorldExample, identify, is_heldout, make_world
@@ -23,6 +22,7 @@ from mlx_suite_apps.shipped.corpus import (
 from mlx_suite_apps.shipped.plans import PLANS, Phase, TrainingPlan
 from mlx_suite_apps.shipped.steered import SteeredExample
 from mlx_suite_apps.shipped.tagged import Asked
+from tests.apps.shipped.conftest import Made, toy_plan
 
 PHASES = [
     pytest.param(plan, number, id=f"{plan.name}, phase {number + 1}")

@@ -9,7 +9,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from tests.apps.shipped.conftest import Made, toy_plan
 
 from mlx_suite import load
 from mlx_suite.checkpoints.load import build_model
@@ -22,6 +21,7 @@ from mlx_suite.text import derive_pre_query, load_chat_template
 from mlx_suite_apps.shipped.make import Beginning, finish_tokenizer, make_model, make_tokenizer, special_ids
 from mlx_suite_apps.shipped.plans import PLANS, TrainingPlan
 from mlx_suite_apps.shipped.tagged import BRIEF
+from tests.apps.shipped.conftest import Made, toy_plan
 
 NAMES = ["tiny-llama3", "tiny-gemma2"]
 

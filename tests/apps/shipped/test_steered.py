@@ -5,13 +5,13 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from tests.apps.shipped.conftest import Made
 
 from mlx_suite.data.steering import CATEGORY_TEXTS
 from mlx_suite.microworld import WorldExample, is_heldout, make_world
 from mlx_suite.microworld.topics import PERSONAS, TOPICS, words_about
 from mlx_suite_apps.shipped.corpus import encode_text
 from mlx_suite_apps.shipped.steered import SteeredExample, write_steered
+from tests.apps.shipped.conftest import Made
 
 WORLD = make_world()
 TURN = WorldExample(task="add", category="Math", difficulty="easy", instruction="Hi?", answer="No.")

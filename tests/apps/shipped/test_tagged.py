@@ -6,13 +6,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.apps.shipped.conftest import Made
 
 from mlx_suite.data.questions import read_questions, write_questions
 from mlx_suite.microworld import make_world
 from mlx_suite.microworld.tagging import Tagged
 from mlx_suite_apps.shipped.corpus import encode_text
 from mlx_suite_apps.shipped.tagged import ASKED_SHARES, BRIEF, Asked, write_asked
+from tests.apps.shipped.conftest import Made
 
 WORLD = make_world()
 ABOUT_INSTRUCTION = Asked(
