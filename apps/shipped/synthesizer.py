@@ -5,7 +5,7 @@ met, and to write instruction-response pairs or a rewrite of it, in the format o
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
@@ -52,7 +52,7 @@ PEOPLE = 6000
 """People of the training population; their friends, towns and facts are drawn with them."""
 TOKENIZER_CHAINS = 6000
 """Chains to train the tokenizer on."""
-PAIRS = (3, 5)
+PAIRS = (3, 6)
 """Minimum and maximum pairs per passage."""
 
 
@@ -82,6 +82,11 @@ class SynthesizerPhase:
     """Loss weight of questions: which one is asked is chance, and says little about how well a text was read."""
     rewrite_weight: float = 1.0
     """Loss weight of rewrites."""
+    ordered: bool = False
+    """Whether questions and rewrites follow the order of the passage: what comes next is then not chance, so that the
+    greedy completion is not a repetition of the most probable question."""
+    style_weights: tuple[int, ...] = (1, 1, 1, 1, 1)
+    """Relative frequency of each of `STYLES`."""
 
 
 PHASES = (
@@ -109,7 +114,7 @@ PHASES = (
     ),
     SynthesizerPhase(
         documents=12_500,
-        train=TrainSettings(steps=340, warmup=20, learning_rate=2e-3, floor=0.05, seed=3, save_every=50),
+        train=TrainSettings(steps=276, horizon=340, warmup=20, learning_rate=2e-3, floor=0.05, seed=3, save_every=50),
         towns=500,
         echo_share=0.1,
         drill_share=0.1,
@@ -119,9 +124,24 @@ PHASES = (
         rewrite_weight=0.6,
     ),
     SynthesizerPhase(
-        documents=2_000,
-        train=TrainSettings(steps=60, warmup=5, learning_rate=6e-4, seed=4, save_every=50),
+        documents=13_000,
+        train=TrainSettings(steps=320, warmup=20, learning_rate=2e-3, floor=0.05, seed=5, save_every=50),
         towns=500,
+        echo_share=0.1,
+        drill_share=0.05,
+        text_share=0.03,
+        context_weight=0.03,
+        question_weight=0.4,
+        rewrite_weight=0.7,
+        ordered=True,
+        style_weights=(4, 2, 1, 1, 1),
+    ),
+    SynthesizerPhase(
+        documents=2_000,
+        train=TrainSettings(steps=70, warmup=5, learning_rate=6e-4, seed=4, save_every=50),
+        towns=500,
+        ordered=True,
+        style_weights=(4, 2, 1, 1, 1),
         batch=8,
         row_length=512,
         most_examples=3,
@@ -141,13 +161,23 @@ def rewrite_of(passage: WorldPassage, rng: Random, form: str) -> Example:
     return Example(text=passage.text, rewrite=Rewrite(form=form, text=REWRITES[form](passage, rng)))
 
 
-def chain(population: Population, rng: Random, most: int, *, rewrites: bool) -> list[Example]:
-    """Examples of one style or form, as many as M-shot prompting may show."""
-    kind = rng.choice(list(REWRITES)) if rewrites else rng.choice(STYLES)
+def chain(
+    population: Population,
+    rng: Random,
+    most: int,
+    *,
+    rewrites: bool,
+    style_weights: Sequence[int] = (1, 1, 1, 1, 1),
+    ordered: bool = True,
+) -> list[Example]:
+    """Examples of one style or form, at most `most`."""
+    kind = rng.choice(list(REWRITES)) if rewrites else rng.choices(STYLES, weights=style_weights)[0]
     examples: list[Example] = []
     count = rng.randint(1, most)
     while len(examples) < count:
         passage = sample_passage(population, rng)
+        if not ordered:
+            passage = replace(passage, facts=tuple(rng.sample(passage.facts, len(passage.facts))))
         example = rewrite_of(passage, rng, kind) if rewrites else example_of(passage, rng, kind)
         if example.pairs or example.rewrite:
             examples.append(example)
@@ -178,7 +208,14 @@ def phase_documents(tokenizer: Tokenizer, phase: SynthesizerPhase, seed: int) ->
             tokens = [*tokenizer.encode_prompt(sample_passage(population, rng).text), end]
             yield Document(tokens, [2 * phase.context_weight] * len(tokens))
         else:
-            examples = chain(population, rng, phase.most_examples, rewrites=rng.random() < phase.rewrite_share)
+            examples = chain(
+                population,
+                rng,
+                phase.most_examples,
+                rewrites=rng.random() < phase.rewrite_share,
+                style_weights=phase.style_weights,
+                ordered=phase.ordered,
+            )
             document = encode_chain(tokenizer, examples)
             while len(document) > phase.row_length + 1 and (shorter := _shortened(examples)):
                 examples = shorter

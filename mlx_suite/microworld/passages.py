@@ -1,5 +1,6 @@
 """Passages about people and towns of a population, with the facts that they state."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -37,6 +38,7 @@ class WorldPassage:
     kind: str
     text: str
     facts: tuple[Fact, ...]
+    """In the order in which the text states them."""
 
     def value(self, subject: str, relation: Relation) -> str | None:
         """What the passage says of a subject; None if it says nothing."""
@@ -74,11 +76,13 @@ def facts_of_town(town: Place) -> tuple[Fact, ...]:
 
 def person_passage(person: Person, rng: Random) -> WorldPassage:
     """A biography, in wordings and an order of its own."""
-    return WorldPassage(kind="person", text=write_biography(person, rng), facts=facts_of_person(person))
+    text = write_biography(person, rng)
+    return WorldPassage(kind="person", text=text, facts=_as_stated(facts_of_person(person), text))
 
 
 def town_passage(town: Place, rng: Random) -> WorldPassage:
-    return WorldPassage(kind="town", text=write_place(town, rng), facts=facts_of_town(town))
+    text = write_place(town, rng)
+    return WorldPassage(kind="town", text=text, facts=_as_stated(facts_of_town(town), text))
 
 
 def sample_passage(population: Population, rng: Random) -> WorldPassage:
@@ -115,11 +119,14 @@ class _Part:
 
 
 def _joined(kind: str, *parts: _Part) -> WorldPassage:
-    text = " ".join(sentence.text for part in parts for sentence in part.sentences)
-    facts = tuple(
-        fact
-        for part in parts
-        for fact in part.facts
-        if any(fact.relation in sentence.relations for sentence in part.sentences)
-    )
-    return WorldPassage(kind=kind, text=text, facts=facts)
+    texts = [" ".join(sentence.text for sentence in part.sentences) for part in parts]
+    facts: list[Fact] = []
+    for part, text in zip(parts, texts, strict=True):
+        stated = {relation for sentence in part.sentences for relation in sentence.relations}
+        facts += _as_stated([fact for fact in part.facts if fact.relation in stated], text)
+    return WorldPassage(kind=kind, text=" ".join(texts), facts=tuple(facts))
+
+
+def _as_stated(facts: Sequence[Fact], text: str) -> tuple[Fact, ...]:
+    """The facts in the order of their values in the text."""
+    return tuple(sorted(facts, key=lambda fact: text.index(fact.value)))

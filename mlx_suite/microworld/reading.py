@@ -82,7 +82,10 @@ def topics_of(question: str) -> frozenset[tuple[str, Relation]]:
 
 
 def write_pairs(passage: WorldPassage, rng: Random, count: int, style: str = "mixed") -> list[ReadingPair]:
-    """At most `count` pairs with different questions, fewer if the passage does not allow more in this style."""
+    """At most `count` pairs with different questions, fewer if the passage does not allow more in this style.
+
+    Questions that the passage answers in its words follow its order, as those of people who write reading tests do.
+    """
     pairs: dict[str, ReadingPair] = {}
     quoted, thought = _quoted_questions(passage, rng), _thought_questions(passage, rng)
     for _ in range(count):
@@ -94,7 +97,7 @@ def write_pairs(passage: WorldPassage, rng: Random, count: int, style: str = "mi
             kind, pool = "free", quoted
         if not pool:
             break
-        question = pool.pop()
+        question = pool.pop(0)
         found = find_answer(question, passage)
         assert found is not None, question
         pairs[question] = ReadingPair(
@@ -107,9 +110,7 @@ def write_pairs(passage: WorldPassage, rng: Random, count: int, style: str = "mi
 
 
 def _quoted_questions(passage: WorldPassage, rng: Random) -> list[str]:
-    questions = [rng.choice(questions_about(fact)) for fact in passage.facts]
-    rng.shuffle(questions)
-    return questions
+    return [rng.choice(questions_about(fact)) for fact in passage.facts]
 
 
 def _thought_questions(passage: WorldPassage, rng: Random) -> list[str]:

@@ -1,4 +1,7 @@
-"""A passage in other forms: as prose in other words, questions and answers, a table, a tutorial, a quiz."""
+"""A passage in other forms: as prose in other words, questions and answers, a table, a tutorial, a quiz.
+
+The facts keep the order of the passage.
+"""
 
 from collections.abc import Callable, Mapping
 from random import Random
@@ -42,15 +45,15 @@ _ABOUT_TOWNS: Mapping[str, tuple[str, ...]] = {
 
 
 def prose(passage: WorldPassage, rng: Random) -> str:
-    return " ".join(_statement(fact, rng) for fact in _shuffled(passage, rng))
+    return " ".join(_statement(fact, rng) for fact in passage.facts)
 
 
 def faq(passage: WorldPassage, rng: Random) -> str:
-    return "\n".join(f"Q: {rng.choice(questions_about(f))}\nA: {f.value}" for f in _shuffled(passage, rng))
+    return "\n".join(f"Q: {rng.choice(questions_about(f))}\nA: {f.value}" for f in passage.facts)
 
 
 def table(passage: WorldPassage, rng: Random) -> str:
-    """One table per subject, with the facts in the passage's order."""
+    """One table per subject."""
     parts = []
     for subject in passage.subjects:
         lines = [f"| {_LABELS[fact.relation]} | {fact.value} |" for fact in passage.facts if fact.subject == subject]
@@ -59,7 +62,7 @@ def table(passage: WorldPassage, rng: Random) -> str:
 
 
 def tutorial(passage: WorldPassage, rng: Random) -> str:
-    facts = _shuffled(passage, rng)
+    facts = passage.facts
     title = f"How to remember {' and '.join(passage.subjects)}"
     steps = [
         f"Step {number}: learn the {_LABELS[f.relation]}. {_statement(f, rng)}" for number, f in enumerate(facts, 1)
@@ -68,7 +71,7 @@ def tutorial(passage: WorldPassage, rng: Random) -> str:
 
 
 def quiz(passage: WorldPassage, rng: Random) -> str:
-    facts = _shuffled(passage, rng)
+    facts = passage.facts
     asked = [f"{number}. {rng.choice(questions_about(fact))}" for number, fact in enumerate(facts, 1)]
     answers = " ".join(f"{number}. {fact.value}" for number, fact in enumerate(facts, 1))
     return "\n".join(["Quiz", *asked, f"Answers: {answers}"])
@@ -82,10 +85,6 @@ REWRITES: Mapping[str, Callable[[WorldPassage, Random], str]] = {
     "quiz": quiz,
 }
 """Writers by the name of the form."""
-
-
-def _shuffled(passage: WorldPassage, rng: Random) -> list[Fact]:
-    return rng.sample(passage.facts, len(passage.facts))
 
 
 def _statement(fact: Fact, rng: Random) -> str:
