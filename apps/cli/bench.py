@@ -10,6 +10,7 @@ from rich.table import Table
 
 from mlx_suite.runtime.errors import UserError
 
+from .bench_corpus import corpus
 from .bench_duplicates import duplicates
 from .bench_finetune import finetune
 from .bench_magpie import magpie
@@ -27,6 +28,7 @@ bench_app = new_app("bench", "Compare our speed and memory with other libraries'
 add(bench_app, pretrain)
 add(bench_app, finetune)
 add(bench_app, duplicates)
+add(bench_app, corpus)
 add(bench_app, magpie)
 add(bench_app, serve)
 

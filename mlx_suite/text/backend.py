@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from mlx_suite.text.token_bytes import TokenBytes
 
 TURN_MARKERS = frozenset(
@@ -26,6 +29,8 @@ TURN_MARKERS = frozenset(
 )
 """Markers that open or close a turn. Some checkpoints do not mark them as special, but user text must never encode
 them."""
+
+TokenIds = npt.NDArray[np.uint32]
 
 CONTROL_SHAPE = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 """Shape of a control token. A file that names `!` as its padding token must not turn every `!` into a control token."""
@@ -73,7 +78,7 @@ class Backend(Protocol):
     def encode(self, text: str, *, at_start: bool) -> PlainEncoding:
         """Encode text at the start of a sequence (`at_start`) or after a special token."""
 
-    def encode_batch(self, texts: Sequence[str], *, at_start: bool) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str], *, at_start: bool) -> list[TokenIds]:
         """The ids of `encode` for each text, on all cores."""
 
     @property

@@ -10,8 +10,9 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text.backend import CONTROL_SHAPE, PlainEncoding, SpecialToken
+from mlx_suite.text.backend import CONTROL_SHAPE, PlainEncoding, SpecialToken, TokenIds
 from mlx_suite.text.token_bytes import TokenBytes, token_bytes_of
+from mlx_suite.text.word_cache import WordCache, encode_whole, make_word_cache
 
 
 class FastBackend:
@@ -86,16 +87,16 @@ class FastBackend:
         encoding = library.encode(text, add_special_tokens=False)
         return PlainEncoding(ids=encoding.ids, spans=encoding.offsets)
 
-    def encode_batch(self, texts: Sequence[str], *, at_start: bool) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str], *, at_start: bool) -> list[TokenIds]:
         """The ids of `encode` for each text, on all cores."""
-        library = self._library if at_start else self._inside
-        return [each.ids for each in library.encode_batch_fast(list(texts), add_special_tokens=False)]
+        if self._words is not None:
+            return self._words.encode(texts, at_start=at_start)
+        return encode_whole(texts, self._library if at_start else self._inside)
 
     @cached_property
     def digest(self) -> str:
         """Digest of everything that `encode` depends on, 64 hexadecimal digits."""
-        state = json.loads(self._library.to_str())
-        parts = {name: state.get(name) for name in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
+        parts = {name: self._state.get(name) for name in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -113,6 +114,16 @@ class FastBackend:
     def is_added(self, token_id: int) -> bool:
         """Whether the token was added to the model's vocabulary."""
         return token_id in self._added
+
+    @cached_property
+    def _words(self) -> WordCache | None:
+        return make_word_cache(self._state, self._library, self._inside)
+
+    @property
+    def _state(self) -> dict[str, Any]:
+        """The JSON of the library's tokenizer, with the vocabulary."""
+        state: dict[str, Any] = json.loads(self._library.to_str())
+        return state
 
     @cached_property
     def _inside(self) -> Tokenizer:

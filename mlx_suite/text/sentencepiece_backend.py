@@ -6,11 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text.backend import PlainEncoding, SpecialToken
+from mlx_suite.text.backend import PlainEncoding, SpecialToken, TokenIds
 from mlx_suite.text.token_bytes import TokenBytes
 
 ModelProto: Any = sentencepiece_model_pb2.__dict__["ModelProto"]
@@ -112,10 +113,10 @@ class SentencePieceBackend:
         ids = library.encode(text)
         return PlainEncoding(ids=ids, spans=self._spans(text, ids))
 
-    def encode_batch(self, texts: Sequence[str], *, at_start: bool) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str], *, at_start: bool) -> list[TokenIds]:
         """The ids of `encode` for each text, on all cores."""
-        ids: list[list[int]] = (self._library if at_start else self._inside).encode(list(texts))
-        return ids
+        library = self._library if at_start else self._inside
+        return [np.array(ids, np.uint32) for ids in library.encode(list(texts))]
 
     @cached_property
     def digest(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from re import Pattern
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text.backend import TURN_MARKERS, Backend
+from mlx_suite.text.backend import TURN_MARKERS, Backend, TokenIds
 from mlx_suite.text.fast_backend import FastBackend
 from mlx_suite.text.pieces import (
     TEMPLATE,
@@ -89,7 +89,7 @@ class Tokenizer:
         """Encode user text, without BOS; `<|eot_id|>` inside it is ordinary text."""
         return self.backend.encode(replace_surrogates(text), at_start=True).ids
 
-    def encode_batch(self, texts: Sequence[str], *, at_start: bool = True) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str], *, at_start: bool = True) -> list[TokenIds]:
         """`encode` of each text, on all cores. `at_start=False`: the texts continue others, so none gets a space."""
         return self.backend.encode_batch([replace_surrogates(text) for text in texts], at_start=at_start)
 

@@ -6,6 +6,8 @@ A cut is made only where the tokens around it are those of the two sides, which 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from mlx_suite.data.corpus.documents import CorpusText
 from mlx_suite.text import Tokenizer
 
@@ -87,4 +89,4 @@ class PieceCutter:
     def _is_harmless(self, text: str, cut: int) -> bool:
         left, right = text[max(0, cut - NEARBY) : cut], text[cut : cut + NEARBY]
         both, one, other = self._tokenizer.encode_batch([left + right, left, right], at_start=False)
-        return both == one + other
+        return bool(np.array_equal(both, np.concatenate([one, other])))

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from mlx_suite.runtime.journal import Journal
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.runtime.resume import differences, facts_text, stored_facts
 from mlx_suite.text import Tokenizer
+from mlx_suite.text.backend import TokenIds
 
 STARTED, PROGRESS = "started.json", "progress.jsonl"
 """Files of an unfinished folder: what the tokens are made from, and the positions reached."""
@@ -91,9 +92,9 @@ def tokenize_corpus(
     return TokenFile.open(folder, tokenizer)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Position:
-    """How far a corpus has been tokenized."""
+    """How far a corpus has been tokenized. It counts while texts are read; everyone else gets a copy."""
 
     file: int = 0
     """Files read to their end."""
@@ -180,55 +181,55 @@ class _Run:
     def _encode(self, pieces: Sequence[Piece]) -> tuple[Ids, Ends]:
         """The tokens of pieces, with BOS and EOS, and where documents end among them."""
         tokenizer = self.tokenizer
-        ids: dict[int, list[int]] = {}
+        ids: dict[int, TokenIds] = {}
         for first in (True, False):
             chosen = [number for number, piece in enumerate(pieces) if piece.first == first]
             encoded = tokenizer.encode_batch([pieces[number].text for number in chosen], at_start=first)
             ids.update(zip(chosen, encoded, strict=True))
-        bos, eos = tokenizer.encode_prompt(""), [tokenizer.eos_id]
-        nothing: list[int] = []
-        parts: list[Any] = []
+        bos, eos, nothing = (
+            np.array(marks, np.uint32) for marks in (tokenizer.encode_prompt(""), [tokenizer.eos_id], [])
+        )
+        parts = [nothing]
         for number, piece in enumerate(pieces):
             parts += [bos if piece.first else nothing, ids[number], eos if piece.last else nothing]
-        ends = np.array([len(part) for part in parts], "<u8").reshape(-1, 3).sum(axis=1).cumsum()
-        tokens = np.fromiter(chain.from_iterable(parts), self.dtype)
-        return tokens, ends[np.array([piece.last for piece in pieces], bool)]
+        ends = np.array([len(part) for part in parts[1:]], "<u8").reshape(-1, 3).sum(axis=1).cumsum()
+        return np.concatenate(parts).astype(self.dtype), ends[np.array([piece.last for piece in pieces], bool)]
 
     def _batches(self, start: Position) -> Iterator[_Batch]:
         """The pieces from `start` on, in batches. Raises UserError for texts that cannot be read."""
         cutter = PieceCutter(self.tokenizer, start.held, start.inside)
         pieces: list[Piece] = []
-        size, now = 0, start
+        size, now = 0, replace(start)
         bad: list[Problem] = []
 
         def take(found: Iterable[Piece]) -> None:
-            nonlocal size, now
+            nonlocal size
             for piece in found:
                 pieces.append(piece)
                 size += len(piece.text)
-                now = replace(now, documents=now.documents + piece.last)
+                now.documents += piece.last
 
         for number in range(start.file, len(self.files)):
             for item in islice(self._items(number), now.items, None):
-                now = replace(now, items=now.items + 1)
+                now.items += 1
                 if isinstance(item, Problem):
                     take(cutter.end())
                     bad.append(item)
-                    now = replace(now, problems=now.problems + 1)
+                    now.problems += 1
                     if not self.skip_bad and len(bad) >= SHOWN:
                         raise refusal(bad, self.files[number].name)
                 elif not (cutter.is_open or item.unfinished or item.text.strip()):
-                    now = replace(now, blank=now.blank + 1)
+                    now.blank += 1
                 else:
                     take(cutter.feed(item))
-                    now = replace(now, text_bytes=now.text_bytes + len(item.text.encode(errors="replace")))
+                    now.text_bytes += len(item.text.encode(errors="replace"))
                 if size >= BATCH:
                     yield self._batch(pieces, now, cutter)
                     pieces, size = [], 0
             take(cutter.end())
             if bad and not self.skip_bad:
                 raise refusal(bad, self.files[number].name)
-            now = replace(now, file=number + 1, items=0)
+            now.file, now.items = number + 1, 0
         yield self._batch(pieces, now, cutter)
 
     def _items(self, number: int) -> Iterator[Any]:

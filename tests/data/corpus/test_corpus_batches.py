@@ -94,7 +94,7 @@ def test_a_row_that_begins_within_a_document_counts_it_as_its_first() -> None:
 # ---- an epoch
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(2, 30), min_size=1, max_size=12),
     length=st.integers(1, 17),
@@ -112,7 +112,7 @@ def test_no_token_is_lost_or_doubled_in_an_epoch(
         assert len(batches.order(seed, epoch)) == batches.per_epoch
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4),
     weights=st.lists(st.floats(0.01, 10), min_size=4, max_size=4),

@@ -103,7 +103,7 @@ def test_of_a_document_with_a_bad_byte_the_pieces_before_it_are_read(
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     texts=st.lists(st.text("ab é日\n ", max_size=30), max_size=6),
     separator=st.sampled_from([None, "<end>", BLANK_LINE]),
