@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from mlx_suite.pretrain.settings import CorpusPart, PretrainSettings, Replay, TokenizerSource
 from mlx_suite_apps.cli.main import app, main
 from tests.pretrain.story import SHAPE, write_rhymes
 
@@ -111,6 +113,15 @@ def test_sizes_are_listed() -> None:
     assert json.loads(run("--sizes", "--json").stdout)[1]["width"] == 256
 
 
+def test_every_key_is_listed_with_its_default_and_meaning() -> None:
+    lines = run("--keys").stdout.splitlines()
+    starts = {line.split(":")[0] for line in lines}
+    assert {field.name for field in fields(PretrainSettings)} <= starts
+    assert {f"    {field.name}" for kind in (CorpusPart, Replay, TokenizerSource) for field in fields(kind)} <= starts
+    assert "seed: Random seed for the initial weights and the order of the rows. (default 0)" in lines
+    assert max(map(len, lines)) <= 80
+
+
 # ---- errors
 
 
@@ -148,7 +159,7 @@ def test_unknown_keys_and_invalid_values_are_listed(
         "       - tokenizer is missing: name a model, or {train: 4096} to train one on the corpus",
         "       - batch is 0: expected a whole number of at least 1",
         "where: command line",
-        "fix:   see mlx-suite pretrain --help for the allowed values",
+        "fix:   see mlx-suite pretrain --keys for the allowed values",
     ]
 
 

@@ -43,7 +43,16 @@ def test_size_4_trains_59_million_tokens_in_rows_of_512(machine: Device) -> None
         "accumulate": "for 1.0e+15 FLOPs, arXiv 2401.02954",
         "dtype": "the device, cpu",
     }
-    assert plan_steps(chosen, steps_per_epoch=407).steps == round(59_028_480 / (16 * 512 * 3))
+    assert plan_steps(chosen, steps_per_epoch=407, epoch_tokens=CORPUS).steps == 5 * 407 + round(
+        9_028_480 / (16 * 512 * 3)
+    )
+
+
+@pytest.mark.parametrize(("tokens", "steps"), [(100, 1), (640, 1), (2_560, 4), (6_900, 11), (7_000, 11), (14_000, 22)])
+def test_a_token_budget_counts_the_smaller_last_step_of_an_epoch(machine: Device, tokens: int, steps: int) -> None:
+    # An epoch is 11 steps: ten of 640 tokens and one of 500.
+    settings = decided(NEW, machine, tokens=tokens, length=64, batch=10).settings
+    assert plan_steps(settings, steps_per_epoch=11, epoch_tokens=6_900).steps == steps
 
 
 def test_a_checkpoint_is_trained_for_one_epoch_at_a_tenth_of_the_rate(machine: Device) -> None:
@@ -53,7 +62,7 @@ def test_a_checkpoint_is_trained_for_one_epoch_at_a_tenth_of_the_rate(machine: D
     assert new is not None
     assert decisions.settings.learning_rate == pytest.approx(new / 10)
     assert decisions.origin["learning_rate"].startswith("a tenth of a new model's, for ")
-    assert plan_steps(decisions.settings, steps_per_epoch=407).steps == 407
+    assert plan_steps(decisions.settings, steps_per_epoch=407, epoch_tokens=CORPUS).steps == 407
 
 
 def test_given_settings_are_kept_and_have_no_other_origin(machine: Device) -> None:
@@ -62,7 +71,7 @@ def test_given_settings_are_kept_and_have_no_other_origin(machine: Device) -> No
     assert {name: getattr(decisions.settings, name) for name in given} == given
     assert decisions.settings.tokens is None
     assert decisions.origin == {"accumulate": "batch is given"}
-    assert plan_steps(decisions.settings, steps_per_epoch=407).steps == 7
+    assert plan_steps(decisions.settings, steps_per_epoch=407, epoch_tokens=CORPUS).steps == 7
 
 
 def test_a_smaller_budget_has_smaller_batches(machine: Device) -> None:
@@ -78,7 +87,7 @@ def test_given_accumulation_divides_the_batch_of_the_rule(machine: Device) -> No
 
 def test_the_plan_has_the_schedule_of_the_settings(machine: Device) -> None:
     settings = decided(NEW, machine, steps=100, schedule="wsd", decay=0.4, warmup=0.05, floor=0.1).settings
-    plan = plan_steps(settings, steps_per_epoch=10)
+    plan = plan_steps(settings, steps_per_epoch=10, epoch_tokens=CORPUS)
     assert (plan.schedule, plan.decay, plan.warmup, plan.floor) == ("wsd", 0.4, 5, 0.1)
     assert (plan.eval_every, plan.save_every, plan.log_every) == (10, 10, 10)
 

@@ -121,6 +121,22 @@ def test_parts_need_names_of_their_own_and_weights_for_all_or_none() -> None:
     assert refusal(data=(CorpusPart(path="a", weight=0.0),)) == ("data has a weight that is not a number above 0",)
 
 
+def test_a_part_is_named_after_its_file_or_folder() -> None:
+    paths = ("books/wiki.jsonl.gz", "books/", "OWNER/stories", ".hidden")
+    assert [CorpusPart(path=path).title for path in paths] == ["wiki", "books", "stories", "corpus"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", ".a"])
+def test_a_name_is_that_of_a_folder(name: str) -> None:
+    [problem] = refusal(data=(CorpusPart(path="a.txt", name=name),))
+    assert problem == f"data has a part called {name!r}: a name may not begin with a dot or contain a slash"
+
+
+def test_the_name_of_held_out_text_is_taken() -> None:
+    parts = (CorpusPart(path="valid.txt"),)
+    assert refusal(data=parts, valid=CorpusPart(path="b.txt")) == ("data has 2 parts called valid: give them names",)
+
+
 def test_a_configuration_names_its_parts_and_its_tokenizer_in_full_or_in_short() -> None:
     values = {"size": 6, "tokenizer": {"train": 4096}, "data": ["a.txt", {"path": "b", "weight": 3}], "replay": "old"}
     read = PretrainSettings(**settings_from(values, "recipe.yaml", PretrainSettings))
