@@ -1,7 +1,7 @@
 """Speed and memory of tokenizing a corpus and of reading its batches, beside a plain loop over `Tokenizer.encode`.
 
-The corpus is generated: documents of nonsense words whose frequencies follow a power law, in sentences and paragraphs.
-Each side runs in its own process, so memory is measured separately.
+The corpus is generated: documents of nonsense words whose frequencies follow a power law, in sentences and paragraphs;
+the first 50 MB repeat. Each side runs in its own process, so memory is measured separately.
 """
 
 import json
@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,15 @@ from mlx_suite.data.corpus.tokenize import tokenize_corpus
 from mlx_suite.text import load_tokenizer
 
 from .trainers import resident_peak
-from .turns import TurnOrder, take_turns
+from .turns import TurnOrder, Work, take_turns
 
 VOCABULARY = 50_000
 MEDIAN_WORDS, SPREAD = 300, 1.0
 """Median and log standard deviation of document lengths, in words; lengths are log-normal."""
 SENTENCE, PARAGRAPH = 12, 60
 """Mean length of a sentence and of a paragraph, in words."""
+DISTINCT = 50_000_000
+"""Bytes of the corpus before its documents repeat."""
 LOOP_BYTES = 30_000_000
 """Text on which the plain loop is timed; its speed does not depend on the size."""
 BATCHES = 2_000
@@ -60,10 +62,15 @@ class CorpusCost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Job:
+class CorpusJob:
+    """Input of a side."""
+
     model: str
+    """Folder of the tokenizer."""
     source: str
+    """File of the corpus."""
     folder: str
+    """Folder for its tokens."""
 
 
 def measure_corpus(model: Path, folder: Path, size: int) -> tuple[CorpusCost, ...]:
@@ -75,23 +82,26 @@ def measure_corpus(model: Path, folder: Path, size: int) -> tuple[CorpusCost, ..
     """
     source = folder / "corpus.jsonl"
     write_corpus(source, size)
-    job = _Job(model=str(model), source=str(source), folder=str(folder / "tokens"))
-    sides = {"tokenize": _tokenize, "encode loop": _loop, "batches": _batches}
+    job = CorpusJob(model=str(model), source=str(source), folder=str(folder / "tokens"))
     costs = []
-    for name, work in sides.items():
+    for name, work in SIDES.items():
         costs += take_turns({name: (work, job)}, turns=1)[name]
     return tuple(costs)
 
 
 def write_corpus(path: Path, size: int) -> None:
-    """Write JSON lines until they have `size` bytes; the first lines do not depend on `size`."""
-    with path.open("w", encoding="utf-8") as file:
-        written = 0
-        for text in corpus_texts():
-            line = json.dumps({"text": text}) + "\n"
+    """Write JSON lines until they have `size` bytes: DISTINCT bytes of different documents, then the same again."""
+    lines: list[bytes] = []
+    made = 0
+    for text in corpus_texts():
+        lines.append(json.dumps({"text": text}).encode() + b"\n")
+        made += len(lines[-1])
+        if made >= min(size, DISTINCT):
+            break
+    with path.open("wb") as file:
+        for line in cycle(lines):
             file.write(line)
-            written += len(line)
-            if written >= size:
+            if file.tell() >= size:
                 return
 
 
@@ -113,7 +123,7 @@ def _word(rng: random.Random) -> str:
     return word.title() if rng.random() < 0.1 else word
 
 
-def _tokenize(job: _Job, turns: TurnOrder) -> None:
+def _tokenize(job: CorpusJob, turns: TurnOrder) -> None:
     def work() -> tuple[int, int]:
         file = tokenize_corpus(job.source, load_tokenizer(job.model), job.folder)
         return file.text_bytes, file.count
@@ -121,7 +131,7 @@ def _tokenize(job: _Job, turns: TurnOrder) -> None:
     _report("tokenize", work, turns)
 
 
-def _loop(job: _Job, turns: TurnOrder) -> None:
+def _loop(job: CorpusJob, turns: TurnOrder) -> None:
     def work() -> tuple[int, int]:
         tokenizer = load_tokenizer(job.model)
         text_bytes, parts = 0, []
@@ -136,7 +146,7 @@ def _loop(job: _Job, turns: TurnOrder) -> None:
     _report("encode loop", work, turns)
 
 
-def _batches(job: _Job, turns: TurnOrder) -> None:
+def _batches(job: CorpusJob, turns: TurnOrder) -> None:
     def work() -> tuple[int, int]:
         file = TokenFile.open(job.folder)
         batches = CorpusBatches(natural_parts([file]), length=LENGTH, size=ROWS)
@@ -161,3 +171,7 @@ def _report(name: str, work: Callable[[], tuple[int, int]], turns: TurnOrder) ->
             resident_bytes=resident_peak(),
         )
     )
+
+
+SIDES: dict[str, Work] = {"tokenize": _tokenize, "encode loop": _loop, "batches": _batches}
+"""What is measured, in this order: the batches are those of our tokens."""

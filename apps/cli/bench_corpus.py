@@ -24,8 +24,9 @@ def corpus(
 ) -> None:
     """Compare tokenizing a corpus with a plain loop over Tokenizer.encode: MB/s, tokens/s, peak memory.
 
-    The corpus is generated, and deleted afterwards; it takes twice its size on disk. The loop is timed on the first
-    30 MB. Then 2,000 shuffled batches of 8 x 512 tokens are read, after the checksums have been verified.
+    The corpus is generated (after 50 MB it repeats) and deleted afterwards; it takes twice its size on disk. The loop
+    is timed on the first 30 MB. Then 2,000 shuffled batches of 8 x 512 tokens are read, after the checksums have been
+    verified.
 
     Example: mlx-suite bench corpus tiny-gemma2 --size 1GB
     """

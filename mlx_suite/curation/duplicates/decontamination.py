@@ -55,6 +55,8 @@ class Contamination:
         """Places of items too short to be searched for inside a text."""
         self.items = 0
         """Number of items with words."""
+        self.places: set[str] = set()
+        """Their places; those of several items are rows with several texts."""
 
     @classmethod
     def from_files(cls, paths: Iterable[str | Path]) -> "Contamination":
@@ -87,7 +89,9 @@ class Contamination:
         everything = _without_markup(words(text))
         plain = [word for word in everything if not is_symbol(word)]
         lengths = _lengths(plain)
-        self.items += bool(everything)
+        if everything:
+            self.items += 1
+            self.places.add(place)
         if len(plain) >= lengths.middle:
             self._add_runs(plain, [place] * len(plain), lengths)
         elif len(plain) >= lengths.shortest:
@@ -97,6 +101,14 @@ class Contamination:
 
     def hit(self, text: str) -> str | None:
         """The place, `file:line`, of an item that the text contains, longest runs first; None if there is none."""
+        return next(self._found(text), None)
+
+    def hits(self, text: str) -> frozenset[str]:
+        """The places of all items that the text contains."""
+        return frozenset(self._found(text))
+
+    def _found(self, text: str) -> Iterator[str]:
+        """The places that `hit` and `hits` return, some of them repeatedly."""
         everything = words(text)
         plain = [word for word in everything if not is_symbol(word)]
         for length in sorted(self._runs, reverse=True):
@@ -105,8 +117,10 @@ class Contamination:
                 for run in _runs(tokens, length):
                     place = known.get(hash(run))
                     if place is not None:
-                        return place
-        return self._exact.get(tuple(_without_markup(everything)))
+                        yield place
+        exact = self._exact.get(tuple(_without_markup(everything)))
+        if exact is not None:
+            yield exact
 
     def _add_runs(self, plain: Sequence[str], places: Sequence[str], lengths: _Lengths) -> None:
         length = lengths.long if len(plain) >= lengths.long else lengths.middle
