@@ -15,6 +15,7 @@ from .bench_duplicates import duplicates
 from .bench_finetune import finetune
 from .bench_magpie import magpie
 from .bench_models import RANDOM, checkpoint_folder, load_ours, load_theirs
+from .bench_pretrain import pretrain
 from .bench_serve import serve
 from .flags import AsJson
 from .help import HelpCommand, add, new_app
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 bench_app = new_app("bench", "Compare our speed and memory with other libraries', both measured in one run.")
 
+add(bench_app, pretrain)
 add(bench_app, finetune)
 add(bench_app, duplicates)
 add(bench_app, corpus)

@@ -15,9 +15,9 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 from mlx_suite.runtime.settings_file import read_settings, required, settings_from
 
-from .flags import AsJson, Quiet
+from .flags import AsJson, Quiet, resumable
 from .output import show
-from .pretrain_report import facts_of, plan_facts, plan_lines, result_lines, size_lines
+from .pretrain_report import facts_of, key_lines, plan_facts, plan_lines, result_lines, size_lines
 
 if TYPE_CHECKING:
     from mlx_suite.pretrain.run import PreparedRun, RunCallbacks
@@ -43,12 +43,13 @@ def pretrain(
         bool, typer.Option("--estimate", help="Tokenize the corpus and print the plan and its memory; train nothing.")
     ] = False,
     sizes: Annotated[bool, typer.Option("--sizes", help="List the models that `size` makes, and exit.")] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="List the keys of CONFIG, and exit.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a new model on a corpus, or a checkpoint further (continual pretraining).
 
-    CONFIG names the model (size, config or checkpoint) and the data; docs/pretraining.md lists every key. DIR gets the
+    CONFIG names the model (size, config or checkpoint) and the data; --keys lists every key. DIR gets the
     model (best/, last/), the settings and what they follow from (config.yaml), a log with losses and bits per byte
     (metrics.jsonl), a plot and continuations (samples.md). A stopped run resumes with the same command and ends with
     the same weights.
@@ -57,8 +58,11 @@ def pretrain(
 
     Example: `mlx-suite pretrain tiny.yaml --out runs/deeper --set size=6 --set tokens=2e7`
 
-    Example: `mlx.launch -n 2 mlx-suite pretrain tiny.yaml --out runs/tiny`
+    Example: `mlx.launch -n 2 -- mlx-suite pretrain tiny.yaml --out runs/tiny`
     """
+    if keys:
+        print("\n".join(key_lines(PretrainSettings)))
+        return
     if sizes:
         _show_sizes(as_json)
         return
@@ -133,7 +137,7 @@ def _train(settings: PretrainSettings, origin: Mapping[str, str], as_json: bool,
 
     group = join()
     set_limits(device())
-    with _progress(group, quiet=quiet or as_json) as callbacks:
+    with resumable("What was tokenized is kept"), _progress(group, quiet=quiet or as_json) as callbacks:
         finished = run(settings, origin=origin, callbacks=callbacks, group=group)
     if not group.is_rank_zero:
         return

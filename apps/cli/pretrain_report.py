@@ -1,13 +1,21 @@
 """Output of `pretrain`: labelled lines on the plan and the result, and the fields of `--json`."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import MISSING, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from mlx_suite.runtime.footprint import parameter_count
+
+from .options import field_docs
 
 if TYPE_CHECKING:
     from mlx_suite.pretrain.run import FinishedRun, PreparedRun
 
+WIDTH = 80
+"""Columns of the list of keys."""
+NESTED = ("data", "replay", "tokenizer")
+"""Keys whose mappings are listed; `valid` has the keys of `data`."""
 FEW_PASSES = 4
 """Passes over a corpus up to which repeated tokens are nearly as good as new ones (arXiv 2305.16264)."""
 
@@ -21,6 +29,25 @@ def size_lines(table: Sequence[Mapping[str, float]]) -> Iterator[str]:
             f"{short(row['batch']):>9}{row['learning_rate']:>15.4f}"
         )
     yield "parameters: outside the embedding; tokens: the budget, 20 per parameter; batch: tokens per step"
+
+
+def key_lines(settings: type, indent: str = "") -> Iterator[str]:
+    """The keys of a configuration with their defaults and meanings; those of a nested mapping are indented."""
+    hints = get_type_hints(settings)
+    docs = field_docs(settings)
+    for field in fields(settings):
+        default = "" if field.default in (MISSING, None, "", ()) else f" (default {_as_yaml(field.default)})"
+        yield from textwrap.wrap(
+            f"{field.name}: {docs[field.name]}{default}",
+            WIDTH,
+            initial_indent=indent,
+            subsequent_indent=f"{indent}  ",
+            break_on_hyphens=False,
+        )
+        nested = [kind for kind in _types(hints[field.name]) if is_dataclass(kind)]
+        for kind in nested if field.name in NESTED else ():
+            assert isinstance(kind, type)
+            yield from key_lines(kind, f"{indent}    ")
 
 
 def plan_lines(prepared: "PreparedRun", processes: int = 1) -> Iterator[tuple[str, str]]:
@@ -139,6 +166,17 @@ def short(count: float) -> str:
         if count >= size:
             return f"{count / size:.{0 if count >= 9.5 * size else 1}f}{unit}"
     return f"{count:.0f}"
+
+
+def _types(hint: Any) -> Iterator[Any]:
+    """A type and its arguments, at every depth."""
+    yield hint
+    for each in get_args(hint):
+        yield from _types(each)
+
+
+def _as_yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _why(origin: Mapping[str, str], name: str) -> str:

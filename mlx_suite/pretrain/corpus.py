@@ -1,21 +1,19 @@
 """The corpus of a run: every part tokenized into the run folder, with a held-out end for evaluation."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlx_suite.data.corpus.mixture import MixturePart
 from mlx_suite.data.corpus.token_file import TokenFile
 from mlx_suite.data.corpus.tokenize import tokenize_corpus
 from mlx_suite.pretrain.held_out import hold_out
-from mlx_suite.pretrain.settings import CorpusPart, PretrainSettings
+from mlx_suite.pretrain.settings import VALID, CorpusPart, PretrainSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Tokenizer
 
 TOKENS = "tokens"
 """Folder in the run folder with a folder of tokens for every part."""
-VALID = "valid"
-"""Name of the part that `valid` names."""
 
 Tell = Callable[[str, int, int], None]
 
@@ -56,7 +54,8 @@ def prepare_corpus(
         if end is not None:
             held.append((name, end))
     if settings.valid:
-        held = [(VALID, _tokens(settings.valid, tokenizer, run / TOKENS / VALID, tell))]
+        valid = replace(settings.valid, name=VALID)
+        held = [(VALID, _tokens(valid, tokenizer, run / TOKENS / VALID, tell))]
     _refuse_small(settings, train, held)
     weights = _weights(settings, train)
     return PreparedCorpus(

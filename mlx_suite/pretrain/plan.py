@@ -74,13 +74,19 @@ def decide(settings: PretrainSettings, source: ModelSource, corpus_tokens: int, 
     return Decisions(settings=replace(settings, **decided), origin=origin, parameters=parameters)
 
 
-def plan_steps(settings: PretrainSettings, steps_per_epoch: int) -> TrainSettings:
-    """Steps and intervals of a run with decided settings."""
+def plan_steps(settings: PretrainSettings, steps_per_epoch: int, epoch_tokens: int) -> TrainSettings:
+    """Steps and intervals of a run with decided settings.
+
+    Args:
+        epoch_tokens: Tokens of an epoch, whose last step may be smaller than the others.
+    """
     assert settings.batch and settings.length and settings.accumulate and settings.learning_rate
     if settings.steps is not None:
         steps = settings.steps
     elif settings.tokens is not None:
-        steps = max(1, round(settings.tokens / (settings.batch * settings.length * settings.accumulate)))
+        epochs, rest = divmod(settings.tokens, epoch_tokens)
+        last = round(rest / (settings.batch * settings.length * settings.accumulate))
+        steps = max(1, epochs * steps_per_epoch + min(last, steps_per_epoch))
     else:
         assert settings.epochs is not None
         steps = max(1, round(settings.epochs * steps_per_epoch))

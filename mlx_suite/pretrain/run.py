@@ -221,7 +221,11 @@ def prepare_run(
         corpus=corpus,
         batches=batches,
         valid=_whole(corpus.valid, decided) if corpus.valid else None,
-        plan=plan_steps(decided, steps_per_epoch(batches, decided.accumulate or 1)),
+        plan=plan_steps(
+            decided,
+            steps_per_epoch=steps_per_epoch(batches, decided.accumulate or 1),
+            epoch_tokens=sum(batches.quotas) * batches.length,
+        ),
         memory=step_memory(decided, source, machine, group.size),
     )
 

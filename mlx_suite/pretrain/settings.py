@@ -21,6 +21,8 @@ BUDGETS = ("tokens", "steps", "epochs")
 """Settings that say how long to train; at most one is given."""
 SOURCES = ("size", "config", "checkpoint")
 """Settings that say which model to train; exactly one is given."""
+VALID = "valid"
+"""Name of the part that `valid` names."""
 MOST_EPOCHS = 1_000_000
 LARGEST_SIZE = 64
 
@@ -38,12 +40,13 @@ class CorpusPart:
     field: str = "text"
     """Field of a record that holds the text."""
     separator: str | None = None
-    """What stands between the documents of a text file. Default: a text file is one document."""
+    r"""What stands between the documents of a text file, such as <|endoftext|> or "\n\n" for blank lines. Default: a
+    text file is one document."""
 
     @property
     def title(self) -> str:
         """The name, or the path's last part without its suffixes."""
-        return self.name or Path(self.path).name.split(".")[0] or self.path
+        return self.name or Path(self.path).expanduser().absolute().name.split(".")[0] or "corpus"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ class PretrainSettings:
 
     size: int | None = None
     """New Llama model from one dial: its number of blocks. The width is 64 times that, and heads, batch, learning rate
-    and token budget follow; `mlx-suite pretrain --sizes` lists them."""
+    and token budget follow; --sizes lists them."""
     config: Mapping[str, Any] | str | None = None
     """New model of a given shape: the keys of a config.json (Llama, Mistral, Gemma 2), or the path of one.
     The vocabulary size may be left out."""
@@ -168,7 +171,7 @@ def check_settings(settings: PretrainSettings, origin: Mapping[str, str] | None 
     if found:
         where = ", ".join(sorted({(origin or {}).get(name, "") for name, _ in found} - {"", "default"}))
         problems = [f"{name} {problem}".rstrip() for name, problem in found]
-        raise invalid("setting", problems, "mlx-suite pretrain --help", where)
+        raise invalid("setting", problems, "mlx-suite pretrain --keys", where)
 
 
 def _problems(s: PretrainSettings) -> Iterator[tuple[str, str]]:
@@ -239,9 +242,13 @@ def _data_problems(s: PretrainSettings) -> Iterator[tuple[str, str]]:
         yield "data", "has a weight that is not a number above 0"
     if None in weights and any(weight is not None for weight in weights):
         yield "data", "has a weight for some parts only: give one to all or none"
-    names = Counter([part.title for part in s.data] + ([s.replay.name] if s.replay else []))
+    names = Counter([part.title for part in s.data])
+    names.update([s.replay.name] if s.replay else [])
+    names.update([VALID] if s.valid else [])
     for name, count in names.items():
         if count > 1:
             yield "data", f"has {count} parts called {name}: give them names"
+        if "/" in name or name.startswith("."):
+            yield "data", f"has a part called {name!r}: a name may not begin with a dot or contain a slash"
     if s.replay and not 0 < s.replay.share < 1:
         yield "replay", f"share is {s.replay.share}: expected a number above 0 and below 1"

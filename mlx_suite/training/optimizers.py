@@ -81,12 +81,28 @@ def lion(rate: Schedule, decay: float) -> optim.Optimizer:
     return optim.Lion(rate, weight_decay=decay)
 
 
-def muon(rate: Schedule, decay: float) -> optim.Optimizer:
-    """Muon for the matrices inside the blocks; AdamW at the same rate for embeddings, head, norms and biases.
+class ScaledMuon(optim.Muon):
+    """Muon with AdamW's learning rates and decoupled weight decay (arXiv 2502.16982, section 2.2).
 
-    MLX scales the orthogonalized update of an (out, in) matrix by √(max(1, out / in)).
+    The orthogonalized update of an (out, in) matrix is scaled by 0.2·√max(out, in), the root mean square of AdamW's
+    updates. MLX's own Muon scales by √max(1, out / in), and adds the decay to the gradient before orthogonalization,
+    where it may outweigh the gradient.
     """
-    return optim.MultiOptimizer([optim.Muon(rate, weight_decay=decay), adamw(rate, decay)], [_is_inner_matrix])
+
+    def __init__(self, rate: Schedule, decay: float) -> None:
+        super().__init__(rate, weight_decay=0.0)
+        self.decay = decay
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, mx.array]) -> mx.array:
+        rows, columns = parameter.shape
+        step: mx.array = parameter - super().apply_single(gradient, parameter, state)
+        scale = 0.2 * math.sqrt(max(rows, columns)) / math.sqrt(max(1.0, rows / columns))
+        return parameter * (1 - self.learning_rate * self.decay) - scale * step
+
+
+def muon(rate: Schedule, decay: float) -> optim.Optimizer:
+    """Muon for the matrices inside the blocks; AdamW at the same rate for embeddings, head, norms and biases."""
+    return optim.MultiOptimizer([ScaledMuon(rate, decay), adamw(rate, decay)], [_is_inner_matrix])
 
 
 OPTIMIZERS: Mapping[str, Callable[[Schedule, float], optim.Optimizer]] = {

@@ -1,0 +1,35 @@
+"""A tokenizer of single letters, and a two-layer checkpoint, on the CPU in fp32."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mlx_suite  # noqa: F401  (a fast BLAS, before any test module imports MLX)
+from tests.magpie.random_checkpoint import write_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    import mlx.core as mx
+
+    usual = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(usual)
+
+
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """Turn off `mx.compile`, which takes a second for each new kernel."""
+    import mlx.core as mx
+
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
+@pytest.fixture(scope="session")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a two-layer Llama whose tokens are bytes and Llama 3.1's special tokens."""
+    return write_checkpoint(tmp_path_factory.mktemp("models") / "letters")
