@@ -15,7 +15,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 from mlx_suite.runtime.settings_file import read_settings, required, settings_from
 
-from .flags import AsJson, Quiet, resumable
+from .flags import AsJson, Quiet, print_json, resumable
 from .output import show
 from .pretrain_report import facts_of, key_lines, plan_facts, plan_lines, result_lines, size_lines
 
@@ -42,6 +42,15 @@ def pretrain(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Tokenize the corpus and print the plan and its memory; train nothing.")
     ] = False,
+    leaks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--leaks",
+            metavar="FILE",
+            help="Report which items of this evaluation or held-out file occur in the corpus; train nothing. May be "
+            "repeated.",
+        ),
+    ] = None,
     sizes: Annotated[bool, typer.Option("--sizes", help="List the models that `size` makes, and exit.")] = False,
     keys: Annotated[bool, typer.Option("--keys", help="List the keys of CONFIG, and exit.")] = False,
     as_json: AsJson = False,
@@ -67,6 +76,9 @@ def pretrain(
         _show_sizes(as_json)
         return
     settings, origin = _settings(config, out, changes or [])
+    if leaks:
+        _show_leaks(settings, leaks, as_json, quiet)
+        return
     if not settings.out:
         raise UserError("No output folder is given", where="--out", fix="for example, --out runs/mine")
     if estimate:
@@ -116,6 +128,24 @@ def _show_sizes(as_json: bool) -> None:
         print(json.dumps([dict(row) for row in table]))
     else:
         print("\n".join(size_lines(table)))
+
+
+def _show_leaks(settings: PretrainSettings, files: Sequence[str], as_json: bool, quiet: bool) -> None:
+    from rich.console import Console
+
+    from mlx_suite.curation.duplicates.decontamination import Contamination
+    from mlx_suite.pretrain.leaks import find_leaks
+
+    with Console(stderr=True, quiet=quiet or as_json).status("searching") as status:
+        report = find_leaks(
+            settings.data,
+            Contamination.from_files(files),
+            tell=lambda texts: status.update(f"searching: {texts:,} texts"),
+        )
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print("\n".join(report.lines))
 
 
 def _estimate(settings: PretrainSettings, origin: Mapping[str, str], as_json: bool) -> None:

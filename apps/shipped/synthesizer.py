@@ -137,6 +137,18 @@ PHASES = (
         style_weights=(4, 2, 1, 1, 1),
     ),
     SynthesizerPhase(
+        documents=9_000,
+        train=TrainSettings(steps=220, warmup=10, learning_rate=1.5e-3, floor=0.03, seed=6, save_every=50),
+        towns=500,
+        echo_share=0.03,
+        text_share=0.03,
+        rewrite_share=0.4,
+        context_weight=0.03,
+        question_weight=0.6,
+        ordered=True,
+        style_weights=(4, 2, 1, 1, 1),
+    ),
+    SynthesizerPhase(
         documents=2_000,
         train=TrainSettings(steps=70, warmup=5, learning_rate=6e-4, seed=4, save_every=50),
         towns=500,
@@ -232,13 +244,19 @@ def _echo(rng: Random, population: Population) -> tuple[str, str]:
 
 
 def _weighted(tokenizer: Tokenizer, document: Document, phase: SynthesizerPhase, *, is_rewrite: bool) -> Document:
-    """A chain with the phase's weights: text, questions or rewrite, answers."""
+    """A chain with the phase's weights: text, questions or rewrite, answers.
+
+    `<REW> form <OUT>` counts as text: the prompt of a rewrite ends with it, and without it pairs are to be written.
+    """
     begin, end = tokenizer.id_of("ANS"), tokenizer.id_of("END")
     written = phase.rewrite_weight if is_rewrite else phase.question_weight
-    weights, inside = [], False
+    head, weights, inside = tokenizer.id_of("OUT"), [], False
+    is_head = is_rewrite
     for token, weight in zip(document.tokens, document.weights, strict=True):
-        weights.append(max(phase.context_weight, weight * (1.0 if inside else written)))
+        usual = 0.0 if is_head else 1.0 if inside else written
+        weights.append(max(phase.context_weight, weight * usual))
         inside = (inside or token == begin) and token != end
+        is_head = is_rewrite and (is_head or not weight) and token != head
     return replace(document, weights=weights)
 
 

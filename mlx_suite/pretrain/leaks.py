@@ -5,13 +5,14 @@ for a long item, all of a short one. The corpus is streamed, whatever its size.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from mlx_suite.curation.duplicates.decontamination import Contamination
-from mlx_suite.data.corpus.documents import FIELD, read_corpus
+from mlx_suite.data.corpus.documents import read_corpus
 from mlx_suite.data.read.records import Problem
+from mlx_suite.pretrain.settings import CorpusPart
 from mlx_suite.runtime.errors import shortened
 
 TAIL = 1000
@@ -58,6 +59,10 @@ class LeakReport:
         """`leaked` as a share of the held-out items."""
         return self.leaked / max(self.held_out, 1)
 
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), "leaked": self.leaked, "share": round(self.share, 6)}
+
     @property
     def lines(self) -> list[str]:
         """The report for printing: the total, each part, and the first of the leaks."""
@@ -72,38 +77,36 @@ class LeakReport:
 
 
 def find_leaks(
-    corpus: Mapping[str, str | Path],
+    corpus: Sequence[CorpusPart],
     held_out: Contamination,
     *,
-    field: str = FIELD,
-    separator: str | None = None,
     tell: Callable[[int], None] = lambda texts: None,
 ) -> LeakReport:
     """Search every text of a corpus for held-out items.
 
     Args:
-        corpus: The source of each part, as `read_corpus` takes it, by name.
+        corpus: The parts, whose titles differ.
         held_out: Index of the items; `Contamination.from_files` reads them from files.
-        field, separator: As for `read_corpus`.
         tell: Called after each text with the number searched so far.
 
     Raises UserError for a source that does not exist or cannot be opened.
     """
-    searched, unread = dict.fromkeys(corpus, 0), dict.fromkeys(corpus, 0)
+    searched, unread = ({part.title: 0 for part in corpus} for _ in range(2))
     leaks: list[Leak] = []
-    for part, source in corpus.items():
+    for part in corpus:
+        name = part.title
         times: Counter[str] = Counter()
         first: dict[str, str] = {}
-        for place, found in _search(source, held_out, field, separator):
+        for place, found in _search(part, held_out):
             if found is None:
-                unread[part] += 1
+                unread[name] += 1
                 continue
-            searched[part] += 1
+            searched[name] += 1
             times.update(found)
             for item in found:
                 first.setdefault(item, place)
             tell(sum(searched.values()))
-        leaks += [Leak(item=item, part=part, texts=count, first=first[item]) for item, count in times.items()]
+        leaks += [Leak(item=item, part=name, texts=count, first=first[item]) for item, count in times.items()]
     return LeakReport(
         held_out=len(held_out.places),
         searched=searched,
@@ -112,12 +115,10 @@ def find_leaks(
     )
 
 
-def _search(
-    source: str | Path, held_out: Contamination, field: str, separator: str | None
-) -> Iterator[tuple[str, frozenset[str] | None]]:
+def _search(part: CorpusPart, held_out: Contamination) -> Iterator[tuple[str, frozenset[str] | None]]:
     """Place and items of each text; None instead of the items if it cannot be read."""
     tail, found, begun = "", frozenset[str](), ""
-    for item in read_corpus(source, field=field, separator=separator):
+    for item in read_corpus(part.path, field=part.field, separator=part.separator):
         if isinstance(item, Problem):
             if begun:
                 yield begun, found

@@ -182,3 +182,16 @@ def test_a_missing_corpus_is_named(
     recipe = write_recipe(random_model, tmp_path, data=str(tmp_path / "nothing.txt"))
     err = fail(monkeypatch, capsys, recipe, "--out", tmp_path / "run", "--quiet")
     assert err[0].startswith("error: ") and any("nothing.txt" in line for line in err)
+
+
+def test_leaks_reports_held_out_items_and_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "web.jsonl").write_text('{"text": "Clean."}\n{"text": "What is the capital of Wales? Cardiff."}\n')
+    (tmp_path / "held.txt").write_text("What is the capital of Wales?\nWho wrote this unknown line of text?\n")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"size: 2\ntokenizer: {{train: 300}}\ndata: {tmp_path / 'web.jsonl'}\n")
+    app(["pretrain", str(config), "--leaks", str(tmp_path / "held.txt")], standalone_mode=False)
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "1 of 2 held-out items occur in the corpus (50.00%)",
+        "web: 1 in 2 texts",
+    ]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["config.yaml", "held.txt", "web.jsonl"]

@@ -8,6 +8,7 @@ import pytest
 from mlx_suite.curation.duplicates.decontamination import Contamination
 from mlx_suite.data.corpus import documents
 from mlx_suite.pretrain.leaks import Leak, find_leaks
+from mlx_suite.pretrain.settings import CorpusPart
 from mlx_suite.runtime.errors import UserError
 
 LONG = "A farmer keeps hens and cows, which together have seventy heads and two hundred legs. How many hens are there?"
@@ -19,6 +20,10 @@ def write(path: Path, *texts: str) -> Path:
     return path
 
 
+def part(name: str, path: Path) -> CorpusPart:
+    return CorpusPart(path=str(path), name=name)
+
+
 @pytest.fixture
 def held_out(tmp_path: Path) -> Contamination:
     return Contamination.from_files([write(tmp_path / "held.jsonl", LONG, SHORT, "Nobody has ever written this down.")])
@@ -28,7 +33,7 @@ def test_items_are_counted_by_part_with_the_first_place(tmp_path: Path, held_out
     web = write(tmp_path / "web.jsonl", "Clean.", f"Homework: {SHORT.upper()}", f"{SHORT} {LONG}")
     books = write(tmp_path / "books.jsonl", "Clean.", f"Once upon a time … {LONG}")
 
-    report = find_leaks({"web": web, "books": books}, held_out)
+    report = find_leaks([part("web", web), part("books", books)], held_out)
 
     assert report.leaks == (
         Leak(item="held.jsonl:2", part="web", texts=2, first="web.jsonl:2"),
@@ -47,14 +52,14 @@ def test_items_are_counted_by_part_with_the_first_place(tmp_path: Path, held_out
 
 
 def test_a_clean_corpus_has_a_report_without_leaks(tmp_path: Path, held_out: Contamination) -> None:
-    report = find_leaks({"web": write(tmp_path / "web.jsonl", "Hens lay eggs.")}, held_out)
+    report = find_leaks([part("web", write(tmp_path / "web.jsonl", "Hens lay eggs."))], held_out)
     assert report.lines == ["0 of 3 held-out items occur in the corpus (0.00%)", "web: 0 in 1 text"]
 
 
 def test_texts_that_cannot_be_read_are_counted(tmp_path: Path, held_out: Contamination) -> None:
     web = write(tmp_path / "web.jsonl", SHORT)
     web.write_text('{"story": "?"}\n' + web.read_text())
-    assert find_leaks({"web": web}, held_out).lines[1] == "web: 1 in 1 text; 1 could not be read"
+    assert find_leaks([part("web", web)], held_out).lines[1] == "web: 1 in 1 text; 1 could not be read"
 
 
 def test_an_item_across_two_pieces_of_a_long_document_is_found(
@@ -64,7 +69,7 @@ def test_an_item_across_two_pieces_of_a_long_document_is_found(
     monkeypatch.setattr(documents, "BLOCK", 10)
     book = tmp_path / "book.txt"
     book.write_text(f"It was a dark night. {LONG} Nobody knew, and {LONG}")
-    assert [str(leak) for leak in find_leaks({"book": book}, held_out).leaks] == [
+    assert [str(leak) for leak in find_leaks([part("book", book)], held_out).leaks] == [
         "held.jsonl:1: in 1 text of book, first book.txt"
     ]
 
@@ -76,7 +81,7 @@ def test_a_document_that_breaks_off_is_searched_up_to_there(
     monkeypatch.setattr(documents, "BLOCK", 10)
     book = tmp_path / "book.txt"
     book.write_bytes(f"{SHORT} Nobody knew, so they went on to the next town and ".encode() + b"\xff.")
-    assert find_leaks({"book": book}, held_out).lines == [
+    assert find_leaks([part("book", book)], held_out).lines == [
         "1 of 3 held-out items occur in the corpus (33.33%)",
         "book: 1 in 1 text; 1 could not be read",
         "held.jsonl:2: in 1 text of book, first book.txt",
@@ -85,4 +90,4 @@ def test_a_document_that_breaks_off_is_searched_up_to_there(
 
 def test_a_missing_corpus_is_refused(tmp_path: Path, held_out: Contamination) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
-        find_leaks({"web": tmp_path / "missing"}, held_out)
+        find_leaks([part("web", tmp_path / "missing")], held_out)
