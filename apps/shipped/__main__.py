@@ -1,6 +1,7 @@
 """Train the shipped checkpoints, or measure existing ones."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -72,7 +73,7 @@ def measure(names: Names = None, models: Models = Path("models")) -> None:
         if name == SYNTHESIZER:
             with TemporaryDirectory() as folder:
                 measured = measure_synthesizer(models / name, Path(folder) / "written")
-            typer.echo(json.dumps({"model": name} | measured.summary, indent=2))
+            typer.echo(json.dumps({"model": name} | asdict(measured), indent=2))
             continue
         typer.echo(json.dumps({"model": name} | measure_checkpoint(models / name).as_dict(), indent=2))
 

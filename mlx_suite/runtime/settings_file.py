@@ -5,6 +5,7 @@ problem of a file is reported at once.
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 
 from mlx_suite.runtime.errors import UserError
 
+_EXPONENT = re.compile(r"[+-]?\d+(?:\.\d*)?[eE][+-]?\d+")
 NAME = "config.yaml"
 """File in a run folder with the settings of the run."""
 
@@ -124,7 +126,7 @@ def _converted(value: Any, hint: Any) -> Any:
     if items is not None:
         return tuple(_items(value, items))
     if isinstance(value, dict) and any(get_origin(kind) is Mapping for kind in kinds):
-        return value
+        return {key: _number_or(each) for key, each in value.items()}
     if bool in kinds:
         if not isinstance(value, bool):
             raise TypeError
@@ -138,6 +140,11 @@ def _converted(value: Any, hint: Any) -> Any:
     if float in kinds:
         return float(value)  # YAML parses 2e-4 as a string
     return str(value)
+
+
+def _number_or(value: Any) -> Any:
+    """A number that YAML parses as text, such as 1e-5; any other value unchanged."""
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 def _items(value: Any, hint: Any) -> Iterator[Any]:

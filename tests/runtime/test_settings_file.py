@@ -173,3 +173,15 @@ def test_nested_settings_survive_a_round_trip(
     settings = Parts(data=tuple(Part(path=path, weight=weight) for path in paths), shape=shape)
     path = written(tmp_path_factory.getbasetemp() / "nested.yaml", write_config(settings, {}))
     assert Parts(**read_settings(path, Parts, "data: a")) == settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithShape:
+    size: int
+    shape: Mapping[str, Any] | str | None = None
+
+
+def test_numbers_in_a_mapping_may_be_written_as_yaml_does_not_parse_them(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("size: 1\nshape: {rms_norm_eps: 1e-5, name: 1e, theta: 1.0e4}\n")
+    assert read_settings(path, WithShape, "size: 1")["shape"] == {"rms_norm_eps": 1e-5, "name": "1e", "theta": 1e4}
