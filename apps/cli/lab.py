@@ -17,7 +17,7 @@ def lab(
     jobs: Annotated[
         int,
         typer.Option(
-            min=1, metavar="N", help="Models trained at the same time, one core each; faster for very small models."
+            min=1, metavar="N", help="Models trained at the same time, sharing the cores; faster for very small models."
         ),
     ] = 1,
     list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes of mlx-suite and exit.")] = False,

@@ -21,6 +21,7 @@ from mlx_suite.microworld.passages import person_passage
 from mlx_suite.microworld.population import make_population
 from mlx_suite.pretrain.run import pretrain
 from mlx_suite.pretrain.settings import CorpusPart, PretrainSettings, TokenizerSource
+from mlx_suite.runtime.container import PROCESSES
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import take_lock
@@ -39,15 +40,13 @@ from .verdict import verdict
 KIND = "mlx-suite lab"
 RECIPE_FILE, RESULTS_FILE = "recipe.json", "results.json"
 Tell = Callable[[str], None]
-ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-"""Variables that keep a BLAS to one thread."""
 
 
 def run_lab(recipe: LabRecipe, folder: Path, *, jobs: int = 1, tell: Tell = print) -> list[Mapping[str, Any]]:
     """Run all trials of a recipe in `folder`, or go on; returns their results.
 
     Args:
-        jobs: Processes that train at the same time, each on one core. Models this small leave cores idle.
+        jobs: Processes that train at the same time and share the cores. Models this small leave cores idle.
 
     Raises UserError for a folder that another recipe began, and for whatever stops a trial.
     """
@@ -122,7 +121,7 @@ def _open(trials: list[Trial], folder: Path) -> list[Trial]:
 def _run_workers(folder: Path, jobs: int) -> None:
     """Run `jobs` processes that share the trials; their output passes through."""
     (folder / "trials").mkdir(exist_ok=True)
-    environment = os.environ | dict.fromkeys(ONE_THREAD, "1")
+    environment = os.environ | {PROCESSES: str(jobs)}
     command = [sys.executable, "-m", "mlx_suite_apps.lab.worker", str(folder)]
     workers = [subprocess.Popen(command, env=environment) for _ in range(jobs)]
     try:

@@ -27,11 +27,18 @@ def usable_cores() -> int:
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
-def processes_here() -> int:
-    """Processes of this `mlx.launch` job on this machine, including this one; 1 without the launcher.
+PROCESSES = "MLX_SUITE_PROCESSES"
+"""Variable with the number of processes that share this machine's cores, set for processes that we start."""
 
-    The launcher passes each process its rank and a file with a list of `host:port` for every rank.
+
+def processes_here() -> int:
+    """Processes that share this machine's cores with this one, including it.
+
+    They are those of this `mlx.launch` job, which passes each process its rank and a file with a list of `host:port`
+    for every rank, or as many as the variable `PROCESSES` says.
     """
+    if (told := os.environ.get(PROCESSES, "")).isdigit():
+        return max(1, int(told))
     try:
         hosts = [at[0].rpartition(":")[0] for at in json.loads(Path(os.environ["MLX_HOSTFILE"]).read_text())]
         return max(1, hosts.count(hosts[int(os.environ["MLX_RANK"])]))

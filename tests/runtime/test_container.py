@@ -90,3 +90,10 @@ def test_processes_of_one_launch_are_counted_per_machine(
 def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLX_HOSTFILE", raising=False)
     assert container.processes_here() == 1
+
+
+def test_processes_that_we_start_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_SUITE_PROCESSES", "3")
+    assert container.processes_here() == 3
+    monkeypatch.setenv("MLX_SUITE_PROCESSES", "no number")
+    assert container.processes_here() == 1
