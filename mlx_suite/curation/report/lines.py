@@ -1,5 +1,6 @@
 """Line charts as inline SVG, with error bars; colours and fonts follow the page."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -7,8 +8,10 @@ from html import escape
 from mlx_suite.curation.report.svg import HUES, short
 
 Place = Callable[[float, float], tuple[float, float]]
-WIDTH, HEIGHT = 520, 280
-LEFT, RIGHT, TOP, BOTTOM = 44, 118, 10, 40
+WIDTH, HEIGHT = 560, 290
+LEFT, RIGHT, TOP, BOTTOM = 44, 158, 10, 40
+MARKS = 4
+"""Intervals of the vertical axis."""
 LABEL_GAP = 13
 """Minimum vertical distance between the names of two lines."""
 
@@ -40,7 +43,8 @@ def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, title: str,
     """
     points = [point for line in lines for point in line.points]
     low, high = min(point.x for point in points), max(point.x for point in points)
-    most = top or 1.06 * max(point.y + point.sd for point in points) or 1.0
+    step = _round_step(top or max(point.y + point.sd for point in points))
+    most = MARKS * step
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -48,8 +52,8 @@ def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, title: str,
         return round(LEFT + across * width, 1), round(TOP + height * (1 - max(0.0, min(y / most, 1.0))), 1)
 
     parts = [f'<svg class="lines" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    for mark in range(5):
-        value = most * mark / 4
+    for mark in range(MARKS + 1):
+        value = step * mark
         _, y = place(low, value)
         parts.append(f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 5}" y="{y}" dy="3.5" text-anchor="end">{short(value)}</text>')
@@ -58,16 +62,36 @@ def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, title: str,
         parts.append(
             f'<text class="tick" x="{across}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{short(x)}</text>'
         )
-    free: list[float] = []
-    for line in sorted(lines, key=lambda line: -line.points[-1].y):
-        parts += _drawn(line, place, free)
+    names = _spread([place(line.points[-1].x, line.points[-1].y)[1] for line in lines])
+    for line, name_y in zip(lines, names, strict=True):
+        parts += _drawn(line, place, name_y)
     middle = LEFT + width / 2
     parts.append(f'<text class="label" x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(f'<text class="label" x="{LEFT + 4}" y="{TOP + 10}">{escape(y_label)}</text></svg>')
     return "".join(parts)
 
 
-def _drawn(line: Line, place: Place, free: list[float]) -> list[str]:
+def _round_step(most: float) -> float:
+    """The smallest round step of which `MARKS` reach `most`."""
+    least = max(most, 1e-9) / MARKS
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(each * power for each in (1, 2, 2.5, 5, 10) if each * power >= least * 0.999)
+
+
+def _spread(heights: list[float]) -> list[float]:
+    """Heights for names beside the ends of lines, near them and at least `LABEL_GAP` apart."""
+    order = sorted(range(len(heights)), key=lambda number: heights[number])
+    spread = list(heights)
+    for before, here in zip(order, order[1:], strict=False):
+        spread[here] = max(spread[here], spread[before] + LABEL_GAP)
+    lowest = float(HEIGHT - BOTTOM + LABEL_GAP)
+    for here in reversed(order):
+        spread[here] = min(spread[here], lowest)
+        lowest = spread[here] - LABEL_GAP
+    return spread
+
+
+def _drawn(line: Line, place: Place, name_y: float) -> list[str]:
     hue = f"l{line.hue}" if line.hue < HUES else "lx"
     spots = [place(point.x, point.y) for point in line.points]
     dash = ' stroke-dasharray="4 3"' if line.dashed else ""
@@ -78,9 +102,6 @@ def _drawn(line: Line, place: Place, free: list[float]) -> list[str]:
             parts.append(f'<path class="{hue}" d="M{x} {upper}V{lower}"/>')
         tip = f"{line.name}: {short(point.x)}, {point.y:.3g} ± {point.sd:.2g}"
         parts.append(f'<circle class="{hue}" cx="{x}" cy="{y}" r="3"><title>{escape(tip)}</title></circle>')
-    x, y = spots[-1]
-    while any(abs(y - other) < LABEL_GAP for other in free):
-        y += 1
-    free.append(y)
-    parts.append(f'<text class="{hue}" x="{x + 8}" y="{y}" dy="3.5">{escape(line.name)}</text>')
+    x, _ = spots[-1]
+    parts.append(f'<text class="{hue}" x="{x + 8}" y="{round(name_y, 1)}" dy="3.5">{escape(line.name)}</text>')
     return parts
