@@ -34,7 +34,7 @@ FLAGS = {
     "times": Flag(metavar="X"),
     "until_tokens": Flag(metavar="N"),
 }
-COMMON = ("forms", "share", "rounds", "dedupe", "times", "until_tokens", "max_tokens", "seed")
+COMMON = ("forms", "share", "rounds", "times")
 FORMATS = ("auto", "tags", "chat")
 
 
@@ -62,6 +62,7 @@ def synthesize_run(
         str,
         typer.Option(
             metavar="FORMAT",
+            hidden=True,
             help="tags (the synthesizer's own format) or chat (an instruct model). Default: chat if the model has a "
             "chat template and no synthesizer.json.",
         ),
@@ -69,13 +70,19 @@ def synthesize_run(
     language: Annotated[
         str, typer.Option(help="Language that an instruct model writes in. Default: that of each text.")
     ] = "",
-    field: Annotated[str, typer.Option(metavar="NAME", help="Field of a record that holds its text.")] = "text",
+    field: Annotated[
+        str, typer.Option(metavar="NAME", hidden=True, help="Field of a record that holds its text.")
+    ] = "text",
     separator: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="What stands between the documents of a text file; \\n is a newline."),
+        typer.Option(
+            metavar="TEXT", hidden=True, help="What stands between the documents of a text file; \\n is a newline."
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use only the first N texts.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out unreadable texts.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", hidden=True, help="Use only the first N texts.")
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", hidden=True, help="Leave out unreadable texts.")] = False,
     batch: Batch = 16,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -45,7 +45,6 @@ def arm_data(trial: Trial, material: Material, folder: Path) -> ArmData:
     arm, path = trial.arm, folder / f"{trial.arm}.jsonl"
     raw = material.raw
     if not path.exists() and arm not in ("repeat", "whole"):
-        folder.mkdir(parents=True, exist_ok=True)
         write_texts(path, _texts(arm, material))
     if arm in ("repeat", "whole"):
         return ArmData(raw=raw, synthetic=None)
@@ -100,7 +99,7 @@ def _other_examples(recipe: LabRecipe) -> Iterator[str]:
 
 def _chains(material: Material, *, inverted: bool) -> Iterator[str]:
     """Pairs alone, or before their texts."""
-    examples = iter([example for example in material.examples if example.pairs])
+    examples = (example for example in material.examples() if example.pairs)
     number = 0
     while group := list(islice(examples, CHAIN)):
         seed = material.recipe.seed

@@ -20,6 +20,7 @@ from mlx_suite.microworld.reading import topics_of
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import read_journal
 from mlx_suite.synthesize.format import Example, Pair
+from mlx_suite.synthesize.output import replaced_file
 
 from .people import LabPeople, LabQuestion, Topics
 from .recipe import LabRecipe
@@ -37,7 +38,8 @@ class Material:
 
     @property
     def raw(self) -> Path:
-        return self.folder / "raw.jsonl"
+        """The raw corpus: written here, or the user's own."""
+        return self.folder / "raw.jsonl" if self.recipe.corpus is None else Path(self.recipe.corpus)
 
     @property
     def valid(self) -> Path | None:
@@ -52,10 +54,9 @@ class Material:
         assert self.recipe.world is not None, "a corpus of one's own has no people"
         return LabPeople(world=self.recipe.world)
 
-    @cached_property
-    def examples(self) -> list[Example]:
+    def examples(self) -> Iterator[Example]:
         """Every text that was read, with its pairs."""
-        return [_example(record) for record in read_journal(self.folder / "pairs" / "texts.jsonl")]
+        return map(_example, read_journal(self.folder / "pairs" / "texts.jsonl"))
 
     def documents(self, run: str) -> Iterator[Mapping[str, Any]]:
         """Documents of a `synthesize run` folder: `pairs`, `rewrites` or `grown`."""
@@ -66,7 +67,7 @@ class Material:
         """Facts that a pair states."""
         if not self.recipe.has_pairs:
             return frozenset()
-        pairs = (pair for example in self.examples for pair in example.pairs)
+        pairs = (pair for example in self.examples() for pair in example.pairs)
         return frozenset(topic for pair in pairs for topic in topics_of(pair.question))
 
     @cached_property
@@ -100,16 +101,13 @@ def make_material(recipe: LabRecipe, folder: Path, tell: Tell) -> Material:
         people = material.people
         _write_once(material.raw, lambda: people.raw_texts())
         _write_once(folder / "valid.jsonl", lambda: people.heldout_texts())
-        asked = len(people.asked)
-        read = (
-            _every_tenth(people.raw_texts()) if recipe.grows else islice(people.raw_texts(), asked)
-        )  # the first texts are those of the asked people
+        # The first texts are those of the asked people.
+        read = people.tenth() if recipe.grows else islice(people.raw_texts(), len(people.asked))
         _write_once(folder / "read.jsonl", lambda: read)
         source: str | Path = folder / "read.jsonl"
     else:
         assert recipe.corpus is not None
         source = recipe.corpus
-        _write_once(material.raw, lambda: texts_of(recipe.corpus or ""))
     for name, forms in _runs(recipe):
         if (folder / name / "summary.json").is_file():
             continue
@@ -149,7 +147,10 @@ def _write_once(path: Path, make: Callable[[], Iterable[str]]) -> None:
 
 def write_texts(path: Path, texts: Iterable[str]) -> None:
     """Write a corpus of texts, one JSON object per line."""
-    write_atomically(path, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_file(path, kept=lambda: "Everything else in the folder is kept") as write:
+        for text in texts:
+            write({"text": text})
 
 
 def texts_of(source: str | Path) -> Iterator[str]:
@@ -157,10 +158,6 @@ def texts_of(source: str | Path) -> Iterator[str]:
     for each in read_corpus(source):
         if isinstance(each, CorpusText):
             yield each.text
-
-
-def _every_tenth(texts: Iterable[str]) -> Iterator[str]:
-    return islice(texts, 0, None, 10)
 
 
 def _example(record: Mapping[str, Any]) -> Example:

@@ -58,3 +58,10 @@ def test_a_held_out_biography_is_cut_before_each_of_its_facts() -> None:
         whole = next(text for text in PEOPLE.heldout_texts() if text.startswith(each.text))
         assert whole[len(each.text) :].strip().startswith(each.answer)
         assert each.answer not in each.text
+
+
+def test_a_tenth_of_ten_texts_of_each_person_is_one_of_each() -> None:
+    people = LabPeople(world=LabWorld(people=20, texts=10, unseen=1))
+    tenth = list(people.tenth())
+    assert len(tenth) == 20 == len(set(tenth))
+    assert all(any(person.name in text for text in tenth) for person in people.people)

@@ -21,6 +21,7 @@ from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.settings_file import settings_from
+from mlx_suite.training import step_memory
 from mlx_suite.training.step_memory import TrainShape, estimate_memory
 from tests.hub.server import Repository, checkpoint, running_hub
 from tests.modeling.tiny import PUBLISHED, tiny_config
@@ -32,7 +33,7 @@ LLAMA = ModelConfig.from_dict(PUBLISHED["Llama 3.1 8B"])
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of 100 GFLOP/s with all of its memory free."""
     monkeypatch.setattr(estimates, "measured_speed", lambda dtype, bits: 1e11)
-    monkeypatch.setattr(estimates, "available_memory", lambda: 10**15)
+    monkeypatch.setattr(step_memory, "available_memory", lambda: 10**15)
 
 
 @pytest.fixture
