@@ -66,7 +66,7 @@ def _texts(arm: str, material: Material) -> Iterable[str]:
     if arm in ("instruct-separate", "instruct-only"):
         return _chains(material, inverted=False)
     if arm == "tenth":
-        return (document["text"] for document in material.documents("grown") if document["form"] == RAW)
+        return texts_of(material.folder / "read.jsonl")
     if arm == "grown":
         return (document["text"] for document in material.documents("grown"))
     assert arm == "rephrase", arm
