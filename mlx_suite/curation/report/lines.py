@@ -1,11 +1,10 @@
 """Line charts as inline SVG, with error bars; colours and fonts follow the page."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from mlx_suite.curation.report.svg import HUES, short
+from mlx_suite.curation.report.svg import HUES, round_step, short
 
 Place = Callable[[float, float], tuple[float, float]]
 WIDTH, HEIGHT = 560, 290
@@ -36,14 +35,14 @@ class Line:
     dashed: bool = False
 
 
-def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, title: str, top: float | None = None) -> str:
-    """Lines over a common linear axis; the vertical axis begins at 0 and ends at `top` or just above the highest point.
+def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, title: str) -> str:
+    """Lines over a common linear axis; the vertical axis begins at 0 and has round marks up to the highest point.
 
     A point shows its standard deviation as a bar, and its numbers as a tooltip.
     """
     points = [point for line in lines for point in line.points]
     low, high = min(point.x for point in points), max(point.x for point in points)
-    step = _round_step(top or max(point.y + point.sd for point in points))
+    step = round_step(max(1e-9, *(point.y + point.sd for point in points)) / MARKS)
     most = MARKS * step
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
@@ -69,13 +68,6 @@ def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, title: str,
     parts.append(f'<text class="label" x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(f'<text class="label" x="{LEFT + 4}" y="{TOP + 10}">{escape(y_label)}</text></svg>')
     return "".join(parts)
-
-
-def _round_step(most: float) -> float:
-    """The smallest round step of which `MARKS` reach `most`."""
-    least = max(most, 1e-9) / MARKS
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(each * power for each in (1, 2, 2.5, 5, 10) if each * power >= least * 0.999)
 
 
 def _spread(heights: list[float]) -> list[float]:

@@ -102,13 +102,17 @@ def _edges(low: float, high: float, bins: int) -> tuple[float, ...]:
 
 def _linear_ticks(low: float, high: float, whole: bool = False, number: int = 5) -> tuple[float, ...]:
     """About `number` round values from low to high."""
-    raw = (high - low) / number
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(each * power for each in (1, 2, 2.5, 5, 10) if each * power >= raw * 0.999)
+    step = round_step((high - low) / number)
     if whole:
         step = max(1.0, round(step))
     first = math.ceil(low / step - 1e-9)
     return tuple(round(each * step, 10) for each in range(first, math.floor(high / step + 1e-9) + 1))
+
+
+def round_step(least: float) -> float:
+    """The smallest round number that is not below `least`, for the marks of an axis."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(each * power for each in (1, 2, 2.5, 5, 10) if each * power >= least * 0.999)
 
 
 @dataclass(frozen=True, kw_only=True)
