@@ -6,25 +6,22 @@ passages about people it has never met, so here names are combined from lists an
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from random import Random
 
 from .world import (
-    COUNTRIES,
     FIRST_NAMES,
     FOODS,
     FULL_NAMES,
     HOBBIES,
     JOBS,
-    LANDMARKS,
     LAST_NAMES,
     PETS,
     PLACE_NAMES,
-    PRODUCTS,
-    RIVERS,
     YEARS,
     Person,
     Place,
+    draw_place,
 )
 
 GIVEN_NAMES = (
@@ -71,11 +68,19 @@ class Population:
 
     def town(self, name: str) -> Place:
         """The town with that name. Raises KeyError if there is none."""
-        return _by_name(self.towns)[name]
+        return self._towns_by_name[name]
 
     def person(self, name: str) -> Person:
         """The person with that full name. Raises KeyError if there is none."""
-        return _people_by_name(self.people)[name]
+        return self._people_by_name[name]
+
+    @cached_property
+    def _towns_by_name(self) -> dict[str, Place]:
+        return {town.name: town for town in self.towns}
+
+    @cached_property
+    def _people_by_name(self) -> dict[str, Person]:
+        return {person.name: person for person in self.people}
 
 
 def make_population(people: int, *, seed: int = 0, towns: int = 60, heldout: bool = False) -> Population:
@@ -94,7 +99,7 @@ def make_population(people: int, *, seed: int = 0, towns: int = 60, heldout: boo
     if people > len(names):
         raise ValueError(f"{people} people, but only {len(names)} names")
     chosen = rng.sample(names, people)
-    places = tuple(_draw_town(name, rng) for name in rng.sample(town_names, min(towns, len(town_names))))
+    places = tuple(draw_place(name, rng) for name in rng.sample(town_names, min(towns, len(town_names))))
     inhabitants = tuple(
         Person(
             name=name,
@@ -109,24 +114,3 @@ def make_population(people: int, *, seed: int = 0, towns: int = 60, heldout: boo
         for name in chosen
     )
     return Population(people=inhabitants, towns=places)
-
-
-def _draw_town(name: str, rng: Random) -> Place:
-    return Place(
-        name=name,
-        country=rng.choice(COUNTRIES),
-        river=rng.choice(RIVERS),
-        known_for=rng.choice(PRODUCTS),
-        food=rng.choice(FOODS),
-        landmark=rng.choice(LANDMARKS),
-    )
-
-
-@cache
-def _by_name(towns: tuple[Place, ...]) -> dict[str, Place]:
-    return {town.name: town for town in towns}
-
-
-@cache
-def _people_by_name(people: tuple[Person, ...]) -> dict[str, Person]:
-    return {person.name: person for person in people}

@@ -98,6 +98,18 @@ class World:
         return self.places[name]
 
 
+def draw_place(name: str, rng: Random) -> Place:
+    """A town of that name with random facts."""
+    return Place(
+        name=name,
+        country=rng.choice(COUNTRIES),
+        river=rng.choice(RIVERS),
+        known_for=rng.choice(PRODUCTS),
+        food=rng.choice(FOODS),
+        landmark=rng.choice(LANDMARKS),
+    )
+
+
 def _friends(rng: Random) -> dict[str, str]:
     """Pair people so that friendship is mutual."""
     shuffled = list(FULL_NAMES)
@@ -109,17 +121,7 @@ def _friends(rng: Random) -> dict[str, str]:
 def make_world(seed: int = 0) -> World:
     """The world of a seed: names are always the same, facts depend on the seed."""
     rng = Random(seed)
-    places = {
-        name: Place(
-            name=name,
-            country=rng.choice(COUNTRIES),
-            river=rng.choice(RIVERS),
-            known_for=rng.choice(PRODUCTS),
-            food=rng.choice(FOODS),
-            landmark=rng.choice(LANDMARKS),
-        )
-        for name in PLACE_NAMES
-    }
+    places = {name: draw_place(name, rng) for name in PLACE_NAMES}
     friends = _friends(rng)
     people = {
         name: Person(
