@@ -8,14 +8,14 @@ and a budget of D tokens, the compute is C = 6·N·D FLOPs, and
     learning rate = 0.3118·C^−0.125     at most 0.004 (arXiv 2401.02954, equation 1)
     batch = 0.2920·C^0.3271         tokens per step (the same)
 
-    size   width  heads  parameters       tokens   batch  learning rate
-       2     128      2       361 K       7.2 M     6 K         0.0040
-       4     256      4       2.9 M        58 M    24 K         0.0040
-       6     384      6       9.8 M       195 M    52 K         0.0031
-       8     512      8        23 M       462 M    92 K         0.0025
-      12     768     12        78 M       1.6 B   203 K         0.0018
-      16    1024     16       185 M       3.7 B   357 K         0.0015
-      20    1280     20       361 M       7.2 B   553 K         0.0012
+    size  width  heads   parameters   tokens    batch  learning rate
+       2    128      2        394 K    7.9 M    6.4 K         0.0040
+       4    256      4        3.0 M     59 M     24 K         0.0040
+       6    384      6         10 M    195 M     52 K         0.0031
+       8    512      8         24 M    472 M     93 K         0.0025
+      12    768     12         78 M    1.6 B    203 K         0.0018
+      16   1024     16        186 M    3.7 B    359 K         0.0015
+      20   1280     20        364 M    7.3 B    557 K         0.0012
 """
 
 from collections.abc import Mapping

@@ -11,6 +11,7 @@ from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.pretrain import size
 from mlx_suite.pretrain.size import TrainingRule, body_parameters, shape_of_size, size_table
 from mlx_suite.runtime.footprint import parameter_count
+from mlx_suite_apps.cli.pretrain_report import size_lines
 
 TINY_STORIES = {"model_type": "llama", "rms_norm_eps": 1e-5, "tie_word_embeddings": True}
 
@@ -99,3 +100,4 @@ def test_the_table_in_the_documentation_is_the_rule() -> None:
     assert [tuple(map(float, row)) for row in documented] == [
         (row["size"], row["width"], row["heads"], round(row["learning_rate"], 4)) for row in size_table()
     ]
+    assert all(line.rstrip() in (size.__doc__ or "") for line in list(size_lines(size_table()))[:-1])
