@@ -23,7 +23,7 @@ from mlx_suite.microworld.rewrites import REWRITES
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.llama import Llama
 from mlx_suite.runtime.files import write_atomically
-from mlx_suite.synthesize.format import KINDS, Example, Pair, Rewrite, encode_chain, write_completion
+from mlx_suite.synthesize.format import KINDS, SYNTHESIZER_FILE, Example, Pair, Rewrite, encode_chain, write_completion
 from mlx_suite.text import Tokenizer, load_tokenizer
 from mlx_suite.text.training import train_base_tokenizer
 from mlx_suite.training.loop import TrainSettings, train
@@ -299,7 +299,7 @@ def save_synthesizer(model: Llama, run: Path, folder: Path) -> None:
         "rewrites": list(REWRITES),
         "shots": max(phase.most_examples for phase in PHASES),
     }
-    write_atomically(folder / "synthesizer.json", json.dumps(description, indent=2) + "\n")
+    write_atomically(folder / SYNTHESIZER_FILE, json.dumps(description, indent=2) + "\n")
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, Any]:

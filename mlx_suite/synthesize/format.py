@@ -22,6 +22,8 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import TEMPLATE, Tokenizer
 from mlx_suite.text.pieces import Piece
 
+SYNTHESIZER_FILE = "synthesizer.json"
+"""File beside the weights of a model that was trained on this format, with what it was trained to write."""
 BLANK = "\n\n"
 TAGS = ("<CON>", "</CON>", "<QUE>", "<ANS>", "</END>", "<REW>", "<OUT>")
 OPTIONS = "\nOptions:"

@@ -14,14 +14,12 @@ from typing import Any
 
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.synthesize.format import Example, Pair, write_completion
+from mlx_suite.synthesize.format import SYNTHESIZER_FILE, Example, Pair, write_completion
 from mlx_suite.synthesize.rephrase import CONTINUE, PAIRS, REPHRASINGS, whole_sentences, writes_pairs
 from mlx_suite.synthesize.writer import Outcome, read_pairs, read_rewrite
 from mlx_suite.text import Message, Tokenizer, load_chat_template
 from mlx_suite.text.message import ASSISTANT, USER
 
-SYNTHESIZER_FILE = "synthesizer.json"
-"""Marks a checkpoint that writes in the synthesizer's own format."""
 SHOWN = Example(
     text=(
         "The swift spends most of its life in the air. It eats insects that it catches in flight, "

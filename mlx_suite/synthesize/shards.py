@@ -144,7 +144,7 @@ class CorpusShards:
         return UserError(
             "The corpus changed while it was read; what was written so far is kept",
             where=f"{self.name}, at {place}" if self.name else place,
-            fix="restore it and run the same command again, or start anew with another --out",
+            fix="restore it and run the same command again, or choose another folder with --out",
         )
 
 

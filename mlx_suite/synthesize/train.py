@@ -26,14 +26,12 @@ from mlx_suite.hub.resolve import resolve
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.synthesize.chains import Chains, documents_digest, make_chains
-from mlx_suite.synthesize.format import KINDS, write_completion
+from mlx_suite.synthesize.format import KINDS, SYNTHESIZER_FILE, write_completion
 from mlx_suite.synthesize.readers import PlacedExample, ReadingData, read_training_data
 from mlx_suite.synthesize.train_settings import LONGEST, SynthesizerSettings
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, load_tokenizer
 from mlx_suite.training.process_group import ProcessGroup
 
-NAME = "synthesizer.json"
-"""File beside a synthesizer's weights, and in the folder of its run."""
 _TEMPLATE = """\
 {%- for message in messages %}
 {%- if message['role'] == 'user' %}{{- begin + ' <CON> ' + message['content'] + ' </CON>\\n\\n' }}
@@ -151,7 +149,7 @@ def train_synthesizer(
         description = json.dumps(prepared.description, indent=2, ensure_ascii=False) + "\n"
         for folder in (finished.folder, *(finished.folder / name for name in RESULTS)):
             if folder.is_dir():
-                write_atomically(folder / NAME, description)
+                write_atomically(folder / SYNTHESIZER_FILE, description)
     return finished
 
 
