@@ -8,11 +8,11 @@ import pytest
 
 from mlx_suite import load
 from mlx_suite.modeling.llama import Llama
-from mlx_suite.synthesize.heldout import heldout_passages, heldout_texts
 from mlx_suite.synthesize.run import CorpusJob, synthesize
 from mlx_suite.synthesize.settings import SynthesisSettings
 from mlx_suite.synthesize.shards import CorpusShards
 from mlx_suite.synthesize.summary import Summary
+from mlx_suite.synthesize.worlds import heldout_passages, heldout_texts
 from mlx_suite.synthesize.writer import TagWriter
 
 FOLDER = Path(__file__).parents[1] / "models" / "tiny-synthesizer"

@@ -131,8 +131,8 @@ def synthesize_run(
 def _corpus(source: str, field: str, separator: str | None, limit: int | None) -> "tuple[CorpusShards, Truth]":
     """The corpus, and its passages if it is the microworld's."""
     from mlx_suite.data.corpus.documents import read_corpus
-    from mlx_suite.synthesize.heldout import heldout_passages, heldout_texts, is_heldout_corpus
     from mlx_suite.synthesize.shards import CorpusShards
+    from mlx_suite.synthesize.worlds import heldout_passages, heldout_texts, is_heldout_corpus
 
     if is_heldout_corpus(source):
         passages = heldout_passages(source)

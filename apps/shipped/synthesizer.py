@@ -6,7 +6,7 @@ met, and to write instruction-response pairs or a rewrite of it, in the format o
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,14 +16,15 @@ import mlx.core as mx
 from mlx_suite.checkpoints.save import save_model
 from mlx_suite.data.batch.batches import PackedBatches
 from mlx_suite.data.batch.rows import Document, Rows, pack
-from mlx_suite.microworld.passages import WorldPassage, sample_passage
+from mlx_suite.microworld.passages import sample_passage
 from mlx_suite.microworld.population import Population, make_population
-from mlx_suite.microworld.reading import STYLES, write_pairs
+from mlx_suite.microworld.reading import STYLES
 from mlx_suite.microworld.rewrites import REWRITES
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.llama import Llama
 from mlx_suite.runtime.files import write_atomically
-from mlx_suite.synthesize.format import KINDS, SYNTHESIZER_FILE, Example, Pair, Rewrite, encode_chain, write_completion
+from mlx_suite.synthesize.format import KINDS, SYNTHESIZER_FILE, Example, encode_chain, write_completion
+from mlx_suite.synthesize.worlds import example_of, rewrite_of
 from mlx_suite.text import Tokenizer, load_tokenizer
 from mlx_suite.text.training import train_base_tokenizer
 from mlx_suite.training.loop import TrainSettings, train
@@ -163,16 +164,6 @@ PHASES = (
 )
 
 
-def example_of(passage: WorldPassage, rng: Random, style: str) -> Example:
-    """A passage and pairs of one style."""
-    pairs = write_pairs(passage, rng, rng.randint(*PAIRS), style)
-    return Example(text=passage.text, pairs=tuple(Pair(**asdict(pair)) for pair in pairs))
-
-
-def rewrite_of(passage: WorldPassage, rng: Random, form: str) -> Example:
-    return Example(text=passage.text, rewrite=Rewrite(form=form, text=REWRITES[form](passage, rng)))
-
-
 def chain(
     population: Population,
     rng: Random,
@@ -190,7 +181,7 @@ def chain(
         passage = sample_passage(population, rng)
         if not ordered:
             passage = replace(passage, facts=tuple(rng.sample(passage.facts, len(passage.facts))))
-        example = rewrite_of(passage, rng, kind) if rewrites else example_of(passage, rng, kind)
+        example = rewrite_of(passage, rng, kind) if rewrites else example_of(passage, rng, rng.randint(*PAIRS), kind)
         if example.pairs or example.rewrite:
             examples.append(example)
     return examples

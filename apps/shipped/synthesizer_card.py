@@ -11,10 +11,10 @@ from mlx_suite.loading import load
 from mlx_suite.microworld.facts import FactCount
 from mlx_suite.microworld.rewrites import REWRITES
 from mlx_suite.runtime.files import write_atomically
-from mlx_suite.synthesize.heldout import heldout_passages, heldout_texts
 from mlx_suite.synthesize.run import CorpusJob, synthesize
 from mlx_suite.synthesize.settings import SynthesisSettings
 from mlx_suite.synthesize.shards import CorpusShards
+from mlx_suite.synthesize.worlds import heldout_passages, heldout_texts
 from mlx_suite.synthesize.writer import TagWriter
 
 from .synthesizer import NAME, PEOPLE, PHASES

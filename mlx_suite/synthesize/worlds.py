@@ -1,9 +1,15 @@
-"""Passages of the microworld with pairs or rewrites, as training data of a synthesizer. Held-out names do not occur."""
+"""The microworld as data of a synthesizer: passages with pairs or rewrites to train on, and a corpus to write from.
 
+Names that are held out occur in the corpus only, so that what is written from it can be judged.
+"""
+
+import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import cache
 from random import Random
 
+from mlx_suite.data.corpus.documents import CorpusText
 from mlx_suite.microworld.passages import WorldPassage, sample_passage
 from mlx_suite.microworld.population import Population, make_population
 from mlx_suite.microworld.reading import STYLES, write_pairs
@@ -17,6 +23,10 @@ COUNT = 2000
 PEOPLE = 4000
 FEWEST_PAIRS, MOST_PAIRS = 2, 5
 """Pairs per passage; fewer where a passage allows no more in the style of its pairs."""
+CORPUS = f"{PAIRS}:"
+"""Beginning of the name of a held-out corpus, `microworld:COUNT[:SEED]`."""
+MOST_PEOPLE = 500
+"""People of a held-out corpus; more passages tell about the same people in other words."""
 
 
 def is_world(source: str) -> bool:
@@ -44,19 +54,55 @@ def _population(seed: int) -> Population:
     return make_population(PEOPLE, seed=seed)
 
 
+def example_of(passage: WorldPassage, rng: Random, count: int, style: str) -> Example:
+    """A passage with at most `count` pairs of one of `STYLES`; without pairs if it allows none."""
+    pairs = write_pairs(passage, rng, count, style)
+    return Example(text=passage.text, pairs=tuple(Pair(**asdict(pair)) for pair in pairs))
+
+
+def rewrite_of(passage: WorldPassage, rng: Random, form: str) -> Example:
+    """A passage with its rewrite in one of the forms of `REWRITES`."""
+    return Example(text=passage.text, rewrite=Rewrite(form=form, text=REWRITES[form](passage, rng)))
+
+
 def _with_pairs(passage: WorldPassage, rng: Random) -> Example:
     """A passage with pairs of one kind, or of mixed kinds; free pairs if the passage allows no others."""
     count, style = rng.randint(FEWEST_PAIRS, MOST_PAIRS), rng.choice(STYLES)
-    pairs = write_pairs(passage, rng, count, style) or write_pairs(passage, rng, count, "free")
-    return Example(
-        text=passage.text,
-        pairs=tuple(
-            Pair(question=each.question, answer=each.answer, options=each.options, reasoning=each.reasoning)
-            for each in pairs
-        ),
-    )
+    example = example_of(passage, rng, count, style)
+    return example if example.pairs else example_of(passage, rng, count, "free")
 
 
 def _rewritten(passage: WorldPassage, rng: Random) -> Example:
-    form = rng.choice(list(REWRITES))
-    return Example(text=passage.text, rewrite=Rewrite(form=form, text=REWRITES[form](passage, rng)))
+    return rewrite_of(passage, rng, rng.choice(list(REWRITES)))
+
+
+# ---- a corpus about held-out names
+
+
+def is_heldout_corpus(source: str) -> bool:
+    """Whether the name of a corpus asks for passages of the microworld."""
+    return source.startswith(CORPUS)
+
+
+def heldout_passages(source: str) -> list[WorldPassage]:
+    """The passages of `microworld:COUNT` or `microworld:COUNT:SEED`, all about names held out from training.
+
+    Raises UserError for a name of another form.
+    """
+    found = re.fullmatch(rf"{CORPUS}([1-9]\d*)(?::(\d+))?", source)
+    if not found:
+        raise UserError(
+            f"{source!r} does not say how many passages",
+            where="CORPUS",
+            fix="write microworld:COUNT or microworld:COUNT:SEED, such as microworld:100",
+        )
+    count, seed = int(found[1]), int(found[2] or 0)
+    population = make_population(min(MOST_PEOPLE, max(2, count)), seed=seed, heldout=True)
+    rng = Random(f"corpus {seed}")
+    return [sample_passage(population, rng) for _ in range(count)]
+
+
+def heldout_texts(source: str, passages: list[WorldPassage]) -> Iterator[CorpusText]:
+    """The passages as texts of a corpus."""
+    for number, passage in enumerate(passages, 1):
+        yield CorpusText(text=passage.text, place=f"{source}#{number}")

@@ -10,9 +10,9 @@ from mlx_suite.microworld.passages import Fact, WorldPassage
 from mlx_suite.microworld.population import is_heldout_name
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.synthesize.format import Pair
-from mlx_suite.synthesize.heldout import heldout_passages
 from mlx_suite.synthesize.quality import Quality
 from mlx_suite.synthesize.run import synthesize
+from mlx_suite.synthesize.worlds import heldout_passages
 from mlx_suite.text import Tokenizer
 from tests.synthesize.scripted_synthesizer import Says, ScriptedEngine, job_of
 
