@@ -8,13 +8,15 @@ from random import Random
 
 from mlx_suite.microworld.population import make_population
 from mlx_suite.pretrain.settings import CorpusPart
+from mlx_suite.synthesize.assembly import RAW
 from mlx_suite.synthesize.layouts import pairs_alone, pretraining_text
 
 from ..shipped.synthesizer import chain
 from .material import Material, texts_of, write_texts
 from .recipe import LabRecipe, Trial
 
-RAW, SYNTHETIC = "raw", "synthetic"
+SYNTHETIC = "synthetic"
+"""Name of the part beside the raw text."""
 CHARACTERS_PER_TOKEN = 3.0
 """Fewest characters per token that a vocabulary of a few hundred ids reaches on these texts."""
 CHAIN = 2

@@ -207,7 +207,7 @@ class LabReport:
 def write_lab(results: Sequence[Mapping[str, Any]], recipe: LabRecipe, folder: Path) -> LabReport:
     """Write results.json, table.md and index.html."""
     baseline: dict[str, float] = {}
-    if recipe.world is not None and not recipe.grows:
+    if recipe.asks:
         baseline = majority_baseline(Material(recipe=recipe, folder=folder / "material").questions)
     facts = {"recipe": as_json(asdict(recipe)), "baseline": baseline, "trials": list(results)}
     report = LabReport(table=table_text(results, recipe, baseline), verdict=verdict(results, recipe))

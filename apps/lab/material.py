@@ -4,13 +4,13 @@ material/
   raw.jsonl       the raw corpus                       valid.jsonl   held-out text
   read.jsonl      the texts that the synthesizer reads
   pairs/, rewrites/, grown/     folders of `synthesize run`
-  questions.json  questions to score and to finetune with
+  questions.json, tuning.json   questions to score with, and to finetune on
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,18 @@ from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import read_journal
 from mlx_suite.synthesize.format import Example, Pair
 from mlx_suite.synthesize.output import replaced_file
+from mlx_suite.synthesize.run import CorpusJob, synthesize
+from mlx_suite.synthesize.settings import SynthesisSettings
+from mlx_suite.synthesize.shards import CorpusShards
 
+from ..cli.checkpoint import open_checkpoint
+from ..cli.synthesize_run import writer_for
 from .people import LabPeople, LabQuestion, Topics
 from .recipe import LabRecipe
-from .writing import write_from
 
 Tell = Callable[[str], None]
+BATCH = 16
+"""Texts that the synthesizer writes from at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +78,13 @@ class Material:
 
     @cached_property
     def questions(self) -> list[LabQuestion]:
-        return self._stored("questions.json", lambda: self.people.questions(self._known))
+        """Questions to score with."""
+        return self.people.questions(self._known)
 
     @cached_property
     def tuning(self) -> list[LabQuestion]:
-        return self._stored("tuning.json", lambda: self.people.tuning_questions(self._known))
+        """Questions to finetune on."""
+        return self.people.tuning_questions(self._known)
 
     @property
     def _known(self) -> Topics:
@@ -85,12 +93,6 @@ class Material:
             return self.revealed
         relations = ("birthplace", "birth_year", "job", "hobby", "food")
         return frozenset((person.name, relation) for person in self.people.asked for relation in relations)
-
-    def _stored(self, name: str, make: Callable[[], list[LabQuestion]]) -> list[LabQuestion]:
-        """Questions, stored for readers of the folder."""
-        found = make()
-        write_atomically(self.folder / name, json.dumps([asdict(each) for each in found], indent=1) + "\n")
-        return found
 
 
 def make_material(recipe: LabRecipe, folder: Path, tell: Tell) -> Material:
@@ -112,7 +114,7 @@ def make_material(recipe: LabRecipe, folder: Path, tell: Tell) -> Material:
         if (folder / name / "summary.json").is_file():
             continue
         tell(f"{recipe.synthesizer} writes {', '.join(forms)} from {source}")
-        write_from(
+        _write_from(
             recipe.synthesizer,
             source,
             folder / name,
@@ -122,7 +124,37 @@ def make_material(recipe: LabRecipe, folder: Path, tell: Tell) -> Material:
             times=_times(folder) if name == "grown" else None,
             seed=recipe.seed,
         )
+    if recipe.asks:
+        _write_questions(folder / "questions.json", material.questions)
+        _write_questions(folder / "tuning.json", material.tuning)
     return material
+
+
+def _write_from(
+    synthesizer: str,
+    source: Path | str,
+    out: Path,
+    *,
+    forms: Sequence[str],
+    rounds: int = 1,
+    share: float = 1.0,
+    times: float | None = None,
+    seed: int = 0,
+) -> None:
+    """`mlx-suite synthesize run`, resumed if `out` is unfinished."""
+    settings = SynthesisSettings(forms=tuple(forms), rounds=rounds, share=share, times=times, seed=seed)
+    checkpoint = open_checkpoint(synthesizer, quiet=True)
+    synthesize(
+        CorpusJob(
+            model=checkpoint.model,
+            writer=writer_for(checkpoint, settings.forms, "auto", "", BATCH),
+            corpus=CorpusShards(partial(read_corpus, str(source)), name=str(source)),
+            settings=settings,
+            model_name=checkpoint.name,
+            batch=BATCH,
+        ),
+        out,
+    )
 
 
 def _runs(recipe: LabRecipe) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -132,6 +164,10 @@ def _runs(recipe: LabRecipe) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "rewrites", recipe.forms
     if recipe.grows:
         yield "grown", ("prose", "continue", "pairs")
+
+
+def _write_questions(path: Path, questions: Sequence[LabQuestion]) -> None:
+    write_atomically(path, json.dumps([asdict(each) for each in questions], indent=1) + "\n")
 
 
 def _times(folder: Path) -> float:

@@ -11,13 +11,12 @@ from markupsafe import Markup
 
 from mlx_suite.curation.report.lines import Line, LinePoint, line_chart
 from mlx_suite.curation.report.report import page_style
+from mlx_suite.curation.report.svg import HUES
 from mlx_suite.runtime.resume import as_json
 
 from .people import ASKED, GROUPS, NOT_ASKED, OPEN_BOOK, OTHERS
 from .recipe import ARMS, LabRecipe, trials_of
 from .verdict import CONTROL, Measure, Result, Spread, by_arm, measures, sweep_of, verdict
-
-_GREY = 99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +85,7 @@ def table_text(results: Sequence[Result], recipe: LabRecipe, baseline: Mapping[s
 
 
 def _baseline_cells(columns: Sequence[Measure], baseline: Mapping[str, float]) -> list[str]:
-    return [f"{100 * baseline[c.explained]:.1f}" if c.explained in baseline else "–" for c in columns]
+    return [f"{100 * baseline[c.group]:.1f}" if c.group in baseline else "–" for c in columns]
 
 
 def _tiles(results: Sequence[Result], recipe: LabRecipe) -> list[tuple[str, str]]:
@@ -149,7 +148,7 @@ def _sweep(results: Sequence[Result], recipe: LabRecipe) -> Section | None:
     spreads = [(share, bits.spread(each)) for share, each in swept]
     loss = Line(
         name="bits per byte",
-        hue=_GREY,
+        hue=HUES,
         points=tuple(LinePoint(x=100 * share, y=s.mean, sd=s.sd) for share, s in spreads if s is not None),
     )
     charts = [

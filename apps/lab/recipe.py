@@ -151,6 +151,11 @@ class LabRecipe:
         return "rephrase" in {*self.arms, *self._swept}
 
     @property
+    def asks(self) -> bool:
+        """Whether models are scored by questions, and not by bits per byte alone."""
+        return self.world is not None and not self.grows
+
+    @property
     def grows(self) -> bool:
         return "grown" in self.arms
 

@@ -42,7 +42,7 @@ def run_trial(trial: Trial, material: Material, lab: Path) -> Mapping[str, Any]:
         "bits_per_byte": finished.evaluations[-1]["bits_per_byte"],
         "parts": [_part(entry) for entry in finished.ledger],
     }
-    if recipe.world is not None and not recipe.grows:
+    if recipe.asks:
         result |= _scores(trial, material, folder)
     write_atomically(folder / RESULT, json.dumps(result, indent=1) + "\n")
     # What is needed of the run from here on is its log and its last weights.

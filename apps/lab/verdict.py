@@ -55,8 +55,9 @@ class Measure:
     """One column of the table."""
 
     name: str
-    explained: str
     value: Callable[[Result], float | None]
+    group: str = ""
+    """Group of the questions that are counted; empty for bits per byte."""
     is_share: bool = True
     higher_is_better: bool = True
 
@@ -78,15 +79,14 @@ def measures(recipe: LabRecipe) -> list[Measure]:
     found = [
         Measure(
             name=BITS,
-            explained="on held-out raw text; lower is better",
             value=lambda result: result["bits_per_byte"],
             is_share=False,
             higher_is_better=False,
         )
     ]
-    if recipe.world is None or recipe.grows:
+    if not recipe.asks:
         return found
-    found.append(Measure(name="recall", explained=RECALL, value=_share("scores", RECALL)))
+    found.append(Measure(name="recall", group=RECALL, value=_share("scores", RECALL)))
     stages = {"scores": "before tuning"} | ({"tuned": "after tuning"} if recipe.tuning else {})
     for stage, when in stages.items():
         for group, title in (
@@ -95,7 +95,7 @@ def measures(recipe: LabRecipe) -> list[Measure]:
             (NOT_ASKED, "not asked"),
             (OTHERS, "other people"),
         ):
-            found.append(Measure(name=f"{title}, {when}", explained=group, value=_share(stage, group)))
+            found.append(Measure(name=f"{title}, {when}", group=group, value=_share(stage, group)))
     return found
 
 
@@ -162,7 +162,7 @@ def _replaces_pretraining(groups: Mapping[str, Sequence[Result]], recipe: LabRec
     """The reader's question: can training on instructions alone replace pretraining followed by tuning?"""
     found = []
     for group in (ASKED, OTHERS, OPEN_BOOK):
-        measure = Measure(name=group, explained="", value=_share("tuned", group))
+        measure = Measure(name=group, value=_share("tuned", group))
         only, usual = measure.spread(groups["instruct-only"]), measure.spread(groups[CONTROL])
         assert only is not None and usual is not None
         found.append(f"{group} {measure.shown(only)} against {measure.shown(usual)}")

@@ -1,25 +1,21 @@
 """One of several processes of a lab: `python -m mlx_suite_apps.lab.worker FOLDER` trains what no other one trains."""
 
-import sys
 from pathlib import Path
+from typing import Annotated
 
-import mlx_suite  # noqa: F401  (a fast BLAS, before MLX is imported)
-from mlx_suite.runtime.errors import UserError
+import typer
 
+from ..cli.main import run_app
 from .lab import work
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-def main() -> int:
-    """Exit code 2 for an error that the user can fix, 130 after Ctrl-C."""
-    try:
-        work(Path(sys.argv[1]))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+@app.command()
+def worker(folder: Annotated[Path, typer.Argument(help="Folder of a prepared lab.")]) -> None:
+    """Train the open trials of a lab."""
+    work(folder)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_app(app)
