@@ -34,7 +34,7 @@ from .material import Material, make_material, texts_of, write_texts
 from .page import render_page, table_text
 from .recipe import LabRecipe, Trial, read_recipe, trials_of
 from .scores import majority_baseline
-from .trial import base_folder, result_of, run_trial
+from .trial import base_folder, result_of, run_trial, shared_settings
 from .verdict import verdict
 
 KIND = "mlx-suite lab"
@@ -174,7 +174,6 @@ def _train_base(recipe: LabRecipe, folder: Path) -> None:
     assert recipe.base is not None
     texts = folder / "base" / "texts.jsonl"
     write_texts(texts, _base_texts(recipe))
-    training = recipe.training
     finished = pretrain(
         PretrainSettings(
             size=recipe.model.size,
@@ -182,14 +181,9 @@ def _train_base(recipe: LabRecipe, folder: Path) -> None:
             tokenizer=TokenizerSource(checkpoint=str(folder / "tokenizer")),
             data=(CorpusPart(path=str(texts), name="base"),),
             tokens=recipe.base.tokens,
-            length=training.length,
-            batch=training.batch,
-            accumulate=1,
-            learning_rate=training.learning_rate,
-            schedule=training.schedule,
-            optimizer=training.optimizer,
             seed=recipe.seed,
             out=str(folder / "base" / "run"),
+            **shared_settings(recipe.training),
         )
     )
     if finished.result.stopped:

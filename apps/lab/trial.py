@@ -15,7 +15,7 @@ from mlx_suite.runtime.files import write_atomically
 
 from .arms import arm_data
 from .material import Material
-from .recipe import LabRecipe, Trial
+from .recipe import LabRecipe, LabTraining, Trial
 from .scores import Score, score
 from .tuning import tune_and_score
 
@@ -73,17 +73,24 @@ def trial_settings(trial: Trial, material: Material, lab: Path) -> PretrainSetti
         else Replay(path=str(lab / "base" / "texts.jsonl"), share=recipe.base.replay),
         valid=None if material.valid is None else CorpusPart(path=str(material.valid), name="valid"),
         tokens=training.tokens,
-        length=training.length,
-        batch=training.batch,
-        accumulate=1,
         isolate=training.isolate,
-        optimizer=training.optimizer,
-        learning_rate=training.learning_rate,
-        schedule=training.schedule,
         seed=trial.seed,
         sample_tokens=24,
         out=str(lab / "trials" / trial.name),
+        **shared_settings(training),
     )
+
+
+def shared_settings(training: LabTraining) -> dict[str, Any]:
+    """Settings of the pretraining job that trials and their base model have in common."""
+    return {
+        "length": training.length,
+        "batch": training.batch,
+        "accumulate": 1,
+        "optimizer": training.optimizer,
+        "learning_rate": training.learning_rate,
+        "schedule": training.schedule,
+    }
 
 
 def base_folder(recipe: LabRecipe, lab: Path) -> Path | None:
