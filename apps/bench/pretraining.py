@@ -30,6 +30,7 @@ from mlx_suite.pretrain.size import shape_of_size
 from mlx_suite.text import load_tokenizer
 from mlx_suite.training.loop import TrainSettings, make_optimizer
 from mlx_suite.training.optimizers import SCHEDULES, ScheduleConfig
+from mlx_suite.training.process_group import join
 from mlx_suite.training.train_step import TrainStep
 
 from .torch_pretrainer import torch_loop
@@ -39,6 +40,8 @@ from .turns import TurnOrder, take_turns
 TOKENIZER = "tiny-llama3"
 """Shipped checkpoint whose tokenizer encodes the passages."""
 OPTIMIZERS = ("adamw", "muon")
+OURS, TORCH = "mlx-suite", "torch"
+"""First word of the name of a side."""
 RATE = 0.004
 """Peak learning rate: that of the size dial for small models. Muon's updates are scaled to those of AdamW."""
 HELD_OUT = 4
@@ -63,6 +66,8 @@ class PretrainingWorkload:
     """Steps per round."""
     rounds: int = 3
     """Timed rounds, after an untimed one."""
+    processes: int = 1
+    """Above 1, our side also runs in this many processes, each with a share of every batch."""
     seed: int = 0
 
     @property
@@ -105,6 +110,7 @@ class Round:
     held_out: float
     """Held-out loss after it, not timed."""
     resident_bytes: int
+    """Peak of resident memory, of all processes of the side together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +118,7 @@ class PretrainingFigures:
     """Measurements of one side."""
 
     side: str
+    optimizer: str
     tokens_per_second: float
     """Median over the timed rounds."""
     slowest: float
@@ -132,11 +139,14 @@ class PretrainingComparison:
     """Trained tokens of each side, all rounds together."""
     sides: tuple[PretrainingFigures, ...]
 
-    def ratio(self, optimizer: str) -> float | None:
-        """Our tokens per second over torch's with this optimizer; None without torch."""
-        speeds = {side.side: side.tokens_per_second for side in self.sides}
-        theirs = speeds.get(f"torch {optimizer}")
-        return None if theirs is None else speeds[f"mlx-suite {optimizer}"] / theirs
+    def ratios(self) -> dict[str, float]:
+        """Tokens per second of each of our sides over torch's with the same optimizer; empty without torch."""
+        theirs = {side.optimizer: side.tokens_per_second for side in self.sides if side.side.startswith(TORCH)}
+        return {
+            side.side: side.tokens_per_second / theirs[side.optimizer]
+            for side in self.sides
+            if side.side.startswith(OURS) and side.optimizer in theirs
+        }
 
 
 def compare(workload: PretrainingWorkload) -> PretrainingComparison:
@@ -145,39 +155,41 @@ def compare(workload: PretrainingWorkload) -> PretrainingComparison:
     config = ModelConfig.from_dict(workload.shape)
     mx.random.seed(workload.seed)
     weights = dict(tree_flatten(build_model(config).parameters()))
-    sides = [("mlx-suite", ours)] + ([("torch", torch_loop)] if find_spec("torch") else [])
+    works: dict[str, tuple[Any, PretrainingJob]] = {}
+    processes: dict[str, int] = {}
     with TemporaryDirectory() as folder:
         path = str(Path(folder) / "weights.npz")
         mx.savez(path, **weights)
-        works: dict[str, tuple[Any, Any]] = {}
         rates = learning_rates(RATE, workload.all_steps)
         for optimizer in OPTIMIZERS:
-            for side, work in sides:
-                works[f"{side} {optimizer}"] = (
-                    work,
-                    PretrainingJob(
-                        workload=workload,
-                        optimizer=optimizer,
-                        weights=path,
-                        rows=rows,
-                        held_out=held_out,
-                        rates=rates,
-                    ),
-                )
-        rounds = take_turns(works, 1 + workload.rounds)
+            job = PretrainingJob(
+                workload=workload, optimizer=optimizer, weights=path, rows=rows, held_out=held_out, rates=rates
+            )
+            works[f"{OURS} {optimizer}"] = (ours, job)
+            if workload.processes > 1:
+                together = f"{OURS} {optimizer}, {workload.processes} processes"
+                works[together] = (ours, job)
+                processes[together] = workload.processes
+            if find_spec("torch"):
+                works[f"{TORCH} {optimizer}"] = (torch_loop, job)
+        rounds = take_turns(works, 1 + workload.rounds, processes)
     return PretrainingComparison(
         workload=workload,
         parameters=sum(array.size for array in weights.values()),
         tokens=workload.round_tokens * (1 + workload.rounds),
-        sides=tuple(figures(name, workload, each) for name, each in rounds.items()),
+        sides=tuple(figures(name, works[name][1], each) for name, each in rounds.items()),
     )
 
 
 def ours(job: PretrainingJob, turns: TurnOrder) -> None:
-    """Train with our compiled step; the time includes making the batches."""
+    """Train with our compiled step; the time includes making the batches.
+
+    In one of several processes, train on every `size`-th row of each batch, as `mlx-suite pretrain` does.
+    """
     from mlx_suite.runtime.device import device, set_limits
 
     set_limits(device())
+    group = join()
     workload, weights = job.workload, mx.load(job.weights)
     assert isinstance(weights, dict)
     model = build_model(ModelConfig.from_dict(workload.shape))
@@ -190,21 +202,22 @@ def ours(job: PretrainingJob, turns: TurnOrder) -> None:
         warmup=warmup_of(workload.all_steps),
         floor=0.0,
     )
-    train_step = TrainStep(model, make_optimizer(settings), clip=settings.clip)
+    train_step = TrainStep(model, make_optimizer(settings), clip=settings.clip, group=group)
     for number in range(1 + workload.rounds):
         turns.wait()
         losses = []
         start = time.perf_counter()
         for rows in job.rows[number * workload.steps : (number + 1) * workload.steps]:
-            batch = as_batch(rows)
-            losses.append(train_step.run([batch], batch.total, seed=0)[0])
+            batch = as_batch(rows[group.rank :: group.size])
+            losses.append(train_step.run([batch], rows[:, 1:].size, seed=0)[0])
         seconds = time.perf_counter() - start
+        resident: Any = group.all_sum([mx.array(float(resident_peak()))])[0].item()
         turns.report(
             Round(
                 seconds=seconds,
                 loss=float(np.mean([np.array(loss) for loss in losses])),
                 held_out=train_step.mean_loss(map(as_batch, job.held_out)),
-                resident_bytes=resident_peak(),
+                resident_bytes=int(resident),
             )
         )
 
@@ -250,11 +263,12 @@ def warmup_of(steps: int) -> int:
     return max(1, steps // 20)
 
 
-def figures(side: str, workload: PretrainingWorkload, rounds: Sequence[Round]) -> PretrainingFigures:
+def figures(side: str, job: PretrainingJob, rounds: Sequence[Round]) -> PretrainingFigures:
     """Summarise the rounds of a side, without the first."""
-    speeds = [workload.round_tokens / each.seconds for each in rounds[1:]]
+    speeds = [job.workload.round_tokens / each.seconds for each in rounds[1:]]
     return PretrainingFigures(
         side=side,
+        optimizer=job.optimizer,
         tokens_per_second=statistics.median(speeds),
         slowest=min(speeds),
         fastest=max(speeds),

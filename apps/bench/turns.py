@@ -3,10 +3,16 @@
 Memory is then measured per worker, and a slower machine slows all of them.
 """
 
+import json
 import multiprocessing
+import os
+import socket
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from mlx_suite.runtime.errors import UserError
@@ -40,34 +46,83 @@ class PipedTurns:
         self._pipe.send((result, ""))
 
 
-def take_turns(works: Mapping[str, tuple[Work, Any]], turns: int) -> dict[str, list[Any]]:
+def take_turns(
+    works: Mapping[str, tuple[Work, Any]], turns: int, processes: Mapping[str, int] | None = None
+) -> dict[str, list[Any]]:
     """Run each worker for `turns` turns; returns each worker's reports after all have ended.
 
-    Raises UserError with the end of the traceback if a worker fails or exits early.
+    A worker may consist of several processes, as `mlx.launch -n` starts them: they share its turns, and the report is
+    that of rank 0. Raises UserError with the end of the traceback if a worker fails or exits early.
+
+    Args:
+        works: Function and job of each worker.
+        turns: Turns of each worker.
+        processes: Number of processes of the workers with more than one.
     """
     context = multiprocessing.get_context("spawn")
-    pipes, processes = {}, []
+    pipes: dict[str, list[Connection]] = {name: [] for name in works}
+    started: list[Any] = []
     results: dict[str, list[Any]] = {name: [] for name in works}
-    try:
+    with ExitStack() as cleanup:
+        cleanup.callback(_end, started)
+        folder = Path(cleanup.enter_context(TemporaryDirectory()))
         for name, (work, job) in works.items():
-            pipes[name], other = context.Pipe()
-            process = context.Process(target=_run, args=(work, job, other), daemon=True)
-            process.start()
-            other.close()
-            processes.append(process)
+            count = (processes or {}).get(name, 1)
+            hosts = _hosts(folder, name, count)
+            for rank in range(count):
+                pipe, other = context.Pipe()
+                process = context.Process(target=_run, args=(work, job, other), daemon=True)
+                with _launch_variables(hosts, rank):
+                    process.start()
+                other.close()
+                pipes[name].append(pipe)
+                started.append(process)
         for _ in range(turns):
-            for name, pipe in pipes.items():
-                pipe.send("your turn")
-                results[name].append(_result(name, pipe))
-        for name, pipe in pipes.items():
-            _result(name, pipe)
-        for process in processes:
+            for name in works:
+                for pipe in pipes[name]:
+                    pipe.send("your turn")
+                results[name].append([_result(name, pipe) for pipe in pipes[name]][0])
+        for name in works:
+            for pipe in pipes[name]:
+                _result(name, pipe)
+        for process in started:
             process.join(ENDING)
-        return results
+    return results
+
+
+def _end(processes: list[Any]) -> None:
+    for process in processes:
+        process.terminate()
+        process.join()
+
+
+def _hosts(folder: Path, name: str, count: int) -> Path | None:
+    """A file with a free address of this machine for each process of a worker, for MLX's ring; None for one process."""
+    if count == 1:
+        return None
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        hosts = [[f"127.0.0.1:{each.getsockname()[1]}"] for each in sockets]
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(hosts))
+    return file
+
+
+@contextmanager
+def _launch_variables(hosts: Path | None, rank: int) -> Iterator[None]:
+    """The variables by which `mlx.launch` gives a process its rank, set while it starts."""
+    variables = {} if hosts is None else {"MLX_HOSTFILE": str(hosts), "MLX_RANK": str(rank)}
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
     finally:
-        for process in processes:
-            process.terminate()
-            process.join()
+        for name in variables:
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]
 
 
 def _run(work: Work, job: Any, pipe: Connection) -> None:

@@ -2,7 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+import mlx.core as mx
+
+from mlx_suite.training.process_group import join
 from mlx_suite_apps.bench.turns import TurnOrder
 
 
@@ -24,3 +28,12 @@ def failing(job: None, turns: TurnOrder) -> None:
 def dying(job: None, turns: TurnOrder) -> None:
     turns.wait()
     os._exit(9)
+
+
+def summing(job: int, turns: TurnOrder) -> None:
+    """Report the sum of rank + 1 over the processes of this worker, one turn per number up to `job`."""
+    group = join()
+    for _ in range(job):
+        turns.wait()
+        total: Any = group.all_sum([mx.array(group.rank + 1)])[0].item()
+        turns.report((group.rank, total))

@@ -102,17 +102,18 @@ def test_torch_trains_the_same_model_to_the_same_loss(weights: str, optimizer: s
     assert [each.held_out for each in mine] == pytest.approx([each.held_out for each in theirs], abs=close)
 
 
-def test_the_first_round_is_not_counted_and_the_ratio_is_ours_over_theirs() -> None:
+def test_the_first_round_is_not_counted_and_a_ratio_is_ours_over_theirs(weights: str) -> None:
     def side(name: str, seconds: list[float]) -> PretrainingFigures:
         rounds = [Round(seconds=each, loss=1.0, held_out=2.0 + each, resident_bytes=5) for each in seconds]
-        return figures(name, WORKLOAD, rounds)
+        return figures(name, job(weights), rounds)
 
     mine, theirs = side("mlx-suite adamw", [9.0, 1.0, 2.0, 4.0]), side("torch adamw", [9.0, 4.0, 4.0, 4.0])
     assert WORKLOAD.round_tokens == 96
     assert (mine.tokens_per_second, mine.slowest, mine.fastest, mine.loss) == (48.0, 24.0, 96.0, 6.0)
-    comparison = PretrainingComparison(workload=WORKLOAD, parameters=1, tokens=2, sides=(mine, theirs))
-    assert comparison.ratio("adamw") == 2.0
-    assert PretrainingComparison(workload=WORKLOAD, parameters=1, tokens=2, sides=(mine,)).ratio("adamw") is None
+    two = side("mlx-suite adamw, 2 processes", [9.0, 1.0, 1.0, 1.0])
+    comparison = PretrainingComparison(workload=WORKLOAD, parameters=1, tokens=2, sides=(mine, two, theirs))
+    assert comparison.ratios() == {"mlx-suite adamw": 2.0, "mlx-suite adamw, 2 processes": 4.0}
+    assert PretrainingComparison(workload=WORKLOAD, parameters=1, tokens=2, sides=(mine,)).ratios() == {}
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero(tmp_path: Path) -> None:

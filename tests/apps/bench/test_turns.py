@@ -7,7 +7,7 @@ import pytest
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.bench.turns import take_turns
-from tests.apps.bench.shifts import diligent, dying, failing
+from tests.apps.bench.shifts import diligent, dying, failing, summing
 
 
 def test_two_processes_take_turns_and_report_each_turn(tmp_path: Path) -> None:
@@ -15,6 +15,11 @@ def test_two_processes_take_turns_and_report_each_turn(tmp_path: Path) -> None:
     works = {name: (diligent, (name, str(diary), 3)) for name in ("a", "b")}
     assert take_turns(works, 3) == {"a": [0, 1, 2], "b": [0, 1, 2]}
     assert diary.read_text() == "ababab"
+
+
+def test_two_processes_of_one_worker_are_connected_and_rank_0_reports() -> None:
+    works = {"pair": (summing, 2), "alone": (summing, 2)}
+    assert take_turns(works, 2, {"pair": 2}) == {"pair": [(0, 3), (0, 3)], "alone": [(0, 1), (0, 1)]}
 
 
 @pytest.mark.parametrize(
