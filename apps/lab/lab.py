@@ -204,7 +204,7 @@ def write_lab(results: Sequence[Mapping[str, Any]], recipe: LabRecipe, folder: P
     if recipe.asks:
         baseline = majority_baseline(Material(recipe=recipe, folder=folder / "material").questions)
     facts = {"recipe": as_json(asdict(recipe)), "baseline": baseline, "trials": list(results)}
-    report = LabReport(table=table_text(results, recipe, baseline), verdict=verdict(results, recipe))
+    report = LabReport(table=table_text(results, recipe, baseline), verdict=verdict(results, recipe, baseline))
     write_atomically(folder / RESULTS_FILE, json.dumps(facts, indent=1) + "\n")
     write_atomically(folder / "table.md", report.table)
     write_atomically(folder / "index.html", render_page(results, recipe, baseline))

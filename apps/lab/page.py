@@ -51,7 +51,7 @@ def render_page(results: Sequence[Result], recipe: LabRecipe, baseline: Mapping[
         lead=f"{len(groups)} arms, {recipe.training.tokens:,} tokens each, {recipe.seeds} seeds.",
         tiles=_tiles(results, recipe),
         unfinished="" if len(results) == len(trials) else f"{len(results)} of {len(trials)} trials are finished.",
-        verdict=verdict(results, recipe) if groups else [],
+        verdict=verdict(results, recipe, baseline) if groups else [],
         columns=columns,
         rows=[
             {

@@ -124,13 +124,16 @@ def sweep_of(results: Sequence[Result], recipe: LabRecipe) -> list[tuple[float, 
     return sorted(groups.items())
 
 
-def verdict(results: Sequence[Result], recipe: LabRecipe) -> list[str]:
-    """One sentence for each measure, then one for each question that the recipe can answer."""
+def verdict(results: Sequence[Result], recipe: LabRecipe, baseline: Mapping[str, float]) -> list[str]:
+    """One sentence for each measure, then one for each question that the recipe can answer.
+
+    Arms are not compared where none beats `baseline`, the share of right answers of the most frequent answer by group.
+    """
     groups = by_arm(results, recipe)
     if CONTROL not in groups and "tenth" not in groups:
         return ["There is no control to compare with: add the arm repeat."]
     control = CONTROL if CONTROL in groups else "tenth"
-    sentences = [_compared(measure, groups, control) for measure in measures(recipe)]
+    sentences = [_compared(measure, groups, control, baseline.get(measure.group)) for measure in measures(recipe)]
     if min(map(len, groups.values())) < 3:
         sentences.append("Fewer than three seeds: differences may be chance.")
     if "instruct-only" in groups and recipe.tuning is not None:
@@ -138,7 +141,7 @@ def verdict(results: Sequence[Result], recipe: LabRecipe) -> list[str]:
     return sentences
 
 
-def _compared(measure: Measure, groups: Mapping[str, Sequence[Result]], control: str) -> str:
+def _compared(measure: Measure, groups: Mapping[str, Sequence[Result]], control: str, baseline: float | None) -> str:
     spreads = {arm: spread for arm, each in groups.items() if (spread := measure.spread(each)) is not None}
     base = spreads[control]
     sign = 1 if measure.higher_is_better else -1
@@ -151,6 +154,8 @@ def _compared(measure: Measure, groups: Mapping[str, Sequence[Result]], control:
     ]
     best = max(spreads, key=lambda arm: sign * spreads[arm].mean)
     name = f"{measure.name[0].upper()}{measure.name[1:]}"
+    if baseline is not None and spreads[best].mean <= baseline:
+        return f"{name}: no arm beats the most frequent answer with {100 * baseline:.1f}."
     if spreads[best].mean == base.mean:
         return f"{name}: no arm is better than {control} with {measure.shown(base)}."
     text = f"{name}: best is {best} with {measure.shown(spreads[best])}, {control} has {measure.shown(base)}"

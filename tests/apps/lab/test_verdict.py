@@ -67,7 +67,7 @@ def test_the_spread_is_mean_and_sample_deviation() -> None:
 
 
 def test_the_verdict_compares_every_measure_with_the_repeated_text() -> None:
-    sentences = verdict(RESULTS, RECIPE)
+    sentences = verdict(RESULTS, RECIPE, {})
     assert sentences[0] == "Bits per byte: no arm is better than repeat with 0.500 ± 0.000."
     assert sentences[2] == (
         "Open book, before tuning: best is instruct with 42.0 ± 2.0, repeat has 11.0 ± 1.0; "
@@ -76,8 +76,14 @@ def test_the_verdict_compares_every_measure_with_the_repeated_text() -> None:
     assert len(sentences) == 10
 
 
+def test_arms_below_the_most_frequent_answer_are_not_compared() -> None:
+    sentences = verdict(RESULTS, RECIPE, {"asked": 0.42, "open book": 0.41})
+    assert "Asked, before tuning: no arm beats the most frequent answer with 42.0." in sentences
+    assert sum("Open book, before tuning: best is instruct" in sentence for sentence in sentences) == 1
+
+
 def test_a_single_seed_is_called_that() -> None:
-    sentences = verdict([each for each in RESULTS if each["seed"] == 0 and each["share"] != 0.1], RECIPE)
+    sentences = verdict([each for each in RESULTS if each["seed"] == 0 and each["share"] != 0.1], RECIPE, {})
     assert sentences[-1] == "Fewer than three seeds: differences may be chance."
 
 
