@@ -15,7 +15,7 @@ from mlx_suite.checkpoints.quantization import expand, quantized_layers
 from mlx_suite.checkpoints.trained_run import adapter_folder
 from mlx_suite.checkpoints.weights import named_parameters
 from mlx_suite.export.fuse import merged_weight
-from mlx_suite.export.gguf_file import FILE_TYPES, import_gguf, write_gguf
+from mlx_suite.export.gguf_file import FILE_TYPES, write_gguf
 from mlx_suite.export.gguf_tensors import misfits, usable_context
 from mlx_suite.export.gguf_vocabulary import GGUFVocabulary, has_template, read_vocabulary
 from mlx_suite.export.modelfile import modelfile
@@ -66,7 +66,6 @@ def export_gguf(
     """
     folder, path = Path(folder), Path(path)
     _check_arguments(path, type)
-    import_gguf()
     config = _config_of(folder, model)
     vocabulary = read_vocabulary(folder, config.vocab_size)
     template = find_template(folder, adapter)

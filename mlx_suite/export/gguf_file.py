@@ -31,19 +31,9 @@ from mlx_suite.runtime.files import disk_errors, sync_folder
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-GGUF_EXTRA = "pip install 'mlx-suite[gguf]'"
 FILE_TYPES = {"f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "f32": "ALL_F32", "q8_0": "MOSTLY_Q8_0"}
 """Types of matrices, and llama.cpp's names of the file types. Vectors are always fp32, as llama.cpp requires."""
 _Q8_BLOCK = 32
-
-
-def import_gguf() -> Any:
-    """Import the `gguf` package. Raises UserError if it is not installed."""
-    try:
-        import gguf
-    except ImportError as error:
-        raise UserError("GGUF files are written by the gguf package, which is not installed", fix=GGUF_EXTRA) from error
-    return gguf
 
 
 def write_gguf(
@@ -66,7 +56,8 @@ def write_gguf(
 
     Raises UserError for values beyond float16's range, and for disk errors.
     """
-    gguf = import_gguf()
+    import gguf
+
     writer = gguf.GGUFWriter(None, architecture(config))
     _describe(writer, config, name, type)
     _describe_vocabulary(writer, vocabulary, chat_template)
@@ -145,7 +136,8 @@ def _encoded(gguf: Any, name: str, array: mx.array, type: str) -> np.ndarray:
 
 def _describe(writer: "GGUFWriter", config: ModelConfig, name: str, type: str) -> None:
     """Write the keys `general.*` and those of the architecture."""
-    gguf = import_gguf()
+    import gguf
+
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(name)
     writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[type]])
