@@ -50,7 +50,5 @@ def test_missing_llama_cpp_is_named_before_anything_is_written(tmp_path: Path, m
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     result = run("tiny-llama3", "--out", tmp_path / "tiny.gguf", "-q", "--check")
     assert isinstance(result.exception, UserError)
-    assert result.exception.fix.startswith(
-        "pip install llama-cpp-python (it is compiled, which takes a while), or"
-    )
+    assert result.exception.fix.startswith("pip install llama-cpp-python (it is compiled, which takes a while), or")
     assert list(tmp_path.iterdir()) == []
