@@ -100,7 +100,7 @@ def describe(folder: Path) -> ModelDescription:
         window=shape.window,
         window_layers=shape.window_layers or 0,
         dtype=dtype,
-        quantization=_quantization(config),
+        quantization=stored_quantization(config),
         parameters=_count_parameters(tensors, config),
         size_bytes=sum(path.stat().st_size for path in files),
         kv_bytes_per_token=_times(per_layer, shape.layers),
@@ -183,7 +183,8 @@ def _dtype(tensors: Mapping[str, TensorHeader]) -> str:
     return DTYPE_NAMES[sizes.most_common(1)[0][0]] if sizes else "unknown"
 
 
-def _quantization(config: Mapping[str, Any]) -> str | None:
+def stored_quantization(config: Mapping[str, Any]) -> str | None:
+    """Return how a `config.json` says that its weights are quantized, such as "4 bits in groups of 64"; None if not."""
     settings = config.get("quantization") or config.get("quantization_config")
     if not isinstance(settings, Mapping):
         return None

@@ -1,7 +1,8 @@
 """Resolve a model name to a folder on this machine.
 
 `tiny-llama3` is a shipped checkpoint, `path/to/folder` a folder, and `owner/repo` or `owner/repo@revision` a hub
-repository, which is downloaded into the hub cache unless it is already there.
+repository, which is downloaded into the hub cache unless it is already there. `ollama:NAME` and `lmstudio:NAME` are
+models in the stores of these programs.
 """
 
 import difflib
@@ -33,6 +34,7 @@ from mlx_suite.hub.local_models import (
     text_files,
     wanted_files,
 )
+from mlx_suite.hub.stores import find_in_store, stored_models
 from mlx_suite.runtime.errors import UserError
 
 __all__ = [
@@ -68,7 +70,8 @@ OTHER_WEIGHTS = {
 def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
     """Return the folder of the model called `name`, downloading it if necessary.
 
-    Tries a folder, a shipped checkpoint, a cached repository and a hub repository, in this order. The folder of a full
+    Tries a store (`ollama:`, `lmstudio:`), a folder, a shipped checkpoint, a cached repository and a hub repository, in
+    this order. The folder of a full
     finetuning run resolves to its best checkpoint. A cached model is used without checking the hub for updates; `pull`
     does that. `progress` shows a bar on stderr while downloading.
 
@@ -93,6 +96,8 @@ def _resolved(
 ) -> Path:
     """The folder of `name`: a local one, a cached snapshot that `suffices`, or the result of `fetch`."""
     text = os.fspath(name)
+    if stored := find_in_store(text):
+        text = str(stored.file)
     if URL.fullmatch(text.strip()):
         text = "@".join(filter(None, split_revision(text)))
     shipped = {model.name: model.path for model in shipped_models()}
@@ -186,6 +191,9 @@ def similar_names(name: str) -> list[str]:
     names = [model.name for model in shipped_models()]
     names += sorted({model.repo for model in cached_models()} - {name})
     keys = {key: full for full in names for key in (full.rsplit("/", 1)[-1].lower(), full.lower())}
+    for model in stored_models():
+        base = model.name.split(":")[1]  # without store and tag
+        keys |= {key.lower(): model.name for key in (base.rsplit("/", 1)[-1], base, model.name)} | keys
     close = difflib.get_close_matches(name.lower(), keys, n=6, cutoff=0.7)
     close += difflib.get_close_matches(name.rsplit("/", 1)[-1].lower(), keys, n=6, cutoff=0.8)
     return list(dict.fromkeys(keys[key] for key in close))[:3]
