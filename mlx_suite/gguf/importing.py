@@ -145,6 +145,18 @@ def import_gguf(
     )
 
 
+def checkpoint_bytes(gguf: GgufFile, *, packed: bool, dtype: mx.Dtype | str | None = None) -> int:
+    """Bytes of the weights that `import_gguf` would write, from the header alone.
+
+    Raises UserError as `import_gguf` does, for architectures, tensors and types that cannot be imported.
+    """
+    config, _ = config_of(gguf)
+    weights = _weights(gguf, config, packed)
+    target = as_dtype(dtype) if dtype is not None else _usual_dtype(gguf, packed)
+    stored = next(name for name, known in FLOATS.items() if known == target)
+    return sum(tensor.nbytes for weight in weights for tensor in weight.planned(stored))
+
+
 def _weights(gguf: GgufFile, config: Mapping[str, Any], packed: bool) -> list[_Weight]:
     """Every weight of the model. Raises UserError that lists missing, unknown and misshapen tensors and types."""
     architecture = gguf.architecture
