@@ -15,11 +15,13 @@ from mlx_suite.runtime.memory import human_bytes
 
 from .flags import AsJson, resumable
 from .help import HelpCommand, new_app
+from .import_model import import_model
 
 if TYPE_CHECKING:
     from mlx_suite.hub.stored_model import StoredModel
 
-models_app = new_app("models", "List models, show a model's details, or download one from the Hugging Face hub.")
+models_app = new_app("models", "List models, show a model's details, download one, or import a GGUF file.")
+models_app.command("import", cls=HelpCommand)(import_model)
 
 
 @models_app.command("list", cls=HelpCommand)
@@ -67,7 +69,9 @@ def list_models(as_json: AsJson = False) -> None:
 def show_info(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A name from `models list`, a folder, or OWNER/REPO[@REVISION]."),
+        typer.Argument(
+            metavar="MODEL", help="A name from `models list`, a folder, a GGUF file, or OWNER/REPO[@REVISION]."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:

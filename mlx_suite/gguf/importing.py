@@ -3,11 +3,12 @@
 Weights are read, converted and written a few rows at a time, so neither file is ever in memory as a whole.
 """
 
+import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,17 @@ from mlx_suite.gguf.model_config import GEMMA_TYPES, config_of
 from mlx_suite.gguf.repack import BITS, GROUP, repack
 from mlx_suite.gguf.tensor_names import ROPE_FACTORS, gguf_name, weight_shapes
 from mlx_suite.gguf.tensors import can_expand, expanded, stored_rows
+from mlx_suite.gguf.vocabulary import write_tokenizer
 from mlx_suite.runtime.device import device
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import staged_folder
+
+SOURCE_FILE = "gguf_source.json"
+"""Says in an imported checkpoint which file it was made from, and how."""
+IMPORTER = 1
+"""Raised when the importer's result for the same file changes."""
+HEAD = 1 << 20
+"""Bytes at the beginning of a file that are hashed to recognise it."""
 
 ROOM = 100_000_000
 """Bytes of disk needed besides the weights, for the tokenizer."""
@@ -111,8 +120,8 @@ def import_gguf(
     refuse_other_folder(out)
     gguf = open_gguf(path)
     config, missing = config_of(gguf)
-    if packed is None:
-        packed = device().kind != "cpu"
+    source = source_of(path, packed, dtype)
+    packed = source["packed"]
     weights = _weights(gguf, config, packed)
     target = as_dtype(dtype) if dtype is not None else _usual_dtype(gguf, packed)
     stored = next(name for name, known in FLOATS.items() if known == target)
@@ -126,7 +135,8 @@ def import_gguf(
         config["quantization"] = config["quantization_config"] = to_config(layers)
     with staged_folder(out) as staged:
         write_config(staged, config)
-        missing += _write_tokenizer(gguf, staged)
+        (staged / SOURCE_FILE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
+        missing += write_tokenizer(gguf.metadata, staged)
         with weight_writer(staged, plan) as writer:
             _write_all(writer, weights, target, on_bytes)
     return Imported(
@@ -155,6 +165,28 @@ def checkpoint_bytes(gguf: GgufFile, *, packed: bool, dtype: mx.Dtype | str | No
     target = as_dtype(dtype) if dtype is not None else _usual_dtype(gguf, packed)
     stored = next(name for name, known in FLOATS.items() if known == target)
     return sum(tensor.nbytes for weight in weights for tensor in weight.planned(stored))
+
+
+def source_of(path: Path, packed: bool | None = None, dtype: mx.Dtype | str | None = None) -> dict[str, Any]:
+    """What `SOURCE_FILE` says of a file imported with these arguments now: the same again only if nothing changed.
+
+    Raises UserError if the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.sha256(file.read(HEAD)).hexdigest()
+        facts = path.stat()
+    except OSError as error:
+        raise UserError(f"the file cannot be read: {error.strerror}", str(path), "check the path") from None
+    return {
+        "file": str(path.resolve()),
+        "bytes": facts.st_size,
+        "changed_ns": facts.st_mtime_ns,
+        "sha256_of_first_mebibyte": digest,
+        "packed": device().kind != "cpu" if packed is None else packed,
+        "dtype": None if dtype is None else dtype_name(as_dtype(dtype)),
+        "importer": IMPORTER,
+    }
 
 
 def _weights(gguf: GgufFile, config: Mapping[str, Any], packed: bool) -> list[_Weight]:
@@ -253,12 +285,6 @@ def _as_stored(values: np.ndarray, dtype: mx.Dtype, weight: _Weight) -> np.ndarr
             fix="download the file again",
         )
     return np.array(narrow.view(mx.uint16) if dtype == mx.bfloat16 else narrow)
-
-
-def _write_tokenizer(gguf: GgufFile, folder: Path) -> list[str]:
-    vocabulary = import_module("mlx_suite.gguf.vocabulary")
-    missing: list[str] = vocabulary.write_tokenizer(gguf.metadata, folder)
-    return missing
 
 
 def _weights_by_type(gguf: GgufFile) -> dict[str, int]:

@@ -146,8 +146,8 @@ def _llama(gguf: GgufFile, keys: _Keys, config: dict[str, Any]) -> list[str]:
     if window:
         return []
     return [
-        "a sliding window, if the model has one: Mistral 7B v0.1 does (4,096 tokens), later ones do not. Up to that "
-        "length the results are the same"
+        "The file does not say whether the model has a sliding window: Mistral 7B v0.1 has one of 4,096 tokens, and is "
+        "wrong beyond them; later ones have none."
     ]
 
 

@@ -2,7 +2,7 @@
 
 `tiny-llama3` is a shipped checkpoint, `path/to/folder` a folder, and `owner/repo` or `owner/repo@revision` a hub
 repository, which is downloaded into the hub cache unless it is already there. `ollama:NAME` and `lmstudio:NAME` are
-models in the stores of these programs.
+models in the stores of these programs. GGUF files are imported into a cache folder.
 """
 
 import difflib
@@ -21,6 +21,7 @@ from huggingface_hub.utils import tqdm  # type: ignore[attr-defined, unused-igno
 
 from mlx_suite.checkpoints.safetensors_header import shard_names
 from mlx_suite.checkpoints.trained_run import model_folder
+from mlx_suite.gguf.file import is_gguf
 from mlx_suite.hub.download import fetch_weights
 from mlx_suite.hub.errors import TransportError, hub_errors, no_model_inside
 from mlx_suite.hub.local_models import (
@@ -55,27 +56,28 @@ URL = re.compile(
     r"(?:/(?:tree|blob|resolve|raw)/(?P<revision>[^/?#]+)[^?#]*)?/?(?:[?#].*)?"
 )
 """A page of the hub, as copied from a browser."""
+GGUF_SUFFIX = ".gguf"
 PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
 
 
 def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
     """Return the folder of the model called `name`, downloading it if necessary.
 
-    Tries a store (`ollama:`, `lmstudio:`), a folder, a shipped checkpoint, a cached repository and a hub repository, in
-    this order. The folder of a full
-    finetuning run resolves to its best checkpoint. A cached model is used without checking the hub for updates; `pull`
-    does that. `progress` shows a bar on stderr while downloading.
+    Tries a store (`ollama:`, `lmstudio:`), a folder, a shipped checkpoint, a GGUF file, a cached repository and a hub
+    repository, in this order. The folder of a full finetuning run resolves to its best checkpoint. A cached model is
+    used without checking the hub for updates; `pull` does that. `progress` shows a bar on stderr while downloading or
+    importing.
 
     Raises UserError if nothing matches, with the closest names, and whenever `pull` does.
     """
-    return resolve_with(name, partial(pull, progress=progress), is_complete)
+    return resolve_with(name, partial(pull, progress=progress), is_complete, progress)
 
 
 def resolve_texts(name: str | os.PathLike[str]) -> Path:
     """Like `resolve`, but download only config, tokenizer and chat template of a repository that is not cached.
 
     These few megabytes are enough for the model's dimensions and prompts. A later `resolve` completes the folder.
-    Raises UserError as `resolve` does.
+    A GGUF file is imported whole. Raises UserError as `resolve` does.
     """
     return resolve_with(name, _pull_texts, lambda repo, folder: (folder / "config.json").is_file())
 
@@ -84,8 +86,9 @@ def resolve_with(
     name: str | os.PathLike[str],
     fetch: Callable[[str, str | None], Path],
     suffices: Callable[[str, Path], bool],
+    progress: bool = True,
 ) -> Path:
-    """Return the folder of `name`: a local one, a cached snapshot that `suffices`, or the result of `fetch`.
+    """Return the folder of `name`: a local one, an imported file's, a cached snapshot that `suffices`, or `fetch`'s.
 
     Raises UserError as `resolve` does, and whatever `fetch` raises.
     """
@@ -100,6 +103,10 @@ def resolve_with(
         return _checked_folder(folder)
     if text in shipped:
         return shipped[text]
+    if folder.suffix == GGUF_SUFFIX and folder.is_file() or is_gguf(folder):
+        from mlx_suite.hub.imported_models import imported_folder  # imports MLX, which takes long
+
+        return imported_folder(folder, os.fspath(name), progress)
     if text and folder.exists():
         raise UserError(
             what="this is a file, not a model folder with config.json and .safetensors files",
@@ -202,7 +209,8 @@ def _checked_folder(folder: Path) -> Path:
     folder = model_folder(folder)
     if (folder / "config.json").is_file():
         return folder
-    inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))[:3]
+    inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
+    inside = [*inside, *sorted(str(path) for path in folder.glob(f"*{GGUF_SUFFIX}"))][:3]
     raise UserError(
         what="not a model folder: there is no config.json",
         where=str(folder),

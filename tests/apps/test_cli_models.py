@@ -181,14 +181,14 @@ def bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_check_judges_a_model_of_the_hub_without_downloading_it(server: Hub, bandwidth: None, tmp_path: Path) -> None:
     server.repositories[REPO] = Repository(checkpoint(), card={"license": "mit"})
     assert printed("check", REPO).splitlines()[-8:] == [
-        "stop tokens    4",
+        "chat template  yes",
+        "stop tokens    3, 4",
         "licence        mit",
         "download       615 KB",
         "runs           yes, in mlx-suite",
         "memory         614 KB weights (float32) and 262 KB KV cache",
         "               for 512 tokens: fits into 8.00 GB",
         "speed          ≤ 16276 tokens/s at 10 GB/s",
-        "",
     ]
     assert not (tmp_path / "home" / "hub").exists()
 
