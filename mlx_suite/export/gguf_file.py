@@ -16,14 +16,13 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_suite.export.gguf_tensors import (
-    ROPE_FACTORS,
     architecture,
     gguf_array,
-    gguf_name,
     rope_factors,
     usable_context,
 )
 from mlx_suite.export.gguf_vocabulary import GGUFVocabulary
+from mlx_suite.gguf.tensor_names import ROPE_FACTORS, gguf_name
 from mlx_suite.modeling.config import GEMMA_TYPES, ModelConfig
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors, sync_folder
@@ -67,7 +66,9 @@ def write_gguf(
         block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
         num_bytes = array.size // block * block_bytes
         # For any dtype but uint8 the writer expects the shape in elements, not bytes.
-        writer.add_tensor_info(gguf_name(key, config), array.shape, np.dtype(np.float32), num_bytes, raw_dtype=kind)
+        writer.add_tensor_info(
+            gguf_name(key, architecture(config)), array.shape, np.dtype(np.float32), num_bytes, raw_dtype=kind
+        )
     factors = rope_factors(config)
     if factors is not None:
         writer.add_tensor_info(ROPE_FACTORS, factors.shape, factors.dtype, factors.nbytes)

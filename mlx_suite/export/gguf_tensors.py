@@ -11,55 +11,16 @@ from collections.abc import Iterator
 import mlx.core as mx
 import numpy as np
 
+from mlx_suite.gguf.tensor_names import LAYERS_OF_27B
 from mlx_suite.modeling.config import FULL, GEMMA3_TYPES, GEMMA_TYPES, QWEN3_TYPES, SLIDING, ModelConfig, usual_layers
 from mlx_suite.modeling.rope import inverse_frequencies
 
-ROPE_FACTORS = "rope_freqs.weight"
-"""Llama 3.1's frequency scaling: one divisor per rotated pair, (D / 2,)."""
-
-_TOP = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-}
-_BLOCK = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "input_layernorm": "attn_norm",
-}
-_TWO_NORMS = {"post_attention_layernorm": "ffn_norm"}
-_FOUR_NORMS = {
-    "post_attention_layernorm": "post_attention_norm",
-    "pre_feedforward_layernorm": "ffn_norm",
-    "post_feedforward_layernorm": "post_ffw_norm",
-}
-_NORMS = {"llama": _TWO_NORMS, "qwen3": _TWO_NORMS, "gemma2": _FOUR_NORMS, "gemma3": _FOUR_NORMS}
-"""Hugging Face names whose meaning depends on the family."""
-
 _FAMILIES = {"gemma2": "Gemma 2", "gemma3": "Gemma 3", "qwen3": "Qwen 3"}
-_LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
 
 
 def architecture(config: ModelConfig) -> str:
     """llama.cpp's name of the family, which is `llama` for Mistral."""
     return {"mistral": "llama", "gemma3_text": "gemma3"}.get(config.model_type, config.model_type)
-
-
-def gguf_name(name: str, config: ModelConfig) -> str:
-    """llama.cpp's name of a parameter: `blk.3.attn_q.weight` for `model.layers.3.self_attn.q_proj.weight`."""
-    path, _, kind = name.rpartition(".")
-    if path in _TOP:
-        return f"{_TOP[path]}.{kind}"
-    _, layers, number, part = path.split(".", 3)
-    assert layers == "layers", name
-    return f"blk.{number}.{(_BLOCK | _NORMS[architecture(config)])[part]}.{kind}"
 
 
 def gguf_array(name: str, array: mx.array, config: ModelConfig) -> mx.array:
@@ -144,6 +105,6 @@ def _query_factor(config: ModelConfig) -> float:
     llama.cpp does not read `query_pre_attn_scalar`: it scales by 1/√D, but by 1/√(d / H) for the number of layers of
     the 27B model. RoPE is linear, so the factor may be applied before it.
     """
-    of_27b = _LAYERS_OF_27B[architecture(config)]
+    of_27b = LAYERS_OF_27B[architecture(config)]
     theirs = config.hidden_size // config.num_attention_heads if config.num_hidden_layers == of_27b else config.head_dim
     return config.scale * float(theirs) ** 0.5

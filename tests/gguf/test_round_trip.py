@@ -54,6 +54,19 @@ def test_a_gemma2_beyond_its_window_at_any_scale(scalar: int, tmp_path: Path) ->
     assert apart(tmp_path / "model") < BOUND
 
 
+@pytest.mark.parametrize("scalar", [16, 8])
+def test_a_gemma3_beyond_its_window_at_any_scale(scalar: int, tmp_path: Path) -> None:
+    pattern = {"sliding_window_pattern": 6, "num_hidden_layers": 7}
+    shape = {"sliding_window": 32, "query_pre_attn_scalar": scalar, **pattern}
+    random_checkpoint(tmp_path / "model", "gemma3_text", TINY_GEMMA2, **shape)
+    assert apart(tmp_path / "model") < BOUND
+
+
+def test_a_qwen3(tmp_path: Path) -> None:
+    random_checkpoint(tmp_path / "model", "qwen3")
+    assert apart(tmp_path / "model") < BOUND
+
+
 @pytest.mark.parametrize("folder", [TINY_LLAMA3, TINY_GEMMA2], ids=lambda folder: folder.name)
 def test_a_shipped_model_with_its_tokenizer_and_template(folder: Path, tmp_path: Path) -> None:
     export_gguf(folder, tmp_path / "tiny.gguf", type="bf16")
