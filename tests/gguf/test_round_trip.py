@@ -14,7 +14,7 @@ from mlx_suite.text import load_chat_template, load_tokenizer
 from mlx_suite.text.message import Message
 from tests.export.checkpoints import SCALED_ROPE, TINY_GEMMA2, TINY_LLAMA3, VOCABULARY, random_checkpoint
 
-BOUND = 1e-5
+BOUND = 5e-5
 
 
 def apart(folder: Path, length: int = 100) -> float:
