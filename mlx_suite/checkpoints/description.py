@@ -9,6 +9,7 @@ from typing import Any
 from mlx_suite.checkpoints.config_file import json_if_any
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
+from mlx_suite.modeling.text_part import text_config, text_weights
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.settings import TEMPLATE_FILE
 
@@ -90,6 +91,8 @@ def describe(folder: Path) -> ModelDescription:
             fix="use a complete Hugging Face checkpoint, or download it again",
         )
     tensors = read_headers(folder)
+    if config["model_type"] in OUR_TYPES:
+        tensors = text_weights(tensors)
     files = (path for path in folder.rglob("*") if path.is_file())
     return describe_config(
         config,
@@ -118,9 +121,10 @@ def describe_config(
 
     Raises UserError for an invalid config of one of our architectures; `path` is named in it.
     """
-    text_config = {**config, **(config.get("text_config") or {})}  # multimodal models nest the language model
+    nested = text_config(config)
+    nested |= config.get("text_config") or {}  # multimodal models nest the language model
     ours = config["model_type"] in OUR_TYPES
-    shape = _Shape.of_ours(config, str(path)) if ours else _Shape.of_any(text_config)
+    shape = _Shape.of_ours(config, str(path)) if ours else _Shape.of_any(nested)
     per_layer = _kv_bytes(shape, dtype)
     return ModelDescription(
         path=path,
@@ -130,9 +134,9 @@ def describe_config(
         heads=shape.heads,
         kv_heads=shape.kv_heads,
         head_dim=shape.head_dim,
-        hidden_size=text_config.get("hidden_size"),
-        vocab_size=text_config.get("vocab_size"),
-        context=text_config.get("max_position_embeddings"),
+        hidden_size=nested.get("hidden_size"),
+        vocab_size=nested.get("vocab_size"),
+        context=nested.get("max_position_embeddings"),
         window=shape.window,
         window_layers=shape.window_layers or 0,
         dtype=dtype,

@@ -11,6 +11,7 @@ import numpy as np
 
 from mlx_suite.gguf.file import GgufFile
 from mlx_suite.gguf.rope_factors import rope_scaling_of
+from mlx_suite.gguf.tensor_names import LAYERS_OF_27B
 from mlx_suite.runtime.errors import UserError
 
 GEMMA_TYPES = ("gemma2", "gemma3")
@@ -170,7 +171,7 @@ def _gemma2(gguf: GgufFile, keys: _Keys, config: dict[str, Any]) -> list[str]:
         "sliding_window": keys.whole("attention.sliding_window", 4096),
         "attn_logit_softcapping": keys.get("attn_logit_softcapping", 50.0),
         "final_logit_softcapping": keys.get("final_logit_softcapping", 30.0),
-        **_gemma(keys, config, layers_of_27b=46),
+        **_gemma("gemma2", config),
     }
     return []
 
@@ -192,14 +193,14 @@ def _gemma3(gguf: GgufFile, keys: _Keys, config: dict[str, Any]) -> list[str]:
         "attn_logit_softcapping": None,
         "final_logit_softcapping": None,
         "use_bidirectional_attention": False,
-        **_gemma(keys, config, layers_of_27b=62),
+        **_gemma("gemma3", config),
     }
     return []
 
 
-def _gemma(keys: _Keys, config: Mapping[str, Any], layers_of_27b: int) -> dict[str, Any]:
-    """llama.cpp scales queries by 1/√D, but in the 27B models, known by their layers, by 1/√(d / H)."""
-    large = config["num_hidden_layers"] == layers_of_27b
+def _gemma(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Constants of both: llama.cpp scales queries by 1/√D, but in the 27B models by 1/√(d / H)."""
+    large = config["num_hidden_layers"] == LAYERS_OF_27B[architecture]
     scalar = config["hidden_size"] // config["num_attention_heads"] if large else config["head_dim"]
     return {
         "attention_bias": False,

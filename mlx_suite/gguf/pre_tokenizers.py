@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_suite.runtime.errors import UserError, nearest_name
+from mlx_suite.runtime.errors import UserError
 
 GPT2_BYTES = "ByteLevel"
 """Step that splits by GPT-2's own expression, part of the tokenizers library's ByteLevel."""
@@ -75,15 +75,13 @@ PRE_TOKENIZERS: Mapping[str, PreTokenizer] = {
 
 def find_pre_tokenizer(name: str) -> PreTokenizer:
     """The pre-tokenizer of that name. Raises UserError for an unknown name."""
-    found = PRE_TOKENIZERS.get(name)
-    if found is None:
+    if name not in PRE_TOKENIZERS:
         raise UserError(
             f"the file's pre-tokenizer {name!r} is not supported; with another one the model would read other tokens",
             where="tokenizer.ggml.pre",
-            fix="use the model's Hugging Face folder, which holds its tokenizer.json; "
-            + nearest_name(name, PRE_TOKENIZERS).replace("use one of", "supported:"),
+            fix="use the model's Hugging Face folder, which holds its tokenizer.json",
         )
-    return found
+    return PRE_TOKENIZERS[name]
 
 
 def pre_tokenizer_json(pre: PreTokenizer) -> dict[str, Any]:

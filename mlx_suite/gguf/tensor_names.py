@@ -42,6 +42,9 @@ NORMS: Mapping[str, Mapping[str, str]] = {
 ROPE_FACTORS = "rope_freqs.weight"
 """Frequency scaling of Llama 3.1: one divisor per rotated pair, (D / 2,)."""
 
+LAYERS_OF_27B: Mapping[str, int] = {"gemma2": 46, "gemma3": 62}
+"""Number of layers by which llama.cpp knows Gemma's 27B models, whose queries it scales by 1/√(d / H), not by 1/√D."""
+
 HEAD_NORMS = ("qwen3", "gemma3")
 """Architectures that normalise queries and keys of each head."""
 
@@ -53,7 +56,8 @@ def gguf_name(name: str, architecture: str) -> str:
         return f"{TOP[path]}.{kind}"
     _, layers, number, part = path.split(".", 3)
     assert layers == "layers", name
-    return f"blk.{number}.{ {**BLOCK, **NORMS[architecture]}[part] }.{kind}"
+    block = {**BLOCK, **NORMS[architecture]}
+    return f"blk.{number}.{block[part]}.{kind}"
 
 
 def weight_shapes(config: Mapping[str, Any], architecture: str) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -13,8 +13,17 @@ from mlx_suite.gguf.tokenizer_json import Space, byte_level_json, sentencepiece_
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.settings import read_json
 
-TURN_ENDS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>")
-"""Tokens that end a turn in any model that has them, whether its file says so or not."""
+KNOWN_STOPS = (
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<eos>",
+)
+"""Special tokens that end a text, a turn or a message in every model that has them, whether its file says so or not."""
 STOP_KEYS = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
 
 
@@ -71,6 +80,13 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> list[str]:
     return missing
 
 
+def check_vocabulary(metadata: Mapping[str, Any]) -> None:
+    """Raise UserError for a vocabulary or pre-tokenizer that `write_tokenizer` refuses, without building anything."""
+    tokens = read_tokens(metadata)
+    if tokens.kind != SENTENCEPIECE:
+        find_pre_tokenizer(_pre_tokenizer_name(metadata, tokens)[0])
+
+
 def _space(metadata: Mapping[str, Any], tokens: TokenList) -> Space:
     """Whether texts get a space in front. Gemma's files do not say, but Gemma adds none."""
     gemma = str(metadata.get("general.architecture", "")).startswith("gemma")
@@ -107,7 +123,7 @@ def _stop_ids(metadata: Mapping[str, Any], tokens: TokenList) -> list[int]:
     if "eos_token" in tokens.roles:
         named.add(tokens.roles["eos_token"])
     special = {index for index, special in tokens.added.items() if special}
-    known = {index for index in special if tokens.texts[index] in TURN_ENDS}
+    known = {index for index in special if tokens.texts[index] in KNOWN_STOPS}
     return sorted(index for index in named | known if 0 <= index < size)
 
 

@@ -21,6 +21,7 @@ from mlx_suite.gguf.description import describe_gguf
 from mlx_suite.gguf.file import GgufFile, is_gguf, open_gguf
 from mlx_suite.gguf.importing import checkpoint_bytes
 from mlx_suite.gguf.model_config import config_of
+from mlx_suite.gguf.vocabulary import check_vocabulary
 from mlx_suite.hub.local_models import is_complete
 from mlx_suite.hub.repository_headers import RepositoryHeaders, repository_headers
 from mlx_suite.hub.resolve import resolve_with, similar_names
@@ -214,10 +215,14 @@ def _judge_gguf(gguf: GgufFile, found: _Found, here: Device) -> _Judged:
         notes += missing
     except UserError as error:
         problems += [error.what, *error.details]
-    if not gguf.metadata.get("tokenizer.ggml.tokens"):
-        problems.append("the file holds no tokenizer")
-    elif not description.chat_template:
+    try:
+        check_vocabulary(gguf.metadata)
+    except UserError as error:
+        problems.append(error.what)
+    if not description.chat_template:
         notes.append("the file holds no chat template: right for a base model, wrong for a chat model")
+    if found.source == "hub" and not problems:
+        notes.append("download the file with `hf download`, and give its path as the model")
     if found.stored and found.stored.template and not description.chat_template:
         notes.append("Ollama's own template is written for Go and is not used")
     embedding = gguf.tensors.get("token_embd.weight")

@@ -4,6 +4,7 @@ The cache is `mlx-suite/gguf` in HF_HOME, next to the hub cache.
 """
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def imported_folder(file: Path, name: str, progress: bool = True) -> Path:
     source = source_of(file)
     kept = {key: source[key] for key in ("file", "packed")}
     key = hashlib.sha256(repr(kept).encode()).hexdigest()[:8]
-    folder = cache_folder() / f"{file.stem}-{key}"
+    stem = file.stem if file.suffix else re.sub(r"[^\w.-]+", "-", name)  # Ollama's files have no name of their own
+    folder = cache_folder() / f"{stem}-{key}"
     if not _is_of(folder, source):
         with folder_lock(cache_folder() / LOCKS / folder.name):
             if not _is_of(folder, source):

@@ -16,6 +16,7 @@ from mlx_suite.hub import resolve as hub
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.cli.models import models_app
+from tests.gguf.files import write_file
 from tests.hub.server import (
     PATIENCE,
     Hub,
@@ -50,8 +51,10 @@ def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return root
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "60", "TERM": "dumb", "NO_COLOR": "1"}).invoke(models_app, list(arguments))
+def run(*arguments: object) -> Result:
+    return CliRunner(env={"COLUMNS": "60", "TERM": "dumb", "NO_COLOR": "1"}).invoke(
+        models_app, list(map(str, arguments))
+    )
 
 
 def printed(*arguments: str) -> str:
@@ -270,3 +273,40 @@ def test_without_a_command_the_commands_are_listed() -> None:
     assert result.exit_code == 2
     for command in ("list", "info", "check", "pull"):
         assert command in result.output
+
+
+class TestImport:
+    def test_a_gguf_file_becomes_a_folder_and_is_described(self, tmp_path: Path) -> None:
+        file = write_file(
+            tmp_path / "tiny.gguf", type="Q8_0", metadata={"general.name": "Tiny", "general.license": "mit"}
+        )
+        result = run("import", file, "--out", tmp_path / "tiny", "--dense", "-q")
+        assert result.stdout.splitlines() == [
+            "model      Tiny, llama, 1,247,488 parameters",
+            "types      Q8_0 100%, F32 0%",
+            "weights    bfloat16, dense: 1.33 MB read, 2.49 MB written",
+            "licence    mit",
+            "note       The file has no chat template: for chats put the template of the model's family into "
+            "chat_template.jinja.",
+            f"folder     {tmp_path / 'tiny'}",
+        ]
+        assert "Q8_0" not in run("info", tmp_path / "tiny").stdout
+
+    def test_packed_as_json(self, tmp_path: Path) -> None:
+        file = write_file(tmp_path / "tiny.gguf", type="Q8_0")
+        facts = json.loads(run("import", file, "--out", tmp_path / "tiny", "--packed", "--json").stdout)
+        assert (facts["model_type"], facts["packed"], facts["dtype"]) == ("llama", 15, "float16")
+        assert facts["types"] == {"Q8_0": 1_246_208, "F32": 1_280}
+        assert "8 bits in groups of 32, float16" in run("info", tmp_path / "tiny").stdout
+
+    @pytest.mark.parametrize(
+        ("name", "what"), [("", "this is a folder, not a GGUF file"), ("x", "there is no such file")]
+    )
+    def test_what_is_no_file_is_refused(self, name: str, what: str, tmp_path: Path) -> None:
+        error = run("import", tmp_path / name, "--out", tmp_path / "out").exception
+        assert isinstance(error, UserError) and error.what == what
+
+    def test_a_store_without_the_model_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OLLAMA_MODELS", str(OllamaStore(tmp_path / "ollama").root))
+        error = run("import", "ollama:tiny", "--out", tmp_path / "out").exception
+        assert isinstance(error, UserError) and error.what == "there is no model 'ollama:tiny'"

@@ -1,6 +1,7 @@
 """Judging a model from headers: on the hub before a download, in a folder, in a file and in a store."""
 
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from mlx_suite.hub import check, local_models, repository_headers
 from mlx_suite.hub.check import ModelCheck, check_model
 from mlx_suite.hub.repository_headers import RepositoryHeaders
 from mlx_suite.runtime.errors import UserError
-from tests.hub.server import REPO, SHARD_1, Hub, Repository, checkpoint
+from tests.hub.server import REPO, SHARD_1, Hub, Repository, checkpoint, point_client_at
 from tests.hub.stores import OllamaStore, write_gguf
 
 
@@ -98,6 +99,17 @@ class TestOnTheHub:
         assert (judged.runs_in, judged.description.quantization) == ("mlx-suite", "Q8_0")
         assert judged.license == "apache-2.0"
 
+    def test_the_header_of_a_gguf_file_is_fetched_in_requests_that_double(
+        self, server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(repository_headers, "FIRST_BYTES", 1000)
+        data = write_gguf(tmp_path / "tiny.gguf").read_bytes()
+        server.repositories["lab/tiny-GGUF"] = Repository({"tiny.gguf": data})
+        assert check_model("lab/tiny-GGUF").description.layers == 2
+        ranges = [seen.range for seen in server.gets("tiny.gguf") if seen.server == "cdn"]
+        assert ranges == ["bytes=0-999", "bytes=1000-1999", "bytes=2000-3999"]
+        assert server.sent["tiny.gguf"] == 4000 < len(data)
+
     def test_of_several_gguf_files_one_must_be_named(self, server: Hub, tmp_path: Path) -> None:
         data = write_gguf(tmp_path / "tiny.gguf").read_bytes()
         names = ("Q8/tiny-00001-of-00002.gguf", "Q8/tiny-00002-of-00002.gguf", "tiny-F32.gguf")
@@ -151,6 +163,13 @@ class TestOnTheHub:
         assert "HF_HUB_OFFLINE is set" in refusal(REPO).what
         assert server.seen == []
 
+    def test_a_hub_out_of_reach_is_told(self, server: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+        point_client_at(f"http://127.0.0.1:{port}", monkeypatch, cache)
+        assert refusal(REPO).what.startswith("the hub cannot be reached")
+
     def test_a_torn_weight_file_on_the_hub_is_refused(self, server: Hub) -> None:
         files = checkpoint(shards=1)
         server.repositories[REPO] = Repository(files | {"model.safetensors": b"version https://git-lfs"})
@@ -170,6 +189,15 @@ class TestOnThisMachine:
         assert judged.problems == ("the architecture 'mamba' cannot be imported from GGUF",)
         assert (judged.description.layers, judged.description.context) == (2, 2048)
         assert (judged.runs_in, judged.weight_bytes, judged.tokens_per_second) == (None, None, None)
+
+    def test_an_unknown_pre_tokenizer_is_named(self, tmp_path: Path) -> None:
+        file = write_gguf(tmp_path / "tiny.gguf", tokenizer="gpt2", pre="nobodys")
+        (problem,) = check_model(str(file)).problems
+        assert "nobodys" in problem
+
+    def test_a_file_without_a_tokenizer_does_not_run(self, tmp_path: Path) -> None:
+        judged = check_model(str(write_gguf(tmp_path / "tiny.gguf", tokenizer=None)))
+        assert judged.problems == ("the file has no tokenizer",)
 
     def test_a_type_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
         judged = check_model(str(write_gguf(tmp_path / "tiny.gguf", kind="Q8_1")))
