@@ -112,9 +112,9 @@ def check_model(
 ) -> None:
     """Judge a model before it is downloaded: what it is, whether it runs, how much memory, how fast at most.
 
-    Reads headers only: of a repository on the hub about a megabyte per weight file. "speed" is the limit set by memory
-    bandwidth for one conversation; actual decoding reaches 60 to 90 % of it. The exit status is 1 if the model does not
-    run on this machine.
+    Reads headers only: of a repository on the hub one to eight megabytes per weight file. "speed" is the limit set by
+    memory bandwidth for one conversation; actual decoding reaches 60 to 90 % of it. The exit status is 1 if the model
+    does not run on this machine.
 
     Example: `mlx-suite models check Qwen/Qwen3-0.6B`
     """

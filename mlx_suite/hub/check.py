@@ -15,7 +15,7 @@ from huggingface_hub import metadata_load
 
 from mlx_suite.checkpoints.config_file import json_if_any
 from mlx_suite.checkpoints.description import DTYPE_BYTES, ModelDescription, describe
-from mlx_suite.checkpoints.load import get_model_classes
+from mlx_suite.checkpoints.load import foreign_packing, get_model_classes, is_ours
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
 from mlx_suite.gguf.description import describe_gguf
 from mlx_suite.gguf.file import GgufFile, is_gguf, open_gguf
@@ -26,7 +26,7 @@ from mlx_suite.hub.local_models import is_complete
 from mlx_suite.hub.repository_headers import RepositoryHeaders, repository_headers
 from mlx_suite.hub.resolve import resolve_with, similar_names
 from mlx_suite.hub.stores import StoredModel, find_in_store
-from mlx_suite.modeling.config import OUR_TYPES
+from mlx_suite.modeling.text_part import text_weights
 from mlx_suite.runtime.benchmark import gemv_bandwidth
 from mlx_suite.runtime.device import Device, device
 from mlx_suite.runtime.errors import UserError
@@ -245,6 +245,8 @@ def _judge_checkpoint(found: _Found, here: Device) -> _Judged:
     if found.download_bytes is not None:
         description = replace(description, size_bytes=found.download_bytes)
     config, tensors = json_if_any(folder / "config.json"), read_headers(folder)
+    if is_ours(config):
+        tensors = text_weights(tensors)
     runs_in, problem = _implementation(config)
     problems = [problem] if problem else []
     if not {"tokenizer.json", "tokenizer.model"} & set(found.files or (path.name for path in folder.iterdir())):
@@ -259,20 +261,19 @@ def _judge_checkpoint(found: _Found, here: Device) -> _Judged:
         notes=list(_notes(config, description)),
         precision="float32" if on_cpu else description.quantization or description.dtype,
         weight_bytes=weights,
-        read_bytes=_without(weights, _not_read(tensors, config), sum(tensor.num_bytes for tensor in tensors.values())),
+        read_bytes=_without(weights, _not_read(tensors, config), stored),
         element_bytes=4 if on_cpu else DTYPE_BYTES.get(description.dtype, 2),
     )
 
 
 def _implementation(config: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Whose implementation loads a model of this config; or why none does."""
-    model_type = config["model_type"]
-    if model_type in OUR_TYPES:
+    if is_ours(config):
         return "mlx-suite", None
     try:
         get_model_classes(dict(config))
     except (ValueError, ImportError, AttributeError):
-        return None, f"neither mlx-suite nor mlx-lm supports the architecture {model_type!r}"
+        return None, f"neither mlx-suite nor mlx-lm supports the architecture {config['model_type']!r}"
     return "mlx-lm", None
 
 
@@ -281,9 +282,8 @@ def _notes(config: Mapping[str, Any], description: ModelDescription) -> Iterator
         yield "there is no chat template: right for a base model, wrong for a chat model"
     if config.get("auto_map"):
         yield "the repository brings code of its own, which is never executed"
-    packing = config.get("quantization_config")
-    if "quantization" not in config and isinstance(packing, Mapping) and "quant_method" in packing:
-        yield f"it is quantized with {packing['quant_method']}, of which mlx-lm reads some layouts only"
+    if packing := foreign_packing(config):
+        yield f"it is quantized with {packing}, of which mlx-lm reads some layouts only"
 
 
 def _not_read(tensors: Mapping[str, TensorHeader], config: Mapping[str, Any]) -> int:

@@ -216,6 +216,13 @@ class TestOnThisMachine:
         folder = folder_of(with_config(checkpoint(shards=1), model_type="olmo2"), tmp_path / "m")
         assert check_model(folder).runs_in == "mlx-lm"
 
+    def test_weights_packed_by_others_are_left_to_mlx_lm(self, tmp_path: Path) -> None:
+        packing = {"quant_method": "awq", "bits": 4}
+        folder = folder_of(with_config(checkpoint(shards=1), quantization_config=packing), tmp_path / "m")
+        judged = check_model(folder)
+        assert judged.runs_in == "mlx-lm"
+        assert judged.notes == ("it is quantized with awq, of which mlx-lm reads some layouts only",)
+
     def test_an_unknown_architecture_does_not_run(self, tmp_path: Path) -> None:
         folder = folder_of(with_config(checkpoint(shards=1), model_type="hyena"), tmp_path / "m")
         assert check_model(folder).problems == ("neither mlx-suite nor mlx-lm supports the architecture 'hyena'",)
