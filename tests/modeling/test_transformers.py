@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 
 def fresh_settings(choose: random.Random) -> dict[str, Any]:
     """A random `config.json` of any family and generation of keys."""
-    kind = choose.choice(["llama", "mistral", "gemma2"])
+    kind = choose.choice(["llama", "mistral", "gemma2", "gemma3_text", "qwen3"])
     key_heads = choose.choice([1, 2, 3])
     settings: dict[str, Any] = {
         "model_type": kind,
