@@ -156,6 +156,11 @@ def _notes(config: ModelConfig, vocabulary: GGUFVocabulary, context: int, reason
             f"llama.cpp has no sliding window for this family: the file's context is {context:,} tokens, up to which "
             f"the two match, instead of {config.max_position_embeddings:,}"
         )
+    if vocabulary.loses_nfc:
+        yield (
+            "the tokenizer composes letters and accents (NFC), which llama.cpp does not do: texts with combining marks "
+            "get other tokens"
+        )
     if vocabulary.loses_first_space:
         yield (
             "the tokenizer adds a space before the first text only, which llama.cpp cannot do: the file is meant for "
