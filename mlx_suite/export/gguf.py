@@ -15,7 +15,7 @@ from mlx_suite.checkpoints.quantization import expand, quantized_layers
 from mlx_suite.checkpoints.trained_run import adapter_folder
 from mlx_suite.checkpoints.weights import named_parameters
 from mlx_suite.export.fuse import merged_weight
-from mlx_suite.export.gguf_file import FILE_TYPES, import_gguf, write_gguf
+from mlx_suite.export.gguf_file import FILE_TYPES, write_gguf
 from mlx_suite.export.gguf_tensors import misfits, usable_context
 from mlx_suite.export.gguf_vocabulary import GGUFVocabulary, has_template, read_vocabulary
 from mlx_suite.export.modelfile import modelfile
@@ -66,7 +66,6 @@ def export_gguf(
     """
     folder, path = Path(folder), Path(path)
     _check_arguments(path, type)
-    import_gguf()
     config = _config_of(folder, model)
     vocabulary = read_vocabulary(folder, config.vocab_size)
     template = find_template(folder, adapter)
@@ -156,6 +155,11 @@ def _notes(config: ModelConfig, vocabulary: GGUFVocabulary, context: int, reason
         yield (
             f"llama.cpp has no sliding window for this family: the file's context is {context:,} tokens, up to which "
             f"the two match, instead of {config.max_position_embeddings:,}"
+        )
+    if vocabulary.loses_nfc:
+        yield (
+            "the tokenizer composes letters and accents (NFC), which llama.cpp does not do: texts with combining marks "
+            "get other tokens"
         )
     if vocabulary.loses_first_space:
         yield (

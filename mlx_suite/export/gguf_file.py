@@ -16,34 +16,23 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_suite.export.gguf_tensors import (
-    ROPE_FACTORS,
     architecture,
     gguf_array,
-    gguf_name,
     rope_factors,
     usable_context,
 )
 from mlx_suite.export.gguf_vocabulary import GGUFVocabulary
-from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.gguf.tensor_names import ROPE_FACTORS, gguf_name
+from mlx_suite.modeling.config import GEMMA_TYPES, ModelConfig
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors, sync_folder
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-GGUF_EXTRA = "pip install 'mlx-suite[gguf]'"
 FILE_TYPES = {"f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "f32": "ALL_F32", "q8_0": "MOSTLY_Q8_0"}
 """Types of matrices, and llama.cpp's names of the file types. Vectors are always fp32, as llama.cpp requires."""
 _Q8_BLOCK = 32
-
-
-def import_gguf() -> Any:
-    """Import the `gguf` package. Raises UserError if it is not installed."""
-    try:
-        import gguf
-    except ImportError as error:
-        raise UserError("GGUF files are written by the gguf package, which is not installed", fix=GGUF_EXTRA) from error
-    return gguf
 
 
 def write_gguf(
@@ -66,7 +55,8 @@ def write_gguf(
 
     Raises UserError for values beyond float16's range, and for disk errors.
     """
-    gguf = import_gguf()
+    import gguf
+
     writer = gguf.GGUFWriter(None, architecture(config))
     _describe(writer, config, name, type)
     _describe_vocabulary(writer, vocabulary, chat_template)
@@ -76,7 +66,9 @@ def write_gguf(
         block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
         num_bytes = array.size // block * block_bytes
         # For any dtype but uint8 the writer expects the shape in elements, not bytes.
-        writer.add_tensor_info(gguf_name(key, config), array.shape, np.dtype(np.float32), num_bytes, raw_dtype=kind)
+        writer.add_tensor_info(
+            gguf_name(key, architecture(config)), array.shape, np.dtype(np.float32), num_bytes, raw_dtype=kind
+        )
     factors = rope_factors(config)
     if factors is not None:
         writer.add_tensor_info(ROPE_FACTORS, factors.shape, factors.dtype, factors.nbytes)
@@ -145,7 +137,8 @@ def _encoded(gguf: Any, name: str, array: mx.array, type: str) -> np.ndarray:
 
 def _describe(writer: "GGUFWriter", config: ModelConfig, name: str, type: str) -> None:
     """Write the keys `general.*` and those of the architecture."""
-    gguf = import_gguf()
+    import gguf
+
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(name)
     writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[type]])
@@ -165,11 +158,15 @@ def _describe(writer: "GGUFWriter", config: ModelConfig, name: str, type: str) -
     if config.rope.kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config.rope.factor)
-    if architecture(config) == "gemma2":
-        assert config.attn_logit_softcapping and config.final_logit_softcapping and config.windows[0]
+    if config.attn_logit_softcapping is not None:
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+    if config.final_logit_softcapping is not None:
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
-        writer.add_sliding_window(config.windows[0])
+    if config.model_type in GEMMA_TYPES:
+        # A Gemma 3 of fewer than six layers may have local layers only, or none.
+        writer.add_sliding_window(next((w for w in config.windows if w is not None), config.max_position_embeddings))
+    if config.local_rope is not None:
+        writer.add_rope_freq_base_swa(config.local_rope.theta)
 
 
 def _describe_vocabulary(writer: "GGUFWriter", vocabulary: GGUFVocabulary, chat_template: str | None) -> None:

@@ -35,11 +35,13 @@ _BEFORE = r"[^\r\n\p{L}\p{N}]?"
 _TEKKEN = rf"{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
 _GPT2 = "ByteLevel"
 _DIGITS = "Digits"
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 
 PRETOKENIZERS: Mapping[tuple[tuple[str, ...], bool], str] = {
     ((_LLAMA3,), True): "llama-bpe",
     ((_LLAMA3,), False): "smaug-bpe",
     ((_TEKKEN,), True): "tekken",
+    ((_QWEN2,), False): "qwen2",
     ((_GPT2,), False): "gpt-2",
     ((_DIGITS, _GPT2), False): "smollm",
 }
@@ -71,6 +73,8 @@ class GGUFVocabulary:
     """Whether texts begin with BOS."""
     adds_space: bool
     """`llama` only: whether a space is added before every text, also after a special token."""
+    loses_nfc: bool = False
+    """`gpt2` only: whether the tokenizer normalises texts to NFC (Qwen), which llama.cpp does not do."""
     loses_first_space: bool = False
     """`llama` only: whether the tokenizer adds a space before the first text only, which llama.cpp cannot do. With a
     chat template, whose texts come after special tokens, the space is omitted."""
@@ -112,6 +116,7 @@ def read_vocabulary(folder: Path, rows: int) -> GGUFVocabulary:
         ids=special_ids(tokenizer),
         adds_bos=tokenizer.adds_bos,
         adds_space=space != "never" and not loses,
+        loses_nfc=byte_level and _composes(fast),
         loses_first_space=loses,
     )
 
@@ -258,8 +263,8 @@ def pretokenizer_name(tokenizer: Mapping[str, Any], where: str) -> str:
     """
     steps = _steps(tokenizer.get("pre_tokenizer") or {})
     known = PRETOKENIZERS.get((steps, bool(tokenizer["model"].get("ignore_merges"))))
-    if tokenizer.get("normalizer"):
-        known = None  # none of the known ones has a normalizer
+    if tokenizer.get("normalizer") and not _composes(tokenizer):
+        known = None  # none of the known ones has another normalizer
     if known is None:
         raise UserError(
             "llama.cpp has no known counterpart of this tokenizer's pre-tokenizer",
@@ -268,6 +273,11 @@ def pretokenizer_name(tokenizer: Mapping[str, Any], where: str) -> str:
             details=[f"it splits by {step}" for step in steps],
         )
     return known
+
+
+def _composes(tokenizer: Mapping[str, Any]) -> bool:
+    """Whether texts are normalised to NFC (Qwen), which leaves nearly all texts as they are."""
+    return (tokenizer.get("normalizer") or {}).get("type") == "NFC"
 
 
 def _steps(part: Mapping[str, Any]) -> tuple[str, ...]:

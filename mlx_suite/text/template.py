@@ -60,8 +60,9 @@ class ChatTemplate:
         add_generation_prompt: bool = False,
     ) -> str:
         """Like `render`, for turns in OpenAI's form, which may call tools, and for tool definitions in that form."""
+        program = self._program
         try:
-            return self._program.render(
+            return program.render(
                 messages=turns,
                 tools=tools,
                 documents=None,

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from mlx_suite.hub import local_models
+from mlx_suite.hub import check, local_models
 from mlx_suite.hub import resolve as hub
+from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.cli.models import models_app
+from tests.gguf.files import write_file
 from tests.hub.server import (
     PATIENCE,
     Hub,
@@ -23,6 +25,7 @@ from tests.hub.server import (
     client_environment,
     running_hub,
 )
+from tests.hub.stores import OllamaStore
 
 REPO = "lab/llama"
 START = "from mlx_suite_apps.cli.main import main"
@@ -43,11 +46,15 @@ def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         (root / name).mkdir(parents=True)
         (root / name / "config.json").write_text(json.dumps({"model_type": model_type}))
     monkeypatch.setattr(local_models, "shipped_roots", lambda: [root])
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "home" / ".ollama" / "models"))
     return root
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "60", "TERM": "dumb", "NO_COLOR": "1"}).invoke(models_app, list(arguments))
+def run(*arguments: object) -> Result:
+    return CliRunner(env={"COLUMNS": "60", "TERM": "dumb", "NO_COLOR": "1"}).invoke(
+        models_app, list(map(str, arguments))
+    )
 
 
 def printed(*arguments: str) -> str:
@@ -78,6 +85,26 @@ def test_list_shows_cached_models_with_their_revision_and_never_truncates_a_name
         f"615 KB  llama   cached   {long_name}\n"
         "615 KB  llama   cached   lab/llama@v1\n"
     )
+
+
+def test_list_shows_other_programs_models_and_what_is_wrong_with_them(server: Hub, tmp_path: Path) -> None:
+    store = OllamaStore(tmp_path / "home" / ".ollama" / "models")
+    store.add("registry.ollama.ai/library/gemma3/270m", {"model": b"GGUF", "license": b"Gemma Terms of Use"})
+    store.add("registry.ollama.ai/library/tiny/latest", {"model": b"GGUF 2"})
+    blob = store.blob(b"GGUF 2")
+    blob.unlink()
+    assert printed("list").split("\n\n", 1)[1] == (
+        "size  type   weights  licence             where             model\n"
+        "22 B  llama  Q8_0     Gemma Terms of Use  ollama, ready     ollama:gemma3:270m\n"
+        " 6 B  ?      ?        ?                   ollama, unusable  ollama:tiny:latest\n"
+        "\n"
+        f"ollama:tiny:latest: its model blob {blob.name[:19]}… is missing\n"
+        "  fix: ollama pull tiny:latest\n"
+        "\n"
+        "To download a model: mlx-suite models pull OWNER/REPO\n"
+    )
+    stored = json.loads(printed("list", "--json"))["stored"]
+    assert [model["problem"] is None for model in stored] == [True, False]
 
 
 def test_list_marks_an_interrupted_pull_as_partial(server: Hub) -> None:
@@ -146,6 +173,46 @@ def test_info_downloads_a_model_that_is_not_cached(server: Hub) -> None:
     assert Path(described["path"]).is_dir()
 
 
+@pytest.fixture
+def bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that reads 10 GB/s and has 8 GB for models."""
+    monkeypatch.setattr(check, "gemv_bandwidth", lambda kind, memory: 10.0)
+    cpu = Device(kind="cpu", name="a CPU", memory_bytes=8 * 10**9, working_set_bytes=8 * 10**9, blas=None)
+    monkeypatch.setattr(check, "device", lambda: cpu)
+
+
+def test_check_judges_a_model_of_the_hub_without_downloading_it(server: Hub, bandwidth: None, tmp_path: Path) -> None:
+    server.repositories[REPO] = Repository(checkpoint(), card={"license": "mit"})
+    assert printed("check", REPO).splitlines()[-8:] == [
+        "chat template  yes",
+        "stop tokens    3, 4",
+        "licence        mit",
+        "download       615 KB",
+        "runs           yes, in mlx-suite",
+        "memory         614 KB weights (float32) and 262 KB KV cache",
+        "               for 512 tokens: fits into 8.00 GB",
+        "speed          ≤ 16276 tokens/s at 10 GB/s",
+    ]
+    assert not (tmp_path / "home" / "hub").exists()
+
+
+def test_check_says_why_a_model_does_not_run_and_ends_with_status_1(server: Hub, bandwidth: None) -> None:
+    files = checkpoint()
+    config = json.loads(files["config.json"]) | {"model_type": "hyena"}
+    server.repositories[REPO] = Repository(files | {"config.json": json.dumps(config).encode()})
+    result = run("check", REPO)
+    assert result.exit_code == 1
+    assert "runs           no: neither mlx-suite nor mlx-lm supports the" in result.stdout
+    assert "speed" not in result.stdout
+
+
+def test_check_as_json_has_every_field(server: Hub, bandwidth: None) -> None:
+    judged = json.loads(printed("check", REPO, "--context", "100", "--json"))
+    assert (judged["runs_in"], judged["fits"], judged["context"]) == ("mlx-suite", True, 100)
+    assert judged["description"]["parameters"] == 153_600
+    assert (judged["weight_bytes"], judged["cache_bytes"]) == (614_400, 51_200)
+
+
 def test_pull_prints_the_folder_and_nothing_else(server: Hub) -> None:
     result = run("pull", REPO)
     assert result.exit_code == 0
@@ -196,7 +263,7 @@ def test_an_unknown_model_raises_an_error_with_a_suggestion(server: Hub) -> None
     assert "tiny-llama3" in error.fix
 
 
-@pytest.mark.parametrize("command", ["list", "info", "pull"])
+@pytest.mark.parametrize("command", ["list", "info", "check", "pull"])
 def test_the_help_of_every_command_ends_with_an_example(command: str) -> None:
     assert f"Examples mlx-suite models {command}" in " ".join(printed(command, "--help").split())
 
@@ -204,5 +271,42 @@ def test_the_help_of_every_command_ends_with_an_example(command: str) -> None:
 def test_without_a_command_the_commands_are_listed() -> None:
     result = run()
     assert result.exit_code == 2
-    for command in ("list", "info", "pull"):
+    for command in ("list", "info", "check", "pull"):
         assert command in result.output
+
+
+class TestImport:
+    def test_a_gguf_file_becomes_a_folder_and_is_described(self, tmp_path: Path) -> None:
+        file = write_file(
+            tmp_path / "tiny.gguf", type="Q8_0", metadata={"general.name": "Tiny", "general.license": "mit"}
+        )
+        result = run("import", file, "--out", tmp_path / "tiny", "--dense", "-q")
+        assert result.stdout.splitlines() == [
+            "model      Tiny, llama, 1,247,488 parameters",
+            "types      Q8_0 100%, F32 0%",
+            "weights    bfloat16, dense: 1.33 MB read, 2.49 MB written",
+            "licence    mit",
+            "note       The file has no chat template: for chats put the template of the model's family into "
+            "chat_template.jinja.",
+            f"folder     {tmp_path / 'tiny'}",
+        ]
+        assert "Q8_0" not in run("info", tmp_path / "tiny").stdout
+
+    def test_packed_as_json(self, tmp_path: Path) -> None:
+        file = write_file(tmp_path / "tiny.gguf", type="Q8_0")
+        facts = json.loads(run("import", file, "--out", tmp_path / "tiny", "--packed", "--json").stdout)
+        assert (facts["model_type"], facts["packed"], facts["dtype"]) == ("llama", 15, "float16")
+        assert facts["types"] == {"Q8_0": 1_246_208, "F32": 1_280}
+        assert "8 bits in groups of 32, float16" in run("info", tmp_path / "tiny").stdout
+
+    @pytest.mark.parametrize(
+        ("name", "what"), [("", "this is a folder, not a GGUF file"), ("x", "there is no such file")]
+    )
+    def test_what_is_no_file_is_refused(self, name: str, what: str, tmp_path: Path) -> None:
+        error = run("import", tmp_path / name, "--out", tmp_path / "out").exception
+        assert isinstance(error, UserError) and error.what == what
+
+    def test_a_store_without_the_model_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OLLAMA_MODELS", str(OllamaStore(tmp_path / "ollama").root))
+        error = run("import", "ollama:tiny", "--out", tmp_path / "out").exception
+        assert isinstance(error, UserError) and error.what == "there is no model 'ollama:tiny'"

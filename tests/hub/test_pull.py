@@ -149,7 +149,7 @@ class TestInterruption:
         code = (
             "from huggingface_hub import constants\n"
             f"constants.DOWNLOAD_CHUNK_SIZE = {CHUNK}\n"
-            "from mlx_suite import hub\n"
+            "from mlx_suite.hub import resolve as hub\n"
             f"hub.pull({REPO!r})\n"
         )
         process = subprocess.Popen([sys.executable, "-c", code], env=client_environment(server, cache))
