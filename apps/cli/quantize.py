@@ -36,7 +36,8 @@ def quantize(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Text file on which the loss is measured and layers are chosen. Default: what the model itself writes.",
+            help="Text file on which the loss is measured and layers are chosen. Default: text that the model "
+            "itself writes.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -79,6 +80,7 @@ def _lines(quantized: "Quantized", group_size: int, out: Path) -> list[tuple[str
     share = quantized.bytes_after / quantized.bytes_before
     size = f"{human_bytes(quantized.bytes_before)} before, {human_bytes(quantized.bytes_after)} after ({share:.0%})"
     loss = quantized.loss
+    change = f"{'rises' if loss.rise >= 0 else 'falls'} by {abs(loss.rise):.1%}"
     parts = ", ".join(f"{name} {value:.1f} s" for name, value in quantized.seconds.items())
     lines = [
         (
@@ -91,7 +93,7 @@ def _lines(quantized: "Quantized", group_size: int, out: Path) -> list[tuple[str
             f"{loss.before:.2f} before, {loss.after:.2f} after, on {loss.tokens:,} tokens {quantized.source}",
         ),
         ("", f"the most probable token is the same at {loss.agreement:.1%} of the positions"),
-        ("verdict", f"{loss.verdict}: the perplexity {'rises' if loss.rise >= 0 else 'falls'} by {abs(loss.rise):.1%}"),
+        ("verdict", f"{loss.verdict}: the perplexity {change}"),
         ("time", f"{parts}; at most {human_bytes(quantized.peak_bytes)} of memory"),
         ("model", str(out)),
     ]

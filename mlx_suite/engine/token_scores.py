@@ -134,7 +134,7 @@ def _score_batch(model: Any, windows: Sequence[Window], most: int) -> list[Token
 def _log_probs(
     model: Any, fed: npt.NDArray[np.int32], index: npt.NDArray[np.int64], targets: npt.NDArray[np.int32], most: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Log-probabilities of `targets` (M,) and the most probable tokens at the flat positions `index` (M,) of `fed` (B, L)."""
+    """Log-probabilities of `targets` (M,), and the most probable tokens, at flat positions `index` of `fed` (B, L)."""
     head = head_function(model)
     body = (model if head is None else model.model)(mx.array(fed))  # (B, L, V) or (B, L, d)
     states = body.reshape(-1, body.shape[-1])

@@ -31,7 +31,7 @@ WRITTEN = 40
 """Tokens that the model writes per prompt."""
 WINDOW = 512
 """Tokens per window of a file, so that most tokens have context and the logits fit anywhere."""
-MOST = 2048
+MOST = 1024
 """Tokens scored in a file: enough for a verdict, a few seconds for a small model on a CPU."""
 
 
