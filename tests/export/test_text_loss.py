@@ -79,7 +79,7 @@ def test_the_most_sensitive_layers_that_fit_get_more_bits() -> None:
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_mixed_bits_keep_below_the_target_and_mlx_lm_reads_them(family: str, tmp_path: Path) -> None:
     source = TINY_GEMMA2 if family == "gemma2" else TINY_LLAMA3
-    model = random_checkpoint(tmp_path / "base", family, source)
+    model = random_checkpoint(tmp_path / "base", family, source, intermediate_size=64)
     save_model(tmp_path / "half", model, dtype="bfloat16", tokenizer_from=source)
     mixed = quantize_checkpoint(tmp_path / "half", tmp_path / "out", bits=4, group_size=32, target_bpw=6.5, high_bits=8)
     assert 5.0 < mixed.bits_per_weight <= 6.5
@@ -93,7 +93,7 @@ def test_mixed_bits_keep_below_the_target_and_mlx_lm_reads_them(family: str, tmp
 
 
 def test_a_target_that_no_choice_reaches_is_refused_with_the_two_ends(tmp_path: Path) -> None:
-    random_checkpoint(tmp_path / "base", "llama")
+    random_checkpoint(tmp_path / "base", "llama", intermediate_size=64)
     with pytest.raises(UserError, match="--target-bpw is 3, but 4 bits are") as caught:
         quantize_checkpoint(tmp_path / "base", tmp_path / "out", bits=4, group_size=32, target_bpw=3)
     assert caught.value.fix == "choose a number between these"
