@@ -89,7 +89,8 @@ def test_mixed_bits_keep_below_the_target_and_mlx_lm_reads_them(family: str, tmp
     assert set(bits.values()) == {4, 8}
     theirs, _ = load_model_by_mlx_lm(tmp_path / "out")
     assert quantized_layers(theirs) == quantized_layers(ours)
-    assert largest_difference(ours(tokens(9)), theirs(tokens(9))) <= 0.25
+    within = tokens(4)  # mlx-lm's Gemma 2 has no window
+    assert largest_difference(ours(within), theirs(within)) <= 0.25
 
 
 def test_a_target_that_no_choice_reaches_is_refused_with_the_two_ends(tmp_path: Path) -> None:
