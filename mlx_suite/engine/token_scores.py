@@ -43,6 +43,8 @@ class TokenScores:
     """(M,) log-probabilities, in nats."""
     greedy: npt.NDArray[np.bool_]
     """(M,) whether each is the most probable token."""
+    choices: npt.NDArray[np.int64]
+    """(M,) the most probable token of each position."""
 
     @property
     def total(self) -> float:
@@ -119,18 +121,20 @@ def _score_batch(model: Any, windows: Sequence[Window], most: int) -> list[Token
         rows.append(np.arange(last - len(window.targets), last))
     index = np.concatenate(rows)
     targets = np.concatenate([np.array(window.targets, np.int32) for window in windows])
-    log_probs, greedy = _log_probs(model, fed, index, targets, most)
+    log_probs, choices = _log_probs(model, fed, index, targets, most)
     cuts = np.cumsum([len(window.targets) for window in windows])[:-1]
     return [
-        TokenScores(log_probs=some, greedy=most_probable)
-        for some, most_probable in zip(np.split(log_probs, cuts), np.split(greedy, cuts), strict=True)
+        TokenScores(log_probs=some, greedy=chosen == wanted, choices=chosen)
+        for some, chosen, wanted in zip(
+            np.split(log_probs, cuts), np.split(choices, cuts), np.split(targets, cuts), strict=True
+        )
     ]
 
 
 def _log_probs(
     model: Any, fed: npt.NDArray[np.int32], index: npt.NDArray[np.int64], targets: npt.NDArray[np.int32], most: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Scores of `targets` (M,) at the flat positions `index` (M,) of `fed` (B, L)."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Log-probabilities of `targets` (M,), and the most probable tokens, at flat positions `index` of `fed` (B, L)."""
     head = head_function(model)
     body = (model if head is None else model.model)(mx.array(fed))  # (B, L, V) or (B, L, d)
     states = body.reshape(-1, body.shape[-1])
@@ -139,15 +143,15 @@ def _log_probs(
     check_indices(targets, size, "target")
     check_indices(index, len(states), "position")
     step = max(1, most // size)
-    log_probs, greedy = [], []
+    log_probs, choices = [], []
     for start in range(0, len(index), step):
         picked = states[mx.array(index[start : start + step])]
         logits = (picked if head is None else head(picked)).astype(mx.float32)
         wanted = mx.array(targets[start : start + step])
         log_prob = mx.take_along_axis(logits, wanted[:, None], axis=-1).squeeze(-1) - logsumexp(logits)
-        parts = (log_prob, mx.argmax(logits, axis=-1) == wanted)
+        parts = (log_prob, mx.argmax(logits, axis=-1))
         mx.eval(parts)
         log_probs.append(np.array(parts[0], dtype=np.float64))
         check_finite(log_probs[-1], "log-probabilities")
-        greedy.append(np.array(parts[1]))
-    return np.concatenate(log_probs), np.concatenate(greedy)
+        choices.append(np.array(parts[1], dtype=np.int64))
+    return np.concatenate(log_probs), np.concatenate(choices)

@@ -73,14 +73,15 @@ def test_a_fused_model_responds_like_the_model_with_its_adapter(
     assert adapted != responses(random_model)
 
 
-def test_quantize_reports_sizes_and_the_change_of_logits(random_model: Path, tmp_path: Path) -> None:
+def test_quantize_reports_sizes_and_what_was_lost(random_model: Path, tmp_path: Path) -> None:
     result = run("quantize", random_model, "--out", tmp_path / "out", "--bits", "8", "--group-size", "32")
     lines = result.stdout.splitlines()
     # 8 bits, plus 32-bit scales and biases for groups of 32: 10 bits, plus the norms.
     assert lines[0].startswith("quantized  16 layers, 10.")
     assert " before, " in lines[1] and lines[1].endswith("(32%)")
-    assert lines[2].startswith("logits     change by ")
-    assert lines[4] == f"model      {tmp_path / 'out'}"
+    assert lines[2].startswith("perplexity ") and lines[2].endswith("tokens the model wrote as it continued 12 prompts")
+    assert lines[4].startswith("verdict    nothing lost: the perplexity ")
+    assert lines[6] == f"model      {tmp_path / 'out'}"
     assert run("generate", tmp_path / "out", "Why?", "--max-tokens", "5").exit_code == 0
 
 
@@ -89,12 +90,13 @@ def test_quantize_prints_only_json_with_the_flag(random_model: Path, tmp_path: P
     facts = json.loads(result.stdout)
     assert facts["packed"] == 16
     assert facts["bytes_after"] < facts["bytes_before"] / 4
-    assert facts["left"] == []
+    assert facts["left"] == facts["high"] == []
+    assert facts["rise"] == pytest.approx(facts["loss"]["after"] / facts["loss"]["before"] - 1)
 
 
 def test_quantize_checks_its_flags_before_the_model(tmp_path: Path) -> None:
-    error = refused("quantize", "no-such-model", "--out", tmp_path / "out", "--bits", "5")
-    assert error.details == ("--bits is 5: expected one of 2, 3, 4, 6, 8",)
+    error = refused("quantize", "no-such-model", "--out", tmp_path / "out", "--bits", "7")
+    assert error.details == ("--bits is 7: expected one of 2, 3, 4, 5, 6, 8",)
 
 
 def test_an_adapter_is_converted_to_peft_and_back(random_model: Path, adapted_run: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Quantized checkpoints equal mlx-lm's bit for bit; the result reports size and error."""
+"""Quantized checkpoints equal mlx-lm's bit for bit; the result reports size and what was lost."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("bits", "group_size"), [(2, 32), (3, 32), (4, 32), (6, 32), (8, 32), (4, 64)])
+@pytest.mark.parametrize(("bits", "group_size"), [(2, 32), (3, 32), (4, 32), (5, 32), (6, 32), (8, 32), (4, 64)])
 def test_it_quantizes_the_same_layers_as_mlx_lm_to_the_same_bits(
     bits: int, group_size: int, base: Path, tmp_path: Path
 ) -> None:
@@ -54,7 +54,7 @@ def test_mlx_lm_loads_the_quantized_checkpoint(base: Path, tmp_path: Path) -> No
     assert (tmp_path / "out" / "tokenizer.json").is_file()
 
 
-def test_the_result_reports_sizes_dense_layers_and_error(base: Path, tmp_path: Path) -> None:
+def test_the_result_reports_sizes_dense_layers_and_loss(base: Path, tmp_path: Path) -> None:
     four = quantize_checkpoint(base, tmp_path / "four", bits=4, group_size=32)
     eight = quantize_checkpoint(base, tmp_path / "eight", bits=8, group_size=32)
     weights = sum(header.size for header in read_headers(base).values())
@@ -62,8 +62,10 @@ def test_the_result_reports_sizes_dense_layers_and_error(base: Path, tmp_path: P
     # 4 bits, plus a 16-bit scale and bias per 32 columns; norms stay dense.
     assert 5.0 < four.bits_per_weight < 5.2
     assert four.bytes_after == sum(header.num_bytes for header in read_headers(tmp_path / "four").values())
-    assert 0 < eight.error.mean < four.error.mean / 4
-    assert eight.error.agreement >= four.error.agreement
+    assert four.loss.tokens == eight.loss.tokens > 100
+    assert four.loss.before == eight.loss.before
+    assert abs(eight.loss.rise) < abs(four.loss.rise)
+    assert eight.loss.agreement >= four.loss.agreement
     assert four.left == ()
 
 
@@ -86,8 +88,9 @@ def test_a_quantized_model_is_not_quantized_again(base: Path, tmp_path: Path) ->
 
 def test_every_invalid_value_is_reported(base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        quantize_checkpoint(base, tmp_path / "out", bits=5, group_size=16)
+        quantize_checkpoint(base, tmp_path / "out", bits=7, group_size=16, target_bpw=5, high_bits=6)
     assert caught.value.details == (
-        "--bits is 5: expected one of 2, 3, 4, 6, 8",
+        "--bits is 7: expected one of 2, 3, 4, 5, 6, 8",
         "--group-size is 16: expected one of 32, 64, 128",
+        "--high-bits is 6: expected more than --bits, which is 7",
     )
