@@ -45,6 +45,14 @@ def import_model(
             "for a quantized file (float16 with --packed, except for Gemma).",
         ),
     ] = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|MODEL",
+            help="Chat template instead of the file's: a Jinja file, or a model whose template is taken, such as "
+            "tiny-gemma2 for a base model of Gemma.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,6 +79,7 @@ def import_model(
             fix="give a .gguf file; a model's folder needs no import" if folder else "check the path",
         )
     verify_blob(path)
+    template = None if chat_template is None else _template(chat_template)
     with nullcontext() if quiet or as_json else Progress("import", total=None, unit="MB") as line:
 
         def advance(done: int, total: int) -> None:
@@ -78,11 +87,27 @@ def import_model(
                 line.total = total // MEGABYTE
                 line.update(done // MEGABYTE)
 
-        imported = import_gguf(path, out, packed=packed, dtype=dtype, on_bytes=advance)
+        imported = import_gguf(path, out, packed=packed, dtype=dtype, chat_template=template, on_bytes=advance)
     if as_json:
         print(json.dumps(asdict(imported) | {"folder": str(out), "source": str(path)}, indent=2))
     else:
         show(_lines(imported))
+
+
+def _template(given: str) -> str:
+    """The text of a Jinja file, or of a model's chat template."""
+    from mlx_suite.hub.resolve import resolve
+    from mlx_suite.text import load_chat_template
+
+    path = Path(given).expanduser()
+    if not path.is_file():
+        return load_chat_template(resolve(given)).source
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            "the chat template cannot be read", where=str(path), fix="give a Jinja file in UTF-8"
+        ) from error
 
 
 def _lines(imported: "Imported") -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from mlx_suite.checkpoints.quantization import LayerQuantization, to_config
 from mlx_suite.checkpoints.save import refuse_other_folder
 from mlx_suite.checkpoints.weight_writer import PlannedTensor, WeightWriter, weight_writer
 from mlx_suite.checkpoints.weights import FLOATS, as_dtype, dtype_name
+from mlx_suite.gguf.chat_templates import KEY as TEMPLATE_KEY
 from mlx_suite.gguf.file import GgufFile, GgufTensor, open_gguf
 from mlx_suite.gguf.model_config import GEMMA_TYPES, config_of
 from mlx_suite.gguf.repack import BITS, GROUP, repack
@@ -104,6 +105,7 @@ def import_gguf(
     *,
     packed: bool | None = None,
     dtype: mx.Dtype | str | None = None,
+    chat_template: str | None = None,
     on_bytes: OnBytes = lambda done, total: None,
 ) -> Imported:
     """Write the model of a GGUF file to the checkpoint folder `out`, atomically; an existing checkpoint is replaced.
@@ -113,6 +115,7 @@ def import_gguf(
         packed: Whether matrices of 4, 5 and 8 bits become MLX's quantized layers with the same codes. None: on a GPU.
         dtype: Dtype of dense weights and scales: float32, bfloat16 or float16. None: that of a file in one of these;
             else bfloat16, or float16 with `packed`, which keeps scales exactly, except for Gemma, which overflows it.
+        chat_template: A Jinja template instead of the file's.
 
     Raises UserError for a file that is damaged or holds something else, for architectures and types that cannot be
     imported, a tokenizer that cannot be rebuilt, a folder with other files, and disk errors.
@@ -136,7 +139,8 @@ def import_gguf(
     with staged_folder(out) as staged:
         write_config(staged, config)
         (staged / SOURCE_FILE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
-        missing += write_tokenizer(gguf.metadata, staged)
+        metadata = gguf.metadata if chat_template is None else {**gguf.metadata, TEMPLATE_KEY: chat_template}
+        missing += write_tokenizer(metadata, staged)
         with weight_writer(staged, plan) as writer:
             _write_all(writer, weights, target, on_bytes)
     return Imported(

@@ -58,7 +58,8 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> list[str]:
     templates = read_templates(metadata)
     if not templates:
         missing.append(
-            "The file has no chat template: for chats put the template of the model's family into chat_template.jinja."
+            "The file has no chat template: `mlx-suite models import --chat-template` takes one of the model's family, "
+            "such as tiny-gemma2's for Gemma."
         )
     roles = {role: tokens.texts[index] for role, index in tokens.roles.items()}
     if not adds_bos and not any("bos_token" in template for template in templates.values()):

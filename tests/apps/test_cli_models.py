@@ -15,7 +15,9 @@ from mlx_suite.hub import check, local_models
 from mlx_suite.hub import resolve as hub
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.text import load_chat_template
 from mlx_suite_apps.cli.models import models_app
+from tests.export.checkpoints import TINY_LLAMA3
 from tests.gguf.files import write_file
 from tests.hub.server import (
     PATIENCE,
@@ -286,11 +288,18 @@ class TestImport:
             "types      Q8_0 100%, F32 0%",
             "weights    bfloat16, dense: 1.33 MB read, 2.49 MB written",
             "licence    mit",
-            "note       The file has no chat template: for chats put the template of the model's family into "
-            "chat_template.jinja.",
+            "note       The file has no chat template: `mlx-suite models import --chat-template` takes one of the "
+            "model's family, such as tiny-gemma2's for Gemma.",
             f"folder     {tmp_path / 'tiny'}",
         ]
         assert "Q8_0" not in run("info", tmp_path / "tiny").stdout
+
+    @pytest.mark.parametrize("given", [TINY_LLAMA3, TINY_LLAMA3 / "chat_template.jinja"])
+    def test_a_chat_template_is_taken_from_a_file_or_a_model(self, given: Path, tmp_path: Path) -> None:
+        file = write_file(tmp_path / "tiny.gguf", type="F16")
+        result = run("import", file, "--out", tmp_path / "tiny", "--chat-template", given, "-q")
+        assert "no chat template" not in result.stdout
+        assert load_chat_template(tmp_path / "tiny").source == (TINY_LLAMA3 / "chat_template.jinja").read_text()
 
     def test_packed_as_json(self, tmp_path: Path) -> None:
         file = write_file(tmp_path / "tiny.gguf", type="Q8_0")

@@ -28,7 +28,8 @@ from tests.gguf.converted import assert_same, metadata_of
 from tests.gguf.tricky_texts import TRICKY_TEXTS
 
 NO_TEMPLATE = (
-    "The file has no chat template: for chats put the template of the model's family into chat_template.jinja."
+    "The file has no chat template: `mlx-suite models import --chat-template` takes one of the model's family, "
+    "such as tiny-gemma2's for Gemma."
 )
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
