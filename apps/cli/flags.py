@@ -17,7 +17,9 @@ from .options import option
 
 ModelName = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A name from `models list`, a folder, OWNER/REPO[@REVISION] or a hub URL."),
+    typer.Argument(
+        metavar="MODEL", help="A name from `models list`, a folder, a GGUF file, OWNER/REPO[@REVISION] or a hub URL."
+    ),
 ]
 AdapterFolder = Annotated[
     Path | None,

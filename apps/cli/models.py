@@ -16,16 +16,19 @@ from mlx_suite.runtime.memory import human_bytes
 
 from .flags import AsJson, resumable
 from .help import HelpCommand, new_app
+from .import_model import import_model
 
 if TYPE_CHECKING:
     from mlx_suite.checkpoints.description import ModelDescription
+    from mlx_suite.hub.stored_model import StoredModel
 
-models_app = new_app("models", "List models, show a model's details, or download one from the Hugging Face hub.")
+models_app = new_app("models", "List models, show a model's details, download one, or import a GGUF file.")
+models_app.command("import", cls=HelpCommand)(import_model)
 
 
 @models_app.command("list", cls=HelpCommand)
 def list_models(as_json: AsJson = False) -> None:
-    """List the models on this machine: shipped with mlx-suite, and downloaded from the hub.
+    """List the models on this machine: shipped with mlx-suite, downloaded from the hub, by Ollama or by LM Studio.
 
     Every other command takes the names in the last column as MODEL. Models downloaded by mlx-lm or transformers are
     listed too, because all share one cache.
@@ -34,13 +37,15 @@ def list_models(as_json: AsJson = False) -> None:
     """
     # Imported here to keep `--help` fast: the hub's client takes long to import.
     from mlx_suite.hub import resolve as hub
+    from mlx_suite.hub.stores import stored_models
 
-    shipped, cached = hub.shipped_models(), hub.cached_models()
+    shipped, cached, stored = hub.shipped_models(), hub.cached_models(), stored_models()
     if as_json:
         _print_json(
             {
                 "shipped": [asdict(model) for model in shipped],
                 "cached": [asdict(model) for model in cached],
+                "stored": [asdict(model) for model in stored],
             }
         )
         return
@@ -50,6 +55,12 @@ def list_models(as_json: AsJson = False) -> None:
         state = "cached" if model.complete else "partial"
         rows.append((human_bytes(model.size_bytes), model.model_type or "?", state, name))
     _print_rows(("size", "type", "where", "model"), rows)
+    if stored:
+        typer.echo()
+        _print_rows(("size", "type", "weights", "licence", "where", "model"), [_stored_row(model) for model in stored])
+    for entry in stored:
+        if entry.problem:
+            typer.echo(f"\n{entry.name}: {entry.problem}\n  fix: {entry.fix}")
     if any(not model.complete for model in cached):
         typer.echo("\nTo complete a partial model: mlx-suite models pull OWNER/REPO")
     if not cached:
@@ -60,7 +71,9 @@ def list_models(as_json: AsJson = False) -> None:
 def show_info(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A name from `models list`, a folder, or OWNER/REPO[@REVISION]."),
+        typer.Argument(
+            metavar="MODEL", help="A name from `models list`, a folder, a GGUF file, or OWNER/REPO[@REVISION]."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -130,6 +143,17 @@ def _print_rows(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
         cells += [cell.ljust(width) for cell, width in zip(middle, widths[1:], strict=True)]
         line = Text("  ".join((*cells, last)), style="" if number else "bold")
         console.print(line, soft_wrap=True)
+
+
+def _stored_row(model: "StoredModel") -> tuple[str, ...]:
+    return (
+        human_bytes(model.size_bytes),
+        model.model_type or "?",
+        model.quantization or "?",
+        model.license or "?",
+        f"{model.store}, {'unusable' if model.problem else 'ready'}",
+        model.name,
+    )
 
 
 def _facts(model: "ModelDescription") -> list[tuple[str, str]]:

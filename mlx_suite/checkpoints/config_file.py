@@ -5,7 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.modeling.config import ROPE_NEEDS, ModelConfig, usual_layers
+from mlx_suite.modeling.config import (
+    FULL,
+    GEMMA3_TYPES,
+    GEMMA_TYPES,
+    QWEN3_TYPES,
+    ROPE_NEEDS,
+    SLIDING,
+    ModelConfig,
+    RopeSettings,
+    usual_layers,
+)
+from mlx_suite.modeling.text_part import text_config
 from mlx_suite.runtime.errors import UserError
 
 NAME = "config.json"
@@ -14,6 +25,8 @@ ARCHITECTURES: Mapping[str, str] = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
     "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
 }
 """The transformers class of each model type we implement."""
 
@@ -34,7 +47,7 @@ SHARED_KEYS = (
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Parse the folder's `config.json`, which must name a `model_type`.
+    """Parse the folder's `config.json`, which must name a `model_type`; of a multimodal model of ours, the text part.
 
     Raises UserError if the file is missing, unreadable, not a JSON object, or has no model type.
     """
@@ -52,7 +65,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise _unusable("config.json is not a JSON object", path)
     if not isinstance(config.get("model_type"), str):
         raise _unusable(f"model_type is {config.get('model_type')!r}, not a name", path)
-    return config
+    return text_config(config)
 
 
 def model_type_of(folder: Path) -> str | None:
@@ -83,24 +96,24 @@ def config_to_dict(config: ModelConfig) -> dict[str, Any]:
     source has it (mlx-lm 0.32.2 does not read that).
     """
     rope, family = config.rope, config.model_type
-    scaling: dict[str, Any] | None = None
-    if rope.kind != "default":
-        needs = {name: getattr(rope, name) for name in ROPE_NEEDS[rope.kind]}
-        scaling = {"rope_type": rope.kind, **needs}
+    scaling = None if rope.kind == "default" else _rope_parameters(rope, theta=False)
     result: dict[str, Any] = {"architectures": [ARCHITECTURES[family]], **config.source}
     result |= {name: getattr(config, name) for name in SHARED_KEYS}
     result |= {"rope_theta": rope.theta, "rope_scaling": scaling}
-    if "rope_parameters" in config.source:
-        plain = {"rope_type": "default", "rope_theta": rope.theta}
-        result["rope_parameters"] = plain | (scaling or {})
-    if family == "gemma2":
+    if config.local_rope is not None:
+        result["rope_local_base_freq"] = config.local_rope.theta
+    if "rope_parameters" in config.source or (config.local_rope and config.local_rope.kind != "default"):
+        result["rope_parameters"] = _rope_parameters(rope)
+        if config.local_rope is not None:
+            result["rope_parameters"] = {FULL: _rope_parameters(rope), SLIDING: _rope_parameters(config.local_rope)}
+    if family in GEMMA_TYPES:
         result["hidden_activation"] = "gelu_pytorch_tanh"
         result["query_pre_attn_scalar"] = config.query_pre_attn_scalar or config.head_dim
         result["attn_logit_softcapping"] = config.attn_logit_softcapping
         result["final_logit_softcapping"] = config.final_logit_softcapping
     else:
         result["hidden_act"] = "silu"
-    if family in ("llama", "gemma2"):
+    if family != "mistral":
         result["attention_bias"] = config.attention_bias
     if family == "llama":
         result["mlp_bias"] = config.mlp_bias
@@ -112,11 +125,21 @@ def config_to_dict(config: ModelConfig) -> dict[str, Any]:
 def _windows(config: ModelConfig) -> dict[str, Any]:
     """`sliding_window`, and `layer_types` if the windowed layers are not the family's usual ones."""
     window = next((w for w in config.windows if w is not None), None)
-    kinds = ["full_attention" if w is None else "sliding_attention" for w in config.windows]
-    usual = usual_layers(config.model_type, len(kinds))
-    if "layer_types" in config.source or (window is not None and kinds != usual):
-        return {"sliding_window": window, "layer_types": kinds}
-    return {"sliding_window": window}
+    kinds = [FULL if w is None else SLIDING for w in config.windows]
+    needed = window is not None or config.model_type in GEMMA3_TYPES
+    usual = usual_layers({**config.source, "model_type": config.model_type, "num_hidden_layers": len(kinds)})
+    found: dict[str, Any] = {"sliding_window": window}
+    if config.model_type in QWEN3_TYPES:
+        found["use_sliding_window"] = window is not None
+    if config.source.get("layer_types") or (needed and kinds != usual):
+        found["layer_types"] = kinds
+    return found
+
+
+def _rope_parameters(rope: RopeSettings, *, theta: bool = True) -> dict[str, Any]:
+    """The settings as transformers 5 names them, with or without θ."""
+    settings = {"rope_type": rope.kind, **({"rope_theta": rope.theta} if theta else {})}
+    return settings | {name: getattr(rope, name) for name in ROPE_NEEDS[rope.kind]}
 
 
 def _unusable(what: str, where: Path) -> UserError:

@@ -9,6 +9,7 @@ from typing import Any
 from mlx_suite.checkpoints.config_file import json_if_any
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
+from mlx_suite.modeling.text_part import text_config, text_weights
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.settings import TEMPLATE_FILE
 
@@ -81,8 +82,11 @@ def describe(folder: Path) -> ModelDescription:
             fix="use a complete Hugging Face checkpoint, or download it again",
         )
     tensors = read_headers(folder)
-    text_config = config | (config.get("text_config") or {})  # multimodal models nest the language model
-    shape = _Shape.of_ours(config, folder) if config["model_type"] in OUR_TYPES else _Shape.of_any(text_config)
+    if config["model_type"] in OUR_TYPES:
+        tensors = text_weights(tensors)
+    nested = text_config(config)
+    nested |= config.get("text_config") or {}  # multimodal models nest the language model
+    shape = _Shape.of_ours(config, folder) if config["model_type"] in OUR_TYPES else _Shape.of_any(nested)
     dtype = _dtype(tensors)
     per_layer = _kv_bytes(shape, dtype)
     files = (path for path in folder.rglob("*") if path.is_file())
@@ -94,13 +98,13 @@ def describe(folder: Path) -> ModelDescription:
         heads=shape.heads,
         kv_heads=shape.kv_heads,
         head_dim=shape.head_dim,
-        hidden_size=text_config.get("hidden_size"),
-        vocab_size=text_config.get("vocab_size"),
-        context=text_config.get("max_position_embeddings"),
+        hidden_size=nested.get("hidden_size"),
+        vocab_size=nested.get("vocab_size"),
+        context=nested.get("max_position_embeddings"),
         window=shape.window,
         window_layers=shape.window_layers or 0,
         dtype=dtype,
-        quantization=_quantization(config),
+        quantization=stored_quantization(config),
         parameters=_count_parameters(tensors, config),
         size_bytes=sum(path.stat().st_size for path in files),
         kv_bytes_per_token=_times(per_layer, shape.layers),
@@ -183,7 +187,8 @@ def _dtype(tensors: Mapping[str, TensorHeader]) -> str:
     return DTYPE_NAMES[sizes.most_common(1)[0][0]] if sizes else "unknown"
 
 
-def _quantization(config: Mapping[str, Any]) -> str | None:
+def stored_quantization(config: Mapping[str, Any]) -> str | None:
+    """Return how a `config.json` says that its weights are quantized, such as "4 bits in groups of 64"; None if not."""
     settings = config.get("quantization") or config.get("quantization_config")
     if not isinstance(settings, Mapping):
         return None

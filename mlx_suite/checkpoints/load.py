@@ -1,6 +1,6 @@
-"""Load a model from its folder: our implementation of Llama, Mistral and Gemma 2, and mlx-lm's for the rest."""
+"""Load a model from its folder: our implementations of several families, and mlx-lm's for the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,27 @@ from mlx_suite.checkpoints.config_file import NAME, read_config
 from mlx_suite.checkpoints.safetensors_header import read_headers
 from mlx_suite.checkpoints.weights import DTYPES, as_dtype, evaluate, load_weights, named_parameters
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
+from mlx_suite.modeling.decoder import Decoder
 from mlx_suite.modeling.gemma2 import Gemma2
+from mlx_suite.modeling.gemma3 import Gemma3
 from mlx_suite.modeling.llama import Llama
+from mlx_suite.modeling.qwen3 import Qwen3
 from mlx_suite.modeling.reward_model import RewardModel
 from mlx_suite.runtime.device import device, weights_dtype
 from mlx_suite.runtime.errors import UserError, shortened
 
 REWARD_SUFFIX = "ForSequenceClassification"
-CLASSES: Mapping[str, type[Llama] | type[Gemma2]] = {"llama": Llama, "mistral": Llama, "gemma2": Gemma2}
+CLASSES: Mapping[str, Callable[[ModelConfig], Decoder]] = {
+    "llama": Llama,
+    "mistral": Llama,
+    "gemma2": Gemma2,
+    "gemma3_text": Gemma3,
+    "gemma3": Gemma3,
+    "qwen3": Qwen3,
+}
 
 
-def build_model(config: ModelConfig) -> Llama | Gemma2:
+def build_model(config: ModelConfig) -> Decoder:
     """A model of the given shape with random weights, not evaluated yet."""
     return CLASSES[config.model_type](config)
 
@@ -35,11 +45,12 @@ def load_model(
 ) -> nn.Module:
     """Load a Hugging Face or MLX checkpoint: tokens (B, L) → logits (B, L, V).
 
-    Llama, Mistral and Gemma 2 are ours and carry their `config`; any other `model_type` is loaded by mlx-lm.
+    Llama, Mistral, Gemma 2 and 3 and Qwen 3 are ours and carry their `config`; of a multimodal Gemma 3 the text part is
+    loaded. Any other `model_type` is loaded by mlx-lm.
 
     Args:
         dtype: Dtype of dense weights and quantization scales. None: float32 on a CPU, else the checkpoint's own (except
-            bfloat16 for a float16 Gemma 2).
+            bfloat16 for a float16 Gemma).
         dequantize: Whether to dequantize quantized layers. None: yes on a CPU, else no.
         lazy: Leave the weights on disk until they are used.
 
@@ -66,10 +77,10 @@ def stored_dtype(folder: Path | str) -> mx.Dtype | None:
     return DTYPES.get(name)
 
 
-def get_model_classes(config: dict[str, Any]) -> tuple[type[nn.Module], type]:
+def get_model_classes(config: dict[str, Any]) -> tuple[Callable[..., nn.Module], type]:
     """Model classes for mlx-lm's loader: `mlx_lm.utils.load_model(path, get_model_classes=get_model_classes)`.
 
-    Ours for Llama, Mistral and Gemma 2, mlx-lm's for the rest; the precision is mlx-lm's choice.
+    Ours for the families that we implement, mlx-lm's for the rest; the precision is mlx-lm's choice.
     """
     if config.get("model_type") in OUR_TYPES:
         return CLASSES[config["model_type"]], ModelConfig
@@ -151,5 +162,5 @@ def _check_reward_architecture(folder: Path, config: dict[str, Any]) -> None:
         raise UserError(
             f"not a supported reward model: {problem}",
             where=str(folder / NAME),
-            fix="use a Llama, Mistral or Gemma 2 with a single score, such as sfairXC/FsfairX-LLaMA3-RM-v0.1",
+            fix="use a model of one of these types with a single score, such as sfairXC/FsfairX-LLaMA3-RM-v0.1",
         )

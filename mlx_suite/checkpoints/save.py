@@ -1,6 +1,5 @@
 """Save a model as a Hugging Face folder that transformers and mlx-lm load."""
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import mlx.nn as nn
 from mlx_suite.checkpoints.config_file import config_to_dict, write_config
 from mlx_suite.checkpoints.load import build_model
 from mlx_suite.checkpoints.quantization import quantized_layers, to_config
-from mlx_suite.checkpoints.safetensors_header import INDEX_NAME
+from mlx_suite.checkpoints.weight_writer import METADATA, SHARD_BYTES, shards_of, write_index
 from mlx_suite.checkpoints.weights import (
     as_dtype,
     cast,
@@ -27,8 +26,6 @@ from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import staged_folder
 from mlx_suite.text.settings import TEMPLATE_FILE
-
-GIGABYTE = 1_000_000_000
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -55,7 +52,7 @@ def save_model(
     config: ModelConfig | Mapping[str, Any] | None = None,
     *,
     dtype: mx.Dtype | str | None = None,
-    max_shard_bytes: int = 5 * GIGABYTE,
+    max_shard_bytes: int = SHARD_BYTES,
     tokenizer_from: Path | str | None = None,
     chat_template: str | None = None,
 ) -> None:
@@ -144,24 +141,11 @@ def _describe_precision(settings: dict[str, Any], model: nn.Module, weights: Map
 
 
 def _write_weights(folder: Path, weights: dict[str, mx.array], max_shard_bytes: int) -> None:
-    shards: list[dict[str, mx.array]] = [{}]
-    size = 0
-    for name, array in weights.items():
-        if shards[-1] and size + array.nbytes > max_shard_bytes:
-            shards.append({})
-            size = 0
-        shards[-1][name] = array
-        size += array.nbytes
-    total = sum(array.nbytes for array in weights.values())
-    places: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        # transformers rejects files without "pt".
-        mx.save_safetensors(str(folder / name), shard, metadata={"format": "pt"})
-        places |= dict.fromkeys(shard, name)
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
-        (folder / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    sizes = {name: array.nbytes for name, array in weights.items()}
+    shards = shards_of(sizes, max_shard_bytes)
+    for file, names in shards.items():
+        mx.save_safetensors(str(folder / file), {name: weights[name] for name in names}, metadata=METADATA)
+    write_index(folder, shards, sum(sizes.values()))
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:

@@ -21,6 +21,7 @@ from mlx_suite.checkpoints.quantization import (
     quantize_like,
 )
 from mlx_suite.checkpoints.safetensors_header import DOWNLOAD_AGAIN, TensorHeader, read_headers
+from mlx_suite.modeling.config import GEMMA_TYPES
 from mlx_suite.runtime.device import device, weights_dtype
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.memory import human_bytes
@@ -61,7 +62,7 @@ def load_weights(
 
     Args:
         dtype: Dtype of dense weights and quantization scales: float32, bfloat16 or float16. None: float32 on a CPU,
-            else the checkpoint's own, except bfloat16 for a float16 Gemma 2, whose activations overflow float16.
+            else the checkpoint's own, except bfloat16 for a float16 Gemma, whose activations overflow float16.
         dequantize: Whether to dequantize quantized layers. None: yes on a CPU, else no.
         lazy: Leave the weights on disk until they are used.
 
@@ -184,9 +185,9 @@ def _usual_dtype(tensors: Iterable[TensorHeader]) -> str:
 
 
 def _overflows_fp16(model: nn.Module) -> bool:
-    """Whether fp16 would overflow: Gemma 2's residual stream exceeds 65504 (mlx-examples#876: only <pad> tokens)."""
+    """Whether fp16 would overflow: Gemma's residual stream exceeds 65504 (mlx-examples#876: only <pad> tokens)."""
     config = getattr(model, "config", None)
-    return getattr(config, "model_type", None) == "gemma2"
+    return getattr(config, "model_type", None) in GEMMA_TYPES
 
 
 def _check_memory(
@@ -220,5 +221,6 @@ def _read(folder: Path, tensors: Mapping[str, TensorHeader]) -> dict[str, mx.arr
     arrays: dict[str, mx.array] = {}
     for file in sorted({header.file for header in tensors.values()}):
         stored: Any = mx.load(str(file))
-        arrays |= {name: stored[name] for name in stored if name in tensors}
+        # A header keeps the name in the file, which a model may know by another.
+        arrays |= {name: stored[header.name] for name, header in tensors.items() if header.file == file}
     return arrays

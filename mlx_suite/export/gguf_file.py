@@ -24,7 +24,7 @@ from mlx_suite.export.gguf_tensors import (
     usable_context,
 )
 from mlx_suite.export.gguf_vocabulary import GGUFVocabulary
-from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.modeling.config import GEMMA_TYPES, ModelConfig
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors, sync_folder
 
@@ -157,11 +157,15 @@ def _describe(writer: "GGUFWriter", config: ModelConfig, name: str, type: str) -
     if config.rope.kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config.rope.factor)
-    if architecture(config) == "gemma2":
-        assert config.attn_logit_softcapping and config.final_logit_softcapping and config.windows[0]
+    if config.attn_logit_softcapping is not None:
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+    if config.final_logit_softcapping is not None:
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
-        writer.add_sliding_window(config.windows[0])
+    if config.model_type in GEMMA_TYPES:
+        # A Gemma 3 of fewer than six layers may have local layers only, or none.
+        writer.add_sliding_window(next((w for w in config.windows if w is not None), config.max_position_embeddings))
+    if config.local_rope is not None:
+        writer.add_rope_freq_base_swa(config.local_rope.theta)
 
 
 def _describe_vocabulary(writer: "GGUFWriter", vocabulary: GGUFVocabulary, chat_template: str | None) -> None:

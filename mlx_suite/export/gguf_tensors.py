@@ -1,7 +1,7 @@
-"""Weights of Llama, Mistral and Gemma 2 in llama.cpp's names, row order and norm convention.
+"""Weights of our families in llama.cpp's names, row order and norm convention.
 
-llama.cpp computes each family by fixed rules (`src/models/llama.cpp`, `src/models/gemma2.cpp`). If a model deviates
-from them, its weights are changed to give the same function, or the export is refused.
+llama.cpp computes each family by fixed rules (`src/models/llama.cpp`, `gemma2.cpp`, `gemma3.cpp`, `qwen3.cpp`). If a
+model deviates from them, its weights are changed to give the same function, or the export is refused.
 
 H heads, D head dimension, d hidden size.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import mlx.core as mx
 import numpy as np
 
-from mlx_suite.modeling.config import ModelConfig, usual_layers
+from mlx_suite.modeling.config import FULL, GEMMA3_TYPES, GEMMA_TYPES, QWEN3_TYPES, SLIDING, ModelConfig, usual_layers
 from mlx_suite.modeling.rope import inverse_frequencies
 
 ROPE_FACTORS = "rope_freqs.weight"
@@ -30,22 +30,26 @@ _BLOCK = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "input_layernorm": "attn_norm",
 }
-_NORMS = {
-    "llama": {"post_attention_layernorm": "ffn_norm"},
-    "gemma2": {
-        "post_attention_layernorm": "post_attention_norm",
-        "pre_feedforward_layernorm": "ffn_norm",
-        "post_feedforward_layernorm": "post_ffw_norm",
-    },
+_TWO_NORMS = {"post_attention_layernorm": "ffn_norm"}
+_FOUR_NORMS = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
 }
+_NORMS = {"llama": _TWO_NORMS, "qwen3": _TWO_NORMS, "gemma2": _FOUR_NORMS, "gemma3": _FOUR_NORMS}
 """Hugging Face names whose meaning depends on the family."""
+
+_FAMILIES = {"gemma2": "Gemma 2", "gemma3": "Gemma 3", "qwen3": "Qwen 3"}
+_LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
 
 
 def architecture(config: ModelConfig) -> str:
     """llama.cpp's name of the family, which is `llama` for Mistral."""
-    return "gemma2" if config.model_type == "gemma2" else "llama"
+    return {"mistral": "llama", "gemma3_text": "gemma3"}.get(config.model_type, config.model_type)
 
 
 def gguf_name(name: str, config: ModelConfig) -> str:
@@ -62,11 +66,13 @@ def gguf_array(name: str, array: mx.array, config: ModelConfig) -> mx.array:
     """The parameter `name` in fp32 as llama.cpp expects it, of the same shape."""
     array = array.astype(mx.float32)
     path, _, _ = name.rpartition(".")
-    if architecture(config) == "gemma2":
+    if config.model_type in GEMMA_TYPES:
         if path.endswith("norm"):
-            return array + 1.0  # llama.cpp multiplies by the weight, Gemma by weight + 1
-        if path.endswith("self_attn.q_proj"):
-            return array * _query_factor(config)
+            array = array + 1.0  # llama.cpp multiplies by the weight, Gemma by weight + 1
+        # A norm would undo a factor before it.
+        scaled = "self_attn.q_norm" if config.model_type in GEMMA3_TYPES else "self_attn.q_proj"
+        return array * _query_factor(config) if path.endswith(scaled) else array
+    if config.model_type in QWEN3_TYPES:
         return array
     if path.endswith("self_attn.q_proj"):
         return _paired(array, config.num_attention_heads)
@@ -85,9 +91,9 @@ def rope_factors(config: ModelConfig) -> np.ndarray | None:
 
 
 def usable_context(config: ModelConfig) -> int:
-    """Context up to which llama.cpp matches the model: it has no sliding window for Mistral."""
+    """Context up to which llama.cpp matches the model: it has no sliding window for Mistral and Qwen 3."""
     windows = [window for window in config.windows if window is not None]
-    if architecture(config) == "llama" and windows:
+    if config.model_type not in GEMMA_TYPES and windows:
         return min(config.max_position_embeddings, *windows)
     return config.max_position_embeddings
 
@@ -96,18 +102,29 @@ def misfits(config: ModelConfig) -> Iterator[str]:
     """Yield each property of the configuration that llama.cpp cannot compute."""
     if architecture(config) == "llama":
         return
-    window = next((w for w in config.windows if w is not None), None)
-    kinds = ["full_attention" if w is None else "sliding_attention" for w in config.windows]
-    if window is None or kinds != usual_layers("gemma2", len(kinds)):
-        yield "its local layers are not every other layer starting with the first, as llama.cpp assumes"
-    if config.attn_logit_softcapping is None:
-        yield "it has no soft-cap on attention (attn_logit_softcapping), and llama.cpp always applies one"
-    if config.final_logit_softcapping is None:
-        yield "it has no soft-cap on logits (final_logit_softcapping), and llama.cpp always applies one"
+    family = _FAMILIES[architecture(config)]
     if config.rope.kind == "llama3":
-        yield "it scales RoPE as Llama 3.1 does, which llama.cpp does not do for a Gemma 2"
+        yield f"it scales RoPE as Llama 3.1 does, which llama.cpp does not do for a {family}"
     if config.attention_bias:
-        yield "its attention has biases, which llama.cpp does not add for a Gemma 2"
+        yield f"its attention has biases, which llama.cpp does not add for a {family}"
+    if config.model_type in QWEN3_TYPES:
+        return
+    kinds = [FULL if w is None else SLIDING for w in config.windows]
+    usual = usual_layers({"model_type": config.model_type, "num_hidden_layers": len(kinds)})
+    if config.model_type in GEMMA3_TYPES:
+        if kinds != usual:
+            yield "its global layers are not every sixth one, as llama.cpp assumes"
+        if config.attn_logit_softcapping is not None:
+            yield "it has a soft-cap on attention (attn_logit_softcapping), which llama.cpp does not apply"
+        if config.local_rope is not None and config.local_rope.kind != "default":
+            yield "it scales the RoPE of local layers, which llama.cpp does not do"
+    else:
+        if all(w is None for w in config.windows) or kinds != usual:
+            yield "its local layers are not every other layer starting with the first, as llama.cpp assumes"
+        if config.attn_logit_softcapping is None:
+            yield "it has no soft-cap on attention (attn_logit_softcapping), and llama.cpp always applies one"
+        if config.final_logit_softcapping is None:
+            yield "it has no soft-cap on logits (final_logit_softcapping), and llama.cpp always applies one"
     if not config.tie_word_embeddings:
         yield "its head is not tied to the embedding, and llama.cpp has only the embedding"
 
@@ -124,8 +141,9 @@ def _paired(array: mx.array, heads: int) -> mx.array:
 def _query_factor(config: ModelConfig) -> float:
     """Factor of the queries that compensates for llama.cpp's scale.
 
-    llama.cpp does not read `query_pre_attn_scalar`: it scales by 1/√D, but by 1/√(d / H) for models of 46 layers, which
-    it assumes to be the 27B model. RoPE is linear, so the factor may be applied before it.
+    llama.cpp does not read `query_pre_attn_scalar`: it scales by 1/√D, but by 1/√(d / H) for the number of layers of
+    the 27B model. RoPE is linear, so the factor may be applied before it.
     """
-    theirs = config.hidden_size // config.num_attention_heads if config.num_hidden_layers == 46 else config.head_dim
+    of_27b = _LAYERS_OF_27B[architecture(config)]
+    theirs = config.hidden_size // config.num_attention_heads if config.num_hidden_layers == of_27b else config.head_dim
     return config.scale * float(theirs) ** 0.5

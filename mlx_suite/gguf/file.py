@@ -132,6 +132,37 @@ def open_gguf(path: Path) -> GgufFile:
     return GgufFile(path, metadata, tensors, digest.hexdigest())
 
 
+def read_general(path: Path) -> dict[str, Any]:
+    """The keys `general.*` at the beginning of a file (name, architecture, licence, …), without reading the vocabulary.
+
+    Empty for a file that cannot be read; `open_gguf` says why.
+    """
+    keys: dict[str, Any] = {}
+    try:
+        with path.open("rb") as file:
+            reader = _Reader(file, path.stat().st_size)
+            _, num_keys = _counts(reader, path)
+            for _ in range(num_keys):
+                key = reader.string()
+                if key.startswith("tokenizer."):
+                    break
+                keys[key] = reader.value(reader.number("<I"))
+    except (OSError, UserError, _Damaged):
+        return {}
+    return {key: value for key, value in keys.items() if key.startswith("general.")}
+
+
+def read_through_header(file: BinaryIO, size: int, path: Path) -> None:
+    """Read the header of a GGUF file of `size` bytes from `file`, and nothing after it.
+
+    Raises UserError as `open_gguf` does, for a file called `path`.
+    """
+    try:
+        _read(_Reader(file, size), path)
+    except _Damaged as damage:
+        raise UserError(str(damage), where=str(path), fix=DOWNLOAD_AGAIN) from None
+
+
 def _parts(path: Path) -> list[Path]:
     """All parts of a split file, or the file itself. Raises UserError if parts are missing."""
     match = PART.fullmatch(path.name)
@@ -196,20 +227,7 @@ class _Reader:
 
 def _read(reader: _Reader, path: Path) -> tuple[dict[str, Any], dict[str, GgufTensor]]:
     """Metadata and tensors of one file."""
-    if reader.size < 24 or reader.take(4) != MAGIC:
-        raise _Damaged(f"this is not a GGUF file ({reader.size:,} bytes)")
-    version = reader.number("<I")
-    if version & 0xFFFF == 0:
-        raise UserError(
-            "the GGUF file is big-endian", str(path), "use the file for little-endian machines, the usual one"
-        )
-    if version not in VERSIONS:
-        raise UserError(
-            f"the GGUF file has version {version}; {' and '.join(map(str, VERSIONS))} are supported",
-            where=str(path),
-            fix="use a newer file of the same model" if version < VERSIONS[0] else "update mlx-suite",
-        )
-    num_tensors, num_keys = reader.number("<Q"), reader.number("<Q")
+    num_tensors, num_keys = _counts(reader, path)
     metadata: dict[str, Any] = {}
     for _ in range(num_keys):
         key = reader.string()
@@ -227,6 +245,24 @@ def _read(reader: _Reader, path: Path) -> tuple[dict[str, Any], dict[str, GgufTe
     if end > reader.size:
         raise _Damaged(f"the file is truncated: {reader.size:,} of {end:,} bytes are present")
     return metadata, tensors
+
+
+def _counts(reader: _Reader, path: Path) -> tuple[int, int]:
+    """The beginning of a file: its numbers of tensors and keys. Raises _Damaged or UserError if it is not ours."""
+    if reader.size < 24 or reader.take(4) != MAGIC:
+        raise _Damaged(f"this is not a GGUF file ({reader.size:,} bytes)")
+    version = reader.number("<I")
+    if version & 0xFFFF == 0:
+        raise UserError(
+            "the GGUF file is big-endian", str(path), "use the file for little-endian machines, the usual one"
+        )
+    if version not in VERSIONS:
+        raise UserError(
+            f"the GGUF file has version {version}; {' and '.join(map(str, VERSIONS))} are supported",
+            where=str(path),
+            fix="use a newer file of the same model" if version < VERSIONS[0] else "update mlx-suite",
+        )
+    return reader.number("<Q"), reader.number("<Q")
 
 
 def _tensor_info(reader: _Reader) -> tuple[str, tuple[int, ...], int, int]:

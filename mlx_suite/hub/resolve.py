@@ -1,7 +1,8 @@
 """Resolve a model name to a folder on this machine.
 
 `tiny-llama3` is a shipped checkpoint, `path/to/folder` a folder, and `owner/repo` or `owner/repo@revision` a hub
-repository, which is downloaded into the hub cache unless it is already there.
+repository, which is downloaded into the hub cache unless it is already there. `ollama:NAME` and `lmstudio:NAME` are
+models in the stores of these programs. GGUF files are imported into a cache folder.
 """
 
 import difflib
@@ -20,6 +21,7 @@ from huggingface_hub.utils import tqdm  # type: ignore[attr-defined, unused-igno
 
 from mlx_suite.checkpoints.safetensors_header import shard_names
 from mlx_suite.checkpoints.trained_run import model_folder
+from mlx_suite.gguf.file import is_gguf
 from mlx_suite.hub.download import fetch_weights
 from mlx_suite.hub.errors import TransportError, hub_errors
 from mlx_suite.hub.local_models import (
@@ -33,6 +35,7 @@ from mlx_suite.hub.local_models import (
     text_files,
     wanted_files,
 )
+from mlx_suite.hub.stores import find_in_store, stored_models
 from mlx_suite.runtime.errors import UserError
 
 __all__ = [
@@ -53,12 +56,13 @@ URL = re.compile(
     r"(?:/(?:tree|blob|resolve|raw)/(?P<revision>[^/?#]+)[^?#]*)?/?(?:[?#].*)?"
 )
 """A page of the hub, as copied from a browser."""
+GGUF_SUFFIX = ".gguf"
 PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
 OTHER_WEIGHTS = {
     ".bin": "PyTorch pickles (.bin)",
     ".pth": "PyTorch pickles (.pth)",
     ".pt": "PyTorch pickles (.pt)",
-    ".gguf": "llama.cpp files (.gguf)",
+    GGUF_SUFFIX: "llama.cpp files (.gguf)",
     ".h5": "TensorFlow files (.h5)",
     ".msgpack": "Flax files (.msgpack)",
     ".onnx": "ONNX files (.onnx)",
@@ -68,31 +72,35 @@ OTHER_WEIGHTS = {
 def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
     """Return the folder of the model called `name`, downloading it if necessary.
 
-    Tries a folder, a shipped checkpoint, a cached repository and a hub repository, in this order. The folder of a full
-    finetuning run resolves to its best checkpoint. A cached model is used without checking the hub for updates; `pull`
-    does that. `progress` shows a bar on stderr while downloading.
+    Tries a store (`ollama:`, `lmstudio:`), a folder, a shipped checkpoint, a GGUF file, a cached repository and a hub
+    repository, in this order. The folder of a full finetuning run resolves to its best checkpoint. A cached model is
+    used without checking the hub for updates; `pull` does that. `progress` shows a bar on stderr while downloading or
+    importing.
 
     Raises UserError if nothing matches, with the closest names, and whenever `pull` does.
     """
-    return _resolved(name, partial(pull, progress=progress), is_complete)
+    return _resolved(name, partial(pull, progress=progress), is_complete, progress)
 
 
 def resolve_texts(name: str | os.PathLike[str]) -> Path:
     """Like `resolve`, but download only config, tokenizer and chat template of a repository that is not cached.
 
     These few megabytes are enough for the model's dimensions and prompts. A later `resolve` completes the folder.
-    Raises UserError as `resolve` does.
+    A GGUF file is imported whole. Raises UserError as `resolve` does.
     """
-    return _resolved(name, _pull_texts, lambda repo, folder: (folder / "config.json").is_file())
+    return _resolved(name, _pull_texts, lambda repo, folder: (folder / "config.json").is_file(), progress=True)
 
 
 def _resolved(
     name: str | os.PathLike[str],
     fetch: Callable[[str, str | None], Path],
     suffices: Callable[[str, Path], bool],
+    progress: bool,
 ) -> Path:
-    """The folder of `name`: a local one, a cached snapshot that `suffices`, or the result of `fetch`."""
+    """The folder of `name`: a local one, an imported file's, a cached snapshot that `suffices`, or that of `fetch`."""
     text = os.fspath(name)
+    if stored := find_in_store(text):
+        text = str(stored.file)
     if URL.fullmatch(text.strip()):
         text = "@".join(filter(None, split_revision(text)))
     shipped = {model.name: model.path for model in shipped_models()}
@@ -101,6 +109,10 @@ def _resolved(
         return _checked_folder(folder)
     if text in shipped:
         return shipped[text]
+    if folder.suffix == GGUF_SUFFIX and folder.is_file() or is_gguf(folder):
+        from mlx_suite.hub.imported_models import imported_folder  # imports MLX, which takes long
+
+        return imported_folder(folder, os.fspath(name), progress)
     if text and folder.exists():
         raise UserError(
             what="this is a file, not a model folder with config.json and .safetensors files",
@@ -186,6 +198,9 @@ def similar_names(name: str) -> list[str]:
     names = [model.name for model in shipped_models()]
     names += sorted({model.repo for model in cached_models()} - {name})
     keys = {key: full for full in names for key in (full.rsplit("/", 1)[-1].lower(), full.lower())}
+    for model in stored_models():
+        base = model.name.split(":")[1]  # without store and tag
+        keys |= {key.lower(): model.name for key in (base.rsplit("/", 1)[-1], base, model.name)} | keys
     close = difflib.get_close_matches(name.lower(), keys, n=6, cutoff=0.7)
     close += difflib.get_close_matches(name.rsplit("/", 1)[-1].lower(), keys, n=6, cutoff=0.8)
     return list(dict.fromkeys(keys[key] for key in close))[:3]
@@ -200,7 +215,8 @@ def _checked_folder(folder: Path) -> Path:
     folder = model_folder(folder)
     if (folder / "config.json").is_file():
         return folder
-    inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))[:3]
+    inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
+    inside = [*inside, *sorted(str(path) for path in folder.glob(f"*{GGUF_SUFFIX}"))][:3]
     raise UserError(
         what="not a model folder: there is no config.json",
         where=str(folder),

@@ -4,6 +4,7 @@ Shapes: B batch, H query heads, K key/value heads, G = H / K queries that share 
 S keys seen, D head dimension.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -39,10 +40,17 @@ def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | Non
     return (weights @ v).reshape(B, H, L, D)
 
 
-class Attention(nn.Module):
-    """Self-attention of one layer; `window` is the number of keys a query sees, its own included."""
+MakeNorm = Callable[[int, float], nn.Module]
+"""Makes a norm from its number of dimensions and its epsilon."""
 
-    def __init__(self, config: ModelConfig, window: int | None, rope: Rope) -> None:
+
+class Attention(nn.Module):
+    """Self-attention of one layer; `window` is the number of keys a query sees, its own included.
+
+    With `head_norm`, each head's queries and keys are normalised before RoPE (QK-norm, arXiv 2302.05442).
+    """
+
+    def __init__(self, config: ModelConfig, window: int | None, rope: Rope, head_norm: MakeNorm | None = None) -> None:
         super().__init__()
         d, D = config.hidden_size, config.head_dim
         H, K = config.num_attention_heads, config.num_key_value_heads
@@ -53,12 +61,18 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(d, K * D, bias=config.attention_bias)
         self.v_proj = nn.Linear(d, K * D, bias=config.attention_bias)
         self.o_proj = nn.Linear(H * D, d, bias=config.attention_bias)
+        if head_norm is not None:
+            self.q_norm = head_norm(D, config.rms_norm_eps)
+            self.k_norm = head_norm(D, config.rms_norm_eps)
+        self._normed = head_norm is not None
 
     def __call__(self, x: mx.array, mask: Mask, cache: Any) -> mx.array:
         B, L, _ = x.shape
         q = self.q_proj(x).reshape(B, L, self.heads, -1).transpose(0, 2, 1, 3)  # (B, H, L, D)
         k = self.k_proj(x).reshape(B, L, self.key_heads, -1).transpose(0, 2, 1, 3)  # (B, K, L, D)
         v = self.v_proj(x).reshape(B, L, self.key_heads, -1).transpose(0, 2, 1, 3)
+        if self._normed:
+            q, k = self.q_norm(q), self.k_norm(k)
         offset = 0 if cache is None else cache.offset
         q, k = self._rope(q, offset), self._rope(k, offset)
         if cache is not None:

@@ -1,4 +1,4 @@
-"""The decoder that Llama, Mistral and Gemma 2 share: embedding, blocks, final norm, head.
+"""The decoder that all families share: embedding, blocks, final norm, head.
 
 Each family's file defines its block, norm, activation and embedding scale. Parameters have Hugging Face's names, so
 checkpoints load without renaming. Shapes: B batch, L length, d hidden size, V vocabulary.
@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_suite.modeling.attention import MakeNorm
 from mlx_suite.modeling.cache import layer_caches
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.fast_math import softcap
 from mlx_suite.modeling.masks import Mask, attention_mask
 from mlx_suite.modeling.rope import Rope
+from mlx_suite.modeling.text_part import text_weights
 
 T = TypeVar("T")
 MakeBlock = Callable[[ModelConfig, int | None, Rope], nn.Module]
-MakeNorm = Callable[[int, float], nn.Module]
 
 
 class GatedMLP(nn.Module):
@@ -44,8 +45,9 @@ class DecoderBody(nn.Module):
     ) -> None:
         super().__init__()
         rope = Rope(config.rope, config.head_dim)
+        local = rope if config.local_rope is None else Rope(config.local_rope, config.head_dim)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = [make_block(config, window, rope) for window in config.windows]
+        self.layers = [make_block(config, window, rope if window is None else local) for window in config.windows]
         self.norm = make_norm(config.hidden_size, config.rms_norm_eps)
         self._embedding_scale = embedding_scale
 
@@ -96,11 +98,11 @@ class Decoder(nn.Module):
         return layer_caches(self._config.windows)
 
     def sanitize(self, weights: dict[str, T]) -> dict[str, T]:
-        """Drop unused tensors of old exports: RoPE frequencies, and the copy of a tied head."""
+        """Keep the text part's tensors; drop those of old exports: RoPE frequencies, and the copy of a tied head."""
         unused = ("lm_head.",) if self._config.tie_word_embeddings else ()
         return {
             name: value
-            for name, value in weights.items()
+            for name, value in text_weights(weights).items()
             if not name.startswith(unused) and not name.endswith("rotary_emb.inv_freq")
         }
 

@@ -5,7 +5,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_suite.modeling.attention import Attention
+from mlx_suite.modeling.attention import Attention, MakeNorm
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.decoder import Decoder, DecoderBody, GatedMLP
 from mlx_suite.modeling.fast_math import gelu_tanh
@@ -29,10 +29,10 @@ class UnitOffsetRMSNorm(nn.Module):
 class Gemma2Block(nn.Module):
     """x + norm(attention(norm(x))), then x + norm(mlp(norm(x)))."""
 
-    def __init__(self, config: ModelConfig, window: int | None, rope: Rope) -> None:
+    def __init__(self, config: ModelConfig, window: int | None, rope: Rope, head_norm: MakeNorm | None = None) -> None:
         super().__init__()
         d, eps = config.hidden_size, config.rms_norm_eps
-        self.self_attn = Attention(config, window, rope)
+        self.self_attn = Attention(config, window, rope, head_norm)
         self.mlp = GatedMLP(config, gelu_tanh)
         self.input_layernorm = UnitOffsetRMSNorm(d, eps)
         self.post_attention_layernorm = UnitOffsetRMSNorm(d, eps)

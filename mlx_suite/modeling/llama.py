@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_suite.modeling.attention import Attention
+from mlx_suite.modeling.attention import Attention, MakeNorm
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.decoder import Decoder, DecoderBody, GatedMLP
 from mlx_suite.modeling.fast_math import silu
@@ -19,9 +19,9 @@ from mlx_suite.modeling.rope import Rope
 class LlamaBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, config: ModelConfig, window: int | None, rope: Rope) -> None:
+    def __init__(self, config: ModelConfig, window: int | None, rope: Rope, head_norm: MakeNorm | None = None) -> None:
         super().__init__()
-        self.self_attn = Attention(config, window, rope)
+        self.self_attn = Attention(config, window, rope, head_norm)
         self.mlp = GatedMLP(config, silu)
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)

@@ -1,4 +1,4 @@
-"""Reward models: a Llama, Mistral or Gemma 2 whose head gives one score for a text.
+"""Reward models: a model of one of our families whose head gives one score for a text.
 
 transformers calls them `LlamaForSequenceClassification` and so on: the same layers, with `score.weight` as the head,
 applied to the last token. FsfairX-LLaMA3-RM, which scored the Magpie datasets, is one. A conversation is encoded with
@@ -16,11 +16,20 @@ import mlx.nn as nn
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.finite import check_finite
 from mlx_suite.modeling.gemma2 import gemma2_body
+from mlx_suite.modeling.gemma3 import gemma3_body
 from mlx_suite.modeling.llama import llama_body
+from mlx_suite.modeling.qwen3 import qwen3_body
+from mlx_suite.modeling.text_part import text_weights
 
 T = TypeVar("T")
 
-BODIES = {"llama": llama_body, "mistral": llama_body, "gemma2": gemma2_body}
+BODIES = {
+    "llama": llama_body,
+    "mistral": llama_body,
+    "gemma2": gemma2_body,
+    "gemma3_text": gemma3_body,
+    "qwen3": qwen3_body,
+}
 
 
 class RewardModel(nn.Module):
@@ -46,7 +55,7 @@ class RewardModel(nn.Module):
         """Drop a language model's head and precomputed RoPE frequencies, which some exports contain."""
         return {
             name: value
-            for name, value in weights.items()
+            for name, value in text_weights(weights).items()
             if not name.startswith("lm_head.") and not name.endswith("rotary_emb.inv_freq")
         }
 

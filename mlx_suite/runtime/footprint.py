@@ -1,7 +1,8 @@
 """Memory that a model needs, computed from its `config.json`.
 
-Exact for Llama, Mistral and Gemma 2 (no biases, gated MLP), an estimate for other dense models. Configuration keys are
-Hugging Face's. Sizes are in bytes; weights are counted in bits because quantized weights carry scales.
+Exact for Llama, Mistral, Gemma 2 and 3 and Qwen 3 (no biases, gated MLP), an estimate for other dense models.
+Configuration keys are Hugging Face's. Sizes are in bytes; weights are counted in bits because quantized weights carry
+scales.
 """
 
 from __future__ import annotations
@@ -77,6 +78,10 @@ def local_layers(config: Config) -> int:
     layers = int(config["num_hidden_layers"])
     if config.get("model_type") == "gemma2":
         return (layers + 1) // 2  # layers 0, 2, 4, … are local
+    if config.get("model_type") == "gemma3_text":
+        return layers - layers // int(config.get("sliding_window_pattern") or 6)  # every sixth is global
+    if config.get("model_type") == "qwen3" and config.get("use_sliding_window"):
+        return max(0, layers - int(config.get("max_window_layers", 28)))
     return layers if config.get("model_type") == "mistral" else 0
 
 
@@ -108,5 +113,8 @@ def _embedding_parameters(config: Config) -> int:
 
 
 def _norm_parameters(config: Config) -> int:
-    per_layer = 4 if config.get("model_type") == "gemma2" else 2
-    return int((config["num_hidden_layers"] * per_layer + 1) * config["hidden_size"])
+    model_type, hidden = config.get("model_type"), config["hidden_size"]
+    per_layer = hidden * (4 if model_type in ("gemma2", "gemma3_text") else 2)
+    if model_type in ("gemma3_text", "qwen3"):
+        per_layer += 2 * _head_dim(config)  # of queries and keys
+    return int(config["num_hidden_layers"] * per_layer + hidden)

@@ -11,7 +11,7 @@ Letters: d hidden size, V vocabulary, L row length, H query heads.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from mlx_suite.modeling.config import GEMMA2_TYPES, ModelConfig
+from mlx_suite.modeling.config import GEMMA_TYPES, QK_NORM_TYPES, ModelConfig
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.footprint import weight_bytes
 from mlx_suite.runtime.memory import available_memory, human_bytes
@@ -194,12 +194,13 @@ def trained_arrays(config: ModelConfig, shape: TrainShape) -> Iterator[tuple[int
         ends["lm_head"] = (config.vocab_size, config.hidden_size)
     matrices = matrix_shapes(config)
     if shape.method == "full":
-        norms = 4 if config.model_type in GEMMA2_TYPES else 2
+        norms = 4 if config.model_type in GEMMA_TYPES else 2
+        head_norms = 2 if config.model_type in QK_NORM_TYPES else 0
         yield from ends.values()
         yield (config.hidden_size, 1)
         for _ in range(config.num_hidden_layers):
             yield from matrices.values()
-            yield from [(config.hidden_size, 1)] * norms
+            yield from [(config.hidden_size, 1)] * norms + [(config.head_dim, 1)] * head_norms
         return
     layers = range(config.num_hidden_layers) if shape.layers is None else shape.layers
     adapted = [ends[name] for name in shape.modules if name in ends]
@@ -248,13 +249,15 @@ def kept_bytes(config: ModelConfig, shape: TrainShape, layer: int) -> int:
     d, ff = config.hidden_size, config.intermediate_size
     q = config.num_attention_heads * config.head_dim
     kv = config.num_key_value_heads * config.head_dim
-    gemma = config.model_type in GEMMA2_TYPES
+    gemma = config.model_type in GEMMA_TYPES
     full = shape.method == "full"
     adapted = shape.layers is None or layer in shape.layers
     learns = {name for name in ATTENTION + MLP if full or (adapted and name in shape.modules)}
     # Softmax, and tanh of the soft-cap: (H, L) per position.
     scores = config.num_attention_heads * shape.row_length * (1 if config.attn_logit_softcapping is None else 2)
     elements = scores + q + 2 * kv
+    if config.model_type in QK_NORM_TYPES:
+        elements += q + kv  # inputs of the norms
     # Inputs of trained matrices; matrices after the same norm share one.
     elements += d * bool(learns & {"q_proj", "k_proj", "v_proj"}) + q * ("o_proj" in learns)
     elements += d * bool(learns & {"gate_proj", "up_proj"}) + ff * ("down_proj" in learns)

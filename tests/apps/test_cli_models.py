@@ -23,6 +23,7 @@ from tests.hub.server import (
     client_environment,
     running_hub,
 )
+from tests.hub.stores import OllamaStore
 
 REPO = "lab/llama"
 START = "from mlx_suite_apps.cli.main import main"
@@ -43,6 +44,8 @@ def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         (root / name).mkdir(parents=True)
         (root / name / "config.json").write_text(json.dumps({"model_type": model_type}))
     monkeypatch.setattr(local_models, "shipped_roots", lambda: [root])
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "home" / ".ollama" / "models"))
     return root
 
 
@@ -78,6 +81,26 @@ def test_list_shows_cached_models_with_their_revision_and_never_truncates_a_name
         f"615 KB  llama   cached   {long_name}\n"
         "615 KB  llama   cached   lab/llama@v1\n"
     )
+
+
+def test_list_shows_other_programs_models_and_what_is_wrong_with_them(server: Hub, tmp_path: Path) -> None:
+    store = OllamaStore(tmp_path / "home" / ".ollama" / "models")
+    store.add("registry.ollama.ai/library/gemma3/270m", {"model": b"GGUF", "license": b"Gemma Terms of Use"})
+    store.add("registry.ollama.ai/library/tiny/latest", {"model": b"GGUF 2"})
+    blob = store.blob(b"GGUF 2")
+    blob.unlink()
+    assert printed("list").split("\n\n", 1)[1] == (
+        "size  type   weights  licence             where             model\n"
+        "22 B  llama  Q8_0     Gemma Terms of Use  ollama, ready     ollama:gemma3:270m\n"
+        " 6 B  ?      ?        ?                   ollama, unusable  ollama:tiny:latest\n"
+        "\n"
+        f"ollama:tiny:latest: its model blob {blob.name[:19]}… is missing\n"
+        "  fix: ollama pull tiny:latest\n"
+        "\n"
+        "To download a model: mlx-suite models pull OWNER/REPO\n"
+    )
+    stored = json.loads(printed("list", "--json"))["stored"]
+    assert [model["problem"] is None for model in stored] == [True, False]
 
 
 def test_list_marks_an_interrupted_pull_as_partial(server: Hub) -> None:

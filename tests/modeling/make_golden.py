@@ -31,6 +31,8 @@ SHAPE = {
 LLAMA = SHAPE | {"model_type": "llama", "rms_norm_eps": 1e-5}
 MISTRAL = SHAPE | {"model_type": "mistral", "rms_norm_eps": 1e-5}
 GEMMA2 = SHAPE | {"model_type": "gemma2", "rms_norm_eps": 1e-6, "head_dim": 16, "num_hidden_layers": 3}
+GEMMA3 = SHAPE | {"model_type": "gemma3_text", "rms_norm_eps": 1e-6, "head_dim": 16, "num_hidden_layers": 3}
+QWEN3 = SHAPE | {"model_type": "qwen3", "rms_norm_eps": 1e-6, "head_dim": 16}
 
 # With a trained context of 64, the 4 to 8 frequencies include kept, blended and stretched ones.
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
@@ -66,6 +68,29 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
     | {"sliding_window": 6, "query_pre_attn_scalar": 16, "rope_theta": 10000.0}
     | {"attn_logit_softcapping": None, "final_logit_softcapping": None}
     | {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]},
+    # Six layers: five local and one global, by the default pattern.
+    "gemma3-window-4-older-keys": GEMMA3
+    | {"sliding_window": 4, "query_pre_attn_scalar": 9, "num_hidden_layers": 6}
+    | {"rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "rope_scaling": None},
+    "gemma3-window-7-scaled-global-rope": GEMMA3
+    | {"sliding_window": 7, "query_pre_attn_scalar": 16, "sliding_window_pattern": 2, "rope_theta": 5000.0}
+    | {"rope_local_base_freq": 100.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+    "gemma3-window-5-nested-rope": GEMMA3
+    | {"sliding_window": 5, "query_pre_attn_scalar": 16}
+    | {"layer_types": ["full_attention", "sliding_attention", "full_attention"]}
+    | {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 7000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 300.0},
+        }
+    },
+    "qwen3-untied": QWEN3 | {"rope_theta": 1000000.0, "rope_scaling": None},
+    "qwen3-tied": QWEN3
+    | {"tie_word_embeddings": True, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
+    | {"head_dim": 12, "num_key_value_heads": 1},
+    "qwen3-window-6-in-the-last-layer": QWEN3
+    | {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1, "rope_theta": 10000.0}
+    | {"num_key_value_heads": 4},
 }
 """`config.json` by folder name: every family, both generations of RoPE keys, windows of 4 to 8."""
 
@@ -85,7 +110,7 @@ def make_checkpoint(folder: Path, settings: dict[str, Any], seed: int) -> None:
     config = AutoConfig.from_pretrained(folder)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
-    unit_offset = settings["model_type"] == "gemma2"
+    unit_offset = settings["model_type"].startswith("gemma")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:

@@ -28,6 +28,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": SHAPE | {"model_type": "llama"},
     "mistral": SHAPE | {"model_type": "mistral", "sliding_window": WINDOW},
     "gemma2": SHAPE | {"model_type": "gemma2", "sliding_window": WINDOW, "query_pre_attn_scalar": 8},
+    "gemma3_text": SHAPE
+    | {"model_type": "gemma3_text", "sliding_window": WINDOW, "query_pre_attn_scalar": 8, "sliding_window_pattern": 3},
+    "qwen3": SHAPE | {"model_type": "qwen3"},
 }
 
 
