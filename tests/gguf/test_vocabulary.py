@@ -176,6 +176,15 @@ def test_stop_tokens_are_the_files_own_the_well_known_and_the_templates(tmp_path
     assert rebuilt(told, tmp_path / "told").stop_ids == plain.stop_ids | {last, 2046}
 
 
+def test_turn_markers_are_special_tokens_even_if_the_file_marks_them_as_text(tmp_path: Path) -> None:
+    metadata = tiny(TINY_GEMMA2)
+    for index in (106, 107):
+        metadata["tokenizer.ggml.token_type"][index] = 4
+    ours = rebuilt(metadata, tmp_path / "out")
+    assert {106, 107} <= ours.special_ids
+    assert ours.stop_ids == {1, 107}
+
+
 def test_generation_settings_that_are_there_are_kept(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text('{"temperature": 0.6}', encoding="utf-8")
     assert write_tokenizer(tiny(TINY_GEMMA2), tmp_path) == [NO_TEMPLATE]
