@@ -156,15 +156,15 @@ def _notes(config: ModelConfig, vocabulary: GGUFVocabulary, context: int, reason
             f"llama.cpp has no sliding window for this family: the file's context is {context:,} tokens, up to which "
             f"the two match, instead of {config.max_position_embeddings:,}"
         )
-    if vocabulary.loses_nfc:
-        yield (
-            "the tokenizer composes letters and accents (NFC), which llama.cpp does not do: texts with combining marks "
-            "get other tokens"
-        )
     if vocabulary.loses_first_space:
         yield (
             "the tokenizer adds a space before the first text only, which llama.cpp cannot do: the file is meant for "
             "conversations; begin a prompt without the chat template with a space"
+        )
+    if vocabulary.loses_nfc:
+        yield (
+            "the tokenizer normalizes text to Unicode's NFC, which llama.cpp does not: decomposed accents (e + U+0301) "
+            "become other tokens there"
         )
     if reason is not None:
         yield f"the Modelfile has no TEMPLATE: {reason}"
