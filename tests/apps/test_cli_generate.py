@@ -1,6 +1,7 @@
 """`mlx-suite generate`: the response on stdout, everything else on stderr."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,21 @@ def test_the_response_is_that_of_the_engine(random_model: Path) -> None:
         assert (facts["reason"], facts["tokens"], facts["seed"]) == (written.reason, len(written.tokens), seed)
         assert facts["model"] == "random"
         assert facts["prompt_tokens"] > len("Why?")
+
+
+def test_a_variable_of_the_chat_template_changes_the_prompt(random_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(random_model, folder)
+    template = folder / "chat_template.jinja"
+    end = "{% if thinking is defined and thinking is false %}{{ 'abc' }}{% endif %}"
+    template.write_text(template.read_text() + end)
+
+    def prompt_tokens(*flags: str) -> int:
+        facts = json.loads(run(folder, "Why?", "--max-tokens", "1", "--json", *flags).stdout)
+        return int(facts["prompt_tokens"])
+
+    assert prompt_tokens("--template-var", "thinking=true") == prompt_tokens()
+    assert prompt_tokens("--template-var", "thinking=false") > prompt_tokens()
 
 
 def test_streaming_never_shows_incomplete_characters(monkeypatch: pytest.MonkeyPatch, random_model: Path) -> None:

@@ -9,6 +9,7 @@ from mlx.utils import tree_map_with_path
 from mlx_suite.engine import Done, Engine, Given, Program, Request, Sample, Sampling
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.gemma2 import Gemma2
+from mlx_suite.modeling.gemma3 import Gemma3
 from mlx_suite.modeling.llama import Llama
 
 GREEDY = Sampling(temperature=0.0)
@@ -60,6 +61,12 @@ def small_gemma(window: int = 8, seed: int = 0, **changes: Any) -> Gemma2:
         "final_logit_softcapping": 8.0,
     }
     return randomized(Gemma2(ModelConfig.from_dict(config | changes)), seed)
+
+
+def small_gemma3(window: int = 8, seed: int = 0) -> Gemma3:
+    """Layer 0 has a sliding window and a RoPE base of its own, layer 1 neither."""
+    config = {"model_type": "gemma3_text", "sliding_window": window, "sliding_window_pattern": 2, **SHAPE}
+    return randomized(Gemma3(ModelConfig.from_dict(config)), seed)
 
 
 def one_text(prompt: Sequence[int], sample: Sample) -> Program:

@@ -12,9 +12,9 @@ from mlx_suite.engine import Cancelled, Engine, Given, Program, Request, Sample,
 from mlx_suite.engine.prefill import CHUNK
 from mlx_suite.engine.prefix_cache import PrefixCache
 from tests.engine.scripted import CHAIN, STOP, HistoryModel, ScriptedModel, outcomes, upto
-from tests.engine.small_models import small_gemma, small_llama
+from tests.engine.small_models import small_gemma, small_gemma3, small_llama
 
-MODELS = {"llama": small_llama, "gemma with a window of 8": small_gemma}
+MODELS = {"llama": small_llama, "gemma with a window of 8": small_gemma, "gemma 3": small_gemma3}
 
 
 def text(prompt: tuple[int, ...], limit: int) -> Program:

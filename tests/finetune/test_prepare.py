@@ -56,6 +56,16 @@ def test_the_fingerprint_depends_on_the_chat_template(random_model: Path, tmp_pa
     assert prepare(settings(changed, data)).fingerprint != prepare(settings(random_model, data)).fingerprint
 
 
+def test_a_variable_of_the_chat_template_changes_the_rows(random_model: Path, tmp_path: Path) -> None:
+    data, changed = write(tmp_path, *SUMS), tmp_path / "model"
+    shutil.copytree(random_model, changed)
+    template = changed / "chat_template.jinja"
+    template.write_text("{% if thinking is defined %}{{ thinking }}{% endif %}" + template.read_text())
+    plain = prepare(settings(changed, data)).train[0]
+    with_text = prepare(settings(changed, data, template_vars=("thinking=abc",))).train[0]
+    assert len(with_text.tokens) > len(plain.tokens)
+
+
 def test_the_fingerprint_depends_on_the_tokenizer(random_model: Path, tmp_path: Path) -> None:
     data = write(tmp_path, *SUMS)
     changed = tmp_path / "model"
