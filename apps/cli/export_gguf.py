@@ -53,13 +53,13 @@ def export_gguf(
     The GGUF file holds the weights, merged with the adapter if there is one, the tokenizer and the chat template. The
     Modelfile holds the chat template in Ollama's template language, the stop tokens and the sampling settings.
 
-    Peak memory is that of the largest matrix, not of the model. `--check` needs llama-cpp-python.
+    Peak memory is that of the largest matrix, not of the model. `--check` needs xllamacpp.
 
     Example: `mlx-suite export gguf tiny-llama3 --out tiny-llama3.gguf`
     """
     # Imported here to keep `--help` fast: MLX and the hub's client take a second.
     from mlx_suite.export.gguf import export_gguf as write
-    from mlx_suite.export.gguf_check import import_llama_cpp
+    from mlx_suite.export.llama_cpp import import_llama_cpp
     from mlx_suite.hub.resolve import resolve
 
     folder = resolve(model, progress=not quiet)
@@ -108,7 +108,7 @@ def _show(written: "GGUFExport", comparison: "GGUFCheck | None") -> None:
         lines += [
             (
                 "logits",
-                f"differ by at most {comparison.largest_difference:.2g}; "
+                f"log-probabilities differ by at most {comparison.largest_difference:.2g}; "
                 f"a typical logit is {comparison.typical_logit:.2g}",
             ),
             ("next token", f"the same at {comparison.agreement:.1%} of {comparison.positions} positions"),

@@ -1,27 +1,23 @@
 """Check of a GGUF file against its model: tokens, logits and next tokens.
 
-llama.cpp runs through llama-cpp-python, on the CPU, with its KV cache in fp32.
+llama.cpp gives log-probabilities of the next token: logits but for one number per position, which changes nothing.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
 from mlx_suite.export.gguf_tensors import usable_context
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.export.llama_cpp import LlamaCpp, open_llama
+from mlx_suite.gguf.file import open_gguf
 from mlx_suite.text.chat import encode_chat
 from mlx_suite.text.message import ASSISTANT, USER, Message
 from mlx_suite.text.template import ChatTemplate
 from mlx_suite.text.tokenizer import Tokenizer
-
-LLAMA_CPP = "pip install llama-cpp-python"
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -40,7 +36,11 @@ CONVERSATION = (
 LEAST_AGREEMENT = 0.9
 """Minimum fraction of positions with the same most probable token: 8-bit weights change a few close ones."""
 MOST_TOKENS = 256
-"""Maximum number of positions whose logits are compared."""
+"""Maximum length of the prompt."""
+MOST_POSITIONS = 32
+"""Maximum number of its positions whose log-probabilities are compared."""
+MOST_LISTED = 2048
+"""Tokens compared at each position: the most probable ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,9 @@ class GGUFCheck:
     """Difference between llama.cpp and the model."""
 
     positions: int
-    """Number of positions whose logits were compared."""
+    """Number of positions whose log-probabilities were compared."""
     largest_difference: float
-    """Largest absolute difference of two logits."""
+    """Largest absolute difference of two log-probabilities."""
     typical_logit: float
     """Root mean square of the model's logits minus each position's mean: the scale for `largest_difference`."""
     agreement: float
@@ -69,72 +69,46 @@ class GGUFCheck:
 def check_gguf(path: Path | str, model: nn.Module, tokenizer: Tokenizer, template: ChatTemplate | None) -> GGUFCheck:
     """Load `path` with llama.cpp and compare it with the model it was made from.
 
-    Raises UserError if llama-cpp-python is not installed or cannot load the file.
+    Raises UserError if xllamacpp is not installed or llama.cpp cannot load the file.
     """
-    prompt = _prompt(tokenizer, template)[: min(MOST_TOKENS, usable_context(model.config))]
+    prompt = _prompt(tokenizer, template)[: min(MOST_TOKENS, usable_context(model.config) - 1)]  # one token is written
+    ends = spread_over(len(prompt), MOST_POSITIONS)
+    logits = np.array(model(mx.array([prompt]))[0].astype(mx.float32))[ends]
+    ours = log_softmax(logits)
+    # If only a space before the first text is missing from the file, compare texts as after a special token.
+    at_start = bool(open_gguf(Path(path)).metadata.get("tokenizer.ggml.add_space_prefix", True))
     with open_llama(path, context=len(prompt)) as llama:
-        other = [text for text, ours, theirs in _cuts(llama, tokenizer, template) if ours != theirs]
-        theirs = llama_logits(llama, prompt)
-    ours = np.array(model(mx.array([prompt]))[0].astype(mx.float32))
-    spread = ours - ours.mean(axis=-1, keepdims=True)
+        cuts = _cuts(llama, tokenizer, template, at_start)
+        other = [text for text, our_ids, their_ids in cuts if our_ids != their_ids]
+        tokens, theirs = llama.log_probs(prompt, ends, min(MOST_LISTED, ours.shape[-1]))
+    spread = logits - logits.mean(axis=-1, keepdims=True)
     return GGUFCheck(
-        positions=len(prompt),
-        largest_difference=float(np.abs(ours - theirs).max()),
+        positions=len(ends),
+        largest_difference=float(np.abs(np.take_along_axis(ours, tokens, axis=-1) - theirs).max()),
         typical_logit=float(np.sqrt(np.square(spread).mean())),
-        agreement=float((ours.argmax(axis=-1) == theirs.argmax(axis=-1)).mean()),
+        agreement=float((ours.argmax(axis=-1) == tokens[:, 0]).mean()),
         texts=len(TEXTS) + (template is not None),
         other_tokens=tuple(other),
     )
 
 
-def import_llama_cpp() -> Any:
-    """Import `llama_cpp`. Raises UserError if it is not installed."""
-    try:
-        return import_module("llama_cpp")
-    except ImportError as error:
-        raise UserError(
-            "the check runs llama.cpp through llama-cpp-python, which is not installed",
-            fix=f"{LLAMA_CPP} (it is compiled, which takes a while), or omit the check",
-        ) from error
+def spread_over(length: int, most: int) -> list[int]:
+    """At most `most` positions of a text, evenly spaced, the first and the last among them."""
+    return sorted({round(place) for place in np.linspace(0, length - 1, min(length, most))})
 
 
-def open_llama(path: Path | str, *, context: int) -> Any:
-    """Context manager of a `llama_cpp.Llama` that keeps the logits of every position.
-
-    Raises UserError if llama-cpp-python is not installed or cannot load the file.
-    """
-    llama_cpp = import_llama_cpp()
-    fp32 = 0  # GGML_TYPE_F32
-    try:
-        llama = llama_cpp.Llama(
-            str(path),
-            n_ctx=context,
-            n_batch=context,
-            n_ubatch=context,
-            n_gpu_layers=0,
-            logits_all=True,
-            swa_full=False,
-            type_k=fp32,
-            type_v=fp32,
-            verbose=False,
-        )
-    except ValueError as error:
-        raise UserError(f"llama.cpp cannot load the file: {error}", str(path), "export it again") from error
-    return closing(llama)
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities of logits (…, V)."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    found: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return found
 
 
-def llama_logits(llama: Any, ids: Sequence[int]) -> np.ndarray:
-    """Logits (L, V) of all positions, in fp32."""
-    llama.reset()
-    llama.eval(list(ids))
-    return np.array(llama.scores[: len(ids)], dtype=np.float32)
-
-
-def llama_chat(llama: Any, tokenizer: Tokenizer, rendered: str) -> list[int]:
+def llama_chat(llama: LlamaCpp, tokenizer: Tokenizer, rendered: str) -> list[int]:
     """llama.cpp's tokens of a rendered conversation, with the BOS that it adds."""
     if tokenizer.adds_bos:
         rendered = rendered.removeprefix(tokenizer.settings.roles.get("bos_token", ""))
-    return list(llama.tokenize(rendered.encode(), add_bos=tokenizer.adds_bos, special=True))
+    return llama.tokenize(rendered, adds_bos=tokenizer.adds_bos, special=True)
 
 
 def _prompt(tokenizer: Tokenizer, template: ChatTemplate | None) -> list[int]:
@@ -144,14 +118,12 @@ def _prompt(tokenizer: Tokenizer, template: ChatTemplate | None) -> list[int]:
 
 
 def _cuts(
-    llama: Any, tokenizer: Tokenizer, template: ChatTemplate | None
+    llama: LlamaCpp, tokenizer: Tokenizer, template: ChatTemplate | None, at_start: bool
 ) -> Iterator[tuple[str, list[int], list[int]]]:
     """Yield each text with our tokens and llama.cpp's."""
-    # If only a space before the first text is missing from the file, compare texts as after a special token.
-    at_start = llama.metadata.get("tokenizer.ggml.add_space_prefix") != "false"
     for text in TEXTS:
         ours = tokenizer.backend.encode(text, at_start=at_start).ids
-        yield text, ours, list(llama.tokenize(text.encode(), add_bos=False, special=False))
+        yield text, ours, llama.tokenize(text)
     if template is not None:
         rendered = template.render(CONVERSATION, add_generation_prompt=True)
         ours = encode_chat(tokenizer, template, CONVERSATION, add_generation_prompt=True).ids

@@ -24,7 +24,7 @@ PAGES = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
-    *(f"docs/{name}.md" for name in ("benchmarks", "finetuning", "how-it-works", "magpie", "pretraining")),
+    *(f"docs/{name}.md" for name in ("benchmarks", "finetuning", "how-it-works", "importing", "magpie", "pretraining")),
 ]
 PROGRAMS = {"mlx-suite": app, "mlx_suite_apps.shipped": shipped, "mlx_suite_apps.bench": bench}
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import gguf
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -27,8 +28,6 @@ from tests.export.checkpoints import (
     without_template,
 )
 from tests.modeling.tiny import tiny_config, tokens
-
-gguf = pytest.importorskip("gguf")
 
 LLAMA_BLOCK = "attn_norm attn_q attn_k attn_v attn_output ffn_norm ffn_gate ffn_up ffn_down".split()
 GEMMA_BLOCK = [*LLAMA_BLOCK, "post_attention_norm", "post_ffw_norm"]
