@@ -1,0 +1,22 @@
+"""Reserved tokens: ids that a vocabulary keeps free for later use, recognised by their names."""
+
+import re
+from collections.abc import Iterable
+
+RESERVED = re.compile(
+    r"<unused_?\d+>"  # Gemma
+    r"|\[unused_?\d+\]"  # BERT
+    r"|<\|reserved_special_token_\d+\|>"  # Llama 3
+    r"|<\|?reserved_?\d+\|?>|<reserved_token_\d+>"
+    r"|\[control_\d+\]|<SPECIAL_\d+>"  # Mistral
+    r"|<\|dummy_\d+\|>|<\|placeholder\d+\|>"  # Phi
+    r"|\[PAD\d+\]"  # rows that converters add to a vocabulary
+)
+"""Names of reserved tokens, as model families write them."""
+
+
+def reserved_ids(tokens: Iterable[tuple[int, str | None]]) -> frozenset[int]:
+    """The ids whose token has the name of a reserved one, or none at all."""
+    return frozenset(
+        index for index, token in tokens if token is None or (token[:1] in ("<", "[") and RESERVED.fullmatch(token))
+    )
