@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.nn as nn
 
-from mlx_suite.checkpoints.untrained_tokens import tokens_like_reserved
+from mlx_suite.checkpoints.untrained_tokens import UntrainedToken, tokens_like_reserved, untrained_tokens
 from mlx_suite.engine.program import Sampling
 from mlx_suite.modeling.head import embedding_matrix, vocabulary_size
 from mlx_suite.text import Tokenizer
@@ -34,6 +34,15 @@ def untrained(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
         return nameless
     alike = tokens_like_reserved(matrix, nameless)
     return nameless | frozenset(index for index in alike if not _is_needed(tokenizer, index))
+
+
+def untrained_token(model: Any, tokenizer: Tokenizer, token: int) -> UntrainedToken | None:
+    """The sign that a token, such as the end of a turn, was never trained; None without one."""
+    matrix = embedding_matrix(model) if isinstance(model, nn.Module) else None
+    if matrix is None:
+        return None
+    padding = range(tokenizer.vocab_size, matrix.weight.shape[0])
+    return next(iter(untrained_tokens(matrix, tokenizer.reserved_ids | frozenset(padding), [token])), None)
 
 
 def banning(sampling: Sampling, ids: Collection[int], stop: Iterable[int]) -> Sampling:
