@@ -27,8 +27,8 @@ ALIKE = 0.9
 has 0.95, and 99 % of all other tokens have less than 0.74."""
 SURE = 0.98
 """The same for tokens that no template and no name points at."""
-USUAL = 0.6
-"""Cosine similarity to the reserved tokens that at most half of the vocabulary may have; otherwise it says nothing."""
+USUAL = 0.8
+"""Cosine similarity to the reserved tokens that at most a tenth of the vocabulary may have; else it says nothing."""
 FEWEST = 3
 """Minimum reserved tokens to compare with."""
 TINY = 0.1
@@ -119,8 +119,8 @@ def _reserved_direction(matrix: Matrix, reserved: Collection[int]) -> Rows | Non
         center = _unit(units[near].mean(axis=0)) if near.any() else center
     usual = _sample(matrix, reserved)
     share = float(np.mean(units @ center >= ALIKE))
-    typical = float(np.median(usual @ center / np.maximum(_norms(usual), 1e-30)))
-    return center if share >= 0.5 and typical < USUAL else None
+    high = float(np.quantile(usual @ center / np.maximum(_norms(usual), 1e-30), 0.9))
+    return center if share >= 0.5 and high < USUAL else None
 
 
 def _distance_to_others(matrix: Matrix, ids: Sequence[int], rows: Rows) -> Rows:

@@ -1,7 +1,7 @@
 """Reserved tokens: ids that a vocabulary keeps free for later use, recognised by their names."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 RESERVED = re.compile(
     r"<unused_?\d+>"  # Gemma
@@ -15,8 +15,7 @@ RESERVED = re.compile(
 """Names of reserved tokens, as model families write them."""
 
 
-def reserved_ids(tokens: Iterable[tuple[int, str | None]]) -> frozenset[int]:
-    """The ids whose token has the name of a reserved one, or none at all."""
-    return frozenset(
-        index for index, token in tokens if token is None or (token[:1] in ("<", "[") and RESERVED.fullmatch(token))
-    )
+def reserved_ids(vocabulary: Mapping[str, int], size: int) -> frozenset[int]:
+    """The ids below `size` whose token has the name of a reserved one, or that have no token at all."""
+    reserved = {index for token, index in vocabulary.items() if token[:1] in "<[" and RESERVED.fullmatch(token)}
+    return frozenset(index for index in reserved | (set(range(size)) - set(vocabulary.values())) if index < size)

@@ -82,8 +82,7 @@ class Tokenizer:
 
         A stop token is none of them: a finetuned model may end its turns with a reserved token.
         """
-        tokens = ((index, self.backend.token_of(index)) for index in range(self.vocab_size))
-        return reserved_ids(tokens) - self.stop_ids
+        return reserved_ids(self.backend.vocabulary(), self.vocab_size) - self.stop_ids
 
     @cached_property
     def adds_bos(self) -> bool:
