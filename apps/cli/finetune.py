@@ -43,7 +43,7 @@ GROUPS = {
     "Rows": ("batching", "row_length", "batch", "accumulate"),
     "Trained parameters": (
         *("method", "rank", "alpha", "rslora", "dropout", "modules", "layers"),
-        *("quantize_base", "neftune", "recompute"),
+        *("train_new_tokens", "quantize_base", "neftune", "recompute"),
     ),
     "Steps": (
         *("epochs", "steps", "optimizer", "learning_rate", "schedule", "warmup", "floor"),

@@ -70,11 +70,13 @@ def generate(
     if temperature and seed is None:
         seed = secrets.randbelow(1 << 31)
     from mlx_suite.engine import Sample, Sampling
+    from mlx_suite.engine.never_sampled import banning, untrained
 
+    sampling = Sampling(temperature=temperature, top_p=top_p, min_p=min_p)
     sample = Sample(
         limit=max_tokens,
         stop=frozenset(turn.stop),
-        sampling=Sampling(temperature=temperature, top_p=top_p, min_p=min_p),
+        sampling=banning(sampling, untrained(checkpoint.model, checkpoint.tokenizer), turn.stop),
     )
     response = _StreamedResponse(checkpoint, shown=not as_json)
     try:

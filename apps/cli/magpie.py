@@ -177,7 +177,7 @@ def _run(
 
 
 @contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+def _progress(total: int, quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
     """A progress line; it starts with the rows that a resumed folder already holds."""
     if quiet:
         yield None
@@ -185,13 +185,13 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[int, int], None] | 
     with ExitStack() as stack:
         line: Progress | None = None
 
-        def report(accepted: int, asked: int) -> None:
+        def report(accepted: int, asked: int, in_flight: int) -> None:
             nonlocal line
             if line is None:
                 if accepted == total:
                     return
                 line = stack.enter_context(Progress("magpie", total, unit="rows", done=accepted))
-            line.update(accepted, asked=asked)
+            line.update(accepted, asked=asked, in_flight=in_flight)
 
         yield report
 

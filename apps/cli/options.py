@@ -103,11 +103,11 @@ def _flag(settings: type, name: str, hint: Any, group: str, flag: Flag, common: 
     if hint == tuple[int, ...] | None:
         metavar = "NUMBERS"
     return typer.Option(
-        *(flag.names or (f"{usual}/--no-{usual[2:]}" if hint is bool else usual,)),
+        *(flag.names or (f"{usual}/--no-{usual[2:]}" if hint in (bool, bool | None) else usual,)),
         help=field_docs(settings)[name],
         metavar=metavar,
         rich_help_panel=group,
-        show_default=hint is not bool,
+        show_default=hint not in (bool, bool | None),
         hidden=common is not None and name not in common,
     )
 

@@ -1,6 +1,7 @@
 """`mlx-suite synthesize run`: write pairs and rewrites from the texts of a corpus."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,6 +146,7 @@ def _corpus(source: str, field: str, separator: str | None, limit: int | None) -
 
 
 def writer_for(checkpoint: Checkpoint, forms: Sequence[str], format: str, language: str, batch: int) -> "Writer":
+    from mlx_suite.engine.never_sampled import untrained
     from mlx_suite.synthesize.instruct import ChatWriter, check_trained_forms, is_chat_model
     from mlx_suite.synthesize.writer import TagWriter
 
@@ -158,7 +160,8 @@ def writer_for(checkpoint: Checkpoint, forms: Sequence[str], format: str, langua
             fix="name an instruct model as SYNTH, or omit --language",
         )
     check_trained_forms(folders, forms)
-    return TagWriter(tokenizer=checkpoint.tokenizer)
+    writer = TagWriter(tokenizer=checkpoint.tokenizer)
+    return replace(writer, banned=tuple(sorted(untrained(checkpoint.model, checkpoint.tokenizer) - writer.stops)))
 
 
 def _figures(summary: "Summary") -> list[tuple[str, str]]:

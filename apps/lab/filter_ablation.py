@@ -90,7 +90,7 @@ def make_pool(teacher: str, folder: Path, count: int) -> list[Row]:
             load_chat_template(resolve(teacher)),
             settings,
             folder,
-            lambda accepted, asked: progress.update(accepted, asked=asked),
+            lambda accepted, asked, in_flight: progress.update(accepted, asked=asked, in_flight=in_flight),
         )
     return list(summary.records())
 

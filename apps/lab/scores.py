@@ -7,6 +7,7 @@ from typing import Any
 
 from mlx_suite.engine.chat_model import greedy_completions
 from mlx_suite.engine.engine import context_length
+from mlx_suite.engine.never_sampled import untrained
 from mlx_suite.text import Tokenizer
 
 from .people import LabQuestion
@@ -52,6 +53,7 @@ def score(model: Any, tokenizer: Tokenizer, questions: Sequence[LabQuestion]) ->
         stop=tokenizer.stop_ids,
         slots=SLOTS,
         context=context_length(model),
+        banned=untrained(model, tokenizer),
     ):
         answers[number] = tokenizer.decode(written.tokens)
     found: dict[str, list[tuple[bool, bool]]] = defaultdict(list)

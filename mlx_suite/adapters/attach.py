@@ -16,6 +16,7 @@ from mlx_suite.adapters.mlx_layout import WEIGHTS as MLX_WEIGHTS
 from mlx_suite.adapters.peft_layout import WEIGHTS as PEFT_WEIGHTS
 from mlx_suite.adapters.peft_layout import read_peft, write_peft
 from mlx_suite.adapters.tied import EMBEDDING, with_own_head
+from mlx_suite.adapters.token_rows import attach_rows, misfits, rows_of
 from mlx_suite.checkpoints.safetensors_header import read_header
 from mlx_suite.checkpoints.trained_run import adapter_folder
 from mlx_suite.runtime.errors import UserError, shortened
@@ -66,7 +67,7 @@ def adapter_of(model: nn.Module, config: AdapterConfig, base: str = "") -> Adapt
     """The adapters of a model as an `Adapter`."""
     arrays = {f"{path}.{leaf}": layer[leaf] for path, layer in adapted_layers(model).items() for leaf in leaves(layer)}
     assert arrays, "the model has no adapters"
-    return Adapter(config=config, arrays=arrays, base=base, tied=is_tied(model))
+    return Adapter(config=config, arrays=arrays, base=base, tied=is_tied(model), rows=rows_of(model))
 
 
 def write_adapter(
@@ -136,7 +137,8 @@ def load_adapter(folder: Path | str) -> Adapter:
     arrays: dict[str, mx.array] = dict(stored)
     adapter = read_peft(folder, settings, arrays) if of_peft else read_mlx(folder, settings, arrays)
     check_config(adapter.config)
-    mx.eval(list(adapter.arrays.values()))  # a run may overwrite the file later
+    # A run may overwrite the file later.
+    mx.eval(list(adapter.arrays.values()), [rows.values for rows in adapter.rows.values()])
     return adapter
 
 
@@ -164,6 +166,7 @@ def apply_adapter(model: nn.Module, adapter: Adapter, where: str = "") -> None:
     for path, layer in adapted_layers(model).items():
         for leaf in leaves(layer):
             layer[leaf] = adapter.arrays[f"{path}.{leaf}"]
+    attach_rows(model, {path: (rows.ids, rows.values) for path, rows in adapter.rows.items()})
 
 
 def is_tied(model: nn.Module) -> bool | None:
@@ -200,6 +203,8 @@ def _misfits(model: nn.Module, adapter: Adapter) -> list[str]:
             for path in adapter.targets
             if last_part(path) == EMBEDDING
         ]
+    problems += misfits(modules, adapter.rows)
+    problems += [f"{path} has an adapter and trained rows" for path in adapter.rows if path in adapter.targets]
     return problems + _changed_copies(modules, adapter.copies)
 
 

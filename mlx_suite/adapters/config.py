@@ -53,6 +53,15 @@ class AdapterConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenRows:
+    """Trained rows of one layer, an embedding or a head."""
+
+    ids: tuple[int, ...]
+    values: mx.array
+    """(n, d) rows that replace the layer's."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Adapter:
     """Content of an adapter folder."""
 
@@ -65,6 +74,8 @@ class Adapter:
     """Whether an adapted embedding is tied to the head; None if the files do not say."""
     copies: Mapping[str, mx.array] = field(default_factory=dict)
     """Base weights stored in the same file; they must equal the model's."""
+    rows: Mapping[str, TokenRows] = field(default_factory=dict)
+    """Trained rows of embedding and head, by path."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -77,7 +88,7 @@ class Adapter:
 
     @property
     def parameters(self) -> int:
-        return sum(array.size for array in self.arrays.values())
+        return sum(array.size for array in self.arrays.values()) + sum(each.values.size for each in self.rows.values())
 
 
 @dataclass(frozen=True, kw_only=True)

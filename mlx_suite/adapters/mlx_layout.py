@@ -4,7 +4,8 @@ mlx-lm adapts the layers in `keys` within the last `num_layers` blocks, and any 
 other blocks are therefore written with full paths. It has a single rank and scale, so matrices of lower rank are padded
 with zeros.
 
-Our own settings are in the table `mlx_suite` of the same file, which mlx-lm ignores.
+Our own settings are in the table `mlx_suite` of the same file, which mlx-lm ignores. It ignores trained rows of the
+embedding too (`PATH.token_rows`, with their token ids in that table): fuse the adapter to use them there.
 
 Shapes: N inputs, O outputs, r rank; experts (E) have `lora_a` (E, r, N) and `lora_b` (E, O, r).
 """
@@ -17,13 +18,15 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_suite.adapters.config import Adapter, AdapterConfig, last_part, places, ranks
+from mlx_suite.adapters.config import Adapter, AdapterConfig, TokenRows, last_part, places, ranks
 from mlx_suite.runtime.errors import UserError
 
 WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
 OURS = "mlx_suite"
 """Key of the table of our own settings."""
+ROWS, TOKEN_IDS = "token_rows", "token_ids"
+"""Leaf of the trained rows of a layer, and the setting that holds their token ids."""
 
 
 def write_mlx(folder: Path, adapter: Adapter, blocks: int | None) -> None:
@@ -48,9 +51,11 @@ def write_mlx(folder: Path, adapter: Adapter, blocks: int | None) -> None:
             "modules": list(config.modules),
             "layers": None if config.layers is None else list(config.layers),
             "tied": adapter.tied,
+            **({TOKEN_IDS: {path: list(rows.ids) for path, rows in adapter.rows.items()}} if adapter.rows else {}),
         },
     }
     arrays = {name: _filled(name, array, rank) for name, array in adapter.arrays.items()}
+    arrays |= {f"{path}.{ROWS}": rows.values for path, rows in adapter.rows.items()}
     mx.save_safetensors(str(folder / WEIGHTS), arrays, metadata={"format": "mlx"})
     (folder / CONFIG).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -75,6 +80,7 @@ def read_mlx(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.
     rank, scale = int(parameters["rank"]), float(parameters["scale"])
     own = settings.get(OURS)
     ours: Mapping[str, Any] = own if isinstance(own, Mapping) else {}
+    arrays, rows = _without_rows(arrays, ours.get(TOKEN_IDS) or {}, where)
     config = AdapterConfig(
         method=method,
         rank=int(ours.get("rank", rank)),
@@ -95,7 +101,24 @@ def read_mlx(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.
         arrays=arrays,
         base=str(settings.get("model") or ""),
         tied=ours.get("tied"),
+        rows=rows,
     )
+
+
+def _without_rows(
+    arrays: Mapping[str, mx.array], ids: Mapping[str, list[int]], where: str
+) -> tuple[dict[str, mx.array], dict[str, TokenRows]]:
+    """The arrays of low-rank layers, and the trained rows by path. Raises UserError if their token ids are missing."""
+    stored = {name.rpartition(".")[0]: array for name, array in arrays.items() if last_part(name) == ROWS}
+    if stored.keys() != ids.keys():
+        raise UserError(
+            "The adapter's trained rows do not match their token ids",
+            details=[f"{path} has only one of them" for path in sorted(stored.keys() ^ ids.keys())],
+            where=where,
+            fix="restore both files of the adapter",
+        )
+    low_rank = {name: array for name, array in arrays.items() if last_part(name) != ROWS}
+    return low_rank, {path: TokenRows(ids=tuple(ids[path]), values=array) for path, array in stored.items()}
 
 
 def modules_of(arrays: Mapping[str, mx.array]) -> tuple[str, ...]:

@@ -8,9 +8,11 @@ PEFT's arrays are the transposes of mlx-lm's:
     PATH.m (O,)                       PATH.lora_magnitude_vector (O,)
     PATH.lora_a (V, r), embedding     PATH.lora_embedding_A (r, V)
     PATH.lora_b (r, d), embedding     PATH.lora_embedding_B (d, r)
+    trained rows of PATH (n, d)       PATH.token_adapter.trainable_tokens_delta (n, d), not transposed
 
 In PEFT each layer may have its own rank and alpha (`rank_pattern`, `alpha_pattern`); here all layers share one scale,
-and the ratio of a layer's scale to it is multiplied into `lora_b`. An adapted tied embedding is two layers in PEFT.
+and the ratio of a layer's scale to it is multiplied into `lora_b`. An adapted tied embedding is two layers in PEFT;
+trained rows are one layer (`trainable_token_indices` has their ids), and hold values in spite of their name.
 
 Shapes: N inputs, O outputs, r rank, V vocabulary, d hidden size.
 """
@@ -25,7 +27,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_suite.adapters.config import Adapter, AdapterConfig, last_part, places, ranks
+from mlx_suite.adapters.config import Adapter, AdapterConfig, TokenRows, last_part, places, ranks
 from mlx_suite.adapters.tied import EMBEDDING, HEAD, tied_together, with_own_head
 from mlx_suite.runtime.errors import UserError
 
@@ -40,6 +42,7 @@ _KINDS = (
     (re.compile(r"(.+)\.lora_embedding_B"), "lora_b"),
     (re.compile(r"(.+)\.lora_magnitude_vector(?:\.weight)?"), "m"),
 )
+_ROWS = re.compile(r"(.+)\.token_adapter\.trainable_tokens_delta")
 _COPY = re.compile(r"(.+?)(?:\.base_layer)?\.weight")
 """Names of base weights, which PEFT saves together with an adapted embedding."""
 
@@ -47,7 +50,6 @@ _REFUSED = {
     "modules_to_save": "fully trained layers in addition to the adapter",
     "lora_bias": "a bias in the adapter's matrices",
     "layer_replication": "replicated blocks",
-    "trainable_token_indices": "individually trained rows of the embedding",
     "alora_invocation_tokens": "an adapter activated by certain tokens",
     "target_parameters": "adapted parameters outside of linear layers",
     "use_qalora": "QALoRA",
@@ -66,7 +68,9 @@ def read_peft(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx
     """Read an adapter from its settings and arrays. Raises UserError that lists everything unsupported."""
     where = str(folder)
     _refuse(settings, where)
-    found, copies, problems = _renamed(arrays)
+    rows, arrays, problems = _token_rows(settings.get("trainable_token_indices"), arrays)
+    found, copies, unknown = _renamed(arrays)
+    problems += unknown
     rank, alpha, rslora = int(settings["r"]), float(settings.get("lora_alpha") or 8), bool(settings.get("use_rslora"))
     config = AdapterConfig(
         method="dora" if settings.get("use_dora") else "lora",
@@ -93,7 +97,7 @@ def read_peft(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx
             fix="save it again with PEFT's save_pretrained",
         )
     base = str(settings.get("base_model_name_or_path") or "")
-    adapter = tied_together(Adapter(config=config, arrays=found, base=base, copies=copies))
+    adapter = tied_together(Adapter(config=config, arrays=found, base=base, copies=copies, rows=rows))
     if settings.get("ensure_weight_tying") and not adapter.tied:
         return replace(adapter, tied=None)  # depends on the model, as in PEFT
     return adapter
@@ -125,7 +129,13 @@ def write_peft(folder: Path, adapter: Adapter) -> None:
         **_targets(adapter),
         **_patterns(adapter),
     }
+    if adapter.rows:
+        settings["trainable_token_indices"] = {last_part(path): list(rows.ids) for path, rows in adapter.rows.items()}
     arrays = {_peft_name(name): mx.contiguous(array.T) for name, array in adapter.arrays.items()}
+    arrays |= {
+        f"{_PREFIX}{path}.token_adapter.trainable_tokens_delta": mx.contiguous(rows.values)
+        for path, rows in adapter.rows.items()
+    }
     mx.save_safetensors(str(folder / WEIGHTS), arrays, metadata={"format": "pt"})
     text = json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -170,6 +180,31 @@ def _renamed(arrays: Mapping[str, mx.array]) -> tuple[dict[str, mx.array], dict[
         else:
             problems.append(f"{name} {array.shape} is not part of a LoRA adapter")
     return found, copies, problems
+
+
+def _token_rows(
+    indices: Any, arrays: Mapping[str, mx.array]
+) -> tuple[dict[str, TokenRows], dict[str, mx.array], list[str]]:
+    """The trained rows by path, the other arrays, and one line per array that does not match its token ids.
+
+    `indices` are ids by the end of a layer's path, or a list for the embedding.
+    """
+    by_name: Mapping[str, Any] = indices if isinstance(indices, Mapping) else {EMBEDDING: indices or []}
+    rows, rest, problems, found = {}, {}, [], set()
+    for name, array in arrays.items():
+        match = _ROWS.fullmatch(name.removeprefix(_PREFIX))
+        if match is None:
+            rest[name] = array
+            continue
+        path = match[1]
+        key = next((key for key in by_name if path == key or path.endswith(f".{key}")), None)
+        ids = tuple(map(int, by_name[key])) if key is not None else ()
+        found.add(key)
+        if array.ndim != 2 or len(ids) != array.shape[0]:
+            problems.append(f"{name} {array.shape} has {len(ids)} token ids in trainable_token_indices")
+        rows[path] = TokenRows(ids=ids, values=array)
+    problems += [f"the trained rows of {key} are missing" for key, ids in by_name.items() if ids and key not in found]
+    return rows, rest, problems
 
 
 def _of_pattern(pattern: Any, path: str, usual: Any) -> Any:

@@ -14,6 +14,7 @@ OFF_QUOTA = "off_quota_"
 ASK: Mapping[str, str] = {
     "instruction_limit": "the instruction reached the token limit",
     "instruction_context": "the instruction reached the end of the context",
+    "instruction_loop": "the instruction repeats the same words without end",
     "instruction_stop": "the instruction ended with an unexpected stop token",
     "instruction_empty": "the instruction is empty",
     "instruction_garbled": "the instruction is not valid text",
@@ -36,6 +37,7 @@ SCREEN: Mapping[str, str] = {
 ANSWER: Mapping[str, str] = {
     "answer_limit": "the response reached the token limit",
     "answer_context": "the response reached the end of the context",
+    "answer_loop": "the response repeats the same words without end",
     "answer_stop": "the response ended with an unexpected stop token",
     "answer_empty": "the response is empty",
     "answer_garbled": "the response is not valid text",

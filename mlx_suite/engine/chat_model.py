@@ -1,7 +1,7 @@
 """A model, its tokenizer and its chat template: prompts, encoded conversations, greedy responses, label preferences."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,9 +13,9 @@ from mlx_suite.data.encode.styles import CHAT, Writer
 from mlx_suite.data.read.formats import fold_tools
 from mlx_suite.data.steering import lead
 from mlx_suite.engine.engine import Engine, context_length
+from mlx_suite.engine.never_sampled import banning, embedding_rows, untrained
 from mlx_suite.engine.program import Given, Program, Queries, Query, Request, Sample, Sampling, Written
 from mlx_suite.engine.step import GREEDY
-from mlx_suite.modeling.head import vocabulary_size
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, EncodedChat, Message, PreQuery, Tokenizer, derive_pre_query, encode_chat
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
@@ -121,8 +121,13 @@ class ChatModel:
 
     @cached_property
     def never_sampled(self) -> frozenset[int]:
-        """Ids that no turn contains: special tokens and embedding rows without a token."""
-        return never_sampled(self.model, self.tokenizer)
+        """Ids that no turn contains: special tokens and those of `never_sampled.untrained`."""
+        return self.tokenizer.special_ids | self.untrained
+
+    @cached_property
+    def untrained(self) -> frozenset[int]:
+        """Ids that no text contains, within a chat template or without one."""
+        return untrained(self.model, self.tokenizer)
 
     @property
     def vocabulary_size(self) -> int:
@@ -204,8 +209,7 @@ class ChatModel:
     def response(self, limit: int, sampling: Sampling, salt: int = 0) -> Sample:
         """A segment that samples a response of at most `limit` tokens, without special tokens."""
         stop = frozenset(self.turns.assistant_stop_ids)
-        banned = tuple(sorted(self.never_sampled - stop))
-        return Sample(limit=limit, stop=stop, sampling=replace(sampling, banned=banned), salt=salt)
+        return Sample(limit=limit, stop=stop, sampling=banning(sampling, self.never_sampled, stop), salt=salt)
 
     def text(self, written: Written) -> str:
         """The text of a segment without leading and trailing whitespace, which templates remove too."""
@@ -223,7 +227,13 @@ class ChatModel:
         """Like `respond`, for prompts given as token ids."""
         stop = frozenset(self.stop_ids)
         for number, written in greedy_completions(
-            self.model, prompts, limit=limit, stop=stop, slots=self.slots, context=self.context
+            self.model,
+            prompts,
+            limit=limit,
+            stop=stop,
+            slots=self.slots,
+            context=self.context,
+            banned=self.untrained - stop,
         ):
             yield number, Response(text=self.tokenizer.decode(written.tokens), reason=written.reason)
 
@@ -286,24 +296,22 @@ class ChatModel:
         )
 
 
-def never_sampled(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids that no turn contains: special tokens and embedding rows without a token."""
-    return tokenizer.special_ids | frozenset(range(tokenizer.vocab_size, embedding_rows(model, tokenizer)))
-
-
-def embedding_rows(model: Any, tokenizer: Tokenizer) -> int:
-    """Rows of the model's embedding; without a model, the tokenizer's number of ids."""
-    return tokenizer.vocab_size if model is None else vocabulary_size(model)
-
-
 def greedy_completions(
-    model: Any, prompts: Iterable[Sequence[int]], *, limit: int, stop: frozenset[int], slots: int, context: int
+    model: Any,
+    prompts: Iterable[Sequence[int]],
+    *,
+    limit: int,
+    stop: frozenset[int],
+    slots: int,
+    context: int,
+    banned: Collection[int] = (),
 ) -> Iterator[tuple[int, Written]]:
     """Yield (index, greedy completion of at most `limit` tokens) for each prompt, as they end."""
+    sampling = banning(GREEDY, banned, stop)
 
     def program(number: int, prompt: Sequence[int]) -> Program:
         yield Given(tuple(prompt))
-        return number, (yield Sample(limit=limit, stop=stop, sampling=GREEDY))
+        return number, (yield Sample(limit=limit, stop=stop, sampling=sampling))
 
     requests = (Request(program=program(number, prompt)) for number, prompt in enumerate(prompts))
     return _results(model, requests, slots, context)

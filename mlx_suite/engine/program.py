@@ -21,8 +21,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-Reason = Literal["stop", "limit", "context"]
-"""Why sampled text ended: at a stop token or by `until`, at the segment's limit, or at the end of the context."""
+LOOP_CHECK = 32
+"""Tokens between two calls of a segment's `loops`."""
+Reason = Literal["stop", "limit", "context", "loop"]
+"""Why sampled text ended: at a stop token or by `until`, at the segment's limit, at the end of the context, or by
+`loops`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,8 @@ class Sample:
     constraint: Constraint | None = None
     until: Callable[[int], bool] | None = None
     """Called with each token; the text ends after the first for which it returns True, for example at a stop text."""
+    loops: Callable[[Sequence[int]], bool] | None = None
+    """Called with the segment's tokens every `LOOP_CHECK` tokens; the text ends if it returns True (`text.loops`)."""
     alternatives: int | None = None
     """Report each token's log-probability and those of this many of the most probable tokens. None: no scores."""
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_suite.engine.program import (
+    LOOP_CHECK,
     Cancelled,
     Done,
     Given,
@@ -176,6 +177,7 @@ class SequenceState:
             if self.request.on_token is not None:
                 self.request.on_token(token)
             is_last = token not in sample.stop and sample.until is not None and sample.until(token)
+            loops = token not in sample.stop and self._loops(sample)
         except Exception as error:
             self.fail(error)
             return
@@ -183,10 +185,16 @@ class SequenceState:
             self._end(sample, "stop", token)
         elif is_last:
             self._end(sample, "stop")
+        elif loops:
+            self._end(sample, "loop")
         elif len(self.sequence) - self.start == sample.limit:
             self._end(sample, "limit")
         elif len(self.sequence) == self.context:
             self._end(sample, "context")
+
+    def _loops(self, sample: Sample) -> bool:
+        count = len(self.sequence) - self.start
+        return sample.loops is not None and count % LOOP_CHECK == 0 and sample.loops(self.sequence[self.start :])
 
     def _end(self, sample: Sample, reason: Reason, stop_token: int | None = None) -> None:
         """Send the program the sampled text."""

@@ -16,6 +16,7 @@ What makes results comparable:
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -23,6 +24,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from mlx_suite.engine import Engine, Program, Request, Sampling, context_length
+from mlx_suite.engine.never_sampled import banning, untrained
 from mlx_suite.engine.token_scores import Window, cut_windows, score_windows
 from mlx_suite.evaluate.passages import prefix_of
 from mlx_suite.evaluate.text_stops import write_until
@@ -176,6 +178,10 @@ class HarnessModel(TemplateLM):
 
     # ---- helpers
 
+    @cached_property
+    def _untrained(self) -> frozenset[int]:
+        return untrained(self.model, self.texts)
+
     @property
     def _template(self) -> ChatTemplate:
         if self.template is None:
@@ -217,13 +223,14 @@ class HarnessModel(TemplateLM):
             self.cut.limits += 1
             limit = self.max_length // 2
         prompt = self._shortened(self.tok_encode(context) or [self.prefix_token_id], self.max_length - limit)
+        stop = self.texts.stop_ids | {self.eot_token_id}
         text = yield from write_until(
             self.texts,
             prompt,
             options["until"],
             limit=limit,
-            stop=self.texts.stop_ids | {self.eot_token_id},
-            sampling=_sampling(options),
+            stop=stop,
+            sampling=banning(_sampling(options), self._untrained, stop),
         )
         return number, text
 

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from mlx_suite.engine.chat_model import greedy_completions
+from mlx_suite.engine.never_sampled import untrained
 from mlx_suite.microworld import Verdict, World, WorldExample, check, make_world
 from mlx_suite.text import ChatTemplate, Message, Tokenizer, encode_chat
 from mlx_suite.text.message import ASSISTANT, USER
@@ -65,7 +66,10 @@ def answer_all(
         encode_chat(tokenizer, template, [Message(USER, text)], add_generation_prompt=True).ids for text in instructions
     )
     stop = tokenizer.stop_ids
-    found = dict(greedy_completions(model, prompts, limit=LIMIT, stop=stop, slots=slots, context=context))
+    banned = untrained(model, tokenizer)
+    found = dict(
+        greedy_completions(model, prompts, limit=LIMIT, stop=stop, slots=slots, context=context, banned=banned)
+    )
     return [tokenizer.decode(found[number].tokens) for number in range(len(found))]
 
 

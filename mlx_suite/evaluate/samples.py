@@ -5,7 +5,7 @@ samples.md      the responses as Markdown, grouped by prompt
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import mlx.nn as nn
 
 from mlx_suite.engine import Written
 from mlx_suite.engine.chat_model import greedy_completions
+from mlx_suite.engine.never_sampled import untrained
 from mlx_suite.runtime.files import disk_errors, write_atomically
 from mlx_suite.runtime.journal import read_lines
 from mlx_suite.text import Tokenizer
@@ -46,7 +47,8 @@ def write_samples(
 
     Raises UserError if the disk is full.
     """
-    responses = greedy_answers(model, prompts_ids, limit=limit, stop=stop)
+    banned = untrained(model, tokenizer)
+    responses = greedy_answers(model, prompts_ids, limit=limit, stop=stop, banned=banned)
     lines = [
         {"step": step, "prompt": prompt, "answer": tokenizer.decode(written.tokens), "reason": written.reason}
         for prompt, written in zip(prompt_texts, responses, strict=True)
@@ -57,7 +59,12 @@ def write_samples(
 
 
 def greedy_answers(
-    model: nn.Module, prompts_ids: Sequence[Sequence[int]], *, limit: int, stop: frozenset[int]
+    model: nn.Module,
+    prompts_ids: Sequence[Sequence[int]],
+    *,
+    limit: int,
+    stop: frozenset[int],
+    banned: Collection[int] = (),
 ) -> list[Written]:
     """Greedy responses to prompts, in their order. Frees MLX's memory cache afterwards."""
     if not prompts_ids:
@@ -67,7 +74,10 @@ def greedy_answers(
     try:
         # A new engine each time: a compiled step keeps the weights it was traced with.
         slots, context = min(len(prompts_ids), SLOTS), max(map(len, prompts_ids)) + limit
-        responses = dict(greedy_completions(model, prompts_ids, limit=limit, stop=stop, slots=slots, context=context))
+        completions = greedy_completions(
+            model, prompts_ids, limit=limit, stop=stop, slots=slots, context=context, banned=banned
+        )
+        responses = dict(completions)
     finally:
         model.train(training)
     mx.clear_cache()

@@ -2,6 +2,7 @@
 
     LoRA, linear     W + scale · (AB)ᵀ            LoRA, embedding     E + scale · AB
     DoRA             m · (W + scale · (AB)ᵀ) / ‖W + scale · (AB)ᵀ‖
+    trained rows     E with these rows replaced
 
 Sums are computed in fp32 and rounded once. Low precision can lose a small adapter: bfloat16 has 8 significant bits, a
 4-bit layer 16 levels per group, and the fused model may equal its base (mlx-lm#1172). So the fused model's logits are
@@ -21,11 +22,12 @@ from mlx_suite.adapters.attach import apply_adapter, load_adapter, stored_templa
 from mlx_suite.adapters.lora import adapted_layers, base_layer
 from mlx_suite.checkpoints.config_file import read_config
 from mlx_suite.checkpoints.load import load_model, stored_dtype
-from mlx_suite.checkpoints.quantization import LayerQuantization, quantized_layers
+from mlx_suite.checkpoints.quantization import quantized_layers
 from mlx_suite.checkpoints.save import refuse_other_folder, save_model
 from mlx_suite.checkpoints.weights import as_dtype, cast, named_parameters
 from mlx_suite.export.probe import Distance, distance, logits_of, vocabulary_of
 from mlx_suite.modeling.dora import DoRALinear, dense_weight
+from mlx_suite.modeling.trained_rows import TrainedRows, layers_with_rows
 from mlx_suite.runtime.errors import UserError
 
 MOST_LOST = 0.9
@@ -109,7 +111,9 @@ def fuse(model: nn.Module) -> int:
         merged = merged_layer(layer)
         mx.eval(merged.parameters())  # so that only one layer at a time has an fp32 copy
         model.update_modules(tree_unflatten([(path, merged)]))
-    return len(layers)
+    with_rows = layers_with_rows(model)
+    model.update_modules(tree_unflatten([(path, table_with_rows(layer)) for path, layer in with_rows.items()]))
+    return len(layers) + len(with_rows)
 
 
 def merged_layer(layer: nn.Module) -> nn.Module:
@@ -126,6 +130,17 @@ def merged_layer(layer: nn.Module) -> nn.Module:
     return base
 
 
+def table_with_rows(layer: TrainedRows) -> nn.Module:
+    """The embedding or head of a layer, with its trained rows; other rows of a quantized table stay the same."""
+    table, at = layer.table, mx.array(layer.token_ids)
+    if "scales" not in table:
+        table.weight[at] = layer.token_rows.astype(table.weight.dtype)
+    else:
+        for name, packed in zip(("weight", "scales", "biases"), _packed(table, layer.token_rows), strict=False):
+            table[name][at] = packed
+    return table
+
+
 def merged_weight(layer: nn.Module) -> mx.array:
     """Weight of the layer with its adapter fused, in fp32: (O, N), or (V, d) for an embedding."""
     if isinstance(layer, DoRALinear):
@@ -138,15 +153,16 @@ def merged_weight(layer: nn.Module) -> mx.array:
 
 def _pack(base: nn.Module, weight: mx.array) -> None:
     """Quantize a dense weight into a quantized layer, with the layer's settings."""
-    settings = LayerQuantization(group_size=base.group_size, bits=base.bits, mode=base.mode)
-    dtype = base.scales.dtype
-    source = weight.astype(dtype) if mx.issubdtype(dtype, mx.floating) else weight
-    packed, scales, *biases = mx.quantize(
-        source, group_size=settings.group_size, bits=settings.bits, mode=settings.mode
-    )
-    base.weight, base.scales = packed, scales
+    base.weight, base.scales, *biases = _packed(base, weight)
     if biases:
         base.biases = biases[0]
+
+
+def _packed(base: nn.Module, weight: mx.array) -> list[mx.array]:
+    """Dense rows in the format of a quantized layer: packed weight, scales and, for some formats, biases."""
+    dtype = base.scales.dtype
+    source = weight.astype(dtype) if mx.issubdtype(dtype, mx.floating) else weight.astype(mx.float32)
+    return list(mx.quantize(source, group_size=base.group_size, bits=base.bits, mode=base.mode))
 
 
 def _refuse_lost(fused: Fused, adapter: Path) -> None:

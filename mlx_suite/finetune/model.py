@@ -7,10 +7,12 @@ import mlx.nn as nn
 
 from mlx_suite.adapters.attach import AdapterConfig
 from mlx_suite.adapters.lora import add_adapters, unfreeze_all
+from mlx_suite.adapters.token_rows import add_token_rows
 from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.checkpoints.load import load_model
 from mlx_suite.checkpoints.quantization import quantize_base
 from mlx_suite.checkpoints.weights import evaluate, named_parameters, parameter_count
+from mlx_suite.finetune.new_tokens import TemplateTokens
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.documents import refuse_packing
@@ -35,8 +37,10 @@ class TrainableModel:
     """Notes for the user: module names that matched nothing, layers left unquantized."""
 
 
-def load_trainable(settings: FinetuneSettings, folder: Path) -> TrainableModel:
+def load_trainable(settings: FinetuneSettings, folder: Path, tokens: TemplateTokens | None = None) -> TrainableModel:
     """Load the model in `folder`, add the adapters of the settings, and unfreeze the trained parameters.
+
+    `tokens` are the template's; rows of those that the model does not know are trained as the settings say.
 
     Raises UserError if no layer matches the modules to adapt, or the model cannot train on packed rows.
     """
@@ -74,6 +78,9 @@ def load_trainable(settings: FinetuneSettings, folder: Path) -> TrainableModel:
             )
         if report.unmatched:
             notes.append(f"matched nothing in this model: {', '.join(map(str, report.unmatched))}")
+        if rows := tokens.trained_rows(settings) if tokens else ():
+            add_token_rows(model, rows)
+    notes += tokens.notes(settings) if tokens else []
     if settings.neftune:
         add_noise(model.model.embed_tokens, settings.neftune)
     if settings.recompute:

@@ -16,6 +16,7 @@ from mlx_suite.data.encode.lengths import ERROR, LengthCounts, fit
 from mlx_suite.data.encode.styles import CHAT
 from mlx_suite.data.example import Example
 from mlx_suite.data.read.records import Problem, refusal
+from mlx_suite.finetune.new_tokens import TemplateTokens, template_tokens
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.hub.resolve import resolve
 from mlx_suite.runtime.errors import UserError
@@ -53,6 +54,11 @@ class PreparedRun:
     """Maximum context of the model in tokens; None if its config does not say."""
     fingerprint: str
     """Hash of data, template and tokenizer, to detect changes before a resume."""
+
+    @cached_property
+    def template_tokens(self) -> TemplateTokens:
+        """The special tokens of the chat template, and which of them the model was never trained on."""
+        return template_tokens(self.folder, self.tokenizer, self.template, self.train)
 
     @cached_property
     def trained_tokens(self) -> int:

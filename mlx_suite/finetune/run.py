@@ -144,7 +144,7 @@ def finetune(
                 fix="give --valid or a larger --valid-share, or omit --patience",
             )
         plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate))
-        trainable = load_trainable(settings, prepared.folder)
+        trainable = load_trainable(settings, prepared.folder, prepared.template_tokens)
         identity = _identity(settings, prepared, trainable, group)
         saved = read_state(run) if group.is_rank_zero else None
         if saved is not None:
@@ -205,7 +205,9 @@ def _identity(
     settings: FinetuneSettings, prepared: PreparedRun, trainable: TrainableModel, group: ProcessGroup
 ) -> dict[str, Any]:
     """Everything that determines the weights. Resuming with a different value is refused."""
-    fixed = {name: value for name, value in asdict(settings).items() if name not in FREE}
+    fixed = {name: value for name, value in asdict(settings).items() if name not in FREE | {"train_new_tokens"}}
+    if rows := prepared.template_tokens.trained_rows(settings):
+        fixed["token_rows"] = list(rows)
     if settings.dropout:
         fixed["recompute"] = settings.recompute  # it changes the dropout masks
     # Names and paths may change: the contents are compared instead.

@@ -81,6 +81,9 @@ class FinetuneSettings:
     """Modules to adapt, comma-separated: any of the seven linear layers of a block, embed_tokens, lm_head."""
     layers: tuple[int, ...] | None = None
     """Blocks to adapt, numbered from 0, comma-separated. Default: all."""
+    train_new_tokens: bool | None = None
+    """Also train the embedding rows of the chat template's tokens that the base model never saw. Default: if its stop
+    token is one of them."""
     quantize_base: int = 0
     """Bits to quantize the frozen base model to, 4 or 8 (QLoRA, arXiv 2305.14314). 0 keeps its precision."""
     neftune: float = 0.0
@@ -191,5 +194,12 @@ def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:
         yield "quantize_base", f"is {s.quantize_base}: expected 0, 4 or 8"
     elif s.quantize_base and s.method == "full":
         yield "quantize_base", f"is {s.quantize_base} with method full: quantized weights cannot be trained; use lora"
+    if s.train_new_tokens and s.method == "full":
+        yield "train_new_tokens", "applies to lora and dora: full trains all rows"
+    elif s.train_new_tokens and {"embed_tokens", "lm_head"} & set(s.modules):
+        yield (
+            "train_new_tokens",
+            "cannot be combined with an adapter of embed_tokens or lm_head",
+        )
     if s.row_length is not None and s.batching == "bucket":
         yield "row_length", "applies to batching pack only"

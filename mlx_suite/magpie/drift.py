@@ -14,13 +14,14 @@ from typing import Literal
 from mlx_suite.data.questions import Question, Questions
 from mlx_suite.engine import Written
 
-Flaw = Literal["limit", "context", "stop", "empty", "garbled"]
+Flaw = Literal["limit", "context", "loop", "stop", "empty", "garbled"]
 GARBLED = "\ufffd"
 """Replacement character that a decoder writes for invalid bytes."""
 
 DRIFTS: Mapping[str, str] = {
     "limit": "the user's turn reached its token limit",
     "context": "the conversation reached the end of the model's context",
+    "loop": "the user's turn repeats the same words without end",
     "stop": "the user's turn ended with a stop token other than the template's",
     "empty": "the user's turn is empty",
     "garbled": "the user's turn is not valid text",

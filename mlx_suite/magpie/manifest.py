@@ -34,7 +34,7 @@ from mlx_suite.runtime.files import sha256_of, write_atomically
 from mlx_suite.runtime.resume import as_json, change, refuse_other, stored_facts
 
 KIND = "mlx-suite magpie"
-PROGRAM = 2
+PROGRAM = 3
 """Incremented whenever the same settings start to give other rows."""
 Content = Mapping[str, Any]
 

@@ -10,12 +10,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.checkpoints.untrained_tokens import UntrainedToken
 from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.curation.tags.tagging import Tagger, make_tagger, questions_for
 from mlx_suite.data.questions import TAGGED, Questions
 from mlx_suite.data.steering import CATEGORY_TEXTS, LANGUAGE_TEXTS, REST, lead, steering_text
 from mlx_suite.engine import Queries, Sample, Sampling, context_length
-from mlx_suite.engine.chat_model import never_sampled
+from mlx_suite.engine.never_sampled import never_sampled, untrained_token
 from mlx_suite.engine.scoring import query_length
 from mlx_suite.magpie.drift import ROLE_QUESTIONS
 from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
@@ -25,6 +26,7 @@ from mlx_suite.modeling.head import head_function
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Message, PreQuery, Tokenizer, derive_pre_query
 from mlx_suite.text.chat import encode_chat
+from mlx_suite.text.loops import loop_check
 from mlx_suite.text.message import USER
 from mlx_suite.text.template import dated
 
@@ -40,6 +42,8 @@ class RowPlan:
     """Headers and stop tokens around an instruction that only the run's own system prompt steers."""
     never_sampled: frozenset[int]
     """Special tokens, and rows of the embedding matrix without a token."""
+    untrained_end: UntrainedToken | None = None
+    """The sign that the model was never trained on the token that ends a user's turn; None without one."""
     banned_first: tuple[int, ...] = ()
     """Token ids that no instruction begins with."""
     tagger: Tagger | None = None
@@ -72,6 +76,14 @@ class RowPlan:
         """Stop tokens of a complete response: the template's own, and those that end all text."""
         return self.tokenizer.stop_ids | {self.assistant_end}
 
+    @property
+    def untrained_note(self) -> str | None:
+        """What an untrained end of the user's turn means for a run; None if it is trained."""
+        if self.untrained_end is None:
+            return None
+        name = self.tokenizer.token_of(self.user_end)
+        return f"{name}, which ends a user's turn, was never trained in this model: {self.untrained_end.evidence}"
+
     def instruction_sample(self, setting: SamplingSetting) -> Sample:
         """Segment that samples an instruction."""
         sampling = Sampling(temperature=setting.temperature, top_p=setting.top_p, banned_first=self.banned_first)
@@ -86,8 +98,16 @@ class RowPlan:
 
     def _sample(self, sampling: Sampling, limit: int, stops: Iterable[int]) -> Sample:
         stop = frozenset(stops)
-        banned = tuple(sorted(self.never_sampled - stop))
-        return Sample(limit=limit, stop=stop, sampling=replace(sampling, banned=banned))
+        return Sample(limit=limit, stop=stop, sampling=replace(sampling, banned=self._banned(stop)), loops=self._loops)
+
+    @cached_property
+    def _loops(self) -> Callable[[Sequence[int]], bool]:
+        return loop_check(self.tokenizer.decode)
+
+    @cached_property
+    def _banned(self) -> Callable[[frozenset[int]], tuple[int, ...]]:
+        # All rows share one tuple, so that a decode step compares it by identity.
+        return lru_cache(lambda stop: tuple(sorted(self.never_sampled - stop)))
 
     @cached_property
     def header(self) -> Callable[[Steer], tuple[int, ...]]:
@@ -133,12 +153,14 @@ def plan_rows(
     template = dated(template)
     tagger = _make_tagger(model, tokenizer, template, settings, questions)
     asks_role = settings.turns > 1 and tagger is not None and tagger.questions == FULL_QUESTIONS
+    pre_query = _derive(tokenizer, template, settings.system)
     return RowPlan(
         settings=settings,
         tokenizer=tokenizer,
         template=template,
-        pre_query=_derive(tokenizer, template, settings.system),
+        pre_query=pre_query,
         never_sampled=never_sampled(model, tokenizer),
+        untrained_end=untrained_token(model, tokenizer, pre_query.user_stop_ids[0]),
         banned_first=first_token_bans(tokenizer, settings.ban_first) if settings.ban_first else (),
         tagger=tagger,
         role=make_tagger(tokenizer, template, ROLE_QUESTIONS, embed=False).instruction if asks_role else None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_suite.data.questions import Questions
-from mlx_suite.engine import Engine, context_length
+from mlx_suite.engine import Engine, Request, context_length
 from mlx_suite.evaluate.microworld import check_dataset
 from mlx_suite.magpie.judge import Judge
 from mlx_suite.magpie.manifest import Fingerprint, fingerprint_of, judged_by, now
@@ -25,8 +25,9 @@ from mlx_suite.magpie.stats import RunSummary, Session
 from mlx_suite.text import ChatTemplate, Tokenizer
 from mlx_suite.training.process_group import ProcessGroup
 
-OnProgress = Callable[[int, int], None]
-"""Called with the numbers of accepted and decided rows: once at the start, then after every decision."""
+OnProgress = Callable[[int, int, int], None]
+"""Called with the numbers of accepted and decided rows and of rows in flight in this process: at the start, when a row
+starts, and after every decision."""
 OnNote = Callable[[str], None]
 """Called with a sentence that the user should see."""
 
@@ -54,9 +55,10 @@ def make_dataset(
         template: Its chat template, from which the header is derived.
         settings: What to generate.
         folder: Created if missing; resumed if it was started with the same settings.
-        on_progress: Called after every decision.
+        on_progress: Called when a row starts and after every decision.
         questions: Tagging questions. Default: those of the settings' file, of the checkpoint, or the built-in ones.
-        on_note: Called with the reason if memory allows only a smaller batch.
+        on_note: Called with the reason if memory allows only a smaller batch, and if the model was never trained on the
+            token that ends a user's turn.
         group: Rank and world size; this process is rank 0. The others call `followers.follow_dataset`.
 
     Raises UserError if the header cannot be derived, a question cannot be encoded, the folder cannot be used, the disk
@@ -68,8 +70,8 @@ def make_dataset(
     with prepare(model, tokenizer, template, settings, shards, questions, on_note) as prepared, ExitStack() as stack:
         opening = open_run_folder(folder, prepared.plan, prepared.fingerprint)
         run_folder = shards.together(lambda: stack.enter_context(opening))
-        report = on_progress or (lambda accepted, decided: None)
-        report(run_folder.accepted, run_folder.decided)
+        report = on_progress or (lambda accepted, decided, in_flight: None)
+        report(run_folder.accepted, run_folder.decided, 0)
         session = None
         if not shards.broadcast(int(run_folder.is_complete)):
             rank_zero = RankZero(shards)
@@ -151,8 +153,9 @@ def prepare(
 
     prepared = shards.together(make)
     shards.agree(prepared.fingerprint.value, judged_by(prepared.plan), settings.count)
-    if prepared.memory.note is not None and on_note is not None:
-        on_note(prepared.memory.note)
+    for note in (prepared.plan.untrained_note, prepared.memory.note):
+        if note is not None and on_note is not None:
+            on_note(note)
     with memory_limits(prepared.memory, settings):
         yield prepared
 
@@ -187,7 +190,7 @@ def _fill(prepared: PreparedMagpie, run_folder: RunFolder, report: OnProgress, r
         poll()
         # The engine ends when there are probably enough rows; the decisions may show that there are not.
         while True:
-            requests = shards.requests(pool.requests(), lambda: pool.lead, session.slots, poll)
+            requests = shards.requests(_reported(pool, run_folder, report), lambda: pool.lead, session.slots, poll)
             for done in engine.run(requests):
                 draft: Draft = done.result
                 session.add_row(draft, plan)
@@ -206,6 +209,14 @@ def _fill(prepared: PreparedMagpie, run_folder: RunFolder, report: OnProgress, r
     return session
 
 
+def _reported(pool: Pool, run_folder: RunFolder, report: OnProgress) -> Iterator[Request | None]:
+    """The pool's requests; each row that starts is reported."""
+    for request in pool.requests():
+        if request is not None:
+            report(run_folder.accepted, run_folder.decided, pool.in_flight)
+        yield request
+
+
 def _decide(pool: Pool, run_folder: RunFolder, session: Session, report: OnProgress) -> None:
     """Write all decisions that can be made now. Raises UserError if the run should stop."""
     run_folder.stop_rule.check()
@@ -215,7 +226,7 @@ def _decide(pool: Pool, run_folder: RunFolder, session: Session, report: OnProgr
         run_folder.write(draft, decision)
         session.decided += 1
         session.rows += decision.reason is None
-        report(run_folder.accepted, run_folder.decided)
+        report(run_folder.accepted, run_folder.decided, pool.in_flight)
         if run_folder.is_complete:
             return
         run_folder.stop_rule.check()

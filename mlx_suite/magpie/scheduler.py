@@ -19,6 +19,12 @@ from mlx_suite.runtime.errors import UserError
 
 MIN_ROWS_TO_PROJECT = 200
 """Minimum decided rows before the yield is projected."""
+FIRST_ROWS = 16
+"""Decided rows after which a model is checked for ending the user's turn at all."""
+MOST_ENDED = 1
+"""Of these rows, most that may have ended if the run stops."""
+ENDLESS = ("instruction_limit", "instruction_context", "instruction_loop", "instruction_stop")
+"""Rejections of instructions that did not end with the template's stop token."""
 ROWS_ARE_KEPT = "the rows are kept; each rejected one is in rejected.jsonl with its reason"
 
 IsOwn = Callable[[int], bool]
@@ -111,6 +117,11 @@ class Pool:
         self._retried[index] += 1
         assert self._retried[index] < 3, f"row {index} is still incomplete after being generated again"
         self._retries.append(index)
+
+    @property
+    def in_flight(self) -> int:
+        """Number of rows that have been started here and have not finished."""
+        return len(self._in_flight)
 
     @property
     def lead(self) -> int:
@@ -218,6 +229,7 @@ class StopRule:
         settings, accepted = self.judge.plan.settings, len(self.judge.keys)
         if accepted >= settings.count:
             return
+        self._check_endings(accepted)
         if self.streak.total() >= settings.patience:
             flag = f"--patience above {settings.patience:,}"
             raise self._error(f"and the last {self.streak.total()} rows were all rejected", self.streak, flag)
@@ -233,6 +245,22 @@ class StopRule:
         if accepted and projected > settings.row_limit:
             rate = f"one in {self.decided / accepted:,.0f}"
             raise self._error(f"{rate} generated, so all of them would take {projected:,}", self.rejections, flag)
+
+    def _check_endings(self, accepted: int) -> None:
+        """Raises UserError if the first rows show that the model does not end the user's turn."""
+        endless = sum(self.rejections[reason] for reason in ENDLESS)
+        if accepted or self.decided < FIRST_ROWS or self.decided - endless > MOST_ENDED:
+            return
+        plan = self.judge.plan
+        end = plan.tokenizer.token_of(plan.user_end)
+        raise UserError(
+            f"The model does not end the user's turn: {endless} of its first {self.decided} instructions came to no "
+            f"{end}" + (f"; {plan.untrained_note}" if plan.untrained_note else ""),
+            where=ROWS_ARE_KEPT,
+            fix="finetune it on both sides of conversations (mlx-suite finetune --train-on all) and use the result, or "
+            "an instruction-tuned model; if its instructions are only long, raise --max-instruction",
+            details=_reason_counts(self.rejections),
+        )
 
     def _check_value(self, dimension: str, value: str, missing: int) -> None:
         """Raises UserError if one value of a quota will not be met."""

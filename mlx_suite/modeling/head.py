@@ -5,7 +5,7 @@ A head is a sum of matrix products, then a gain and a bias for each token, then 
     logits = cap(gain · Σ inputs @ matrixᵀ + bias)
 
 The first matrix is the embedding or `lm_head`. LoRA adds a second one, whose input is the hidden state projected to
-the rank. DoRA's magnitudes are the gain.
+the rank. DoRA's magnitudes are the gain. Trained rows replace those of the first matrix.
 
 Shapes: M rows, d hidden size, r rank, V vocabulary.
 """
@@ -20,6 +20,7 @@ import mlx.nn as nn
 from mlx_suite.modeling.decoder import Decoder
 from mlx_suite.modeling.dora import SMALLEST, DoRALinear
 from mlx_suite.modeling.fast_math import softcap
+from mlx_suite.modeling.trained_rows import TrainedRows
 
 Arrays = dict[str, mx.array]
 
@@ -52,6 +53,10 @@ class Matrix:
     how: Mapping[str, Any] = field(default_factory=dict)
     """Quantization settings: group size, bits, mode."""
     trained: bool = False
+    replaced: tuple[int, ...] = ()
+    """Tokens with rows of their own (`trained_rows`), which are trained."""
+    own: mx.array | None = None
+    """Rows (n, k) of the tokens in `replaced`."""
 
     def after(self, array: mx.array) -> "Matrix":
         """The same matrix, not expanded to fp32 before `array` is computed.
@@ -67,6 +72,28 @@ class Matrix:
 
     def rows(self, which: slice | mx.array) -> mx.array:
         """The given rows in fp32, (…, k)."""
+        rows = self._stored_rows(which)
+        if self.own is None:
+            return rows
+        own = self.own.astype(mx.float32)
+        if isinstance(which, slice):
+            at, places = self.within(which)
+            if at:
+                rows[mx.array(places)] = own[mx.array(at)]
+            return rows
+        is_own = self.is_own(which)
+        return mx.where(is_own.any(axis=-1, keepdims=True), is_own.astype(mx.float32) @ own, rows)
+
+    def within(self, columns: slice) -> tuple[list[int], list[int]]:
+        """Which of the `replaced` tokens are in a slice of the vocabulary, and their places in it."""
+        found = [(at, token) for at, token in enumerate(self.replaced) if columns.start <= token < columns.stop]
+        return [at for at, _ in found], [token - columns.start for _, token in found]
+
+    def is_own(self, tokens: mx.array) -> mx.array:
+        """(…, n) whether each token is the n-th of those in `replaced`."""
+        return tokens[..., None] == mx.array(self.replaced, tokens.dtype)
+
+    def _stored_rows(self, which: slice | mx.array) -> mx.array:
         if not self.packing:
             return self.weight[which].astype(mx.float32)
         scales, biases = self.packing["scales"][which], self.packing.get("biases")
@@ -101,8 +128,10 @@ class Head:
 
     @property
     def learned(self) -> Arrays:
-        """Arrays that need a gradient: matrices by their number, `gain`, `bias`."""
+        """Arrays that need a gradient: matrices by their number, `gain`, `bias`, and `own` rows of the first matrix."""
         arrays = {str(i): matrix.weight for i, matrix in enumerate(self.matrices) if matrix.trained}
+        if self.matrices[0].own is not None:
+            arrays["own"] = self.matrices[0].own
         if self.gain is not None:
             arrays["gain"] = self.gain
         if self.bias is not None and self.bias_trained:
@@ -118,6 +147,8 @@ class Head:
         matrices = tuple(
             replace(matrix, weight=arrays.get(str(i), matrix.weight)) for i, matrix in enumerate(self.matrices)
         )
+        if "own" in arrays:
+            matrices = (replace(matrices[0], own=arrays["own"]), *matrices[1:])
         gain, bias = arrays.get("gain", self.gain), arrays.get("bias", self.bias)
         return replace(self, matrices=matrices, gain=gain, bias=bias)
 
@@ -132,6 +163,13 @@ def head_of(model: nn.Module) -> Head | None:
     layer = model.lm_head if "lm_head" in model else model.model.embed_tokens
     parts = _parts(layer)
     return None if parts is None else replace(parts, cap=_cap(model))
+
+
+def embedding_matrix(model: nn.Module) -> Matrix | None:
+    """The rows that the model reads its tokens from, without a low-rank adapter; None if its embedding is unknown."""
+    layer = getattr(getattr(model, "model", None), "embed_tokens", None)
+    parts = None if layer is None else _parts(layer)
+    return None if parts is None else parts.matrices[0]
 
 
 def head_function(model: nn.Module) -> Callable[[mx.array], mx.array] | None:
@@ -175,6 +213,11 @@ def _parts(layer: nn.Module) -> Head | None:
         bias = layer.get("bias")
         trained = layer.trainable_parameters()
         return Head(matrices=(_matrix(layer),), bias=bias, bias_trained="bias" in trained)
+    if isinstance(layer, TrainedRows):
+        plain = _parts(layer.table)
+        assert plain is not None, "trained rows of a layer of an unknown kind"
+        [matrix] = plain.matrices
+        return replace(plain, matrices=(replace(matrix, replaced=layer.token_ids, own=layer.token_rows),))
     if isinstance(layer, DoRALinear):
         return _dora(layer)
     return _lora(layer)

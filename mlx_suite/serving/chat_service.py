@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlx_suite.data.encode.styles import CHAT
 from mlx_suite.data.read.conversation import TOOL, call_text, tools_text, with_tools
 from mlx_suite.engine.chat_model import ChatModel
+from mlx_suite.engine.never_sampled import banning
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.serving.chat import ChatEvent, ChatMessage, ChatRequest, Tool
 from mlx_suite.serving.generation import Delta, Ended, Generation, Started
@@ -117,14 +118,13 @@ def chat_plan(served: ServedModel, request: ChatRequest) -> ChatPlan:
         markers += format.markers
         stops += [index for index in map(ids, format.ends) if index is not None and index in chat.never_sampled]
     shown = {index for index in map(ids, markers) if index is not None and index in chat.never_sampled}
-    banned = chat.never_sampled - shown - set(stops)
     thoughts = _thoughts(chat, prompt)
     grammar = _grammar(chat, request, tools, thoughts)
     generation = Generation(
         model=served.name,
         prompt=prompt,
         limit=request.limit,
-        sampling=replace(request.sampling, banned=(*request.sampling.banned, *sorted(banned))),
+        sampling=banning(request.sampling, chat.never_sampled - shown, stops),
         seed=request.seed,
         choices=request.choices,
         stop=frozenset(stops),

@@ -48,6 +48,8 @@ class EngineService:
             model.name: ServedModel(name=model.name, chat=model.chat, base=model.base, created=loaded)
             for model in worker.models.values()
         }
+        for model in worker.models.values():
+            _ = model.chat.never_sampled  # computed now, because requests are planned on threads without MLX
         self._durations: list[float] = []
         """Seconds of the last requests."""
 

@@ -7,7 +7,7 @@ from typing import Literal
 from mlx_suite.engine import Sampling, TokenScore
 from mlx_suite.engine.program import Constraint
 
-EndReason = Literal["stop", "limit", "context", "time", "cancelled"]
+EndReason = Literal["stop", "limit", "context", "loop", "time", "cancelled"]
 """Why a choice ended: stop token or stop text, `limit` tokens, context full, time limit, or cancelled."""
 
 

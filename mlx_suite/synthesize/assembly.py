@@ -20,7 +20,7 @@ from mlx_suite.synthesize.repetition import REPEATED_QUESTION, REPEATED_TEXT, Re
 from mlx_suite.synthesize.rephrase import CONTINUE, PIT, writes_pairs
 from mlx_suite.synthesize.rounds import ChainItem, split_chain
 from mlx_suite.synthesize.sources import SourceText
-from mlx_suite.synthesize.writer import Outcome, Writer
+from mlx_suite.synthesize.writer import Outcome, Writer, read_outcome
 
 RAW = "raw"
 TOO_LONG, NOTHING_VALID = "too long for the context", "nothing valid was written"
@@ -116,7 +116,7 @@ class Assembler:
     # ---- what is accepted
 
     def _outcome(self, completion: Completion, source: SourceText) -> Outcome:
-        outcome = self.writer.read(source.text, completion.text, completion.reason, completion.form)
+        outcome = read_outcome(self.writer, source.text, completion.text, completion.reason, completion.form)
         if _found_no_room(completion):
             outcome = Outcome(dropped=Counter({TOO_LONG: 1}))
         elif writes_pairs(completion.form):

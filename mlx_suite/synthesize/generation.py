@@ -18,7 +18,8 @@ from mlx_suite.synthesize.rephrase import CONTINUE
 from mlx_suite.synthesize.rounds import Prompt, fit_prompt, plan_chains
 from mlx_suite.synthesize.settings import Lengths
 from mlx_suite.synthesize.sources import SourceText
-from mlx_suite.synthesize.writer import Writer
+from mlx_suite.synthesize.writer import Writer, read_outcome
+from mlx_suite.text.loops import loop_check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ class TextGenerator:
     ) -> None:
         self.writer, self.clock = writer, clock
         self.engine = Engine(model, slots=slots, context=context)
+        self._loops = loop_check(writer.tokenizer.decode)
 
     def run(
         self,
@@ -111,12 +113,14 @@ class TextGenerator:
                         yield Given(prompt.ids[same:])
                     else:
                         yield Given(prompt.ids)
-                    written = yield Sample(limit=task.lengths.written, stop=self.writer.stops, sampling=task.sampling)
+                    written = yield Sample(
+                        limit=task.lengths.written, stop=self.writer.stops, sampling=task.sampling, loops=self._loops
+                    )
                     end = () if written.stop_token is None else (written.stop_token,)
                     sequence = [*prompt.ids, *written.tokens, *end]
                 completion = self._completion(task, source, prompt, written)
                 keep(source, completion)
-            outcome = self.writer.read(source.text, completion.text, completion.reason, task.form)
+            outcome = read_outcome(self.writer, source.text, completion.text, completion.reason, task.form)
             if outcome.is_empty:
                 examples.clear()
             else:

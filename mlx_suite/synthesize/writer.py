@@ -25,6 +25,7 @@ from mlx_suite.synthesize.rephrase import CONTINUE, rejection, whole_sentences, 
 from mlx_suite.text import Tokenizer
 
 HOLDS_TAGS = "holds a tag of the format"
+LOOPED = "repeats the same words without end"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,18 @@ class TagWriter:
     def _eos(self) -> int | None:
         name = self.tokenizer.settings.roles.get("eos_token")
         return None if name is None else self.tokenizer.id_of(name)
+
+
+def read_outcome(writer: Writer, text: str, completion: str, reason: str, form: str) -> Outcome:
+    """What is valid in a completion, of which a loop is rejected; arguments as of `Writer.read`."""
+    outcome = writer.read(text, completion, reason, form)
+    if reason != "loop":
+        return outcome
+    if not writes_pairs(form):
+        return Outcome(dropped=Counter({LOOPED: 1}))
+    # The loop is in the piece that was cut off.
+    others = Counter({name: count for name, count in outcome.dropped.items() if name != CUT_OFF})
+    return Outcome(pairs=outcome.pairs, dropped=others + Counter({LOOPED: 1}))
 
 
 def read_pairs(completion: str) -> Outcome:

@@ -94,5 +94,8 @@ class Backend(Protocol):
     def token_of(self, token_id: int) -> str | None:
         """The token with this id, as spelled in the vocabulary, or None."""
 
+    def vocabulary(self) -> Mapping[str, int]:
+        """Every token with its id."""
+
     def is_added(self, token_id: int) -> bool:
         """Whether the token was added to the model's vocabulary; added tokens are spelled as plain text."""

@@ -107,6 +107,10 @@ class FastBackend:
         """The id of `token`, or None."""
         return self._library.token_to_id(token)
 
+    def vocabulary(self) -> Mapping[str, int]:
+        """Every token with its id."""
+        return self._library.get_vocab(with_added_tokens=True)
+
     def token_of(self, token_id: int) -> str | None:
         """The token as spelled in the vocabulary, or None."""
         return self._library.id_to_token(token_id) if token_id >= 0 else None

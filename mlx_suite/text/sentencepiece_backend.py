@@ -136,6 +136,11 @@ class SentencePieceBackend:
         index = self._library.piece_to_id(token)
         return index if self._library.id_to_piece(index) == token else None
 
+    def vocabulary(self) -> Mapping[str, int]:
+        """Every token with its id."""
+        pieces = {self._library.id_to_piece(index): index for index in range(self._library.get_piece_size())}
+        return pieces | self._added
+
     def token_of(self, token_id: int) -> str | None:
         """The piece with this id, or None."""
         if 0 <= token_id < self._library.get_piece_size():

@@ -22,6 +22,7 @@ from mlx_suite.text.pieces import (
     replace_surrogates,
     specials_pattern,
 )
+from mlx_suite.text.reserved_tokens import reserved_ids
 from mlx_suite.text.settings import TokenizerSettings, read_settings
 
 _log = logging.getLogger("mlx_suite")
@@ -74,6 +75,14 @@ class Tokenizer:
     def special_ids(self) -> frozenset[int]:
         """Ids of special tokens, which user text never encodes and `decode` omits."""
         return frozenset(mark.id for mark in self.backend.marks.values()) - frozenset(self.outside.values())
+
+    @cached_property
+    def reserved_ids(self) -> frozenset[int]:
+        """Ids that the vocabulary keeps free, by their names or without one; files rarely mark them as special.
+
+        A stop token is none of them: a finetuned model may end its turns with a reserved token.
+        """
+        return reserved_ids(self.backend.vocabulary(), self.vocab_size) - self.stop_ids
 
     @cached_property
     def adds_bos(self) -> bool:

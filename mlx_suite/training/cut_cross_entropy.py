@@ -160,6 +160,10 @@ class _Chunk:
                 input_gradients[i] = input_gradients[i] + slope @ matrix.rows(columns)
                 if str(i) in learned:
                     _add(learned, str(i), columns, slope.T @ (factor[:, None] * self.inputs[i]))
+            at, places = head.matrices[0].within(columns)
+            if at:
+                own = slope[:, mx.array(places)].T @ (factor[:, None] * self.inputs[0])
+                _add(learned, "own", mx.array(at), own)
         input_gradients = [factor[:, None] * each for each in input_gradients]
         return self._subtract_targets(input_gradients, learned)
 
@@ -174,6 +178,9 @@ class _Chunk:
             input_gradients[i] = input_gradients[i] - slope[:, None] * matrix.rows(self.targets)
             if str(i) in learned:
                 _add(learned, str(i), self.targets, -slope[:, None] * self.inputs[i])
+        if "own" in learned:
+            is_own = self.head.matrices[0].is_own(self.targets).astype(mx.float32)  # (T, n)
+            learned["own"] = learned["own"] - is_own.T @ (slope[:, None] * self.inputs[0])
         return input_gradients
 
     def _products(self, columns: slice, after: mx.array) -> mx.array:

@@ -70,6 +70,8 @@ class TrainShape:
     """Bytes per weight and activation: 4 on the CPU, 2 on a GPU."""
     accumulate: int = 1
     """Batches per step."""
+    token_rows: int = 0
+    """Rows of the embedding, and of an untied head, that are trained beside the adapters."""
 
     def of(self, rows: int, row_length: int) -> "TrainShape":
         """This shape with batches of another size."""
@@ -210,6 +212,8 @@ def trained_arrays(config: ModelConfig, shape: TrainShape) -> Iterator[tuple[int
         yield (rows, shape.rank)
         if shape.method == "dora":
             yield (rows, 1)
+    if shape.token_rows:
+        yield from [(shape.token_rows, config.hidden_size)] * len(ends)
 
 
 def model_bytes(config: ModelConfig, shape: TrainShape) -> int:
@@ -277,7 +281,7 @@ def kept_bytes(config: ModelConfig, shape: TrainShape, layer: int) -> int:
 
 def first_trained(config: ModelConfig, shape: TrainShape) -> int:
     """Index of the lowest block that gradients reach."""
-    if shape.method == "full" or "embed_tokens" in shape.modules:
+    if shape.method == "full" or "embed_tokens" in shape.modules or shape.token_rows:
         return 0
     if not set(shape.modules) & set(ATTENTION + MLP):
         return config.num_hidden_layers

@@ -297,7 +297,6 @@ class TestPeftLayout:
             {"layers.0.self_attn.q_proj.lora_A.weight": mx.ones((4, 32))},
             bias="all",
             modules_to_save=["lm_head"],
-            trainable_token_indices=[5],
             init_lora_weights="pissa_niter_4",
         )
         with pytest.raises(UserError) as caught:
@@ -305,7 +304,6 @@ class TestPeftLayout:
         assert caught.value.details == (
             "bias is 'all': trained biases are not supported",
             "modules_to_save is set: fully trained layers in addition to the adapter",
-            "trainable_token_indices is set: individually trained rows of the embedding",
             "init_lora_weights is 'pissa_niter_4', which changes the model's own weights",
         )
 

@@ -32,6 +32,10 @@ STOP = frozenset({49})
 class Letters:
     """Token 0 is a, 1 is b and so on."""
 
+    reserved_ids: frozenset[int] = frozenset()
+    stop_ids = STOP
+    vocab_size = 50
+
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(chr(97 + index) for index in ids)
 

@@ -10,6 +10,7 @@ import pytest
 
 from mlx_suite.adapters.attach import AdapterConfig, adapter_of, apply_adapter, load_adapter, write_adapter
 from mlx_suite.adapters.lora import add_adapters
+from mlx_suite.adapters.token_rows import add_token_rows
 from mlx_suite.checkpoints.load import load_model
 from mlx_suite.checkpoints.save import save_model
 from mlx_suite.export.fuse import fuse, fuse_checkpoint
@@ -104,6 +105,35 @@ def test_we_compute_the_same_with_an_adapter_of_peft(kind: str, family: str, tmp
     assert apart(load_model(tmp_path / "base"), trained) > 0.1, "the adapter does nothing"
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_peft_computes_the_same_with_our_trained_rows(family: str, tmp_path: Path) -> None:
+    name, changes = of_family(family)
+    model = tiny_model(name, **changes)
+    save_model(tmp_path / "base", model)
+    config = AdapterConfig(rank=2, modules=("q_proj",))
+    add_adapters(model, config)
+    for layer in add_token_rows(model, (9, 4)).values():
+        layer.token_rows = layer.token_rows + 0.5
+    write_adapter(tmp_path / "peft", adapter_of(model, config), layout="peft")
+    base = in_torch(tmp_path / "base")
+    assert apart(model, base) > 0.1, "the rows do nothing"
+    other = peft.PeftModel.from_pretrained(base, tmp_path / "peft").eval()
+    assert apart(model, other) < BOUND
+
+
+@pytest.mark.parametrize("rows", [[9, 4], {"embed_tokens": [9, 4]}, {"embed_tokens": [9, 4], "lm_head": [4]}])
+@pytest.mark.parametrize("tied", [True, False])
+def test_we_compute_the_same_with_trained_rows_of_peft(rows: Any, tied: bool, tmp_path: Path) -> None:
+    if tied and "lm_head" in rows:
+        pytest.skip("PEFT trains the rows of a tied head with the embedding's")
+    model = tiny_model("gemma2", tie_word_embeddings=tied)
+    save_model(tmp_path / "base", model)
+    trained = trained_by_peft(tmp_path, target_modules=["q_proj"], trainable_token_indices=rows)
+    apply_adapter(model, load_adapter(tmp_path / "peft"))
+    assert apart(model, trained) < BOUND
+    assert apart(load_model(tmp_path / "base"), trained) > 0.1, "the adapter does nothing"
+
+
 def test_an_embedding_that_peft_ties_to_the_head_is_one_layer(tmp_path: Path) -> None:
     model = tiny_model("gemma2")
     save_model(tmp_path / "base", model)
@@ -121,7 +151,7 @@ def trained_by_peft(folder: Path, **settings: Any) -> Any:
         for name, parameter in model.named_parameters():
             if "magnitude" in name:
                 parameter.mul_(torch.rand_like(parameter) * 0.6 + 0.7)
-            elif "lora_" in name:
+            elif "lora_" in name or "trainable_tokens" in name:
                 parameter.normal_(std=0.2)
     model.save_pretrained(folder / "peft")
     return model.eval()

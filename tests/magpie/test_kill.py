@@ -16,8 +16,12 @@ import json, sys
 from pathlib import Path
 from tests.magpie.conftest import load_checkpoint
 
-def on_progress(accepted, asked):
-    print(asked, flush=True)
+decided = []
+
+def on_progress(accepted, asked, in_flight):
+    if asked not in decided:
+        decided.append(asked)
+        print(asked, flush=True)
 
 given = json.loads(sys.argv[3])
 settings = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}

@@ -5,15 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from mlx_suite.curation.reasons import REASONS
-from mlx_suite.magpie import replay_row
+from mlx_suite.magpie import make_dataset, replay_row
 from mlx_suite.magpie.judge import key_of
 from mlx_suite.magpie.plan import plan_rows
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.journal import read_journal
-from tests.magpie.conftest import QUESTIONS, Loaded
+from tests.magpie.conftest import QUESTIONS, Loaded, load_checkpoint
 from tests.magpie.random_checkpoint import write_checkpoint
 
 SameRows = Callable[[Path], None]
@@ -27,8 +28,8 @@ class Stop(Exception):
     """Raised by a test to interrupt a run."""
 
 
-def stop_after(decided: int) -> Callable[[int, int], None]:
-    def on_progress(accepted: int, asked: int) -> None:
+def stop_after(decided: int) -> Callable[[int, int, int], None]:
+    def on_progress(accepted: int, asked: int, in_flight: int) -> None:
         if asked >= decided:
             raise Stop
 
@@ -105,13 +106,59 @@ def test_a_larger_count_extends_the_folder(checkpoint: Loaded, tmp_path: Path, s
 
 
 def test_a_complete_folder_is_left_as_it_is(checkpoint: Loaded, undisturbed: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int, int]] = []
     before = (undisturbed / "manifest.json").stat().st_mtime_ns
     summary = checkpoint.make(undisturbed, on_progress=lambda *state: seen.append(state))
 
     assert summary.work is None
-    assert seen == [(30, summary.decided)]
+    assert seen == [(30, summary.decided, 0)]
     assert (undisturbed / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_progress_tells_the_rows_in_flight_from_the_first_one_on(checkpoint: Loaded, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, int]] = []
+    checkpoint.make(tmp_path, count=5, batch=4, on_progress=lambda *state: seen.append(state))
+
+    assert seen[:5] == [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 3), (0, 0, 4)]
+    assert max(in_flight for _, _, in_flight in seen) == 4
+    assert seen[-1][0] == 5
+
+
+def test_a_model_that_ends_no_user_turn_is_told_after_16_rows(tmp_path: Path) -> None:
+    endless = load_checkpoint(write_checkpoint(tmp_path / "model", end=1e-6, wrong_end=1e-6))
+
+    with pytest.raises(UserError, match="does not end the user's turn: 16 of its first 16 instructions") as caught:
+        endless.make(tmp_path / "rows")
+
+    assert "came to no <|eot_id|>" in caught.value.what
+    assert "--train-on all" in (caught.value.fix or "")
+    assert len(rows(tmp_path / "rows", "rejected")) == 16
+
+
+def test_an_untrained_end_of_turn_is_told_before_the_first_row(tmp_path: Path) -> None:
+    endless = load_checkpoint(write_checkpoint(tmp_path / "model", end=1e-6, wrong_end=1e-6))
+    tokenizer, embedding = endless.tokenizer, endless.model.model.embed_tokens
+    alike = mx.array([*tokenizer.reserved_ids, tokenizer.id_of("<|eot_id|>")])
+    embedding.weight[alike] = embedding.weight[alike[:1]] + 0.01 * mx.random.normal((len(alike), 32))
+    notes: list[str] = []
+
+    with pytest.raises(UserError) as caught:
+        make_dataset(
+            endless.model,
+            tokenizer,
+            endless.template,
+            endless.settings(),
+            tmp_path / "rows",
+            questions=QUESTIONS,
+            on_note=notes.append,
+        )
+
+    told = (
+        "<|eot_id|>, which ends a user's turn, was never trained in this model: "
+        "cosine similarity 1.00 to the reserved tokens"
+    )
+    assert notes == [told]
+    assert told in caught.value.what
 
 
 def test_every_row_can_be_replayed_alone(checkpoint: Loaded, undisturbed: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.synthesize.format import Example, Pair, Rewrite, parse_pairs
 from mlx_suite.synthesize.instruct import SHOWN, ChatWriter, check_trained_forms, is_chat_model
+from mlx_suite.synthesize.writer import read_outcome
 from tests.synthesize.random_chat import random_job, write_random_chat
 
 
@@ -57,6 +58,16 @@ def test_text_around_the_pairs_of_a_response_is_dropped_and_counted(writer: Chat
 def test_a_rewrite_is_the_whole_response_if_it_was_not_cut_off(writer: ChatWriter) -> None:
     assert writer.read("Ada eats.", " Food is what Ada likes. ", "stop", "prose").rewrite == "Food is what Ada likes."
     assert writer.read("Ada eats.", "Food is what", "limit", "prose").dropped == {"cut off": 1}
+
+
+def test_a_loop_is_rejected_and_the_pairs_before_it_are_kept(writer: ChatWriter) -> None:
+    pair = "<QUE> Who eats? <ANS> Ada </END>\n"
+    outcome = read_outcome(writer, "Ada eats.", pair + "<QUE> What is it that " + "she is and " * 30, "loop", "pairs")
+    assert [each.answer for each in outcome.pairs] == ["Ada"]
+    assert outcome.dropped == {"repeats the same words without end": 1}
+    for form in ("prose", "continue"):
+        looped = read_outcome(writer, "Ada eats.", "Food. " + "Ada likes food. " * 30, "loop", form)
+        assert (looped.rewrite, looped.dropped) == ("", {"repeats the same words without end": 1})
 
 
 def test_a_model_with_a_chat_template_is_a_chat_model_unless_it_is_marked_as_a_synthesizer(tmp_path: Path) -> None:

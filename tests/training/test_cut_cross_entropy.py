@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten
 
 from mlx_suite.adapters.config import AdapterConfig
 from mlx_suite.adapters.lora import adapted_layers, add_adapters
+from mlx_suite.adapters.token_rows import add_token_rows
 from mlx_suite.modeling.fast_math import softcap
 from mlx_suite.modeling.head import SAME_SHAPE, Head, Matrix
 from mlx_suite.training import cut_cross_entropy
@@ -116,6 +117,15 @@ def adapted(make: Callable[[], nn.Module], module: str, method: str = "lora") ->
     return model
 
 
+def with_rows(make: Callable[[], nn.Module]) -> nn.Module:
+    """Tokens 3, 17 and 49 have trained rows; some of them are targets of `rows`."""
+    model = make()
+    model.freeze()
+    [*_, layer] = add_token_rows(model, (17, 3, 49)).values()
+    layer.token_rows = layer.token_rows + 0.2 * mx.random.normal(layer.token_rows.shape)
+    return model
+
+
 def noisy(make: Callable[[], nn.Module]) -> nn.Module:
     """NEFTune noise applies to the output of the embedding, not to the head tied to it."""
     model = make()
@@ -144,6 +154,11 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
     "LoRA, tied, with noise on the embedding": lambda: noisy(lambda: adapted(tied, "embed_tokens")),
     "LoRA on quantized": lambda: adapted(quantized, "lm_head"),
     "LoRA on quantized and tied": lambda: adapted(lambda: quantized(tied), "embed_tokens"),
+    "trained rows": lambda: with_rows(untied),
+    "trained rows, tied and softcapped": lambda: with_rows(capped),
+    "trained rows, with a bias": lambda: with_rows(with_bias),
+    "trained rows on quantized and tied": lambda: with_rows(lambda: quantized(tied)),
+    "trained rows, tied, with noise on the embedding": lambda: noisy(lambda: with_rows(tied)),
     "DoRA": lambda: adapted(untied, "lm_head", "dora"),
     "DoRA on quantized, with a bias": lambda: adapted(lambda: quantized(with_bias), "lm_head", "dora"),
 }
@@ -159,7 +174,7 @@ def test_loss_and_gradients_match_the_unchunked_loss(name: str) -> None:
     assert float(head_loss_alone(*rows(), head).item()) == pytest.approx(expected[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["softcapped", "LoRA on quantized and tied", "DoRA"])
+@pytest.mark.parametrize("name", ["softcapped", "LoRA on quantized and tied", "DoRA", "trained rows"])
 def test_the_loss_can_be_compiled(name: str) -> None:
     model = HEADS[name]()
     batch = rows()
@@ -181,6 +196,7 @@ def test_only_trainable_arrays_have_a_gradient() -> None:
     assert learned["frozen"] == learned["quantized"] == learned["quantized to mxfp4"] == []
     assert learned["LoRA"] == learned["LoRA on quantized and tied"] == ["1"]
     assert learned["DoRA"] == ["1", "gain"]
+    assert learned["trained rows"] == learned["trained rows on quantized and tied"] == ["own"]
 
 
 # ---- rows
@@ -194,7 +210,8 @@ def test_any_number_of_rows_can_be_chunked(count: int) -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 25, 49, 50, 51, 8192])
 def test_the_vocabulary_can_be_chunked_at_any_size(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cut_cross_entropy, "VOCAB_CHUNK", chunk)
-    same(gradients(cut_loss, capped(), *rows()), gradients(plain_loss, capped(), *rows()))
+    for model in (capped(), with_rows(capped)):
+        same(gradients(cut_loss, model, *rows()), gradients(plain_loss, model, *rows()))
 
 
 def test_rows_of_weight_0_have_no_gradient() -> None:

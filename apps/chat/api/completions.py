@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
+from mlx_suite.engine.never_sampled import banning
 from mlx_suite.serving.generation import Delta, Ended, Event, Generation, Token
 from mlx_suite.serving.service import ServedModel
 
@@ -56,7 +57,7 @@ class CompletionBody(SamplingParameters):
             model=served.name,
             prompt=(),
             limit=self.max_tokens,
-            sampling=self.sampling(served),
+            sampling=banning(self.sampling(served), served.chat.untrained, served.chat.tokenizer.stop_ids),
             seed=self.seed,
             choices=self.n,
             stop=frozenset(served.chat.tokenizer.stop_ids),

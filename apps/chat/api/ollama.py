@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from mlx_suite.engine.never_sampled import banning
 from mlx_suite.serving.chat import ChatEvent, ChatRequest, ReasoningDelta, TextDelta, ToolCallDelta
 from mlx_suite.serving.chat_service import start_chat
 from mlx_suite.serving.generation import Delta, Ended, Event, Generation, Started
@@ -154,7 +155,7 @@ def _raw_generation(served: ServedModel, prompt: str, asked: ChatRequest) -> Gen
         model=served.name,
         prompt=tuple(chat.tokenizer.encode_prompt(prompt)),
         limit=asked.limit,
-        sampling=asked.sampling,
+        sampling=banning(asked.sampling, chat.untrained, chat.stop_ids),
         seed=asked.seed,
         stop=frozenset(chat.stop_ids),
         stop_texts=asked.stop_texts,

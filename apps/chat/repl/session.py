@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mlx_suite.engine import Cancelled, Engine, Given, Program, Request, Sample, Sampling, Written
 from mlx_suite.engine.chat_model import ChatModel
+from mlx_suite.engine.never_sampled import banning
 from mlx_suite.engine.prefix_cache import PrefixCache
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import machine_memory
@@ -286,13 +287,11 @@ class Session:
         """The segment of a response and its seed."""
         settings = self.settings
         seed = settings.seed if settings.seed is not None else secrets.randbelow(1 << 31)
-        banned = tuple(sorted(self.chat.never_sampled - self._stop_ids))
+        sampling = Sampling(temperature=settings.temperature, top_p=settings.top_p, min_p=settings.min_p)
         sample = Sample(
             limit=settings.max_tokens,
             stop=self._stop_ids,
-            sampling=Sampling(
-                temperature=settings.temperature, top_p=settings.top_p, min_p=settings.min_p, banned=banned
-            ),
+            sampling=banning(sampling, self.chat.never_sampled, self._stop_ids),
             salt=0 if settings.seed is None else self._retries,
         )
         return sample, seed if settings.temperature else None

@@ -214,6 +214,7 @@ def train_shape(
         checkpointing=settings.recompute,
         element_bytes=4 if precision.dtype == "float32" else 2,
         accumulate=settings.accumulate,
+        token_rows=len(prepared.template_tokens.trained_rows(settings)),
     )
 
 
