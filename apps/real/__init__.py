@@ -1,0 +1,1 @@
+"""The whole story on real weights: `make real`."""
