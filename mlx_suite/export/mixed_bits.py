@@ -70,8 +70,9 @@ def within_budget(sizes: Mapping[str, int], ranks: Mapping[str, float], weights:
 def _sensitivities(model: nn.Module, rows: Sequence[Sequence[int]], mixed: MixedBits) -> dict[str, float]:
     from mlx_lm.quant.dynamic_quant import estimate_sensitivities
 
+    tokens = mx.array([list(row) for row in rows])
     with redirect_stderr(io.StringIO()):  # its progress bar
         found = estimate_sensitivities(
-            *(model, mx.array([list(row) for row in rows]), mixed.low, mixed.group_size, mixed.high, mixed.group_size), batch_size=1
+            *(model, tokens, mixed.low, mixed.group_size, mixed.high, mixed.group_size), batch_size=1
         )
     return dict(found)
