@@ -4,7 +4,7 @@ Every step is a command that a user could type.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ Figures = Callable[[Result], Mapping[str, str]]
 MAGPIE_ROWS = 100
 READ, UNSEEN = 40, 8
 """Articles of XQuAD that the synthesizer is trained on, and the last ones, that it writes from."""
+TRAINING = "--epochs 1 --batch 2 --eval-every 20"
 
 
 def no_figures(result: Result) -> Mapping[str, str]:
@@ -30,198 +31,125 @@ class Step:
     """What it does, in a few words."""
     command: tuple[str, ...]
     """Arguments of `mlx-suite`."""
-    figures: Figures = field(default=no_figures)
+    figures: Figures = no_figures
 
 
 def story(folder: Path, gguf: Path, data: Path, steps: int | None = None) -> list[Step]:
     """The steps in `folder`, which holds `split/` and `articles/`; `steps` shortens every training, for a trial."""
+    places = {
+        **{name: str(folder / name) for name in ("model", "split", "tuned", "both", "chat", "magpie", "second")},
+        **{name: str(folder / name) for name in ("synthesizer", "pairs")},
+        "gguf": str(gguf),
+        "text": str(data / "the-verdict.txt"),
+        "read": str(folder / "articles" / "read.json"),
+        "unseen": str(folder / "articles" / "unseen.jsonl"),
+        "folder": str(folder),
+    }
 
-    def at(name: str) -> str:
-        return str(folder / name)
+    def typed(line: str) -> tuple[str, ...]:
+        """A command line in which {name} is a place."""
+        return tuple(word.format(**places) for word in line.split())
 
-    def train(*arguments: str) -> tuple[str, ...]:
-        return (*arguments, "--json", *(("--steps", str(steps)) if steps else ()))
+    def train(line: str) -> tuple[str, ...]:
+        return (*typed(f"{line} --json"), *(("--steps", str(steps)) if steps else ()))
 
-    def answers(name: str, about: str, model: str, adapter: str | None = None) -> Step:
-        extra = ("--adapter", at(adapter)) if adapter else ()
-        return Step(
-            name=f"answers-{name}",
-            about=about,
-            command=(
-                "judge",
-                "answer",
-                model,
-                at("split"),
-                *extra,
-                "--part",
-                "test",
-                "--max-tokens",
-                "256",
-                "--out",
-                at(f"answers-{name}.jsonl"),
-                "--json",
-            ),  # fmt: skip
-        )
+    def answers(name: str, about: str, adapter: str = "") -> list[Step]:
+        answered = f"{{folder}}/answers-{name}.jsonl"
+        return [
+            Step(
+                name=f"answers-{name}",
+                about=about,
+                command=typed(
+                    f"judge answer {{model}} {{split}} {adapter} --part test --max-tokens 128 --out {answered} --json"
+                ),
+            ),
+            Step(
+                name=f"exact-{name}",
+                about="answers that equal the reference",
+                command=typed(f"judge exact {answered} --against reference --json"),
+                figures=_exact,
+            ),
+        ]
 
-    def exact(name: str) -> Step:
-        return Step(
-            name=f"exact-{name}",
-            about="answers that equal the reference",
-            command=("judge", "exact", at(f"answers-{name}.jsonl"), "--against", "reference", "--json"),
-            figures=lambda r: {"equal to the reference": f"{r['right']} of {r['rows']}", "cut off": str(r["cut_off"])},
-        )
-
-    model, chat = at("model"), at("chat")
     return [
         Step(
             name="import",
             about="the GGUF file becomes a checkpoint",
-            command=("models", "import", str(gguf), "--out", model, "--chat-template", "tiny-gemma2", "--json"),
+            command=typed("models import {gguf} --out {model} --chat-template tiny-gemma2 --json"),
         ),
         Step(
             name="perplexity",
             about="perplexity of a story",
-            command=("perplexity", model, str(data / "the-verdict.txt"), "--json"),
+            command=typed("perplexity {model} {text} --json"),
             figures=_perplexity,
         ),
-        answers("base", "the base model answers the test part", model),
-        exact("base"),
+        *answers("base", "the base model answers the test part"),
         Step(
             name="finetune",
             about="LoRA on 935 instructions",
-            command=train(
-                "finetune",
-                model,
-                at("split"),
-                "--out",
-                at("tuned"),
-                "--epochs",
-                "1",
-                "--batch",
-                "2",
-                "--eval-every",
-                "20",
-            ),  # fmt: skip
+            command=train(f"finetune {{model}} {{split}} --out {{tuned}} {TRAINING}"),
             figures=_losses,
         ),
-        answers("tuned", "the finetuned model answers the test part", model, "tuned"),
-        exact("tuned"),
+        *answers("tuned", "the finetuned model answers the test part", "--adapter {tuned}"),
         Step(
             name="pair",
-            about="the finetuned model as judge of both, with control for length",
-            command=(
-                "judge",
-                "pair",
-                at("answers-tuned.jsonl"),
-                at("answers-base.jsonl"),
-                "--by",
-                model,
-                "--json",
-            ),  # fmt: skip
-            figures=lambda r: {
-                "win rate": f"{r['win_rate']:.1%}",
-                "controlled for length": f"{r['controlled']:.1%}",
-                "same verdict in both orders": f"{r['pairs'] - r['inconsistent']} of {r['pairs']}",
-            },
+            about="the base model as judge of both, with control for length",
+            command=typed(
+                "judge pair {folder}/answers-tuned.jsonl {folder}/answers-base.jsonl --by {model} --batch 4 --json"
+            ),
+            figures=_pair,
         ),
         Step(
             name="finetune-all",
             about="LoRA on the same rows, user turns in the loss",
-            command=train(
-                "finetune",
-                model,
-                at("split"),
-                "--out",
-                at("both"),
-                "--epochs",
-                "1",
-                "--batch",
-                "2",
-                "--train-on",
-                "all",
-                "--eval-every",
-                "20",
-            ),  # fmt: skip
+            command=train(f"finetune {{model}} {{split}} --out {{both}} --train-on all {TRAINING}"),
             figures=_losses,
         ),
-        Step(
-            name="fuse",
-            about="the adapter is merged",
-            command=("fuse", model, at("both"), "--out", chat, "--json"),
-        ),
+        Step(name="fuse", about="the adapter is merged", command=typed("fuse {model} {both} --out {chat} --json")),
         Step(
             name="magpie",
             about=f"{MAGPIE_ROWS} rows out of nothing",
-            command=("magpie", "run", chat, "--count", str(MAGPIE_ROWS), "--out", at("magpie"), "--tags", "--json"),
-            figures=lambda r: {
-                "accepted": f"{r['accepted']} of {r['asked']}, {r['yield']:.0%}",
-                "rows per hour": f"{r['accepted_rows_per_hour']:,.0f}",
-                "rejected": ", ".join(f"{reason} {count}" for reason, count in r["rejected"].items()) or "none",
-            },
+            command=typed(f"magpie run {{chat}} --count {MAGPIE_ROWS} --out {{magpie}} --tags --json"),
+            figures=_magpie,
         ),
-        Step(name="report", about="their report", command=("magpie", "report", at("magpie"))),
+        Step(name="report", about="their report", command=typed("magpie report {magpie}")),
         Step(
             name="finetune-magpie",
             about="the base model learns from these rows",
-            command=train("finetune", model, at("magpie"), "--out", at("second"), "--batch", "2"),
+            command=train("finetune {model} {magpie} --out {second} --batch 2"),
             figures=_losses,
         ),
-        answers("second", "and answers the test part", model, "second"),
-        exact("second"),
-        Step(
-            name="quantize-8",
-            about="8 bits per weight",
-            command=("quantize", chat, "--bits", "8", "--out", at("chat-8bit"), "--json"),
-        ),
-        Step(
-            name="quantize-4",
-            about="4 bits per weight",
-            command=("quantize", chat, "--bits", "4", "--out", at("chat-4bit"), "--json"),
+        *answers("second", "and answers the test part", "--adapter {second}"),
+        *(
+            Step(
+                name=f"quantize-{bits}",
+                about=f"{bits} bits per weight",
+                command=typed(f"quantize {{chat}} --bits {bits} --out {{folder}}/chat-{bits}bit --json"),
+                figures=_quantized,
+            )
+            for bits in (8, 4)
         ),
         Step(
             name="export",
             about="a GGUF file, read by llama.cpp",
-            command=("export", "gguf", chat, "--out", at("chat.gguf"), "--check", "--json"),
+            command=typed("export gguf {chat} --out {folder}/chat.gguf --check --json"),
+            figures=_exported,
         ),
         Step(
             name="synthesizer",
             about=f"a synthesizer from {READ} articles",
             command=train(
-                "synthesize",
-                "train",
-                model,
-                at("articles/read.json"),
-                "--out",
-                at("synthesizer"),
-                "--method",
-                "lora",
-                "--learning-rate",
-                "1e-3",
-                "--epochs",
-                "1",
-                "--batch",
-                "1",
-                "--max-length",
-                "1024",
-            ),  # fmt: skip
+                "synthesize train {model} {read} --out {synthesizer} --method lora --learning-rate 1e-3 --epochs 1 "
+                "--batch 1 --max-length 1024"
+            ),
             figures=_losses,
         ),
         Step(
             name="pairs",
             about=f"it writes from the texts of {UNSEEN} unseen articles",
-            command=(
-                "synthesize",
-                "run",
-                model,
-                at("articles/unseen.jsonl"),
-                "--adapter",
-                at("synthesizer"),
-                "--rounds",
-                "1",
-                "--out",
-                at("pairs"),
-                "--json",
-            ),  # fmt: skip
+            command=typed(
+                "synthesize run {model} {unseen} --adapter {synthesizer} --rounds 1 --out {pairs} --batch 8 --json"
+            ),
             figures=_pairs,
         ),
     ]
@@ -236,12 +164,49 @@ def _perplexity(result: Result) -> Mapping[str, str]:
     }
 
 
+def _exact(result: Result) -> Mapping[str, str]:
+    ended = result["rows"] - result["cut_off"]
+    return {
+        "equal to the reference": f"{result['right']} of {result['rows']}",
+        "ended by themselves": f"{ended} of {result['rows']}, {ended / result['rows']:.0%}",
+    }
+
+
 def _losses(result: Result) -> Mapping[str, str]:
     before, best = result["valid_loss_before"], result["best_valid_loss"]
     figures = {"steps": str(result["steps"]), "trained tokens": f"{result['trained_tokens']:,}"}
     if before is not None and best is not None:
         figures["validation loss"] = f"{before:.2f} to {best:.2f} at step {result['best_step']}"
     return figures
+
+
+def _pair(result: Result) -> Mapping[str, str]:
+    return {
+        "win rate": f"{result['win_rate']:.1%}",
+        "controlled for length": f"{result['controlled']:.1%}",
+        "same verdict in both orders": f"{result['pairs'] - result['inconsistent']} of {result['pairs']}",
+    }
+
+
+def _magpie(result: Result) -> Mapping[str, str]:
+    return {
+        "accepted": f"{result['accepted']} of {result['asked']}, {result['yield']:.0%}",
+        "rows per hour": f"{result['accepted_rows_per_hour']:,.0f}",
+        "rejected": ", ".join(f"{reason} {count}" for reason, count in result["rejected"].items()) or "none",
+    }
+
+
+def _quantized(result: Result) -> Mapping[str, str]:
+    loss = result["loss"]
+    return {
+        "perplexity": f"{loss['before']:.2f} to {loss['after']:.2f}",
+        "same most probable token": f"{loss['agreement']:.1%}",
+        "verdict": result["verdict"],
+    }
+
+
+def _exported(result: Result) -> Mapping[str, str]:
+    return {"size": f"{result['num_bytes'] / 1e6:.0f} MB"}
 
 
 def _pairs(result: Result) -> Mapping[str, str]:
