@@ -263,7 +263,7 @@ def pretokenizer_name(tokenizer: Mapping[str, Any], where: str) -> str:
     """
     steps = _steps(tokenizer.get("pre_tokenizer") or {})
     known = PRETOKENIZERS.get((steps, bool(tokenizer["model"].get("ignore_merges"))))
-    if tokenizer.get("normalizer") and not _composes(tokenizer):
+    if tokenizer.get("normalizer") and not (known == "qwen2" and _composes(tokenizer)):
         known = None  # none of the known ones has another normalizer
     if known is None:
         raise UserError(

@@ -15,6 +15,10 @@ LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+QWEN2_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 TEKKEN_PATTERN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
@@ -114,6 +118,7 @@ def test_stop_tokens_of_the_model_are_written_as_eos_and_eot(tmp_path: Path) -> 
         (tokenizer(split(LLAMA3_PATTERN), BYTES, whole_words=True), "llama-bpe"),
         (tokenizer(split(LLAMA3_PATTERN), BYTES), "smaug-bpe"),
         (tokenizer(split(TEKKEN_PATTERN), BYTES, whole_words=True), "tekken"),
+        (tokenizer(split(QWEN2_PATTERN), BYTES, normalizer={"type": "NFC"}), "qwen2"),
         (tokenizer(GPT2), "gpt-2"),
         (tokenizer({"type": "Digits", "individual_digits": True}, GPT2), "smollm"),
     ],
