@@ -258,6 +258,9 @@ def _read_ropes(config: Mapping[str, Any]) -> tuple[RopeSettings, RopeSettings |
     return rope, local_rope, problems + more
 
 
+_WITHOUT: Mapping[str, str] = {"yarn": " (without rope_scaling the model has the context that it was trained with)"}
+
+
 def _read_rope(config: Mapping[str, Any]) -> tuple[RopeSettings, list[str]]:
     """RoPE settings and problems, from `rope_theta` and `rope_scaling` or from `rope_parameters` (transformers 5).
 
@@ -284,7 +287,7 @@ def _read_rope(config: Mapping[str, Any]) -> tuple[RopeSettings, list[str]]:
     if kind not in ROPE_NEEDS:
         return RopeSettings(), [
             *problems,
-            f"rope scaling {kind!r} is not supported; supported: {', '.join(ROPE_NEEDS)}",
+            f"rope scaling {kind!r} is not supported; supported: {', '.join(ROPE_NEEDS)}" + _WITHOUT.get(kind, ""),
         ]
     wrong = [n for n in ROPE_NEEDS[kind] if not _positive(settings.get(n))]
     if wrong:

@@ -58,6 +58,16 @@ def test_mlx_lms_own_gemma_2_is_right_up_to_the_window_and_wrong_beyond_it() -> 
     assert largest_difference(ours[:, 4:], logits[:, 4:]) <= TOLERANCE
 
 
+def test_mlx_lms_own_gemma_3_rounds_the_embedding_scale_to_bf16() -> None:
+    """The reason for our own Gemma 3: transformers rounds √d to the dtype of the weights, which are fp32 here."""
+    from mlx_lm.utils import load_model as load_by_mlx_lm
+
+    tokens, logits = golden("gemma3-window-7-scaled-global-rope")
+    folder = GOLDEN / "gemma3-window-7-scaled-global-rope"
+    assert largest_difference(load_by_mlx_lm(folder)[0](tokens), logits) > 1e-3
+    assert largest_difference(load_model(folder)(tokens), logits) <= TOLERANCE
+
+
 def test_our_saved_checkpoint_is_read_correctly_by_mlx_lms_own_llama(tmp_path: Path) -> None:
     """transformers 5 writes RoPE under a key that mlx-lm 0.32.2 does not read; we write both keys."""
     from mlx_lm.utils import load_model as load_by_mlx_lm

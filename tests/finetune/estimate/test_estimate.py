@@ -161,11 +161,11 @@ def test_bucketed_examples_need_the_memory_of_the_longest(rows: Path) -> None:
 
 
 def test_other_architectures_get_a_rough_estimate() -> None:
-    source = {"model_type": "qwen3", "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128}
+    source = {"model_type": "olmo3", "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128}
     source |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
     config, notes = model_config(source, "config.json")
-    assert config.model_type == "qwen3" and config.head_dim == 32
-    assert notes == ("a rough estimate: qwen3 is counted as if its blocks were Llama's",)
+    assert config.model_type == "olmo3" and config.head_dim == 32
+    assert notes == ("a rough estimate: olmo3 is counted as if its blocks were Llama's",)
     _, notes = model_config(source | {"num_experts": 60}, "config.json")
     assert "its 60 experts need far more" in notes[0]
 
