@@ -161,5 +161,10 @@ def _notes(config: ModelConfig, vocabulary: GGUFVocabulary, context: int, reason
             "the tokenizer adds a space before the first text only, which llama.cpp cannot do: the file is meant for "
             "conversations; begin a prompt without the chat template with a space"
         )
+    if vocabulary.loses_nfc:
+        yield (
+            "the tokenizer normalizes text to Unicode's NFC, which llama.cpp does not: decomposed accents (e + U+0301) "
+            "become other tokens there"
+        )
     if reason is not None:
         yield f"the Modelfile has no TEMPLATE: {reason}"

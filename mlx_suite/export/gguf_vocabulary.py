@@ -9,44 +9,21 @@ Source: gguf-py's constants and llama.cpp's `src/llama-vocab.cpp`.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mlx_suite.gguf.pre_tokenizers import DIGITS, GPT2_BYTES, PRE_TOKENIZERS, PreTokenizer
+from mlx_suite.gguf.token_types import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.settings import TEMPLATE_FILE, read_json, read_settings
 from mlx_suite.text.token_bytes import BYTE_PIECE, SPACE_MARK
 from mlx_suite.text.tokenizer import Tokenizer, load_tokenizer
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
-"""Token types of GGUF."""
-
 TURN_ENDS = ("<|eot_id|>", "<end_of_turn>", "<|im_end|>", "<|end|>")
 """Tokens that end a turn but not the text."""
 MESSAGE_END = "<|eom_id|>"
 """Llama 3.1's token at the end of a message with a tool call."""
-
-
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
-_LLAMA3 = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_BEFORE = r"[^\r\n\p{L}\p{N}]?"
-_TEKKEN = rf"{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
-_GPT2 = "ByteLevel"
-_DIGITS = "Digits"
-
-PRETOKENIZERS: Mapping[tuple[tuple[str, ...], bool], str] = {
-    ((_LLAMA3,), True): "llama-bpe",
-    ((_LLAMA3,), False): "smaug-bpe",
-    ((_TEKKEN,), True): "tekken",
-    ((_GPT2,), False): "gpt-2",
-    ((_DIGITS, _GPT2), False): "smollm",
-}
-"""(steps, `ignore_merges`) → llama.cpp's name of a byte-level pre-tokenizer.
-
-llama.cpp implements each in code and selects it by `tokenizer.ggml.pre`. A wrong name silently gives other tokens, so
-the name is derived from the pattern and unknown patterns are refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +51,8 @@ class GGUFVocabulary:
     loses_first_space: bool = False
     """`llama` only: whether the tokenizer adds a space before the first text only, which llama.cpp cannot do. With a
     chat template, whose texts come after special tokens, the space is omitted."""
+    loses_nfc: bool = False
+    """`gpt2` only: whether the tokenizer normalizes text to NFC, which llama.cpp does not (Qwen)."""
 
 
 def read_vocabulary(folder: Path, rows: int) -> GGUFVocabulary:
@@ -113,6 +92,7 @@ def read_vocabulary(folder: Path, rows: int) -> GGUFVocabulary:
         adds_bos=tokenizer.adds_bos,
         adds_space=space != "never" and not loses,
         loses_first_space=loses,
+        loses_nfc=byte_level and bool(fast.get("normalizer")),
     )
 
 
@@ -254,12 +234,16 @@ def _space(fast: Mapping[str, Any], model: _ModelFile | None) -> Literal["never"
 def pretokenizer_name(tokenizer: Mapping[str, Any], where: str) -> str:
     """llama.cpp's name of the pre-tokenizer of a parsed tokenizer.json with byte-level BPE.
 
-    Raises UserError for a pre-tokenizer that llama.cpp is not known to have.
+    llama.cpp selects the code by this name and a wrong one silently gives other tokens, so it is derived from the
+    expressions. Raises UserError for a pre-tokenizer that llama.cpp is not known to have.
     """
     steps = _steps(tokenizer.get("pre_tokenizer") or {})
-    known = PRETOKENIZERS.get((steps, bool(tokenizer["model"].get("ignore_merges"))))
-    if tokenizer.get("normalizer"):
-        known = None  # none of the known ones has a normalizer
+    whole_words = bool(tokenizer["model"].get("ignore_merges"))
+    normalizer = (tokenizer.get("normalizer") or {}).get("type")
+    known = None
+    if normalizer in (None, "NFC"):
+        wanted = PreTokenizer(steps=steps, whole_words=whole_words, nfc=normalizer == "NFC")
+        known = next((name for name, pre in PRE_TOKENIZERS.items() if replace(pre, adds_bos=False) == wanted), None)
     if known is None:
         raise UserError(
             "llama.cpp has no known counterpart of this tokenizer's pre-tokenizer",
@@ -279,8 +263,8 @@ def _steps(part: Mapping[str, Any]) -> tuple[str, ...]:
             pattern = part["pattern"]
             return (pattern.get("Regex") or f"the text {pattern.get('String')!r}",)
         case "ByteLevel" if not part.get("add_prefix_space"):
-            return (_GPT2,) if part.get("use_regex", True) else ()
+            return (GPT2_BYTES,) if part.get("use_regex", True) else ()
         case "Digits" if part.get("individual_digits"):
-            return (_DIGITS,)
+            return (DIGITS,)
         case other:
             return (f"a step of type {other!r}",)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mlx_suite.gguf.token_types import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from mlx_suite.runtime.errors import UserError, shortened
+from mlx_suite.text.backend import TURN_MARKERS
 from mlx_suite.text.token_bytes import BYTE_PIECE, SPACE_MARK
 
 SENTENCEPIECE, BYTE_LEVEL = "llama", "gpt2"
@@ -37,8 +38,8 @@ FOUND_IN_TEXT = frozenset(
 )
 """Tokens of Gemma and Qwen that their own tokenizers find in any text. llama.cpp's converter marks them as control
 tokens for their looks, as it does Gemma's `<unused0>` and the others."""
-NEVER_IN_TEXT = frozenset({"<start_of_image>", "<end_of_image>"})
-"""Control tokens of Gemma 3 that files mark as user-defined."""
+NEVER_IN_TEXT = TURN_MARKERS | {"<start_of_image>", "<end_of_image>"}
+"""Control tokens that some files mark as user-defined, such as the turn markers of Gemma 2's first ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

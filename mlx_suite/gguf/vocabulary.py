@@ -8,7 +8,6 @@ from typing import Any
 from mlx_suite.gguf.chat_templates import read_templates, turn_end
 from mlx_suite.gguf.pre_tokenizers import find_pre_tokenizer
 from mlx_suite.gguf.token_list import SENTENCEPIECE, TokenList, read_tokens
-from mlx_suite.gguf.token_types import CONTROL
 from mlx_suite.gguf.tokenizer_json import Space, byte_level_json, sentencepiece_json
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.settings import read_json
@@ -86,8 +85,7 @@ def _space(metadata: Mapping[str, Any], tokens: TokenList) -> Space:
     if not metadata.get("tokenizer.ggml.add_space_prefix", not gemma):
         return "never"
     # With [INST] as a token (Mistral 7B 0.3 and later) the template has the spaces inside a sequence.
-    has_turns = any(tokens.types[index] == CONTROL for index, text in enumerate(tokens.texts) if text == "[INST]")
-    return "first" if has_turns else "always"
+    return "first" if any(tokens.texts[index] == "[INST]" for index in tokens.added) else "always"
 
 
 def _adds_bos(metadata: Mapping[str, Any], tokens: TokenList, *, default: bool) -> bool:

@@ -20,6 +20,7 @@ TEKKEN_PATTERN = (
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
 GPT2 = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 
@@ -114,6 +115,7 @@ def test_stop_tokens_of_the_model_are_written_as_eos_and_eot(tmp_path: Path) -> 
         (tokenizer(split(LLAMA3_PATTERN), BYTES, whole_words=True), "llama-bpe"),
         (tokenizer(split(LLAMA3_PATTERN), BYTES), "smaug-bpe"),
         (tokenizer(split(TEKKEN_PATTERN), BYTES, whole_words=True), "tekken"),
+        (tokenizer(split(QWEN2_PATTERN), BYTES, normalizer={"type": "NFC"}), "qwen2"),
         (tokenizer(GPT2), "gpt-2"),
         (tokenizer({"type": "Digits", "individual_digits": True}, GPT2), "smollm"),
     ],
@@ -128,6 +130,7 @@ def test_a_known_pre_tokenizer_has_its_name(file: dict[str, Any], name: str) -> 
         (tokenizer(split(r"\w+|\s"), BYTES), r"it splits by \w+|\s"),
         (tokenizer({"type": "Whitespace"}), "it splits by a step of type 'Whitespace'"),
         (tokenizer(GPT2, normalizer={"type": "NFC"}), "it splits by ByteLevel"),
+        (tokenizer(GPT2, normalizer={"type": "Lowercase"}), "it splits by ByteLevel"),
     ],
 )
 def test_an_unknown_pre_tokenizer_is_refused(file: dict[str, Any], step: str) -> None:

@@ -72,6 +72,21 @@ def test_an_exported_tokenizer_comes_back_with_equal_ids_and_text(family: str, s
     assert load_chat_template(tmp_path / "out").source == load_chat_template(source).source
 
 
+def test_an_exported_tokenizer_with_nfc_comes_back_as_qwens(tmp_path: Path) -> None:
+    random_checkpoint(tmp_path / "model", "llama")
+    file = read(tmp_path / "model", "tokenizer.json")
+    file["normalizer"] = {"type": "NFC"}
+    file["model"]["ignore_merges"] = False
+    pattern = file["pre_tokenizer"]["pretokenizers"][0]["pattern"]
+    pattern["Regex"] = pattern["Regex"].replace("{1,3}", "")
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(file), encoding="utf-8")
+    metadata = exported(tmp_path / "model")
+    assert metadata["tokenizer.ggml.pre"] == "qwen2"
+    ours = rebuilt(metadata, tmp_path / "out")
+    assert ours.encode("cafe\u0301") == ours.encode("caf\u00e9")
+    assert_same(ours, load_tokenizer(tmp_path / "model"))
+
+
 @pytest.mark.parametrize("source", [TINY_LLAMA3, TINY_GEMMA2])
 def test_a_file_of_llama_cpps_converter_gives_equal_ids_and_text(source: Path, tmp_path: Path) -> None:
     assert_same(rebuilt(tiny(source), tmp_path / "out"), load_tokenizer(source))
@@ -159,6 +174,15 @@ def test_stop_tokens_are_the_files_own_the_well_known_and_the_templates(tmp_path
     template = "{% for m in messages %}{{ m.content }}<|reserved_special_token_7|>{% endfor %}"
     told = metadata | {"tokenizer.chat_template": template, "tokenizer.ggml.eot_token_id": 2046}
     assert rebuilt(told, tmp_path / "told").stop_ids == plain.stop_ids | {last, 2046}
+
+
+def test_turn_markers_are_special_tokens_even_if_the_file_marks_them_as_text(tmp_path: Path) -> None:
+    metadata = tiny(TINY_GEMMA2)
+    for index in (106, 107):
+        metadata["tokenizer.ggml.token_type"][index] = 4
+    ours = rebuilt(metadata, tmp_path / "out")
+    assert {106, 107} <= ours.special_ids
+    assert ours.stop_ids == {1, 107}
 
 
 def test_generation_settings_that_are_there_are_kept(tmp_path: Path) -> None:
