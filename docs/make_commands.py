@@ -25,8 +25,8 @@ HEAD = """# Commands
 
 The help of every command, with all flags. Written by `python docs/make_commands.py`; a test fails when the two differ.
 
-Exit codes: 0 success, 2 a mistake you can fix (one block on stderr says what, where and how), 130 stopped with Ctrl-C,
-141 the output is no longer read.
+Exit codes: 0 success, 1 from `models check`: the model does not run here, 2 a mistake you can fix (one block on stderr
+says what, where and how), 130 stopped with Ctrl-C, 141 the output is no longer read.
 """
 
 

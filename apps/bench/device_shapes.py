@@ -30,13 +30,25 @@ def _complete(config: Config) -> Config:
     if config["model_type"] == "gemma2":
         scalar = {3584: 256, 4608: 144}.get(config["hidden_size"], config["head_dim"])
         return {**config, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "query_pre_attn_scalar": scalar}
+    if config["model_type"] == "gemma3_text":
+        scaling = {"rope_type": "linear", "factor": 8.0}
+        return {**config, "rms_norm_eps": 1e-6, "query_pre_attn_scalar": 256, "rope_scaling": scaling}
+    if config["model_type"] == "qwen3":
+        return {**config, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0}
     return {**config, "rms_norm_eps": 1e-5, "rope_theta": 500000.0}
 
 
-LLAMA_1B, LLAMA_8B, GEMMA2_9B = (
-    _complete(REFERENCE_MODELS[name]) for name in ("Llama 3.2 1B", "Llama 3 8B", "Gemma 2 9B")
+LLAMA_1B, LLAMA_8B, GEMMA2_9B, GEMMA3_4B, QWEN3_8B = (
+    _complete(REFERENCE_MODELS[name])
+    for name in ("Llama 3.2 1B", "Llama 3 8B", "Gemma 2 9B", "Gemma 3 4B", "Qwen 3 8B")
 )
-SPEED_SHAPES = {"Llama 1B": LLAMA_1B, "Llama 8B": LLAMA_8B, "Gemma 2 9B": GEMMA2_9B}
+SPEED_SHAPES = {
+    "Llama 1B": LLAMA_1B,
+    "Llama 8B": LLAMA_8B,
+    "Gemma 2 9B": GEMMA2_9B,
+    "Gemma 3 4B": GEMMA3_4B,
+    "Qwen 3 8B": QWEN3_8B,
+}
 
 _TINY = {
     "hidden_size": 64,
@@ -60,6 +72,8 @@ FAMILIES: dict[str, Config] = {
     "Llama 3.1 8B, RoPE": LLAMA_8B | _TWO_LAYERS | {"rope_scaling": _LLAMA3_SCALING},
     "Mistral 7B, window": LLAMA_8B | _TWO_LAYERS | {"model_type": "mistral", "sliding_window": _WINDOW},
     "Gemma 2 9B, caps": GEMMA2_9B | _TWO_LAYERS | {"sliding_window": _WINDOW} | _CAPS,
+    "Gemma 3 4B, two RoPEs": GEMMA3_4B | _TWO_LAYERS | {"sliding_window": _WINDOW, "sliding_window_pattern": 2},
+    "Qwen 3 8B, QK-norm": QWEN3_8B | _TWO_LAYERS,
 }
 
 

@@ -9,7 +9,17 @@ from mlx_suite.runtime.errors import invalid
 
 from ..chat.settings import ResponseSettings
 from .checkpoint import open_checkpoint
-from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TopP, flag_problems, require_packages
+from .flags import (
+    AdapterFolder,
+    MaxTokens,
+    MinP,
+    ModelName,
+    Temperature,
+    TemplateVariables,
+    TopP,
+    flag_problems,
+    require_packages,
+)
 from .options import option
 
 
@@ -24,6 +34,7 @@ def chat(
     temperature: Temperature = 0.0,
     top_p: TopP = 1.0,
     min_p: MinP = 0.0,
+    template_var: TemplateVariables = [],  # noqa: B006
     seed: Annotated[int | None, option(ResponseSettings, "seed")] = None,
 ) -> None:
     """Chat with a model in the terminal.
@@ -46,7 +57,7 @@ def chat(
     from ..chat.repl.session import Session
 
     session = Session(
-        lambda name, folder: open_checkpoint(name, adapter=folder),
+        lambda name, folder: open_checkpoint(name, adapter=folder, variables=template_var),
         model,
         adapter,
         system=system,

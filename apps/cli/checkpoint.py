@@ -1,6 +1,7 @@
 """The model named on the command line, loaded with its tokenizer, chat template and adapter."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +27,15 @@ class Checkpoint:
     """Folder of the adapter for records, as typed."""
     adapter_folder: Path | None = None
     """Folder with the adapter's files and possibly a chat template."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """Variables of the chat template."""
 
     @cached_property
     def template(self) -> "ChatTemplate":
         """The adapter's chat template if it has one, else the model's. Raises UserError if neither has one."""
         from mlx_suite.text import load_chat_template
 
-        return load_chat_template(self.folder, adapter=self.adapter_folder)
+        return load_chat_template(self.folder, self.variables, adapter=self.adapter_folder)
 
     @cached_property
     def response_ends(self) -> frozenset[int]:
@@ -54,14 +57,22 @@ class Checkpoint:
         )
 
 
-def open_checkpoint(name: str, quiet: bool = False, adapter: Path | None = None) -> Checkpoint:
-    """Find a model, download it if necessary, load it, and attach the adapter."""
+def open_checkpoint(
+    name: str, quiet: bool = False, adapter: Path | None = None, variables: Sequence[str] = ()
+) -> Checkpoint:
+    """Find a model, download it if necessary, load it, and attach the adapter.
+
+    Args:
+        variables: Variables of the chat template, NAME=VALUE each.
+    """
     # Imported here to keep `--help` fast: MLX and the hub's client take a second.
     from mlx_suite.checkpoints.trained_run import adapter_folder
     from mlx_suite.hub.resolve import resolve
     from mlx_suite.loading import load
     from mlx_suite.runtime.device import device, set_limits
+    from mlx_suite.text.template_variables import read_variables
 
+    values = read_variables(variables)
     folder = resolve(name, progress=not quiet)
     path = Path(name).expanduser()
     short_name = path.resolve().name if path in (folder, folder.parent) else name
@@ -75,6 +86,7 @@ def open_checkpoint(name: str, quiet: bool = False, adapter: Path | None = None)
         tokenizer=tokenizer,
         adapter=None if adapter is None else str(adapter),
         adapter_folder=None if adapter is None else adapter_folder(adapter.expanduser()),
+        variables=values,
     )
 
 

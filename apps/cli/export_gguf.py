@@ -48,7 +48,7 @@ def export_gguf(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a Llama, Mistral or Gemma 2 model as a GGUF file, with a Modelfile for Ollama.
+    """Write a Llama, Mistral, Gemma or Qwen 3 model as a GGUF file, with a Modelfile for Ollama.
 
     The GGUF file holds the weights, merged with the adapter if there is one, the tokenizer and the chat template. The
     Modelfile holds the chat template in Ollama's template language, the stop tokens and the sampling settings.

@@ -17,7 +17,7 @@ from mlx_suite.runtime.settings_file import read_settings, required, settings_fr
 
 from .finetune_report import data_lines, facts_of, model_lines, result_lines
 from .flags import AsJson, Quiet
-from .options import option, takes_settings
+from .options import Flag, option, takes_settings
 from .output import show
 
 if TYPE_CHECKING:
@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from mlx_suite.training.process_group import ProcessGroup
 
 GROUPS = {
-    "Data": ("format", "skip_bad", "valid", "valid_share", "style", "train_on", "max_length", "too_long"),
+    "Data": (
+        "format",
+        "skip_bad",
+        "valid",
+        "valid_share",
+        "style",
+        "template_vars",
+        "train_on",
+        "max_length",
+        "too_long",
+    ),
     "Rows": ("batching", "row_length", "batch", "accumulate"),
     "Trained parameters": (
         *("method", "rank", "alpha", "rslora", "dropout", "modules", "layers"),
@@ -42,12 +52,13 @@ GROUPS = {
     "Evaluation and logs": ("eval_every", "patience", "save_every", "log_every", "sample_tokens", "loggers"),
 }
 """Flags of the settings, by panel of the help."""
+FLAGS = {"template_vars": Flag(names=("--template-var",), metavar="NAME=VALUE", repeated=True)}
 EXAMPLE = "model: tiny-llama3"
 """A line of a configuration file, for the error about a file without any."""
 COMMON = ("valid", "style", "max_length", "method", "rank", "epochs", "learning_rate", "batch")
 
 
-@takes_settings(FinetuneSettings, GROUPS, common=COMMON)
+@takes_settings(FinetuneSettings, GROUPS, FLAGS, COMMON)
 def finetune(
     typed: Mapping[str, Any],
     model: Annotated[str | None, option(FinetuneSettings, "model", argument="MODEL")] = None,

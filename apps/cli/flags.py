@@ -48,6 +48,14 @@ MaxTokens = Annotated[int, option(ResponseSettings, "max_tokens", metavar="N")]
 Temperature = Annotated[float, option(ResponseSettings, "temperature")]
 TopP = Annotated[float, option(ResponseSettings, "top_p")]
 MinP = Annotated[float, option(ResponseSettings, "min_p")]
+TemplateVariables = Annotated[
+    list[str],
+    typer.Option(
+        "--template-var",
+        metavar="NAME=VALUE",
+        help="Set a variable of the chat template, such as enable_thinking=false (Qwen 3). Repeatable.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 

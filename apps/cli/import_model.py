@@ -59,7 +59,7 @@ def import_model(
     Example: `mlx-suite models import gemma-3-270m-q4_k_m.gguf --out gemma-3-270m/`
     """
     from mlx_suite.gguf.importing import import_gguf
-    from mlx_suite.hub.stores import find_in_store
+    from mlx_suite.hub.stores import find_in_store, verify_blob
 
     stored = find_in_store(file)
     path = stored.file if stored else Path(file).expanduser()
@@ -70,6 +70,7 @@ def import_model(
             where=str(path),
             fix="give a .gguf file; a model's folder needs no import" if folder else "check the path",
         )
+    verify_blob(path)
     with nullcontext() if quiet or as_json else Progress("import", total=None, unit="MB") as line:
 
         def advance(done: int, total: int) -> None:

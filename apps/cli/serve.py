@@ -1,5 +1,6 @@
 """`mlx-suite serve`: the chat page and the API."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from mlx_suite.runtime.errors import UserError, invalid
 
 from ..chat.api.settings import ServerSettings
 from .checkpoint import open_checkpoint
-from .flags import named_as_flags, require_packages
+from .flags import TemplateVariables, named_as_flags, require_packages
 from .options import option
 
 PACKAGES = ("fastapi", "uvicorn", "markdown_it", "pygments", "nh3", "prometheus_client", "llguidance")
@@ -40,6 +41,7 @@ def serve(
     no_key: Annotated[bool, option(ServerSettings, "no_key")] = False,
     allow_host: Annotated[list[str], option(ServerSettings, "allowed_hosts", "--allow-host", metavar="NAME")] = [],  # noqa: B006
     allow_origin: Annotated[list[str], option(ServerSettings, "cors_origins", "--allow-origin", metavar="ORIGIN")] = [],  # noqa: B006
+    template_var: TemplateVariables = [],  # noqa: B006
     browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Serve models: a chat page, and the APIs of OpenAI, Anthropic and Ollama.
@@ -71,7 +73,7 @@ def serve(
     # Imported here to keep `--help` fast.
     from ..chat.server import run_server
 
-    run_server(models, adapters, settings, open_checkpoint, browser=browser)
+    run_server(models, adapters, settings, partial(open_checkpoint, variables=template_var), browser=browser)
 
 
 def _adapters(flags: list[str]) -> dict[str, Path]:

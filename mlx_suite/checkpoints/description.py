@@ -67,6 +67,15 @@ class ModelDescription:
     chat_template: bool
     stop_tokens: tuple[StopToken, ...]
 
+    def cache_bytes(self, tokens: int, element_bytes: int) -> int | None:
+        """KV cache bytes of a conversation of `tokens` tokens, with elements of `element_bytes`; None if unknown."""
+        per_token, past = self.kv_bytes_per_token, self.kv_bytes_per_token_past_window
+        if per_token is None:
+            return None
+        within = min(tokens, self.window or tokens)
+        stored = per_token * within + (past or 0) * (tokens - within)
+        return stored * element_bytes // DTYPE_BYTES.get(self.dtype, 2)
+
 
 def describe(folder: Path) -> ModelDescription:
     """Describe the checkpoint in `folder`.
@@ -84,14 +93,41 @@ def describe(folder: Path) -> ModelDescription:
     tensors = read_headers(folder)
     if config["model_type"] in OUR_TYPES:
         tensors = text_weights(tensors)
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return describe_config(
+        config,
+        path=folder,
+        dtype=_dtype(tensors),
+        quantization=stored_quantization(config),
+        parameters=_count_parameters(tensors, config),
+        size_bytes=sum(path.stat().st_size for path in files),
+        chat_template=_has_chat_template(folder),
+        stop_tokens=_stop_tokens(folder, config),
+    )
+
+
+def describe_config(
+    config: Mapping[str, Any],
+    *,
+    path: Path,
+    dtype: str,
+    quantization: str | None,
+    parameters: int | None,
+    size_bytes: int,
+    chat_template: bool,
+    stop_tokens: tuple[StopToken, ...],
+) -> ModelDescription:
+    """Describe a model from its config and facts about its weights, wherever they are stored.
+
+    Raises UserError for an invalid config of one of our architectures; `path` is named in it.
+    """
     nested = text_config(config)
     nested |= config.get("text_config") or {}  # multimodal models nest the language model
-    shape = _Shape.of_ours(config, folder) if config["model_type"] in OUR_TYPES else _Shape.of_any(nested)
-    dtype = _dtype(tensors)
+    ours = config["model_type"] in OUR_TYPES
+    shape = _Shape.of_ours(config, str(path)) if ours else _Shape.of_any(nested)
     per_layer = _kv_bytes(shape, dtype)
-    files = (path for path in folder.rglob("*") if path.is_file())
     return ModelDescription(
-        path=folder,
+        path=path,
         model_type=config["model_type"],
         architecture=next(iter(config.get("architectures") or []), None),
         layers=shape.layers,
@@ -104,13 +140,13 @@ def describe(folder: Path) -> ModelDescription:
         window=shape.window,
         window_layers=shape.window_layers or 0,
         dtype=dtype,
-        quantization=stored_quantization(config),
-        parameters=_count_parameters(tensors, config),
-        size_bytes=sum(path.stat().st_size for path in files),
+        quantization=quantization,
+        parameters=parameters,
+        size_bytes=size_bytes,
         kv_bytes_per_token=_times(per_layer, shape.layers),
         kv_bytes_per_token_past_window=_times(per_layer, shape.unwindowed_layers),
-        chat_template=_has_chat_template(folder),
-        stop_tokens=_stop_tokens(folder, config),
+        chat_template=chat_template,
+        stop_tokens=stop_tokens,
     )
 
 
@@ -133,8 +169,8 @@ class _Shape:
         return self.layers - self.window_layers
 
     @classmethod
-    def of_ours(cls, config: Mapping[str, Any], folder: Path) -> "_Shape":
-        ours = ModelConfig.from_dict(config, where=str(folder / "config.json"))
+    def of_ours(cls, config: Mapping[str, Any], where: str) -> "_Shape":
+        ours = ModelConfig.from_dict(config, where=where)
         windows = [window for window in ours.windows if window is not None]
         return cls(
             layers=ours.num_hidden_layers,

@@ -59,7 +59,7 @@ def load_model(
     """
     folder = Path(folder)
     config = read_config(folder)
-    if config["model_type"] in OUR_TYPES and not _packed_by_others(config):
+    if is_ours(config):
         ours = build_model(ModelConfig.from_dict(config, where=str(folder / NAME)))
         load_weights(folder, ours, dtype=dtype, dequantize=dequantize, lazy=lazy)
         return ours
@@ -106,10 +106,17 @@ def load_reward_model(
     return model
 
 
-def _packed_by_others(config: Mapping[str, Any]) -> bool:
-    """Whether the weights are in a quantized format other than MLX's (GPTQ, AWQ, …); mlx-lm converts several."""
+def is_ours(config: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint with this config is loaded by our implementation, not by mlx-lm."""
+    return config["model_type"] in OUR_TYPES and foreign_packing(config) is None
+
+
+def foreign_packing(config: Mapping[str, Any]) -> str | None:
+    """The weights' quantized format if it is not MLX's (gptq, awq, …; mlx-lm converts several); else None."""
     settings = config.get("quantization_config")
-    return "quantization" not in config and isinstance(settings, Mapping) and "quant_method" in settings
+    if "quantization" in config or not isinstance(settings, Mapping) or "quant_method" not in settings:
+        return None
+    return str(settings["quant_method"])
 
 
 def _load_by_mlx_lm(folder: Path, config: Mapping[str, Any]) -> nn.Module:

@@ -45,6 +45,8 @@ class FinetuneSettings:
     style: str = "chat"
     """Prompt style: chat (the model's chat template), alpaca or phi3 (as in Raschka's book), plain (no template: the
     response follows the prompt directly)."""
+    template_vars: tuple[str, ...] = ()
+    """Variables of the chat template, NAME=VALUE, such as enable_thinking=false (Qwen 3). Repeatable."""
     train_on: str = "assistant"
     """Tokens in the loss: assistant (every response and its stop token), last (the last response only), all (prompts
     too)."""

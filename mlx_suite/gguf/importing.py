@@ -155,6 +155,18 @@ def import_gguf(
     )
 
 
+def checkpoint_bytes(gguf: GgufFile, *, packed: bool, dtype: mx.Dtype | str | None = None) -> int:
+    """Bytes of the weights that `import_gguf` would write, from the header alone.
+
+    Raises UserError as `import_gguf` does, for architectures, tensors and types that cannot be imported.
+    """
+    config, _ = config_of(gguf)
+    weights = _weights(gguf, config, packed)
+    target = as_dtype(dtype) if dtype is not None else _usual_dtype(gguf, packed)
+    stored = next(name for name, known in FLOATS.items() if known == target)
+    return sum(tensor.nbytes for weight in weights for tensor in weight.planned(stored))
+
+
 def source_of(path: Path, packed: bool | None = None, dtype: mx.Dtype | str | None = None) -> dict[str, Any]:
     """What `SOURCE_FILE` says of a file imported with these arguments now: the same again only if nothing changed.
 

@@ -79,6 +79,13 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> list[str]:
     return missing
 
 
+def check_vocabulary(metadata: Mapping[str, Any]) -> None:
+    """Raise UserError for a vocabulary or pre-tokenizer that `write_tokenizer` refuses, without building anything."""
+    tokens = read_tokens(metadata)
+    if tokens.kind != SENTENCEPIECE:
+        find_pre_tokenizer(_pre_tokenizer_name(metadata, tokens)[0])
+
+
 def _space(metadata: Mapping[str, Any], tokens: TokenList) -> Space:
     """Whether texts get a space in front. Gemma's files do not say, but Gemma adds none."""
     gemma = str(metadata.get("general.architecture", "")).startswith("gemma")

@@ -6,6 +6,7 @@ Messages never quote request headers or signed URLs, because those carry tokens.
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 
 from huggingface_hub import constants
@@ -21,6 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from mlx_suite.hub.local_models import WEIGHT_SUFFIX, wanted_files
 from mlx_suite.runtime.errors import UserError
 
 TransportError = cast(type[Exception], HfHubHTTPError.__bases__[0])
@@ -29,6 +31,15 @@ TransportError = cast(type[Exception], HfHubHTTPError.__bases__[0])
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 Similar = Callable[[], Sequence[str]]
+OTHER_WEIGHTS = {
+    ".bin": "PyTorch pickles (.bin)",
+    ".pth": "PyTorch pickles (.pth)",
+    ".pt": "PyTorch pickles (.pt)",
+    ".gguf": "llama.cpp files (.gguf)",
+    ".h5": "TensorFlow files (.h5)",
+    ".msgpack": "Flax files (.msgpack)",
+    ".onnx": "ONNX files (.onnx)",
+}
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -106,6 +117,24 @@ def explain(
     if isinstance(error, TransportError):
         return _disconnected(error, where, again, transferring)
     return _local_failure(error, where, again)
+
+
+def no_model_inside(repo: str, revision: str | None, names: list[str]) -> UserError | None:
+    """Return the error for a repository whose files hold no checkpoint we can load; None if they hold one."""
+    if any(name.endswith(WEIGHT_SUFFIX) for name in wanted_files(names)) and "config.json" in names:
+        return None
+    if "adapter_config.json" in names:
+        what, fix = "the repository contains an adapter, not a model", "pull its base model"
+    elif any(name.endswith(WEIGHT_SUFFIX) for name in names):
+        what, fix = (
+            "the repository has weights but no config.json",
+            "pull a Hugging Face model",
+        )
+    else:
+        kinds = {OTHER_WEIGHTS[suffix] for name in names if (suffix := Path(name).suffix) in OTHER_WEIGHTS}
+        what = "the repository has no safetensors weights" + (f", only {' and '.join(sorted(kinds))}" if kinds else "")
+        fix = "look for the same model in safetensors format, for example under mlx-community"
+    return UserError(what=what, where=f"{repo}@{revision}" if revision else repo, fix=fix)
 
 
 def offline(repo: str, revision: str | None) -> UserError:

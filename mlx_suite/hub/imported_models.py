@@ -12,6 +12,7 @@ from huggingface_hub import constants
 
 from mlx_suite.checkpoints.config_file import json_if_any
 from mlx_suite.gguf.importing import SOURCE_FILE, import_gguf, source_of
+from mlx_suite.hub.ollama_store import verify_blob
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.runtime.progress import Progress
 
@@ -26,7 +27,8 @@ def imported_folder(file: Path, name: str, progress: bool = True) -> Path:
         name: What the user calls the model.
         progress: Whether to say on stderr what is imported or reused, and what the file lacks.
 
-    Raises UserError as `import_gguf` does, and while another process imports the file.
+    Before the import, a blob of Ollama's is compared with its digest. Raises UserError if they differ, as `import_gguf`
+    does, and while another process imports the file.
     """
     source = source_of(file)
     kept = {key: source[key] for key in ("file", "packed")}
@@ -36,6 +38,7 @@ def imported_folder(file: Path, name: str, progress: bool = True) -> Path:
     if not _is_of(folder, source):
         with folder_lock(cache_folder() / LOCKS / folder.name):
             if not _is_of(folder, source):
+                verify_blob(file)
                 _import(file, folder, name, progress)
                 return folder
     if progress:

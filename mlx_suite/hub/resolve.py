@@ -23,9 +23,8 @@ from mlx_suite.checkpoints.safetensors_header import shard_names
 from mlx_suite.checkpoints.trained_run import model_folder
 from mlx_suite.gguf.file import is_gguf
 from mlx_suite.hub.download import fetch_weights
-from mlx_suite.hub.errors import TransportError, hub_errors
+from mlx_suite.hub.errors import TransportError, hub_errors, no_model_inside
 from mlx_suite.hub.local_models import (
-    WEIGHT_SUFFIX,
     CachedModel,
     ShippedModel,
     cached_models,
@@ -45,6 +44,7 @@ __all__ = [
     "pull",
     "resolve",
     "resolve_texts",
+    "resolve_with",
     "shipped_models",
     "similar_names",
     "split_revision",
@@ -58,15 +58,6 @@ URL = re.compile(
 """A page of the hub, as copied from a browser."""
 GGUF_SUFFIX = ".gguf"
 PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
-OTHER_WEIGHTS = {
-    ".bin": "PyTorch pickles (.bin)",
-    ".pth": "PyTorch pickles (.pth)",
-    ".pt": "PyTorch pickles (.pt)",
-    GGUF_SUFFIX: "llama.cpp files (.gguf)",
-    ".h5": "TensorFlow files (.h5)",
-    ".msgpack": "Flax files (.msgpack)",
-    ".onnx": "ONNX files (.onnx)",
-}
 
 
 def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
@@ -79,7 +70,7 @@ def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
 
     Raises UserError if nothing matches, with the closest names, and whenever `pull` does.
     """
-    return _resolved(name, partial(pull, progress=progress), is_complete, progress)
+    return resolve_with(name, partial(pull, progress=progress), is_complete, progress)
 
 
 def resolve_texts(name: str | os.PathLike[str]) -> Path:
@@ -88,16 +79,19 @@ def resolve_texts(name: str | os.PathLike[str]) -> Path:
     These few megabytes are enough for the model's dimensions and prompts. A later `resolve` completes the folder.
     A GGUF file is imported whole. Raises UserError as `resolve` does.
     """
-    return _resolved(name, _pull_texts, lambda repo, folder: (folder / "config.json").is_file(), progress=True)
+    return resolve_with(name, _pull_texts, lambda repo, folder: (folder / "config.json").is_file())
 
 
-def _resolved(
+def resolve_with(
     name: str | os.PathLike[str],
     fetch: Callable[[str, str | None], Path],
     suffices: Callable[[str, Path], bool],
-    progress: bool,
+    progress: bool = True,
 ) -> Path:
-    """The folder of `name`: a local one, an imported file's, a cached snapshot that `suffices`, or that of `fetch`."""
+    """Return the folder of `name`: a local one, an imported file's, a cached snapshot that `suffices`, or `fetch`'s.
+
+    Raises UserError as `resolve` does, and whatever `fetch` raises.
+    """
     text = os.fspath(name)
     if stored := find_in_store(text):
         text = str(stored.file)
@@ -262,20 +256,8 @@ def _unreachable(cause: BaseException | None) -> bool:
 
 def _refuse_without_weights(repo: str, revision: str | None, names: list[str]) -> None:
     """Raise UserError for a repository without a model we can load."""
-    if any(name.endswith(WEIGHT_SUFFIX) for name in wanted_files(names)) and "config.json" in names:
-        return
-    if "adapter_config.json" in names:
-        what, fix = "the repository contains an adapter, not a model", "pull its base model"
-    elif any(name.endswith(WEIGHT_SUFFIX) for name in names):
-        what, fix = (
-            "the repository has weights but no config.json",
-            "pull a Hugging Face model",
-        )
-    else:
-        kinds = {OTHER_WEIGHTS[suffix] for name in names if (suffix := Path(name).suffix) in OTHER_WEIGHTS}
-        what = "the repository has no safetensors weights" + (f", only {' and '.join(sorted(kinds))}" if kinds else "")
-        fix = "look for the same model in safetensors format, for example under mlx-community"
-    raise UserError(what=what, where=f"{repo}@{revision}" if revision else repo, fix=fix)
+    if error := no_model_inside(repo, revision, names):
+        raise error
 
 
 def _refuse_missing_shards(repo: str, missing: set[str]) -> None:

@@ -1,1 +1,1 @@
-"""Llama 3, Mistral and Gemma 2: blocks, caches, weights."""
+"""Llama 3, Mistral, Gemma 2 and 3, Qwen 3: blocks, caches, weights."""

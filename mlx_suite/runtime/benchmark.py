@@ -42,22 +42,38 @@ def measure_speed(kind: str, memory_bytes: int, seconds: float = 0.4) -> Speed:
         memory_bytes: Usable memory; the largest array takes 1/32 of it, at most 256 MiB.
         seconds: Time for each measurement.
     """
-    mx = import_mlx()
-    rows = min(memory_bytes // 32, 2**28) // (4 * _VECTOR_WIDTH)
-    on_gpu = kind != "cpu"
-    # A GPU decodes with 16-bit weights, the CPU with float32.
-    matrix = mx.ones(
-        (max(rows, 256) * (2 if on_gpu else 1), _VECTOR_WIDTH),
-        mx.bfloat16 if on_gpu else mx.float32,
-    )
-    vector = mx.ones((_VECTOR_WIDTH,), matrix.dtype)
-    mx.eval(matrix, vector)
+    matrix = _large_matrix(kind, memory_bytes)
     return Speed(
         gemm_float32=gemm_gflops("float32", seconds),
-        gemm_bfloat16=gemm_gflops("bfloat16", seconds) if on_gpu else None,
+        gemm_bfloat16=gemm_gflops("bfloat16", seconds) if kind != "cpu" else None,
         copy_bandwidth=2 * matrix.nbytes / best_time(lambda: matrix + 1, seconds) / 1e9,
-        gemv_bandwidth=matrix.nbytes / best_time(lambda: matrix @ vector, seconds) / 1e9,
+        gemv_bandwidth=_gemv_bandwidth(matrix, seconds),
     )
+
+
+def gemv_bandwidth(kind: str, memory_bytes: int, seconds: float = 0.4) -> float:
+    """`Speed.gemv_bandwidth` alone; arguments as for `measure_speed`."""
+    return _gemv_bandwidth(_large_matrix(kind, memory_bytes), seconds)
+
+
+def _large_matrix(kind: str, memory_bytes: int) -> mx.array:
+    """A matrix in the dtype that the device decodes with: 16 bits on a GPU, float32 on the CPU."""
+    mlx = import_mlx()
+    rows = min(memory_bytes // 32, 2**28) // (4 * _VECTOR_WIDTH)
+    on_gpu = kind != "cpu"
+    matrix: mx.array = mlx.ones(
+        (max(rows, 256) * (2 if on_gpu else 1), _VECTOR_WIDTH),
+        mlx.bfloat16 if on_gpu else mlx.float32,
+    )
+    mlx.eval(matrix)
+    return matrix
+
+
+def _gemv_bandwidth(matrix: mx.array, seconds: float) -> float:
+    mx = import_mlx()
+    vector = mx.ones((_VECTOR_WIDTH,), matrix.dtype)
+    mx.eval(vector)
+    return matrix.nbytes / best_time(lambda: matrix @ vector, seconds) / 1e9
 
 
 def gemm_gflops(dtype: str, seconds: float = 0.4) -> float:

@@ -57,6 +57,16 @@ def _gemma2(hidden: int, layers: int, heads: int, kv_heads: int, head_dim: int, 
     }
 
 
+def _gemma3(hidden: int, layers: int, heads: int, kv_heads: int, intermediate: int, context: int) -> dict[str, Any]:
+    own = {"model_type": "gemma3_text", "vocab_size": 262144, "sliding_window": 512 if hidden < 2560 else 1024}
+    return _gemma2(hidden, layers, heads, kv_heads, 256, intermediate) | own | {"max_position_embeddings": context}
+
+
+def _qwen3(hidden: int, layers: int, heads: int, intermediate: int, tied: bool) -> dict[str, Any]:
+    own = {"model_type": "qwen3", "vocab_size": 151936, "head_dim": 128}
+    return _llama(hidden, layers, heads, intermediate, 40960, tied) | own
+
+
 REFERENCE_MODELS: dict[str, dict[str, Any]] = {
     "Llama 3.2 1B": _llama(2048, 16, 32, 8192, 131072, tied=True),
     "Llama 3.2 3B": _llama(3072, 28, 24, 8192, 131072, tied=True),
@@ -64,6 +74,12 @@ REFERENCE_MODELS: dict[str, dict[str, Any]] = {
     "Gemma 2 2B": _gemma2(2304, 26, 8, 4, 256, 9216),
     "Gemma 2 9B": _gemma2(3584, 42, 16, 8, 256, 14336),
     "Gemma 2 27B": _gemma2(4608, 46, 32, 16, 128, 36864),
+    "Gemma 3 1B": _gemma3(1152, 26, 4, 1, 6912, 32768),
+    "Gemma 3 4B": _gemma3(2560, 34, 8, 4, 10240, 131072),
+    "Gemma 3 12B": _gemma3(3840, 48, 16, 8, 15360, 131072),
+    "Qwen 3 0.6B": _qwen3(1024, 28, 16, 3072, tied=True),
+    "Qwen 3 4B": _qwen3(2560, 36, 32, 9728, tied=True),
+    "Qwen 3 8B": _qwen3(4096, 36, 32, 12288, tied=False),
 }
 """Configurations of common models, with Hugging Face's keys: `doctor` says which fit before any download."""
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from mlx_suite.hub import local_models
+from mlx_suite.hub import check, local_models
 from mlx_suite.hub import resolve as hub
+from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.cli.models import models_app
 from tests.gguf.files import write_file
@@ -172,6 +173,46 @@ def test_info_downloads_a_model_that_is_not_cached(server: Hub) -> None:
     assert Path(described["path"]).is_dir()
 
 
+@pytest.fixture
+def bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that reads 10 GB/s and has 8 GB for models."""
+    monkeypatch.setattr(check, "gemv_bandwidth", lambda kind, memory: 10.0)
+    cpu = Device(kind="cpu", name="a CPU", memory_bytes=8 * 10**9, working_set_bytes=8 * 10**9, blas=None)
+    monkeypatch.setattr(check, "device", lambda: cpu)
+
+
+def test_check_judges_a_model_of_the_hub_without_downloading_it(server: Hub, bandwidth: None, tmp_path: Path) -> None:
+    server.repositories[REPO] = Repository(checkpoint(), card={"license": "mit"})
+    assert printed("check", REPO).splitlines()[-8:] == [
+        "chat template  yes",
+        "stop tokens    3, 4",
+        "licence        mit",
+        "download       615 KB",
+        "runs           yes, in mlx-suite",
+        "memory         614 KB weights (float32) and 262 KB KV cache",
+        "               for 512 tokens: fits into 8.00 GB",
+        "speed          ≤ 16276 tokens/s at 10 GB/s",
+    ]
+    assert not (tmp_path / "home" / "hub").exists()
+
+
+def test_check_says_why_a_model_does_not_run_and_ends_with_status_1(server: Hub, bandwidth: None) -> None:
+    files = checkpoint()
+    config = json.loads(files["config.json"]) | {"model_type": "hyena"}
+    server.repositories[REPO] = Repository(files | {"config.json": json.dumps(config).encode()})
+    result = run("check", REPO)
+    assert result.exit_code == 1
+    assert "runs           no: neither mlx-suite nor mlx-lm supports the" in result.stdout
+    assert "speed" not in result.stdout
+
+
+def test_check_as_json_has_every_field(server: Hub, bandwidth: None) -> None:
+    judged = json.loads(printed("check", REPO, "--context", "100", "--json"))
+    assert (judged["runs_in"], judged["fits"], judged["context"]) == ("mlx-suite", True, 100)
+    assert judged["description"]["parameters"] == 153_600
+    assert (judged["weight_bytes"], judged["cache_bytes"]) == (614_400, 51_200)
+
+
 def test_pull_prints_the_folder_and_nothing_else(server: Hub) -> None:
     result = run("pull", REPO)
     assert result.exit_code == 0
@@ -222,7 +263,7 @@ def test_an_unknown_model_raises_an_error_with_a_suggestion(server: Hub) -> None
     assert "tiny-llama3" in error.fix
 
 
-@pytest.mark.parametrize("command", ["list", "info", "pull"])
+@pytest.mark.parametrize("command", ["list", "info", "check", "pull"])
 def test_the_help_of_every_command_ends_with_an_example(command: str) -> None:
     assert f"Examples mlx-suite models {command}" in " ".join(printed(command, "--help").split())
 
@@ -230,7 +271,7 @@ def test_the_help_of_every_command_ends_with_an_example(command: str) -> None:
 def test_without_a_command_the_commands_are_listed() -> None:
     result = run()
     assert result.exit_code == 2
-    for command in ("list", "info", "pull"):
+    for command in ("list", "info", "check", "pull"):
         assert command in result.output
 
 

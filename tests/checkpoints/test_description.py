@@ -148,7 +148,7 @@ def test_a_tied_head_stored_twice_is_counted_once(tmp_path: Path) -> None:
 
 def test_another_architecture_is_described_from_its_config(tmp_path: Path) -> None:
     config = {
-        "model_type": "qwen3",
+        "model_type": "olmo3",
         "hidden_size": 128,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,

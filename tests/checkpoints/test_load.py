@@ -13,7 +13,9 @@ import pytest
 from mlx_suite.checkpoints.load import get_model_classes, load_model
 from mlx_suite.checkpoints.save import save_model
 from mlx_suite.modeling.gemma2 import Gemma2
+from mlx_suite.modeling.gemma3 import Gemma3
 from mlx_suite.modeling.llama import Llama
+from mlx_suite.modeling.qwen3 import Qwen3
 from mlx_suite.runtime.errors import UserError
 from tests.modeling.make_golden import GOLDEN
 from tests.modeling.tiny import FAMILIES, SHAPE, largest_difference, tiny_model, tokens
@@ -40,8 +42,11 @@ def change_config(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-@pytest.mark.parametrize(("family", "kind"), [("llama", Llama), ("mistral", Llama), ("gemma2", Gemma2)])
-def test_llama_mistral_and_gemma_2_load_into_our_models(family: str, kind: type, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("llama", Llama), ("mistral", Llama), ("gemma2", Gemma2), ("gemma3_text", Gemma3), ("qwen3", Qwen3)],
+)
+def test_every_family_loads_into_our_model(family: str, kind: type, tmp_path: Path) -> None:
     save_model(tmp_path / "model", tiny_model(family))
     model = load_model(tmp_path / "model")
     assert type(model) is kind
@@ -130,6 +135,8 @@ def test_mlx_lm_uses_its_own_classes_for_other_architectures() -> None:
         "llama": Llama,
         "mistral": Llama,
         "gemma2": Gemma2,
+        "gemma3_text": Gemma3,
+        "qwen3": Qwen3,
     }
 
 

@@ -59,7 +59,7 @@ def test_lora_and_dora_are_fused_as_computed_by_hand() -> None:
     assert mx.abs(change).sum().item() == pytest.approx(30.0)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3_text", "qwen3"])
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_a_fused_model_computes_the_same_as_the_adapted_one(kind: str, family: str, tmp_path: Path) -> None:
     model = adapted_model(family, ADAPTERS[kind], tmp_path)

@@ -222,6 +222,62 @@ def test_the_metadata_of_a_gemma2(tmp_path: Path) -> None:
     assert found["gemma2.attention.key_length"] == 64
 
 
+def test_a_gemma3_has_norms_of_queries_and_keys_and_a_rope_base_for_its_local_layers(tmp_path: Path) -> None:
+    shape = {"num_hidden_layers": 7, "sliding_window_pattern": 6, "query_pre_attn_scalar": 4}
+    rope = {"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "rope_local_base_freq": 500.0}
+    model = random_checkpoint(tmp_path / "model", "gemma3_text", TINY_GEMMA2, **shape, **rope)
+    export_gguf(tmp_path / "model", tmp_path / "model.gguf", type="f32")
+    found, arrays = metadata(tmp_path / "model.gguf"), stored(tmp_path / "model.gguf")
+    blocks = [f"blk.{i}.{part}.weight" for i in range(7) for part in [*GEMMA_BLOCK, "attn_q_norm", "attn_k_norm"]]
+    assert sorted(arrays) == sorted(["token_embd.weight", "output_norm.weight", *blocks])
+    attention = "model.layers.5.self_attn"
+    assert np.array_equal(arrays["blk.5.attn_k_norm.weight"], ours(model, f"{attention}.k_norm.weight") + 1)
+    # The scale that llama.cpp ignores, √16 / √4, goes into the norm: before it, the norm would undo it.
+    expected = 2 * (ours(model, f"{attention}.q_norm.weight") + 1)
+    assert np.allclose(arrays["blk.5.attn_q_norm.weight"], expected, rtol=1e-6)
+    assert np.array_equal(arrays["blk.5.attn_q.weight"], ours(model, f"{attention}.q_proj.weight"))
+    assert {name: found[f"gemma3.{name}"] for name in ("rope.freq_base", "rope.freq_base_swa")} == {
+        "rope.freq_base": 1000000.0,
+        "rope.freq_base_swa": 500.0,
+    }
+    assert (found["gemma3.rope.scaling.type"], found["gemma3.rope.scaling.factor"]) == ("linear", 8.0)
+    assert (found["gemma3.attention.sliding_window"], found["gemma3.attention.key_length"]) == (6, 16)
+    assert "gemma3.attn_logit_softcapping" not in found
+
+
+def test_a_qwen3_keeps_the_row_order_of_its_queries_and_keys(tmp_path: Path) -> None:
+    model = random_checkpoint(tmp_path / "model", "qwen3", rope_theta=1000000.0)
+    export_gguf(tmp_path / "model", tmp_path / "model.gguf", type="f32")
+    found, arrays = metadata(tmp_path / "model.gguf"), stored(tmp_path / "model.gguf")
+    blocks = [f"blk.{i}.{part}.weight" for i in range(3) for part in [*LLAMA_BLOCK, "attn_q_norm", "attn_k_norm"]]
+    assert sorted(arrays) == sorted(["token_embd.weight", "output_norm.weight", "output.weight", *blocks])
+    for theirs, mine in {"attn_q": "q_proj", "attn_k": "k_proj", "attn_q_norm": "q_norm"}.items():
+        weight = ours(model, f"model.layers.1.self_attn.{mine}.weight")
+        assert np.array_equal(arrays[f"blk.1.{theirs}.weight"], weight)
+    assert (found["general.architecture"], found["qwen3.rope.freq_base"]) == ("qwen3", 1000000.0)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "problem"),
+    [
+        ("gemma3_text", {}, "its global layers are not every sixth one, as llama.cpp assumes"),
+        (
+            "gemma3_text",
+            {"sliding_window_pattern": 6, "attn_logit_softcapping": 50.0},
+            "it has a soft-cap on attention (attn_logit_softcapping), which llama.cpp does not apply",
+        ),
+        ("qwen3", {"attention_bias": True}, "its attention has biases, which llama.cpp does not add for a Qwen 3"),
+    ],
+)
+def test_a_gemma3_or_qwen3_that_llama_cpp_computes_differently_is_refused(
+    family: str, changes: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    random_checkpoint(tmp_path / "model", family, **changes)
+    with pytest.raises(UserError, match="llama.cpp would not compute the same function") as caught:
+        export_gguf(tmp_path / "model", tmp_path / "model.gguf")
+    assert problem in caught.value.details
+
+
 def test_the_context_of_a_mistral_is_its_window(tmp_path: Path) -> None:
     random_checkpoint(tmp_path / "model", "mistral", sliding_window=64)
     written = export_gguf(tmp_path / "model", tmp_path / "model.gguf")

@@ -28,6 +28,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama, tied": {"model_type": "llama", "tie_word_embeddings": True},
     "mistral": {"model_type": "mistral"},
     "gemma2": {"model_type": "gemma2"},
+    "gemma3": {"model_type": "gemma3_text"},
+    "qwen3": {"model_type": "qwen3"},
 }
 
 
@@ -88,7 +90,7 @@ TRAINED: dict[str, dict[str, Any]] = {
 """Configurations for PEFT."""
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3_text", "qwen3"])
 @pytest.mark.parametrize("kind", TRAINED)
 def test_we_compute_the_same_with_an_adapter_of_peft(kind: str, family: str, tmp_path: Path) -> None:
     # Gemma 2 untied: with tied weights PEFT's embedding and head are adapted apart.

@@ -49,6 +49,8 @@ class Repository:
 
     files: dict[str, bytes]
     tags: tuple[str, ...] = ()
+    card: dict[str, Any] = field(default_factory=dict)
+    """Front matter of its model card."""
     gate: int = 0
     """Status returned for the files of a gated repository (401 or 403); 0 if it is open."""
 
@@ -242,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(200, b"<html>Welcome! Please log in.</html>")
         if self.hub.status:
             return self._reply(self.hub.status, headers=self.hub.error_headers)
-        if found := re.fullmatch(r"/cdn/([^/]+/[^/]+)/([^/]+)", path):
+        if found := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", path):
             return self._send_file(found[2], self.hub.repositories[found[1]])
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
             return self._describe(found[1], found[2] or "revision", unquote(found[3] or "main"))
@@ -267,8 +269,8 @@ class _Handler(BaseHTTPRequestHandler):
         if what == "tree":
             body: Any = [_entry(path, data) for path, data in sorted(repository.files.items())]
         else:
-            siblings = [{"rfilename": path} for path in sorted(repository.files)]
-            body = {"id": name, "sha": repository.commit, "siblings": siblings}
+            siblings = [{"rfilename": path, "size": len(data)} for path, data in sorted(repository.files.items())]
+            body = {"id": name, "sha": repository.commit, "siblings": siblings, "cardData": repository.card}
         self._reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def _resolve(self, name: str, revision: str, path: str) -> None:
@@ -279,7 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(repository.gate, headers={"X-Error-Code": "GatedRepo"})
         if path not in repository.files:
             return self._reply(404, headers={"X-Error-Code": "EntryNotFound"})
-        if not path.endswith(".safetensors"):
+        if not path.endswith((".safetensors", ".gguf")):
             return self._send_file(path, repository)
         data = repository.files[path]
         self._reply(
@@ -296,16 +298,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET" and path in self.hub.dead:
             return self._hang_up()
         data = repository.files[path]
-        start = 0
-        asked = self.headers.get("Range")
-        if asked and not self.hub.ignore_ranges:
-            start = int(asked.removeprefix("bytes=").split("-")[0])
+        start, end = 0, len(data)
+        asked = None if self.hub.ignore_ranges else self.headers.get("Range")
         headers = {"ETag": f'"{_git_sha(data)}"', "X-Repo-Commit": repository.commit}
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        self._head(206 if start else 200, len(data) - start, headers)
+        if asked:
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(int(last) + 1, end) if last else end
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
+        self._head(206 if asked else 200, end - start, headers)
         if self.command == "GET":
-            self._send_body(path, data[start:])
+            self._send_body(path, data[start:end])
 
     def _send_body(self, path: str, data: bytes) -> None:
         cut, stall = self.hub.cut_after.pop(path, None), self.hub.stall_after.pop(path, None)

@@ -8,11 +8,18 @@ from pathlib import Path
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
 
+TOKENS = 32
 APACHE = "Apache License\n                           Version 2.0, January 2004\n\nTerms and conditions\n"
 
 
 def write_gguf(
-    path: Path, *, kind: str = "F32", license: str | None = "apache-2.0", architecture: str = "llama", tokens: int = 32
+    path: Path,
+    *,
+    kind: str = "F32",
+    license: str | None = "apache-2.0",
+    architecture: str = "llama",
+    tokenizer: str | None = "llama",
+    pre: str = "",
 ) -> Path:
     """A Llama of two layers with random weights; matrices have the type `kind`."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,11 +35,15 @@ def write_gguf(
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list([f"t{number}" for number in range(tokens)])
-    writer.add_token_scores([0.0] * tokens)
-    writer.add_token_types([1] * tokens)
-    writer.add_eos_token_id(2)
+    if tokenizer:
+        writer.add_tokenizer_model(tokenizer)
+        writer.add_token_list([f"t{number}" for number in range(TOKENS)])
+        writer.add_token_scores([-float(number) for number in range(TOKENS)])
+        writer.add_token_types([1] * TOKENS)
+        writer.add_token_merges(["t 1"])
+        writer.add_eos_token_id(2)
+    if pre:
+        writer.add_tokenizer_pre(pre)
     type_ = GGMLQuantizationType[kind]
 
     def add(name: str, *shape: int) -> None:
@@ -44,7 +55,7 @@ def write_gguf(
         else:
             writer.add_tensor(name, np.ones(shape, np.float32))
 
-    add("token_embd.weight", tokens, 256)
+    add("token_embd.weight", TOKENS, 256)
     add("output_norm.weight", 256)
     for layer in range(2):
         for name, rows in (("attn_q", 256), ("attn_k", 128), ("attn_v", 128), ("attn_output", 256)):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_suite.hub import local_models, ollama_store
+from mlx_suite.hub import imported_models, local_models, ollama_store
 from mlx_suite.hub import resolve as hub
 from mlx_suite.hub.stored_model import licence_title
 from mlx_suite.hub.stores import find_in_store, stored_models, verify_blob
@@ -152,6 +152,15 @@ class TestOllama:
         blob.write_bytes(b"GGUF two")
         with pytest.raises(UserError, match="does not have the SHA-256 in its name"):
             verify_blob(blob)
+
+    def test_a_changed_blob_is_not_imported(
+        self, ollama: OllamaStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(imported_models.constants, "HF_HOME", str(tmp_path / "cache"))
+        ollama.add(TINY, {"model": b"GGUF one"})
+        ollama.blob(b"GGUF one").write_bytes(b"GGUF two")
+        with pytest.raises(UserError, match="does not have the SHA-256 in its name"):
+            hub.resolve("ollama:tiny", progress=False)
 
     def test_a_file_with_another_name_has_no_digest_to_verify(self, tmp_path: Path) -> None:
         (tmp_path / "model.gguf").write_bytes(b"anything")

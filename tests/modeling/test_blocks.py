@@ -68,7 +68,7 @@ def test_gemma_2_logits_stay_within_the_final_cap() -> None:
     assert 0.49 < mx.abs(logits).max().item() <= 0.5
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3_text", "qwen3"])
 def test_logits_have_the_dtype_of_the_weights(family: str) -> None:
     model = tiny_model(family)
     model.set_dtype(mx.bfloat16)
@@ -76,7 +76,7 @@ def test_logits_have_the_dtype_of_the_weights(family: str) -> None:
     assert model(tokens(9, rows=2)).shape == (2, 9, 50)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3_text", "qwen3"])
 def test_the_head_may_be_tied_or_have_its_own_weights(family: str) -> None:
     hidden = mx.random.normal((2, 32))
     tied, own = (tiny_model(family, tie_word_embeddings=tie) for tie in (True, False))

@@ -63,6 +63,37 @@ def test_the_older_of_two_rope_tables_takes_precedence_as_in_transformers() -> N
     assert config.rope == RopeSettings(theta=10000.0, kind="linear", factor=2.0)
 
 
+def test_gemma_3_has_one_rope_for_global_and_one_for_local_layers_in_either_form_of_keys() -> None:
+    older = read(
+        "gemma3_text",
+        rope_theta=7000.0,
+        rope_local_base_freq=300.0,
+        rope_scaling={"rope_type": "linear", "factor": 8.0},
+    )
+    newer = read(
+        "gemma3_text",
+        rope_parameters={
+            "full_attention": {"rope_type": "linear", "rope_theta": 7000.0, "factor": 8.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 300.0},
+        },
+    )
+    assert older == newer
+    assert older.rope == RopeSettings(theta=7000.0, kind="linear", factor=8.0)
+    assert older.local_rope == RopeSettings(theta=300.0)
+    assert read("gemma3_text").rope == RopeSettings(theta=1000000.0)
+
+
+def test_every_sixth_layer_of_a_gemma_3_is_global_unless_it_states_another_pattern() -> None:
+    six = without(FAMILIES["gemma3_text"], "sliding_window_pattern") | {"num_hidden_layers": 8}
+    assert ModelConfig.from_dict(six).windows == (6, 6, 6, 6, 6, None, 6, 6)
+    assert read("gemma3_text").windows == (6, 6, None)
+
+
+def test_a_qwen_3_has_windows_only_if_it_says_so() -> None:
+    assert read("qwen3", sliding_window=6, max_window_layers=0).windows == (None,) * 3
+    assert read("qwen3", sliding_window=6, max_window_layers=2, use_sliding_window=True).windows == (None, None, 6)
+
+
 def test_llama_3_scaling_defaults_to_the_models_own_context() -> None:
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     assert read("llama", rope_scaling=scaling).rope.original_max_position_embeddings == 128
@@ -103,6 +134,13 @@ def test_all_problems_of_a_config_are_listed_in_one_error() -> None:
         ("llama", {"rope_scaling": {"type": "linear"}}, "linear rope scaling lacks a positive factor"),
         ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "lacks a positive low_freq_factor"),
         ("llama", {"rope_parameters": {"full_attention": {}}}, "rope_parameters differs between layers"),
+        ("gemma3_text", {"rope_parameters": {"rope_theta": 5.0}}, "rope_parameters has keys other than full_attention"),
+        ("gemma3_text", {"rope_scaling": {"rope_type": "yarn"}}, "rope scaling 'yarn' is not supported"),
+        ("gemma3_text", {"rope_local_base_freq": 0}, "rope_local_base_freq is 0, not a positive number"),
+        ("gemma3_text", {"sliding_window": None}, "sliding_window is null, but the model has local layers"),
+        ("gemma3_text", {"sliding_window_pattern": 0}, "sliding_window_pattern is 0, not a positive whole number"),
+        ("qwen3", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope scaling 'yarn' is not supported"),
+        ("qwen3", {"max_window_layers": -1}, "max_window_layers is -1, not a whole number"),
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
         ("mistral", {"sliding_window": -1}, "sliding_window is -1, not a positive whole number"),
         ("gemma2", {"layer_types": ["full_attention"]}, "layer_types names 1 layers, num_hidden_layers is 3"),

@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 
 def fresh_settings(choose: random.Random) -> dict[str, Any]:
     """A random `config.json` of any family and generation of keys."""
-    kind = choose.choice(["llama", "mistral", "gemma2"])
+    kind = choose.choice(["llama", "mistral", "gemma2", "gemma3_text", "qwen3"])
     key_heads = choose.choice([1, 2, 3])
     settings: dict[str, Any] = {
         "model_type": kind,
@@ -53,14 +53,27 @@ def fresh_settings(choose: random.Random) -> dict[str, Any]:
         settings |= {"rope_theta": theta, "rope_scaling": scaling}
     else:
         settings["rope_parameters"] = {"rope_type": "default", "rope_theta": theta} | (scaling or {})
+    if kind == "gemma3_text":
+        if "rope_parameters" in settings:
+            local = {"rope_type": "default", "rope_theta": choose.choice([100.0, 10000.0])}
+            settings["rope_parameters"] = {
+                "full_attention": settings["rope_parameters"],
+                "sliding_attention": local,
+            }
+        else:
+            settings["rope_local_base_freq"] = choose.choice([100.0, 10000.0])
+        settings["sliding_window_pattern"] = choose.choice([2, 3, 6])
+    if kind == "qwen3":
+        settings |= {"use_sliding_window": choose.choice([True, False]), "max_window_layers": choose.randint(0, 3)}
     if kind != "llama":
         settings["sliding_window"] = choose.randint(4, 9)
-    if kind == "gemma2":
+    if kind.startswith("gemma"):
         settings["query_pre_attn_scalar"] = choose.randint(4, 24)
+    if kind == "gemma2":
         settings["attn_logit_softcapping"] = choose.choice([50.0, 3.0, None])
         settings["final_logit_softcapping"] = choose.choice([30.0, 5.0, None])
     else:
-        settings["attention_bias"] = kind == "llama" and choose.random() < 0.3
+        settings["attention_bias"] = kind in ("llama", "qwen3", "gemma3_text") and choose.random() < 0.3
     return settings
 
 

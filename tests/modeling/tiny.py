@@ -81,6 +81,18 @@ def _gemma2(d: int, ff: int, layers: int, heads: int, key_heads: int, head_dim: 
     return shape | {"model_type": "gemma2", "query_pre_attn_scalar": scalar, "sliding_window": 4096}
 
 
+def _gemma3(d: int, ff: int, layers: int, heads: int, key_heads: int, **more: Any) -> dict[str, Any]:
+    shape = _llama(d, ff, layers, heads, key_heads, vocab=262144, head_dim=256, rms_norm_eps=1e-6)
+    rope = {"rope_theta": 1000000.0, "rope_local_base_freq": 10000.0}
+    return shape | rope | {"model_type": "gemma3_text", "query_pre_attn_scalar": 256, "sliding_window": 512} | more
+
+
+def _qwen3(d: int, ff: int, layers: int, heads: int, key_heads: int, tied: bool) -> dict[str, Any]:
+    shape = _llama(d, ff, layers, heads, key_heads, vocab=151936, head_dim=128, rms_norm_eps=1e-6)
+    unused = {"use_sliding_window": False, "sliding_window": None, "max_window_layers": layers}
+    return shape | unused | {"model_type": "qwen3", "rope_theta": 1000000.0, "tie_word_embeddings": tied}
+
+
 def llama3_rope(factor: float) -> dict[str, Any]:
     scaling = {"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     return {"rope_theta": 500000.0, "rope_scaling": scaling | {"original_max_position_embeddings": 8192}}
@@ -94,6 +106,10 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "Gemma 2 2B": _gemma2(2304, 9216, 26, 8, 4, 256, 256),
     "Gemma 2 9B": _gemma2(3584, 14336, 42, 16, 8, 256, 256),
     "Gemma 2 27B": _gemma2(4608, 36864, 46, 32, 16, 128, 144),
+    "Gemma 3 270M": _gemma3(640, 2048, 18, 4, 1),
+    "Gemma 3 1B": _gemma3(1152, 6912, 26, 4, 1),
+    "Qwen 3 0.6B": _qwen3(1024, 3072, 28, 16, 8, tied=True),
+    "Qwen 3 8B": _qwen3(4096, 12288, 36, 32, 8, tied=False),
     "TinyStories 260K": _llama(64, 172, 5, 8, 4, 512, tie_word_embeddings=True),
     "TinyStories 15M": _llama(288, 768, 6, 6, 6, 32000, tie_word_embeddings=True),
 }

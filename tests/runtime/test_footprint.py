@@ -88,5 +88,9 @@ def test_local_layers_are_counted_however_the_configuration_states_them() -> Non
     assert local_layers(layers | {"model_type": "mistral"}) == 3
     assert local_layers(layers | {"model_type": "qwen2"}) == 0
     assert local_layers(layers | {"sliding_window": None, "model_type": "mistral"}) == 0
+    assert local_layers(layers | {"model_type": "gemma3_text", "num_hidden_layers": 26}) == 22
+    assert local_layers(layers | {"model_type": "gemma3_text", "sliding_window_pattern": 3}) == 2
+    assert local_layers(layers | {"model_type": "qwen3", "max_window_layers": 1}) == 0
+    assert local_layers(layers | {"model_type": "qwen3", "max_window_layers": 1, "use_sliding_window": True}) == 2
     types = ["sliding_attention", "full_attention", "full_attention"]
     assert local_layers(layers | {"layer_types": types}) == 1

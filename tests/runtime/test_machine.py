@@ -58,7 +58,7 @@ def report(advice: tuple[str, ...] = ()) -> MachineReport:
 def test_a_mac_is_rated_with_4_bit_and_bf16() -> None:
     fits = {(fit.model, fit.precision): fit for fit in what_fits(MAC, 120.0)}
 
-    assert len(fits) == 12
+    assert len(fits) == 24
     assert fits["Llama 3 8B", "4-bit"].fits
     assert fits["Llama 3 8B", "4-bit"].tokens == 8192
     assert round(fits["Llama 3 8B", "4-bit"].ceiling) == 28
@@ -138,6 +138,12 @@ def test_doctor_fits_into_60_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         "  Gemma 2 2B    float32  10.5 GB    8,192  ≤ 2.7",
         "  Gemma 2 9B    float32  37.0 GB  too big",
         "  Gemma 2 27B   float32   109 GB  too big",
+        "  Gemma 3 1B    float32  4.00 GB   32,768  ≤ 7.0",
+        "  Gemma 3 4B    float32  15.5 GB  131,072  ≤ 1.8",
+        "  Gemma 3 12B   float32  47.1 GB  too big",
+        "  Qwen 3 0.6B   float32  2.38 GB   40,960   ≤ 12",
+        "  Qwen 3 4B     float32  16.1 GB   17,497  ≤ 1.7",
+        "  Qwen 3 8B     float32  32.8 GB  too big",
         "Advice",
         "  g++ is missing.",
     ]

@@ -9,6 +9,7 @@ import pytest
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Message, load_chat_template
+from mlx_suite.text.template_variables import read_variables
 
 HI = [Message("user", "Hi")]
 
@@ -38,6 +39,24 @@ def test_the_date_is_today_unless_a_variable_fixes_it() -> None:
     source = "{{ date_string if date_string is defined else strftime_now('%Y') }}"
     assert rendered(source) == str(datetime.now().year)
     assert rendered(source, date_string="26 Jul 2024") == "26 Jul 2024"
+
+
+def test_a_user_sets_variables_as_json_or_as_text() -> None:
+    pairs = ["enable_thinking=false", "level=3", "tone=warm", "python=True", "names=[1, 2]", "empty="]
+    assert read_variables(pairs) == {
+        "enable_thinking": False,
+        "level": 3,
+        "tone": "warm",
+        "python": True,
+        "names": [1, 2],
+        "empty": "",
+    }
+
+
+@pytest.mark.parametrize("pair", ["enable_thinking", "=false", "two words=1", "messages=[]"])
+def test_a_variable_without_a_name_or_of_a_name_in_use_is_refused(pair: str) -> None:
+    with pytest.raises(UserError, match="--template-var"):
+        read_variables([pair])
 
 
 def test_special_tokens_are_available_by_role() -> None:

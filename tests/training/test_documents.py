@@ -19,7 +19,7 @@ from tests.training.test_loss import mean_loss
 
 LENGTHS = (17, 14, 12, 9, 3)
 """Sliding windows have 6 keys: most documents are longer than two windows."""
-FAMILIES = ["llama", "mistral", "gemma2"]
+FAMILIES = ["llama", "mistral", "gemma2", "gemma3_text", "qwen3"]
 
 
 @pytest.fixture(scope="module")

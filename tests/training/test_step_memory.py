@@ -108,7 +108,7 @@ def test_a_large_vocabulary_needs_the_estimated_memory() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
-@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3_text", "qwen3"])
 @pytest.mark.parametrize("change", [{}, {"intermediate_size": 1536}, {"hidden_size": 512}, {"num_hidden_layers": 8}])
 def test_every_method_and_family_needs_the_estimated_memory(
     change: dict[str, int], family: str, method: str, checkpointing: bool
@@ -144,7 +144,7 @@ def test_a_quantized_base_with_some_blocks_adapted_needs_the_estimated_memory(fa
 # ---- counted
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3_text", "qwen3"])
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
 def test_trained_parameters_are_counted_correctly(family: str, method: str) -> None:
     config = middling(family, vocab_size=64, hidden_size=32, intermediate_size=64)

@@ -20,7 +20,7 @@ from mlx_suite.training.train_step import TrainStep
 from tests.modeling.tiny import tiny_model
 from tests.training.toy import toy_settings
 
-FAMILIES = ["llama", "mistral", "gemma2"]
+FAMILIES = ["llama", "mistral", "gemma2", "gemma3_text", "qwen3"]
 
 
 def conversations(lengths: Sequence[int] = (17, 14, 12, 9, 5, 21, 8, 30)) -> list[Document]:

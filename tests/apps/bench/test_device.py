@@ -15,6 +15,7 @@ from mlx_suite_apps.bench.device_correctness import CHECKS, check_family
 from mlx_suite_apps.bench.device_shapes import FAMILIES, in_fp32, random_model, tiny
 
 GEMMA2 = tiny(FAMILIES["Gemma 2 9B, caps"])
+GEMMA3 = tiny(FAMILIES["Gemma 3 4B, two RoPEs"])
 MISTRAL = tiny(FAMILIES["Mistral 7B, window"])
 
 
@@ -29,7 +30,7 @@ def test_a_tiny_run_writes_every_part_of_the_report(tmp_path: Path) -> None:
     assert {check["family"] for check in report["correctness"]} == set(FAMILIES)
     assert {(each["model"], each["weights"], each["rows"]) for each in report["generation"]} == {
         (model, weights, rows)
-        for model in ("Llama 1B", "Llama 8B", "Gemma 2 9B")
+        for model in ("Llama 1B", "Llama 8B", "Gemma 2 9B", "Gemma 3 4B", "Qwen 3 8B")
         for weights in ("bf16", "4-bit")
         for rows in (1, 8)
     }
@@ -63,10 +64,11 @@ def test_a_model_larger_than_the_working_set_is_refused() -> None:
         (GEMMA2, {"attn_logit_softcapping": 50.0}),
         (GEMMA2, {"final_logit_softcapping": 30.0}),
         (GEMMA2, {"query_pre_attn_scalar": 4}),
+        (GEMMA3, {"rope_local_base_freq": 1000000.0}),
     ],
-    ids=["window", "attention cap", "final cap", "scale"],
+    ids=["window", "attention cap", "final cap", "scale", "local RoPE"],
 )
-def test_a_model_with_a_wrong_window_cap_or_scale_fails(
+def test_a_model_with_a_wrong_window_cap_scale_or_rope_fails(
     config: dict[str, object], change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
