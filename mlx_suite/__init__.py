@@ -1,4 +1,4 @@
-"""Llama 3 and Gemma 2 on MLX: generate, Magpie, finetune, pretrain.
+"""Llama 3, Gemma 2 and 3 and Qwen 3 on MLX: generate, Magpie, finetune, pretrain.
 
 Importing the package loads a fast BLAS on Linux, which works only before MLX is imported.
 """

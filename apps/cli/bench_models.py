@@ -85,7 +85,7 @@ def load_ours(folder: Path) -> Any:
         raise UserError(
             what="only mlx-lm implements this model, so there is nothing to compare",
             where=str(folder),
-            fix="use a Llama, Mistral or Gemma 2 model",
+            fix="use a Llama, Mistral, Gemma or Qwen 3 model",
         )
     return model
 

@@ -83,7 +83,7 @@ class PretrainSettings:
     """New Llama model from one dial: its number of blocks. The width is 64 times that, and heads, batch, learning rate
     and token budget follow; --sizes lists them."""
     config: Mapping[str, Any] | str | None = None
-    """New model of a given shape: the keys of a config.json (Llama, Mistral, Gemma 2), or the path of one.
+    """New model of a given shape: the keys of a config.json (Llama, Mistral, Gemma 2 or 3, Qwen 3), or the path of one.
     The vocabulary size may be left out."""
     checkpoint: str | None = None
     """Model to train further (continual pretraining): a name from `models list`, a folder, or OWNER/REPO[@REVISION]."""

@@ -20,7 +20,7 @@ class TagSettings:
     """Base model that MODEL was tuned from: reward_difference is then the response's gain in log-probability,
     in nats per token. Default: compare with the same weights without the chat template."""
     reward_model: str | None = None
-    """Reward model: a Llama, Mistral or Gemma 2 with a score head. It gives reward, and reward_difference for rows with
+    """Reward model: a Llama, Mistral, Gemma or Qwen 3 with a score head. It gives reward, and reward_difference for rows with
     another model's response in `base_output`."""
 
     def __post_init__(self) -> None:
