@@ -24,6 +24,7 @@ def workloads(monkeypatch: pytest.MonkeyPatch) -> list[PretrainingWorkload]:
         sides = tuple(
             PretrainingFigures(
                 side=name,
+                optimizer=name.split()[1],
                 tokens_per_second=speed,
                 slowest=speed - 100,
                 fastest=speed + 100,
@@ -43,12 +44,12 @@ def test_the_table_names_every_side_and_the_ratios(workloads: list[PretrainingWo
     assert workloads == [PretrainingWorkload(size=6, batch=4)]
     assert lines[1].split() == ["mlx-suite", "adamw", "3,000", "2,900-3,100", "1,000", "3.250"]
     flat = " ".join(" ".join(lines).split())
-    assert "speed over torch's: adamw 1.50x, muon 1.00x." in flat
+    assert "speed over torch's: mlx-suite adamw 1.50x; mlx-suite muon 1.00x." in flat
     assert "4,000,000 parameters, 4 rows of 256 tokens per step; held-out loss after 160,000 tokens" in flat
 
 
 def test_json_has_the_ratios(workloads: list[PretrainingWorkload]) -> None:
     facts = json.loads(run("--json", "--quick"))
-    assert facts["ratio"] == {"adamw": 1.5, "muon": 1.0}
+    assert facts["ratios"] == {"mlx-suite adamw": 1.5, "mlx-suite muon": 1.0}
     assert [side["side"] for side in facts["sides"]][0] == "mlx-suite adamw"
     assert workloads[0].size == 1
