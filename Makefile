@@ -2,6 +2,7 @@
 #   make demo      Magpie on the shipped tiny-llama3, a report, then finetuning on its rows, into demo/
 #   make chat      the chat page with tiny-llama3, opened in a browser
 #   make test      lint, types, layers, tests
+#   make proofs    the slow tests: repeated kills, all batch sizes, measured memory (about half an hour)
 #   make browser   the chat page in a real browser (chromium); screenshots in build/screenshots
 #   make lint      the same without the tests
 #   make bench     speed and memory compared with others: generation, Magpie, duplicates, loss, finetuning, servers,
@@ -20,7 +21,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo chat test browser lint bench lab real ablation check-others measure models lock clean venv
+.PHONY: help demo chat test proofs browser lint bench lab real ablation check-others measure models lock clean venv
 
 # A Mac needs no extra backend.
 EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
@@ -67,8 +68,12 @@ demo: $(INSTALLED)
 chat: $(INSTALLED)
 	$(BIN)/mlx-suite serve tiny-llama3 --open
 
+# Workers share the cores: matrix products with threads of their own would wait for each other.
 test: lint
-	$(BIN)/python -m pytest -q -m "not slow and not browser" -n auto --maxprocesses 4 --dist worksteal
+	MLX_SUITE_PROCESSES=4 $(BIN)/python -m pytest -q -m "not slow and not browser" -n auto --maxprocesses 4 --dist worksteal
+
+proofs: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m "slow and not browser"
 
 browser: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m "browser and not slow" tests/apps/chat/page/browser

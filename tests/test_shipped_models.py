@@ -104,6 +104,7 @@ def test_one_that_learned_to_tag_carries_its_questions_and_the_others_have_none(
         assert read_questions(file) == BRIEF
 
 
+@pytest.mark.slow
 def test_its_card_tells_how_well_it_tags_and_a_sample_confirms_it(folder: Path, loaded: Any) -> None:
     if not PLANS[folder.name].tags:
         pytest.skip("it has not learned to tag")

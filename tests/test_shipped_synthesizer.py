@@ -53,6 +53,7 @@ def test_its_pairs_parse_and_most_are_right(loaded: Any, tmp_path: Path) -> None
     assert quality.quoted_share is not None and quality.quoted_share >= 0.8
 
 
+@pytest.mark.slow
 def test_several_texts_at_once_give_the_bytes_of_one_at_a_time(loaded: Any, tmp_path: Path) -> None:
     for batch in (1, 8):
         written(loaded, "microworld:8:4", tmp_path / str(batch), batch, 2, "pairs", "table")

@@ -39,7 +39,7 @@ from .quantize import quantize
 from .serve import serve
 from .synthesize import synthesize_app
 
-SUMMARY = "Llama 3, Gemma 2 and 3 and Qwen 3 on MLX: generate, chat, make instruction data with Magpie, finetune, judge."
+SUMMARY = "Llama 3, Gemma and Qwen 3 on MLX: generate, chat, make instruction data with Magpie, finetune, judge."
 
 app = new_app("mlx-suite", SUMMARY)
 add(app, doctor)

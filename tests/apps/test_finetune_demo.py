@@ -44,6 +44,7 @@ def test_held_out_instructions_of_the_family_are_never_trained_on() -> None:
     assert all(found and found[0].name == demo.FAMILY for found in map(identify, trained | asked))
 
 
+@pytest.mark.slow
 def test_the_demo_prints_accuracy_before_and_after(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,7 @@ def bytes_for(model: object, slots: int, tokens: int) -> int:
     return mx.get_active_memory() - sum(cache.nbytes for cache in engine.caches) + slots * (sum(sizes) + max(sizes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [small_llama, small_gemma])
 def test_fewer_slots_write_the_same_texts(make: type) -> None:
     model = make(**LARGE)
@@ -70,6 +71,7 @@ def test_programs_that_cannot_be_renewed_keep_their_slots() -> None:
     assert engine.stats.restarted == 0
 
 
+@pytest.mark.slow
 def test_one_slot_is_kept_even_with_no_memory_to_spare() -> None:
     model = small_llama()
     engine = Engine(model, slots=4, limit=1)

@@ -142,6 +142,7 @@ def test_ctrl_c_finishes_the_current_step_and_the_same_call_resumes(
     assert same_as(tmp_path / "run", undisturbed)
 
 
+@pytest.mark.slow
 def test_a_run_killed_repeatedly_ends_with_the_same_bits(random_model: Path, tmp_path: Path, undisturbed: Path) -> None:
     chance = random.Random(3)
     kills = 0

@@ -54,6 +54,7 @@ def test_topics_and_personas_steer_without_appearing_in_the_messages(checkpoint:
     assert again == {key: value for key, value in row.items() if key != "nearest"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [2, 21])
 def test_steering_does_not_depend_on_the_batch_size(checkpoint: Loaded, tmp_path: Path, batch: int) -> None:
     settings: dict[str, Any] = {"count": 40, "topics": ("a", "b", "c"), "quotas": ("category:v=0.4",)}

@@ -31,6 +31,7 @@ run_rhymes(Path(sys.argv[1]), Path(sys.argv[2]), group=join(), accumulate=2, bat
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncompiled")
 def test_two_processes_train_the_model_of_one(letters: Path, tmp_path: Path) -> None:
     folders = [tmp_path / "alone", tmp_path / "together"]

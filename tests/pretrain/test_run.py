@@ -211,6 +211,7 @@ def test_ctrl_c_finishes_the_current_step_and_the_same_call_resumes(
     assert same_as(tmp_path / "run", undisturbed.folder)
 
 
+@pytest.mark.slow
 def test_a_run_killed_repeatedly_ends_with_the_same_bits(
     letters: Path, tmp_path: Path, undisturbed: FinishedRun
 ) -> None:

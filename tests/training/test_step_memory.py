@@ -87,10 +87,12 @@ def agree(config: ModelConfig, shape: TrainShape, off: float = OFF) -> None:
 # ---- measured
 
 
+@pytest.mark.slow
 def test_lora_needs_the_estimated_memory() -> None:
     agree(middling("llama"), on_the_cpu())
 
 
+@pytest.mark.slow
 def test_recomputed_blocks_need_the_estimated_memory() -> None:
     agree(middling("gemma2"), on_the_cpu(method="full", checkpointing=True))
 

@@ -20,8 +20,8 @@ class TagSettings:
     """Base model that MODEL was tuned from: reward_difference is then the response's gain in log-probability,
     in nats per token. Default: compare with the same weights without the chat template."""
     reward_model: str | None = None
-    """Reward model: a Llama, Mistral, Gemma or Qwen 3 with a score head. It gives reward, and reward_difference for rows with
-    another model's response in `base_output`."""
+    """Reward model: a Llama, Mistral, Gemma or Qwen 3 with a score head. It gives reward, and reward_difference for
+    rows with another model's response in `base_output`."""
 
     def __post_init__(self) -> None:
         """Raises UserError that lists every conflict between the settings."""

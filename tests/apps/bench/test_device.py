@@ -19,6 +19,7 @@ GEMMA3 = tiny(FAMILIES["Gemma 3 4B, two RoPEs"])
 MISTRAL = tiny(FAMILIES["Mistral 7B, window"])
 
 
+@pytest.mark.slow
 def test_a_tiny_run_writes_every_part_of_the_report(tmp_path: Path) -> None:
     out = tmp_path / "device.json"
 

@@ -100,6 +100,7 @@ def test_a_nasty_value_anywhere_in_a_request_is_answered_or_refused(abuser: Abus
     assert set(abuser.statuses) == {200, 400, 404}
 
 
+@pytest.mark.slow
 def test_requests_made_from_the_document_are_answered_or_refused(abuser: Abuser) -> None:
     abuser.send_document(count=2, changed=8)
     assert abuser.statuses.total() >= 100
