@@ -125,6 +125,7 @@ def test_the_tokenizer_comes_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize("type", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
 def test_types_with_float16_scales_are_repacked_without_any_error(type: str, tmp_path: Path) -> None:
     assert _packing_error(tmp_path, type, "float16") == 0
+    assert 0 < _packing_error(tmp_path, type, "bfloat16") < 4e-3
 
 
 @pytest.mark.parametrize("type", ["Q4_K", "Q5_K"])
