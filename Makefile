@@ -7,7 +7,7 @@
 #   make lint      the same without the tests
 #   make bench     speed and memory compared with others: generation, Magpie, duplicates, loss, finetuning, servers,
 #                  pretraining, tokenizing a corpus
-#   make lab       instruction pretraining in ten minutes: four arms, a table and a page, into lab/
+#   make lab       instruction pretraining in a few minutes: four arms, a table and a page, into lab/
 #   make real      the story on real weights (Gemma 3 270M): import, finetune, Magpie, quantize, export; about two hours
 #   make ablation  do the filters of Magpie help? students finetuned on rows filtered in several ways (minutes)
 #   make check-others  compare with transformers, peft, llama.cpp and lm-evaluation-harness
