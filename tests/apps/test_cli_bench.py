@@ -136,7 +136,7 @@ def test_a_model_that_only_mlx_lm_implements_is_refused(
     assert fail(monkeypatch, capsys, tmp_path, "--batch", "1", *QUICK) == (
         "error: only mlx-lm implements this model, so there is nothing to compare\n"
         f"where: {tmp_path}\n"
-        "fix:   use a Llama, Mistral or Gemma 2 model\n"
+        "fix:   use a Llama, Mistral, Gemma or Qwen 3 model\n"
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+import pytest
 
 from tests.finetune.story import run_sums
 
@@ -33,6 +34,7 @@ finetune(settings, prepare(settings), group=join())
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_adapter_of_one_and_rank_0_writes(random_model: Path, tmp_path: Path) -> None:
     mx.disable_compile()
     run_sums(random_model, tmp_path, dropout=0.0, batch=3, accumulate=2)

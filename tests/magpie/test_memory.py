@@ -60,6 +60,7 @@ def test_a_tight_budget_shrinks_the_batch_and_keeps_the_rows(
     same_rows(tmp_path)
 
 
+@pytest.mark.slow
 def test_giving_up_slots_during_a_run_changes_no_row(
     checkpoint: Loaded, tmp_path: Path, same_rows: SameRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,9 @@ def test_rejected_rows_have_a_reason_and_no_unneeded_response(undisturbed: Path)
     assert key_of(original["messages"][0]["content"]) == key_of(twin["messages"][0]["content"])
 
 
-@pytest.mark.parametrize("batch", [1, 3, 32])
+@pytest.mark.parametrize(
+    "batch", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(32, marks=pytest.mark.slow)]
+)
 def test_the_batch_size_does_not_change_the_rows(
     checkpoint: Loaded, tmp_path: Path, same_rows: SameRows, batch: int
 ) -> None:
