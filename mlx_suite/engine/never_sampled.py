@@ -7,6 +7,7 @@ finetuned for chat without its end of turn ends its turns in `<unused2874>`.
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import mlx.nn as nn
@@ -27,8 +28,7 @@ def untrained(model: Any, tokenizer: Tokenizer) -> frozenset[int]:
 
     Stop tokens and the tokens of single bytes are none of them: any text may need the latter.
     """
-    rows = embedding_rows(model, tokenizer)
-    nameless = tokenizer.reserved_ids | frozenset(range(tokenizer.vocab_size, rows))
+    nameless = tokenizer.nameless_ids(embedding_rows(model, tokenizer))
     matrix = embedding_matrix(model) if isinstance(model, nn.Module) else None
     if matrix is None:
         return nameless
@@ -41,14 +41,20 @@ def untrained_token(model: Any, tokenizer: Tokenizer, token: int) -> UntrainedTo
     matrix = embedding_matrix(model) if isinstance(model, nn.Module) else None
     if matrix is None:
         return None
-    padding = range(tokenizer.vocab_size, matrix.weight.shape[0])
-    return next(iter(untrained_tokens(matrix, tokenizer.reserved_ids | frozenset(padding), [token])), None)
+    nameless = tokenizer.nameless_ids(matrix.weight.shape[0])
+    return next(iter(untrained_tokens(matrix, nameless, [token])), None)
 
 
 def banning(sampling: Sampling, ids: Collection[int], stop: Iterable[int]) -> Sampling:
     """`sampling` that also bans `ids`, apart from stop tokens and from tokens that a positive `logit_bias` asks for."""
-    allowed = {*stop, *(index for index, value in sampling.logit_bias if value > 0)}
-    return replace(sampling, banned=tuple(sorted({*sampling.banned, *(frozenset(ids) - allowed)})))
+    allowed = frozenset({*stop, *(index for index, value in sampling.logit_bias if value > 0)})
+    return replace(sampling, banned=_bans(sampling.banned, frozenset(ids), allowed))
+
+
+@lru_cache(maxsize=64)
+def _bans(always: tuple[int, ...], ids: frozenset[int], allowed: frozenset[int]) -> tuple[int, ...]:
+    # Rows with the same bans share one tuple, which a decode step compares by identity.
+    return tuple(sorted({*always, *(ids - allowed)}))
 
 
 def embedding_rows(model: Any, tokenizer: Tokenizer) -> int:

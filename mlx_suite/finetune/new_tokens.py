@@ -73,8 +73,7 @@ def template_tokens(
     matrix = embedding_matrix(load_model(folder, lazy=True))
     if matrix is None:
         return TemplateTokens(ids=ids)
-    padding = range(tokenizer.vocab_size, matrix.weight.shape[0])
-    found = untrained_tokens(matrix, tokenizer.reserved_ids | frozenset(padding), ids)
+    found = untrained_tokens(matrix, tokenizer.nameless_ids(matrix.weight.shape[0]), ids)
     names = (tokenizer.token_of(token.id) or str(token.id) for token in found)
     return TemplateTokens(ids=ids, stop=_stop(tokenizer, template), untrained=tuple(found), names=tuple(names))
 

@@ -16,7 +16,7 @@ from mlx_suite.curation.tags.tagging import Tagger, make_tagger, questions_for
 from mlx_suite.data.questions import TAGGED, Questions
 from mlx_suite.data.steering import CATEGORY_TEXTS, LANGUAGE_TEXTS, REST, lead, steering_text
 from mlx_suite.engine import Queries, Sample, Sampling, context_length
-from mlx_suite.engine.never_sampled import never_sampled, untrained_token
+from mlx_suite.engine.never_sampled import banning, never_sampled, untrained_token
 from mlx_suite.engine.scoring import query_length
 from mlx_suite.magpie.drift import ROLE_QUESTIONS
 from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
@@ -98,16 +98,12 @@ class RowPlan:
 
     def _sample(self, sampling: Sampling, limit: int, stops: Iterable[int]) -> Sample:
         stop = frozenset(stops)
-        return Sample(limit=limit, stop=stop, sampling=replace(sampling, banned=self._banned(stop)), loops=self._loops)
+        sampling = banning(sampling, self.never_sampled, stop)
+        return Sample(limit=limit, stop=stop, sampling=sampling, loops=self._loops)
 
     @cached_property
     def _loops(self) -> Callable[[Sequence[int]], bool]:
         return loop_check(self.tokenizer.decode)
-
-    @cached_property
-    def _banned(self) -> Callable[[frozenset[int]], tuple[int, ...]]:
-        # All rows share one tuple, so that a decode step compares it by identity.
-        return lru_cache(lambda stop: tuple(sorted(self.never_sampled - stop)))
 
     @cached_property
     def header(self) -> Callable[[Steer], tuple[int, ...]]:

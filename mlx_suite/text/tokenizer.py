@@ -84,6 +84,10 @@ class Tokenizer:
         """
         return reserved_ids(self.backend.vocabulary(), self.vocab_size) - self.stop_ids
 
+    def nameless_ids(self, rows: int) -> frozenset[int]:
+        """Of an embedding with `rows` rows: the reserved ids, and the rows after the vocabulary, without a token."""
+        return self.reserved_ids | frozenset(range(self.vocab_size, rows))
+
     @cached_property
     def adds_bos(self) -> bool:
         """Whether every text for this model begins with BOS."""
