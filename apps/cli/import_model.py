@@ -10,7 +10,6 @@ import typer
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import human_bytes
-from mlx_suite.runtime.progress import Progress
 
 from .flags import AsJson, Quiet
 from .fuse import ModelFolder
@@ -18,8 +17,6 @@ from .output import show
 
 if TYPE_CHECKING:
     from mlx_suite.gguf.importing import Imported
-
-MEGABYTE = 1_000_000
 
 
 def import_model(
@@ -67,6 +64,7 @@ def import_model(
     Example: `mlx-suite models import gemma-3-270m-q4_k_m.gguf --out gemma-3-270m/`
     """
     from mlx_suite.gguf.importing import import_gguf
+    from mlx_suite.hub.imported_models import import_progress
     from mlx_suite.hub.stores import find_in_store, verify_blob
 
     stored = find_in_store(file)
@@ -80,14 +78,8 @@ def import_model(
         )
     verify_blob(path)
     template = None if chat_template is None else _template(chat_template)
-    with nullcontext() if quiet or as_json else Progress("import", total=None, unit="MB") as line:
-
-        def advance(done: int, total: int) -> None:
-            if line is not None:
-                line.total = total // MEGABYTE
-                line.update(done // MEGABYTE)
-
-        imported = import_gguf(path, out, packed=packed, dtype=dtype, chat_template=template, on_bytes=advance)
+    with nullcontext() if quiet or as_json else import_progress() as on_bytes:
+        imported = import_gguf(path, out, packed=packed, dtype=dtype, chat_template=template, on_bytes=on_bytes)
     if as_json:
         print(json.dumps(asdict(imported) | {"folder": str(out), "source": str(path)}, indent=2))
     else:

@@ -106,7 +106,7 @@ def import_gguf(
     packed: bool | None = None,
     dtype: mx.Dtype | str | None = None,
     chat_template: str | None = None,
-    on_bytes: OnBytes = lambda done, total: None,
+    on_bytes: OnBytes | None = None,
 ) -> Imported:
     """Write the model of a GGUF file to the checkpoint folder `out`, atomically; an existing checkpoint is replaced.
 
@@ -142,7 +142,7 @@ def import_gguf(
         metadata = gguf.metadata if chat_template is None else {**gguf.metadata, TEMPLATE_KEY: chat_template}
         missing += write_tokenizer(metadata, staged)
         with weight_writer(staged, plan) as writer:
-            _write_all(writer, weights, target, on_bytes)
+            _write_all(writer, weights, target, on_bytes or (lambda done, total: None))
     return Imported(
         folder=out,
         source=path,

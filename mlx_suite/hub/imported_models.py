@@ -6,12 +6,14 @@ The cache is `mlx-suite/gguf` in HF_HOME, next to the hub cache.
 import hashlib
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import constants
 
 from mlx_suite.checkpoints.config_file import json_if_any
-from mlx_suite.gguf.importing import SOURCE_FILE, import_gguf, source_of
+from mlx_suite.gguf.importing import SOURCE_FILE, OnBytes, import_gguf, source_of
 from mlx_suite.hub.ollama_store import verify_blob
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.runtime.progress import Progress
@@ -46,6 +48,18 @@ def imported_folder(file: Path, name: str, progress: bool = True) -> Path:
     return folder
 
 
+@contextmanager
+def import_progress() -> Iterator[OnBytes]:
+    """A progress line on stderr; yields the `on_bytes` of `import_gguf`."""
+    with Progress("import", total=None, unit="MB") as line:
+
+        def advance(done: int, total: int) -> None:
+            line.total = total // MEGABYTE
+            line.update(done // MEGABYTE)
+
+        yield advance
+
+
 def cache_folder() -> Path:
     """Where imported files are kept; the folder need not exist."""
     return Path(constants.HF_HOME).expanduser() / "mlx-suite" / "gguf"
@@ -60,12 +74,7 @@ def _import(file: Path, folder: Path, name: str, progress: bool) -> None:
         import_gguf(file, folder)
         return
     print(f"Importing {name} once, into {folder}", file=sys.stderr)
-    with Progress("import", total=None, unit="MB") as line:
-
-        def advance(done: int, total: int) -> None:
-            line.total = total // MEGABYTE
-            line.update(done // MEGABYTE)
-
-        imported = import_gguf(file, folder, on_bytes=advance)
+    with import_progress() as on_bytes:
+        imported = import_gguf(file, folder, on_bytes=on_bytes)
     for sentence in imported.missing:
         print(f"note: {sentence}", file=sys.stderr)
