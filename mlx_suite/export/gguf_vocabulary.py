@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlx_suite.gguf.pre_tokenizers import DIGITS, GPT2_BYTES, PRE_TOKENIZERS, PreTokenizer
-from mlx_suite.gguf.token_types import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
+from mlx_suite.gguf.token_list import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.settings import TEMPLATE_FILE, read_json, read_settings
 from mlx_suite.text.token_bytes import BYTE_PIECE, SPACE_MARK

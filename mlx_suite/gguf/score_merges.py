@@ -7,7 +7,7 @@ tokens to a third becomes a merge, in order of the scores: the order that `trans
 
 from collections.abc import Mapping, Sequence
 
-from mlx_suite.gguf.token_types import NORMAL, USER_DEFINED
+from mlx_suite.gguf.token_list import NORMAL, USER_DEFINED
 
 
 def merges_from_scores(

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from mlx_suite.gguf.token_types import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.text.backend import TURN_MARKERS
 from mlx_suite.text.token_bytes import BYTE_PIECE, SPACE_MARK
 
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+"""Types of tokens (`tokenizer.ggml.token_type`), SentencePiece's. CONTROL is never found in a user's text; USER_DEFINED
+is found there before the merges."""
 SENTENCEPIECE, BYTE_LEVEL = "llama", "gpt2"
 """Kinds of vocabulary (`tokenizer.ggml.model`)."""
 

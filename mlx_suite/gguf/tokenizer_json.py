@@ -5,8 +5,7 @@ from typing import Any, Literal
 
 from mlx_suite.gguf.pre_tokenizers import PreTokenizer, pre_tokenizer_json
 from mlx_suite.gguf.score_merges import merges_from_scores
-from mlx_suite.gguf.token_list import TokenList
-from mlx_suite.gguf.token_types import BYTE
+from mlx_suite.gguf.token_list import BYTE, TokenList
 from mlx_suite.text.token_bytes import SPACE_MARK
 
 Space = Literal["never", "first", "always"]
@@ -48,8 +47,8 @@ def sentencepiece_json(tokens: TokenList, *, space: Space, adds_bos: bool) -> di
 def byte_level_json(tokens: TokenList, pre: PreTokenizer, *, adds_bos: bool) -> dict[str, Any]:
     """The tokenizer.json of byte-level BPE."""
     added = tokens.added
-    # Added tokens at the end are no part of the model's vocabulary, as in the original files; others must be, or the
-    # library would number them anew.
+    # Added tokens at the end are no part of the model's vocabulary, as in the original files. Others must be part of
+    # it: the tokenizers library gives an added token outside the vocabulary the next free id.
     plain = max((index for index in range(len(tokens.texts)) if index not in added), default=-1) + 1
     vocabulary = {text: index for index, text in enumerate(tokens.texts[:plain])}
     model = _model(vocabulary, [pair.split(" ", 1) for pair in tokens.merges])

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mlx_suite.gguf.token_types import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
+from mlx_suite.gguf.token_list import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from mlx_suite.text import StreamingDetokenizer, Tokenizer
 from tests.gguf.tricky_texts import TRICKY_TEXTS
 

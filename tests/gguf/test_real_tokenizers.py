@@ -18,7 +18,7 @@ import sentencepiece
 from tokenizers import Tokenizer as Library
 
 from mlx_suite.gguf.file import open_gguf
-from mlx_suite.gguf.token_types import CONTROL, NORMAL
+from mlx_suite.gguf.token_list import CONTROL, NORMAL
 from mlx_suite.gguf.vocabulary import write_tokenizer
 from mlx_suite.text import load_tokenizer
 from mlx_suite.text.sentencepiece_backend import ModelProto
