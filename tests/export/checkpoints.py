@@ -25,6 +25,14 @@ SCALED_ROPE: dict[str, Any] = {
     },
 }
 """Llama 3.1's RoPE scaling, for a context so short that all its frequency bands occur."""
+LLAMA_SHAPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "tied": {"tie_word_embeddings": True, "num_key_value_heads": 4},
+    "biases": {"attention_bias": True, "mlp_bias": True},
+    "linear RoPE": {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+    "llama3 RoPE": SCALED_ROPE,
+}
+"""Changes of a Llama's config that change its GGUF file."""
 
 
 def random_checkpoint(folder: Path, family: str, tokenizer: Path = TINY_LLAMA3, **changes: Any) -> nn.Module:

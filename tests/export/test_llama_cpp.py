@@ -22,6 +22,7 @@ from mlx_suite.text import Message, encode_chat, load_chat_template, load_tokeni
 from tests.export.adapted import adapted_model
 from tests.export.checkpoints import (
     FIRST,
+    LLAMA_SHAPES,
     PREPEND,
     SCALED_ROPE,
     TINY_GEMMA2,
@@ -82,17 +83,7 @@ def apart(folder: Path, model: nn.Module, tokens: list[int]) -> float:
     return float(differences(found, theirs(folder / "f32.gguf", tokens, found.shape[-1])).max())
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [
-        {},
-        {"tie_word_embeddings": True, "num_key_value_heads": 4},
-        {"attention_bias": True, "mlp_bias": True},
-        {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
-        SCALED_ROPE,
-    ],
-    ids=["plain", "tied", "biases", "linear RoPE", "llama3 RoPE"],
-)
+@pytest.mark.parametrize("shape", LLAMA_SHAPES.values(), ids=LLAMA_SHAPES)
 def test_a_llama_has_the_same_logits(shape: dict[str, Any], tmp_path: Path) -> None:
     model = random_checkpoint(tmp_path / "model", "llama", **shape)
     assert apart(tmp_path / "model", model, ids(100)) < BOUND

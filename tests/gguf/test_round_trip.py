@@ -12,7 +12,7 @@ from mlx_suite.export.gguf import export_gguf
 from mlx_suite.gguf.importing import import_gguf
 from mlx_suite.text import load_chat_template, load_tokenizer
 from mlx_suite.text.message import Message
-from tests.export.checkpoints import SCALED_ROPE, TINY_GEMMA2, TINY_LLAMA3, VOCABULARY, random_checkpoint
+from tests.export.checkpoints import LLAMA_SHAPES, TINY_GEMMA2, TINY_LLAMA3, VOCABULARY, random_checkpoint
 
 BOUND = 5e-5
 
@@ -26,17 +26,7 @@ def apart(folder: Path, length: int = 100) -> float:
     return float(mx.abs(one - other).max().item())
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [
-        {},
-        {"tie_word_embeddings": True, "num_key_value_heads": 4},
-        {"attention_bias": True, "mlp_bias": True},
-        {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
-        SCALED_ROPE,
-    ],
-    ids=["plain", "tied", "biases", "linear RoPE", "llama3 RoPE"],
-)
+@pytest.mark.parametrize("shape", LLAMA_SHAPES.values(), ids=LLAMA_SHAPES)
 def test_a_llama(shape: dict[str, Any], tmp_path: Path) -> None:
     random_checkpoint(tmp_path / "model", "llama", **shape)
     assert apart(tmp_path / "model") < BOUND
