@@ -36,9 +36,9 @@ class Step:
 
 def story(folder: Path, gguf: Path, data: Path, steps: int | None = None) -> list[Step]:
     """The steps in `folder`, which holds `split/` and `articles/`; `steps` shortens every training, for a trial."""
+    made = ("model", "split", "tuned", "both", "chat", "magpie", "second", "synthesizer", "pairs")
     places = {
-        **{name: str(folder / name) for name in ("model", "split", "tuned", "both", "chat", "magpie", "second")},
-        **{name: str(folder / name) for name in ("synthesizer", "pairs")},
+        **{name: str(folder / name) for name in made},
         "gguf": str(gguf),
         "text": str(data / "the-verdict.txt"),
         "read": str(folder / "articles" / "read.json"),
