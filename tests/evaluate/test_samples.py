@@ -32,9 +32,12 @@ STOP = frozenset({49})
 class Letters:
     """Token 0 is a, 1 is b and so on."""
 
-    reserved_ids: frozenset[int] = frozenset()
     stop_ids = STOP
     vocab_size = 50
+
+    def nameless_ids(self, rows: int) -> frozenset[int]:
+        """No token is reserved, and no row comes after the vocabulary."""
+        return frozenset(range(self.vocab_size, rows))
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(chr(97 + index) for index in ids)
