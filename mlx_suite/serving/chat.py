@@ -62,6 +62,8 @@ class ChatRequest:
     seed: int | None = None
     choices: int = 1
     stop_texts: tuple[str, ...] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """Variables of the chat template, such as `{"enable_thinking": False}`."""
     alternatives: int | None = None
     """Report log-probabilities of tokens and of this many alternatives, at most 20."""
     seconds: float | None = None

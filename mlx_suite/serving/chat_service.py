@@ -1,8 +1,9 @@
 """Chats: requests for an assistant turn as generations, and their events as text, thoughts and tool calls."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from mlx_suite.data.encode.styles import CHAT
 from mlx_suite.data.read.conversation import TOOL, call_text, tools_text, with_tools
@@ -28,6 +29,8 @@ from mlx_suite.serving.tool_grammar import Thoughts, response_grammar
 from mlx_suite.text import Message, TemplateRefusal
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 from mlx_suite.text.pieces import replace_surrogates
+from mlx_suite.text.template import with_variables
+from mlx_suite.text.template_variables import check_names
 from mlx_suite.text.tool_chat import encode_tool_chat
 
 ROLES = (SYSTEM, USER, ASSISTANT, TOOL)
@@ -86,6 +89,7 @@ def chat_prompt(served: ServedModel, request: ChatRequest) -> tuple[int, ...]:
     """Token ids of the prompt of a request. Raises TemplateRefusal and UserError."""
     messages = request.messages
     _check_messages(messages)
+    chat = _with_variables(served.chat, request.variables)
     continued = ""
     if messages[-1].role == ASSISTANT:
         messages, last = messages[:-1], messages[-1]
@@ -97,12 +101,12 @@ def chat_prompt(served: ServedModel, request: ChatRequest) -> tuple[int, ...]:
                 "send a message with the role tool for each call",
             )
     try:
-        ids = _prompt_ids(served.chat, messages, _offered(request))
+        ids = _prompt_ids(chat, messages, _offered(request))
     except RecursionError as error:
         raise UserError("tools or arguments are nested too deeply", "tools", "flatten them") from error
     if not continued:
         return ids
-    return (*ids, *served.chat.tokenizer.backend.encode(replace_surrogates(continued), at_start=False).ids)
+    return (*ids, *chat.tokenizer.backend.encode(replace_surrogates(continued), at_start=False).ids)
 
 
 def chat_plan(served: ServedModel, request: ChatRequest) -> ChatPlan:
@@ -136,6 +140,14 @@ def chat_plan(served: ServedModel, request: ChatRequest) -> ChatPlan:
     )
     names = frozenset(tool.name for tool in tools)
     return ChatPlan(generation=generation, format=format, tools=names, thinking=thoughts == "open")
+
+
+def _with_variables(chat: ChatModel, variables: Mapping[str, Any]) -> ChatModel:
+    """The chat with a request's variables in its template. Raises UserError for those that rendering sets."""
+    check_names(variables, "chat_template_kwargs")
+    if not variables or chat.template is None:
+        return chat
+    return replace(chat, template=with_variables(chat.template, variables))
 
 
 def _offered(request: ChatRequest) -> tuple[Tool, ...]:

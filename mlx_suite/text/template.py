@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class ChatTemplate:
         add_generation_prompt: bool = False,
     ) -> str:
         """Like `render`, for turns in OpenAI's form, which may call tools, and for tool definitions in that form."""
-        program = self._program
+        program = self._program()
         try:
             return program.render(
                 messages=turns,
@@ -92,16 +92,20 @@ class ChatTemplate:
             return False
         return "Be brief." in shown
 
-    @cached_property
     def _program(self) -> jinja2.Template:
         try:
-            return _environment().from_string(self.source)
+            return _compiled(self.source)
         except jinja2.TemplateSyntaxError as error:
             raise UserError(
                 f"the chat template is not valid Jinja: {error.message} (line {error.lineno})",
                 self.origin,
                 f"correct the template, or put one that works into {TEMPLATE_FILE}",
             ) from error
+
+
+def with_variables(template: ChatTemplate, variables: Mapping[str, Any]) -> ChatTemplate:
+    """The template with further variables, which replace its own of the same name."""
+    return replace(template, variables={**template.variables, **variables}) if variables else template
 
 
 def dated(template: ChatTemplate) -> ChatTemplate:
@@ -162,6 +166,12 @@ class _Generation(Extension):
         """Replace the block by its content."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+@lru_cache(maxsize=32)
+def _compiled(source: str) -> jinja2.Template:
+    """The program of a template; requests with variables of their own share it."""
+    return _environment().from_string(source)
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

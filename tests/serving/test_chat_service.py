@@ -98,6 +98,21 @@ def test_a_plain_chat_becomes_a_generation_with_the_request_s_settings() -> None
     assert made.constraint is None and not made.special
 
 
+def test_a_request_s_variables_reach_its_template_and_no_other() -> None:
+    quiet = "{% if enable_thinking is defined and not enable_thinking %}No thoughts. {% endif %}"
+    service = Scripted(TAGGED.replace("{{- bos_token }}", "{{- bos_token }}" + quiet))
+    written = chat_model().tokenizer.decode
+    told = started(service, variables={"enable_thinking": False})
+    assert "No thoughts." in written(told.prompt)
+    assert "No thoughts." in written(started(service, variables={"enable_thinking": False}, tools=(TIME,)).prompt)
+    assert "No thoughts." not in written(started(service).prompt)
+
+
+def test_a_variable_that_every_conversation_sets_is_refused() -> None:
+    with pytest.raises(UserError, match="chat_template_kwargs sets messages"):
+        started(Scripted(), variables={"messages": []})
+
+
 def test_special_tokens_are_never_sampled_but_stop_tokens_are() -> None:
     made = started(Scripted(), sampling=Sampling(banned=(7,)))
     chat = chat_model()

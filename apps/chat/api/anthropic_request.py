@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from mlx_suite.engine import Sampling
 from mlx_suite.serving.chat import ChatMessage, ChatRequest, Tool, ToolCall, ToolChoice
+from mlx_suite.text.template_variables import THINKING
 
 from .errors import ParameterError
 
@@ -88,7 +90,7 @@ class OutputConfig(BaseModel):
 
 
 class Thinking(BaseModel):
-    """Whether reasoning is shown."""
+    """Whether the model is to reason; `adaptive` leaves it to the chat template."""
 
     type: Literal["enabled", "disabled", "adaptive"]
 
@@ -129,6 +131,7 @@ def prompt_request(body: CountBody) -> ChatRequest:
         tools=tools,
         tool_choice=_tool_choice(body.tool_choice, tools),
         schema=form.schema_ if form else None,
+        variables=_variables(body.thinking),
     )
 
 
@@ -136,17 +139,19 @@ def message_request(body: MessagesBody) -> ChatRequest:
     """The chat request of a body. Raises like `prompt_request`, and for an empty stop sequence."""
     if not all(body.stop_sequences):
         raise ParameterError("stop_sequences", "stop_sequences: a stop sequence is empty")
-    asked = prompt_request(body)
-    return ChatRequest(
-        model=asked.model,
-        messages=asked.messages,
-        tools=asked.tools,
-        tool_choice=asked.tool_choice,
-        schema=asked.schema,
+    return replace(
+        prompt_request(body),
         limit=body.max_tokens,
         sampling=Sampling(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k),
         stop_texts=tuple(body.stop_sequences),
     )
+
+
+def _variables(thinking: Thinking | None) -> dict[str, Any]:
+    """Variables of the chat template for a wish to reason or not."""
+    if thinking is None or thinking.type == "adaptive":
+        return {}
+    return {THINKING: thinking.type == "enabled"}
 
 
 def _turns(message: AnthropicMessage, where: str) -> list[ChatMessage]:

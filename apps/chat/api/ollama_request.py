@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from mlx_suite.engine import Sampling
 from mlx_suite.serving.chat import ChatMessage, ChatRequest, Tool, ToolCall
 from mlx_suite.serving.service import ServedModel, Service, UnknownModel
+from mlx_suite.text.template_variables import THINKING
 
 from .errors import ParameterError
 
@@ -143,6 +144,7 @@ class Asked(BaseModel):
             sampling=options.sampling,
             seed=seed,
             stop_texts=options.stop_texts,
+            variables={} if self.think is None else {THINKING: self.think is not False},
         )
 
 

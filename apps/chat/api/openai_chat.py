@@ -30,6 +30,7 @@ from .openai_parameters import (
     MAX_ALTERNATIVES,
     MAX_CHOICES,
     Count,
+    JsonObject,
     SamplingParameters,
     StreamOptions,
     stop_texts,
@@ -64,6 +65,7 @@ class ChatCompletionBody(SamplingParameters):
     parallel_tool_calls: bool = True
     response_format: ResponseFormat = ResponseFormat(type="text")
     modalities: list[str] = ["text"]
+    chat_template_kwargs: JsonObject = {}
 
     def request(self, served: ServedModel) -> ChatRequest:
         """The request for the chat layer. Raises ParameterError."""
@@ -85,6 +87,7 @@ class ChatCompletionBody(SamplingParameters):
             choices=self.n,
             stop_texts=stop_texts(self.stop),
             alternatives=self.top_logprobs if self.logprobs else None,
+            variables=self.chat_template_kwargs,
         )
 
 

@@ -89,6 +89,7 @@ class ResponseBody(SamplingParameters):
     include: list[str] = []
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] = 0
     metadata: dict[str, str] = {}
+    chat_template_kwargs: JsonObject = {}
 
     @property
     def reports_logprobs(self) -> bool:
@@ -117,6 +118,7 @@ class ResponseBody(SamplingParameters):
             sampling=self.sampling(served),
             seed=self.seed,
             alternatives=self.top_logprobs if self.reports_logprobs else None,
+            variables=self.chat_template_kwargs,
         )
 
     def described(self) -> dict[str, Any]:

@@ -161,9 +161,16 @@ class TestMessages:
         assert (message["role"], message["stop_reason"]) == ("assistant", "tool_use")
 
     def test_reasoning_is_left_out_if_thinking_is_disabled(self, http: TestClient, script: Any) -> None:
-        script(STARTED, ReasoningDelta(choice=0, text="Hmm"), text("Yes"), ended())
+        chat = script(STARTED, ReasoningDelta(choice=0, text="Hmm"), text("Yes"), ended())
         message = http.post("/v1/messages", json=body(thinking={"type": "disabled"})).json()
         assert message["content"] == [{"type": "text", "text": "Yes"}]
+        assert chat.requests[0].variables == {"enable_thinking": False}
+
+    def test_thinking_may_be_asked_for_or_left_to_the_template(self, http: TestClient, script: Any) -> None:
+        chat = script(STARTED, text("Yes"), ended())
+        for kind in ("enabled", "adaptive"):
+            http.post("/v1/messages", json=body(thinking={"type": kind}))
+        assert [request.variables for request in chat.requests] == [{"enable_thinking": True}, {}]
 
     def test_arguments_that_were_cut_off_are_left_out(self, http: TestClient, script: Any) -> None:
         script(STARTED, CALLED, arguments('{"town": "Be'), ended("limit"))

@@ -118,6 +118,18 @@ class TestChat:
         sent = {"model": "tiny-llama3", "messages": HI, "stream": False, "think": False}
         assert http.post("/api/chat", json=sent).json()["message"] == {"role": "assistant", "content": "Yes"}
 
+    @pytest.mark.parametrize(
+        ("think", "variables"),
+        [(True, {"enable_thinking": True}), (False, {"enable_thinking": False}), ("low", {"enable_thinking": True})],
+    )
+    def test_think_sets_the_template_s_variable(
+        self, http: TestClient, script: Any, think: Any, variables: Any
+    ) -> None:
+        chat = script(STARTED, ended())
+        http.post("/api/chat", json={"model": "tiny-llama3", "messages": HI, "think": think})
+        http.post("/api/chat", json={"model": "tiny-llama3", "messages": HI})
+        assert [request.variables for request in chat.requests] == [variables, {}]
+
     def test_a_failure_after_the_start_is_a_line(self, http: TestClient, script: Any) -> None:
         chat = script(STARTED, text("Hel"), EngineFailure("out of memory"))
         assert lines(http.post("/api/chat", json={"model": "tiny-llama3", "messages": HI}))[-1] == {

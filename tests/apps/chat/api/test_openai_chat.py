@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from mlx_suite.serving.chat import ReasoningDelta, TextDelta
 from mlx_suite.serving.generation import Token
 from mlx_suite_apps.chat.api import openai_chat
+from mlx_suite_apps.chat.api.openai_chat import ChatCompletionBody
 from tests.apps.chat.api.openai_server import CALL, HI, LOOKUP, client_of
 from tests.apps.chat.api.scripted_chat import STARTED, ScriptedChat, ended
 from tests.apps.chat.api.scripted_service import Script, ScriptedService, chat_model, queue_full
@@ -250,3 +251,9 @@ def test_a_failure_inside_a_stream_is_an_error_after_the_text_that_came() -> Non
             for chunk in client.chat.completions.create(model="default", messages=HI, stream=True):
                 texts.append(chunk.choices[0].delta.content)
     assert texts == ["", "Hello"]
+
+
+def test_variables_of_the_template_are_part_of_the_request() -> None:
+    sent = {"model": "m", "messages": HI, "chat_template_kwargs": {"enable_thinking": False}}
+    served = ScriptedService().model("default")
+    assert ChatCompletionBody.model_validate(sent).request(served).variables == {"enable_thinking": False}
