@@ -19,6 +19,7 @@ from rich.text import Text
 
 _PLAIN_SECONDS = 5.0
 _RATE_SECONDS = 30.0  # window of the rate: a slow start must not distort the ETA for hours
+_RATE_UPDATES = 32  # fewest updates in it: rows of a batch often end together, after a minute without any
 _NARROWEST_BAR = 8
 _WIDEST_BAR = 40
 
@@ -88,7 +89,7 @@ class Progress:
         self.done = done
         self.figures.update({name.replace("_", " "): str(value) for name, value in figures.items()})
         self._history.append((now, done))
-        while len(self._history) > 2 and now - self._history[1][0] >= _RATE_SECONDS:
+        while len(self._history) > _RATE_UPDATES and now - self._history[1][0] >= _RATE_SECONDS:
             self._history.popleft()
         if self._live is None and now - self._printed >= _PLAIN_SECONDS:
             self._print()
@@ -99,7 +100,7 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Items per second over the last half minute; 0 before the first."""
+        """Items per second over the last half minute, or the last updates if they took longer; 0 before the first."""
         (since, before), now = self._history[0], self._clock()
         return (self.done - before) / (now - since) if now > since else 0.0
 
