@@ -18,6 +18,7 @@ from mlx_suite.modeling.config import (
 )
 from mlx_suite.modeling.text_part import text_config
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import json_if_any
 
 NAME = "config.json"
 
@@ -72,15 +73,6 @@ def model_type_of(folder: Path) -> str | None:
     """Return `model_type` of a folder's `config.json`; None if it cannot be read."""
     value = json_if_any(folder / "config.json").get("model_type")
     return value if isinstance(value, str) else None
-
-
-def json_if_any(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; empty if the file is missing, unreadable or not an object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.checkpoints.config_file import json_if_any
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.modeling.text_part import text_config, text_weights
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import json_if_any
 from mlx_suite.text.settings import TEMPLATE_FILE
 
 DTYPE_NAMES = {

@@ -15,6 +15,7 @@ from mlx_suite.engine.program import Sampling, TokenScore
 from mlx_suite.engine.sampling import draw, penalised, scored, uniform
 from mlx_suite.engine.slots import SlotCache
 from mlx_suite.modeling.head import vocabulary_size
+from mlx_suite.modeling.linear import prepare_products
 from mlx_suite.runtime.debug import check_indices
 
 GREEDY = Sampling(temperature=0.0)
@@ -115,6 +116,7 @@ class Stepper:
     """The decode step, compiled per number of slots, cache capacity and `Variant`."""
 
     def __init__(self, model: Any, caches: list[SlotCache]) -> None:
+        prepare_products(model)
         self.model, self.caches = model, caches
         self.compiled: dict[Variant, Callable[..., list[mx.array]]] = {}
         self.bans: dict[tuple[int, ...], mx.array] = {}

@@ -13,7 +13,6 @@ from typing import Any
 
 from huggingface_hub import metadata_load
 
-from mlx_suite.checkpoints.config_file import json_if_any
 from mlx_suite.checkpoints.description import DTYPE_BYTES, ModelDescription, describe
 from mlx_suite.checkpoints.load import foreign_packing, get_model_classes, is_ours
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
@@ -30,6 +29,7 @@ from mlx_suite.modeling.text_part import text_weights
 from mlx_suite.runtime.benchmark import gemv_bandwidth
 from mlx_suite.runtime.device import Device, device
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import json_if_any
 
 USUAL_CONTEXT = 4096
 """Tokens of a conversation that memory is computed for, unless the model's context is shorter."""

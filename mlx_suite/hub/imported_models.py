@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import constants
-
-from mlx_suite.checkpoints.config_file import json_if_any
 from mlx_suite.gguf.importing import SOURCE_FILE, OnBytes, import_gguf, source_of
 from mlx_suite.hub.ollama_store import verify_blob
+from mlx_suite.runtime.files import json_if_any, own_cache
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.runtime.progress import Progress
 
@@ -62,7 +60,7 @@ def import_progress() -> Iterator[OnBytes]:
 
 def cache_folder() -> Path:
     """Where imported files are kept; the folder need not exist."""
-    return Path(constants.HF_HOME).expanduser() / "mlx-suite" / "gguf"
+    return own_cache() / "gguf"
 
 
 def _is_of(folder: Path, source: dict[str, object]) -> bool:

@@ -7,12 +7,13 @@ its models in `~/.lmstudio/models`; older versions kept them in `~/.cache/lm-stu
 import re
 from pathlib import Path
 
-from mlx_suite.checkpoints.config_file import json_if_any, model_type_of
+from mlx_suite.checkpoints.config_file import model_type_of
 from mlx_suite.checkpoints.description import stored_quantization
 from mlx_suite.checkpoints.safetensors_header import weight_files
 from mlx_suite.gguf.file import PART, read_general
 from mlx_suite.hub.stored_model import StoredModel, not_in_store, usable
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import json_if_any
 
 PREFIX = "lmstudio:"
 

@@ -12,6 +12,7 @@ import mlx.nn as nn
 
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.fast_math import built_in_is_slow, softcap, softmax
+from mlx_suite.modeling.linear import Linear
 from mlx_suite.modeling.masks import Mask, causal_mask
 from mlx_suite.modeling.rope import Rope
 
@@ -57,10 +58,10 @@ class Attention(nn.Module):
         self.heads, self.key_heads = H, K
         self.scale, self.cap, self.window = config.scale, config.attn_logit_softcapping, window
         self._rope = rope
-        self.q_proj = nn.Linear(d, H * D, bias=config.attention_bias)
-        self.k_proj = nn.Linear(d, K * D, bias=config.attention_bias)
-        self.v_proj = nn.Linear(d, K * D, bias=config.attention_bias)
-        self.o_proj = nn.Linear(H * D, d, bias=config.attention_bias)
+        self.q_proj = Linear(d, H * D, bias=config.attention_bias)
+        self.k_proj = Linear(d, K * D, bias=config.attention_bias)
+        self.v_proj = Linear(d, K * D, bias=config.attention_bias)
+        self.o_proj = Linear(H * D, d, bias=config.attention_bias)
         if head_norm is not None:
             self.q_norm = head_norm(D, config.rms_norm_eps)
             self.k_norm = head_norm(D, config.rms_norm_eps)

@@ -14,6 +14,7 @@ from mlx_suite.modeling.attention import MakeNorm
 from mlx_suite.modeling.cache import layer_caches
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.fast_math import softcap
+from mlx_suite.modeling.linear import Embedding, Linear
 from mlx_suite.modeling.masks import Mask, attention_mask
 from mlx_suite.modeling.rope import Rope
 from mlx_suite.modeling.text_part import text_weights
@@ -29,9 +30,9 @@ class GatedMLP(nn.Module):
         super().__init__()
         d, ff, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
         self._activation = activation
-        self.gate_proj = nn.Linear(d, ff, bias=bias)
-        self.up_proj = nn.Linear(d, ff, bias=bias)
-        self.down_proj = nn.Linear(ff, d, bias=bias)
+        self.gate_proj = Linear(d, ff, bias=bias)
+        self.up_proj = Linear(d, ff, bias=bias)
+        self.down_proj = Linear(ff, d, bias=bias)
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.down_proj(self._activation(self.gate_proj(x)) * self.up_proj(x))
@@ -46,7 +47,7 @@ class DecoderBody(nn.Module):
         super().__init__()
         rope = Rope(config.rope, config.head_dim)
         local = rope if config.local_rope is None else Rope(config.local_rope, config.head_dim)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = [make_block(config, window, rope if window is None else local) for window in config.windows]
         self.norm = make_norm(config.hidden_size, config.rms_norm_eps)
         self._embedding_scale = embedding_scale
@@ -74,7 +75,7 @@ class Decoder(nn.Module):
         self._config = config
         self.model = body
         if not config.tie_word_embeddings:
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def __call__(self, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
         return self.head(self.model(tokens, cache))

@@ -209,7 +209,7 @@ def _cap(model: nn.Module) -> float | None:
 
 def _parts(layer: nn.Module) -> Head | None:
     """The head that consists of one layer; None for an unknown kind of layer."""
-    if _kind(layer) in (nn.Linear, nn.QuantizedLinear, nn.Embedding, nn.QuantizedEmbedding):
+    if issubclass(_kind(layer), (nn.Linear, nn.QuantizedLinear, nn.Embedding, nn.QuantizedEmbedding)):
         bias = layer.get("bias")
         trained = layer.trainable_parameters()
         return Head(matrices=(_matrix(layer),), bias=bias, bias_trained="bias" in trained)
@@ -230,7 +230,7 @@ def _kind(layer: nn.Module) -> type:
 
 
 def _matrix(layer: nn.Module) -> Matrix:
-    if _kind(layer) in (nn.Linear, nn.Embedding):
+    if issubclass(_kind(layer), (nn.Linear, nn.Embedding)):
         return Matrix(weight=layer.weight, trained="weight" in layer.trainable_parameters())
     packing = {name: layer[name] for name in ("scales", "biases") if layer.get(name) is not None}
     how = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mlx_suite.checkpoints.config_file import json_if_any
 from mlx_suite.checkpoints.save import TOKENIZER_FILES
 from mlx_suite.data.corpus.documents import CorpusText, read_corpus
 from mlx_suite.hub.resolve import resolve_texts
 from mlx_suite.pretrain.settings import CorpusPart, TokenizerSource
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.files import staged_folder
+from mlx_suite.runtime.files import json_if_any, staged_folder
 from mlx_suite.runtime.resume import as_json
 from mlx_suite.text import load_tokenizer
 from mlx_suite.text.training import train_llama3_tokenizer

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import hashlib
+import json
 import os
 import shutil
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
@@ -82,6 +84,22 @@ def disk_errors(path: Path, kept: str = UNTOUCHED, codes: Collection[int] = _PRO
             raise
         what, fix = _PROBLEMS[errno.ENOSPC]
         raise UserError(f"{what}, or the file may not grow any larger. {kept}.", where=str(path), fix=fix) from error
+
+
+def json_if_any(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty if the file is missing, unreadable or not an object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def own_cache() -> Path:
+    """The folder for what is computed once and kept, in Hugging Face's cache; it need not exist."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME).expanduser() / "mlx-suite"
 
 
 def write_atomically(path: Path | str, content: bytes | str) -> None:

@@ -17,6 +17,7 @@ from .benchmark import Speed, measure_speed
 from .blas import INSTALL, VARIABLE, Blas
 from .container import usable_cores
 from .device import Device, device, processor_name, set_limits
+from .few_rows import FewRows, few_rows
 from .footprint import bytes_read_per_token, cache_bytes, kv_bytes_per_token, weight_bytes
 from .memory import available_memory, machine_memory
 
@@ -113,6 +114,8 @@ class MachineReport:
     mlx: str
     mlx_lm: str
     device: Device
+    few_rows: FewRows
+    """How products of few rows, those of a decode step, are computed."""
     compiler: str | None
     """Path of g++, which `mx.compile` needs on a Linux CPU; None if missing."""
     memory_bytes: int
@@ -158,6 +161,7 @@ def examine() -> MachineReport:
         mlx=importlib.metadata.version("mlx"),
         mlx_lm=_version("mlx-lm"),
         device=here,
+        few_rows=few_rows(),
         compiler=compiler,
         memory_bytes=machine_memory(),
         available_bytes=available_memory(),

@@ -213,7 +213,7 @@ def test_a_base_is_quantized_with_the_largest_group_size_that_fits() -> None:
 def test_layers_that_no_group_divides_stay_dense_and_are_named() -> None:
     model = tiny_model("llama", hidden_size=64, intermediate_size=48, num_hidden_layers=1)
     assert quantize_base(model, bits=8) == ["model.layers.0.mlp.down_proj"]
-    assert type(model.layers[0].mlp.down_proj) is nn.Linear
+    assert isinstance(model.layers[0].mlp.down_proj, nn.Linear)
 
 
 def test_a_base_must_be_quantized_before_it_is_adapted() -> None:
