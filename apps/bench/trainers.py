@@ -16,7 +16,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_suite.data.batch.rows import Document
+from mlx_suite.data.batch.batches import BucketedBatches, MixedBatches, held_positions, mixed_batches
+from mlx_suite.data.batch.rows import Document, usual_row_length
 
 from .training_rows import TrainingRows, answer_tokens
 from .turns import TurnOrder
@@ -59,22 +60,18 @@ class Pass:
 
 
 def ours(job: Job, turns: TurnOrder) -> None:
-    """Train with our compiled step on rows packed as in `finetune`. The time includes making the batches."""
+    """Train with our compiled step on rows as in `finetune`. The time includes making the batches."""
     import mlx.optimizers as optim
 
     from mlx_suite.adapters.attach import apply_adapter, load_adapter, save_adapter
     from mlx_suite.checkpoints.load import load_model
-    from mlx_suite.data.batch.batches import mixed_batches
-    from mlx_suite.data.batch.rows import usual_row_length
     from mlx_suite.training.train_step import TrainStep
 
     _prepare_memory()
     model = load_model(job.model)
     adapter = load_adapter(job.start)
     apply_adapter(model, adapter)
-    length = usual_row_length(job.documents)
-    per_step = sum(map(len, job.documents)) / len(job.documents) * job.rows.batch
-    batches = mixed_batches(job.documents, length, max(1, round(per_step / length)))
+    batches = _our_batches(job)
     train_step = TrainStep(model, optim.AdamW(job.rows.learning_rate), clip=0.0)
     for number in range(job.rows.passes):
         turns.wait()
@@ -88,8 +85,7 @@ def ours(job: Job, turns: TurnOrder) -> None:
             losses.append(loss)
             trained += batch.trained
             fed += batch.tokens.size
-            assert batch.document is not None
-            held += int((batch.document > 0).sum())
+            held += held_positions(batches, chosen, batch)
         turns.report(
             Pass(
                 steps=len(losses),
@@ -104,6 +100,15 @@ def ours(job: Job, turns: TurnOrder) -> None:
             )
         )
     save_adapter(job.out, model, adapter.config, base=job.model)
+
+
+def _our_batches(job: Job) -> MixedBatches | BucketedBatches:
+    """Batches of `rows.batch` documents, or of packed rows with about as many tokens."""
+    if job.rows.batching == "bucket":
+        return BucketedBatches(job.documents, job.rows.batch)
+    length = usual_row_length(job.documents)
+    per_step = sum(map(len, job.documents)) / len(job.documents) * job.rows.batch
+    return mixed_batches(job.documents, length, max(1, round(per_step / length)))
 
 
 def mlx_lm(job: Job, turns: TurnOrder) -> None:

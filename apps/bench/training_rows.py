@@ -31,6 +31,8 @@ class TrainingRows:
     """Longest document, in tokens."""
     batch: int = 4
     """Documents per step, mlx-lm's default. A step of packed rows has about as many tokens."""
+    batching: str = "pack"
+    """How ours forms batches: pack as by default, or bucket, one padded document per row as the others do."""
     rank: int = 8
     scale: float = 20.0
     """Factor of the adapter's product. Rank and scale are mlx-lm's defaults."""

@@ -25,6 +25,10 @@ def finetune(
     ] = None,
     batches: Annotated[int | None, typer.Option(min=1, help="Batches per pass over the data.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Timed passes; medians are printed.")] = None,
+    batching: Annotated[
+        str, typer.Option(help="Our batches: pack, or bucket, which pads single documents as the others do.")
+    ] = "pack",
+    longest: Annotated[int | None, typer.Option(min=16, help="Longest document in tokens. Default: 1024.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two batches and one pass, to check that it runs.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -37,20 +41,29 @@ def finetune(
 
     Example: mlx-suite bench finetune tiny-llama3
     """
+    from mlx_suite.finetune.settings import CHOICES
+    from mlx_suite.runtime.errors import UserError
+
     from ..bench.finetuning import compare, present_trainers
 
+    if batching not in CHOICES["batching"]:
+        raise UserError(f"--batching is {batching!r}", "--batching", f"use {' or '.join(CHOICES['batching'])}")
     trainers = present_trainers()
     console = Console()
     report = []
     for name in models or (DEFAULT[:1] if quick else DEFAULT):
-        rows = _rows(name, batches or (2 if quick else None), repeats or (1 if quick else None))
+        rows = replace(
+            _rows(name, batches or (2 if quick else None), repeats or (1 if quick else None)), batching=batching
+        )
+        if longest is not None:
+            rows = replace(rows, longest=longest)
         with checkpoint_folder(name) as folder:
             # With wide vocabularies torch would hold several copies of all logits.
             comparison = compare(folder, rows, trainers[:2] if name in WIDE else trainers)
         if json:
             report.append(_as_dict(name, comparison))
         else:
-            _show(console, name, comparison)
+            _show(console, name if batching == "pack" else f"{name}, {batching}", comparison)
     if json:
         typer.echo(json_format.dumps(report, indent=2))
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.bench.finetuning import TrainerComparison, TrainerFigures
 from mlx_suite_apps.bench.training_rows import TrainingRows
 from mlx_suite_apps.cli.main import app
@@ -68,6 +69,16 @@ def test_batches_and_repeats_set_the_training_rows(random_model: Path, compared:
     run(random_model, "--batches", "5", "--repeats", "2")
     run(random_model, "--quick")
     assert [(rows.rows, rows.repeats) for rows, _ in compared] == [(20, 2), (8, 1)]
+
+
+def test_ours_may_pad_single_documents_as_the_others_do(random_model: Path, compared: Any) -> None:
+    assert run(random_model, "--batching", "bucket", "--longest", "64").startswith(f"{random_model}, bucket")
+    assert [(rows.batching, rows.longest) for rows, _ in compared] == [("bucket", 64)]
+
+
+def test_an_unknown_batching_is_refused(random_model: Path, compared: Any) -> None:
+    with pytest.raises(UserError, match="--batching is 'rows'"):
+        run(random_model, "--batching", "rows")
 
 
 def test_wide_vocabularies_are_trained_on_few_long_rows_and_without_torch(compared: Any) -> None:

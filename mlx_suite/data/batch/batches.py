@@ -207,12 +207,16 @@ def padding(batches: Batches, seed: int = 0) -> float:
     for chosen in batches.order(seed, 0):
         batch = batches.take(chosen)
         positions += batch.tokens.size
-        if batch.document is not None:
-            used += int((batch.document > 0).sum())
-        else:
-            assert isinstance(batches, BucketedBatches)
-            used += sum(len(batches.documents[i]) - 1 for i in chosen if i != EMPTY)
+        used += held_positions(batches, chosen, batch)
     return 1 - used / positions
+
+
+def held_positions(batches: Batches, chosen: Order, batch: Batch) -> int:
+    """Positions of a batch that hold a token of a document, which are those that are not padding."""
+    if batch.document is not None:
+        return int((batch.document > 0).sum())
+    assert isinstance(batches, BucketedBatches)
+    return sum(len(batches.documents[i]) - 1 for i in chosen if i != EMPTY)
 
 
 def as_batch(

@@ -128,6 +128,13 @@ def test_our_rows_hold_the_same_documents(model: Path, tmp_path: Path) -> None:
     assert (timed.fed, timed.held, timed.steps) == (256, 131, 1)
 
 
+def test_bucketed_we_feed_single_documents_in_as_many_steps_as_mlx_lm(model: Path, tmp_path: Path) -> None:
+    # Widths are multiples of 16: 48 for the four longest, whose 101 tokens have 97 targets, and 16 for the others.
+    [_, timed] = passes_of(ours, model, documents(10, 20, 30, 41, 9, 8, 7, 6), tmp_path, batching="bucket")
+    assert (timed.fed, timed.held, timed.steps) == (4 * 48 + 4 * 16, 97 + 26, 2)
+    assert (timed.trained, timed.counted) == (67, 67)
+
+
 def test_the_first_steps_losses_agree_where_nothing_is_padded(model: Path, tmp_path: Path) -> None:
     # Rows of exactly the longest length have no padding that mlx-lm could count.
     train = documents(32, 32, 32, 32)
