@@ -250,7 +250,11 @@ def _read(reader: _Reader, path: Path) -> tuple[dict[str, Any], dict[str, GgufTe
 def _counts(reader: _Reader, path: Path) -> tuple[int, int]:
     """The beginning of a file: its numbers of tensors and keys. Raises _Damaged or UserError if it is not ours."""
     if reader.size < 24 or reader.take(4) != MAGIC:
-        raise _Damaged(f"this is not a GGUF file ({reader.size:,} bytes)")
+        raise UserError(
+            f"this is not a GGUF file ({reader.size:,} bytes)",
+            str(path),
+            "name a GGUF file, or download this one again if it should be one",
+        )
     version = reader.number("<I")
     if version & 0xFFFF == 0:
         raise UserError(

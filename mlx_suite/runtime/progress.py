@@ -76,7 +76,7 @@ class Progress:
     ) -> None:
         if self._live:
             self._live.stop()
-        else:
+        elif error is None or self.done > self._history[0][1]:  # nothing to say about work that did not begin
             self._print()
 
     def advance(self, count: int = 1, **figures: object) -> None:
