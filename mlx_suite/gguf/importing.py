@@ -18,17 +18,17 @@ import numpy as np
 from mlx_suite.checkpoints.config_file import write_config
 from mlx_suite.checkpoints.quantization import LayerQuantization, to_config
 from mlx_suite.checkpoints.save import refuse_other_folder
-from mlx_suite.checkpoints.weight_writer import PlannedTensor, WeightWriter, weight_writer
+from mlx_suite.checkpoints.weight_writer import WeightWriter, weight_writer
 from mlx_suite.checkpoints.weights import FLOATS, as_dtype, dtype_name
 from mlx_suite.gguf.chat_templates import KEY as TEMPLATE_KEY
-from mlx_suite.gguf.file import GgufFile, GgufTensor, open_gguf
+from mlx_suite.gguf.file import GgufFile, open_gguf
 from mlx_suite.gguf.model_config import GEMMA_TYPES, config_of
-from mlx_suite.gguf.repack import BITS, GROUP, repack
-from mlx_suite.gguf.tensor_names import ROPE_FACTORS, gguf_name, weight_shapes
-from mlx_suite.gguf.tensors import can_expand, expanded, stored_rows
+from mlx_suite.gguf.repack import GROUP, repack
+from mlx_suite.gguf.tensors import expanded, stored_rows
 from mlx_suite.gguf.vocabulary import write_tokenizer
+from mlx_suite.gguf.weights import GgufWeight, weights_of
 from mlx_suite.runtime.device import device
-from mlx_suite.runtime.errors import UserError, shortened
+from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import staged_folder
 
 SOURCE_FILE = "gguf_source.json"
@@ -68,37 +68,6 @@ class Imported:
     """What the file does not hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Weight:
-    """A weight on its way from the GGUF file to the checkpoint."""
-
-    name: str
-    """Hugging Face's."""
-    tensor: GgufTensor
-    heads: int
-    """Heads whose rows llama.cpp stores in adjacent pairs; 0 if the order is the same."""
-    shift: float
-    """Added to every value."""
-    bits: int
-    """Bits of its codes if it is repacked, else 0."""
-
-    @property
-    def path(self) -> str:
-        return self.name.removesuffix(".weight")
-
-    def planned(self, dtype: str) -> list[PlannedTensor]:
-        """Tensors of the checkpoint that hold it."""
-        shape = self.tensor.shape
-        if not self.bits:
-            return [PlannedTensor(self.name, dtype, shape)]
-        rows, columns = shape
-        return [
-            PlannedTensor(self.name, "U32", (rows, columns * self.bits // 32)),
-            PlannedTensor(f"{self.path}.scales", dtype, (rows, columns // GROUP)),
-            PlannedTensor(f"{self.path}.biases", dtype, (rows, columns // GROUP)),
-        ]
-
-
 def import_gguf(
     path: Path,
     out: Path,
@@ -125,7 +94,7 @@ def import_gguf(
     config, missing = config_of(gguf)
     source = source_of(path, packed, dtype)
     packed = source["packed"]
-    weights = _weights(gguf, config, packed)
+    weights = weights_of(gguf, config, packed)
     target = as_dtype(dtype) if dtype is not None else _usual_dtype(gguf, packed)
     stored = next(name for name, known in FLOATS.items() if known == target)
     plan = [tensor for weight in weights for tensor in weight.planned(stored)]
@@ -165,7 +134,7 @@ def checkpoint_bytes(gguf: GgufFile, *, packed: bool, dtype: mx.Dtype | str | No
     Raises UserError as `import_gguf` does, for architectures, tensors and types that cannot be imported.
     """
     config, _ = config_of(gguf)
-    weights = _weights(gguf, config, packed)
+    weights = weights_of(gguf, config, packed)
     target = as_dtype(dtype) if dtype is not None else _usual_dtype(gguf, packed)
     stored = next(name for name, known in FLOATS.items() if known == target)
     return sum(tensor.nbytes for weight in weights for tensor in weight.planned(stored))
@@ -193,48 +162,6 @@ def source_of(path: Path, packed: bool | None = None, dtype: mx.Dtype | str | No
     }
 
 
-def _weights(gguf: GgufFile, config: Mapping[str, Any], packed: bool) -> list[_Weight]:
-    """Every weight of the model. Raises UserError that lists missing, unknown and misshapen tensors and types."""
-    architecture = gguf.architecture
-    expected = dict(weight_shapes(config, architecture))
-    names = {gguf_name(name, architecture): name for name in expected}
-    problems = [f"{name} is missing" for name in names if name not in gguf.tensors]
-    unknown = gguf.tensors.keys() - names.keys() - {ROPE_FACTORS}
-    problems += [f"{name} is not part of a {architecture} model" for name in sorted(unknown)]
-    found = {names[name]: tensor for name, tensor in gguf.tensors.items() if name in names}
-    problems += [
-        f"{tensor.name} is {tensor.shape}, not {expected[name]}"
-        for name, tensor in found.items()
-        if tensor.shape != expected[name]
-    ]
-    if problems:
-        raise UserError(
-            "the tensors of the GGUF file do not fit its metadata",
-            details=shortened(problems),
-            where=str(gguf.path),
-            fix="use another file of the same model, or the model in Hugging Face's format",
-        )
-    types = sorted({tensor.type for tensor in found.values() if not can_expand(tensor.type)})
-    if types:
-        raise UserError(
-            f"the weights are of type {', '.join(types)}, which cannot be read",
-            where=str(gguf.path),
-            fix="use a file of the model in another type, such as Q8_0 or Q4_K_M",
-        )
-    return [_weight(name, found[name], architecture, config, packed) for name in expected]
-
-
-def _weight(name: str, tensor: GgufTensor, architecture: str, config: Mapping[str, Any], packed: bool) -> _Weight:
-    path = name.rpartition(".")[0]
-    heads = 0
-    if architecture == "llama" and path.endswith(("q_proj", "k_proj")):
-        heads = config["num_attention_heads" if path.endswith("q_proj") else "num_key_value_heads"]
-    is_norm = path.endswith("norm")
-    shift = -1.0 if is_norm and architecture in GEMMA_TYPES else 0.0  # Gemma multiplies by weight + 1
-    bits = BITS.get(tensor.type, 0) if packed and len(tensor.shape) == 2 else 0
-    return _Weight(name, tensor, heads, shift, bits)
-
-
 def _usual_dtype(gguf: GgufFile, packed: bool) -> mx.Dtype:
     types = {tensor.type for tensor in gguf.tensors.values() if len(tensor.shape) > 1}
     if len(types) == 1 and (only := next(iter(types))) in FLOATS:
@@ -242,12 +169,12 @@ def _usual_dtype(gguf: GgufFile, packed: bool) -> mx.Dtype:
     return mx.float16 if packed and gguf.architecture not in GEMMA_TYPES else mx.bfloat16
 
 
-def _write_all(writer: WeightWriter, weights: list[_Weight], dtype: mx.Dtype, on_bytes: OnBytes) -> None:
+def _write_all(writer: WeightWriter, weights: list[GgufWeight], dtype: mx.Dtype, on_bytes: OnBytes) -> None:
     total = sum(weight.tensor.nbytes for weight in weights)
     done = 0
     for weight in weights:
         scales: list[tuple[np.ndarray, np.ndarray]] = []
-        for rows in stored_rows(weight.tensor, _row_order(weight)):
+        for rows in stored_rows(weight.tensor, weight.row_order):
             if weight.bits:
                 codes, *rest = repack(rows, weight.tensor.type)
                 writer.write(weight.name, codes)
@@ -262,18 +189,7 @@ def _write_all(writer: WeightWriter, weights: list[_Weight], dtype: mx.Dtype, on
                 writer.write(f"{weight.path}.{part}", pair[number])
 
 
-def _row_order(weight: _Weight) -> np.ndarray | None:
-    """Rows of a query or key projection (H·D, …) from llama.cpp's adjacent pairs to Hugging Face's halves.
-
-    RoPE rotates row i of a head with row i + D / 2 in Hugging Face's order, and row 2i with 2i + 1 in llama.cpp's.
-    """
-    if not weight.heads:
-        return None
-    numbers = np.arange(weight.tensor.shape[0]).reshape(weight.heads, -1, 2)  # (H, D / 2, 2)
-    return numbers.swapaxes(1, 2).reshape(-1)
-
-
-def _as_stored(values: np.ndarray, dtype: mx.Dtype, weight: _Weight) -> np.ndarray:
+def _as_stored(values: np.ndarray, dtype: mx.Dtype, weight: GgufWeight) -> np.ndarray:
     """fp32 values in the bits of `dtype`. Raises UserError for values that are, or become, NaN or inf."""
     narrow = mx.array(values).astype(dtype)
     if not mx.isfinite(narrow).all().item():
