@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.checkpoints.stored_weights import as_stored
 from mlx_suite.modeling.config import (
     FULL,
     GEMMA3_TYPES,
     GEMMA_TYPES,
     QWEN3_TYPES,
-    ROPE_NEEDS,
     SLIDING,
     ModelConfig,
-    RopeSettings,
     usual_layers,
 )
+from mlx_suite.modeling.rope_settings import rope_parameters
 from mlx_suite.modeling.text_part import text_config
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import json_if_any
@@ -50,6 +50,8 @@ SHARED_KEYS = (
 def read_config(folder: Path) -> dict[str, Any]:
     """Parse the folder's `config.json`, which must name a `model_type`; of a multimodal model of ours, the text part.
 
+    Where the stored weights contradict it, they decide: see `stored_weights`.
+
     Raises UserError if the file is missing, unreadable, not a JSON object, or has no model type.
     """
     path = folder / NAME
@@ -66,7 +68,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise _unusable("config.json is not a JSON object", path)
     if not isinstance(config.get("model_type"), str):
         raise _unusable(f"model_type is {config.get('model_type')!r}, not a name", path)
-    return text_config(config)
+    return as_stored(text_config(config), folder)
 
 
 def model_type_of(folder: Path) -> str | None:
@@ -88,16 +90,16 @@ def config_to_dict(config: ModelConfig) -> dict[str, Any]:
     source has it (mlx-lm 0.32.2 does not read that).
     """
     rope, family = config.rope, config.model_type
-    scaling = None if rope.kind == "default" else _rope_parameters(rope, theta=False)
+    scaling = None if rope.kind == "default" else rope_parameters(rope, theta=False)
     result: dict[str, Any] = {"architectures": [ARCHITECTURES[family]], **config.source}
     result |= {name: getattr(config, name) for name in SHARED_KEYS}
     result |= {"rope_theta": rope.theta, "rope_scaling": scaling}
     if config.local_rope is not None:
         result["rope_local_base_freq"] = config.local_rope.theta
     if "rope_parameters" in config.source or (config.local_rope and config.local_rope.kind != "default"):
-        result["rope_parameters"] = _rope_parameters(rope)
+        result["rope_parameters"] = rope_parameters(rope)
         if config.local_rope is not None:
-            result["rope_parameters"] = {FULL: _rope_parameters(rope), SLIDING: _rope_parameters(config.local_rope)}
+            result["rope_parameters"] = {FULL: rope_parameters(rope), SLIDING: rope_parameters(config.local_rope)}
     if family in GEMMA_TYPES:
         result["hidden_activation"] = "gelu_pytorch_tanh"
         result["query_pre_attn_scalar"] = config.query_pre_attn_scalar or config.head_dim
@@ -126,12 +128,6 @@ def _windows(config: ModelConfig) -> dict[str, Any]:
     if config.source.get("layer_types") or (needed and kinds != usual):
         found["layer_types"] = kinds
     return found
-
-
-def _rope_parameters(rope: RopeSettings, *, theta: bool = True) -> dict[str, Any]:
-    """The settings as transformers 5 names them, with or without θ."""
-    settings = {"rope_type": rope.kind, **({"rope_theta": rope.theta} if theta else {})}
-    return settings | {name: getattr(rope, name) for name in ROPE_NEEDS[rope.kind]}
 
 
 def _unusable(what: str, where: Path) -> UserError:

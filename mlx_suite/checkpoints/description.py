@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
+from mlx_suite.checkpoints.stored_weights import as_stored, is_tied
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.modeling.text_part import text_config, text_weights
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import json_if_any
-from mlx_suite.text.settings import TEMPLATE_FILE
+from mlx_suite.text.settings import LEGACY_TEMPLATE_FILE, TEMPLATE_FILE
 
 DTYPE_NAMES = {
     "BF16": "bfloat16",
@@ -91,6 +92,7 @@ def describe(folder: Path) -> ModelDescription:
             fix="use a complete Hugging Face checkpoint, or download it again",
         )
     tensors = read_headers(folder)
+    config = as_stored(config, folder)
     if config["model_type"] in OUR_TYPES:
         tensors = text_weights(tensors)
     files = (path for path in folder.rglob("*") if path.is_file())
@@ -241,8 +243,7 @@ def stored_quantization(config: Mapping[str, Any]) -> str | None:
 def _count_parameters(tensors: Mapping[str, TensorHeader], config: Mapping[str, Any]) -> int | None:
     """Count weights from the headers; a packed MLX matrix has one scale per group of each row."""
     settings = config.get("quantization") or {}
-    # Gemma's published configs omit the key; its head is tied.
-    tied = config.get("tie_word_embeddings", str(config["model_type"]).startswith("gemma"))
+    tied = is_tied(config)
     total = 0
     for name, tensor in tensors.items():
         if name.endswith(NOT_PARAMETERS):
@@ -265,7 +266,7 @@ def _count_parameters(tensors: Mapping[str, TensorHeader], config: Mapping[str, 
 def _has_chat_template(folder: Path) -> bool:
     return (
         (folder / TEMPLATE_FILE).is_file()
-        or bool(json_if_any(folder / "chat_template.json").get("chat_template"))
+        or bool(json_if_any(folder / LEGACY_TEMPLATE_FILE).get("chat_template"))
         or bool(json_if_any(folder / "tokenizer_config.json").get("chat_template"))
     )
 

@@ -9,6 +9,7 @@ import mlx.nn as nn
 
 from mlx_suite.checkpoints.config_file import NAME, read_config
 from mlx_suite.checkpoints.safetensors_header import read_headers
+from mlx_suite.checkpoints.stored_weights import corrections
 from mlx_suite.checkpoints.weights import DTYPES, as_dtype, evaluate, load_weights, named_parameters
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.modeling.decoder import Decoder
@@ -19,6 +20,7 @@ from mlx_suite.modeling.qwen3 import Qwen3
 from mlx_suite.modeling.reward_model import RewardModel
 from mlx_suite.runtime.device import device, weights_dtype
 from mlx_suite.runtime.errors import UserError, shortened
+from mlx_suite.runtime.files import json_if_any
 
 REWARD_SUFFIX = "ForSequenceClassification"
 CLASSES: Mapping[str, Callable[[ModelConfig], Decoder]] = {
@@ -124,8 +126,9 @@ def _load_by_mlx_lm(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     from mlx_lm.utils import load_model as load_other
 
     try:
-        model, _ = load_other(folder, lazy=True, get_model_classes=get_model_classes)
-    except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
+        changes = corrections(json_if_any(folder / NAME), folder)
+        model, _ = load_other(folder, lazy=True, model_config=changes, get_model_classes=get_model_classes)
+    except Exception as error:  # another library, which meets files that nobody checked
         model_type = config["model_type"]
         if str(error) == f"Model type {model_type} not supported.":
             what = f"neither mlx-suite nor mlx-lm supports the architecture {model_type!r}"

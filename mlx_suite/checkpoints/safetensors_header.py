@@ -6,12 +6,13 @@ detected before anything is loaded.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, warn_once
 
 INDEX_NAME = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
@@ -75,8 +76,9 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
 def weight_files(folder: Path) -> list[Path]:
     """Return the weight files of a checkpoint folder, sorted by name.
 
-    The files of the index; without one, all `model*.safetensors`, or else all `*.safetensors`. Raises UserError if
-    there are none or shards are missing; contents are not checked.
+    The files of the index; without one, all `model*.safetensors`, or else all `*.safetensors`. An index whose shards
+    are missing is stale if there are other `model*.safetensors`. Raises UserError if there are none or shards are
+    missing; contents are not checked.
     """
     shards = shard_names(folder)
     missing = [name for name in shards if not (folder / name).is_file()]
@@ -88,7 +90,7 @@ def weight_files(folder: Path) -> list[Path]:
             fix=DOWNLOAD_AGAIN,
         )
     files = [folder / name for name in shards]
-    files = files or sorted(folder.glob("model*.safetensors"))
+    files = files or _besides_index(folder, _read_index(folder)) or sorted(folder.glob("model*.safetensors"))
     files = files or sorted(folder.glob("*.safetensors"))
     files = [path for path in files if path.is_file()]
     if not files:
@@ -106,7 +108,21 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def _index(folder: Path) -> dict[str, str]:
-    """Tensor name → shard name; empty without an index file."""
+    """Tensor name → shard name; empty without an index file, or if it describes other weights than those there."""
+    entries = _read_index(folder)
+    shards = set(entries.values())
+    if all((folder / name).is_file() for name in shards) or not _besides_index(folder, entries):
+        return entries
+    warn_once(f"{folder / INDEX_NAME} names weight files that are not there; the other weight files are used")
+    return {}
+
+
+def _besides_index(folder: Path, entries: Mapping[str, str]) -> list[Path]:
+    """Weight files that the index does not name."""
+    return [path for path in sorted(folder.glob("model*.safetensors")) if path.name not in set(entries.values())]
+
+
+def _read_index(folder: Path) -> dict[str, str]:
     path = folder / INDEX_NAME
     if not path.is_file():
         return {}

@@ -14,6 +14,9 @@ ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_t
 TEMPLATE_FILE = "chat_template.jinja"
 """Chat template of a model, or the one an adapter was trained with."""
 
+LEGACY_TEMPLATE_FILE = "chat_template.json"
+"""Chat template in a JSON object, as transformers 4 saved it for processors."""
+
 STOP_FILES = ("generation_config.json", "config.json")
 """Files that may list the stop token ids, the most reliable first."""
 

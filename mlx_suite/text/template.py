@@ -21,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.message import SYSTEM, USER, Message
-from mlx_suite.text.settings import TEMPLATE_FILE, read_settings
+from mlx_suite.text.settings import LEGACY_TEMPLATE_FILE, TEMPLATE_FILE, read_json, read_settings
 
 FIXED_DATE = {"date_string": "26 Jul 2024"}
 """Default date of Llama 3.1's and 3.2's system turn. With today's date no run could be resumed tomorrow."""
@@ -116,7 +116,8 @@ def dated(template: ChatTemplate) -> ChatTemplate:
 def load_chat_template(
     folder: str | Path, variables: Mapping[str, Any] | None = None, *, adapter: str | Path | None = None
 ) -> ChatTemplate:
-    """Load the template of a folder: chat_template.jinja, else `chat_template` of tokenizer_config.json.
+    """Load the template of a folder: chat_template.jinja, else `chat_template` of tokenizer_config.json, else of
+    chat_template.json, where processors of transformers 4 keep it.
 
     A chat_template.jinja in the folder of an `adapter` takes precedence: the adapter was trained with it. Among several
     named templates, `default` is used. Raises UserError if there is none.
@@ -130,7 +131,10 @@ def load_chat_template(
         source = path.read_text(encoding="utf-8")
     else:
         path = folder / "tokenizer_config.json"
-        source = _chosen(settings.chat_template, path)
+        if settings.chat_template is None and (folder / LEGACY_TEMPLATE_FILE).is_file():
+            path = folder / LEGACY_TEMPLATE_FILE
+        stored = settings.chat_template if path.name != LEGACY_TEMPLATE_FILE else read_json(path).get("chat_template")
+        source = _chosen(stored, path)
     return ChatTemplate(
         source=source,
         special_tokens=settings.roles,
