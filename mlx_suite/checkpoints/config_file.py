@@ -19,6 +19,7 @@ from mlx_suite.modeling.rope_settings import rope_parameters
 from mlx_suite.modeling.text_part import text_config
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import json_if_any
+from mlx_suite.runtime.json_file import FLAG, OBJECT, TEXT, TEXTS, TOKEN_IDS, Kind, read_object
 
 NAME = "config.json"
 
@@ -30,6 +31,19 @@ ARCHITECTURES: Mapping[str, str] = {
     "qwen3": "Qwen3ForCausalLM",
 }
 """The transformers class of each model type we implement."""
+
+CONFIG_KEYS: Mapping[str, Kind] = {
+    "model_type": TEXT,
+    "architectures": TEXTS,
+    "dtype": TEXT,
+    "torch_dtype": TEXT,
+    "text_config": OBJECT,
+    "quantization": OBJECT,
+    "quantization_config": OBJECT,
+    "tie_word_embeddings": FLAG,
+    "eos_token_id": TOKEN_IDS,
+}
+"""Keys that are read of every architecture, and what they must be."""
 
 SHARED_KEYS = (
     "model_type",
@@ -52,22 +66,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Where the stored weights contradict it, they decide: see `stored_weights`.
 
-    Raises UserError if the file is missing, unreadable, not a JSON object, or has no model type.
+    Raises UserError if the file is missing, unreadable, not a JSON object, has no model type, or values of wrong types.
     """
     path = folder / NAME
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         there = "contains no config.json" if folder.is_dir() else "does not exist"
-        raise _unusable(f"the folder {there}", folder) from None
-    except OSError as error:
-        raise _unusable(f"config.json cannot be read: {error.strerror}", path) from None
-    except ValueError as error:
-        raise _unusable(f"config.json is not JSON: {error}", path) from None
-    if not isinstance(config, dict):
-        raise _unusable("config.json is not a JSON object", path)
-    if not isinstance(config.get("model_type"), str):
-        raise _unusable(f"model_type is {config.get('model_type')!r}, not a name", path)
+        raise _unusable(f"the folder {there}", folder)
+    config = read_object(path, CONFIG_KEYS)
+    if config.get("model_type") is None:
+        raise _unusable("config.json has no model_type", path)
     return as_stored(text_config(config), folder)
 
 
@@ -134,5 +141,5 @@ def _unusable(what: str, where: Path) -> UserError:
     return UserError(
         what=what,
         where=str(where),
-        fix="use a complete Hugging Face checkpoint, or download the model again",
+        fix="use a complete Hugging Face checkpoint",
     )

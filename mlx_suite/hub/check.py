@@ -14,7 +14,8 @@ from typing import Any
 from huggingface_hub import metadata_load
 
 from mlx_suite.checkpoints.description import DTYPE_BYTES, ModelDescription, describe
-from mlx_suite.checkpoints.load import foreign_packing, get_model_classes, is_ours
+from mlx_suite.checkpoints.load import get_model_classes, is_ours
+from mlx_suite.checkpoints.other_formats import foreign_packing
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
 from mlx_suite.checkpoints.stored_weights import as_stored
 from mlx_suite.gguf.description import describe_gguf

@@ -10,6 +10,7 @@ from typing import Any
 from mlx_suite.modeling.rope_settings import RopeSettings, is_positive, read_rope
 from mlx_suite.modeling.text_part import MULTIMODAL, text_config
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.json_file import POSITIVE
 
 LLAMA_TYPES = ("llama", "mistral")
 GEMMA2_TYPES = ("gemma2",)
@@ -198,14 +199,14 @@ class ModelConfig:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return POSITIVE.holds(value)
 
 
 def _bad_config(problems: list[str], where: str) -> UserError:
     return UserError(
         what="the model's config.json is invalid: " + "; ".join(problems),
         where=where,
-        fix="use a complete Hugging Face checkpoint, or download it again",
+        fix="correct these keys, or use another checkpoint",
     )
 
 

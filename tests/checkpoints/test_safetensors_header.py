@@ -141,7 +141,10 @@ def test_an_index_must_not_point_outside_its_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("index", [b"{", b"[]", b'{"weight_map": 3}', b"\xff"])
 def test_an_unreadable_index_is_reported(index: bytes, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the index of the weight files cannot be read"):
+    with pytest.raises(
+        UserError,
+        match=r"model\.safetensors\.index\.json (is not|contains a list)|weight_map is 3, not an object of file names",
+    ):
         weight_files(write(tmp_path, {INDEX_NAME: index}))
 
 

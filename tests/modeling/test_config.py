@@ -173,10 +173,10 @@ def test_a_config_that_would_give_wrong_logits_is_rejected(family: str, changes:
     [
         (None, "the folder contains no config.json"),
         ("{", "config.json is not JSON"),
-        ("[1]", "config.json is not a JSON object"),
-        ("{}", "model_type is None, not a name"),
-        ('{"model_type": 7}', "model_type is 7, not a name"),
-        (b"\xff\xfe\x00", "config.json is not JSON"),
+        ("[1]", "config.json contains a list, not an object"),
+        ("{}", "config.json has no model_type"),
+        ('{"model_type": 7}', "model_type is 7, not a text"),
+        (b"\xff\xfe\x00", "config.json is not UTF-8 text"),
     ],
 )
 def test_an_invalid_config_file_is_rejected(tmp_path: Path, content: str | bytes | None, problem: str) -> None:
