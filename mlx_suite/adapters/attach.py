@@ -18,7 +18,7 @@ from mlx_suite.adapters.tied import EMBEDDING, with_own_head
 from mlx_suite.adapters.token_rows import attach_rows, misfits, rows_of
 from mlx_suite.checkpoints.safetensors_header import read_header
 from mlx_suite.checkpoints.trained_run import adapter_folder
-from mlx_suite.checkpoints.weights import refuse_not_finite
+from mlx_suite.checkpoints.weights import load_file, refuse_not_finite
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import staged_folder
 from mlx_suite.runtime.json_file import read_object
@@ -134,8 +134,7 @@ def load_adapter(folder: Path | str) -> Adapter:
     of_peft = "peft_type" in settings if len(files) == 2 else files[0].name == PEFT_WEIGHTS
     file = folder / (PEFT_WEIGHTS if of_peft else MLX_WEIGHTS)
     read_header(file)  # for a clearer error if the file is truncated
-    stored: Any = mx.load(str(file))
-    arrays: dict[str, mx.array] = dict(stored)
+    arrays = dict(load_file(file))
     adapter = read_peft(folder, settings, arrays) if of_peft else read_mlx(folder, settings, arrays)
     check_config(adapter.config)
     # A run may overwrite the file later.

@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
+from mlx_suite.checkpoints.weights import load_file
 from mlx_suite.modeling.text_part import text_weights
 from mlx_suite.runtime.errors import UserError, warn_once
 
@@ -75,12 +76,7 @@ def _has_own_head(tensors: Mapping[str, TensorHeader]) -> bool:
 @lru_cache(maxsize=64)
 def _are_equal(one: tuple[Path, int, str], other: tuple[Path, int, str]) -> bool:
     """Whether two tensors hold the same values, each given as (file, its time of change, name)."""
-    first, second = (_load(file, name) for file, _, name in (one, other))
+    first, second = (load_file(file)[name] for file, _, name in (one, other))
     if first.shape != second.shape:
         return False
     return bool(mx.array_equal(first, second, equal_nan=True).item())
-
-
-def _load(file: Path, name: str) -> mx.array:
-    arrays: Any = mx.load(str(file))
-    return arrays[name]

@@ -236,11 +236,22 @@ def _check_memory(
         )
 
 
+def load_file(file: Path) -> dict[str, mx.array]:
+    """The tensors of a safetensors file, read from disk when they are used. Raises UserError if MLX cannot read it."""
+    try:
+        stored: Any = mx.load(str(file))
+    except RuntimeError as error:
+        what = str(error).removeprefix("[load_safetensors] ").splitlines()[0]
+        raise UserError(f"the weights cannot be read: {what}", where=str(file), fix=DOWNLOAD_AGAIN) from error
+    arrays: dict[str, mx.array] = stored
+    return arrays
+
+
 def _read(folder: Path, tensors: Mapping[str, TensorHeader]) -> dict[str, mx.array]:
     """The given tensors, not yet read from disk."""
     arrays: dict[str, mx.array] = {}
     for file in sorted({header.file for header in tensors.values()}):
-        stored: Any = mx.load(str(file))
+        stored = load_file(file)
         # A header keeps the name in the file, which a model may know by another.
         arrays |= {name: stored[header.name] for name, header in tensors.items() if header.file == file}
     return arrays

@@ -43,7 +43,7 @@ def mutated_json(random: Random, value: Any) -> bytes:
 def _changed(random: Random, value: Any) -> Any:
     """The value, or one inside it, with a key dropped, renamed or added, or replaced by an odd one."""
     if random.random() < 0.05 or not isinstance(value, dict | list) or not value:
-        return random.choice(ODD)
+        return copy.deepcopy(random.choice(ODD))
     if isinstance(value, list):
         at = random.randrange(len(value))
         value[at] = _changed(random, value[at])
@@ -55,7 +55,7 @@ def _changed(random: Random, value: Any) -> Any:
     elif how == 1:
         value[key + random.choice(("s", "_", ""))[:1] or "x"] = value.pop(key)
     elif how == 2:
-        value[key] = random.choice(ODD)
+        value[key] = copy.deepcopy(random.choice(ODD))
     else:
         value[key] = _changed(random, value[key])
     return value

@@ -11,7 +11,7 @@ from mlx_suite.checkpoints.description import describe
 from mlx_suite.checkpoints.load import load_model
 from mlx_suite.data.dataset import read_dataset
 from mlx_suite.finetune.settings import FinetuneSettings, check_settings
-from mlx_suite.runtime.settings_file import read_settings
+from mlx_suite.runtime.settings_file import read_settings, required
 from mlx_suite.text import Message, encode_chat, load_chat_template, load_tokenizer
 from tests.fuzz.mutations import mutated_bytes, mutated_json, mutated_text
 from tests.magpie.random_checkpoint import write_checkpoint
@@ -81,7 +81,7 @@ def subjects(folder: Path) -> Mapping[str, Subject]:
     found["recipe"] = Subject(
         path=recipe,
         mutate=lambda random: mutated_text(random, RECIPE),
-        read=lambda: check_settings(FinetuneSettings(**read_settings(recipe, FinetuneSettings, "rank: 8"))),
+        read=lambda: _read_recipe(recipe),
         original=None,
     )
     return found
@@ -111,6 +111,12 @@ def _read_model(folder: Path) -> None:
 def _read_weights(folder: Path) -> None:
     describe(folder)
     load_model(folder, lazy=True)
+
+
+def _read_recipe(path: Path) -> None:
+    values = read_settings(path, FinetuneSettings, "rank: 8")
+    if all(name in values for name in required(FinetuneSettings)):
+        check_settings(FinetuneSettings(**values))
 
 
 def _header_of(path: Path) -> tuple[dict[str, Any], bytes]:
