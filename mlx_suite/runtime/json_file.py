@@ -34,7 +34,8 @@ def _is_list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    # JSON may spell half of a character, which no file and no tokenizer can hold.
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _is_object(value: Any) -> bool:
