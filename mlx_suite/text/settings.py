@@ -22,7 +22,7 @@ STOP_FILES = ("generation_config.json", "config.json")
 TEMPLATES = Kind(
     name="a text, or a list of objects with name and template",
     holds=lambda value: (
-        isinstance(value, str)
+        TEXT.holds(value)
         or (OBJECTS.holds(value) and all(TEXT.holds(each.get(key)) for each in value for key in ("name", "template")))
     ),
 )
