@@ -3,6 +3,7 @@
 #   make chat      the chat page with tiny-llama3, opened in a browser
 #   make test      lint, types, layers, tests
 #   make proofs    the slow tests: repeated kills, all batch sizes, measured memory (about half an hour)
+#   make fuzz      5,000 mutated models, datasets and recipes: each is read or refused, without a traceback
 #   make browser   the chat page in a real browser (chromium); screenshots in build/screenshots
 #   make lint      the same without the tests
 #   make bench     speed and memory compared with others: generation, Magpie, duplicates, loss, finetuning, servers,
@@ -21,7 +22,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo chat test proofs browser lint bench lab real ablation check-others measure models lock clean venv
+.PHONY: help demo chat test proofs fuzz browser lint bench lab real ablation check-others measure models lock clean venv
 
 # A Mac needs no extra backend.
 EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
@@ -74,6 +75,9 @@ test: lint
 
 proofs: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m "slow and not browser"
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz.run
 
 browser: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m "browser and not slow" tests/apps/chat/page/browser

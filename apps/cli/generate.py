@@ -6,7 +6,7 @@ import secrets
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +15,15 @@ from mlx_suite.runtime.errors import UserError, invalid
 
 from .checkpoint import Checkpoint, open_checkpoint
 from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TemplateVariables, TopP, flag_problems
+from .sampling_flags import (
+    FrequencyPenalty,
+    LogitBias,
+    Penalties,
+    PresencePenalty,
+    RepetitionPenalty,
+    StopTexts,
+    TopK,
+)
 
 if TYPE_CHECKING:
     from mlx_suite.engine import Program, Sample, Written
@@ -42,6 +51,12 @@ def generate(
     temperature: Temperature = 0.0,
     top_p: TopP = 1.0,
     min_p: MinP = 0.0,
+    top_k: TopK = 0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    presence_penalty: PresencePenalty = 0.0,
+    frequency_penalty: FrequencyPenalty = 0.0,
+    stop: StopTexts = [],  # noqa: B006
+    logit_bias: LogitBias = [],  # noqa: B006
     seed: Annotated[
         int | None, typer.Option(help="Random seed. Default: a new one, which --verbose and --json report.")
     ] = None,
@@ -59,7 +74,15 @@ def generate(
 
     Example: `cat notes.txt | mlx-suite generate OWNER/REPO --system "Summarise this in one line."`
     """
-    problems = flag_problems(max_tokens, temperature, top_p, min_p)
+    penalties = Penalties(
+        top_k=top_k,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        stop=stop,
+        logit_bias=logit_bias,
+    )
+    problems = flag_problems(max_tokens, temperature, top_p, min_p) + penalties.problems()
     if raw and system:
         problems.append("--system with --raw: a system prompt needs the chat template, which --raw turns off")
     if problems:
@@ -73,12 +96,13 @@ def generate(
     from mlx_suite.engine.never_sampled import banning, untrained
 
     sampling = Sampling(temperature=temperature, top_p=top_p, min_p=min_p)
+    sampling = penalties.applied_to(sampling, checkpoint.tokenizer)
     sample = Sample(
         limit=max_tokens,
         stop=frozenset(turn.stop),
         sampling=banning(sampling, untrained(checkpoint.model, checkpoint.tokenizer), turn.stop),
     )
-    response = _StreamedResponse(checkpoint, shown=not as_json)
+    response = _StreamedResponse(checkpoint, shown=not as_json, stop_texts=tuple(stop))
     try:
         written, answer = response.write(turn, sample, seed or 0)
     except KeyboardInterrupt:
@@ -113,6 +137,9 @@ class _StreamedResponse:
 
     checkpoint: Checkpoint
     shown: bool
+    stop_texts: tuple[str, ...] = ()
+    stop_text: str | None = None
+    """The one that ended the response."""
 
     def write(self, turn: _Turn, sample: "Sample", seed: int) -> "tuple[Written, Answer]":
         """Generate the response, token by token. Raises UserError if the prompt fills the context."""
@@ -130,15 +157,19 @@ class _StreamedResponse:
             )
         detokenizer = StreamingDetokenizer(self.checkpoint.tokenizer, skip_special=not turn.show_special)
 
+        stream = AnswerStream(detokenizer, sample.stop, self._show, self.stop_texts)
+        if self.stop_texts:
+            sample = replace(sample, until=stream.until)
+
         def program() -> "Program":
             yield Given(tuple(turn.ids))
             return (yield sample)
 
-        stream = AnswerStream(detokenizer, sample.stop, self._show)
         engine = Engine(self.checkpoint.model, slots=1, context=context)
         [done] = engine.run([Request(program=program(), seed=seed, on_token=stream.on_token)])
         written: Written = done.result
         answer = stream.answer(written.reason, prompt_tokens=len(turn.ids), reused=done.reused, seed=seed)
+        self.stop_text = stream.stop_text
         self.end_line()
         return written, answer
 
@@ -155,7 +186,9 @@ class _StreamedResponse:
 
     def facts(self, written: "Written", answer: "Answer", seed: int | None) -> dict[str, Any]:
         """Fields of `--json`."""
-        stop = None if written.stop_token is None else self.checkpoint.tokenizer.token_of(written.stop_token)
+        stop = self.stop_text
+        if written.stop_token is not None:
+            stop = self.checkpoint.tokenizer.token_of(written.stop_token)
         first, speed = answer.first_token_seconds, answer.tokens_per_second
         return {
             "model": self.checkpoint.name,

@@ -1,7 +1,6 @@
 """Save and load adapters in mlx-lm's or PEFT's layout, and attach them to a model."""
 
 import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from mlx_suite.adapters.tied import EMBEDDING, with_own_head
 from mlx_suite.adapters.token_rows import attach_rows, misfits, rows_of
 from mlx_suite.checkpoints.safetensors_header import read_header
 from mlx_suite.checkpoints.trained_run import adapter_folder
+from mlx_suite.checkpoints.weights import load_file, refuse_not_finite
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import staged_folder
+from mlx_suite.runtime.json_file import read_object
 from mlx_suite.text.settings import TEMPLATE_FILE
 
 __all__ = [
@@ -133,12 +134,13 @@ def load_adapter(folder: Path | str) -> Adapter:
     of_peft = "peft_type" in settings if len(files) == 2 else files[0].name == PEFT_WEIGHTS
     file = folder / (PEFT_WEIGHTS if of_peft else MLX_WEIGHTS)
     read_header(file)  # for a clearer error if the file is truncated
-    stored: Any = mx.load(str(file))
-    arrays: dict[str, mx.array] = dict(stored)
+    arrays = dict(load_file(file))
     adapter = read_peft(folder, settings, arrays) if of_peft else read_mlx(folder, settings, arrays)
     check_config(adapter.config)
     # A run may overwrite the file later.
-    mx.eval(list(adapter.arrays.values()), [rows.values for rows in adapter.rows.values()])
+    rows = {f"{path} (rows of tokens)": rows.values for path, rows in adapter.rows.items()}
+    mx.eval(list(adapter.arrays.values()), list(rows.values()))
+    refuse_not_finite({**adapter.arrays, **rows}, file)
     return adapter
 
 
@@ -224,19 +226,9 @@ def _changed_copies(modules: Mapping[str, nn.Module], copies: Mapping[str, mx.ar
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            "The adapter has no adapter_config.json", where=str(path), fix="download the complete folder"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"The adapter's settings cannot be read: {error}", where=str(path)) from None
-    if not isinstance(settings, dict):
-        raise UserError(
-            "The adapter's settings are not a JSON object", where=str(path), fix="download the folder again"
-        )
-    return settings
+    if not path.exists():
+        raise UserError("The adapter has no adapter_config.json", where=str(path), fix="use the complete folder")
+    return read_object(path)
 
 
 def share_weights(model: nn.Module) -> nn.Module:

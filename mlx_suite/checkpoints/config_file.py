@@ -5,20 +5,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.checkpoints.stored_weights import as_stored
 from mlx_suite.modeling.config import (
     FULL,
     GEMMA3_TYPES,
     GEMMA_TYPES,
     QWEN3_TYPES,
-    ROPE_NEEDS,
     SLIDING,
     ModelConfig,
-    RopeSettings,
     usual_layers,
 )
+from mlx_suite.modeling.rope_settings import rope_parameters
 from mlx_suite.modeling.text_part import text_config
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import json_if_any
+from mlx_suite.runtime.json_file import FLAG, OBJECT, TEXT, TEXTS, TOKEN_IDS, Kind, read_object
 
 NAME = "config.json"
 
@@ -30,6 +31,19 @@ ARCHITECTURES: Mapping[str, str] = {
     "qwen3": "Qwen3ForCausalLM",
 }
 """The transformers class of each model type we implement."""
+
+CONFIG_KEYS: Mapping[str, Kind] = {
+    "model_type": TEXT,
+    "architectures": TEXTS,
+    "dtype": TEXT,
+    "torch_dtype": TEXT,
+    "text_config": OBJECT,
+    "quantization": OBJECT,
+    "quantization_config": OBJECT,
+    "tie_word_embeddings": FLAG,
+    "eos_token_id": TOKEN_IDS,
+}
+"""Keys that are read of every architecture, and what they must be."""
 
 SHARED_KEYS = (
     "model_type",
@@ -50,23 +64,18 @@ SHARED_KEYS = (
 def read_config(folder: Path) -> dict[str, Any]:
     """Parse the folder's `config.json`, which must name a `model_type`; of a multimodal model of ours, the text part.
 
-    Raises UserError if the file is missing, unreadable, not a JSON object, or has no model type.
+    Where the stored weights contradict it, they decide: see `stored_weights`.
+
+    Raises UserError if the file is missing, unreadable, not a JSON object, has no model type, or values of wrong types.
     """
     path = folder / NAME
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         there = "contains no config.json" if folder.is_dir() else "does not exist"
-        raise _unusable(f"the folder {there}", folder) from None
-    except OSError as error:
-        raise _unusable(f"config.json cannot be read: {error.strerror}", path) from None
-    except ValueError as error:
-        raise _unusable(f"config.json is not JSON: {error}", path) from None
-    if not isinstance(config, dict):
-        raise _unusable("config.json is not a JSON object", path)
-    if not isinstance(config.get("model_type"), str):
-        raise _unusable(f"model_type is {config.get('model_type')!r}, not a name", path)
-    return text_config(config)
+        raise _unusable(f"the folder {there}", folder)
+    config = read_object(path, CONFIG_KEYS)
+    if config.get("model_type") is None:
+        raise _unusable("config.json has no model_type", path)
+    return as_stored(text_config(config), folder)
 
 
 def model_type_of(folder: Path) -> str | None:
@@ -88,16 +97,16 @@ def config_to_dict(config: ModelConfig) -> dict[str, Any]:
     source has it (mlx-lm 0.32.2 does not read that).
     """
     rope, family = config.rope, config.model_type
-    scaling = None if rope.kind == "default" else _rope_parameters(rope, theta=False)
+    scaling = None if rope.kind == "default" else rope_parameters(rope, theta=False)
     result: dict[str, Any] = {"architectures": [ARCHITECTURES[family]], **config.source}
     result |= {name: getattr(config, name) for name in SHARED_KEYS}
     result |= {"rope_theta": rope.theta, "rope_scaling": scaling}
     if config.local_rope is not None:
         result["rope_local_base_freq"] = config.local_rope.theta
     if "rope_parameters" in config.source or (config.local_rope and config.local_rope.kind != "default"):
-        result["rope_parameters"] = _rope_parameters(rope)
+        result["rope_parameters"] = rope_parameters(rope)
         if config.local_rope is not None:
-            result["rope_parameters"] = {FULL: _rope_parameters(rope), SLIDING: _rope_parameters(config.local_rope)}
+            result["rope_parameters"] = {FULL: rope_parameters(rope), SLIDING: rope_parameters(config.local_rope)}
     if family in GEMMA_TYPES:
         result["hidden_activation"] = "gelu_pytorch_tanh"
         result["query_pre_attn_scalar"] = config.query_pre_attn_scalar or config.head_dim
@@ -128,15 +137,9 @@ def _windows(config: ModelConfig) -> dict[str, Any]:
     return found
 
 
-def _rope_parameters(rope: RopeSettings, *, theta: bool = True) -> dict[str, Any]:
-    """The settings as transformers 5 names them, with or without θ."""
-    settings = {"rope_type": rope.kind, **({"rope_theta": rope.theta} if theta else {})}
-    return settings | {name: getattr(rope, name) for name in ROPE_NEEDS[rope.kind]}
-
-
 def _unusable(what: str, where: Path) -> UserError:
     return UserError(
         what=what,
         where=str(where),
-        fix="use a complete Hugging Face checkpoint, or download the model again",
+        fix="use a complete Hugging Face checkpoint",
     )

@@ -6,12 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.checkpoints.config_file import CONFIG_KEYS
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
+from mlx_suite.checkpoints.stored_weights import as_stored, is_tied
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.modeling.text_part import text_config, text_weights
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import json_if_any
-from mlx_suite.text.settings import TEMPLATE_FILE
+from mlx_suite.runtime.json_file import (
+    OBJECTS,
+    TEXT,
+    TEXTS,
+    TOKEN_IDS,
+    WHOLE,
+    Kind,
+    check_kinds,
+    read_object,
+)
+from mlx_suite.text.settings import LEGACY_TEMPLATE_FILE, TEMPLATE_FILE, TOKENIZER_KEYS, token_text
 
 DTYPE_NAMES = {
     "BF16": "bfloat16",
@@ -24,6 +36,34 @@ DTYPE_NAMES = {
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 PACKED = ("U32", "I32")
 """Dtypes of packed quantized weights, with several weights per element."""
+
+_SIZE = Kind(
+    name="a whole number",
+    holds=lambda value: WHOLE.holds(value) or isinstance(value, list) and all(map(WHOLE.holds, value)),
+)
+_SHAPE_KEYS = {
+    **dict.fromkeys(
+        (
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "head_dim",
+            "hidden_size",
+            "vocab_size",
+            "max_position_embeddings",
+            "sliding_window",
+        ),
+        _SIZE,
+    ),
+    "layer_types": TEXTS,
+}
+_LISTED = Kind(
+    name="a list of tokens with id and content",
+    holds=lambda value: (
+        OBJECTS.holds(value)
+        and all(WHOLE.holds(token.get("id")) and TEXT.holds(token.get("content")) for token in value)
+    ),
+)
 
 NOT_PARAMETERS = (".scales", ".biases", ".rotary_emb.inv_freq", "_scale_inv")
 
@@ -83,14 +123,15 @@ def describe(folder: Path) -> ModelDescription:
     Raises UserError for a folder without a readable `config.json`, for an invalid config of one of our architectures,
     and for missing or truncated weight files.
     """
-    config = json_if_any(folder / "config.json")
-    if not isinstance(config.get("model_type"), str):
+    config = read_object(folder / "config.json", CONFIG_KEYS)
+    if config.get("model_type") is None:
         raise UserError(
-            what="the model's configuration is missing, unreadable or without a model_type",
+            what="the model's configuration is missing or has no model_type",
             where=str(folder / "config.json"),
-            fix="use a complete Hugging Face checkpoint, or download it again",
+            fix="use a complete Hugging Face checkpoint",
         )
     tensors = read_headers(folder)
+    config = as_stored(config, folder)
     if config["model_type"] in OUR_TYPES:
         tensors = text_weights(tensors)
     files = (path for path in folder.rglob("*") if path.is_file())
@@ -123,6 +164,7 @@ def describe_config(
     """
     nested = text_config(config)
     nested |= config.get("text_config") or {}  # multimodal models nest the language model
+    check_kinds(nested, _SHAPE_KEYS, path / "config.json")
     ours = config["model_type"] in OUR_TYPES
     shape = _Shape.of_ours(config, str(path)) if ours else _Shape.of_any(nested)
     per_layer = _kv_bytes(shape, dtype)
@@ -134,9 +176,9 @@ def describe_config(
         heads=shape.heads,
         kv_heads=shape.kv_heads,
         head_dim=shape.head_dim,
-        hidden_size=nested.get("hidden_size"),
-        vocab_size=nested.get("vocab_size"),
-        context=nested.get("max_position_embeddings"),
+        hidden_size=_one(nested.get("hidden_size")),
+        vocab_size=_one(nested.get("vocab_size")),
+        context=_one(nested.get("max_position_embeddings")),
         window=shape.window,
         window_layers=shape.window_layers or 0,
         dtype=dtype,
@@ -184,9 +226,9 @@ class _Shape:
     @classmethod
     def of_any(cls, config: Mapping[str, Any]) -> "_Shape":
         """Read the keys that nearly all configs share."""
-        heads, width = config.get("num_attention_heads"), config.get("hidden_size")
+        heads, width = _one(config.get("num_attention_heads")), _one(config.get("hidden_size"))
         kinds = config.get("layer_types")
-        window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+        window = _one(config.get("sliding_window")) if config.get("use_sliding_window", True) else None
         window_layers = None if window else 0
         if kinds:
             known = set(kinds) <= {"full_attention", "sliding_attention"}
@@ -194,13 +236,18 @@ class _Shape:
         if config.get("kv_lora_rank"):
             window_layers = None  # latent attention caches something other than keys and values
         return cls(
-            layers=config.get("num_hidden_layers"),
+            layers=_one(config.get("num_hidden_layers")),
             heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or (width // heads if width and heads else None),
+            kv_heads=_one(config.get("num_key_value_heads")) or heads,
+            head_dim=_one(config.get("head_dim")) or (width // heads if width and heads else None),
             window=window if window_layers != 0 else None,
             window_layers=window_layers,
         )
+
+
+def _one(value: Any) -> int | None:
+    """A number for the whole model; None for a list, with one for each layer."""
+    return value if isinstance(value, int) else None
 
 
 def _kv_bytes(shape: _Shape, dtype: str) -> int | None:
@@ -241,8 +288,7 @@ def stored_quantization(config: Mapping[str, Any]) -> str | None:
 def _count_parameters(tensors: Mapping[str, TensorHeader], config: Mapping[str, Any]) -> int | None:
     """Count weights from the headers; a packed MLX matrix has one scale per group of each row."""
     settings = config.get("quantization") or {}
-    # Gemma's published configs omit the key; its head is tied.
-    tied = config.get("tie_word_embeddings", str(config["model_type"]).startswith("gemma"))
+    tied = is_tied(config)
     total = 0
     for name, tensor in tensors.items():
         if name.endswith(NOT_PARAMETERS):
@@ -256,23 +302,23 @@ def _count_parameters(tensors: Mapping[str, TensorHeader], config: Mapping[str, 
         scales = tensors.get(f"{module}.scales")
         own = settings.get(module)
         group_size = (own if isinstance(own, Mapping) else settings).get("group_size")
-        if scales is None or not group_size:
+        if scales is None or not isinstance(group_size, int):
             return None
         total += scales.size * group_size
     return total
 
 
 def _has_chat_template(folder: Path) -> bool:
-    return (
-        (folder / TEMPLATE_FILE).is_file()
-        or bool(json_if_any(folder / "chat_template.json").get("chat_template"))
-        or bool(json_if_any(folder / "tokenizer_config.json").get("chat_template"))
-    )
+    path = folder / TEMPLATE_FILE
+    if path.is_file():
+        return path.stat().st_size > 0
+    others = (folder / LEGACY_TEMPLATE_FILE, folder / "tokenizer_config.json")
+    return any(bool(json_if_any(other).get("chat_template")) for other in others)
 
 
 def _stop_tokens(folder: Path, config: Mapping[str, Any]) -> tuple[StopToken, ...]:
     """The end-of-sequence ids of `generation_config.json`, or else `config.json`, with texts."""
-    ids = json_if_any(folder / "generation_config.json").get("eos_token_id")
+    ids = read_object(folder / "generation_config.json", {"eos_token_id": TOKEN_IDS}).get("eos_token_id")
     ids = config.get("eos_token_id") if ids is None else ids
     ids = [] if ids is None else ids if isinstance(ids, list) else [ids]
     texts = _added_tokens(folder) if ids else {}
@@ -280,8 +326,8 @@ def _stop_tokens(folder: Path, config: Mapping[str, Any]) -> tuple[StopToken, ..
 
 
 def _added_tokens(folder: Path) -> dict[int, str]:
-    listed = json_if_any(folder / "tokenizer_config.json").get("added_tokens_decoder")
+    listed = read_object(folder / "tokenizer_config.json", TOKENIZER_KEYS).get("added_tokens_decoder")
     if listed:
-        return {int(number): token["content"] for number, token in listed.items()}
-    listed = json_if_any(folder / "tokenizer.json").get("added_tokens") or []
+        return {int(number): token_text(token) or "" for number, token in listed.items()}
+    listed = read_object(folder / "tokenizer.json", {"added_tokens": _LISTED}).get("added_tokens") or []
     return {token["id"]: token["content"] for token in listed}

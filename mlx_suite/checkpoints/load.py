@@ -8,8 +8,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_suite.checkpoints.config_file import NAME, read_config
+from mlx_suite.checkpoints.other_formats import foreign_packing, format_name, unread_format
 from mlx_suite.checkpoints.safetensors_header import read_headers
-from mlx_suite.checkpoints.weights import DTYPES, as_dtype, evaluate, load_weights, named_parameters
+from mlx_suite.checkpoints.stored_weights import corrections
+from mlx_suite.checkpoints.weights import DTYPES, as_dtype, evaluate, load_weights, named_parameters, refuse_not_finite
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.modeling.decoder import Decoder
 from mlx_suite.modeling.gemma2 import Gemma2
@@ -19,6 +21,7 @@ from mlx_suite.modeling.qwen3 import Qwen3
 from mlx_suite.modeling.reward_model import RewardModel
 from mlx_suite.runtime.device import device, weights_dtype
 from mlx_suite.runtime.errors import UserError, shortened
+from mlx_suite.runtime.files import json_if_any
 
 REWARD_SUFFIX = "ForSequenceClassification"
 CLASSES: Mapping[str, Callable[[ModelConfig], Decoder]] = {
@@ -67,6 +70,7 @@ def load_model(
     _apply_precision(model, dtype, dequantize)
     if not lazy:
         evaluate(named_parameters(model).values())
+        refuse_not_finite(named_parameters(model), folder)
     return model
 
 
@@ -111,21 +115,18 @@ def is_ours(config: Mapping[str, Any]) -> bool:
     return config["model_type"] in OUR_TYPES and foreign_packing(config) is None
 
 
-def foreign_packing(config: Mapping[str, Any]) -> str | None:
-    """The weights' quantized format if it is not MLX's (gptq, awq, …; mlx-lm converts several); else None."""
-    settings = config.get("quantization_config")
-    if "quantization" in config or not isinstance(settings, Mapping) or "quant_method" not in settings:
-        return None
-    return str(settings["quant_method"])
-
-
 def _load_by_mlx_lm(folder: Path, config: Mapping[str, Any]) -> nn.Module:
-    read_headers(folder)  # clearer errors for missing and truncated files
+    tensors = read_headers(folder)  # clearer errors for missing and truncated files
+    if config["model_type"] in OUR_TYPES:
+        ModelConfig.from_dict(config, where=str(folder / NAME))
     from mlx_lm.utils import load_model as load_other
 
     try:
-        model, _ = load_other(folder, lazy=True, get_model_classes=get_model_classes)
-    except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
+        changes = corrections(json_if_any(folder / NAME), folder)
+        model, _ = load_other(folder, lazy=True, model_config=changes, get_model_classes=get_model_classes)
+    except Exception as error:  # another library, which meets files that nobody checked
+        if packing := format_name(config, tensors):
+            raise unread_format(packing, folder) from error
         model_type = config["model_type"]
         if str(error) == f"Model type {model_type} not supported.":
             what = f"neither mlx-suite nor mlx-lm supports the architecture {model_type!r}"

@@ -6,18 +6,40 @@ detected before anything is loaded.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, warn_once
+from mlx_suite.runtime.json_file import OBJECT, TEXT, Kind, read_object
+
+_SHARD_NAMES = Kind(
+    name="an object of file names by tensor",
+    holds=lambda value: OBJECT.holds(value) and all(map(TEXT.holds, value.values())),
+)
 
 INDEX_NAME = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
 """Limit of the format; a longer header means the file is not safetensors."""
 
 DOWNLOAD_AGAIN = "download the files again (for a hub model: `mlx-suite models pull OWNER/REPO`)"
+
+OTHER_WEIGHTS = {
+    ".bin": "PyTorch pickles (.bin)",
+    ".pth": "PyTorch pickles (.pth)",
+    ".pt": "PyTorch pickles (.pt)",
+    ".gguf": "llama.cpp files (.gguf)",
+    ".h5": "TensorFlow files (.h5)",
+    ".msgpack": "Flax files (.msgpack)",
+    ".onnx": "ONNX files (.onnx)",
+    ".npz": "NumPy files (.npz)",
+}
+"""Weights in formats that are not read from a folder, by suffix."""
+SAFETENSORS = (
+    "look for the same model in safetensors format, for example under mlx-community, or save it so with PyTorch"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +97,9 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
 def weight_files(folder: Path) -> list[Path]:
     """Return the weight files of a checkpoint folder, sorted by name.
 
-    The files of the index; without one, all `model*.safetensors`, or else all `*.safetensors`. Raises UserError if
-    there are none or shards are missing; contents are not checked.
+    The files of the index; without one, all `model*.safetensors`, or else all `*.safetensors`. An index whose shards
+    are missing is stale if there are other `model*.safetensors`. Raises UserError if there are none or shards are
+    missing; contents are not checked.
     """
     shards = shard_names(folder)
     missing = [name for name in shards if not (folder / name).is_file()]
@@ -88,16 +111,23 @@ def weight_files(folder: Path) -> list[Path]:
             fix=DOWNLOAD_AGAIN,
         )
     files = [folder / name for name in shards]
-    files = files or sorted(folder.glob("model*.safetensors"))
+    files = files or _besides_index(folder, _read_index(folder)) or sorted(folder.glob("model*.safetensors"))
     files = files or sorted(folder.glob("*.safetensors"))
     files = [path for path in files if path.is_file()]
     if not files:
-        raise UserError(
-            what="the folder has no weights: no .safetensors file",
-            where=str(folder),
-            fix=DOWNLOAD_AGAIN,
-        )
+        raise _without_weights(folder)
     return files
+
+
+def _without_weights(folder: Path) -> UserError:
+    """The error for a folder without a .safetensors file, by what it has instead."""
+    others = {path: OTHER_WEIGHTS[path.suffix] for path in sorted(folder.glob("*")) if path.suffix in OTHER_WEIGHTS}
+    what, fix = "the folder has no weights: no .safetensors file", DOWNLOAD_AGAIN
+    if others:
+        what += f", only {' and '.join(sorted(set(others.values())))}"
+        gguf = next((path for path in others if path.suffix == ".gguf"), None)
+        fix = SAFETENSORS if gguf is None else f"give the file itself: {gguf}"
+    return UserError(what=what, where=str(folder), fix=fix)
 
 
 def shard_names(folder: Path) -> list[str]:
@@ -106,19 +136,25 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def _index(folder: Path) -> dict[str, str]:
-    """Tensor name → shard name; empty without an index file."""
+    """Tensor name → shard name; empty without an index file, or if it describes other weights than those there."""
+    entries = _read_index(folder)
+    shards = set(entries.values())
+    if all((folder / name).is_file() for name in shards) or not _besides_index(folder, entries):
+        return entries
+    warn_once(f"{folder / INDEX_NAME} names weight files that are not there; the other weight files are used")
+    return {}
+
+
+def _besides_index(folder: Path, entries: Mapping[str, str]) -> list[Path]:
+    """Weight files that the index does not name."""
+    return [path for path in sorted(folder.glob("model*.safetensors")) if path.name not in set(entries.values())]
+
+
+def _read_index(folder: Path) -> dict[str, str]:
     path = folder / INDEX_NAME
     if not path.is_file():
         return {}
-    try:
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        entries = {str(name): str(shard) for name, shard in weight_map.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            what=f"the index of the weight files cannot be read ({type(error).__name__}: {error})",
-            where=str(path),
-            fix=DOWNLOAD_AGAIN,
-        ) from None
+    entries: dict[str, str] = read_object(path, {"weight_map": _SHARD_NAMES}).get("weight_map") or {}
     outside = sorted({shard for shard in entries.values() if Path(shard).name != shard})
     if outside:
         raise UserError(
@@ -142,21 +178,25 @@ def _read_header(path: Path) -> dict[str, TensorHeader]:
                 raise _Damaged(f"is not a safetensors file ({on_disk} bytes)")
             if 8 + length > on_disk:
                 raise _Damaged(f"is truncated within its header ({on_disk} of {8 + length} bytes or more)")
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), parse_constant=_refuse_constant)
     except OSError as error:
         raise _Damaged(f"cannot be read: {error.strerror or error}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _Damaged("has a header that is not JSON") from None
     try:
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         tensors = {name: _tensor(name, entry, path) for name, entry in entries.items()}
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         expected = 8 + length + int(end)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
         raise _Damaged("has a header that does not describe tensors") from None
     if on_disk < expected:
         raise _Damaged(f"is truncated: {on_disk:,} of {expected:,} bytes are present")
     return tensors
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _tensor(name: str, entry: dict[str, Any], path: Path) -> TensorHeader:

@@ -25,7 +25,7 @@ from mlx_suite.checkpoints.weights import (
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import staged_folder
-from mlx_suite.text.settings import TEMPLATE_FILE
+from mlx_suite.text.settings import LEGACY_TEMPLATE_FILE, TEMPLATE_FILE
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -36,7 +36,7 @@ TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
     TEMPLATE_FILE,
-    "chat_template.json",
+    LEGACY_TEMPLATE_FILE,
     "generation_config.json",
     "tag_questions.json",  # `data.questions`: what a tag model was trained to answer about a row
 )

@@ -13,6 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from mlx_suite.checkpoints.other_formats import format_name, unread_format
 from mlx_suite.checkpoints.quantization import (
     LayerQuantization,
     Shape,
@@ -75,6 +76,8 @@ def load_weights(
     expected = quantized_shapes(dense, layers)
     problems += [f"{header.name} holds {header.dtype}" for header in _of_other_kinds(tensors, layers)]
     problems += differences(expected, {name: header.shape for name, header in tensors.items()})
+    if problems and (packing := format_name({}, tensors)):
+        raise unread_format(packing, folder)
     if problems:
         raise UserError(
             what="the weights do not fit the model that config.json describes",
@@ -101,6 +104,23 @@ def load_weights(
     model.eval()
     if not lazy:
         evaluate(arrays.values())
+        refuse_not_finite(arrays, folder)
+
+
+def refuse_not_finite(arrays: Mapping[str, mx.array], where: Path) -> None:
+    """Raise UserError that names every tensor with NaN or inf: a run that diverged, or a conversion, wrote them."""
+    sums = {name: array.sum() for name, array in arrays.items() if mx.issubdtype(array.dtype, mx.floating)}
+    mx.eval(list(sums.values()))
+    # A sum may also overflow, so a suspect is looked at element by element.
+    suspects = [name for name, total in sums.items() if not mx.isfinite(total).item()]
+    damaged = [name for name in suspects if not mx.isfinite(arrays[name]).all().item()]
+    if damaged:
+        raise UserError(
+            what=f"the weights contain NaN or inf in {len(damaged)} of {len(arrays)} tensors",
+            details=shortened(damaged),
+            where=str(where),
+            fix="use another copy of the model, or the checkpoint from before training diverged",
+        )
 
 
 def evaluate(arrays: Iterable[mx.array]) -> None:
@@ -216,11 +236,22 @@ def _check_memory(
         )
 
 
+def load_file(file: Path) -> dict[str, mx.array]:
+    """The tensors of a safetensors file, read from disk when they are used. Raises UserError if MLX cannot read it."""
+    try:
+        stored: Any = mx.load(str(file))
+    except RuntimeError as error:
+        what = str(error).removeprefix("[load_safetensors] ").splitlines()[0]
+        raise UserError(f"the weights cannot be read: {what}", where=str(file), fix=DOWNLOAD_AGAIN) from error
+    arrays: dict[str, mx.array] = stored
+    return arrays
+
+
 def _read(folder: Path, tensors: Mapping[str, TensorHeader]) -> dict[str, mx.array]:
     """The given tensors, not yet read from disk."""
     arrays: dict[str, mx.array] = {}
     for file in sorted({header.file for header in tensors.values()}):
-        stored: Any = mx.load(str(file))
+        stored = load_file(file)
         # A header keeps the name in the file, which a model may know by another.
         arrays |= {name: stored[header.name] for name, header in tensors.items() if header.file == file}
     return arrays

@@ -119,7 +119,9 @@ def _feed(engine: "Engine", slots: Sequence[int], chunk: int) -> int:
         check_indices(each, vocabulary_size(engine.model), "token")
     tokens = [each + [0] * (max(lengths) - len(each)) for each in chunks]
     engine.reserve(max(len(state.sequence) for state in states))  # grows once for all chunks
-    engine.model(mx.array(tokens), cache=[SlotRows(cache, slots, lengths, position) for cache in engine.caches])
+    totals = [len(state.sequence) for state in states]
+    rows = [SlotRows(cache, slots, lengths, position, totals) for cache in engine.caches]
+    engine.model(mx.array(tokens), cache=rows)
     mx.eval([cache.state for cache in engine.caches])
     for slot, state, length in zip(slots, states, lengths, strict=True):
         state.fed += length

@@ -70,7 +70,7 @@ class ResponseScores:
         start, end = self._position, min(self._position + self._chunk, len(self._fed))
         for cache in self._caches:
             cache.reserve(end)
-        rows = [SlotRows(cache, [0], [end - start], start) for cache in self._caches]
+        rows = [SlotRows(cache, [0], [end - start], start, [len(self._fed)]) for cache in self._caches]
         body = self._model if self._head is None else self._model.model
         output = body(mx.array([self._fed[start:end]]), cache=rows)[0]  # (L, d), or (L, V) if the head is unknown
         mx.eval(output, [cache.state for cache in self._caches])

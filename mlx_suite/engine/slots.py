@@ -177,9 +177,23 @@ class SlotFork:
 class SlotRows(SlotFork):
     """Prefill of N slots at the same position: a chunk of tokens for each, padded at the end to one length."""
 
-    def __init__(self, cache: SlotCache, slots: Sequence[int], lengths: Sequence[int], position: int) -> None:
+    def __init__(
+        self,
+        cache: SlotCache,
+        slots: Sequence[int],
+        lengths: Sequence[int],
+        position: int,
+        totals: Sequence[int] | None = None,
+    ) -> None:
+        """`totals`: tokens of each slot's whole text, which is read in several chunks."""
         super().__init__(cache, slots[0], position)
         self.slots, self.lengths = slots, lengths
+        self._totals = totals if totals is not None else [position + length for length in lengths]
+
+    @property
+    def length(self) -> mx.array:
+        """(N,) length of each sequence, for RoPE that depends on it."""
+        return mx.array(list(self._totals))
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         self.cache.allocate(keys, values)

@@ -29,6 +29,7 @@ from mlx_suite.export.probe import Distance, distance, logits_of, vocabulary_of
 from mlx_suite.modeling.dora import DoRALinear, dense_weight
 from mlx_suite.modeling.trained_rows import TrainedRows, layers_with_rows
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.text import load_tokenizer
 
 MOST_LOST = 0.9
 """Largest fraction of the adapter's mean effect on the logits that may be lost; 1 for a model equal to its base."""
@@ -75,6 +76,7 @@ def fuse_checkpoint(
     unchanged.
     """
     refuse_other_folder(out)
+    load_tokenizer(model_folder)  # it is copied, so its ids must have rows
     model = load_model(model_folder, dequantize=dequantize)
     adapter = load_adapter(adapter_folder)
     target = as_dtype(dtype) if dtype else stored_dtype(model_folder) or mx.float32

@@ -61,6 +61,8 @@ def usable_context(config: ModelConfig) -> int:
 
 def misfits(config: ModelConfig) -> Iterator[str]:
     """Yield each property of the configuration that llama.cpp cannot compute."""
+    if config.rope.kind not in ("default", "linear", "llama3"):
+        yield f"it scales RoPE by {config.rope.kind}, which is not written to GGUF files"
     if architecture(config) == "llama":
         return
     family = _FAMILIES[architecture(config)]

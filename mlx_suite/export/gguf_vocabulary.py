@@ -16,7 +16,8 @@ from typing import Any, Literal
 from mlx_suite.gguf.pre_tokenizers import DIGITS, GPT2_BYTES, PRE_TOKENIZERS, PreTokenizer
 from mlx_suite.gguf.token_list import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text.settings import TEMPLATE_FILE, read_json, read_settings
+from mlx_suite.runtime.json_file import read_object
+from mlx_suite.text.settings import TEMPLATE_FILE, read_settings
 from mlx_suite.text.token_bytes import BYTE_PIECE, SPACE_MARK
 from mlx_suite.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -67,7 +68,7 @@ def read_vocabulary(folder: Path, rows: int) -> GGUFVocabulary:
             where=str(folder),
             fix="take the tokenizer and the weights from the same checkpoint",
         )
-    fast = read_json(folder / "tokenizer.json")
+    fast = read_object(folder / "tokenizer.json")
     model = _ModelFile.read(folder / "tokenizer.model")
     byte_level = tokenizer.backend.token_bytes is not None and tokenizer.backend.token_bytes.spelling == "byte_level"
     if fast and fast["model"].get("type") != "BPE" or not fast and (model is None or not model.merges_by_score):

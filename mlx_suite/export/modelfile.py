@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_suite.export.go_template import go_template, read_turns
-from mlx_suite.text.settings import read_json
+from mlx_suite.runtime.json_file import read_object
 from mlx_suite.text.template import ChatTemplate
 from mlx_suite.text.tokenizer import Tokenizer
 
@@ -55,7 +55,7 @@ def _template(tokenizer: Tokenizer, template: ChatTemplate | None) -> tuple[str 
 
 
 def _sampling(folder: Path) -> Mapping[str, Any]:
-    config = read_json(folder / "generation_config.json")
+    config = read_object(folder / "generation_config.json")
     if config.get("do_sample") is False:
         return {}
     return {theirs: config[ours] for ours, theirs in SAMPLING.items() if isinstance(config.get(ours), int | float)}

@@ -13,8 +13,8 @@ import numpy as np
 from mlx_suite.gguf.file import GgufFile
 from mlx_suite.gguf.tensor_names import ROPE_FACTORS
 from mlx_suite.gguf.tensors import read_vector
-from mlx_suite.modeling.config import RopeSettings
 from mlx_suite.modeling.rope import inverse_frequencies
+from mlx_suite.modeling.rope_settings import RopeSettings
 
 CLOSE = 1e-4
 """Largest relative difference between the file's divisors and those of the recovered settings."""

@@ -10,7 +10,7 @@ from mlx_suite.gguf.pre_tokenizers import find_pre_tokenizer
 from mlx_suite.gguf.token_list import SENTENCEPIECE, TokenList, read_tokens
 from mlx_suite.gguf.tokenizer_json import Space, byte_level_json, sentencepiece_json
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text.settings import read_json
+from mlx_suite.runtime.json_file import read_object
 
 KNOWN_STOPS = (
     "<|eot_id|>",
@@ -152,7 +152,7 @@ def _write_generation(path: Path, tokens: TokenList, roles: Mapping[str, str], s
     ids: dict[str, Any] = {f"{role}_id": tokens.roles[role] for role in ("bos_token", "pad_token") if role in roles}
     if stop_ids:
         ids["eos_token_id"] = stop_ids
-    _write(path, {**ids, **read_json(path)}, indent=2)
+    _write(path, {**ids, **read_object(path)}, indent=2)
 
 
 def _write(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 from huggingface_hub import metadata_load
 
 from mlx_suite.checkpoints.description import DTYPE_BYTES, ModelDescription, describe
-from mlx_suite.checkpoints.load import foreign_packing, get_model_classes, is_ours
+from mlx_suite.checkpoints.load import get_model_classes, is_ours
+from mlx_suite.checkpoints.other_formats import foreign_packing
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
+from mlx_suite.checkpoints.stored_weights import as_stored
 from mlx_suite.gguf.description import describe_gguf
 from mlx_suite.gguf.file import GgufFile, is_gguf, open_gguf
 from mlx_suite.gguf.importing import checkpoint_bytes
@@ -244,7 +246,7 @@ def _judge_checkpoint(found: _Found, here: Device) -> _Judged:
     description = describe(folder)
     if found.download_bytes is not None:
         description = replace(description, size_bytes=found.download_bytes)
-    config, tensors = json_if_any(folder / "config.json"), read_headers(folder)
+    config, tensors = as_stored(json_if_any(folder / "config.json"), folder), read_headers(folder)
     if is_ours(config):
         tensors = text_weights(tensors)
     runs_in, problem = _implementation(config)

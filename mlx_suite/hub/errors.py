@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from mlx_suite.checkpoints.safetensors_header import OTHER_WEIGHTS
 from mlx_suite.hub.local_models import WEIGHT_SUFFIX, wanted_files
 from mlx_suite.runtime.errors import UserError
 
@@ -31,15 +32,6 @@ TransportError = cast(type[Exception], HfHubHTTPError.__bases__[0])
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 Similar = Callable[[], Sequence[str]]
-OTHER_WEIGHTS = {
-    ".bin": "PyTorch pickles (.bin)",
-    ".pth": "PyTorch pickles (.pth)",
-    ".pt": "PyTorch pickles (.pt)",
-    ".gguf": "llama.cpp files (.gguf)",
-    ".h5": "TensorFlow files (.h5)",
-    ".msgpack": "Flax files (.msgpack)",
-    ".onnx": "ONNX files (.onnx)",
-}
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -198,7 +190,7 @@ def _disconnected(error: BaseException, where: str, again: str, transferring: bo
             fix=f"the received data is kept; resume with: {again}",
         )
     return UserError(
-        what=f"the hub cannot be reached, and the model is not in the local cache ({reason})",
+        what=f"the hub cannot be reached, and the model is neither a folder here nor in the local cache ({reason})",
         where=where,
         fix=f"check the network, proxy and HF_ENDPOINT, then: {again}",
     )

@@ -139,13 +139,18 @@ def is_complete(repo: str, snapshot: Path) -> bool:
 def wanted_files(names: Iterable[str], shards: Iterable[str] = ()) -> list[str]:
     """Return the files of a repository that make up its checkpoint, sorted.
 
-    `shards` are the weight files named by the index. Without an index: `model*.safetensors`, or else every
-    `.safetensors`, so that a second copy (`consolidated.safetensors`) is not downloaded. Subfolders are ignored; they
-    repeat the weights in other formats.
+    `shards` are the weight files named by the index. Without an index, or with one that is stale, these are
+    `model*.safetensors`, or else every `.safetensors`, so that a second copy (`consolidated.safetensors`) is not
+    downloaded. Subfolders are ignored; they repeat the weights in other formats.
     """
     top = [name for name in names if "/" not in name and not name.startswith(".")]
     weights = [name for name in top if name.endswith(WEIGHT_SUFFIX)]
-    weights = list(shards) or [name for name in weights if name.startswith("model")] or weights
+    named = set(shards)
+    others = [name for name in weights if name.startswith("model") and name not in named]
+    if named and (named <= set(weights) or not others):
+        weights = sorted(named)
+    else:
+        weights = others or weights
     return sorted(weights + text_files(top))
 
 

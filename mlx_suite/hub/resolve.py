@@ -125,7 +125,17 @@ def resolve_with(
             where="no folder, shipped model or cached model has this name",
             fix=_known_models(text),
         )
+    if str(folder.parent) != "." and folder.parent.is_dir():
+        # OWNER is a folder here, so the name is more likely a path than a repository.
+        raise UserError("there is no such folder", where=text, fix=_neighbours(folder, repo))
     return fetch(repo, revision)
+
+
+def _neighbours(folder: Path, repo: str) -> str:
+    names = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+    near = [str(folder.parent / name) for name in difflib.get_close_matches(folder.name, names)]
+    asked = f"did you mean {' or '.join(near)}?" if near else "check the path;"
+    return f"{asked} For a repository of the hub: mlx-suite models pull {repo}"
 
 
 def pull(repo: str, revision: str | None = None, progress: bool = True) -> Path:

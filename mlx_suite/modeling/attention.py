@@ -14,7 +14,7 @@ from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.fast_math import built_in_is_slow, softcap, softmax
 from mlx_suite.modeling.linear import Linear
 from mlx_suite.modeling.masks import Mask, causal_mask
-from mlx_suite.modeling.rope import Rope
+from mlx_suite.modeling.rope import Rope, sequence_length
 
 
 def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | None, mask: Mask) -> mx.array:
@@ -75,7 +75,8 @@ class Attention(nn.Module):
         if self._normed:
             q, k = self.q_norm(q), self.k_norm(k)
         offset = 0 if cache is None else cache.offset
-        q, k = self._rope(q, offset), self._rope(k, offset)
+        length = sequence_length(cache) if self._rope.by_length else None
+        q, k = self._rope(q, offset, length), self._rope(k, offset, length)
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)
         out = attend(q, k, v, self.scale, self.cap, mask)  # (B, H, L, D)

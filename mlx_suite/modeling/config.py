@@ -1,15 +1,16 @@
 """The shape of a model of one of our families, read from `config.json` and validated.
 
-Reads both forms of the RoPE settings: `rope_theta` with `rope_scaling`, and `rope_parameters` (transformers 5),
-which Gemma 3 nests by kind of layer.
+The RoPE settings are read by `rope_settings`; Gemma 3 nests them by kind of layer.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
+from mlx_suite.modeling.rope_settings import RopeSettings, is_positive, read_rope
 from mlx_suite.modeling.text_part import MULTIMODAL, text_config
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.json_file import POSITIVE
 
 LLAMA_TYPES = ("llama", "mistral")
 GEMMA2_TYPES = ("gemma2",)
@@ -82,27 +83,6 @@ FAMILY_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class RopeSettings:
-    """Rotary embedding: θ and, for Llama 3.1 and later, the frequency scaling of its long-context training."""
-
-    theta: float = 10000.0
-    kind: str = "default"
-    """`default`, `linear` (positions divided by `factor`) or `llama3` (long wavelengths divided by `factor`)."""
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_position_embeddings: int = 8192
-
-
-ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": tuple(f.name for f in fields(RopeSettings) if f.name not in ("theta", "kind")),
-}
-"""The known kinds of RoPE and the settings each must have."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The shape of a model of one of our families, under the names of Hugging Face's `config.json`."""
 
@@ -155,7 +135,7 @@ class ModelConfig:
                 "attn_logit_softcapping",
                 "final_logit_softcapping",
             )
-            if config.get(key) is not None and not _positive(config[key])
+            if config.get(key) is not None and not is_positive(config[key])
         ]
         if model_type not in OUR_TYPES:
             problems.append(f"model_type is {model_type!r}, not one of {', '.join(OUR_TYPES)}")
@@ -183,7 +163,7 @@ class ModelConfig:
             problems.append(f"the activation is {activation!r}; {model_type} uses {expected[0]}")
         if config.get("use_bidirectional_attention"):
             problems.append("use_bidirectional_attention is set; only causal attention is supported")
-        rope, local_rope, rope_problems = _read_ropes(config)
+        rope, local_rope, rope_problems = _read_ropes(config, head_dim)
         windows, window_problems = _read_windows(config, layers)
         problems += rope_problems + window_problems
         if problems:
@@ -218,29 +198,25 @@ class ModelConfig:
         return float(self.query_pre_attn_scalar or self.head_dim) ** -0.5
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return POSITIVE.holds(value)
 
 
 def _bad_config(problems: list[str], where: str) -> UserError:
     return UserError(
         what="the model's config.json is invalid: " + "; ".join(problems),
         where=where,
-        fix="use a complete Hugging Face checkpoint, or download it again",
+        fix="correct these keys, or use another checkpoint",
     )
 
 
-def _read_ropes(config: Mapping[str, Any]) -> tuple[RopeSettings, RopeSettings | None, list[str]]:
+def _read_ropes(config: Mapping[str, Any], head_dim: int) -> tuple[RopeSettings, RopeSettings | None, list[str]]:
     """RoPE settings of all or of the global layers, those of Gemma 3's local layers, and problems.
 
     Gemma 3's `rope_parameters` are nested by kind of layer; its `rope_scaling` and `rope_theta` are the global layers'.
     """
     if config["model_type"] not in GEMMA3_TYPES:
-        rope, problems = _read_rope(config)
+        rope, problems = read_rope(config, head_dim)
         return rope, None, problems
     nested = config.get("rope_parameters") or {}
     if not isinstance(nested, Mapping) or not all(isinstance(nested.get(kind) or {}, Mapping) for kind in LAYER_KINDS):
@@ -252,49 +228,10 @@ def _read_ropes(config: Mapping[str, Any]) -> tuple[RopeSettings, RopeSettings |
     if not isinstance(scaling, Mapping):
         return RopeSettings(), None, [f"rope_scaling is {scaling!r}, not a mapping of settings"]
     shared = {**config, "rope_scaling": None}
-    rope, problems = _read_rope({**shared, "rope_parameters": {**everywhere, **scaling}})
+    rope, problems = read_rope({**shared, "rope_parameters": {**everywhere, **scaling}}, head_dim)
     shared["rope_theta"] = config["rope_local_base_freq"]
-    local_rope, more = _read_rope({**shared, "rope_parameters": local})
+    local_rope, more = read_rope({**shared, "rope_parameters": local}, head_dim)
     return rope, local_rope, problems + more
-
-
-_WITHOUT: Mapping[str, str] = {"yarn": " (without rope_scaling the model has the context that it was trained with)"}
-
-
-def _read_rope(config: Mapping[str, Any]) -> tuple[RopeSettings, list[str]]:
-    """RoPE settings and problems, from `rope_theta` and `rope_scaling` or from `rope_parameters` (transformers 5).
-
-    If a file has both, `rope_scaling` takes precedence, as in transformers 5.
-    """
-    name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
-    given = config.get(name) or {}
-    if not isinstance(given, Mapping):
-        return RopeSettings(), [f"{name} is {given!r}, not a mapping of settings"]
-    settings: dict[str, Any] = dict(given)
-    nested = sorted(key for key, value in settings.items() if isinstance(value, Mapping))
-    if nested:
-        return RopeSettings(), [f"{name} differs between layers ({', '.join(nested)}), which is not supported"]
-    # Files from before Llama 3.1 call the kind `type`; the original context defaults to the model's own.
-    kind = settings.get("rope_type") or settings.get("type") or "default"
-    theta = settings.get("rope_theta") or config.get("rope_theta") or 10000.0
-    settings.setdefault("original_max_position_embeddings", config.get("max_position_embeddings"))
-    part = settings.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1
-    problems = []
-    if not _positive(theta):
-        problems.append(f"rope_theta is {theta!r}, not a positive number")
-    if part != 1:
-        problems.append(f"partial_rotary_factor is {part!r}; only full rotation of a head is supported")
-    if kind not in ROPE_NEEDS:
-        return RopeSettings(), [
-            *problems,
-            f"rope scaling {kind!r} is not supported; supported: {', '.join(ROPE_NEEDS)}" + _WITHOUT.get(kind, ""),
-        ]
-    wrong = [n for n in ROPE_NEEDS[kind] if not _positive(settings.get(n))]
-    if wrong:
-        problems.append(f"{kind} rope scaling lacks a positive {', '.join(wrong)}")
-    if problems:
-        return RopeSettings(), problems
-    return RopeSettings(theta=theta, kind=kind, **{n: settings[n] for n in ROPE_NEEDS[kind]}), []
 
 
 def usual_layers(config: Mapping[str, Any]) -> list[str]:

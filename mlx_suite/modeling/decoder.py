@@ -99,11 +99,17 @@ class Decoder(nn.Module):
         return layer_caches(self._config.windows)
 
     def sanitize(self, weights: dict[str, T]) -> dict[str, T]:
-        """Keep the text part's tensors; drop those of old exports: RoPE frequencies, and the copy of a tied head."""
+        """Keep the text part's tensors; drop those of old exports: RoPE frequencies, and the copy of a tied head.
+
+        A tied matrix that is stored as the head only is the embedding too.
+        """
+        found = text_weights(weights)
         unused = ("lm_head.",) if self._config.tie_word_embeddings else ()
+        if unused and "model.embed_tokens.weight" not in found:
+            found = {name.replace("lm_head.", "model.embed_tokens.", 1): value for name, value in found.items()}
         return {
             name: value
-            for name, value in text_weights(weights).items()
+            for name, value in found.items()
             if not name.startswith(unused) and not name.endswith("rotary_emb.inv_freq")
         }
 

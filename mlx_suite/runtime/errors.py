@@ -7,8 +7,12 @@ it as one block on stderr and exits with code 2. Bugs of ours stay `assert`s and
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
+
+_log = logging.getLogger("mlx_suite")
 
 SHOWN = 20
 """Details of an error that are shown; the rest are counted."""
@@ -40,6 +44,12 @@ class UserError(Exception):
         if self.fix:
             lines.append(_labelled("fix:", self.fix))
         return "\n".join(lines)
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Warn on stderr, once per process, of something that is not as its files say but works."""
+    _log.warning("%s", message)
 
 
 def shortened(details: Sequence[object]) -> list[str]:

@@ -1,12 +1,11 @@
 """Tokenizer settings from a checkpoint's configuration files: special tokens by role, stop tokens, BOS."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.json_file import FLAG, OBJECT, OBJECTS, TEXT, TOKEN, TOKEN_IDS, Kind, check_kinds, read_object
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """Names of special tokens in tokenizer_config.json and chat templates."""
@@ -14,8 +13,33 @@ ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_t
 TEMPLATE_FILE = "chat_template.jinja"
 """Chat template of a model, or the one an adapter was trained with."""
 
+LEGACY_TEMPLATE_FILE = "chat_template.json"
+"""Chat template in a JSON object, as transformers 4 saved it for processors."""
+
 STOP_FILES = ("generation_config.json", "config.json")
 """Files that may list the stop token ids, the most reliable first."""
+
+TEMPLATES = Kind(
+    name="a text, or a list of objects with name and template",
+    holds=lambda value: (
+        TEXT.holds(value)
+        or (OBJECTS.holds(value) and all(TEXT.holds(each.get(key)) for each in value for key in ("name", "template")))
+    ),
+)
+ADDED_TOKENS = Kind(
+    name="an object of tokens by id",
+    holds=lambda value: (
+        OBJECT.holds(value)
+        and all(index.isdecimal() and len(index) < 10 and TOKEN.holds(token) for index, token in value.items())
+    ),
+)
+TOKENIZER_KEYS = {
+    **dict.fromkeys(ROLES, TOKEN),
+    "added_tokens_decoder": ADDED_TOKENS,
+    "add_bos_token": FLAG,
+    "chat_template": TEMPLATES,
+}
+"""Keys of tokenizer_config.json that are read, and what they must be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +70,9 @@ def read_settings(folder: Path) -> TokenizerSettings:
 
     Raises UserError if one of them is damaged.
     """
-    config = read_json(folder / "tokenizer_config.json")
-    named = {**read_json(folder / "special_tokens_map.json"), **config}
-    roles = {role: text for role in ROLES if (text := _text_of(named.get(role)))}
+    config = read_object(folder / "tokenizer_config.json", TOKENIZER_KEYS)
+    named = {**read_object(folder / "special_tokens_map.json", dict.fromkeys(ROLES, TOKEN)), **config}
+    roles = {role: text for role in ROLES if (text := token_text(named.get(role)))}
     adds_bos = config.get("add_bos_token")
     return TokenizerSettings(
         roles=roles,
@@ -60,27 +84,7 @@ def read_settings(folder: Path) -> TokenizerSettings:
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; {} if there is no such file. Raises UserError if it is damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path.name} cannot be read: {reason}", str(path), "check its permissions") from error
-    except ValueError as error:
-        raise UserError(f"{path.name} is not valid JSON: {error}", str(path), "download the model again") from error
-    if not isinstance(value, dict):
-        raise UserError(
-            f"{path.name} contains a {type(value).__name__}, not an object",
-            str(path),
-            "download the model again",
-        )
-    return value
-
-
-def _text_of(token: object) -> str | None:
+def token_text(token: object) -> str | None:
     """The text of a token that is stored as text or as an object with `content`; None for anything else."""
     if isinstance(token, dict):
         token = token.get("content")
@@ -101,7 +105,7 @@ def _special(config: Mapping[str, Any]) -> dict[str, int]:
 
 def _embedding_rows(folder: Path) -> int | None:
     """`vocab_size` of config.json, or of its `text_config` for a multimodal model."""
-    config = read_json(folder / "config.json")
+    config = read_object(folder / "config.json")
     text_config = config.get("text_config")
     nested = text_config if isinstance(text_config, dict) else {}
     rows = config.get("vocab_size", nested.get("vocab_size"))
@@ -111,18 +115,12 @@ def _embedding_rows(folder: Path) -> int | None:
 def _stop_ids(folder: Path) -> frozenset[int] | None:
     """`eos_token_id`, one id or a list, from the first file that has it."""
     for name in STOP_FILES:
-        config = read_json(folder / name)
+        config = read_object(folder / name, {"eos_token_id": TOKEN_IDS})
         text_config = config.get("text_config")
         nested = text_config if isinstance(text_config, dict) else {}
         value = config.get("eos_token_id", nested.get("eos_token_id"))
         if value is None:
             continue
-        ids = value if isinstance(value, list) else [value]
-        if not ids or not all(type(index) is int and index >= 0 for index in ids):
-            raise UserError(
-                f"eos_token_id is {value!r}",
-                str(folder / name),
-                "make it one token id, or a list of token ids",
-            )
-        return frozenset(ids)
+        check_kinds({"eos_token_id": value}, {"eos_token_id": TOKEN_IDS}, folder / name)
+        return frozenset(value if isinstance(value, list) else [value])
     return None

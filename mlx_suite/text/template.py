@@ -20,8 +20,9 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.json_file import read_object
 from mlx_suite.text.message import SYSTEM, USER, Message
-from mlx_suite.text.settings import TEMPLATE_FILE, read_settings
+from mlx_suite.text.settings import LEGACY_TEMPLATE_FILE, TEMPLATE_FILE, TEMPLATES, read_settings
 
 FIXED_DATE = {"date_string": "26 Jul 2024"}
 """Default date of Llama 3.1's and 3.2's system turn. With today's date no run could be resumed tomorrow."""
@@ -116,7 +117,8 @@ def dated(template: ChatTemplate) -> ChatTemplate:
 def load_chat_template(
     folder: str | Path, variables: Mapping[str, Any] | None = None, *, adapter: str | Path | None = None
 ) -> ChatTemplate:
-    """Load the template of a folder: chat_template.jinja, else `chat_template` of tokenizer_config.json.
+    """Load the template of a folder: chat_template.jinja, else `chat_template` of tokenizer_config.json, else of
+    chat_template.json, where processors of transformers 4 keep it.
 
     A chat_template.jinja in the folder of an `adapter` takes precedence: the adapter was trained with it. Among several
     named templates, `default` is used. Raises UserError if there is none.
@@ -127,10 +129,15 @@ def load_chat_template(
     if adapter is not None and (Path(adapter) / TEMPLATE_FILE).is_file():
         path = Path(adapter) / TEMPLATE_FILE
     if path.is_file():
-        source = path.read_text(encoding="utf-8")
+        source = _text_of(path)
     else:
-        path = folder / "tokenizer_config.json"
-        source = _chosen(settings.chat_template, path)
+        path, stored = folder / "tokenizer_config.json", settings.chat_template
+        if stored is None and (folder / LEGACY_TEMPLATE_FILE).is_file():
+            path = folder / LEGACY_TEMPLATE_FILE
+            stored = read_object(path, {"chat_template": TEMPLATES}).get("chat_template")
+        source = _chosen(stored, path)
+    if not source.strip():
+        raise UserError("the chat template is empty", str(path), _PUT_TEMPLATE.format(path.parent / TEMPLATE_FILE))
     return ChatTemplate(
         source=source,
         special_tokens=settings.roles,
@@ -139,17 +146,30 @@ def load_chat_template(
     )
 
 
+_PUT_TEMPLATE = "use the instruction-tuned model of this family, or put a template into {}"
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path.name} cannot be read: {error.strerror}", str(path), "check its permissions") from error
+    except UnicodeDecodeError as error:
+        what = f"the chat template is not UTF-8 text: {error.reason} at byte {error.start}"
+        raise UserError(what, str(path), "convert it to UTF-8") from error
+
+
 def _chosen(value: object, path: Path) -> str:
     """Select the template from the `chat_template` of a tokenizer_config.json."""
     if isinstance(value, list):
-        named = {entry["name"]: entry["template"] for entry in value if isinstance(entry, dict)}
+        named = {entry["name"]: entry["template"] for entry in value}
         value = named.get("default", next(iter(named.values())) if len(named) == 1 else None)
     if isinstance(value, str):
         return value
     raise UserError(
         "this checkpoint has no chat template",
         str(path),
-        f"use the instruction-tuned model of this family, or put a template into {path.parent / TEMPLATE_FILE}",
+        _PUT_TEMPLATE.format(path.parent / TEMPLATE_FILE),
     )
 
 

@@ -4,14 +4,13 @@ transformers is not needed, so loading takes only as long as reading the file.
 """
 
 import hashlib
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from re import Pattern
 
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, warn_once
 from mlx_suite.text.backend import TURN_MARKERS, Backend, TokenIds
 from mlx_suite.text.fast_backend import FastBackend
 from mlx_suite.text.pieces import (
@@ -24,8 +23,6 @@ from mlx_suite.text.pieces import (
 )
 from mlx_suite.text.reserved_tokens import reserved_ids
 from mlx_suite.text.settings import TokenizerSettings, read_settings
-
-_log = logging.getLogger("mlx_suite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,11 +241,6 @@ def _within_embedding(tokenizer: Tokenizer) -> Tokenizer:
             details=problems,
         )
     if special:
-        _warn_outside(tokenizer.origin, ", ".join(f"{name} ({index})" for name, index in special.items()), rows)
+        names = ", ".join(f"{name} ({index})" for name, index in special.items())
+        warn_once(f"{tokenizer.origin}: tokens beyond the embedding's {rows:,} rows are not used: {names}")
     return replace(tokenizer, outside=special)
-
-
-@cache
-def _warn_outside(origin: str, tokens: str, rows: int) -> None:
-    """Warn once per checkpoint."""
-    _log.warning("%s: tokens beyond the embedding's %s rows are not used: %s", origin, f"{rows:,}", tokens)

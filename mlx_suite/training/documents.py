@@ -26,6 +26,12 @@ class DocumentMask:
     def __init__(self, document: mx.array) -> None:
         self.document = document
 
+    @property
+    def length(self) -> mx.array:
+        """(B,) length of the longest document, for RoPE that depends on it."""
+        same = self.document[:, :, None] == self.document[:, None, :]  # (B, L, L)
+        return same.sum(axis=-1).max(axis=-1)
+
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         return keys, values
 

@@ -67,6 +67,45 @@ def test_a_variable_of_the_chat_template_changes_the_prompt(random_model: Path, 
     assert prompt_tokens("--template-var", "thinking=false") > prompt_tokens()
 
 
+def test_a_stop_text_ends_the_response_and_is_not_shown(random_model: Path) -> None:
+    flags = [random_model, "Why?", "--temperature", "1", "--seed", "3", "--max-tokens", "40"]
+    whole = run(*flags).stdout.removesuffix("\n")
+    stop = whole[2:4]
+    cut = run(*flags, "--stop", stop)
+    assert len(whole) > 4 and cut.stdout == whole[: whole.index(stop)] + "\n"
+    facts = json.loads(run(*flags, "--stop", stop, "--stop", "never", "--json").stdout)
+    assert (facts["reason"], facts["stop"]) == ("stop", stop)
+    assert run(*flags, "--stop", "never").stdout == whole + "\n"
+
+
+def test_top_k_penalties_and_biases_change_what_is_sampled(random_model: Path) -> None:
+    _, tokenizer = load(random_model)
+    [letter] = tokenizer.encode("b")
+
+    def text(*flags: str) -> str:
+        return run(random_model, "Why?", "--seed", "3", "--max-tokens", "20", "--temperature", "1", *flags).stdout
+
+    assert set(text("--logit-bias", f"{letter}=100").strip()) == {"b"}
+    assert "b" not in text("--logit-bias", f"{letter}=-100")
+    assert text("--top-k", "1") == text("--temperature", "0")
+    pushed = ["--logit-bias", f"{letter}=50"]
+    assert text(*pushed, "--frequency-penalty", "60") != text(*pushed)
+    assert text(*pushed, "--presence-penalty", "60").count("b") < text(*pushed).count("b")
+    assert text("--repetition-penalty", "9") != text()
+
+
+def test_every_invalid_sampling_flag_is_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--top-k", "-1", "--repetition-penalty", "0", "--stop", "", "--logit-bias", "b=1"]
+    monkeypatch.setattr(sys, "argv", ["mlx-suite", "generate", "tiny-llama3", "Hi", *flags])
+    with pytest.raises(SystemExit):
+        main()
+    error = capsys.readouterr().err
+    for problem in ("--top-k is -1", "--repetition-penalty is 0.0", "--stop is empty", "--logit-bias is 'b=1'"):
+        assert problem in error
+
+
 def test_streaming_never_shows_incomplete_characters(monkeypatch: pytest.MonkeyPatch, random_model: Path) -> None:
     _, tokenizer = load(random_model)
     text = "naïve 🦙 日本"

@@ -120,6 +120,18 @@ def test_a_tensor_missing_from_its_shard_is_reported(tmp_path: Path) -> None:
     assert caught.value.details == (f"lost.weight is in {INDEX_NAME} but not in any file",)
 
 
+def test_an_index_of_shards_that_are_gone_is_ignored_beside_other_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = checkpoint(shards=2, rows=8)
+    [whole] = [data for name, data in checkpoint(shards=1, rows=8).items() if name.endswith(".safetensors")]
+    left = {name: files[name] for name in (INDEX_NAME, "model-00002-of-00002.safetensors")}
+    folder = write(tmp_path, {"model.safetensors": whole, **left})
+    assert [path.name for path in weight_files(folder)] == ["model.safetensors"]
+    assert {header.file.name for header in read_headers(folder).values()} == {"model.safetensors"}
+    assert "names weight files that are not there" in caplog.text
+
+
 def test_an_index_must_not_point_outside_its_folder(tmp_path: Path) -> None:
     index = json.dumps({"weight_map": {"a": "../secret.safetensors"}}).encode()
     with pytest.raises(UserError) as caught:
@@ -129,7 +141,10 @@ def test_an_index_must_not_point_outside_its_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("index", [b"{", b"[]", b'{"weight_map": 3}', b"\xff"])
 def test_an_unreadable_index_is_reported(index: bytes, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the index of the weight files cannot be read"):
+    with pytest.raises(
+        UserError,
+        match=r"model\.safetensors\.index\.json (is not|contains a list)|weight_map is 3, not an object of file names",
+    ):
         weight_files(write(tmp_path, {INDEX_NAME: index}))
 
 

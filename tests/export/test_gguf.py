@@ -278,6 +278,14 @@ def test_a_gemma3_or_qwen3_that_llama_cpp_computes_differently_is_refused(
     assert problem in caught.value.details
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_rope_scaling_that_is_not_written_is_refused(family: str, tmp_path: Path) -> None:
+    random_checkpoint(tmp_path / "model", family, rope_scaling={"rope_type": "yarn", "factor": 4.0})
+    with pytest.raises(UserError, match="llama.cpp would not compute the same function") as caught:
+        export_gguf(tmp_path / "model", tmp_path / "model.gguf")
+    assert "it scales RoPE by yarn, which is not written to GGUF files" in caught.value.details
+
+
 def test_the_context_of_a_mistral_is_its_window(tmp_path: Path) -> None:
     random_checkpoint(tmp_path / "model", "mistral", sliding_window=64)
     written = export_gguf(tmp_path / "model", tmp_path / "model.gguf")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mlx_suite.gguf.rope_factors import llama3_scaling
-from mlx_suite.modeling.config import RopeSettings
 from mlx_suite.modeling.rope import inverse_frequencies
+from mlx_suite.modeling.rope_settings import RopeSettings
 
 
 def divisors(theta: float, head_dim: int, **settings: Any) -> np.ndarray:

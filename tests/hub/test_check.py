@@ -218,8 +218,9 @@ class TestOnThisMachine:
 
     def test_weights_packed_by_others_are_left_to_mlx_lm(self, tmp_path: Path) -> None:
         packing = {"quant_method": "awq", "bits": 4}
-        folder = folder_of(with_config(checkpoint(shards=1), quantization_config=packing), tmp_path / "m")
-        judged = check_model(folder)
+        weights = {"model.layers.0.mlp.up_proj.qweight": np.zeros((64, 8), np.int32)}
+        files = checkpoint(shards=1) | {"model.safetensors": safetensors.numpy.save(weights)}
+        judged = check_model(folder_of(with_config(files, quantization_config=packing), tmp_path / "m"))
         assert judged.runs_in == "mlx-lm"
         assert judged.notes == ("it is quantized with awq, of which mlx-lm reads some layouts only",)
 

@@ -300,7 +300,9 @@ class TestWithoutNetwork:
     ) -> None:
         point_client_at(unused_address(), monkeypatch, cache)
         error = refusal()
-        assert error.what.startswith("the hub cannot be reached, and the model is not in the local cache (")
+        assert error.what.startswith(
+            "the hub cannot be reached, and the model is neither a folder here nor in the local cache ("
+        )
         assert error.fix.endswith("then: mlx-suite models pull lab/llama")
 
     def test_a_failing_hub_does_not_block_a_cached_model(self, server: Hub) -> None:

@@ -75,6 +75,16 @@ class TestResolve:
             hub.resolve(path)
         assert server.seen == []
 
+    def test_a_mistyped_folder_is_not_taken_for_a_hub_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Hub
+    ) -> None:
+        (tmp_path / "runs" / "mine").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UserError, match="there is no such folder") as caught:
+            hub.resolve("runs/mime")
+        assert caught.value.fix.startswith("did you mean runs/mine? For a repository of the hub: ")
+        assert server.seen == []
+
     def test_a_weight_file_is_rejected_with_its_folder(self, tmp_path: Path) -> None:
         file = tmp_path / "model.safetensors"
         file.touch()

@@ -36,6 +36,9 @@ QWEN3 = SHAPE | {"model_type": "qwen3", "rms_norm_eps": 1e-6, "head_dim": 16}
 
 # With a trained context of 64, the 4 to 8 frequencies include kept, blended and stretched ones.
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+ORIGINAL = {"original_max_position_embeddings": 16}
+YARN = {"beta_fast": 4.0, "beta_slow": 0.25, "truncate": False, "attention_factor": 1.3}
+DIVISORS = {"short_factor": [1.0, 1.1, 1.3, 2.0], "long_factor": [1.0, 1.5, 3.0, 6.0]}
 
 CHECKPOINTS: dict[str, dict[str, Any]] = {
     "llama-untied": LLAMA | {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}},
@@ -91,6 +94,20 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
     "qwen3-window-6-in-the-last-layer": QWEN3
     | {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1, "rope_theta": 10000.0}
     | {"num_key_value_heads": 4},
+    # The 29 tokens are more than the original context.
+    "llama-yarn": LLAMA
+    | {"head_dim": 16, "rope_theta": 10000.0, "rope_scaling": {"rope_type": "yarn", "factor": 4.0} | ORIGINAL},
+    "qwen3-yarn-with-options": QWEN3
+    | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 8.0} | ORIGINAL | YARN},
+    "mistral-yarn-scaled-twice": MISTRAL
+    | {"sliding_window": None, "rope_theta": 10000.0}
+    | {"rope_scaling": {"type": "yarn", "factor": 4.0, "mscale": 2.0, "mscale_all_dim": 0.5} | ORIGINAL},
+    "llama-dynamic": LLAMA
+    | {"max_position_embeddings": 16, "rope_theta": 10000.0, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+    "llama-longrope": LLAMA
+    | {"rope_theta": 10000.0, "rope_scaling": {"rope_type": "longrope", "factor": 4.0} | ORIGINAL | DIVISORS},
+    "llama-longrope-within-the-original-context": LLAMA
+    | {"original_max_position_embeddings": 64, "rope_scaling": {"rope_type": "longrope"} | DIVISORS},
 }
 """`config.json` by folder name: every family, both generations of RoPE keys, windows of 4 to 8."""
 

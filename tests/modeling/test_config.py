@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mlx_suite.checkpoints.config_file import config_to_dict, read_config
-from mlx_suite.modeling.config import ModelConfig, RopeSettings
+from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.modeling.rope_settings import RopeSettings
 from mlx_suite.runtime.errors import UserError
 from tests.modeling.tiny import FAMILIES, PUBLISHED, SHAPE
 
@@ -130,16 +131,29 @@ def test_all_problems_of_a_config_are_listed_in_one_error() -> None:
         ("llama", {"hidden_act": "relu"}, "the activation is 'relu'; llama uses silu"),
         ("gemma2", {"hidden_activation": "silu"}, "the activation is 'silu'; gemma2 uses gelu_pytorch_tanh"),
         ("llama", {"rope_scaling": [8]}, "rope_scaling is [8], not a mapping of settings"),
-        ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "rope scaling 'yarn' is not supported"),
+        ("llama", {"rope_scaling": {"rope_type": "ntk"}}, "rope scaling 'ntk' is not supported; supported: default"),
+        ("llama", {"rope_scaling": {"rope_type": ["yarn"]}}, "rope scaling ['yarn'] is not supported"),
+        ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": -2}}, "yarn rope scaling lacks a positive factor"),
+        ("llama", {"rope_scaling": {"type": "dynamic"}}, "dynamic rope scaling lacks a positive factor"),
+        ("llama", {"rope_scaling": {"type": "yarn", "beta_fast": "x"}}, "beta_fast is 'x', not a positive number"),
+        (
+            "llama",
+            {"rope_scaling": {"type": "longrope", "short_factor": 1}},
+            "lacks a list of positive numbers short_f",
+        ),
+        (
+            "llama",
+            {"rope_scaling": {"type": "longrope", "long_factor": [1, 2]}},
+            "long_factor has 2 numbers, not one for",
+        ),
         ("llama", {"rope_scaling": {"type": "linear"}}, "linear rope scaling lacks a positive factor"),
         ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "lacks a positive low_freq_factor"),
         ("llama", {"rope_parameters": {"full_attention": {}}}, "rope_parameters differs between layers"),
         ("gemma3_text", {"rope_parameters": {"rope_theta": 5.0}}, "rope_parameters has keys other than full_attention"),
-        ("gemma3_text", {"rope_scaling": {"rope_type": "yarn"}}, "rope scaling 'yarn' is not supported"),
+        ("gemma3_text", {"rope_scaling": {"rope_type": "ntk"}}, "rope scaling 'ntk' is not supported"),
         ("gemma3_text", {"rope_local_base_freq": 0}, "rope_local_base_freq is 0, not a positive number"),
         ("gemma3_text", {"sliding_window": None}, "sliding_window is null, but the model has local layers"),
         ("gemma3_text", {"sliding_window_pattern": 0}, "sliding_window_pattern is 0, not a positive whole number"),
-        ("qwen3", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope scaling 'yarn' is not supported"),
         ("qwen3", {"max_window_layers": -1}, "max_window_layers is -1, not a whole number"),
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
         ("mistral", {"sliding_window": -1}, "sliding_window is -1, not a positive whole number"),
@@ -159,10 +173,10 @@ def test_a_config_that_would_give_wrong_logits_is_rejected(family: str, changes:
     [
         (None, "the folder contains no config.json"),
         ("{", "config.json is not JSON"),
-        ("[1]", "config.json is not a JSON object"),
-        ("{}", "model_type is None, not a name"),
-        ('{"model_type": 7}', "model_type is 7, not a name"),
-        (b"\xff\xfe\x00", "config.json is not JSON"),
+        ("[1]", "config.json contains a list, not an object"),
+        ("{}", "config.json has no model_type"),
+        ('{"model_type": 7}', "model_type is 7, not a text"),
+        (b"\xff\xfe\x00", "config.json is not UTF-8 text"),
     ],
 )
 def test_an_invalid_config_file_is_rejected(tmp_path: Path, content: str | bytes | None, problem: str) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_suite.modeling.config import ModelConfig, RopeSettings
+from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.rope import Rope, inverse_frequencies
+from mlx_suite.modeling.rope_settings import RopeSettings
 from tests.modeling.tiny import PUBLISHED, SHAPE, llama3_rope
 
 
@@ -81,3 +82,40 @@ def test_rows_may_have_different_positions(length: int) -> None:
     together = rope(x, offset=mx.array([0, 5, 40]))
     alone = mx.concatenate([rope(x[i : i + 1], offset=offset) for i, offset in enumerate((0, 5, 40))])
     assert mx.allclose(together, alone, atol=1e-6)
+
+
+LONG = {
+    "dynamic": RopeSettings(kind="dynamic", factor=3.0, original_max_position_embeddings=8),
+    "longrope": RopeSettings(
+        kind="longrope", factor=3.0, original_max_position_embeddings=8, short_factor=(1.0, 1.2), long_factor=(2.0, 5.0)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_frequencies_that_depend_on_length_are_those_of_each_row(kind: str) -> None:
+    rope = Rope(LONG[kind], head_dim=4)
+    x = mx.random.normal((3, 2, 1, 4))
+    together = rope(x, offset=mx.array([0, 7, 20]))
+    alone = mx.concatenate([rope(x[i : i + 1], offset=offset) for i, offset in enumerate((0, 7, 20))])
+    assert mx.allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_prompt_read_in_chunks_is_rotated_as_a_whole(kind: str) -> None:
+    rope = Rope(LONG[kind], head_dim=4)
+    x = mx.random.normal((1, 2, 12, 4))
+    first = rope(x[:, :, :6], offset=0, length=mx.array([12]))
+    assert mx.allclose(first, rope(x, offset=0)[:, :, :6], atol=1e-5)
+    assert not mx.allclose(first, rope(x[:, :, :6], offset=0), atol=1e-2)
+
+
+def test_a_factor_that_is_not_stated_is_the_ratio_of_the_two_contexts() -> None:
+    yarn = {"rope_type": "yarn", "original_max_position_embeddings": 32}
+    assert read(rope_scaling=yarn).factor == 4.0
+    assert read(rope_scaling={"rope_type": "yarn"}, original_max_position_embeddings=64).factor == 2.0
+
+
+def test_yarn_raises_queries_and_keys_as_its_paper_says() -> None:
+    assert read(rope_scaling={"rope_type": "yarn", "factor": 4.0}).amplitude == pytest.approx(1.1386294)
+    assert read(rope_scaling={"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.0}).amplitude == 1.0

@@ -81,6 +81,13 @@ def test_the_jinja_file_takes_precedence_over_the_config(byte_folder: Path, tmp_
     assert load_chat_template(tmp_path).render(HI).startswith("<|begin_of_text|><|start_header_id|>")
 
 
+def test_the_template_of_a_processor_is_read_if_the_tokenizer_has_none(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "the processor's"}))
+    assert load_chat_template(tmp_path).render(HI) == "the processor's"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "the tokenizer's"}))
+    assert load_chat_template(tmp_path).render(HI) == "the tokenizer's"
+
+
 def test_the_default_is_used_if_there_are_several_named_templates(tmp_path: Path) -> None:
     named = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "plain"}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))

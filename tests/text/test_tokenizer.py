@@ -177,9 +177,13 @@ def test_the_first_text_of_a_sequence_gets_a_space_and_later_ones_do_not(
     ("name", "text", "problem"),
     [
         ("tokenizer.json", "{", "tokenizer.json cannot be read"),
-        ("tokenizer_config.json", "{", "tokenizer_config.json is not valid JSON"),
+        ("tokenizer_config.json", "{", "tokenizer_config.json is not JSON"),
         ("tokenizer_config.json", "[]", "tokenizer_config.json contains a list, not an object"),
-        ("generation_config.json", '{"eos_token_id": "</s>"}', "eos_token_id is '</s>'"),
+        (
+            "generation_config.json",
+            '{"eos_token_id": "</s>"}',
+            'eos_token_id is "</s>", not a token id or a list of token ids',
+        ),
     ],
 )
 def test_the_error_for_a_damaged_file_names_the_file_and_the_problem(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mlx_suite.serving.text_stream import TextStream
 from mlx_suite.text import StreamingDetokenizer
 
 
@@ -39,20 +40,42 @@ class AnswerStream:
     stop: frozenset[int]
     """Tokens that end the response; they are not shown."""
     on_text: Callable[[str], None]
+    stop_texts: tuple[str, ...] = ()
+    """Texts that end the response; they are not shown either. With any, `until` must be the segment's."""
     pieces: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     """Time of each token in seconds after the start."""
     began: float = field(default_factory=time.perf_counter)
 
+    def __post_init__(self) -> None:
+        self._cut = TextStream(
+            choice=0,
+            detokenizer=self.detokenizer,
+            stop_texts=self.stop_texts,
+            on_delta=lambda delta: self._show(delta.text),
+        )
+
+    @property
+    def stop_text(self) -> str | None:
+        """The stop text that ended the response."""
+        return self._cut.stop_text
+
+    def until(self, token: int) -> bool:
+        """Show the text that a token completes; whether it completes a stop text."""
+        return self._cut.add(token)
+
     def on_token(self, token: int) -> None:
         """Note a sampled token and show the text that it completes."""
         self.times.append(time.perf_counter() - self.began)
-        if token not in self.stop:
+        if token not in self.stop and not self.stop_texts:
             self._show(self.detokenizer.add(token))
 
     def answer(self, reason: str, prompt_tokens: int, reused: int, seed: int | None) -> Answer:
         """Show what was held back, and return the response with its cost."""
-        self._show(self.detokenizer.finish())
+        if self.stop_texts:
+            self._cut.finish()
+        else:
+            self._show(self.detokenizer.finish())
         times = self.times
         seconds = times[-1] - times[0] if times else 0.0
         return Answer(
