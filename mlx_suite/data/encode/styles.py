@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from mlx_suite.data.encode.responses import with_whole_responses
 from mlx_suite.data.read.conversation import TOOL
 from mlx_suite.data.read.formats import fold_tools
 from mlx_suite.runtime.errors import UserError
@@ -98,12 +99,19 @@ class Writer:
     def write(self, messages: Sequence[Message], context: str = "") -> tuple[list[Message], EncodedChat]:
         """The turns as written, and their tokens; owners are indices of these turns.
 
-        Turns whose role the template does not support are folded into others. Raises UserError if the template rejects
-        the conversation or omits a turn.
+        A response owns everything from where its generation prompt ends to its last letter. Turns whose role the
+        template does not support are folded into others. Raises UserError if the template rejects the conversation or
+        omits a turn.
         """
         turns = self._folded(self._with_context(messages, context))
         pieces = self._pieces(turns)
         _check_complete(pieces, turns, self.program)
+        if self.style == CHAT:
+            pieces = with_whole_responses(
+                pieces,
+                [number for number, turn in enumerate(turns) if turn.role == ASSISTANT],
+                lambda number: self._pieces(turns[:number], add_generation_prompt=True),
+            )
         return turns, self._encoded(pieces)
 
     def ask(self, messages: Sequence[Message], context: str = "") -> list[int]:
@@ -154,7 +162,7 @@ class Writer:
         """All stop tokens: the model's own, and the special token that the template writes after a response."""
         known = self.tokenizer.stop_ids | {self.stop_id}
         try:
-            chat = self._encoded(chat_pieces(self.tokenizer, self.program, [_QUESTION, _ANSWER]))
+            chat = self._encoded(chat_pieces(self.program, [_QUESTION, _ANSWER]))
         except TemplateRefusal:
             return known
         end = max((place for place, owner in enumerate(chat.owner) if owner == 1), default=len(chat.ids)) + 1
@@ -175,7 +183,7 @@ class Writer:
         Some templates reject it, some omit it, and some write it only in a prompt (Mistral's system prompt).
         """
         try:
-            pieces = chat_pieces(self.tokenizer, self.program, messages)
+            pieces = chat_pieces(self.program, messages)
         except UserError:
             return False
         written = {piece.owner for piece in pieces if piece.text}
@@ -190,7 +198,7 @@ class Writer:
         return list(messages)
 
     def _pieces(self, turns: Sequence[Message], *, add_generation_prompt: bool = False) -> list[Piece]:
-        pieces = chat_pieces(self.tokenizer, self.program, turns, add_generation_prompt=add_generation_prompt)
+        pieces = chat_pieces(self.program, turns, add_generation_prompt=add_generation_prompt)
         if self.style == CHAT:
             return pieces
         # A prompt at inference ends where the response begins, so no token may span that boundary.
