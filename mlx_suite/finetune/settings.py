@@ -10,6 +10,7 @@ from mlx_suite.runtime.settings_file import did_you_mean
 # Repeated from the modules that implement them, so that --help does not import MLX; a test compares them.
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "style": ("chat", "alpaca", "phi3", "plain"),
+    "reasoning": ("keep", "drop"),
     "train_on": ("all", "assistant", "last"),
     "too_long": ("error", "drop", "truncate", "split"),
     "batching": ("pack", "bucket"),
@@ -45,8 +46,14 @@ class FinetuneSettings:
     style: str = "chat"
     """Prompt style: chat (the model's chat template), alpaca or phi3 (as in Raschka's book), plain (no template: the
     response follows the prompt directly)."""
-    template_vars: tuple[str, ...] = ()
-    """Variables of the chat template, NAME=VALUE, such as enable_thinking=false (Qwen 3). Repeatable."""
+    template_args: tuple[str, ...] = ()
+    """Variables of the chat template, NAME=VALUE, such as enable_thinking=false (Qwen 3). Repeatable. They are the
+    defaults of the saved template."""
+    reasoning: str = "keep"
+    """Reasoning before a response, in a field of its own or in <think> tags: keep (as the chat template writes it) or
+    drop."""
+    read_special_tokens: bool = False
+    """Read names of special tokens in the texts as these tokens, for texts that already hold a chat template."""
     train_on: str = "assistant"
     """Tokens in the loss: assistant (every response and its stop token), last (the last response only), all (prompts
     too)."""

@@ -104,6 +104,16 @@ def with_variables(template: ChatTemplate, variables: Mapping[str, Any]) -> Chat
     return replace(template, variables={**template.variables, **variables}) if variables else template
 
 
+def with_defaults(source: str, variables: Mapping[str, Any]) -> str:
+    """The Jinja text in which these variables have values, unless a caller sets others.
+
+    Every program that reads the template then renders it as in training.
+    """
+    # Jinja reads Python's literals.
+    lines = [f"{{%- set {name} = {name} | default({value!r}) %}}\n" for name, value in variables.items()]
+    return "".join(lines) + source
+
+
 def dated(template: ChatTemplate) -> ChatTemplate:
     """The template with the date fixed to FIXED_DATE, unless its variables already set one."""
     return replace(template, variables={**FIXED_DATE, **template.variables})

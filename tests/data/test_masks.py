@@ -73,7 +73,7 @@ def test_a_response_is_trained_from_the_end_of_the_generation_prompt(
         assert "empty" in str(found.problems[0]) or "omits turn" in str(found.problems[0])
         return
     [made] = found.documents
-    turns, _ = writer.write(messages)
+    turns = writer.write(messages).turns
     whole = encode_chat(one.tokenizer, one.template, turns)
     assert list(made.tokens) == whole.ids
     expected = [0.0] * len(whole.ids)

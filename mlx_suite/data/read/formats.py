@@ -13,12 +13,13 @@ optional texts (a system prompt, Alpaca's input) count as missing.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlx_suite.data.example import Example
 from mlx_suite.data.read.conversation import OPENAI_ROLES, SHAREGPT_ROLES, TOOL, Spelling, read_turns
 from mlx_suite.data.read.records import Faults, Problem, Record, optional_text, required_text, response_text
+from mlx_suite.data.read.tool_turns import tool_turns
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
@@ -55,7 +56,7 @@ def read_example(record: Record, format: Format) -> Example | tuple[Problem, ...
     example = format.read(fields, faults)
     if faults:
         return tuple(Problem(record.place, fault) for fault in faults)
-    return Example(messages=example.messages, context=example.context, text=example.text, place=record.place)
+    return replace(example, place=record.place)
 
 
 def detect(records: Iterable[Record | Problem]) -> Format | None:
@@ -149,7 +150,10 @@ def _conversation(fields: Fields, name: str, spelling: Spelling, faults: Faults)
         if system[0].content not in messages[0].content:
             faults.append('two different system prompts, in "system" and in the first turn; expected one')
         system = ()
-    return Example(messages=(*system, *messages))
+    if faults:
+        return Example(messages=messages)
+    with_tools = tool_turns(fields[name], spelling, fields.get("tools"), system[0].content if system else "")
+    return Example(messages=(*system, *messages), tool_turns=with_tools)
 
 
 def _read_alpaca(fields: Fields, faults: Faults) -> Example:
