@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "Data": (
         "format",
+        "columns",
         "skip_bad",
         "valid",
         "valid_share",
@@ -54,7 +55,10 @@ GROUPS = {
     "Evaluation and logs": ("eval_every", "patience", "save_every", "log_every", "sample_tokens", "loggers"),
 }
 """Flags of the settings, by panel of the help."""
-FLAGS = {"template_args": Flag(names=("--template-arg",), metavar="NAME=VALUE", repeated=True)}
+FLAGS = {
+    "columns": Flag(names=("--column",), metavar="NAME=COLUMN", repeated=True),
+    "template_args": Flag(names=("--template-arg",), metavar="NAME=VALUE", repeated=True),
+}
 EXAMPLE = "model: tiny-llama3"
 """A line of a configuration file, for the error about a file without any."""
 COMMON = ("valid", "style", "max_length", "method", "rank", "epochs", "learning_rate", "batch")

@@ -81,7 +81,10 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
     folder = folder or resolve(settings.model)
     tokenizer = load_tokenizer(folder)
     # Bad rows are skipped here, so that one error reports them together with rows that cannot be encoded.
-    dataset = read_dataset(settings.data, format=settings.format, skip_bad=True, valid=settings.valid or None)
+    columns = dict(pair.split("=", 1) for pair in settings.columns)
+    dataset = read_dataset(
+        settings.data, format=settings.format, skip_bad=True, valid=settings.valid or None, columns=columns
+    )
     train, valid = dataset.train, dataset.valid
     if not valid:
         train, valid = split(train, settings.valid_share, settings.seed)

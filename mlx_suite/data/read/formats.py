@@ -33,6 +33,12 @@ OUTPUTS = ("output", "response")
 CONVERSATIONS = ("conversations", "conversation")
 
 
+PREFERENCE = (
+    "these are preference rows (chosen, rejected), and finetuning learns one response to a prompt; "
+    "--column completion=chosen trains on the chosen ones"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """A format of rows."""
@@ -46,10 +52,24 @@ class Format:
     """Read a row that fits as an example, which is valid only if no fault was appended."""
 
 
+def renamed(record: Record | Problem, columns: Mapping[str, str]) -> Record | Problem:
+    """The record with columns under the names that formats know; `columns` maps a known name to the file's."""
+    if not columns or isinstance(record, Problem) or isinstance(record.value, str):
+        return record
+    missing = [name for name in columns.values() if name not in record.value]
+    if missing:
+        return Problem(record.place, f"no column {', '.join(missing)}; found {_keys(record.value)}")
+    taken = {known: record.value[name] for known, name in columns.items()}
+    rest = {name: value for name, value in record.value.items() if name not in columns.values()}
+    return Record(record.place, rest | taken)
+
+
 def read_example(record: Record, format: Format) -> Example | tuple[Problem, ...]:
     """Read a record as an example, or as everything that is wrong with it."""
     fields = _fields(record.value)
     if not format.fits(fields):
+        if _is_preference(fields):
+            return (Problem(record.place, PREFERENCE),)
         actual = "plain text" if isinstance(record.value, str) else _keys(fields)
         return (Problem(record.place, f"expected {format.name}, {format.shape}; found {actual}"),)
     faults: Faults = []
@@ -79,6 +99,8 @@ def unknown_format(records: Iterable[Record | Problem]) -> str:
     """Error message for a file in which no row has the keys of any format."""
     first = next((record for record in records if isinstance(record, Record)), None)
     actual = "no rows" if first is None else _keys(_fields(first.value))
+    if first is not None and _is_preference(_fields(first.value)):
+        return PREFERENCE
     shapes = "; ".join(f"{format.name} {format.shape}" for format in FORMATS.values())
     return f"no known format: found {actual}; expected one of {shapes}"
 
@@ -106,6 +128,10 @@ def fold_tools(messages: Sequence[Message]) -> list[Message]:
 def _fields(value: dict[str, Any] | str) -> Fields:
     """Fields of a record; a file of plain text is a row with the key `text`."""
     return {"text": value} if isinstance(value, str) else value
+
+
+def _is_preference(fields: Fields) -> bool:
+    return _has(fields, ("chosen",), ("rejected",))
 
 
 def _keys(fields: Fields) -> str:
@@ -171,6 +197,9 @@ def _read_alpaca(fields: Fields, faults: Faults) -> Example:
 def _read_completion(fields: Fields, faults: Faults) -> Example:
     question_key = _first(fields, QUESTIONS) or QUESTIONS[0]
     answer_key = _first(fields, ANSWERS) or ANSWERS[0]
+    if isinstance(fields[question_key], list) or isinstance(fields[answer_key], list):
+        turns = [*_turns(fields[question_key], USER, weight=0), *_turns(fields[answer_key], ASSISTANT)]
+        return _conversation({**fields, "messages": turns}, "messages", Spelling(roles=OPENAI_ROLES), faults)
     system = _system(fields, faults)
     question = required_text(fields[question_key], f'"{question_key}"', faults)
     answer = response_text(fields[answer_key], f'"{answer_key}"', faults)
@@ -179,6 +208,12 @@ def _read_completion(fields: Fields, faults: Faults) -> Example:
         messages=(*system, Message(USER, question), Message(ASSISTANT, answer)),
         context=context if isinstance(context, str) else "",
     )
+
+
+def _turns(value: Any, role: str, **changes: int) -> list[Any]:
+    """A prompt or completion as turns. Responses inside a prompt are context, so they have the weight 0."""
+    turns = value if isinstance(value, list) else [{"role": role, "content": value}]
+    return [turn | changes if isinstance(turn, dict) and turn.get("role") == ASSISTANT else turn for turn in turns]
 
 
 def _read_text(fields: Fields, faults: Faults) -> Example:
