@@ -197,7 +197,7 @@ def _read_alpaca(fields: Fields, faults: Faults) -> Example:
 def _read_completion(fields: Fields, faults: Faults) -> Example:
     question_key = _first(fields, QUESTIONS) or QUESTIONS[0]
     answer_key = _first(fields, ANSWERS) or ANSWERS[0]
-    if isinstance(fields[question_key], list) or isinstance(fields[answer_key], list):
+    if _is_turns(fields[question_key]) or _is_turns(fields[answer_key]):
         turns = [*_turns(fields[question_key], USER, weight=0), *_turns(fields[answer_key], ASSISTANT)]
         return _conversation({**fields, "messages": turns}, "messages", Spelling(roles=OPENAI_ROLES), faults)
     system = _system(fields, faults)
@@ -208,6 +208,10 @@ def _read_completion(fields: Fields, faults: Faults) -> Example:
         messages=(*system, Message(USER, question), Message(ASSISTANT, answer)),
         context=context if isinstance(context, str) else "",
     )
+
+
+def _is_turns(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
 
 
 def _turns(value: Any, role: str, **changes: int) -> list[Any]:
