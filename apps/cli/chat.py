@@ -34,7 +34,7 @@ def chat(
     temperature: Temperature = 0.0,
     top_p: TopP = 1.0,
     min_p: MinP = 0.0,
-    template_var: TemplateVariables = [],  # noqa: B006
+    template_arg: TemplateVariables = [],  # noqa: B006
     seed: Annotated[int | None, option(ResponseSettings, "seed")] = None,
 ) -> None:
     """Chat with a model in the terminal.
@@ -57,7 +57,7 @@ def chat(
     from ..chat.repl.session import Session
 
     session = Session(
-        lambda name, folder: open_checkpoint(name, adapter=folder, variables=template_var),
+        lambda name, folder: open_checkpoint(name, adapter=folder, variables=template_arg),
         model,
         adapter,
         system=system,

@@ -31,11 +31,14 @@ if TYPE_CHECKING:
 GROUPS = {
     "Data": (
         "format",
+        "columns",
         "skip_bad",
         "valid",
         "valid_share",
         "style",
-        "template_vars",
+        "template_args",
+        "reasoning",
+        "read_special_tokens",
         "train_on",
         "max_length",
         "too_long",
@@ -52,7 +55,10 @@ GROUPS = {
     "Evaluation and logs": ("eval_every", "patience", "save_every", "log_every", "sample_tokens", "loggers"),
 }
 """Flags of the settings, by panel of the help."""
-FLAGS = {"template_vars": Flag(names=("--template-var",), metavar="NAME=VALUE", repeated=True)}
+FLAGS = {
+    "columns": Flag(names=("--column",), metavar="NAME=COLUMN", repeated=True),
+    "template_args": Flag(names=("--template-arg",), metavar="NAME=VALUE", repeated=True),
+}
 EXAMPLE = "model: tiny-llama3"
 """A line of a configuration file, for the error about a file without any."""
 COMMON = ("valid", "style", "max_length", "method", "rank", "epochs", "learning_rate", "batch")
@@ -132,6 +138,7 @@ def _inspect(settings: FinetuneSettings, preview: bool, estimate: bool, as_json:
         facts: dict[str, Any] = {}
         if preview:
             facts["preview"] = summarise(prepared.train, prepared.tokenizer).as_dict()
+            facts["notes"] = list(prepared.notes.lines())
             facts["problems"] = {heading: list(map(str, problems)) for heading, problems in found}
         if estimate:
             facts["estimate"] = estimate_run(settings, prepared).as_dict()
@@ -164,7 +171,7 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     if not group.is_rank_zero:
         return
     if as_json:
-        print(json.dumps(facts_of(finished)))
+        print(json.dumps(facts_of(finished) | {"notes": list(prepared.notes.lines())}))
     else:
         show(result_lines(settings, finished))
     if finished.result.stopped:

@@ -33,6 +33,8 @@ def data_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
     }
     if any(changes.values()):
         yield "too long", ", ".join(f"{count:,} {what}" for what, count in changes.items() if count)
+    for note in prepared.notes.lines():
+        yield "note", note
     longest = max(map(len, prepared.train), default=0)
     if prepared.context is not None and longest > prepared.context:
         yield (

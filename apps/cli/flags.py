@@ -51,7 +51,7 @@ MinP = Annotated[float, option(ResponseSettings, "min_p")]
 TemplateVariables = Annotated[
     list[str],
     typer.Option(
-        "--template-var",
+        "--template-arg",
         metavar="NAME=VALUE",
         help="Set a variable of the chat template, such as enable_thinking=false (Qwen 3). Repeatable.",
     ),

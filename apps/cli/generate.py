@@ -61,7 +61,7 @@ def generate(
         int | None, typer.Option(help="Random seed. Default: a new one, which --verbose and --json report.")
     ] = None,
     adapter: AdapterFolder = None,
-    template_var: TemplateVariables = [],  # noqa: B006
+    template_arg: TemplateVariables = [],  # noqa: B006
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text as it is, without the chat template.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end instead of streaming.")
@@ -88,7 +88,7 @@ def generate(
     if problems:
         raise invalid("flag", problems, "mlx-suite generate --help")
     text = _read_prompt(prompt)
-    checkpoint = open_checkpoint(model, adapter=adapter, variables=template_var)
+    checkpoint = open_checkpoint(model, adapter=adapter, variables=template_arg)
     turn = _raw_turn(checkpoint, text) if raw else _chat_turn(checkpoint, text, system)
     if temperature and seed is None:
         seed = secrets.randbelow(1 << 31)

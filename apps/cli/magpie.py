@@ -75,7 +75,7 @@ def magpie_run(
     out: OutFolder,
     topics_file: Annotated[Path | None, _file_of("topic")] = None,
     personas_file: Annotated[Path | None, _file_of("persona")] = None,
-    template_var: TemplateVariables = [],  # noqa: B006
+    template_arg: TemplateVariables = [],  # noqa: B006
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -103,7 +103,7 @@ def magpie_run(
         return MagpieSettings(**{**typed, **lists})
 
     with launched(out) as shards:
-        summary = _run(model, template_var, settings, out, quiet or not shards.group.is_rank_zero, shards)
+        summary = _run(model, template_arg, settings, out, quiet or not shards.group.is_rank_zero, shards)
     if summary is None:
         return
     if as_json:

@@ -41,7 +41,7 @@ def serve(
     no_key: Annotated[bool, option(ServerSettings, "no_key")] = False,
     allow_host: Annotated[list[str], option(ServerSettings, "allowed_hosts", "--allow-host", metavar="NAME")] = [],  # noqa: B006
     allow_origin: Annotated[list[str], option(ServerSettings, "cors_origins", "--allow-origin", metavar="ORIGIN")] = [],  # noqa: B006
-    template_var: TemplateVariables = [],  # noqa: B006
+    template_arg: TemplateVariables = [],  # noqa: B006
     browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Serve models: a chat page, and the APIs of OpenAI, Anthropic and Ollama.
@@ -73,7 +73,7 @@ def serve(
     # Imported here to keep `--help` fast.
     from ..chat.server import run_server
 
-    run_server(models, adapters, settings, partial(open_checkpoint, variables=template_var), browser=browser)
+    run_server(models, adapters, settings, partial(open_checkpoint, variables=template_arg), browser=browser)
 
 
 def _adapters(flags: list[str]) -> dict[str, Path]:

@@ -41,6 +41,7 @@ ANSWER: Mapping[str, str] = {
     "answer_stop": "the response ended with an unexpected stop token",
     "answer_empty": "the response is empty",
     "answer_garbled": "the response is not valid text",
+    "answer_thought": "the reasoning before the response does not end",
 }
 GRADE: Mapping[str, str] = {
     "answer_quality": "the response is tagged as low quality",

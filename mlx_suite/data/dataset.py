@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from mlx_suite.data.example import Example, content
-from mlx_suite.data.read.formats import FORMATS, Format, detect, read_example, unknown_format
+from mlx_suite.data.read.formats import FORMATS, Format, detect, read_example, renamed, unknown_format
 from mlx_suite.data.read.records import Problem, Record, refusal
 from mlx_suite.data.read.sources import TEST, TRAIN, UNUSED, VALID, DataFile, find_files, read_records
 from mlx_suite.runtime.errors import UserError, nearest_name
@@ -57,7 +58,12 @@ class Dataset:
 
 
 def read_dataset(
-    source: str | Path, *, format: str | None = None, skip_bad: bool = False, valid: str | Path | None = None
+    source: str | Path,
+    *,
+    format: str | None = None,
+    skip_bad: bool = False,
+    valid: str | Path | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
 ) -> Dataset:
     """Read a file, a folder, or, if there is no such path, the Hugging Face dataset `owner/repo[@revision]`.
 
@@ -65,6 +71,7 @@ def read_dataset(
     training file, files with other names are not read. In a folder written by `mlx-suite magpie`, `accepted.jsonl` is
     read. If no name gives a purpose, every data file is for training. Validation examples from `valid` replace those
     of the source. `format` is one of FORMATS; without it, each file's format is detected from all of its rows.
+    `columns` maps names that formats know to those of the files.
 
     Raises UserError that lists every problem of every file; with `skip_bad`, only if no training example is left.
     """
@@ -79,7 +86,7 @@ def read_dataset(
         if file.part == UNUSED:
             reports.append(FileReport(name=file.name, format=NOT_READ, rows=0, bad=0, part=UNUSED))
             continue
-        report, read, wrong = _read_file(file, chosen)
+        report, read, wrong = _read_file(file, chosen, columns)
         examples[file.part] += read
         reports.append(report)
         problems += wrong
@@ -163,9 +170,11 @@ def _as_validation(files: Sequence[DataFile]) -> list[DataFile]:
     return [DataFile(path=file.path, name=file.name, part=VALID) for file in own]
 
 
-def _read_file(file: DataFile, chosen: Format | None) -> tuple[FileReport, list[Example], list[Problem]]:
+def _read_file(
+    file: DataFile, chosen: Format | None, columns: Mapping[str, str]
+) -> tuple[FileReport, list[Example], list[Problem]]:
     """Read every row of a file as an example or as its problems."""
-    records = deque(read_records(file.path, file.name))
+    records = deque(renamed(record, columns) for record in read_records(file.path, file.name))
     form = chosen or detect(records)
     examples: list[Example] = []
     problems: list[Problem] = []

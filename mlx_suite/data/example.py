@@ -1,9 +1,23 @@
 """A training example, independent of its file format."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mlx_suite.text import Message
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolTurns:
+    """A conversation with tools in OpenAI's form, for chat templates that write them in words of their own."""
+
+    turns: tuple[Mapping[str, Any], ...]
+    """Arguments of calls are objects, not text."""
+    trained: tuple[bool, ...]
+    """Whether finetuning may train on each turn."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """Definitions of the tools."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +30,16 @@ class Example:
     """The input of the first instruction, where the format keeps it separate (Alpaca's `input`)."""
     text: str | None = None
     """Plain text to continue; None for a conversation."""
+    tool_turns: ToolTurns | None = None
+    """The conversation in OpenAI's form if it has tools; in `messages` they are text."""
     place: str = ""
     """`file:line`, for error messages."""
 
 
 def content(example: Example) -> str:
     """The text of an example as one line of JSON; equal for duplicates, wherever they come from."""
-    turns = [[message.role, message.content] for message in example.messages]
+    turns = [
+        [message.role, message.content, *([message.reasoning] if message.reasoning else [])]
+        for message in example.messages
+    ]
     return json.dumps([turns, example.context, example.text])

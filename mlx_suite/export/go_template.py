@@ -119,7 +119,7 @@ def _learned(
     None if the template fails or changes a content, or a gap differs from a recorded one.
     """
     try:
-        pieces = chat_pieces(tokenizer, template, messages, add_generation_prompt=True)
+        pieces = chat_pieces(template, messages, add_generation_prompt=True)
     except UserError:
         return None
     order: list[int] = []

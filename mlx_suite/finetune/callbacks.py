@@ -13,6 +13,8 @@ from mlx_suite.finetune.prepare import PreparedRun
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.text import Message
+from mlx_suite.text.template import with_defaults
+from mlx_suite.text.template_variables import read_variables
 
 SAMPLES = 3
 """Number of validation examples used as prompts, if no prompt is given."""
@@ -51,7 +53,8 @@ class EvaluationOutputs:
 
     def save(self, name: str) -> None:
         """Save the adapter, or with method full the model in the dtype of its checkpoint, to folder `name`."""
-        folder, model, template = self.run / name, self.trainable.model, self.writer.program.source
+        folder, model = self.run / name, self.trainable.model
+        template = with_defaults(self.writer.program.source, read_variables(self.settings.template_args))
         if self.trainable.adapter is None:
             base = self.prepared.folder
             save_model(folder, model, dtype=stored_dtype(base), tokenizer_from=base, chat_template=template)

@@ -11,7 +11,7 @@ from mlx_suite.checkpoints.config_file import read_config
 from mlx_suite.data.batch.batches import BucketedBatches, MixedBatches, PackedBatches, mixed_batches
 from mlx_suite.data.batch.rows import Document, pack, usual_row_length
 from mlx_suite.data.dataset import Dataset, fingerprint, read_dataset, split
-from mlx_suite.data.encode.encoding import encode_all
+from mlx_suite.data.encode.encoding import EncodingNotes, encode_all
 from mlx_suite.data.encode.lengths import ERROR, LengthCounts, fit
 from mlx_suite.data.encode.styles import CHAT
 from mlx_suite.data.example import Example
@@ -46,6 +46,8 @@ class PreparedRun:
     """Effect of the length limit on training and validation examples."""
     problems: tuple[Problem, ...]
     """Problems of the rows that were skipped."""
+    notes: EncodingNotes
+    """What the chat template drops, and what is trained as letters."""
     too_long: tuple[Problem, ...]
     """Examples beyond the length limit, with their lengths."""
     row_length: int
@@ -79,13 +81,24 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
     folder = folder or resolve(settings.model)
     tokenizer = load_tokenizer(folder)
     # Bad rows are skipped here, so that one error reports them together with rows that cannot be encoded.
-    dataset = read_dataset(settings.data, format=settings.format, skip_bad=True, valid=settings.valid or None)
+    columns = dict(pair.split("=", 1) for pair in settings.columns)
+    dataset = read_dataset(
+        settings.data, format=settings.format, skip_bad=True, valid=settings.valid or None, columns=columns
+    )
     train, valid = dataset.train, dataset.valid
     if not valid:
         train, valid = split(train, settings.valid_share, settings.seed)
     template = _template(settings, folder, [*train, *valid])
     encoded = [
-        encode_all(examples, style=settings.style, tokenizer=tokenizer, template=template, train_on=settings.train_on)
+        encode_all(
+            examples,
+            style=settings.style,
+            tokenizer=tokenizer,
+            template=template,
+            train_on=settings.train_on,
+            reasoning=settings.reasoning == "keep",
+            read_special_tokens=settings.read_special_tokens,
+        )
         for examples in (train, valid)
     ]
     problems = (*dataset.problems, *(problem for part in encoded for problem in part.problems))
@@ -119,6 +132,7 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
         held_out=tuple(valid),
         counts=fitted.counts + fitted_valid.counts,
         problems=problems,
+        notes=encoded[0].notes + encoded[1].notes,
         too_long=fitted.too_long + fitted_valid.too_long,
         row_length=_row_length(settings, fitted.documents),
         context=read_config(folder).get("max_position_embeddings"),
@@ -138,7 +152,7 @@ def _template(settings: FinetuneSettings, folder: Path, examples: Sequence[Examp
     if settings.style != CHAT or not any(example.messages for example in examples):
         return None
     fixed = {"date_string": DAY.strftime("%d %b %Y"), "strftime_now": DAY.strftime}
-    variables = fixed | read_variables(settings.template_vars)
+    variables = fixed | read_variables(settings.template_args)
     try:
         return load_chat_template(folder, variables)
     except UserError as error:

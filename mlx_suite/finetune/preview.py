@@ -1,7 +1,7 @@
 """Preview of the training data: examples with their trained tokens marked, lengths, and problems.
 
 Trained tokens are colored; without color (a file, NO_COLOR) they are between ⟦ and ⟧. Special tokens are shown by name,
-newlines as ↵.
+names of special tokens that are ordinary text as «<eos> in letters», newlines as ↵.
 """
 
 from collections import Counter
@@ -27,6 +27,8 @@ from mlx_suite.text import Tokenizer
 TRAINED, TRAINED_SPECIAL, SPECIAL, HEADING = "bold green", "bold green reverse", "cyan", "bold"
 """Colours of tokens and headings; other text has the default colour."""
 OPEN, CLOSE = "⟦", "⟧"
+SPELLED = "«{} in letters»"
+"""Name of a special token that is ordinary text."""
 SHOWN_TOKENS = 320
 """Maximum tokens shown of an example; of a longer one, half from the start and half from the end."""
 MOST_BINS = 12
@@ -166,29 +168,31 @@ def lenient(settings: FinetuneSettings) -> FinetuneSettings:
 def marked(document: Document, tokenizer: Tokenizer, *, coloured: bool) -> Text:
     """An example as text, with its trained tokens coloured or bracketed."""
     text = Text(overflow="fold")
-    for part, trained, special in _runs(document, tokenizer, by_kind=coloured):
+    for trained, parts in groupby(_runs(document, tokenizer), key=lambda run: run[1]):
         if not coloured:
-            text.append(f"{OPEN}{part}{CLOSE}" if trained else part)
-        elif special:
-            text.append(part, TRAINED_SPECIAL if trained else SPECIAL)
-        else:
-            text.append(part, TRAINED if trained else "")
+            shown = "".join(part for part, _, _ in parts)
+            text.append(f"{OPEN}{shown}{CLOSE}" if trained else shown)
+            continue
+        for part, _, special in parts:
+            style = (TRAINED_SPECIAL if trained else SPECIAL) if special else (TRAINED if trained else "")
+            text.append(part, style)
     text.rstrip()
     return text
 
 
-def _runs(document: Document, tokenizer: Tokenizer, *, by_kind: bool) -> Iterator[tuple[str, bool, bool]]:
+def _runs(document: Document, tokenizer: Tokenizer) -> Iterator[tuple[str, bool, bool]]:
     """Runs of adjacent tokens of one kind: (text, trained, special)."""
     size, half = len(document), SHOWN_TOKENS // 2
     hidden = range(half, size - half) if size > SHOWN_TOKENS else range(0)
     special_ids = tokenizer.special_ids
     kinds = [
-        (weight > 0 and place > 0, by_kind and token in special_ids, place in hidden)
+        (weight > 0 and place > 0, token in special_ids, place in hidden)
         for place, (token, weight) in enumerate(zip(document.tokens, document.weights, strict=True))
     ]
     ends = [0]
     for _, members in groupby(kinds):
         ends.append(ends[-1] + len(list(members)))
+    names = tokenizer.specials
     shown_gap = False
     # Text is the difference of two decoded prefixes: a token decoded alone may lose its leading space.
     before = ""
@@ -196,7 +200,10 @@ def _runs(document: Document, tokenizer: Tokenizer, *, by_kind: bool) -> Iterato
         trained, special, is_hidden = kinds[start]
         until = tokenizer.decode(document.tokens[:end], skip_special=False)
         if not is_hidden:
-            yield _visible(until[len(before) :]), trained, special
+            part = until[len(before) :]
+            if names is not None and not special:
+                part = names.sub(lambda match: SPELLED.format(match[0]), part)
+            yield _visible(part), trained, special
         elif not shown_gap:
             yield f" … {len(hidden):,} more tokens … ", False, False
             shown_gap = True

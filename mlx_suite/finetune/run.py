@@ -155,7 +155,12 @@ def finetune(
             settings=settings,
             prepared=prepared,
             trainable=trainable,
-            writer=Writer(style=settings.style, tokenizer=prepared.tokenizer, template=prepared.template),
+            writer=Writer(
+                style=settings.style,
+                tokenizer=prepared.tokenizer,
+                template=prepared.template,
+                reasoning=settings.reasoning == "keep",
+            ),
         )
         loop_callbacks = Callbacks(step=callbacks.step)
         if group.is_rank_zero:

@@ -10,6 +10,7 @@ from mlx_suite.runtime.settings_file import did_you_mean
 # Repeated from the modules that implement them, so that --help does not import MLX; a test compares them.
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "style": ("chat", "alpaca", "phi3", "plain"),
+    "reasoning": ("keep", "drop"),
     "train_on": ("all", "assistant", "last"),
     "too_long": ("error", "drop", "truncate", "split"),
     "batching": ("pack", "bucket"),
@@ -35,6 +36,8 @@ class FinetuneSettings:
 
     format: str | None = None
     """Record format: messages, sharegpt, alpaca, completion or text. Default: detected for each file."""
+    columns: tuple[str, ...] = ()
+    """Columns under other names than a format's, NAME=COLUMN, such as instruction=Question. Repeatable."""
     skip_bad: bool = False
     """Skip invalid rows and list them in bad_rows.jsonl instead of refusing the data."""
     valid: str | None = None
@@ -43,10 +46,16 @@ class FinetuneSettings:
     """Fraction of examples split off for validation, at most 2,000; duplicates stay on one side. 0 disables
     validation."""
     style: str = "chat"
-    """Prompt style: chat (the model's chat template), alpaca or phi3 (as in Raschka's book), plain (no template: the
+    """Prompt style: chat (the model's chat template), alpaca or phi3 (after Raschka's book), plain (no template: the
     response follows the prompt directly)."""
-    template_vars: tuple[str, ...] = ()
-    """Variables of the chat template, NAME=VALUE, such as enable_thinking=false (Qwen 3). Repeatable."""
+    template_args: tuple[str, ...] = ()
+    """Variables of the chat template, NAME=VALUE, such as enable_thinking=false (Qwen 3). Repeatable. They are the
+    defaults of the saved template."""
+    reasoning: str = "keep"
+    """Reasoning before a response, in a field of its own or in <think> tags: keep (as the chat template writes it) or
+    drop."""
+    read_special_tokens: bool = False
+    """Read names of special tokens in the texts as these tokens, for texts that already hold a chat template."""
     train_on: str = "assistant"
     """Tokens in the loss: assistant (every response and its stop token), last (the last response only), all (prompts
     too)."""
@@ -156,6 +165,9 @@ def check_settings(settings: FinetuneSettings, origin: Mapping[str, str] | None 
 
 
 def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:
+    for column in s.columns:
+        if not all(column.partition("=")):
+            yield "columns", f"is {column!r}: expected NAME=COLUMN, such as instruction=Question"
     for name, allowed in CHOICES.items():
         value = getattr(s, name)
         if value not in allowed:

@@ -25,6 +25,7 @@ from mlx_suite.magpie.plan import RowPlan
 from mlx_suite.magpie.records import Decision, Draft, Ending, Tags
 from mlx_suite.magpie.sanitiser.request_checks import lacks_payload, looks_like_answer
 from mlx_suite.magpie.steering import Quotas, Steering, SteeringOutcome, make_quotas
+from mlx_suite.text.reasoning import OPEN
 
 SAFETY, RESPONSE_SAFETY, UNSAFE = "safety", "answer_safety", "unsafe"
 
@@ -174,7 +175,9 @@ def instruction_problem(plan: RowPlan, draft: Draft) -> str | None:
 def response_problem(plan: RowPlan, draft: Draft) -> str | None:
     """Return the reason why the response is incomplete; None if it is complete."""
     assert draft.response_end is not None, "the draft has no response"
-    return _problem("answer", draft.response_end, draft.response, plan.response_ends)
+    problem = _problem("answer", draft.response_end, draft.response, plan.response_ends)
+    # Reasoning that ends is a field of its own.
+    return problem or ("answer_thought" if draft.response.startswith(OPEN) else None)
 
 
 def wording_problem(draft: Draft) -> str | None:

@@ -27,7 +27,8 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Message, PreQuery, Tokenizer, derive_pre_query
 from mlx_suite.text.chat import encode_chat
 from mlx_suite.text.loops import loop_check
-from mlx_suite.text.message import USER
+from mlx_suite.text.message import ASSISTANT, USER
+from mlx_suite.text.reasoning import OPEN, split_reasoning
 from mlx_suite.text.template import dated
 
 
@@ -121,6 +122,34 @@ class RowPlan:
         ids = encode_chat(self.tokenizer, self.template, [*before, Message(USER, text)]).ids
         turn = ids[len(self.pre_query.header_ids) :]
         return tuple(turn[: turn.index(self.user_end) + 1])
+
+    def assistant_turn(self, text: str) -> tuple[int, ...]:
+        """Token ids of an earlier assistant turn, from its header to its stop token, as the template writes it."""
+        before = lead(self.template, self.settings.system)
+        question, again = Message(USER, "Hi"), Message(USER, "Hi")
+        turns = [*before, question, Message(ASSISTANT, text), again]
+        chat = encode_chat(self.tokenizer, self.template, turns)
+        asked, answered = (
+            max(place for place, owner in enumerate(chat.owner) if owner == number)
+            for number in (len(before), len(before) + 1)
+        )
+        start = chat.ids.index(self.user_end, asked) + 1
+        return tuple(chat.ids[start : chat.ids.index(self.assistant_end, answered) + 1])
+
+    @cached_property
+    def opens_thought(self) -> bool:
+        """Whether the generation prompt begins the reasoning, as that of DeepSeek R1 does."""
+        prompt = self.tokenizer.decode(self.pre_query.to_assistant_ids, skip_special=False)
+        return prompt.rstrip().endswith(OPEN)
+
+    def answer_of(self, tokens: Sequence[int]) -> tuple[str, str]:
+        """The reasoning and the response in a sampled text.
+
+        Reasoning that does not end stays in the response, after its tag (see `judge.response_problem`).
+        """
+        text = self.decode(tokens)
+        parts = split_reasoning(text, opened=self.opens_thought)
+        return ("", text if text.startswith(OPEN) else f"{OPEN}\n{text}") if parts is None else parts
 
     def clean(self, raw: str) -> Sanitised:
         """A sampled instruction after the sanitiser, if the run has it on."""

@@ -18,7 +18,8 @@ one counts. `sum` is a checksum of the rest of the line.
      "index": 12,                  row number from 0, counting rejected rows
      "seed": 214748364512,         this row's own, so it can be generated again without the others
      "messages": [{"role": "user", "content": "…"},
-                  {"role": "assistant", "content": "…"}],   preceded by the run's system prompt, if it has one
+                  {"role": "assistant", "content": "…"}],   preceded by the run's system prompt, if it has one;
+                                   with "reasoning_content" if the model reasoned before its response
      "raw_instruction": "…",       before sanitising, if that changed it
      "steer": {"category": "Math"},                 what the row was steered to; the messages do not show it
      "sampling": {"temperature": 1.0, "top_p": 1.0},
@@ -102,6 +103,8 @@ class Exchange:
     instruction_end: Ending
     response: str
     response_end: Ending
+    reasoning: str = ""
+    """What the model thought before the response."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +127,8 @@ class Draft:
     embedding: npt.NDArray[np.float32] | None = None
     """Unit vector (d,), rounded to float16 as it is stored."""
     response: str = ""
+    reasoning: str = ""
+    """What the model thought before the response."""
     response_end: Ending | None = None
     """None if no response was generated."""
     turns: tuple[Exchange, ...] = ()
@@ -206,6 +211,8 @@ def draft_line(draft: Draft) -> dict[str, Any]:
         line["embedding"] = base64.b64encode(draft.embedding.astype("<f2").tobytes()).decode()
     if draft.response_end is not None:
         line |= {"answer": draft.response, "answered": _ending_line(draft.response_end)}
+    if draft.reasoning:
+        line["thought"] = draft.reasoning
     if draft.turns:
         line["turns"] = [_exchange_line(turn) for turn in draft.turns]
     if draft.turns_ended is not None:
@@ -229,6 +236,7 @@ def draft_of(line: Mapping[str, Any]) -> Draft:
         tags=_tags(line.get("tags")),
         embedding=None if embedding is None else np.frombuffer(base64.b64decode(embedding), "<f2").astype(np.float32),
         response=line.get("answer", ""),
+        reasoning=line.get("thought", ""),
         response_end=None if response_end is None else _ending(response_end),
         turns=tuple(map(_exchange, line.get("turns", ()))),
         turns_ended=line.get("ended"),
@@ -266,6 +274,8 @@ def _exchange_line(turn: Exchange) -> dict[str, Any]:
     line: dict[str, Any] = {"raw": turn.raw}
     if turn.instruction != turn.raw:
         line["instruction"] = turn.instruction
+    if turn.reasoning:
+        line["thought"] = turn.reasoning
     ends = _ending_line(turn.instruction_end), _ending_line(turn.response_end)
     return line | {"asked": ends[0], "answer": turn.response, "answered": ends[1]}
 
@@ -276,11 +286,18 @@ def _exchange(line: Any) -> Exchange:
         raw=line["raw"],
         instruction_end=_ending(line["asked"]),
         response=line["answer"],
+        reasoning=line.get("thought", ""),
         response_end=_ending(line["answered"]),
     )
 
 
 # ---- accepted.jsonl and rejected.jsonl
+
+
+def _response(part: Draft | Exchange) -> dict[str, str]:
+    """An assistant's turn; reasoning has a key of its own."""
+    turn = {"role": "assistant", "content": part.response}
+    return turn | {"reasoning_content": part.reasoning} if part.reasoning else turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,13 +351,13 @@ class Recorder:
 
     def _messages(self, draft: Draft, has_response: bool, has_turns: bool) -> list[dict[str, str]]:
         system = self.plan.settings.system
-        turns = [] if system is None else [("system", system)]
-        turns.append(("user", draft.instruction))
+        turns = [] if system is None else [{"role": "system", "content": system}]
+        turns.append({"role": "user", "content": draft.instruction})
         if has_response:
-            turns.append(("assistant", draft.response))
+            turns.append(_response(draft))
         for turn in draft.turns if has_turns else ():
-            turns += [("user", turn.instruction), ("assistant", turn.response)]
-        return [{"role": role, "content": content} for role, content in turns]
+            turns += [{"role": "user", "content": turn.instruction}, _response(turn)]
+        return turns
 
     def _ending(self, part: str, endings: list[Ending | None]) -> Record:
         last = endings[-1]

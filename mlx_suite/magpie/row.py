@@ -31,12 +31,12 @@ from dataclasses import replace
 import numpy as np
 
 from mlx_suite.curation.duplicates.neighbours import Neighbours
-from mlx_suite.engine import Given, Program, Request, Rewind, Written
+from mlx_suite.engine import Given, Mark, Program, Request, Rewind, Written
 from mlx_suite.engine.prefix_cache import shared_prefix
 from mlx_suite.magpie.plan import RowPlan, row_seed
 from mlx_suite.magpie.records import Draft, Exchange, ending_of
 from mlx_suite.magpie.steering import Steer
-from mlx_suite.magpie.turns import end_turn, further_turns
+from mlx_suite.magpie.turns import end_turn, further_turns, without_reasoning
 
 IsCertainReject = Callable[[Draft], bool]
 """Called with an unfinished draft; True if its rejection is certain."""
@@ -87,12 +87,15 @@ def _program(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCerta
         if is_certain_reject(draft):
             return draft
 
+    start = yield Mark()
     yield Given(plan.pre_query.to_assistant_ids)
     responded: Written = yield plan.response_sample
-    draft = replace(draft, response=plan.decode(responded.tokens), response_end=ending_of(responded))
+    reasoning, response = plan.answer_of(responded.tokens)
+    draft = replace(draft, response=response, reasoning=reasoning, response_end=ending_of(responded))
     if is_certain_reject(draft):
         return draft
 
+    responded = yield from without_reasoning(plan, start, responded, response)
     yield from end_turn(responded.stop_token, plan.assistant_end)
     if tagger is not None and tagger.answer.queries:
         draft = replace(draft, response_tags=tagger.answer_tags((yield tagger.answer)))
@@ -105,6 +108,7 @@ def _program(plan: RowPlan, index: int, steer: Steer, is_certain_reject: IsCerta
             raw=raw,
             instruction_end=draft.instruction_end,
             response=draft.response,
+            reasoning=draft.reasoning,
             response_end=ending_of(replace(responded, stop_token=plan.assistant_end)),
         )
         turns, ended = yield from further_turns(plan, setting, first)

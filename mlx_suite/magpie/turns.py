@@ -18,6 +18,7 @@ from mlx_suite.magpie.drift import REPLY, drift_of, flaw_of
 from mlx_suite.magpie.plan import RowPlan
 from mlx_suite.magpie.records import Ending, Exchange, ending_of
 from mlx_suite.magpie.settings import SamplingSetting
+from mlx_suite.text.reasoning import OPEN
 
 TRIES = 3
 """Attempts at a user's turn. If every second one drifts, three attempts lose one conversation in eight."""
@@ -46,6 +47,19 @@ def further_turns(
     return tuple(turns[1:]), None
 
 
+def without_reasoning(plan: RowPlan, start: int, written: Written, response: str) -> Generator[Segment, Any, Written]:
+    """Leave only the response in the sequence if the model reasoned before it; returns how the sequence ends now.
+
+    Args:
+        start: Position before the header of the response.
+    """
+    if plan.decode(written.tokens) == response:
+        return written
+    yield Rewind(start)
+    yield Given(plan.assistant_turn(response))
+    return replace(written, stop_token=plan.assistant_end)
+
+
 def end_turn(sampled: int | None, stop: int) -> Generator[Segment, Any, None]:
     """Replace the stop token at the end of a sampled text by the template's own, `stop`, if they differ."""
     if sampled != stop:
@@ -62,13 +76,24 @@ def _exchange(
     if isinstance(instruction, str):
         return instruction
     raw, text, end = instruction
+    start = yield Mark()
     yield Given(plan.pre_query.to_assistant_ids)
     written: Written = yield plan.response_sample
-    response = plan.decode(written.tokens)
+    reasoning, response = plan.answer_of(written.tokens)
     flaw = flaw_of(written, response, plan.response_ends)
     if flaw is not None:
         return f"answer_{flaw}"
-    return Exchange(instruction=text, raw=raw, instruction_end=end, response=response, response_end=ending_of(written))
+    if response.startswith(OPEN):
+        return "answer_thought"
+    written = yield from without_reasoning(plan, start, written, response)
+    return Exchange(
+        instruction=text,
+        raw=raw,
+        instruction_end=end,
+        response=response,
+        reasoning=reasoning,
+        response_end=ending_of(written),
+    )
 
 
 def _instruction(

@@ -27,11 +27,11 @@ from mlx_suite.serving.tool_format import (
 )
 from mlx_suite.serving.tool_grammar import Thoughts, response_grammar
 from mlx_suite.text import Message, TemplateRefusal
+from mlx_suite.text.chat import encode_tool_chat
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 from mlx_suite.text.pieces import replace_surrogates
 from mlx_suite.text.template import with_variables
 from mlx_suite.text.template_variables import check_names
-from mlx_suite.text.tool_chat import encode_tool_chat
 
 ROLES = (SYSTEM, USER, ASSISTANT, TOOL)
 TAIL = 16

@@ -18,6 +18,7 @@ from mlx_suite.checkpoints.config_file import read_config
 from mlx_suite.checkpoints.trained_run import NAMES as RESULTS
 from mlx_suite.data.batch.rows import usual_row_length
 from mlx_suite.data.dataset import FEWEST, MOST, Dataset, FileReport
+from mlx_suite.data.encode.encoding import EncodingNotes
 from mlx_suite.data.encode.lengths import LengthCounts
 from mlx_suite.data.example import Example as Conversation
 from mlx_suite.finetune.prepare import PreparedRun
@@ -117,6 +118,7 @@ def prepare_synthesizer(settings: SynthesizerSettings, folder: Path | None = Non
         valid=valid.documents,
         held_out=tuple(map(_conversation, shown)),
         counts=LengthCounts(dropped=len(train.too_long) + len(valid.too_long)),
+        notes=EncodingNotes(),
         problems=tuple(problem for dataset in datasets for problem in dataset.problems),
         too_long=train.too_long + valid.too_long,
         row_length=usual_row_length(train.documents),

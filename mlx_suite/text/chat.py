@@ -1,23 +1,21 @@
 """Encoding of a conversation as token ids, with the owner of every token.
 
-The template is rendered twice: with the real contents, and with each content replaced by a whitespace-padded marker
-that does not occur in any message. The second rendering shows where contents go and whether the template trims them;
-with the contents filled in, it must equal the first. So message text is never mistaken for template text and never
-encodes a special token, whatever it contains.
+The template is rendered with texts that know which message each of their letters comes from (`traced`), so the
+rendered conversation says so too. Message text is never mistaken for template text and never encodes a special token,
+whatever it contains, and whatever the template does with it.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from mlx_suite.runtime.errors import UserError
 from mlx_suite.text.message import Message
-from mlx_suite.text.pieces import TEMPLATE, EncodedChat, Piece, replace_surrogates
+from mlx_suite.text.pieces import DEFINITIONS, EncodedChat, Piece, replace_surrogates
 from mlx_suite.text.template import ChatTemplate
 from mlx_suite.text.tokenizer import Tokenizer
+from mlx_suite.text.traced import own, runs
 
-PAD_LEFT, PAD_RIGHT = "\n\v", "\v\n"
-"""Whitespace around a marker: `strip()` removes all of it, `strip("\\n")` leaves `\\v`."""
-PRIVATE_USE = range(0xE000, 0xF900)
+Turn = Mapping[str, Any]
+"""A turn or a tool definition in OpenAI's form. Arguments of calls are objects, not text."""
 
 
 def encode_chat(
@@ -32,96 +30,49 @@ def encode_chat(
     Equal to transformers' `apply_chat_template` unless contents contain special tokens. Raises UserError if the
     template rejects the conversation or fails.
     """
-    pieces = chat_pieces(tokenizer, template, messages, add_generation_prompt=add_generation_prompt)
+    pieces = chat_pieces(template, messages, add_generation_prompt=add_generation_prompt)
     return tokenizer.with_one_bos(tokenizer.encode_pieces(pieces))
 
 
+def encode_tool_chat(
+    tokenizer: Tokenizer, template: ChatTemplate, turns: Sequence[Turn], tools: Sequence[Turn] | None
+) -> list[int]:
+    """Like `encode_chat`, for the prompt of a conversation with tools. Definitions, calls and results are message text.
+
+    Raises UserError if the template rejects the conversation or fails.
+    """
+    pieces = turn_pieces(template, turns, tools, add_generation_prompt=True)
+    return tokenizer.with_one_bos(tokenizer.encode_pieces(pieces)).ids
+
+
 def chat_pieces(
-    tokenizer: Tokenizer,
+    template: ChatTemplate, messages: Sequence[Message], *, add_generation_prompt: bool = False
+) -> list[Piece]:
+    """Split the rendered conversation into template text and message contents, in order."""
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    return turn_pieces(template, turns, add_generation_prompt=add_generation_prompt)
+
+
+def turn_pieces(
     template: ChatTemplate,
-    messages: Sequence[Message],
+    turns: Sequence[Turn],
+    tools: Sequence[Turn] | None = None,
     *,
     add_generation_prompt: bool = False,
 ) -> list[Piece]:
-    """Split the rendered conversation into template text and message contents, in order."""
-    messages = [Message(message.role, replace_surrogates(message.content)) for message in messages]
-    rendered = template.render(messages, add_generation_prompt=add_generation_prompt)
-    mark = unused_letter(rendered)
-    marked = [
-        Message(message.role, f"{PAD_LEFT}{mark}{index}{mark}{PAD_RIGHT}") for index, message in enumerate(messages)
-    ]
-    skeleton = _cut(template.render(marked, add_generation_prompt=add_generation_prompt), mark)
-    pieces = [_filled(part, messages) for part in skeleton]
-    if "".join(piece.text for piece in pieces) == rendered:
-        return pieces
-    return _anchored(tokenizer, template, messages, rendered, skeleton)
-
-
-def unused_letter(text: str) -> str:
-    """A private-use character that does not occur in `text`."""
-    used = set(text)
-    free = next((chr(code) for code in PRIVATE_USE if chr(code) not in used), None)
-    assert free is not None, "a text with all 6,400 private-use characters"
-    return free
-
-
-def _cut(marked: str, mark: str) -> list[tuple[str, int, str]]:
-    """The marked rendering as (left padding or template text, message index or TEMPLATE, right padding)."""
-    place = re.compile(f"({PAD_LEFT}|\v|){mark}(\\d+){mark}({PAD_RIGHT}|\v|)")
-    parts: list[tuple[str, int, str]] = []
-    end = 0
-    for match in place.finditer(marked):
-        parts.append((marked[end : match.start()], TEMPLATE, ""))
-        parts.append((match[1], int(match[2]), match[3]))
-        end = match.end()
-    return [*parts, (marked[end:], TEMPLATE, "")]
-
-
-def _filled(part: tuple[str, int, str], messages: Sequence[Message]) -> Piece:
-    """Fill a part of the skeleton with its content, trimmed as the template trimmed the padding."""
-    left, owner, right = part
-    if owner == TEMPLATE:
-        return Piece(text=left, owner=TEMPLATE)
-    text = messages[owner].content
-    if left != PAD_LEFT:
-        text = text.lstrip("\n" if left else None)
-    if right != PAD_RIGHT:
-        text = text.rstrip("\n" if right else None)
-    return Piece(text=text, owner=owner)
-
-
-def _anchored(
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
-    messages: Sequence[Message],
-    rendered: str,
-    skeleton: Sequence[tuple[str, int, str]],
-) -> list[Piece]:
-    """Pieces for a template that rewrites contents (for example, drops `<think>` parts): finds its own text in order.
-
-    Contents with special tokens could imitate that text, so they are refused here.
-    """
-    specials = tokenizer.specials
-    if specials is None or not any(specials.search(message.content) for message in messages):
-        pieces: list[Piece] = []
-        place, owner = 0, TEMPLATE
-        for number, (text, index, _) in enumerate(skeleton):
-            if index != TEMPLATE:
-                owner = index
-                continue
-            last = number == len(skeleton) - 1
-            found = len(rendered) - len(text) if last else rendered.find(text, place)
-            if found < place or not rendered.startswith(text, found):
-                break
-            pieces += [
-                Piece(text=rendered[place:found], owner=owner),
-                Piece(text=text, owner=TEMPLATE),
-            ]
-            place = found + len(text)
-        else:
-            return pieces
-    raise UserError(
-        "the chat template rewrites these messages, so their tokens cannot be separated from its own",
-        template.origin,
-        "remove special tokens and markup that the template looks for from the messages",
+    """`chat_pieces` for turns in OpenAI's form: all texts of a turn but its role belong to it."""
+    rendered = template.render_turns(
+        [{**own(_sound(turn), number), "role": turn["role"]} for number, turn in enumerate(turns)],
+        tools=None if tools is None else own(_sound(tools), DEFINITIONS),
+        add_generation_prompt=add_generation_prompt,
     )
+    return [Piece(text=text, owner=owner) for text, owner in runs(rendered)]
+
+
+def _sound(value: Any) -> Any:
+    """A JSON value with texts that can be encoded."""
+    if isinstance(value, str):
+        return replace_surrogates(value)
+    if isinstance(value, Mapping):
+        return {_sound(key): _sound(part) for key, part in value.items()}
+    return [_sound(part) for part in value] if isinstance(value, list | tuple) else value

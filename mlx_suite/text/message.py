@@ -16,6 +16,8 @@ class Message:
     """The text, without template markup."""
     trained: bool = True
     """Whether finetuning may train on this turn. A dataset can exclude individual responses."""
+    reasoning: str = ""
+    """What the model thought before `content`, where the dataset keeps it in a field of its own."""
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:

@@ -13,7 +13,11 @@ from mlx_suite.text.backend import Backend
 
 TEMPLATE = -1
 """Owner of text and tokens that come from the template."""
+DEFINITIONS = -2
+"""Owner of tool definitions: text of a client that belongs to no message."""
 
+NO_TOKEN = -1
+"""Instead of the id of a special token, where text is only cut."""
 SEPARATORS = "\x1c\x1d\x1e\x1f"
 """Whitespace in Python, but not in Unicode's White_Space, which the tokenizers library follows."""
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -25,7 +29,10 @@ class Piece:
 
     text: str
     owner: int
-    """Index of the message whose content this is, or TEMPLATE."""
+    """Index of the message whose content this is, TEMPLATE or DEFINITIONS."""
+    trusted: bool = False
+    """Whether special tokens are matched in this text although a message owns it: the template wrote it as a part of
+    this response."""
     apart: bool = False
     """Whether tokens must not span the boundary between this piece and the text before it."""
 
@@ -47,11 +54,11 @@ def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: It
     text = replace_surrogates("".join(piece.text for piece in kept))
     owners: list[int] = []
     piece_ends: list[int] = []
-    cuts: list[tuple[int, int, int]] = []
+    cuts: list[tuple[int, int, int, int]] = []
     for piece in kept:
         if piece.apart:
-            cuts.append((len(owners), len(owners), TEMPLATE))
-        if piece.owner == TEMPLATE and specials is not None:
+            cuts.append((len(owners), len(owners), NO_TOKEN, TEMPLATE))
+        if specials is not None and (piece.owner == TEMPLATE or piece.trusted):
             for match in specials.finditer(piece.text):
                 mark = backend.marks[match[0]]
                 start, end = len(owners) + match.start(), len(owners) + match.end()
@@ -59,14 +66,14 @@ def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: It
                     start = _space_before(text, start)
                 if mark.eats_right:
                     end = _space_after(text, end)
-                cuts.append((start, end, mark.id))
+                cuts.append((start, end, mark.id, piece.owner))
         owners += [piece.owner] * len(piece.text)
         piece_ends += [len(owners)] * len(piece.text)
     piece_ends.append(0)  # an empty token at the end is in no piece
     ids: list[int] = []
     owner: list[int] = []
     place = 0
-    for start, end, index in [*cuts, (len(text), len(text), TEMPLATE)]:
+    for start, end, index, writer in [*cuts, (len(text), len(text), NO_TOKEN, TEMPLATE)]:
         if place < start:
             encoding = backend.encode(text[place:start], at_start=place == 0)
             ids += encoding.ids
@@ -77,9 +84,9 @@ def encode_pieces(backend: Backend, specials: re.Pattern[str] | None, pieces: It
                 else _owner(owners, place + first, place + last)
                 for first, last in encoding.spans
             ]
-        if index != TEMPLATE:
+        if index != NO_TOKEN:
             ids.append(index)
-            owner.append(TEMPLATE)
+            owner.append(writer)
         place = max(place, end)
     return EncodedChat(ids=ids, owner=owner)
 

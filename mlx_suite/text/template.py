@@ -1,28 +1,21 @@
 """Chat templates: Jinja programs that render a conversation in the format a model was trained on.
 
-They are rendered as in transformers (`utils/chat_template_utils.py`): in an immutable sandbox, with `trim_blocks`,
-`lstrip_blocks`, loop controls and four extras (`raise_exception`, `strftime_now`, `tojson` without HTML escapes, and
-`{% generation %}`, whose content is rendered unchanged).
+`template_environment` has the environment in which they run.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2.ext import Extension, loopcontrols
-from jinja2.nodes import Node
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.json_file import read_object
 from mlx_suite.text.message import SYSTEM, USER, Message
 from mlx_suite.text.settings import LEGACY_TEMPLATE_FILE, TEMPLATE_FILE, TEMPLATES, read_settings
+from mlx_suite.text.template_environment import TemplateRaised, compiled
 
 FIXED_DATE = {"date_string": "26 Jul 2024"}
 """Default date of Llama 3.1's and 3.2's system turn. With today's date no run could be resumed tomorrow."""
@@ -60,7 +53,10 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = False,
     ) -> str:
-        """Like `render`, for turns in OpenAI's form, which may call tools, and for tool definitions in that form."""
+        """Like `render`, for turns in OpenAI's form, which may call tools, and for tool definitions in that form.
+
+        Where texts are `Traced`, so is the result.
+        """
         program = self._program()
         try:
             return program.render(
@@ -70,7 +66,7 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 **{**self.special_tokens, **self.variables},
             )
-        except _Raised as error:
+        except TemplateRaised as error:
             roles = ", ".join(turn["role"] for turn in turns)
             raise TemplateRefusal(
                 f"the chat template rejects this conversation ({roles}): {error}",
@@ -95,7 +91,7 @@ class ChatTemplate:
 
     def _program(self) -> jinja2.Template:
         try:
-            return _compiled(self.source)
+            return compiled(self.source)
         except jinja2.TemplateSyntaxError as error:
             raise UserError(
                 f"the chat template is not valid Jinja: {error.message} (line {error.lineno})",
@@ -107,6 +103,16 @@ class ChatTemplate:
 def with_variables(template: ChatTemplate, variables: Mapping[str, Any]) -> ChatTemplate:
     """The template with further variables, which replace its own of the same name."""
     return replace(template, variables={**template.variables, **variables}) if variables else template
+
+
+def with_defaults(source: str, variables: Mapping[str, Any]) -> str:
+    """The Jinja text in which these variables have values, unless a caller sets others.
+
+    Every program that reads the template then renders it as in training.
+    """
+    # Jinja reads Python's literals.
+    lines = [f"{{%- set {name} = {name} | default({value!r}) %}}\n" for name, value in variables.items()]
+    return "".join(lines) + source
 
 
 def dated(template: ChatTemplate) -> ChatTemplate:
@@ -171,52 +177,3 @@ def _chosen(value: object, path: Path) -> str:
         str(path),
         _PUT_TEMPLATE.format(path.parent / TEMPLATE_FILE),
     )
-
-
-class _Raised(jinja2.TemplateError):
-    """An error that a template raises with `raise_exception`."""
-
-
-class _Generation(Extension):
-    """`{% generation %} … {% endgeneration %}`, which marks a response; its content is rendered unchanged."""
-
-    tags = {"generation"}
-
-    def parse(self, parser: Parser) -> list[Node]:
-        """Replace the block by its content."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-@lru_cache(maxsize=32)
-def _compiled(source: str) -> jinja2.Template:
-    """The program of a template; requests with variables of their own share it."""
-    return _environment().from_string(source)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-def _raise_exception(message: str) -> None:
-    raise _Raised(message)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

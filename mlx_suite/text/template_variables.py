@@ -6,7 +6,7 @@ from typing import Any
 
 from mlx_suite.runtime.errors import UserError
 
-FLAG = "--template-var"
+FLAG = "--template-arg"
 THINKING = "enable_thinking"
 """The variable with which the templates of Qwen 3 and of others turn reasoning on or off."""
 _OURS = ("messages", "tools", "documents", "add_generation_prompt")

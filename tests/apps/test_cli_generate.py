@@ -63,8 +63,8 @@ def test_a_variable_of_the_chat_template_changes_the_prompt(random_model: Path, 
         facts = json.loads(run(folder, "Why?", "--max-tokens", "1", "--json", *flags).stdout)
         return int(facts["prompt_tokens"])
 
-    assert prompt_tokens("--template-var", "thinking=true") == prompt_tokens()
-    assert prompt_tokens("--template-var", "thinking=false") > prompt_tokens()
+    assert prompt_tokens("--template-arg", "thinking=true") == prompt_tokens()
+    assert prompt_tokens("--template-arg", "thinking=false") > prompt_tokens()
 
 
 def test_a_stop_text_ends_the_response_and_is_not_shown(random_model: Path) -> None:

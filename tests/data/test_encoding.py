@@ -108,9 +108,10 @@ class TestTheStopToken:
         source = "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
         one = with_template(family("llama3"), source)
         made = document(one, said("U: a", "A: b", "U: c", "A: d"))
-        # The newline comes before the stop token: if it were not trained, the model would never reach the stop token.
+        # The template has no generation prompt, so the model must write "assistant:" itself. The newline comes before
+        # the stop token: if it were not trained, the model would never reach the stop token.
         assert shown(made, one.tokenizer) == (
-            "<|begin_of_text|>user:a\nassistant:[b]\nuser:c\nassistant:[d\n<|eot_id|>]"
+            "<|begin_of_text|>user:a\n[assistant:b]\nuser:c\n[assistant:d\n<|eot_id|>]"
         )
 
     def test_a_marker_that_opens_the_next_turn_is_not_mistaken_for_it(self, family: Families) -> None:
@@ -118,8 +119,8 @@ class TestTheStopToken:
         one = with_template(family("llama3"), source)
         made = document(one, said("U: a", "A: b", "U: c", "A: d"))
         assert shown(made, one.tokenizer) == (
-            "<|begin_of_text|><|start_header_id|>user<|end_header_id|>a<|start_header_id|>assistant<|end_header_id|>[b]"
-            "<|start_header_id|>user<|end_header_id|>c<|start_header_id|>assistant<|end_header_id|>[d<|eot_id|>]"
+            "<|begin_of_text|><|start_header_id|>user<|end_header_id|>a[<|start_header_id|>assistant<|end_header_id|>b]"
+            "<|start_header_id|>user<|end_header_id|>c[<|start_header_id|>assistant<|end_header_id|>d<|eot_id|>]"
         )
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from mlx_suite.data.example import Example
-from mlx_suite.data.read.formats import FORMATS, detect, fold_tools, read_example, unknown_format
-from mlx_suite.data.read.records import Record
+from mlx_suite.data.read.formats import FORMATS, detect, fold_tools, read_example, renamed, unknown_format
+from mlx_suite.data.read.records import Problem, Record
 from mlx_suite.text import Message
 
 
@@ -335,3 +335,38 @@ class TestDetect:
         assert unknown_format(rows).startswith(
             'no known format: found the keys "prompt", "chosen", "rejected"; expected'
         )
+
+
+def test_prompt_and_completion_may_be_lists_of_turns() -> None:
+    before = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
+    asked = {"role": "user", "content": "2+2?"}
+    row = {"prompt": [*before, asked], "completion": [{"role": "assistant", "content": "4"}]}
+    read = read_example(Record("rows.jsonl:1", row), FORMATS["completion"])
+    assert isinstance(read, Example)
+    assert [(turn.content, turn.trained) for turn in read.messages] == [
+        ("1+1?", True),
+        ("2", False),
+        ("2+2?", True),
+        ("4", True),
+    ]
+
+
+def test_a_column_is_read_under_the_name_that_is_given() -> None:
+    record = Record("qa.csv:2", {"Question": "a", "Answer": "b"})
+    assert renamed(record, {"instruction": "Question", "output": "Answer"}) == Record(
+        "qa.csv:2", {"instruction": "a", "output": "b"}
+    )
+    assert renamed(record, {"instruction": "Frage"}) == Problem(
+        "qa.csv:2", 'no column Frage; found the keys "Question", "Answer"'
+    )
+
+
+def test_preference_rows_are_recognised() -> None:
+    record = Record("rows.jsonl:1", {"prompt": "Q", "chosen": "good", "rejected": "bad"})
+    assert unknown_format([record]) == (
+        "these are preference rows (chosen, rejected), and finetuning learns one response to a prompt; "
+        "--column completion=chosen trains on the chosen ones"
+    )
+    taken = renamed(record, {"completion": "chosen"})
+    assert isinstance(taken, Record)
+    assert isinstance(read_example(taken, FORMATS["completion"]), Example)

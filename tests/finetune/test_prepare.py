@@ -62,7 +62,7 @@ def test_a_variable_of_the_chat_template_changes_the_rows(random_model: Path, tm
     template = changed / "chat_template.jinja"
     template.write_text("{% if thinking is defined %}{{ thinking }}{% endif %}" + template.read_text())
     plain = prepare(settings(changed, data)).train[0]
-    with_text = prepare(settings(changed, data, template_vars=("thinking=abc",))).train[0]
+    with_text = prepare(settings(changed, data, template_args=("thinking=abc",))).train[0]
     assert len(with_text.tokens) > len(plain.tokens)
 
 

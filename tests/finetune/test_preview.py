@@ -174,3 +174,14 @@ class TestDataThatTrainingRefuses:
     def test_the_headings_say_what_the_settings_do(self, random_model: Path, tmp_path: Path) -> None:
         headings = [heading for heading, _ in self.look(random_model, tmp_path, skip_bad=True, too_long="truncate")]
         assert headings == ["Invalid rows: skipped", "Longer than 100 tokens: truncated"]
+
+
+def test_a_special_token_and_its_name_in_letters_look_different() -> None:
+    tokenizer = load_tokenizer(resolve("tiny-llama3"))
+    stop = tokenizer.id_of("<|eot_id|>")
+    assert stop is not None
+    tokens = [*tokenizer.encode_prompt("Say <|eot_id|>"), stop]
+    document = Document(tokens, [0.0] * (len(tokens) - 1) + [1.0])
+    assert marked(document, tokenizer, coloured=False).plain == (
+        "<|begin_of_text|>Say «<|eot_id|> in letters»⟦<|eot_id|>⟧"
+    )

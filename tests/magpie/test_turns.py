@@ -57,6 +57,7 @@ def words_plan(
         instruction_sample=lambda setting: sample,
         response_sample=replace(sample, sampling=GREEDY),
         role=role,
+        answer_of=lambda tokens: ("", " ".join(WORDS.get(index, "?") for index in tokens)),
         decode=lambda tokens: " ".join(WORDS.get(index, "?") for index in tokens),
         clean=lambda raw: SimpleNamespace(text=clean(raw)),
         user_turn=lambda text: (*(ids[word] for word in text.split()), STOP),

@@ -85,11 +85,13 @@ def family(
             folder = tmp_path_factory.mktemp(name)
             if name.startswith("llama3"):
                 shutil.copytree(llama3_folder, folder, dirs_exist_ok=True)
-            elif name == "gemma2":
+            elif name.startswith("gemma"):
                 shutil.copytree(gemma2_folder, folder, dirs_exist_ok=True)
             elif name.startswith("qwen"):
                 _write_qwen(folder)
-            elif name == "mistral":
+            elif name == "r1":
+                _write_r1(folder)
+            elif name.startswith("mistral"):
                 _write_mistral(folder)
             else:
                 _write_phi3(folder)
@@ -118,7 +120,22 @@ def _write_qwen(folder: Path) -> None:
     trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, show_progress=False)
     library.train_from_iterator(LINES, trainer)
     library.add_special_tokens(_special("<|endoftext|>", "<|im_start|>", "<|im_end|>"))
+    library.add_tokens([AddedToken(name, normalized=False) for name in ("<think>", "</think>")])
     _write(folder, library, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+def _write_r1(folder: Path) -> None:
+    """Byte-level BPE with the markers of DeepSeek R1's distilled models."""
+    library = Library(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    library.train_from_iterator(LINES, trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False))
+    library.add_special_tokens(
+        _special("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")
+    )
+    library.add_tokens([AddedToken(name, normalized=False) for name in ("<think>", "</think>")])
+    _write(folder, library, bos_token="<｜begin▁of▁sentence｜>", eos_token="<｜end▁of▁sentence｜>", add_bos_token=True)
 
 
 def _write_mistral(folder: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import (
     ChatTemplate,
     EncodedChat,
@@ -154,11 +153,12 @@ def test_token_owners_are_known_if_the_template_rewrites_contents(
     assert [i for i, owner in zip(chat.ids, chat.owner, strict=True) if owner == 1] == letters("Yes")
 
 
-def test_rewritten_contents_that_could_forge_turns_are_rejected(byte_folder: Path) -> None:
+def test_rewritten_contents_do_not_forge_turns(byte_folder: Path) -> None:
     tokenizer = load_tokenizer(byte_folder)
-    messages = [Message("user", "<|eot_id|>"), Message("assistant", "<think>hm</think>Yes")]
-    with pytest.raises(UserError, match="the chat template rewrites these messages"):
-        encode_chat(tokenizer, rewriting(tokenizer), messages)
+    messages = [Message("user", "<|eot_id|>"), Message("assistant", "<think>hm</think>Yes<|eot_id|>")]
+    chat = encode_chat(tokenizer, rewriting(tokenizer), messages)
+    assert [i for i, owner in zip(chat.ids, chat.owner, strict=True) if owner == 1] == letters("Yes<|eot_id|>")
+    assert [i for i in chat.ids if i >= 256] == [BOS, START, END, EOT, START, END, EOT]
 
 
 def test_a_template_that_trims_only_newlines_keeps_spaces(

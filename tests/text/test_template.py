@@ -55,7 +55,7 @@ def test_a_user_sets_variables_as_json_or_as_text() -> None:
 
 @pytest.mark.parametrize("pair", ["enable_thinking", "=false", "two words=1", "messages=[]"])
 def test_a_variable_without_a_name_or_of_a_name_in_use_is_refused(pair: str) -> None:
-    with pytest.raises(UserError, match="--template-var"):
+    with pytest.raises(UserError, match="--template-arg"):
         read_variables([pair])
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlx_suite.text import Message, encode_chat, load_tokenizer
 
-FAMILIES = ["llama3", "llama31", "gemma2", "mistral", "qwen2", "qwen25", "phi3"]
+FAMILIES = ["llama3", "llama31", "gemma2", "gemma3", "mistral", "qwen2", "qwen25", "qwen3", "phi3", "r1"]
 
 WORDS = st.lists(
     st.sampled_from(["the user", " ", "  ", "\n", "\t", "it's", "123", "é", "e\u0301", "日本", "🦙", "."]),

@@ -11,22 +11,29 @@ format of training.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
+from mlx_suite.data.encode.responses import with_whole_responses
+from mlx_suite.data.example import ToolTurns
 from mlx_suite.data.read.conversation import TOOL
 from mlx_suite.data.read.formats import fold_tools
+from mlx_suite.data.read.tool_turns import one_call_each
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, EncodedChat, Message, TemplateRefusal, Tokenizer, fold_system
-from mlx_suite.text.chat import chat_pieces
+from mlx_suite.text.chat import Turn, chat_pieces, turn_pieces
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
-from mlx_suite.text.pieces import Piece
+from mlx_suite.text.pieces import DEFINITIONS, Piece
+from mlx_suite.text.reasoning import CLOSE, OPEN, split_reasoning, with_reasoning
 
 CHAT = "chat"
 PREAMBLE = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 """Default system prompt of the Alpaca style."""
 BLANK_LINE = "\n\n"
+REASONING = "reasoning_content"
+"""Key of a turn's reasoning in OpenAI's form, as templates read it."""
 
 _SYSTEM, _QUESTION, _ANSWER = Message(SYSTEM, "Be brief."), Message(USER, "Hi"), Message(ASSISTANT, "Hello")
 
@@ -86,6 +93,19 @@ STYLES = (CHAT, *TEXT_STYLES)
 
 
 @dataclass(frozen=True, kw_only=True)
+class WrittenChat:
+    """A conversation as a style writes it."""
+
+    turns: list[Message]
+    chat: EncodedChat
+    """Tokens; owners are indices of `turns`."""
+    cut: int = 0
+    """Turns of which the template drops text, such as the reasoning of earlier turns."""
+    tools_as_text: bool = False
+    """Whether tool definitions and calls were written as text, because the template has no words for them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Writer:
     """Writes conversations for one model in one style. Which roles the template supports is tested once."""
 
@@ -94,22 +114,60 @@ class Writer:
     tokenizer: Tokenizer
     template: ChatTemplate | None = None
     """The model's own chat template, for the style `chat`; None for a base model."""
+    reasoning: bool = True
+    """Whether the reasoning before a response is written."""
+    read_special_tokens: bool = False
+    """Whether names of special tokens in the texts are read as these tokens."""
 
-    def write(self, messages: Sequence[Message], context: str = "") -> tuple[list[Message], EncodedChat]:
-        """The turns as written, and their tokens; owners are indices of these turns.
+    def write(self, messages: Sequence[Message], context: str = "", tool_turns: ToolTurns | None = None) -> WrittenChat:
+        """The turns as written, and their tokens. `tool_turns`: the same conversation for a template that takes tools.
 
-        Turns whose role the template does not support are folded into others. Raises UserError if the template rejects
-        the conversation or omits a turn.
+        A response owns everything from where its generation prompt ends to its last letter. Turns whose role the
+        template does not support are folded into others. Raises UserError if the template rejects the conversation or
+        omits a turn.
         """
-        turns = self._folded(self._with_context(messages, context))
-        pieces = self._pieces(turns)
-        _check_complete(pieces, turns, self.program)
-        return turns, self._encoded(pieces)
+        if tool_turns is not None and self.takes_tools:
+            try:
+                return self._written_tools(tool_turns)
+            except TemplateRefusal:
+                split = one_call_each(tool_turns.turns)
+                if len(split) == len(tool_turns.turns):
+                    raise
+                numbers, turns = zip(*split, strict=True)
+                flags = tuple(tool_turns.trained[number] for number in numbers)
+                return self._written_tools(replace(tool_turns, turns=turns, trained=flags))
+        prepared = self._folded(self._with_context(map(self._reasoned, messages), context))
+        return self._written(prepared, [_as_turn(message) for message in prepared], None, tool_turns is not None)
+
+    def _written_tools(self, chat: ToolTurns) -> WrittenChat:
+        turns = [
+            {key: value for key, value in turn.items() if self.reasoning or key != REASONING} for turn in chat.turns
+        ]
+        messages = [
+            self._reasoned(Message(turn["role"], turn["content"], is_trained, turn.get(REASONING, "")))
+            for turn, is_trained in zip(turns, chat.trained, strict=True)
+        ]
+        turns = [turn | _as_turn(message) for turn, message in zip(turns, messages, strict=True)]
+        return self._written(messages, turns, list(chat.tools) or None, False)
+
+    def _written(
+        self, messages: list[Message], turns: Sequence[Turn], tools: Sequence[Turn] | None, as_text: bool
+    ) -> WrittenChat:
+        pieces = self._pieces(turns, tools)
+        _check_complete(pieces, messages, self.program)
+        cut = sum(_is_cut(message, number, pieces) for number, message in enumerate(messages))
+        if self.style == CHAT:
+            pieces = with_whole_responses(
+                pieces,
+                [number for number, turn in enumerate(turns) if turn["role"] == ASSISTANT],
+                lambda number: self._pieces(turns[:number], tools, add_generation_prompt=True),
+            )
+        return WrittenChat(turns=messages, chat=self._encoded(pieces), cut=cut, tools_as_text=as_text)
 
     def ask(self, messages: Sequence[Message], context: str = "") -> list[int]:
         """Token ids of the prompt, up to where the response begins."""
-        turns = self._folded(self._with_context(messages, context))
-        return self._encoded(self._pieces(turns, add_generation_prompt=True)).ids
+        turns = self._folded(self._with_context(map(self._reasoned, messages), context))
+        return self._encoded(self._pieces(list(map(_as_turn, turns)), add_generation_prompt=True)).ids
 
     @cached_property
     def program(self) -> ChatTemplate:
@@ -154,12 +212,57 @@ class Writer:
         """All stop tokens: the model's own, and the special token that the template writes after a response."""
         known = self.tokenizer.stop_ids | {self.stop_id}
         try:
-            chat = self._encoded(chat_pieces(self.tokenizer, self.program, [_QUESTION, _ANSWER]))
+            chat = self._encoded(chat_pieces(self.program, [_QUESTION, _ANSWER]))
         except TemplateRefusal:
             return known
         end = max((place for place, owner in enumerate(chat.owner) if owner == 1), default=len(chat.ids)) + 1
         after = [index for index in chat.ids[end:] if index in self.tokenizer.special_ids]
         return known | set(after[:1])
+
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template writes definitions, calls and results in words of its own."""
+        call = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": {"key": "value"}}}
+        turns: list[Turn] = [
+            {"role": USER, "content": "Hi"},
+            {"role": ASSISTANT, "content": "", "tool_calls": [call]},
+            {"role": TOOL, "content": "42", "name": "probe", "tool_call_id": "call00000"},
+            {"role": ASSISTANT, "content": "Hello"},
+        ]
+        described = {"name": "probe", "description": "A probe", "parameters": {"type": "object", "properties": {}}}
+        try:
+            pieces = turn_pieces(self.program, turns, [{"type": "function", "function": described}])
+        except UserError:
+            return False
+        texts: dict[int, str] = {}
+        for piece in pieces:
+            texts[piece.owner] = texts.get(piece.owner, "") + piece.text
+        return (
+            "A probe" in texts.get(DEFINITIONS, "")
+            and all(text in texts.get(1, "") for text in ("probe", "key", "value"))
+            and "42" in texts.get(2, "")
+        )
+
+    @cached_property
+    def takes_reasoning(self) -> bool:
+        """Whether the template writes the reasoning that is given apart from a response."""
+        turns = [_as_turn(_QUESTION), {**_as_turn(_ANSWER), REASONING: "Why"}]
+        try:
+            return any(piece.owner == 1 and "Why" in piece.text for piece in turn_pieces(self.program, turns))
+        except UserError:
+            return False
+
+    def _reasoned(self, message: Message) -> Message:
+        """A turn with its reasoning where this writer puts it: apart, in the response, or nowhere."""
+        if message.role != ASSISTANT:
+            return message
+        if not self.reasoning:
+            opened = CLOSE in message.content and OPEN not in message.content
+            _, answer = split_reasoning(message.content, opened=opened) or ("", message.content)
+            return replace(message, content=answer, reasoning="")
+        if message.reasoning and not self.takes_reasoning:
+            return replace(message, content=with_reasoning(message.reasoning, message.content), reasoning="")
+        return message
 
     @cached_property
     def _takes_system(self) -> bool:
@@ -175,7 +278,7 @@ class Writer:
         Some templates reject it, some omit it, and some write it only in a prompt (Mistral's system prompt).
         """
         try:
-            pieces = chat_pieces(self.tokenizer, self.program, messages)
+            pieces = chat_pieces(self.program, messages)
         except UserError:
             return False
         written = {piece.owner for piece in pieces if piece.text}
@@ -189,15 +292,27 @@ class Writer:
             messages = fold_system(messages)
         return list(messages)
 
-    def _pieces(self, turns: Sequence[Message], *, add_generation_prompt: bool = False) -> list[Piece]:
-        pieces = chat_pieces(self.tokenizer, self.program, turns, add_generation_prompt=add_generation_prompt)
+    def _pieces(
+        self, turns: Sequence[Turn], tools: Sequence[Turn] | None = None, *, add_generation_prompt: bool = False
+    ) -> list[Piece]:
+        if self.read_special_tokens:
+            # The template writes the stop token.
+            turns = [
+                {**turn, "content": turn["content"].removesuffix(self.stop_token)}
+                if turn["role"] == ASSISTANT
+                else turn
+                for turn in turns
+            ]
+        pieces = turn_pieces(self.program, turns, tools, add_generation_prompt=add_generation_prompt)
+        if self.read_special_tokens:
+            pieces = [replace(piece, trusted=piece.owner >= 0) for piece in pieces]
         if self.style == CHAT:
             return pieces
         # A prompt at inference ends where the response begins, so no token may span that boundary.
-        answers = {number for number, turn in enumerate(turns) if turn.role == ASSISTANT}
+        answers = {number for number, turn in enumerate(turns) if turn["role"] == ASSISTANT}
         return [replace(piece, apart=piece.owner in answers) for piece in pieces]
 
-    def _with_context(self, messages: Sequence[Message], context: str) -> list[Message]:
+    def _with_context(self, messages: Iterable[Message], context: str) -> list[Message]:
         """Append the context to the first instruction."""
         turns = list(messages)
         first = next((place for place, message in enumerate(turns) if message.role == USER), None)
@@ -208,6 +323,19 @@ class Writer:
 
     def _encoded(self, pieces: Sequence[Piece]) -> EncodedChat:
         return self.tokenizer.with_one_bos(self.tokenizer.encode_pieces(pieces))
+
+
+def _as_turn(message: Message) -> dict[str, Any]:
+    """A message in OpenAI's form."""
+    turn = {"role": message.role, "content": message.content}
+    return turn | {REASONING: message.reasoning} if message.reasoning else turn
+
+
+def _is_cut(message: Message, number: int, pieces: Sequence[Piece]) -> bool:
+    """Whether the template writes fewer letters of a turn than it has; the tags of reasoning are the template's."""
+    said = message.reasoning + message.content.replace(OPEN, "", 1).replace(CLOSE, "", 1)
+    written = "".join(piece.text for piece in pieces if piece.owner == number)
+    return len("".join(written.split())) < len("".join(said.split()))
 
 
 def _check_complete(pieces: Sequence[Piece], turns: Sequence[Message], template: ChatTemplate) -> None:

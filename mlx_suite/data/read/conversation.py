@@ -15,6 +15,7 @@ from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
 TOOL = "tool"
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 OPENAI_ROLES = {
     "system": SYSTEM,
     "developer": SYSTEM,
@@ -94,7 +95,7 @@ def _message(turn: Any, label: str, spelling: Spelling, faults: Faults) -> Messa
     if not isinstance(turn, dict):
         faults.append(f"{label} is {described(turn)}; expected {_shape(spelling)}")
         return None
-    role_key = _present(turn, spelling.role_keys)
+    role_key = present(turn, spelling.role_keys)
     if role_key is None:
         keys = ", ".join(map(_json_text, turn)) or "nothing"
         faults.append(f"{label} has no role; expected {_shape(spelling)}, found {keys}")
@@ -104,14 +105,21 @@ def _message(turn: Any, label: str, spelling: Spelling, faults: Faults) -> Messa
     if role is None:
         faults.append(f'{label}: unknown "{role_key}" {_shown(name)}; {_nearest(name, spelling)}')
         return None
-    return Message(role, _content(turn, role, label, spelling, faults), _trained(turn, label, faults))
+    content = _content(turn, role, label, spelling, faults)
+    return Message(role, content, trained(turn, label, faults), reasoning_of(turn) if role == ASSISTANT else "")
+
+
+def reasoning_of(turn: Mapping[str, Any]) -> str:
+    """The reasoning that a response keeps in a key of its own."""
+    return next((turn[key].strip() for key in REASONING_KEYS if isinstance(turn.get(key), str)), "")
 
 
 def _shape(spelling: Spelling) -> str:
     return f'{{"{spelling.role_keys[0]}": …, "{spelling.text_keys[0]}": …}}'
 
 
-def _present(turn: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+def present(turn: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """The first of these keys with a value."""
     return next((key for key in keys if turn.get(key) is not None), None)
 
 
@@ -126,16 +134,16 @@ def _nearest(name: Any, spelling: Spelling) -> str:
 
 
 def _content(turn: Mapping[str, Any], role: str, label: str, spelling: Spelling, faults: Faults) -> str:
-    key = _present(turn, spelling.text_keys)
+    key = present(turn, spelling.text_keys)
     value = turn[key] if key else None
     label = f'{label}, "{key or spelling.text_keys[0]}"'
     if isinstance(value, list):
-        value = _joined_parts(value, label, faults)
+        value = joined_parts(value, label, faults)
         if value is None:
             return ""
     if role == SYSTEM and isinstance(value, str) and not value.strip():
         return ""
-    calls = _calls(turn) if role == ASSISTANT else ()
+    calls = calls_of(turn) if role == ASSISTANT else ()
     if calls:
         before = optional_text(value, label, faults)
         return required_text("\n".join([*([before] if before else []), *map(_call_text, calls)]), label, faults)
@@ -144,7 +152,7 @@ def _content(turn: Mapping[str, Any], role: str, label: str, spelling: Spelling,
     return f"{name}: {content}" if role == TOOL and content and isinstance(name, str) and name else content
 
 
-def _joined_parts(parts: list[Any], label: str, faults: Faults) -> str | None:
+def joined_parts(parts: list[Any], label: str, faults: Faults) -> str | None:
     """The text of `[{"type": "text", "text": …}, …]`; None if a part is not text."""
     texts = []
     for part in parts:
@@ -158,7 +166,7 @@ def _joined_parts(parts: list[Any], label: str, faults: Faults) -> str | None:
     return "\n".join(texts)
 
 
-def _calls(turn: Mapping[str, Any]) -> Sequence[Any]:
+def calls_of(turn: Mapping[str, Any]) -> Sequence[Any]:
     """Tool calls in OpenAI's format, or the single call of its older format."""
     calls = turn.get("tool_calls")
     if isinstance(calls, list) and calls:
@@ -205,17 +213,17 @@ def _json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _trained(turn: Mapping[str, Any], label: str, faults: Faults) -> bool:
+def trained(turn: Mapping[str, Any], label: str, faults: Faults) -> bool:
     """Whether a turn is trained; false for `"weight": 0` (OpenAI) or `"train": false`."""
-    trained = True
+    is_trained = True
     for key in ("weight", "train"):
         value = turn.get(key)
         if value is None:
             continue
         if not isinstance(value, int | float) or value not in (0, 1):
             faults.append(f'{label}, "{key}" is {_shown(value)}; expected 0 or 1')
-        trained = trained and bool(value)
-    return trained
+        is_trained = is_trained and bool(value)
+    return is_trained
 
 
 def _check_order(turns: Numbered, spelling: Spelling, faults: Faults) -> None:

@@ -13,12 +13,13 @@ optional texts (a system prompt, Alpaca's input) count as missing.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlx_suite.data.example import Example
 from mlx_suite.data.read.conversation import OPENAI_ROLES, SHAREGPT_ROLES, TOOL, Spelling, read_turns
 from mlx_suite.data.read.records import Faults, Problem, Record, optional_text, required_text, response_text
+from mlx_suite.data.read.tool_turns import tool_turns
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
@@ -30,6 +31,12 @@ ANSWERS = ("completion", "response", "answer", "output")
 CONTEXTS = ("input", "context")
 OUTPUTS = ("output", "response")
 CONVERSATIONS = ("conversations", "conversation")
+
+
+PREFERENCE = (
+    "these are preference rows (chosen, rejected), and finetuning learns one response to a prompt; "
+    "--column completion=chosen trains on the chosen ones"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +52,31 @@ class Format:
     """Read a row that fits as an example, which is valid only if no fault was appended."""
 
 
+def renamed(record: Record | Problem, columns: Mapping[str, str]) -> Record | Problem:
+    """The record with columns under the names that formats know; `columns` maps a known name to the file's."""
+    if not columns or isinstance(record, Problem) or isinstance(record.value, str):
+        return record
+    missing = [name for name in columns.values() if name not in record.value]
+    if missing:
+        return Problem(record.place, f"no column {', '.join(missing)}; found {_keys(record.value)}")
+    taken = {known: record.value[name] for known, name in columns.items()}
+    rest = {name: value for name, value in record.value.items() if name not in columns.values()}
+    return Record(record.place, rest | taken)
+
+
 def read_example(record: Record, format: Format) -> Example | tuple[Problem, ...]:
     """Read a record as an example, or as everything that is wrong with it."""
     fields = _fields(record.value)
     if not format.fits(fields):
+        if _is_preference(fields):
+            return (Problem(record.place, PREFERENCE),)
         actual = "plain text" if isinstance(record.value, str) else _keys(fields)
         return (Problem(record.place, f"expected {format.name}, {format.shape}; found {actual}"),)
     faults: Faults = []
     example = format.read(fields, faults)
     if faults:
         return tuple(Problem(record.place, fault) for fault in faults)
-    return Example(messages=example.messages, context=example.context, text=example.text, place=record.place)
+    return replace(example, place=record.place)
 
 
 def detect(records: Iterable[Record | Problem]) -> Format | None:
@@ -78,6 +99,8 @@ def unknown_format(records: Iterable[Record | Problem]) -> str:
     """Error message for a file in which no row has the keys of any format."""
     first = next((record for record in records if isinstance(record, Record)), None)
     actual = "no rows" if first is None else _keys(_fields(first.value))
+    if first is not None and _is_preference(_fields(first.value)):
+        return PREFERENCE
     shapes = "; ".join(f"{format.name} {format.shape}" for format in FORMATS.values())
     return f"no known format: found {actual}; expected one of {shapes}"
 
@@ -105,6 +128,10 @@ def fold_tools(messages: Sequence[Message]) -> list[Message]:
 def _fields(value: dict[str, Any] | str) -> Fields:
     """Fields of a record; a file of plain text is a row with the key `text`."""
     return {"text": value} if isinstance(value, str) else value
+
+
+def _is_preference(fields: Fields) -> bool:
+    return _has(fields, ("chosen",), ("rejected",))
 
 
 def _keys(fields: Fields) -> str:
@@ -149,7 +176,10 @@ def _conversation(fields: Fields, name: str, spelling: Spelling, faults: Faults)
         if system[0].content not in messages[0].content:
             faults.append('two different system prompts, in "system" and in the first turn; expected one')
         system = ()
-    return Example(messages=(*system, *messages))
+    if faults:
+        return Example(messages=messages)
+    with_tools = tool_turns(fields[name], spelling, fields.get("tools"), system[0].content if system else "")
+    return Example(messages=(*system, *messages), tool_turns=with_tools)
 
 
 def _read_alpaca(fields: Fields, faults: Faults) -> Example:
@@ -167,6 +197,9 @@ def _read_alpaca(fields: Fields, faults: Faults) -> Example:
 def _read_completion(fields: Fields, faults: Faults) -> Example:
     question_key = _first(fields, QUESTIONS) or QUESTIONS[0]
     answer_key = _first(fields, ANSWERS) or ANSWERS[0]
+    if _is_turns(fields[question_key]) or _is_turns(fields[answer_key]):
+        turns = [*_turns(fields[question_key], USER, weight=0), *_turns(fields[answer_key], ASSISTANT)]
+        return _conversation({**fields, "messages": turns}, "messages", Spelling(roles=OPENAI_ROLES), faults)
     system = _system(fields, faults)
     question = required_text(fields[question_key], f'"{question_key}"', faults)
     answer = response_text(fields[answer_key], f'"{answer_key}"', faults)
@@ -175,6 +208,16 @@ def _read_completion(fields: Fields, faults: Faults) -> Example:
         messages=(*system, Message(USER, question), Message(ASSISTANT, answer)),
         context=context if isinstance(context, str) else "",
     )
+
+
+def _is_turns(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
+
+
+def _turns(value: Any, role: str, **changes: int) -> list[Any]:
+    """A prompt or completion as turns. Responses inside a prompt are context, so they have the weight 0."""
+    turns = value if isinstance(value, list) else [{"role": role, "content": value}]
+    return [turn | changes if isinstance(turn, dict) and turn.get("role") == ASSISTANT else turn for turn in turns]
 
 
 def _read_text(fields: Fields, faults: Faults) -> Example:
