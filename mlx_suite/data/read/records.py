@@ -25,7 +25,8 @@ class Record:
     """One row of a file, as written."""
 
     place: str
-    """`file:line` of its first line; `file#number` where rows have no lines; the file name for plain text."""
+    """`file:line` of its first line; `file, row number` where rows have no line of their own; the file name for plain
+    text."""
     value: dict[str, Any] | str
     """Names and values; a string for plain text."""
 
@@ -35,9 +36,11 @@ class Problem:
     """A part of the data that cannot be trained on, and why."""
 
     place: str
-    """`file:line`, `file#row`, or the file name."""
+    """`file:line`, `file, row number`, or the file name."""
     what: str
     """What is wrong and what was expected."""
+    ends_reading: bool = False
+    """Whether the rest of the file, or all of it, cannot be read: more than one row is lost."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.what}"
@@ -132,7 +135,7 @@ def decoded_lines(path: Path, name: str) -> Iterator[tuple[int, str | Problem]]:
 
 
 def utf16(name: str) -> Problem:
-    return Problem(name, "the file is UTF-16; save it as UTF-8")
+    return Problem(name, "the file is UTF-16; save it as UTF-8", ends_reading=True)
 
 
 def not_utf8(place: str, error: UnicodeDecodeError) -> Problem:

@@ -104,7 +104,7 @@ def guarded(items: Iterable[T], path: Path, name: str) -> Iterator[T | Problem]:
     try:
         yield from items
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        yield Problem(name, f"the compressed file is damaged ({error}); what follows is not read")
+        yield Problem(name, f"the compressed file is damaged ({error}); what follows is not read", ends_reading=True)
     except OSError as error:
         raise UserError(
             f"the file cannot be read: {error.strerror or error}",
