@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from mlx_suite.curation.filter.filter import Filtered
 
 GROUPS = {
-    "Options": ("where", "confidence", "keep_first", "threshold"),
+    "Options": ("where", "confidence", "keep_first", "threshold", "decontaminate"),
     "Number of rows": ("per", "longest", "sample", "seed"),
     "Presets of the paper": ("preset", "tau1", "tau2"),
 }
 FLAGS = {
     "where": Flag(metavar="CONDITION", repeated=True),
+    "decontaminate": Flag(metavar="FILE", repeated=True),
     "per": Flag(metavar="FIELD=ROWS", repeated=True),
     "keep_first": Flag(metavar="HOW"),
     "preset": Flag(metavar="NAME"),

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlx_suite.data.example import Example, content
-from mlx_suite.data.read.formats import FORMATS, Format, detect, read_example, unknown_format
+from mlx_suite.data.read.formats import FORMATS, Format, detect, read_example, unknown_format, unread_keys
 from mlx_suite.data.read.records import Problem, Record, refusal
 from mlx_suite.data.read.sources import TEST, TRAIN, UNUSED, VALID, DataFile, find_files, read_records
 from mlx_suite.runtime.errors import UserError, nearest_name
@@ -41,6 +41,10 @@ class FileReport:
     """Rows with at least one problem."""
     part: str = TRAIN
     """Purpose of the examples: `train`, `valid` or `test`."""
+    unread: Mapping[str, int] = field(default_factory=dict)
+    """Examples in which a key has a value that is not read, by key, the most frequent first."""
+    left_out: int = 0
+    """Rows that say themselves that they are not to be trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,8 @@ class Dataset:
     files: tuple[FileReport, ...] = ()
     problems: Problems = ()
     """Rows that were skipped; always empty without `skip_bad`."""
+    left_out: Problems = ()
+    """Rows that say themselves that they are not to be trained, with the reason."""
 
 
 def read_dataset(
@@ -75,6 +81,7 @@ def read_dataset(
     examples: dict[str, list[Example]] = {TRAIN: [], VALID: [], TEST: []}
     reports: list[FileReport] = []
     problems: list[Problem] = []
+    left_out: list[Problem] = []
     for file in files:
         if file.part == UNUSED:
             reports.append(FileReport(name=file.name, format=NOT_READ, rows=0, bad=0, part=UNUSED))
@@ -82,7 +89,10 @@ def read_dataset(
         report, read, wrong = _read_file(file, chosen)
         examples[file.part] += read
         reports.append(report)
-        problems += wrong
+        problems += [problem for problem in wrong if not problem.by_design]
+        left_out += [problem for problem in wrong if problem.by_design]
+    if left_out and not problems and not examples[TRAIN]:
+        raise refusal(left_out, str(source), all_lost=True)
     if problems and (not skip_bad or not examples[TRAIN]):
         raise refusal(problems, str(source), all_lost=not examples[TRAIN])
     return Dataset(
@@ -91,6 +101,7 @@ def read_dataset(
         test=tuple(examples[TEST]),
         files=tuple(reports),
         problems=tuple(problems),
+        left_out=tuple(left_out),
     )
 
 
@@ -169,7 +180,8 @@ def _read_file(file: DataFile, chosen: Format | None) -> tuple[FileReport, list[
     form = chosen or detect(records)
     examples: list[Example] = []
     problems: list[Problem] = []
-    bad = 0
+    bad = left_out = 0
+    unread: Counter[str] = Counter()
     if not records:
         problems.append(Problem(file.name, "the file has no rows"))
     elif form is None and any(isinstance(record, Record) for record in records):
@@ -186,8 +198,18 @@ def _read_file(file: DataFile, chosen: Format | None) -> tuple[FileReport, list[
             result = read_example(record, form)
             if isinstance(result, Example):
                 examples.append(result)
+                unread.update(unread_keys(record, form, result))
             else:
                 problems += result
-                bad += 1
-    name = form.name if form else UNKNOWN
-    return FileReport(name=file.name, format=name, rows=len(examples), bad=bad, part=file.part), examples, problems
+                by_design = all(problem.by_design for problem in result)
+                bad, left_out = bad + (not by_design), left_out + by_design
+    report = FileReport(
+        name=file.name,
+        format=form.name if form else UNKNOWN,
+        rows=len(examples),
+        bad=bad,
+        part=file.part,
+        unread=dict(sorted(unread.items(), key=lambda item: (-item[1], item[0]))),
+        left_out=left_out,
+    )
+    return report, examples, problems

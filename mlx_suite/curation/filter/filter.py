@@ -1,9 +1,9 @@
 """Filter a dataset into a new folder.
 
 The folder has three files: `accepted.jsonl`, the kept rows; `rejected.jsonl`, the dropped rows, each with `rejection`,
-the stage `filter` and, for duplicates, `duplicate_of`, and those that cannot be read, as
-`original`; and `filter.json`, the settings and the number of rows dropped by each step. `finetune`,
-exports and reports read it like the folder of a run.
+the stage `filter` and, for duplicates, `duplicate_of` (`contaminated_by` for evaluation data), and those
+that cannot be read, as `original`; and `filter.json`, the settings and the number of rows dropped by each step.
+`finetune`, exports and reports read it like the folder of a run.
 """
 
 import json
@@ -38,6 +38,7 @@ from mlx_suite.curation.filter.selection import (
     keep_passing,
     keep_per_label,
     keep_sample,
+    keep_uncontaminated,
 )
 from mlx_suite.curation.filter.settings import FilterSettings, Preset, preset_named
 from mlx_suite.curation.provenance import RunFacts, run_facts
@@ -161,6 +162,8 @@ def _steps(collection: Collection, settings: FilterSettings) -> list[Step]:
     steps = [keep_passing(test, rows) for test in tests]
     if settings.confidence is not None:
         steps.append(keep_confident(settings.confidence, _tags_with_confidence(tests, rows), rows))
+    if settings.decontaminate:
+        steps.append(keep_uncontaminated(settings.decontaminate, rows))
     if settings.preset or settings.keep_first:
         steps.append(keep_first_of_copies(rows))
     if settings.keep_first in ("lexical", "cosine"):
@@ -218,7 +221,8 @@ def _tags_with_confidence(tests: Sequence[RowTest], rows: Sequence[Record]) -> l
 
 def _rejected(rows: Sequence[Record], number: int, dropped: Dropped) -> Record:
     twin = {} if dropped.twin is None else {"duplicate_of": rows[dropped.twin].get("id", dropped.twin)}
-    return {**rows[number], "rejection": dropped.reason, "stage": STAGE, **twin}
+    place = {} if dropped.place is None else {"contaminated_by": dropped.place}
+    return {**rows[number], "rejection": dropped.reason, "stage": STAGE, **twin, **place}
 
 
 def _description(filtered: Filtered, settings: FilterSettings, facts: RunFacts) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from mlx_suite.data.read.records import Problem, Record, Records, decoded_lines, record_of
 from mlx_suite.runtime.errors import UserError
@@ -67,6 +68,13 @@ def _table_lines(path: Path, name: str, undecodable: list[Problem]) -> Iterator[
             yield line
 
 
+def _unpadded(value: Any) -> Any:
+    """A cell without the nulls by which Arrow gives all objects of a column the same keys."""
+    if isinstance(value, dict):
+        return {key: _unpadded(each) for key, each in value.items() if each is not None}
+    return [_unpadded(each) for each in value] if isinstance(value, list) else value
+
+
 def read_parquet(path: Path, name: str) -> Records:
     """Read rows, numbered from 1, in batches."""
     try:
@@ -80,7 +88,7 @@ def read_parquet(path: Path, name: str) -> Records:
             for batch in file.iter_batches(batch_size=4096):
                 for value in batch.to_pylist():
                     number += 1
-                    yield record_of(value, f"{name}, row {number}")
+                    yield record_of({key: _unpadded(cell) for key, cell in value.items()}, f"{name}, row {number}")
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
