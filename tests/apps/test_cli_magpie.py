@@ -260,7 +260,7 @@ def test_ctrl_c_says_how_to_resume(monkeypatch: pytest.MonkeyPatch, random_model
 
 
 def test_lists_come_from_flags_and_from_files(random_model: Path, tmp_path: Path) -> None:
-    (tmp_path / "topics.txt").write_text("cats\n\n dogs \n")
+    (tmp_path / "topics.txt").write_text("# animals\ncats\n\n dogs \n# birds\n")
     arguments = [random_model, "-n", "6", "-o", tmp_path / "out", "--quiet", *SMALL]
     done = run(*arguments, "--topics", tmp_path / "topics.txt", "--topic", "birds", "--quota", "category:v=0.5")
     assert done.exit_code == 0

@@ -93,6 +93,31 @@ def test_another_model_or_template_is_refused(checkpoint: Loaded, undisturbed: P
     assert [line.split(":")[0] for line in caught.value.details] == ["header", "answer_header"]
 
 
+def test_a_run_goes_on_tomorrow_with_a_template_that_states_the_date(
+    checkpoint: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "It is {{ strftime_now('%d %b %Y') }}. "
+    today = replace(checkpoint, template=replace(checkpoint.template, source=source + checkpoint.template.source))
+    monkeypatch.setattr("mlx_suite.text.template._strftime_now", lambda form: "27 Nov 2026")
+    today.make(tmp_path, count=1)
+    monkeypatch.setattr("mlx_suite.text.template._strftime_now", lambda form: "28 Nov 2026")
+    assert today.make(tmp_path, count=2).accepted == 2
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["date"] == "26 Jul 2024"
+    assert "It is 26 Jul 2024." in manifest["rows"]["header"]
+
+
+def test_another_date_is_refused_and_shown(checkpoint: Loaded, tmp_path: Path) -> None:
+    source = "It is {{ date_string }}, and here is a long header, longer than a line of an error. " * 3
+    dated = replace(checkpoint, template=replace(checkpoint.template, source=source + checkpoint.template.source))
+    dated.make(tmp_path, count=1)
+    other = replace(dated, template=replace(dated.template, variables={"date_string": "27 Jul 2024"}))
+    with pytest.raises(UserError) as caught:
+        other.make(tmp_path, count=2)
+    assert caught.value.details[0].startswith('header: was "It is 26 Jul 2024, and here is a long')
+    assert ', now "It is 27 Jul 2024, and' in caught.value.details[0]
+
+
 def test_the_weights_digest_depends_on_values_not_on_dtype(checkpoint: Loaded, tmp_path: Path) -> None:
     again = load_checkpoint(checkpoint.folder)
     before = weights_digest(checkpoint.model)
