@@ -195,8 +195,8 @@ class RunFolder:
 def open_run_folder(folder: Path, plan: RowPlan, fingerprint: Fingerprint) -> Iterator[RunFolder]:
     """Open a run folder for this process only, creating it if missing.
 
-    Raises UserError if the folder holds a model, was made by another program or with other settings, holds more rows than
-    requested, is in use, has been edited, or cannot be written.
+    Raises UserError if the folder holds a model, was made by another program or with other settings, holds more rows
+    than requested, is in use, has been edited, or cannot be written.
     """
     _refuse_model(folder)
     with disk_errors(folder), folder_lock(folder):

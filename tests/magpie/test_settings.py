@@ -19,6 +19,13 @@ from tests.magpie.conftest import Loaded, load_checkpoint
 from tests.magpie.random_checkpoint import write_checkpoint
 
 
+def stating(checkpoint: Loaded, system: str) -> Loaded:
+    """The checkpoint with a template that begins with a system turn, a Jinja expression."""
+    turn = "{{- '<|start_header_id|>system<|end_header_id|>\\n\\n' + " + system + " + '<|eot_id|>' }}"
+    source = checkpoint.template.source.replace("{{- bos_token }}", "{{- bos_token }}" + turn)
+    return replace(checkpoint, template=replace(checkpoint.template, source=source))
+
+
 def test_every_invalid_value_is_listed_in_one_error() -> None:
     with pytest.raises(UserError) as caught:
         MagpieSettings(count=0, temperature=math.nan, top_p=0.0, answer_top_p=1.5, max_answer=True, system=" ")
@@ -96,8 +103,7 @@ def test_another_model_or_template_is_refused(checkpoint: Loaded, undisturbed: P
 def test_a_run_goes_on_tomorrow_with_a_template_that_states_the_date(
     checkpoint: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = "It is {{ strftime_now('%d %b %Y') }}. "
-    today = replace(checkpoint, template=replace(checkpoint.template, source=source + checkpoint.template.source))
+    today = stating(checkpoint, "'It is ' + strftime_now('%d %b %Y') + '.'")
     monkeypatch.setattr("mlx_suite.text.template._strftime_now", lambda form: "27 Nov 2026")
     today.make(tmp_path, count=1)
     monkeypatch.setattr("mlx_suite.text.template._strftime_now", lambda form: "28 Nov 2026")
@@ -108,14 +114,13 @@ def test_a_run_goes_on_tomorrow_with_a_template_that_states_the_date(
 
 
 def test_another_date_is_refused_and_shown(checkpoint: Loaded, tmp_path: Path) -> None:
-    source = "It is {{ date_string }}, and here is a long header, longer than a line of an error. " * 3
-    dated = replace(checkpoint, template=replace(checkpoint.template, source=source + checkpoint.template.source))
+    dated = stating(checkpoint, "'Today is a good day to begin: it is ' + date_string + '.'")
     dated.make(tmp_path, count=1)
     other = replace(dated, template=replace(dated.template, variables={"date_string": "27 Jul 2024"}))
     with pytest.raises(UserError) as caught:
         other.make(tmp_path, count=2)
-    assert caught.value.details[0].startswith('header: was "It is 26 Jul 2024, and here is a long')
-    assert ', now "It is 27 Jul 2024, and' in caught.value.details[0]
+    assert caught.value.details[0].startswith("header: was … good day to begin: it is 26 Jul 2024.<|eot_id|>")
+    assert ", now … good day to begin: it is 27 Jul 2024.<|eot_id|>" in caught.value.details[0]
 
 
 def test_the_weights_digest_depends_on_values_not_on_dtype(checkpoint: Loaded, tmp_path: Path) -> None:
