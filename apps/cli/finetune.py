@@ -32,6 +32,7 @@ GROUPS = {
     "Data": (
         "format",
         "skip_bad",
+        "split",
         "valid",
         "valid_share",
         "style",

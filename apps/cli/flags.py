@@ -28,7 +28,9 @@ AdapterFolder = Annotated[
 DataName = Annotated[
     str,
     typer.Argument(
-        metavar="DATA", help="The folder of a run, a file, a folder, or OWNER/REPO on the hub.", show_default=False
+        metavar="DATA",
+        help="The folder of a run, a file, a folder, or OWNER/REPO[:CONFIG] on the hub.",
+        show_default=False,
     ),
 ]
 OutFolder = Annotated[

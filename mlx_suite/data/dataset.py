@@ -63,19 +63,26 @@ class Dataset:
 
 
 def read_dataset(
-    source: str | Path, *, format: str | None = None, skip_bad: bool = False, valid: str | Path | None = None
+    source: str | Path,
+    *,
+    format: str | None = None,
+    skip_bad: bool = False,
+    valid: str | Path | None = None,
+    split: str = "",
 ) -> Dataset:
-    """Read a file, a folder, or, if there is no such path, the Hugging Face dataset `owner/repo[@revision]`.
+    """Read a file, a folder, or, if there is no such path, the Hugging Face dataset
+    `owner/repo[@revision][:configuration]`.
 
     In a folder, file names give the purpose: `train…`, `valid…`, `validation…`, `val…`, `dev…`, `test…`; if there is a
     training file, files with other names are not read. In a folder written by `mlx-suite magpie`, `accepted.jsonl` is
     read. If no name gives a purpose, every data file is for training. Validation examples from `valid` replace those
-    of the source. `format` is one of FORMATS; without it, each file's format is detected from all of its rows.
+    of the source. `split` names the split to train on. `format` is one of FORMATS; without it, each file's format is
+    detected from all of its rows.
 
     Raises UserError that lists every problem of every file; with `skip_bad`, only if no training example is left.
     """
     chosen = None if format is None else _named_format(format)
-    files = find_files(source)
+    files = find_files(source, split)
     if valid is not None:
         files = (*(file for file in files if file.part != VALID), *_as_validation(find_files(valid)))
     examples: dict[str, list[Example]] = {TRAIN: [], VALID: [], TEST: []}

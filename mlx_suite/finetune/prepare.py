@@ -76,7 +76,9 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
     folder = folder or resolve(settings.model)
     tokenizer = load_tokenizer(folder)
     # Bad rows are skipped here, so that one error reports them together with rows that cannot be encoded.
-    dataset = read_dataset(settings.data, format=settings.format, skip_bad=True, valid=settings.valid or None)
+    dataset = read_dataset(
+        settings.data, format=settings.format, skip_bad=True, valid=settings.valid or None, split=settings.split
+    )
     train, valid = dataset.train, dataset.valid
     if not valid:
         train, valid = split(train, settings.valid_share, settings.seed)

@@ -29,7 +29,7 @@ class FinetuneSettings:
     """Model to finetune: a name from `models list`, a folder, or OWNER/REPO[@REVISION] on the Hugging Face hub."""
     data: str
     """Training data: a file (JSONL, JSON, CSV, Parquet, text), a folder with train, valid and test files, a folder
-    written by `magpie`, or a hub dataset, OWNER/REPO."""
+    written by `magpie`, or a hub dataset, OWNER/REPO or OWNER/REPO:CONFIG."""
     out: str = ""
     """Run folder. Created if missing; a run already in it is resumed."""
 
@@ -37,6 +37,8 @@ class FinetuneSettings:
     """Record format: messages, sharegpt, alpaca, completion or text. Default: detected for each file."""
     skip_bad: bool = False
     """Skip invalid rows and list them in bad_rows.jsonl instead of refusing the data."""
+    split: str = ""
+    """Split of the dataset to train on, such as train_sft. Default: its only training split."""
     valid: str | None = None
     """Validation file. Default: the data folder's valid file, otherwise a random split of the training data."""
     valid_share: float = 0.05
