@@ -15,7 +15,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 from mlx_suite.runtime.settings_file import read_settings, required, settings_from
 
-from .finetune_report import data_lines, facts_of, model_lines, result_lines
+from .finetune_report import data_facts, data_lines, facts_of, model_lines, not_trained_lines, result_lines
 from .flags import AsJson, Quiet
 from .options import Flag, option, takes_settings
 from .output import show
@@ -33,6 +33,7 @@ GROUPS = {
         "format",
         "columns",
         "skip_bad",
+        "split",
         "valid",
         "valid_share",
         "style",
@@ -138,7 +139,7 @@ def _inspect(settings: FinetuneSettings, preview: bool, estimate: bool, as_json:
         facts: dict[str, Any] = {}
         if preview:
             facts["preview"] = summarise(prepared.train, prepared.tokenizer).as_dict()
-            facts["notes"] = list(prepared.notes.lines())
+            facts["data"] = data_facts(prepared)
             facts["problems"] = {heading: list(map(str, problems)) for heading, problems in found}
         if estimate:
             facts["estimate"] = estimate_run(settings, prepared).as_dict()
@@ -166,12 +167,14 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     # Estimated here because loading the model would reduce the free memory.
     expected = estimate_run(replace(settings, batch=-(-settings.batch // group.size)), prepared, with_time=False)
     expected.refuse_if_infeasible()
+    if (quiet or as_json) and group.is_rank_zero:
+        show(not_trained_lines(prepared), sys.stderr)
     with training_progress(settings, prepared, group, expected, quiet=quiet or as_json) as callbacks:
         finished = run(settings, prepared, origin=origin, callbacks=callbacks, group=group)
     if not group.is_rank_zero:
         return
     if as_json:
-        print(json.dumps(facts_of(finished) | {"notes": list(prepared.notes.lines())}))
+        print(json.dumps({**facts_of(finished), "data": data_facts(prepared)}))
     else:
         show(result_lines(settings, finished))
     if finished.result.stopped:

@@ -1,6 +1,7 @@
 """Output of `finetune`: labelled lines on the data, the model and the result, and the fields of `--json`."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mlx_suite.finetune.settings import FinetuneSettings
@@ -15,26 +16,19 @@ if TYPE_CHECKING:
 PARTS = {"train": "training", "valid": "validation", "test": "testing"}
 
 
+NAMED = 6
+"""Keys that are not read and are named in a line."""
+
+
 def data_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
-    """Lines on the files read, defects, overlong examples and trained tokens."""
+    """Lines on the files read, what of them is not trained, and the trained tokens."""
     for file in prepared.dataset.files:
         if file.part == "unused":
             yield "not read", f"{file.name}, next to the training file"
             continue
         bad = f", {file.bad:,} bad" if file.bad else ""
         yield "read", f"{file.name}: {_rows(file.rows)} of {file.format}{bad}, for {PARTS[file.part]}"
-    if prepared.problems:
-        yield "left out", f"{_rows(len({problem.place for problem in prepared.problems}))} with defects"
-    counts = prepared.counts
-    changes = {
-        "dropped": counts.dropped,
-        "truncated": counts.truncated,
-        f"split into {counts.pieces:,}": counts.split,
-    }
-    if any(changes.values()):
-        yield "too long", ", ".join(f"{count:,} {what}" for what, count in changes.items() if count)
-    for note in prepared.notes.lines():
-        yield "note", note
+    yield from not_trained_lines(prepared)
     longest = max(map(len, prepared.train), default=0)
     if prepared.context is not None and longest > prepared.context:
         yield (
@@ -48,6 +42,43 @@ def data_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
         f"{len(prepared.train):,} to train on, {len(prepared.valid):,} to validate; "
         f"{prepared.trained_tokens:,} of {prepared.tokens:,} tokens are trained ({share:.0%})",
     )
+
+
+def not_trained_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
+    """Lines on what the files hold and the run does not train: `--quiet` does not hide them."""
+    for file in prepared.dataset.files:
+        if file.unread:
+            # A key in most rows may be the data; one in few rows may be forgotten.
+            keys = [f"{key} in {count:,}" for key, count in file.unread.items()]
+            more = f", {len(keys) - NAMED:,} more keys" if len(keys) > NAMED else ""
+            yield "not read", f"{', '.join(keys[:NAMED])}{more} of {_rows(file.rows)} of {file.name}"
+    if prepared.dataset.left_out:
+        first = prepared.dataset.left_out[0]
+        yield "left out", f"{_rows(len(prepared.dataset.left_out))}: {first.what} (first {first.place})"
+    if prepared.problems:
+        yield "left out", f"{_rows(len({problem.place for problem in prepared.problems}))} with defects"
+    counts = prepared.counts
+    changes = {
+        "dropped": counts.dropped,
+        "truncated": counts.truncated,
+        f"split into {counts.pieces:,}": counts.split,
+    }
+    if any(changes.values()):
+        yield "too long", ", ".join(f"{count:,} {what}" for what, count in changes.items() if count)
+    for note in prepared.notes.lines():
+        yield "note", note
+
+
+def data_facts(prepared: "PreparedRun") -> dict[str, Any]:
+    """Fields of `--json` on the data: the files, and what of them is not trained."""
+    dataset, counts = prepared.dataset, prepared.counts
+    return {
+        "files": [asdict(file) for file in dataset.files],
+        "left_out": {problem.place: problem.what for problem in dataset.left_out},
+        "skipped": {problem.place: problem.what for problem in prepared.problems},
+        "too_long": {"dropped": counts.dropped, "truncated": counts.truncated, "split": counts.split},
+        "notes": list(prepared.notes.lines()),
+    }
 
 
 def _rows(count: int) -> str:

@@ -28,7 +28,9 @@ AdapterFolder = Annotated[
 DataName = Annotated[
     str,
     typer.Argument(
-        metavar="DATA", help="The folder of a run, a file, a folder, or OWNER/REPO on the hub.", show_default=False
+        metavar="DATA",
+        help="The folder of a run, a file, a folder, or OWNER/REPO[:CONFIG] on the hub.",
+        show_default=False,
     ),
 ]
 OutFolder = Annotated[
@@ -43,6 +45,12 @@ Batch = Annotated[
     typer.Option("--batch", min=1, metavar="N", help="Texts generated concurrently; more is faster."),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Use only the first N rows.")]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Refuse data with a row that cannot be read. By default such rows are set aside and counted."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 MaxTokens = Annotated[int, option(ResponseSettings, "max_tokens", metavar="N")]
 Temperature = Annotated[float, option(ResponseSettings, "temperature")]

@@ -62,7 +62,7 @@ def _file_of(what: str) -> Any:
     return typer.Option(
         f"--{what}s",
         metavar="FILE",
-        help=f"File of {what}s, one per line.",
+        help=f"File of {what}s, one per line. Lines that begin with # are comments.",
         rich_help_panel="Steering and quotas",
         hidden=True,
     )
@@ -115,14 +115,14 @@ def magpie_run(
 
 
 def _read_lines(path: Path | None, flag: str) -> Iterator[str]:
-    """The non-blank lines of a file."""
+    """The lines of a file that are neither blank nor comments."""
     if path is None:
         return
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The file cannot be read: {error}", where=f"{flag} {path}", fix="check the path") from error
-    yield from filter(None, map(str.strip, text.splitlines()))
+    yield from (line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#"))
 
 
 @contextmanager

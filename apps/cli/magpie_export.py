@@ -7,8 +7,9 @@ from rich.console import Console
 
 from mlx_suite.curation.export.settings import ExportSettings
 
-from .flags import AsJson, DataName, Force, NewFolder, print_json
+from .flags import AsJson, DataName, Force, NewFolder, Strict, print_json
 from .options import Flag, takes_settings
+from .output import show_set_aside
 
 if TYPE_CHECKING:
     from mlx_suite.curation.export.export import Exported
@@ -27,7 +28,12 @@ FLAGS = {
 
 @takes_settings(ExportSettings, GROUPS, FLAGS)
 def magpie_export(
-    typed: Mapping[str, Any], data: DataName, out: NewFolder, force: Force = False, as_json: AsJson = False
+    typed: Mapping[str, Any],
+    data: DataName,
+    out: NewFolder,
+    force: Force = False,
+    strict: Strict = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a dataset for another program.
 
@@ -40,7 +46,8 @@ def magpie_export(
     from mlx_suite.curation.export.export import export_dataset
 
     settings = ExportSettings(**typed)
-    exported = export_dataset(data, settings, out, force=force)
+    exported = export_dataset(data, settings, out, force=force, strict=strict)
+    show_set_aside(exported.set_aside, exported.read)
     if as_json:
         print_json(exported.as_dict())
     else:

@@ -10,19 +10,21 @@ from rich.text import Text
 
 from mlx_suite.curation.filter.settings import FilterSettings
 
-from .flags import AsJson, DataName, Force, NewFolder, print_json
+from .flags import AsJson, DataName, Force, NewFolder, Strict, print_json
 from .options import Flag, takes_settings
+from .output import show_set_aside
 
 if TYPE_CHECKING:
     from mlx_suite.curation.filter.filter import Filtered
 
 GROUPS = {
-    "Options": ("where", "confidence", "keep_first", "threshold"),
+    "Options": ("where", "confidence", "keep_first", "threshold", "decontaminate"),
     "Number of rows": ("per", "longest", "sample", "seed"),
     "Presets of the paper": ("preset", "tau1", "tau2"),
 }
 FLAGS = {
     "where": Flag(metavar="CONDITION", repeated=True),
+    "decontaminate": Flag(metavar="FILE", repeated=True),
     "per": Flag(metavar="FIELD=ROWS", repeated=True),
     "keep_first": Flag(metavar="HOW"),
     "preset": Flag(metavar="NAME"),
@@ -38,6 +40,7 @@ def magpie_filter(
     data: DataName,
     out: NewFolder,
     force: Force = False,
+    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Keep the rows that meet conditions.
@@ -53,7 +56,8 @@ def magpie_filter(
     """
     from mlx_suite.curation.filter.filter import filter_dataset
 
-    filtered = filter_dataset(data, FilterSettings(**typed), out, force=force)
+    filtered = filter_dataset(data, FilterSettings(**typed), out, force=force, strict=strict)
+    show_set_aside(filtered.set_aside, filtered.read)
     if as_json:
         print_json({"folder": str(out), **filtered.as_dict()})
     else:

@@ -9,9 +9,9 @@ from mlx_suite.magpie.pairs.settings import PairSettings
 from mlx_suite.runtime.errors import UserError
 
 from .checkpoint import open_checkpoint, open_reward_model
-from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, check_choice, print_json, resumable
+from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, Strict, check_choice, print_json, resumable
 from .options import Flag, takes_settings
-from .output import progress_lines, show, verdict_lines
+from .output import progress_lines, show, show_set_aside, verdict_lines
 
 if TYPE_CHECKING:
     from mlx_suite.engine.chat_model import ChatModel
@@ -44,6 +44,7 @@ def magpie_pairs(
         str | None, typer.Option(metavar="MODEL", help="The base model or reward model that --by needs.")
     ] = None,
     batch: Batch = 16,
+    strict: Strict = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -57,9 +58,11 @@ def magpie_pairs(
     _check_scorer(by, judge)
     settings = PairSettings(**typed)
     from mlx_suite.curation.dataset import read_collection
+    from mlx_suite.curation.set_aside import set_aside_facts
     from mlx_suite.magpie.pairs.pairs import make_pairs
 
-    collection = read_collection(data)
+    collection = read_collection(data, strict=strict)
+    show_set_aside(collection.set_aside, collection.total)
     chat = open_checkpoint(model, quiet).chat_model(batch).with_fixed_date()
     scorer = _scorer(chat, by, judge, quiet)
     with resumable(f"The responses so far are in {out}"), progress_lines("responses", quiet) as update:
@@ -67,7 +70,7 @@ def magpie_pairs(
             collection, chat, settings, out, scorer, lambda done, total: update("generate", done, total)
         )
     if as_json:
-        print_json(summary.as_dict())
+        print_json({**summary.as_dict(), "set_aside": set_aside_facts(collection.set_aside)})
     else:
         show(_figures(summary))
 

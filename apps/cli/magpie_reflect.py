@@ -8,9 +8,9 @@ import typer
 from mlx_suite.magpie.reflection.settings import ReflectSettings
 
 from .checkpoint import open_checkpoint
-from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, print_json, resumable
+from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, Strict, print_json, resumable
 from .options import Flag, takes_settings
-from .output import progress_lines, show, verdict_lines
+from .output import progress_lines, show, show_set_aside, verdict_lines
 
 if TYPE_CHECKING:
     from mlx_suite.engine.chat_model import ChatModel
@@ -36,6 +36,7 @@ def magpie_reflect(
         str | None, typer.Option(metavar="MODEL", help="Another model as the judge. Default: the model itself.")
     ] = None,
     batch: Batch = 16,
+    strict: Strict = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -49,16 +50,18 @@ def magpie_reflect(
     """
     settings = ReflectSettings(**typed)
     from mlx_suite.curation.dataset import read_collection
+    from mlx_suite.curation.set_aside import set_aside_facts
     from mlx_suite.magpie.reflection.reflection import reflect
 
     def opener(name: str) -> "Callable[[], ChatModel]":
         return lambda: open_checkpoint(name, quiet).chat_model(batch).with_fixed_date()
 
-    collection = read_collection(data)
+    collection = read_collection(data, strict=strict)
+    show_set_aside(collection.set_aside, collection.total)
     with resumable(f"The texts so far are in {out}"), progress_lines("texts", quiet) as update:
         summary = reflect(collection, opener(model), settings, out, None if judge is None else opener(judge), update)
     if as_json:
-        print_json(summary.as_dict())
+        print_json({**summary.as_dict(), "set_aside": set_aside_facts(collection.set_aside)})
     else:
         show(_figures(summary))
 

@@ -90,12 +90,17 @@ def _funnel(summary: "RunSummary") -> Iterator[tuple[str, str]]:
 
 
 def _steering(summary: "RunSummary") -> Iterator[tuple[str, str]]:
-    """Accepted rows and tokens per steered value."""
-    for dimension, values in summary.tally.steered.items():
-        for value, each in list(values.items())[:VALUES]:
-            cost = f", {each.tokens / each.accepted:,.0f} tokens each" if each.accepted else ""
+    """Per quota, all accepted rows; per steered value, the rows steered to it and what they cost."""
+    tally = summary.tally
+    for quota in tally.quotas:
+        met = tally.met.get(quota.dimension, Counter())
+        values = quota.rows
+        for value, wanted in list(values.items())[:VALUES]:
+            each = tally.steered.get(quota.dimension, {}).get(value)
+            cost = f", {each.tokens / each.accepted:,.0f} tokens each" if each and each.accepted else ""
+            steered = f"; {each.accepted:,} of {each.asked:,} steered to it{cost}" if each and each.asked else ""
             name = "anything else" if value == "*" else value
-            yield dimension, f"{name}: {each.accepted:,} of {each.asked:,} rows accepted{cost}"
+            yield quota.dimension, f"{name}: {met[value]:,} of {wanted:,} rows accepted{steered}"
         if len(values) > VALUES:
             yield "", f"and {len(values) - VALUES:,} more in manifest.json"
 

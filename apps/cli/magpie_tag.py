@@ -10,10 +10,10 @@ from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.runtime.errors import UserError
 
 from .checkpoint import open_checkpoint, open_reward_model
-from .flags import AdapterFolder, AsJson, DataName, Limit, ModelName, Quiet, print_json, resumable
+from .flags import AdapterFolder, AsJson, DataName, Limit, ModelName, Quiet, Strict, print_json, resumable
 from .magpie_tag_report import show_calibration, tag_facts, tag_lines
 from .options import Flag, option, takes_settings
-from .output import progress_lines, show
+from .output import progress_lines, show, show_set_aside
 
 if TYPE_CHECKING:
     from mlx_suite.curation.tags.tag_dataset import Models
@@ -46,6 +46,7 @@ def magpie_tag(
     questions: QuestionsFile = None,
     adapter: AdapterFolder = None,
     limit: Limit = None,
+    strict: Strict = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -58,12 +59,15 @@ def magpie_tag(
     Example: `mlx-suite magpie tag demo/ tiny-llama3 --scores ifd --out tagged.jsonl`
     """
     from mlx_suite.curation.dataset import read_collection
+    from mlx_suite.curation.set_aside import set_aside_facts
     from mlx_suite.curation.tags.tag_dataset import tag_rows
     from mlx_suite.curation.tags.tagging import questions_for
     from mlx_suite.hub.resolve import resolve
 
     settings = TagSettings(**typed)
-    rows = read_collection(data).rows[:limit]
+    collection = read_collection(data, strict=strict)
+    show_set_aside(collection.set_aside, collection.total)
+    rows = collection.rows[:limit]
     tag_questions = questions_for(resolve(model, progress=not quiet), questions)
     with resumable("The tags so far are kept"), progress_lines("rows", quiet) as update:
         run = tag_rows(
@@ -75,7 +79,7 @@ def magpie_tag(
             lambda part, done, total: update(PARTS[part], done, total),
         )
     if as_json:
-        print_json(tag_facts(run, out))
+        print_json({**tag_facts(run, out), "set_aside": set_aside_facts(collection.set_aside)})
     else:
         show(tag_lines(run, out))
 

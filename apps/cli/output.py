@@ -3,13 +3,14 @@
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from mlx_suite.runtime.progress import Progress
 
 if TYPE_CHECKING:
+    from mlx_suite.curation.set_aside import SetAside
     from mlx_suite.evaluate.microworld import Truth
 
 LABEL = 11
@@ -39,6 +40,14 @@ def verdict_lines(sides: "Mapping[str, Truth]") -> list[tuple[str, str]]:
         )
         for number, (name, each) in enumerate(sides.items())
     ]
+
+
+def show_set_aside(rows: "Sequence[SetAside]", total: int) -> None:
+    """Print on stderr which rows of the data are set aside; `--quiet` does not hide it."""
+    from mlx_suite.curation.set_aside import set_aside_lines
+
+    for line in set_aside_lines(rows, total):
+        print(line, file=sys.stderr)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_suite.curation.rows import Record, format_of, read_row
+from mlx_suite.curation.set_aside import SetAside
 from mlx_suite.data.read.formats import detect, unknown_format
 from mlx_suite.data.read.records import Problem
 from mlx_suite.data.read.sources import ACCEPTED_FILE, TRAIN, DataFile, find_files, read_records
@@ -48,22 +49,36 @@ class Collection:
     """Rows with `messages`, a list of {"role", "content"}, and all their other fields."""
     folder: Path | None = None
     """Folder with `accepted.jsonl`, of a Magpie run or a filter; None for other data."""
+    set_aside: tuple[SetAside, ...] = ()
+    """Rows that cannot be read, in the order of the data."""
+
+    @property
+    def total(self) -> int:
+        """Number of rows in the data, readable or not."""
+        return len(self.rows) + len(self.set_aside)
 
 
-def read_collection(source: str | Path) -> Collection:
+def read_collection(source: str | Path, *, strict: bool = False) -> Collection:
     """Read a run folder, a file, another folder, or a dataset on the hub, `owner/repo`.
 
     Only the training split is read if there are several, so that no test row leaks into the result. Alpaca's input is
     appended to its instruction after a blank line. A torn last line of a run in progress is skipped.
 
-    Raises UserError that lists every problem of every file as `file:line`.
+    A row that cannot be read is set aside with its reasons. Raises UserError that lists every problem of every file as
+    `file:line` if `strict`, if a whole file or the rest of one cannot be read, and if no row can.
     """
     rows: list[Record] = []
     problems: list[Problem] = []
+    set_aside: list[SetAside] = []
     for file in find_files(source):
         if file.part == TRAIN:
-            rows += _read_file(file, problems.append)
-    if problems:
+            for item in _read_file(file):
+                if isinstance(item, _Unread):
+                    problems += item.problems
+                    set_aside.append(item.row(len(rows) + len(set_aside)))
+                else:
+                    rows.append(item)
+    if problems and (strict or not rows or any(problem.ends_reading for problem in problems)):
         count = len(problems)
         raise UserError(
             "There is a problem with the data" if count == 1 else f"There are {count:,} problems with the data",
@@ -75,30 +90,42 @@ def read_collection(source: str | Path) -> Collection:
     folder = path if path.is_dir() else path.parent
     is_run = (folder / ACCEPTED_FILE).is_file() and (path.is_dir() or path.name == ACCEPTED_FILE)
     name = path.resolve().name if path.is_dir() else path.name if path.is_file() else str(source)
-    return Collection(name=name, rows=tuple(rows), folder=folder if is_run else None)
+    return Collection(name=name, rows=tuple(rows), folder=folder if is_run else None, set_aside=tuple(set_aside))
 
 
-def _read_file(file: DataFile, report: Callable[[Problem], None]) -> Iterator[Record]:
+@dataclass(frozen=True)
+class _Unread:
+    """A row, or a file, that cannot be read."""
+
+    problems: tuple[Problem, ...]
+    value: Any = None
+
+    def row(self, position: int) -> SetAside:
+        reasons = tuple(problem.what for problem in self.problems)
+        return SetAside(position=position, place=self.problems[0].place, reasons=reasons, value=self.value)
+
+
+def _read_file(file: DataFile) -> Iterator[Record | _Unread]:
     records = deque(read_records(file.path, file.name))
     if records and isinstance(records[-1], Problem) and _is_torn(file.path):
         records.pop()
     form = format_of(records)
     if not records:
-        report(Problem(file.name, "the file has no rows"))
+        yield _Unread((Problem(file.name, "the file has no rows", ends_reading=True),))
     elif form is None:
         unreadable = [record for record in records if isinstance(record, Problem)]
         is_text = detect(records) is not None
         unknown = "the rows are plain text; expected conversations" if is_text else unknown_format(records)
         for problem in unreadable or [Problem(file.name, unknown)]:
-            report(problem)
+            yield _Unread((replace(problem, ends_reading=True),))
     while form is not None and records:
         record = records.popleft()
         if isinstance(record, Problem):
-            report(record)
+            yield _Unread((record,))
             continue
-        row = read_row(record, form, report)
-        if row is not None:
-            yield row
+        problems: list[Problem] = []
+        row = read_row(record, form, problems.append)
+        yield _Unread(tuple(problems), record.value) if row is None else row
 
 
 def _is_torn(path: Path) -> bool:
@@ -184,13 +211,15 @@ def read_embeddings(collection: Collection) -> Vectors | None:
         vectors = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"The embeddings cannot be read: {error}", where=str(path), fix="delete the file") from error
-    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(collection.rows) or not vectors.shape[1]:
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != collection.total or not vectors.shape[1]:
         shape = " x ".join(map(str, vectors.shape))
         raise UserError(
-            f"The embeddings are {shape} values and do not belong to these {len(collection.rows):,} rows",
+            f"The embeddings are {shape} values and do not belong to these {collection.total:,} rows",
             where=str(path),
             fix="delete the file",
         )
+    if collection.set_aside:
+        vectors = np.delete(vectors, [row.position for row in collection.set_aside], axis=0)
     return vectors
 
 

@@ -70,7 +70,7 @@ def run_facts(collection: Collection) -> RunFacts:
         path = collection.folder / REJECTED_FILE
         reasons = read_lines(path, lambda row: str(row.get("rejection")), bad=[]) if path.is_file() else ()
         rejections = dict(Counter(reasons).most_common())
-        asked = len(collection.rows) + sum(rejections.values()) if manifest else 0
+        asked = collection.total + sum(rejections.values()) if manifest else 0
     return RunFacts(
         models=models,
         settings=dict(object_in(facts, "settings")),

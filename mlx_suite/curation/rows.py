@@ -20,20 +20,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mlx_suite.data.example import Example
+from mlx_suite.data.example import Example, with_context
 from mlx_suite.data.read.conversation import OPENAI_ROLES, Spelling, read_turns
-from mlx_suite.data.read.formats import (
-    ANSWERS,
-    CONTEXTS,
-    CONVERSATIONS,
-    OUTPUTS,
-    QUESTIONS,
-    SYSTEMS,
-    Format,
-    detect,
-    read_example,
-)
-from mlx_suite.data.read.records import Faults, Problem, described, optional_text, required_text, response_text
+from mlx_suite.data.read.formats import SYSTEMS, Format, detect, read_example, read_keys
+from mlx_suite.data.read.records import Faults, Problem, described, instruction_text, optional_text, response_text
 from mlx_suite.data.read.records import Record as FileRecord
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
@@ -48,6 +38,8 @@ TAG_FIELDS: Mapping[str, str] = {
     "llama_guard_2": "safety",
 }
 SCORE_FIELDS = {"instruct_reward": "reward", "base_reward": "base_reward", "reward_difference": "reward_difference"}
+COSINE_DECIMALS = 9
+"""Decimals of a cosine, so that no distance above 0 becomes 0."""
 NUMBERS = ("answer_tokens", "instruction_tokens", "input_length", "output_length", "index", "repeat_count")
 """Fields parsed as numbers, even if a table stores them as text."""
 LANGUAGES: Mapping[str, str] = {
@@ -91,8 +83,10 @@ def read_row(record: FileRecord, form: Format, report: Callable[[Problem], None]
         return None
     assert isinstance(record.value, dict)
     fields = record.value
-    consumed = _message_keys(fields, form)
+    consumed = read_keys(fields, form)
     rest = {key: value for key, value in fields.items() if key not in consumed and value is not None}
+    if example.context:
+        rest["input"] = example.context  # so that an export to Alpaca can separate it again
     messages = _messages(example)
     contents = {message["content"] for message in messages}
     for key in _REPEATED:
@@ -107,18 +101,12 @@ def read_row(record: FileRecord, form: Format, report: Callable[[Problem], None]
     return None if faults else row
 
 
-def _message_keys(fields: Mapping[str, Any], form: Format) -> set[str]:
-    """Keys of a row whose texts became messages: the first one present in each group of synonyms."""
-    groups = (*_MESSAGE_KEYS[form.name], SYSTEMS, ("tools",))
-    return {key for names in groups for key in [next((n for n in names if fields.get(n) is not None), "")]}
-
-
 def _messages(example: Example) -> list[dict[str, Any]]:
     messages = list(example.messages)
     first = next((place for place, message in enumerate(messages) if message.role == USER), None)
     if example.context and first is not None:
         turn = messages[first]
-        messages[first] = Message(USER, f"{turn.content}\n\n{example.context}", turn.trained)
+        messages[first] = Message(USER, with_context(turn.content, example.context), turn.trained)
     return [
         {"role": message.role, "content": message.content, **({} if message.trained else {"train": False})}
         for message in messages
@@ -177,7 +165,7 @@ def _moved(row: Record, names: Mapping[str, str], read: Callable[[Any, str, Faul
     values = {}
     for old, new in names.items():
         value = read(row[old], old, faults) if old in row else None
-        if value is not None or row.get(old, "") in (None, ""):
+        if (value is not None and not _says_more(row[old], old)) or row.get(old, "") in (None, ""):
             row.pop(old, None)
         if value is not None:
             values[new] = value
@@ -192,6 +180,11 @@ def _label(value: Any, key: str, faults: Faults) -> str | None:
     if key == "llama_guard_2":
         return value.split()[0].lower()  # "unsafe", followed by hazard codes
     return value
+
+
+def _says_more(value: Any, key: str) -> bool:
+    """Whether a field holds more than its label: the hazard codes of an unsafe row."""
+    return key == "llama_guard_2" and len(str(value).split()) > 1
 
 
 def _number(value: Any, key: str, faults: Faults) -> float | None:
@@ -214,7 +207,7 @@ def _nearest(row: Record, faults: Faults) -> Record:
     other = row.pop("min_similar_conversation_id", None)
     if distance is None:
         return {}
-    return {**({} if other is None else {"id": other}), "cosine": round(1 - distance / 2, 6)}
+    return {**({} if other is None else {"id": other}), "cosine": round(1 - distance / 2, COSINE_DECIMALS)}
 
 
 def _is_text(value: Any) -> bool:
@@ -249,7 +242,7 @@ def _prompt(fields: Mapping[str, Any], chosen: str, faults: Faults) -> tuple[Mes
     """The turns before the response."""
     if isinstance(fields.get("prompt"), str):
         system = optional_text(next((fields[key] for key in SYSTEMS if key in fields), None), '"system"', faults)
-        user = Message(USER, required_text(fields["prompt"], '"prompt"', faults))
+        user = Message(USER, instruction_text(fields["prompt"], '"prompt"', faults))
         return (Message(SYSTEM, system), user) if system else (user,)
     key = next((key for key in ("messages", "prompt", "chosen") if isinstance(fields.get(key), list)), None)
     if key is None:
@@ -277,12 +270,6 @@ PAIRS = Format(
     shape='{"messages": [… the instruction], "chosen": …, "rejected": …}',
     fits=lambda fields: all(fields.get(side) is not None for side in _SIDES),
     read=_read_pair,
+    keys=(("prompt",), ("messages",), ("chosen",), ("rejected",)),
+    conversation=("messages",),
 )
-_MESSAGE_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "messages": (("messages",),),
-    "sharegpt": (CONVERSATIONS,),
-    "alpaca": (("instruction",), CONTEXTS, OUTPUTS),
-    "completion": (QUESTIONS, ANSWERS, ("context",)),
-    PAIRS.name: (("prompt",), ("messages",), ("chosen",), ("rejected",)),
-}
-"""Groups of synonymous keys whose texts become messages, by format."""

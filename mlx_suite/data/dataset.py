@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from mlx_suite.data.example import Example, content
-from mlx_suite.data.read.formats import FORMATS, Format, detect, read_example, renamed, unknown_format
+from mlx_suite.data.read.formats import FORMATS, Format, detect, read_example, renamed, unknown_format, unread_keys
 from mlx_suite.data.read.records import Problem, Record, refusal
 from mlx_suite.data.read.sources import TEST, TRAIN, UNUSED, VALID, DataFile, find_files, read_records
 from mlx_suite.runtime.errors import UserError, nearest_name
@@ -42,6 +42,10 @@ class FileReport:
     """Rows with at least one problem."""
     part: str = TRAIN
     """Purpose of the examples: `train`, `valid` or `test`."""
+    unread: Mapping[str, int] = field(default_factory=dict)
+    """Examples in which a key has a value that is not read, by key, the most frequent first."""
+    left_out: int = 0
+    """Rows that say themselves that they are not to be trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,8 @@ class Dataset:
     files: tuple[FileReport, ...] = ()
     problems: Problems = ()
     """Rows that were skipped; always empty without `skip_bad`."""
+    left_out: Problems = ()
+    """Rows that say themselves that they are not to be trained, with the reason."""
 
 
 def read_dataset(
@@ -63,25 +69,29 @@ def read_dataset(
     format: str | None = None,
     skip_bad: bool = False,
     valid: str | Path | None = None,
+    split: str = "",
     columns: Mapping[str, str] = MappingProxyType({}),
 ) -> Dataset:
-    """Read a file, a folder, or, if there is no such path, the Hugging Face dataset `owner/repo[@revision]`.
+    """Read a file, a folder, or, if there is no such path, the Hugging Face dataset
+    `owner/repo[@revision][:configuration]`.
 
     In a folder, file names give the purpose: `train…`, `valid…`, `validation…`, `val…`, `dev…`, `test…`; if there is a
     training file, files with other names are not read. In a folder written by `mlx-suite magpie`, `accepted.jsonl` is
     read. If no name gives a purpose, every data file is for training. Validation examples from `valid` replace those
-    of the source. `format` is one of FORMATS; without it, each file's format is detected from all of its rows.
+    of the source. `split` names the split to train on. `format` is one of FORMATS; without it, each file's format is
+    detected from all of its rows.
     `columns` maps names that formats know to those of the files.
 
     Raises UserError that lists every problem of every file; with `skip_bad`, only if no training example is left.
     """
     chosen = None if format is None else _named_format(format)
-    files = find_files(source)
+    files = find_files(source, split)
     if valid is not None:
         files = (*(file for file in files if file.part != VALID), *_as_validation(find_files(valid)))
     examples: dict[str, list[Example]] = {TRAIN: [], VALID: [], TEST: []}
     reports: list[FileReport] = []
     problems: list[Problem] = []
+    left_out: list[Problem] = []
     for file in files:
         if file.part == UNUSED:
             reports.append(FileReport(name=file.name, format=NOT_READ, rows=0, bad=0, part=UNUSED))
@@ -89,7 +99,10 @@ def read_dataset(
         report, read, wrong = _read_file(file, chosen, columns)
         examples[file.part] += read
         reports.append(report)
-        problems += wrong
+        problems += [problem for problem in wrong if not problem.by_design]
+        left_out += [problem for problem in wrong if problem.by_design]
+    if left_out and not problems and not examples[TRAIN]:
+        raise refusal(left_out, str(source), all_lost=True)
     if problems and (not skip_bad or not examples[TRAIN]):
         raise refusal(problems, str(source), all_lost=not examples[TRAIN])
     return Dataset(
@@ -98,6 +111,7 @@ def read_dataset(
         test=tuple(examples[TEST]),
         files=tuple(reports),
         problems=tuple(problems),
+        left_out=tuple(left_out),
     )
 
 
@@ -178,7 +192,8 @@ def _read_file(
     form = chosen or detect(records)
     examples: list[Example] = []
     problems: list[Problem] = []
-    bad = 0
+    bad = left_out = 0
+    unread: Counter[str] = Counter()
     if not records:
         problems.append(Problem(file.name, "the file has no rows"))
     elif form is None and any(isinstance(record, Record) for record in records):
@@ -195,8 +210,18 @@ def _read_file(
             result = read_example(record, form)
             if isinstance(result, Example):
                 examples.append(result)
+                unread.update(unread_keys(record, form, result))
             else:
                 problems += result
-                bad += 1
-    name = form.name if form else UNKNOWN
-    return FileReport(name=file.name, format=name, rows=len(examples), bad=bad, part=file.part), examples, problems
+                by_design = all(problem.by_design for problem in result)
+                bad, left_out = bad + (not by_design), left_out + by_design
+    report = FileReport(
+        name=file.name,
+        format=form.name if form else UNKNOWN,
+        rows=len(examples),
+        bad=bad,
+        part=file.part,
+        unread=dict(sorted(unread.items(), key=lambda item: (-item[1], item[0]))),
+        left_out=left_out,
+    )
+    return report, examples, problems

@@ -36,6 +36,17 @@ class Example:
     """`file:line`, for error messages."""
 
 
+def with_context(instruction: str, context: str) -> str:
+    """The instruction as one text: its input follows after a blank line."""
+    return f"{instruction}\n\n{context}" if context else instruction
+
+
+def without_context(text: str, context: object) -> str | None:
+    """The instruction of a text made by `with_context`; None for any other text or context."""
+    end = f"\n\n{context}"
+    return text.removesuffix(end) if isinstance(context, str) and context and text.endswith(end) else None
+
+
 def content(example: Example) -> str:
     """The text of an example as one line of JSON; equal for duplicates, wherever they come from."""
     turns = [

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -21,10 +20,8 @@ from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.hub.resolve import resolve
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Tokenizer, load_chat_template, load_tokenizer
+from mlx_suite.text.template import dated
 from mlx_suite.text.template_variables import read_variables
-
-DAY = datetime(2024, 7, 26)
-"""Date for chat templates that state today's date (Llama 3.2): a run resumed tomorrow must see the same prompts."""
 
 AnyBatches = PackedBatches | MixedBatches | BucketedBatches
 
@@ -83,7 +80,12 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
     # Bad rows are skipped here, so that one error reports them together with rows that cannot be encoded.
     columns = dict(pair.split("=", 1) for pair in settings.columns)
     dataset = read_dataset(
-        settings.data, format=settings.format, skip_bad=True, valid=settings.valid or None, columns=columns
+        settings.data,
+        format=settings.format,
+        skip_bad=True,
+        valid=settings.valid or None,
+        split=settings.split,
+        columns=columns,
     )
     train, valid = dataset.train, dataset.valid
     if not valid:
@@ -151,10 +153,8 @@ def _template(settings: FinetuneSettings, folder: Path, examples: Sequence[Examp
     """The model's chat template with a fixed date; None if no conversation needs it."""
     if settings.style != CHAT or not any(example.messages for example in examples):
         return None
-    fixed = {"date_string": DAY.strftime("%d %b %Y"), "strftime_now": DAY.strftime}
-    variables = fixed | read_variables(settings.template_args)
     try:
-        return load_chat_template(folder, variables)
+        return dated(load_chat_template(folder, read_variables(settings.template_args)))
     except UserError as error:
         raise UserError(error.what, error.where, f"use --style alpaca; or {error.fix}", error.details) from error
 

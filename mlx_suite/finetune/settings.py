@@ -30,7 +30,7 @@ class FinetuneSettings:
     """Model to finetune: a name from `models list`, a folder, or OWNER/REPO[@REVISION] on the Hugging Face hub."""
     data: str
     """Training data: a file (JSONL, JSON, CSV, Parquet, text), a folder with train, valid and test files, a folder
-    written by `magpie`, or a hub dataset, OWNER/REPO."""
+    written by `magpie`, or a hub dataset, OWNER/REPO or OWNER/REPO:CONFIG."""
     out: str = ""
     """Run folder. Created if missing; a run already in it is resumed."""
 
@@ -40,6 +40,8 @@ class FinetuneSettings:
     """Columns under other names than a format's, NAME=COLUMN, such as instruction=Question. Repeatable."""
     skip_bad: bool = False
     """Skip invalid rows and list them in bad_rows.jsonl instead of refusing the data."""
+    split: str = ""
+    """Split of the dataset to train on, such as train_sft. Default: its only training split."""
     valid: str | None = None
     """Validation file. Default: the data folder's valid file, otherwise a random split of the training data."""
     valid_share: float = 0.05

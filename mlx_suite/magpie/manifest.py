@@ -7,6 +7,7 @@
  "judged_by": {…},  limits and policy that both row files agree with; null while they are being rewritten
  "quotas": {"category": {"Math": 60, …}},       rows required
  "versions": {…}, "created": "…",               of the programs that started the folder, and when
+ "date": "26 Jul 2024",                         in the rows' chat template, if it states one
  "work": [{"began": "…", "seconds": 61.2, …}],  one per session, killed ones excepted
  "counts": {…}, "seconds": {"ask": …, …},       when the folder was last closed
  "files": {"accepted.jsonl": "sha256 …"}}
@@ -38,7 +39,7 @@ PROGRAM = 3
 """Incremented whenever the same settings start to give other rows."""
 Content = Mapping[str, Any]
 
-_RENEWED = ("kind", "fingerprint", "rows", "settings", "command", "judged_by", "quotas")
+_RENEWED = ("kind", "fingerprint", "rows", "settings", "command", "judged_by", "quotas", "date")
 """Keys that every run overwrites; the others are kept."""
 _SINGULAR_FLAGS = {"quotas": "quota", "topics": "topic", "personas": "persona"}
 """Repeatable settings whose flag is singular."""
@@ -144,6 +145,7 @@ def new_manifest(plan: RowPlan, fingerprint: Fingerprint, stored: Content | None
         "command": command_of(plan.settings),
         "judged_by": judged_by(plan),
         "quotas": {quota.dimension: dict(quota.rows) for quota in quotas},
+        "date": plan.template.variables.get("date_string"),
         **{key: value for key, value in content.items() if key not in _RENEWED},
     }
 

@@ -23,7 +23,7 @@ from mlx_suite.magpie.sanitiser.sanitise import Sanitised, sanitise
 from mlx_suite.magpie.settings import MagpieSettings, SamplingSetting
 from mlx_suite.magpie.steering import Steer
 from mlx_suite.modeling.head import head_function
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.text import ChatTemplate, Message, PreQuery, Tokenizer, derive_pre_query
 from mlx_suite.text.chat import encode_chat
 from mlx_suite.text.loops import loop_check
@@ -304,11 +304,13 @@ def _check_quotas(settings: MagpieSettings, questions: Questions) -> None:
             problems.append(f"{shares.dimension}: no question asks for it")
             continue
         unknown = [value for value in shares.parts if value != REST and value not in labels[0]]
-        problems += [f"{shares.dimension}: no {value!r} among {', '.join(labels[0])}" for value in unknown]
+        problems += [
+            f"{shares.dimension}: no label is {value!r}; {nearest_name(value, labels[0])}" for value in unknown
+        ]
     if problems:
         raise UserError(
             "A quota names a label that no tag has",
             where="--quota",
-            fix="use the questions' labels exactly as written",
+            fix="write the labels as the questions do",
             details=problems,
         )

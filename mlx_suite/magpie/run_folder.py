@@ -195,9 +195,10 @@ class RunFolder:
 def open_run_folder(folder: Path, plan: RowPlan, fingerprint: Fingerprint) -> Iterator[RunFolder]:
     """Open a run folder for this process only, creating it if missing.
 
-    Raises UserError if the folder was made by another program or with other settings, holds more rows than requested,
-    is in use, has been edited, or cannot be written.
+    Raises UserError if the folder holds a model, was made by another program or with other settings, holds more rows
+    than requested, is in use, has been edited, or cannot be written.
     """
+    _refuse_model(folder)
     with disk_errors(folder), folder_lock(folder):
         stored, rows = read_manifest(folder), _accepted_rows(folder)
         if stored is None and rows is not None:
@@ -233,6 +234,17 @@ def open_run_folder(folder: Path, plan: RowPlan, fingerprint: Fingerprint) -> It
                 run_folder.write_embeddings()
                 before = read_manifest(folder)
                 store_manifest(folder, content | run_folder.account(), before)
+
+
+def _refuse_model(folder: Path) -> None:
+    """Raise UserError for the folder of a model or an adapter, into which no rows belong."""
+    configs = [name for name in ("config.json", "adapter_config.json") if (folder / name).is_file()]
+    if configs and not (folder / MANIFEST_FILE).exists():
+        raise UserError(
+            f"The folder holds a model: there is a {configs[0]}",
+            where=f"--out {folder}",
+            fix="choose another folder for the rows",
+        )
 
 
 def _file_of(decision: Decision) -> str:

@@ -107,6 +107,8 @@ class Tally:
     """Rejected rows by reason."""
     rejected_tokens: Counter[str] = field(default_factory=Counter)
     """Tokens of rejected rows by reason."""
+    met: dict[str, Counter[str]] = field(default_factory=dict)
+    """Accepted rows by dimension and value of each quota, whatever they were steered to."""
     steered: dict[str, dict[str, SteeredCounts]] = field(default_factory=dict)
     """Counts of steered rows by dimension and value."""
 
@@ -122,6 +124,9 @@ class Tally:
         if reason is None:
             self.accepted += 1
             self.tokens.update(tokens)
+            for quota in self.quotas:
+                label = record.get("tags" if quota.dimension in TAGGED else "steer", {}).get(quota.dimension)
+                self.met.setdefault(quota.dimension, Counter())[quota.value_of(label)] += 1
         else:
             self.rejections[reason] += 1
             self.rejected_tokens[reason] += sum(tokens.values())
@@ -176,6 +181,13 @@ class Tally:
             "instruction_tokens": self.tokens["instruction"],
             "answer_tokens": self.tokens["answer"],
             "lost_tokens": dict(self.rejected_tokens.most_common()),
+            "quotas": {
+                quota.dimension: {
+                    value: {"wanted": rows, "accepted": self.met.get(quota.dimension, Counter())[value]}
+                    for value, rows in quota.rows.items()
+                }
+                for quota in self.quotas
+            },
             "steered": {
                 dimension: {value: asdict(each) for value, each in values.items()}
                 for dimension, values in self.steered.items()

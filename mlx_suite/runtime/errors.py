@@ -59,10 +59,13 @@ def shortened(details: Sequence[object]) -> list[str]:
 
 
 def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """A fix for an unknown name: suggest the nearest known one, or list all if none has a similarity of `cutoff`."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
-    return f"did you mean {near[0]}?" if near else f"use one of {', '.join(names)}"
+    """A fix for an unknown name: suggest the nearest known one, or list all if none has a similarity of `cutoff`.
+
+    Upper and lower case are alike.
+    """
+    names = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=cutoff)
+    return f"did you mean {names[near[0]]}?" if near else f"use one of {', '.join(names.values())}"
 
 
 def check_rules(settings: Any, rules: Mapping[str, tuple[bool, str]], where: str, command: str) -> None:

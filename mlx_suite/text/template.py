@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,13 @@ from mlx_suite.text.message import SYSTEM, USER, Message
 from mlx_suite.text.settings import LEGACY_TEMPLATE_FILE, TEMPLATE_FILE, TEMPLATES, read_settings
 from mlx_suite.text.template_environment import TemplateRaised, compiled
 
-FIXED_DATE = {"date_string": "26 Jul 2024"}
-"""Default date of Llama 3.1's and 3.2's system turn. With today's date no run could be resumed tomorrow."""
+FIXED_DAY = datetime(2024, 7, 26)
+FIXED_DATE: Mapping[str, Any] = {
+    "date_string": FIXED_DAY.strftime("%d %b %Y"),
+    "strftime_now": lambda form: FIXED_DAY.strftime(form),
+}
+"""The date of a run in templates that state one: the default of Llama 3.1's and 3.2's system turn. With today's date no
+run could be resumed tomorrow."""
 
 
 class TemplateRefusal(UserError):

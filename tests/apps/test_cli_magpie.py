@@ -17,6 +17,7 @@ from mlx_suite.data.questions import write_questions
 from mlx_suite.evaluate.microworld import Truth
 from mlx_suite.magpie import MagpieSettings, RunSummary
 from mlx_suite.magpie.stats import Session, SteeredCounts, Tally
+from mlx_suite.magpie.steering import make_quotas, parse_shares
 from mlx_suite_apps.cli.magpie_summary import show_summary
 from mlx_suite_apps.cli.main import app, main
 from mlx_suite_apps.cli.options import field_docs
@@ -128,14 +129,21 @@ def test_speed_of_a_slow_run_and_of_a_complete_one(tmp_path: Path) -> None:
     assert not [line for line in shown(slow) if line.startswith("confirmed")]
 
 
-def test_accepted_rows_and_tokens_are_listed_per_steered_value(tmp_path: Path) -> None:
-    tally = Tally(
-        accepted=3, steered={"category": {"Math": SteeredCounts(asked=9, accepted=2, tokens=300), "*": SteeredCounts()}}
-    )
-    lines = shown(summary(tmp_path, tally=tally))
+def test_every_accepted_row_counts_for_its_quota_and_rows_steered_to_it_are_named(tmp_path: Path) -> None:
+    [quota] = make_quotas(parse_shares(["category:Math=0.6"]), 5)
+    steered = {"category": {"Math": SteeredCounts(), "*": SteeredCounts()}}
+    tally = Tally(quotas=(quota,), steered=steered)
+    for label, steer in (("Math", "Math"), ("Math", "*"), ("Poems", "*"), ("Math", "*")):
+        record = {"instruction_tokens": 60, "answer_tokens": 90, "tags": {"category": label}}
+        tally.add({**record, "steer": {"category": steer}})
+    tally.add({**record, "steer": {"category": "Math"}, "rejection": "duplicate"})
+    text = " ".join(" ".join(shown(summary(tmp_path, tally=tally))).split())
 
-    assert "category   Math: 2 of 9 rows accepted, 150 tokens each" in lines
-    assert "category   anything else: 0 of 0 rows accepted" in lines
+    assert "category Math: 3 of 3 rows accepted; 1 of 2 steered to it, 300 tokens each" in text
+    assert "category anything else: 1 of 2 rows accepted; 1 of 3 steered to it, 450 tokens each" in text
+    assert tally.as_dict()["quotas"] == {
+        "category": {"Math": {"wanted": 3, "accepted": 3}, "*": {"wanted": 2, "accepted": 1}}
+    }
 
 
 def test_a_run_is_summarised_and_resumed(random_model: Path, tmp_path: Path) -> None:
@@ -251,7 +259,7 @@ def test_ctrl_c_says_how_to_resume(monkeypatch: pytest.MonkeyPatch, random_model
 
 
 def test_lists_come_from_flags_and_from_files(random_model: Path, tmp_path: Path) -> None:
-    (tmp_path / "topics.txt").write_text("cats\n\n dogs \n")
+    (tmp_path / "topics.txt").write_text("# animals\ncats\n\n dogs \n# birds\n")
     arguments = [random_model, "-n", "6", "-o", tmp_path / "out", "--quiet", *SMALL]
     done = run(*arguments, "--topics", tmp_path / "topics.txt", "--topic", "birds", "--quota", "category:v=0.5")
     assert done.exit_code == 0

@@ -45,12 +45,26 @@ def test_filter_prints_its_funnel(data: Path, tmp_path: Path) -> None:
     assert [each["messages"][0]["content"] for each in read_lines(tmp_path / "kept/accepted.jsonl")] == ["q3"]
 
 
+def test_a_row_that_cannot_be_read_is_set_aside_and_strict_refuses_it(data: Path, tmp_path: Path) -> None:
+    with (data / "accepted.jsonl").open("a") as file:
+        file.write(json.dumps(row("q4", "")) + "\n")
+    result = run("filter", data, "--longest", "1", "--out", tmp_path / "kept")
+    assert result.stderr.splitlines() == [
+        "1 of 6 rows cannot be read and is set aside:",
+        '1: turn 2, "content" is empty; expected text (accepted.jsonl:6)',
+    ]
+    assert result.stdout.splitlines()[1].split() == ["5", "-1", "readable"]
+    with pytest.raises(UserError, match="There is a problem with the data"):
+        run("filter", data, "--longest", "1", "--out", tmp_path / "strict", "--strict")
+
+
 def test_filter_prints_its_funnel_as_json(data: Path, tmp_path: Path) -> None:
     facts = json.loads(run("filter", data, "--sample", "2", "--out", tmp_path / "kept", "--json").stdout)
     assert facts == {
         "folder": str(tmp_path / "kept"),
         "source": "demo",
         "read": 5,
+        "set_aside": {"rows": 0, "reasons": {}, "places": {}},
         "kept": 2,
         "steps": [{"step": "sample of 2", "left": 2, "dropped": {"sample 2": 3}}],
     }
@@ -72,6 +86,7 @@ def test_export_lists_the_files_it_wrote_as_json(data: Path, tmp_path: Path) -> 
         "rows": 5,
         "cut_to_first_turn": 0,
         "steering_left_out": 0,
+        "set_aside": {"rows": 0, "reasons": {}, "places": {}},
     }
 
 

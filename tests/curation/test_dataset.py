@@ -62,7 +62,7 @@ class TestFormats:
 
     def test_an_input_is_appended_to_its_instruction(self, tmp_path: Path) -> None:
         [record] = rows_of(tmp_path, {"instruction": "Add them", "input": "1, 2", "output": "3"})
-        assert record == row("Add them\n\n1, 2", "3")
+        assert record == row("Add them\n\n1, 2", "3", input="1, 2")
 
     def test_a_system_prompt_becomes_the_first_turn(self, tmp_path: Path) -> None:
         [record] = rows_of(tmp_path, {"system": "Be kind.", "instruction": "Hi", "output": "Hello"})
@@ -141,6 +141,7 @@ class TestReleasedSets:
             "messages": HELLO,
             "uuid": "8f1c",
             "model": "meta-llama/Meta-Llama-3-8B-Instruct",
+            "llama_guard_2": "unsafe\nS2",
             "other_task_category": ["Others"],
             "tags": {
                 "category": "Information seeking",

@@ -201,7 +201,9 @@ class TestFolders:
         (tmp_path / "settings.json").write_text("{}")
         dataset = read_dataset(tmp_path)
         assert [example.messages[1].content for example in dataset.train] == ["So."]
-        assert dataset.files[0] == FileReport(name="accepted.jsonl", format="messages", rows=1, bad=0)
+        assert dataset.files[0] == FileReport(
+            name="accepted.jsonl", format="messages", rows=1, bad=0, unread={"answer_reason": 1, "id": 1}
+        )
 
     def test_files_with_other_names_are_all_for_training_each_in_its_own_format(self, tmp_path: Path) -> None:
         text_file(tmp_path, "b.jsonl", "one")

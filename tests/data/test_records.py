@@ -69,7 +69,7 @@ class TestJsonLines:
 
     def test_utf16_is_recognised(self, tmp_path: Path) -> None:
         assert read(tmp_path, "a.jsonl", '{"text": "one"}\n'.encode("utf-16")) == [
-            Problem("a.jsonl", "the file is UTF-16; save it as UTF-8")
+            Problem("a.jsonl", "the file is UTF-16; save it as UTF-8", ends_reading=True)
         ]
 
     def test_deep_nesting_and_very_long_numbers_are_problems(self, tmp_path: Path) -> None:
@@ -98,15 +98,35 @@ class TestJson:
         content = json.dumps([{"text": "one"}, {"text": "two", "n": [1, 2]}, {"text": "three"}], indent=2)
         assert [record.place for record in read(tmp_path, "a.json", content)] == ["a.json:2", "a.json:5", "a.json:12"]
 
+    def test_records_that_share_a_line_have_their_number(self, tmp_path: Path) -> None:
+        places = [record.place for record in read(tmp_path, "a.json", '[{"a": 1}, {"a": 2}]\n')]
+        assert places == ["a.json, row 1", "a.json, row 2"]
+        places = [record.place for record in read(tmp_path, "a.json", '[\n{"a": 1},\n{"a": 2}, {"a": 3}\n]')]
+        assert places == ["a.json:2", "a.json:3", "a.json:3, row 3"]
+
+    def test_lines_of_a_pretty_printed_object_are_one_problem_of_the_file(self, tmp_path: Path) -> None:
+        objects = "".join(json.dumps({"text": text}, indent=2) + "\n" for text in ("one", "two"))
+        [problem] = read(tmp_path, "a.jsonl", objects)
+        assert problem == Problem(
+            "a.jsonl",
+            "the file is not one object per line: the first object spans lines 1 to 3; "
+            "write each on one line: jq -c . a.jsonl",
+            ends_reading=True,
+        )
+
     def test_the_only_list_of_an_object_has_the_records(self, tmp_path: Path) -> None:
         assert read(tmp_path, "a.json", '{"version": 1, "data": [{"text": "one"}, 2]}') == [
-            Record("a.json#1", {"text": "one"}),
-            Problem("a.json#2", 'the record is the number 2; expected an object, {"name": value, …}'),
+            Record("a.json, row 1", {"text": "one"}),
+            Problem("a.json, row 2", 'the record is the number 2; expected an object, {"name": value, …}'),
         ]
 
     def test_two_lists_are_ambiguous(self, tmp_path: Path) -> None:
         assert read(tmp_path, "a.json", '{"train": [{}], "test": []}') == [
-            Problem("a.json", 'the object has several lists ("train", "test"); expected one list of records')
+            Problem(
+                "a.json",
+                'the object has several lists ("train", "test"); expected one list of records',
+                ends_reading=True,
+            )
         ]
 
     def test_a_single_conversation_is_one_record_although_it_has_a_list(self, tmp_path: Path) -> None:
@@ -134,13 +154,15 @@ class TestJson:
             Problem(
                 "a.json:3",
                 "column 11: Expecting value, near " + repr(" {\"text\": 'two'},") + "; what follows is not read",
+                ends_reading=True,
             ),
         ]
 
     @pytest.mark.parametrize(
         ("content", "place", "what"),
         [
-            ('[{"text": "one"}', "a.json:1", "column 17: Expecting ',' or ']' after a record"),
+            ('[{"text": "one"}', "a.json, row 1", "column 17: Expecting ',' or ']' after a record"),
+            ('[{"text": "one"}, {"text": two}]', "a.json, row 2", "column 28: Expecting value"),
             ('[{"text": "one"},\n]', "a.json:2", "column 1: Expecting value"),
             ('[{"text": "one"}]\n[]', "a.json:2", "column 1: Extra data after the array"),
         ],
@@ -177,7 +199,7 @@ class TestTables:
     def test_an_unclosed_quote_is_reported_where_it_opens(self, tmp_path: Path) -> None:
         assert read(tmp_path, "a.csv", 'text\none\n"two\nthree\n') == [
             Record("a.csv:2", {"text": "one"}),
-            Problem("a.csv:3", "a quote in this row is never closed"),
+            Problem("a.csv:3", "a quote in this row is never closed", ends_reading=True),
         ]
 
     def test_a_row_with_bytes_that_are_not_utf8_is_skipped(self, tmp_path: Path) -> None:
@@ -192,7 +214,7 @@ class TestTables:
 
     def test_a_header_that_names_a_column_twice_is_a_problem(self, tmp_path: Path) -> None:
         assert read(tmp_path, "a.csv", "text,text\na,b\n") == [
-            Problem("a.csv:1", "the header names 'text' more than once")
+            Problem("a.csv:1", "the header names 'text' more than once", ends_reading=True)
         ]
 
     def test_a_long_cell_is_read(self, tmp_path: Path) -> None:
@@ -208,8 +230,8 @@ class TestParquet:
         rows = [{"messages": [{"role": "user", "content": "Hi"}]}, {"messages": None}]
         parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
         assert list(read_records(tmp_path / "a.parquet")) == [
-            Record("a.parquet#1", rows[0]),
-            Record("a.parquet#2", {"messages": None}),
+            Record("a.parquet, row 1", rows[0]),
+            Record("a.parquet, row 2", {"messages": None}),
         ]
 
     def test_a_truncated_file_is_a_problem(self, tmp_path: Path) -> None:

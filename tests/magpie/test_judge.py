@@ -146,7 +146,10 @@ def test_a_quota_must_name_a_label_of_a_question(make_judge: MakeJudge) -> None:
     with pytest.raises(UserError) as caught:
         make_judge(quotas=("category:Math=0.5", "difficulty:hard=0.5"))
 
-    assert caught.value.details == ("category: no 'Math' among v, Q, 1", "difficulty: no question asks for it")
+    assert caught.value.details == (
+        "category: no label is 'Math'; use one of v, Q, 1",
+        "difficulty: no question asks for it",
+    )
 
 
 def test_an_incomplete_draft_is_not_decided(make_judge: MakeJudge) -> None:

@@ -27,6 +27,13 @@ def keep(path: Path, is_kept: Callable[[int], bool]) -> None:
     path.write_bytes(b"".join(line for place, line in enumerate(lines) if is_kept(place)))
 
 
+def test_the_folder_of_a_model_is_refused_and_not_touched(checkpoint: Loaded, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="The folder holds a model: there is a config.json"):
+        checkpoint.make(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_rows_lost_in_a_power_failure_are_rebuilt_from_the_drafts(
     checkpoint: Loaded, folder: Path, same_rows: SameRows
 ) -> None:

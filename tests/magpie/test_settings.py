@@ -19,6 +19,13 @@ from tests.magpie.conftest import Loaded, load_checkpoint
 from tests.magpie.random_checkpoint import write_checkpoint
 
 
+def stating(checkpoint: Loaded, system: str) -> Loaded:
+    """The checkpoint with a template that begins with a system turn, a Jinja expression."""
+    turn = "{{- '<|start_header_id|>system<|end_header_id|>\\n\\n' + " + system + " + '<|eot_id|>' }}"
+    source = checkpoint.template.source.replace("{{- bos_token }}", "{{- bos_token }}" + turn)
+    return replace(checkpoint, template=replace(checkpoint.template, source=source))
+
+
 def test_every_invalid_value_is_listed_in_one_error() -> None:
     with pytest.raises(UserError) as caught:
         MagpieSettings(count=0, temperature=math.nan, top_p=0.0, answer_top_p=1.5, max_answer=True, system=" ")
@@ -91,6 +98,29 @@ def test_another_model_or_template_is_refused(checkpoint: Loaded, undisturbed: P
     with pytest.raises(UserError) as caught:
         replace(checkpoint, template=template).make(undisturbed)
     assert [line.split(":")[0] for line in caught.value.details] == ["header", "answer_header"]
+
+
+def test_a_run_goes_on_tomorrow_with_a_template_that_states_the_date(
+    checkpoint: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = stating(checkpoint, "'It is ' + strftime_now('%d %b %Y') + '.'")
+    monkeypatch.setattr("mlx_suite.text.template._strftime_now", lambda form: "27 Nov 2026")
+    today.make(tmp_path, count=1)
+    monkeypatch.setattr("mlx_suite.text.template._strftime_now", lambda form: "28 Nov 2026")
+    assert today.make(tmp_path, count=2).accepted == 2
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["date"] == "26 Jul 2024"
+    assert "It is 26 Jul 2024." in manifest["rows"]["header"]
+
+
+def test_another_date_is_refused_and_shown(checkpoint: Loaded, tmp_path: Path) -> None:
+    dated = stating(checkpoint, "'Today is a good day to begin: it is ' + date_string + '.'")
+    dated.make(tmp_path, count=1)
+    other = replace(dated, template=replace(dated.template, variables={"date_string": "27 Jul 2024"}))
+    with pytest.raises(UserError) as caught:
+        other.make(tmp_path, count=2)
+    assert caught.value.details[0].startswith("header: was … good day to begin: it is 26 Jul 2024.<|eot_id|>")
+    assert ", now … good day to begin: it is 27 Jul 2024.<|eot_id|>" in caught.value.details[0]
 
 
 def test_the_weights_digest_depends_on_values_not_on_dtype(checkpoint: Loaded, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Split a text into words for comparison, ignoring case, layout and punctuation.
 
-A word is a run of letters, digits and combining marks. A meaningful symbol, as in `3 + 4` or `C#`, is a separate
-word: without it `3 + 4` and `3 * 4` would be equal. In scripts without spaces every character is a word.
+A word is a run of letters, digits and combining marks; in a name such as `C++` or `C#` the symbols at its end belong to
+it. Any other meaningful symbol, as in `3 + 4`, is a separate word: without it `3 + 4` and `3 * 4` would be equal. In
+scripts without spaces every character is a word.
 """
 
+import re
 import unicodedata
 
 _WITHOUT_SPACES = (
@@ -23,6 +25,13 @@ _APOSTROPHES = "'\u2019"
 """Removed without a gap: "don't" is one word."""
 
 
+_SAME_SYMBOLS = str.maketrans({"−": "-", "×": "*", "÷": "/"})
+_NAME_ENDS = re.compile(r"(?<=[^\W\d_])(?:\+\+(?!\+)|\+(?![\w+])|#(?![\w#]))")
+"""Symbols at the end of a name: C++, C#, A+."""
+_IN_NAME = str.maketrans({"+": "\ue000", "#": "\ue001"})
+"""Private characters that stand for the symbols of a name while a text is split."""
+
+
 class _Spacing(dict[int, str]):
     """Replacements for `str.translate`, computed once per character."""
 
@@ -31,13 +40,16 @@ class _Spacing(dict[int, str]):
         return spaced
 
 
-_SPACING = _Spacing()
+_SPACING = _Spacing({0xE000: "+", 0xE001: "#"})
 
 
 def words(text: str) -> list[str]:
     """The words in order; empty for a text of punctuation only."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
+        text = text.translate(_SAME_SYMBOLS)
+    if "+" in text or "#" in text:
+        text = _NAME_ENDS.sub(lambda match: match[0].translate(_IN_NAME), text)
     return text.casefold().translate(_SPACING).split()
 
 

@@ -17,6 +17,7 @@ from mlx_suite.curation.export.settings import ExportSettings
 from mlx_suite.curation.filter.fields import text_of
 from mlx_suite.curation.provenance import run_facts
 from mlx_suite.curation.rows import Record
+from mlx_suite.curation.set_aside import SetAside, set_aside_facts
 from mlx_suite.data.read.sources import TEST, TRAIN, VALID
 from mlx_suite.data.steering import AGREEMENT, CATEGORY_TEXTS, DIMENSIONS, LANGUAGE_TEXTS, REST, steering_text
 from mlx_suite.runtime.errors import UserError, shortened
@@ -39,6 +40,13 @@ class Exported:
     """Conversations cut to their first exchange."""
     unsteered: int
     """Rows whose steering text was removed."""
+    set_aside: tuple[SetAside, ...] = ()
+    """Rows that cannot be read."""
+
+    @property
+    def read(self) -> int:
+        """Number of rows in the data, readable or not."""
+        return sum(self.files.values()) + len(self.set_aside)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON object."""
@@ -48,18 +56,22 @@ class Exported:
             "rows": sum(self.files.values()),
             "cut_to_first_turn": self.cut,
             "steering_left_out": self.unsteered,
+            "set_aside": set_aside_facts(self.set_aside),
         }
 
 
-def export_dataset(source: str | Path, settings: ExportSettings, out: Path, *, force: bool = False) -> Exported:
+def export_dataset(
+    source: str | Path, settings: ExportSettings, out: Path, *, force: bool = False, strict: bool = False
+) -> Exported:
     """Read a dataset and write it to the folder `out` atomically.
 
-    Raises UserError for data that cannot be read, for rows that do not fit the format (all are listed), for too few
-    rows to split, and for an `out` that may not be replaced.
+    Rows that cannot be read are left out and counted, unless `strict`. Raises UserError for data that cannot be read,
+    for rows that do not fit the format (all are listed), for too few rows to split, and for an `out` that may
+    not be replaced.
     """
     form = format_named(settings.to)
     check_output(out, _is_ours, source, force=force)
-    collection = read_collection(source)
+    collection = read_collection(source, strict=strict)
     rows, cut = _rows(collection.rows, form, settings)
     splits = _splits(collection, rows, form, settings)
     files = {f"{name}{form.suffix}": [rows[number] for number in numbers] for name, numbers in splits.items()}
@@ -78,6 +90,7 @@ def export_dataset(source: str | Path, settings: ExportSettings, out: Path, *, f
         _write_checksums(folder)
     return Exported(
         folder=out,
+        set_aside=collection.set_aside,
         files={name: len(own) for name, own in files.items()},
         cut=cut,
         unsteered=0

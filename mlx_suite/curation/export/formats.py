@@ -1,7 +1,7 @@
 """Export formats: the shapes in which other programs read rows.
 
 messages     {"id": …, "messages": [{"role", "content"}, …], "tags": …, "scores": …}      OpenAI, TRL, mlx-suite
-alpaca       {"instruction": …, "input": "", "output": …}                                 one instruction, one response
+alpaca       {"instruction": …, "input": …, "output": …}                                  one instruction, one response
 sharegpt     {"id": …, "conversations": [{"from": "human", "value"}, …]}
 mlx-lm       {"messages": […]}                                                            mlx_lm.lora --data
 pairs        {"prompt": [turns], "chosen": [turn], "rejected": [turn]}                    TRL's conversations
@@ -17,6 +17,7 @@ from typing import Any
 
 from mlx_suite.curation.dataset import json_line
 from mlx_suite.curation.rows import Record
+from mlx_suite.data.example import without_context
 from mlx_suite.data.read.table import PARQUET_EXTRA
 from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
@@ -72,7 +73,9 @@ def _messages(row: Record) -> Record:
 def _alpaca(row: Record) -> Record:
     texts = {message["role"]: message["content"] for message in row["messages"]}
     system = {"system": texts[SYSTEM]} if SYSTEM in texts else {}
-    return {**system, "instruction": texts[USER], "input": "", "output": texts[ASSISTANT]}
+    bare = without_context(texts[USER], row.get("input"))
+    split = {"instruction": texts[USER], "input": ""} if bare is None else {"instruction": bare, "input": row["input"]}
+    return {**system, **split, "output": texts[ASSISTANT]}
 
 
 def _sharegpt(row: Record) -> Record:

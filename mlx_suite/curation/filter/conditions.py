@@ -19,7 +19,7 @@ from operator import ge, gt, le, lt
 from typing import Any
 
 from mlx_suite.curation.filter.fields import Field, UnknownField, find_field
-from mlx_suite.curation.rows import Record
+from mlx_suite.curation.rows import LANGUAGES, Record
 from mlx_suite.runtime.errors import UserError
 
 COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
@@ -146,10 +146,13 @@ def _scaled(condition: Condition, field: Field, values: Sequence[Any]) -> Callab
 
 def _labelled(condition: Condition, field: Field, values: Sequence[Any]) -> Callable[[Any], bool]:
     known = {str(label).casefold(): str(label) for label in (*field.labels, *values)}
-    unknown = [value for value in condition.values if value.casefold() not in known]
+    wanted = condition.values
+    if field.name == "language":
+        wanted = tuple(LANGUAGES.get(value.casefold(), value) for value in wanted)
+    unknown = [value for value in wanted if value.casefold() not in known]
     if unknown:
         raise ValueError(*(_unknown_label(value, tuple(known.values())) for value in unknown))
-    labels = {value.casefold() for value in condition.values}
+    labels = {value.casefold() for value in wanted}
     inside = condition.operator in ("=", "in")
     return lambda value: (str(value).casefold() in labels) is inside
 

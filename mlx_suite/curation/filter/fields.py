@@ -3,6 +3,7 @@
 category, difficulty, input_quality, answer_quality, language, safety      tags
 ifd, reward, reward_difference, …                                          scores
 nearest                                                                    cosine similarity to the nearest other row
+task_category, instruct_reward, min_neighbor_distance, …                   the same by the released sets' names
 instruction, answer                                                        texts of all turns
 turns, instruction_chars, instruction_words, instruction_lines, answer_…   counts
 model, sampling.temperature, confidence.category, …                        the row's own keys
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_suite.curation.dataset import texts_of
-from mlx_suite.curation.rows import Record
+from mlx_suite.curation.rows import COSINE_DECIMALS, SCORE_FIELDS, TAG_FIELDS, Record
 from mlx_suite.curation.tags.full_questions import FULL_QUESTIONS
 from mlx_suite.text.message import ASSISTANT, USER
 
@@ -53,7 +54,7 @@ class UnknownField(Exception):
 def find_field(name: str, rows: Sequence[Record]) -> Field:
     """The field of this name. Raises UnknownField if no row has it."""
     name = name.replace("-", "_")
-    field = _field(name)
+    field = _field(_ALIASES.get(name, name))
     if any(field.get(row) is not None for row in rows):
         return field
     known = sorted({*HOW_TO_ADD, *_COUNTED, *_names_in(rows)})
@@ -118,9 +119,18 @@ def _names_in(rows: Sequence[Record]) -> set[str]:
     return names
 
 
+def _distance(row: Record) -> float | None:
+    """Squared distance to the nearest other row, as the released sets have it: |a - b|² = 2 - 2 cos."""
+    cosine = _at(row, ("nearest", "cosine"))
+    return None if cosine is None else round(2 * (1 - cosine), COSINE_DECIMALS - 1)
+
+
+_ALIASES: Mapping[str, str] = {**TAG_FIELDS, **SCORE_FIELDS, "min_similar_conversation_id": "nearest.id"}
+"""Columns of the released sets whose values `rows` keeps under our names."""
 _COUNTED: Mapping[str, Callable[[Record], Any]] = {
     "instruction": lambda row: text_of(row, USER),
     "answer": lambda row: text_of(row, ASSISTANT),
+    "min_neighbor_distance": _distance,
     "turns": lambda row: sum(message["role"] == USER for message in row["messages"]),
     "instruction_chars": lambda row: len(text_of(row, USER)),
     "instruction_words": lambda row: len(text_of(row, USER).split()),

@@ -1,8 +1,9 @@
 """Filter a dataset into a new folder.
 
 The folder has three files: `accepted.jsonl`, the kept rows; `rejected.jsonl`, the dropped rows, each with `rejection`,
-the stage `filter` and, for duplicates, `duplicate_of`; and `filter.json`, the settings and the number of rows dropped
-by each step. `finetune`, exports and reports read it like the folder of a run.
+the stage `filter` and, for duplicates, `duplicate_of` (`contaminated_by` for evaluation data), and those
+that cannot be read, as `original`; and `filter.json`, the settings and the number of rows dropped by each step.
+`finetune`, exports and reports read it like the folder of a run.
 """
 
 import json
@@ -37,10 +38,12 @@ from mlx_suite.curation.filter.selection import (
     keep_passing,
     keep_per_label,
     keep_sample,
+    keep_uncontaminated,
 )
 from mlx_suite.curation.filter.settings import FilterSettings, Preset, preset_named
 from mlx_suite.curation.provenance import RunFacts, run_facts
 from mlx_suite.curation.rows import Record
+from mlx_suite.curation.set_aside import SetAside, set_aside_facts
 from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import staged_folder
@@ -68,23 +71,33 @@ class Filtered:
     read: int
     results: tuple[StepResult, ...]
     kept: tuple[int, ...]
-    """Indices of the kept rows, ascending."""
+    """Indices of the kept rows, ascending, among those that could be read."""
     drops: Mapping[int, Dropped]
+    set_aside: tuple[SetAside, ...] = ()
+    """Rows that cannot be read."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON object."""
         steps = [{"step": result.step, "left": result.left, "dropped": dict(result.dropped)} for result in self.results]
-        return {"source": self.source, "read": self.read, "kept": len(self.kept), "steps": steps}
+        return {
+            "source": self.source,
+            "read": self.read,
+            "set_aside": set_aside_facts(self.set_aside),
+            "kept": len(self.kept),
+            "steps": steps,
+        }
 
 
-def filter_dataset(source: str | Path, settings: FilterSettings, out: Path, *, force: bool = False) -> Filtered:
+def filter_dataset(
+    source: str | Path, settings: FilterSettings, out: Path, *, force: bool = False, strict: bool = False
+) -> Filtered:
     """Read a dataset, filter it and write the folder `out` atomically.
 
-    Raises UserError for data that cannot be read, conditions that do not fit the rows, an `out` that may not be
-    replaced, and if no row would be left.
+    Rows that cannot be read are rejected with the reason, unless `strict`. Raises UserError for data that cannot be
+    read, conditions that do not fit the rows, an `out` that may not be replaced, and if no row would be left.
     """
     check_output(out, _is_ours, source, force=force)
-    collection = read_collection(source)
+    collection = read_collection(source, strict=strict)
     filtered = choose(collection, settings)
     if not filtered.kept:
         raise UserError(
@@ -102,6 +115,9 @@ def choose(collection: Collection, settings: FilterSettings) -> Filtered:
     left = list(range(len(collection.rows)))
     drops: dict[int, Dropped] = {}
     results = []
+    if collection.set_aside:
+        unread = Counter(row.reasons[0] for row in collection.set_aside)
+        results.append(StepResult(step="readable", left=len(left), dropped=dict(unread.most_common())))
     for step in _steps(collection, settings):
         dropped = step.drop(left)
         drops |= dropped
@@ -110,7 +126,8 @@ def choose(collection: Collection, settings: FilterSettings) -> Filtered:
         results.append(StepResult(step=step.name, left=len(left), dropped=dict(reasons.most_common())))
     return Filtered(
         source=collection.name,
-        read=len(collection.rows),
+        read=collection.total,
+        set_aside=collection.set_aside,
         results=tuple(results),
         kept=tuple(left),
         drops=drops,
@@ -125,7 +142,10 @@ def write_filtered(collection: Collection, filtered: Filtered, settings: FilterS
     with staged_folder(out) as folder:
         (folder / ACCEPTED_FILE).write_bytes(b"".join(json_line(rows[number]) for number in filtered.kept))
         rejected = (_rejected(rows, number, filtered.drops[number]) for number in sorted(filtered.drops))
-        (folder / REJECTED_FILE).write_bytes(b"".join(map(json_line, rejected)))
+        unread = (
+            {**row.as_row(), "messages": [], "rejection": row.reasons[0], "stage": STAGE} for row in filtered.set_aside
+        )
+        (folder / REJECTED_FILE).write_bytes(b"".join(map(json_line, (*rejected, *unread))))
         (folder / FILTER_FILE).write_text(_description(filtered, settings, facts), encoding="utf-8")
         if vectors is not None:
             write_embeddings(folder / EMBEDDINGS_FILE, vectors[list(filtered.kept)])
@@ -142,6 +162,8 @@ def _steps(collection: Collection, settings: FilterSettings) -> list[Step]:
     steps = [keep_passing(test, rows) for test in tests]
     if settings.confidence is not None:
         steps.append(keep_confident(settings.confidence, _tags_with_confidence(tests, rows), rows))
+    if settings.decontaminate:
+        steps.append(keep_uncontaminated(settings.decontaminate, rows))
     if settings.preset or settings.keep_first:
         steps.append(keep_first_of_copies(rows))
     if settings.keep_first in ("lexical", "cosine"):
@@ -199,7 +221,8 @@ def _tags_with_confidence(tests: Sequence[RowTest], rows: Sequence[Record]) -> l
 
 def _rejected(rows: Sequence[Record], number: int, dropped: Dropped) -> Record:
     twin = {} if dropped.twin is None else {"duplicate_of": rows[dropped.twin].get("id", dropped.twin)}
-    return {**rows[number], "rejection": dropped.reason, "stage": STAGE, **twin}
+    place = {} if dropped.place is None else {"contaminated_by": dropped.place}
+    return {**rows[number], "rejection": dropped.reason, "stage": STAGE, **twin, **place}
 
 
 def _description(filtered: Filtered, settings: FilterSettings, facts: RunFacts) -> str:

@@ -28,6 +28,8 @@ class Dropped:
     reason: str
     twin: int | None = None
     """Index of the row that it duplicates."""
+    place: str | None = None
+    """Place of the evaluation's item that it contains."""
 
 
 Drops = Mapping[int, Dropped]
@@ -74,6 +76,27 @@ def keep_confident(least: float, tags: Sequence[str], rows: Rows) -> Step:
         return {number: Dropped(reason=reason) for number, reason in problems.items() if reason}
 
     return Step(name=name, drop=drop)
+
+
+def keep_uncontaminated(files: Sequence[str], rows: Rows) -> Step:
+    """Keep rows whose instructions and responses contain no item of the evaluation data.
+
+    Raises UserError if the data cannot be read.
+    """
+    from mlx_suite.curation.duplicates.decontamination import Contamination
+
+    evaluation = Contamination.from_files(files)
+
+    def drop(left: Sequence[int]) -> Drops:
+        drops = {}
+        for number in left:
+            hits = (evaluation.hit(turn["content"]) for turn in rows[number]["messages"] if turn.get("content"))
+            place = next(filter(None, hits), None)
+            if place is not None:
+                drops[number] = Dropped(reason="contaminated", place=place)
+        return drops
+
+    return Step(name="not contaminated", drop=drop)
 
 
 def keep_first_of_copies(rows: Rows) -> Step:

@@ -33,6 +33,9 @@ class FilterSettings:
     threshold: float | None = None
     """Similarity at which rows count as near-duplicates, above 0 and at most 1. Default for lexical: Jaccard 0.8.
     Cosine has no default, as it depends on the model; the report's plot of nearest rows helps to choose."""
+    decontaminate: tuple[str, ...] = ()
+    """Evaluation data: a file, folder or hub dataset, in any format that finetuning reads. Rows that contain one of its
+    texts (13 words in a row, or all of a shorter one) are dropped. May be repeated."""
     per: tuple[str, ...] = ()
     """Maximum number of rows per label, drawn at random: category=100. May be repeated."""
     longest: int | None = None

@@ -54,6 +54,7 @@ from mlx_suite.curation.report.funnel import (
 )
 from mlx_suite.curation.report.neighbours import Neighbourhood, UnitVectors, neighbourhoods_of, sample_rows, sizes_for
 from mlx_suite.curation.rows import Record
+from mlx_suite.curation.set_aside import SetAside, set_aside_lines
 from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.runtime.errors import UserError
 
@@ -78,18 +79,22 @@ class Source:
     """Parts left out of the report, and why."""
     accepted_file: Path | None = None
     """The file of a run's rows."""
+    set_aside: tuple[SetAside, ...] = ()
+    """Rows that cannot be read."""
 
 
-def read_source(place: str | Path) -> Source:
+def read_source(place: str | Path, *, strict: bool = False) -> Source:
     """Read a run folder, or any dataset that can be trained on.
 
-    Raises UserError if the rows themselves cannot be read.
+    Rows that cannot be read are left out with a note, unless `strict`. Raises UserError if none can be read.
     """
-    collection = read_collection(place)
+    collection = read_collection(place, strict=strict)
     folder = collection.folder
-    if folder is None:
-        return Source(name=collection.name, rows=collection.rows)
     notes: list[str] = []
+    if collection.set_aside:
+        notes.append(" ".join(set_aside_lines(collection.set_aside, collection.total)))
+    if folder is None:
+        return Source(name=collection.name, rows=collection.rows, notes=tuple(notes), set_aside=collection.set_aside)
     return Source(
         name=collection.name,
         rows=collection.rows,
@@ -97,6 +102,7 @@ def read_source(place: str | Path) -> Source:
         manifest=_manifest(folder, notes),
         vectors=_unit_vectors(collection, notes),
         notes=tuple(notes),
+        set_aside=collection.set_aside,
         accepted_file=folder / ACCEPTED_FILE,
     )
 
@@ -183,6 +189,8 @@ class DatasetFigures:
     neighbourhoods: tuple[Neighbourhood, ...]
     map: EmbeddingMap | None
     provenance: Provenance
+    set_aside: tuple[SetAside, ...]
+    """Rows that cannot be read."""
     notes: tuple[str, ...]
 
 
@@ -244,6 +252,7 @@ def figures_of(
                 neighbourhoods=neighbourhoods_of(rows, own, frame.sizes[-1]) if frame.sizes else (),
                 map=own_map,
                 provenance=provenance_of(source.name, rows, source.manifest, source.accepted_file),
+                set_aside=source.set_aside,
                 notes=source.notes,
             )
         )

@@ -30,6 +30,7 @@ from mlx_suite.curation.report.neighbours import Overlap, overlap_of
 from mlx_suite.curation.report.samples import rejected_samples, samples_of
 from mlx_suite.curation.report.summary import SummaryLine, diversity_lines, feature_lines, formatted, summary_of
 from mlx_suite.curation.report.svg import HUES
+from mlx_suite.curation.set_aside import set_aside_facts
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 
@@ -74,12 +75,15 @@ def make_report(
     other: str | Path | None = None,
     samples: int = SAMPLES,
     on_progress: OnProgress = lambda done, total: None,
+    *,
+    strict: bool = False,
 ) -> HtmlReport:
     """Read and measure one dataset, or compare two.
 
-    Raises UserError if rows cannot be read.
+    Rows that cannot be read are left out and counted, unless `strict`. Raises UserError if none can be read.
     """
-    return report_on([read_source(each) for each in (place, other) if each is not None], samples, on_progress)
+    sources = [read_source(each, strict=strict) for each in (place, other) if each is not None]
+    return report_on(sources, samples, on_progress)
 
 
 def report_on(
@@ -209,6 +213,7 @@ def _facts(figures: DatasetFigures, frame: Frame) -> dict[str, Any]:
         "sha256": figures.provenance.checksum,
         "unchanged": figures.provenance.is_unchanged,
         "command": figures.provenance.command,
+        "set_aside": set_aside_facts(figures.set_aside),
         "notes": figures.notes,
     }
 

@@ -36,7 +36,7 @@ def read_labelled(source: str | Path, questions: Questions) -> tuple[Labelled, .
     """
     problems: list[str] = []
     labelled: list[Labelled] = []
-    for number, row in enumerate(read_collection(source).rows, start=1):
+    for number, row in enumerate(read_collection(source, strict=True).rows, start=1):
         truth = _truth(row, questions, f"row {number}", problems)
         if truth:
             labelled.append(Labelled(messages=row["messages"], truth=truth))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_suite.data.read.records import Faults, described, optional_text, required_text, response_text
+from mlx_suite.data.read.records import Faults, described, instruction_text, optional_text, required_text, response_text
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 
@@ -36,6 +36,19 @@ SHAREGPT_ROLES = {
     "observation": TOOL,
     "function_response": TOOL,
 }
+
+
+TRAINED_KEYS = ("weight", "train", "training")
+"""Keys of a turn that say whether it is trained: OpenAI's, ours, Axolotl's."""
+UNTRAINED_KEYS = ("masked",)
+"""Keys of a turn that say whether it is not trained: torchtune's."""
+TURN_KEYS = frozenset(
+    ("role", "from", "content", "value", "tool_calls", "function_call", "tool_call_id", "name")
+    + (*REASONING_KEYS, *TRAINED_KEYS, *UNTRAINED_KEYS)
+)
+"""All keys of a turn that are read. The id of a tool call only links a result to it."""
+EMPTY: tuple[Any, ...] = (None, "", [], {})
+"""Values that say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +154,14 @@ def _content(turn: Mapping[str, Any], role: str, label: str, spelling: Spelling,
         value = joined_parts(value, label, faults)
         if value is None:
             return ""
-    if role == SYSTEM and isinstance(value, str) and not value.strip():
-        return ""
+    if role == SYSTEM and isinstance(value, str):
+        return optional_text(value, label, faults)
     calls = calls_of(turn) if role == ASSISTANT else ()
     if calls:
         before = optional_text(value, label, faults)
         return required_text("\n".join([*([before] if before else []), *map(_call_text, calls)]), label, faults)
-    content = response_text(value, label, faults) if role == ASSISTANT else required_text(value, label, faults)
+    read = {ASSISTANT: response_text, USER: instruction_text}.get(role, required_text)
+    content = read(value, label, faults)
     name = turn.get("name")
     return f"{name}: {content}" if role == TOOL and content and isinstance(name, str) and name else content
 
@@ -214,16 +228,27 @@ def _json_text(value: Any) -> str:
 
 
 def trained(turn: Mapping[str, Any], label: str, faults: Faults) -> bool:
-    """Whether a turn is trained; false for `"weight": 0` (OpenAI) or `"train": false`."""
+    """Whether a turn is trained, by its own keys: see `TRAINED_KEYS` and `UNTRAINED_KEYS`."""
     is_trained = True
-    for key in ("weight", "train"):
+    for key in (*TRAINED_KEYS, *UNTRAINED_KEYS):
         value = turn.get(key)
         if value is None:
             continue
         if not isinstance(value, int | float) or value not in (0, 1):
             faults.append(f'{label}, "{key}" is {_shown(value)}; expected 0 or 1')
-        is_trained = is_trained and bool(value)
+        is_trained = is_trained and bool(value) is (key in TRAINED_KEYS)
     return is_trained
+
+
+def unread_turn_keys(value: Any) -> set[str]:
+    """Keys with a value in a list of turns, or in its JSON text, that `read_turns` does not read."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return set()
+    turns = [turn for turn in value if isinstance(turn, dict)] if isinstance(value, list) else []
+    return {key for turn in turns for key, each in turn.items() if key not in TURN_KEYS and each not in EMPTY}
 
 
 def _check_order(turns: Numbered, spelling: Spelling, faults: Faults) -> None:

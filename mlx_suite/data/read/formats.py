@@ -6,8 +6,8 @@
     completion   {"prompt": "…", "completion": "…"}
     text         {"text": "…"}
 
-A format reads a row as an `Example`, or reports everything that is wrong with it. Other keys are ignored. Empty
-optional texts (a system prompt, Alpaca's input) count as missing.
+A format reads a row as an `Example`, or reports everything that is wrong with it. Empty optional texts (a system
+prompt, Alpaca's input) count as missing. Other keys are not read; `unread_keys` names them.
 """
 
 import json
@@ -16,9 +16,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlx_suite.data.example import Example
-from mlx_suite.data.read.conversation import OPENAI_ROLES, SHAREGPT_ROLES, TOOL, Spelling, read_turns
-from mlx_suite.data.read.records import Faults, Problem, Record, optional_text, required_text, response_text
+from mlx_suite.data.example import Example, without_context
+from mlx_suite.data.read.conversation import (
+    EMPTY,
+    OPENAI_ROLES,
+    SHAREGPT_ROLES,
+    TOOL,
+    Spelling,
+    read_turns,
+    unread_turn_keys,
+)
+from mlx_suite.data.read.records import (
+    Faults,
+    Problem,
+    Record,
+    instruction_text,
+    optional_text,
+    required_text,
+    response_text,
+)
 from mlx_suite.data.read.tool_turns import tool_turns
 from mlx_suite.text import Message
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
@@ -31,6 +47,9 @@ ANSWERS = ("completion", "response", "answer", "output")
 CONTEXTS = ("input", "context")
 OUTPUTS = ("output", "response")
 CONVERSATIONS = ("conversations", "conversation")
+TOOLS = ("tools", "functions")
+UNDESIRED = ("label", "kto_tag")
+"""Keys that are false for an undesired response: TRL's and LLaMA-Factory's names for KTO's data."""
 
 
 PREFERENCE = (
@@ -50,6 +69,10 @@ class Format:
     """Whether a row has the keys; `read` checks their values."""
     read: Callable[[Fields, Faults], Example]
     """Read a row that fits as an example, which is valid only if no fault was appended."""
+    keys: tuple[tuple[str, ...], ...]
+    """Groups of synonymous keys whose texts become messages, besides the system prompt and the tools."""
+    conversation: tuple[str, ...] = ()
+    """Synonymous keys that hold a list of turns."""
 
 
 def renamed(record: Record | Problem, columns: Mapping[str, str]) -> Record | Problem:
@@ -72,11 +95,38 @@ def read_example(record: Record, format: Format) -> Example | tuple[Problem, ...
             return (Problem(record.place, PREFERENCE),)
         actual = "plain text" if isinstance(record.value, str) else _keys(fields)
         return (Problem(record.place, f"expected {format.name}, {format.shape}; found {actual}"),)
+    undesired = next((key for key in UNDESIRED if format.name != "text" and _is_false(fields.get(key))), None)
+    if undesired:
+        what = f'"{undesired}" is false: an undesired response (KTO), which is not trained'
+        return (Problem(record.place, what, by_design=True),)
     faults: Faults = []
     example = format.read(fields, faults)
     if faults:
         return tuple(Problem(record.place, fault) for fault in faults)
     return replace(example, place=record.place)
+
+
+def read_keys(fields: Fields, format: Format) -> set[str]:
+    """The keys of a row whose texts become messages: the first one with a value in each group of synonyms."""
+    groups = (*format.keys, SYSTEMS, TOOLS)
+    return {key for names in groups for key in [next((n for n in names if fields.get(n) is not None), "")]}
+
+
+def unread_keys(record: Record, format: Format, example: Example) -> set[str]:
+    """The keys of a row and of its turns that have a value and were not read.
+
+    A key that only repeats a text of the example is read.
+    """
+    fields = _fields(record.value)
+    known = read_keys(fields, format) | {key for key in UNDESIRED if isinstance(fields.get(key), bool)}
+    texts = {example.context, *(message.content for message in example.messages)}
+    unread = {
+        key
+        for key, value in fields.items()
+        if key not in known and value not in EMPTY and not (isinstance(value, str) and value in texts)
+    }
+    conversation = _first(fields, format.conversation)
+    return unread | unread_turn_keys(fields[conversation]) if conversation else unread
 
 
 def detect(records: Iterable[Record | Problem]) -> Format | None:
@@ -158,7 +208,15 @@ def _has_conversation(fields: Fields, names: Sequence[str]) -> bool:
 
 
 def _read_messages(fields: Fields, faults: Faults) -> Example:
-    return _conversation(fields, "messages", Spelling(roles=OPENAI_ROLES), faults)
+    """A row with `input`, with which its first instruction ends, is one of Alpaca's that `magpie filter` wrote."""
+    example = _conversation(fields, "messages", Spelling(roles=OPENAI_ROLES), faults)
+    messages = list(example.messages)
+    first = next((place for place, message in enumerate(messages) if message.role == USER), None)
+    bare = None if first is None else without_context(messages[first].content, fields.get("input"))
+    if first is None or bare is None:
+        return example
+    messages[first] = replace(messages[first], content=bare)
+    return replace(example, messages=tuple(messages), context=fields["input"])
 
 
 def _read_sharegpt(fields: Fields, faults: Faults) -> Example:
@@ -171,20 +229,39 @@ def _read_sharegpt(fields: Fields, faults: Faults) -> Example:
 
 def _conversation(fields: Fields, name: str, spelling: Spelling, faults: Faults) -> Example:
     system = _system(fields, faults)
-    messages = read_turns(fields[name], f'"{name}"', spelling, faults, tools=fields.get("tools"))
+    messages = read_turns(fields[name], f'"{name}"', spelling, faults, tools=_tools(fields))
     if messages and messages[0].role == SYSTEM and system:
         if system[0].content not in messages[0].content:
             faults.append('two different system prompts, in "system" and in the first turn; expected one')
         system = ()
     if faults:
         return Example(messages=messages)
-    with_tools = tool_turns(fields[name], spelling, fields.get("tools"), system[0].content if system else "")
+    with_tools = tool_turns(fields[name], spelling, _tools(fields), system[0].content if system else "")
     return Example(messages=(*system, *messages), tool_turns=with_tools)
+
+
+def _tools(fields: Fields) -> Any:
+    """The tool definitions; those of OpenAI's older key `functions` are wrapped as the newer one has them."""
+    if fields.get("tools") is not None:
+        return fields["tools"]
+    functions = fields.get("functions")
+    if isinstance(functions, str):
+        try:
+            functions = json.loads(functions)
+        except (ValueError, RecursionError):
+            return functions
+    if not isinstance(functions, list):
+        return functions
+    return [{"type": "function", "function": function} for function in functions]
+
+
+def _is_false(value: Any) -> bool:
+    return value is False or (isinstance(value, str) and value.strip().casefold() == "false")
 
 
 def _read_alpaca(fields: Fields, faults: Faults) -> Example:
     system = _system(fields, faults)
-    question = required_text(fields["instruction"], '"instruction"', faults)
+    question = instruction_text(fields["instruction"], '"instruction"', faults)
     context_key = _first(fields, CONTEXTS)
     context = optional_text(fields.get(context_key), f'"{context_key}"', faults) if context_key else ""
     output_key = _first(fields, OUTPUTS) or OUTPUTS[0]
@@ -201,12 +278,12 @@ def _read_completion(fields: Fields, faults: Faults) -> Example:
         turns = [*_turns(fields[question_key], USER, weight=0), *_turns(fields[answer_key], ASSISTANT)]
         return _conversation({**fields, "messages": turns}, "messages", Spelling(roles=OPENAI_ROLES), faults)
     system = _system(fields, faults)
-    question = required_text(fields[question_key], f'"{question_key}"', faults)
+    question = instruction_text(fields[question_key], f'"{question_key}"', faults)
     answer = response_text(fields[answer_key], f'"{answer_key}"', faults)
     context = fields.get("context")
     return Example(
         messages=(*system, Message(USER, question), Message(ASSISTANT, answer)),
-        context=context if isinstance(context, str) else "",
+        context=optional_text(context, '"context"', faults) if isinstance(context, str) else "",
     )
 
 
@@ -234,26 +311,38 @@ _FORMATS = (
         shape='{"messages": [{"role": …, "content": …}, …]}',
         fits=lambda fields: _has_conversation(fields, ("messages",)),
         read=_read_messages,
+        keys=(("messages",),),
+        conversation=("messages",),
     ),
     Format(
         name="sharegpt",
         shape='{"conversations": [{"from": …, "value": …}, …]}',
         fits=lambda fields: _has_conversation(fields, CONVERSATIONS),
         read=_read_sharegpt,
+        keys=(CONVERSATIONS,),
+        conversation=CONVERSATIONS,
     ),
     Format(
         name="alpaca",
         shape='{"instruction": …, "input": …, "output": …}',
         fits=lambda fields: _has(fields, ("instruction",), OUTPUTS),
         read=_read_alpaca,
+        keys=(("instruction",), CONTEXTS, OUTPUTS),
     ),
     Format(
         name="completion",
         shape='{"prompt": …, "completion": …}',
         fits=lambda fields: _has(fields, QUESTIONS, ANSWERS),
         read=_read_completion,
+        keys=(QUESTIONS, ANSWERS, ("context",)),
     ),
-    Format(name="text", shape='{"text": …}', fits=lambda fields: "text" in fields, read=_read_text),
+    Format(
+        name="text",
+        shape='{"text": …}',
+        fits=lambda fields: "text" in fields,
+        read=_read_text,
+        keys=(("text",),),
+    ),
 )
 FORMATS = {format.name: format for format in _FORMATS}
 """Formats by name, the most specific first."""

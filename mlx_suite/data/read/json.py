@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 def read_jsonl(path: Path, name: str) -> Records:
     """Read one object per line."""
+    first = True
     for number, line in decoded_lines(path, name):
         if isinstance(line, Problem):
             yield line
@@ -31,7 +33,28 @@ def read_jsonl(path: Path, name: str) -> Records:
             yield from read_json(path, name)
             return
         elif line.strip():
-            yield _parsed_line(line.strip("\r\n"), f"{name}:{number}")
+            record = _parsed_line(line.strip("\r\n"), f"{name}:{number}")
+            if isinstance(record, Problem) and first:
+                end = _end_of_first_object(path)
+                if end:
+                    lines = f"the first object spans lines {number} to {number + end}"
+                    fix = f"write each on one line: jq -c . {name}"
+                    yield Problem(name, f"the file is not one object per line: {lines}; {fix}", ends_reading=True)
+                    return
+            yield record
+            first = False
+
+
+def _end_of_first_object(path: Path) -> int:
+    """Number of line breaks in the object that a file begins with; 0 if it begins with none."""
+    with open_data(path) as file:
+        text = file.read().decode("utf-8-sig", "replace")
+    start = _skip_space(text, 0)
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return 0
+    return text.count("\n", start, end) if isinstance(value, dict) else 0
 
 
 def _parsed_line(line: str, place: str) -> Record | Problem:
@@ -54,7 +77,7 @@ def read_json(path: Path, name: str) -> Records:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        yield not_utf8(f"{name}:{line}", error)
+        yield replace(not_utf8(f"{name}:{line}", error), ends_reading=True)
         return
     del raw
     start = _skip_space(text, 0)
@@ -72,14 +95,19 @@ def _one_object_a_line(text: str, start: int) -> bool:
 
 
 def _array(text: str, start: int, name: str) -> Records:
-    """Read the elements of the array at `start`, each with the line on which it begins."""
+    """Read the elements of the array at `start`, each with the line on which it begins, or its number on the line."""
     decode = json.JSONDecoder().raw_decode
     at = _skip_space(text, start + 1)
     line, counted = text.count("\n", 0, at) + 1, at
     more = not text.startswith("]", at)
+    on_one_line = _is_one_line(text)
+    number = last_line = 0
     while more:
         line, counted = line + text.count("\n", counted, at), at
-        place = f"{name}:{line}"
+        number += 1
+        shared = on_one_line or line == last_line
+        place = (name if on_one_line else f"{name}:{line}") + (f", row {number}" if shared else "")
+        last_line = line
         try:
             value, end = decode(text, at)
             yield record_of(value, place)
@@ -111,17 +139,24 @@ def _object(text: str, start: int, name: str) -> Records:
         yield record_of(value, place)
     elif len(lists) > 1:
         keys = ", ".join(f'"{key}"' for key in lists)
-        yield Problem(name, f"the object has several lists ({keys}); expected one list of records")
+        what = f"the object has several lists ({keys}); expected one list of records"
+        yield Problem(name, what, ends_reading=True)
     else:
         for elements in lists.values():
             for number, record in enumerate(elements, start=1):
-                yield record_of(record, f"{name}#{number}")
+                yield record_of(record, f"{name}, row {number}")
 
 
 def _are_records(elements: list[Any]) -> bool:
     """Whether a list has objects that are not the turns of one conversation."""
     objects = [element for element in elements if isinstance(element, dict)]
     return bool(objects) and not any("role" in element or "from" in element for element in objects)
+
+
+def _is_one_line(text: str) -> bool:
+    """Whether all rows are on one line, so that its number says nothing."""
+    first = text.find("\n")
+    return first < 0 or _skip_space(text, first) == len(text)
 
 
 def _skip_space(text: str, at: int) -> int:
@@ -151,6 +186,6 @@ def _end_of_reading(text: str, error: Exception, name: str, place: str) -> Probl
     """A Problem that ends reading: after a mistake in an array, the start of the next element is unknown."""
     stop = "; what follows is not read"
     if not isinstance(error, json.JSONDecodeError):
-        return Problem(place, _limit(error) + stop)
+        return Problem(place, _limit(error) + stop, ends_reading=True)
     where = f"column {error.colno}: {_mistake(error)}, near {_excerpt(text, error.pos)}"
-    return Problem(f"{name}:{error.lineno}", where + stop)
+    return Problem(place if _is_one_line(text) else f"{name}:{error.lineno}", where + stop, ends_reading=True)

@@ -13,8 +13,10 @@ EXCERPT = 24
 """Characters shown on either side of a mistake."""
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """Byte order marks of UTF-16, common in files saved on Windows."""
-NULL_WORDS = ("None", "null", "nan", "NaN")
+NULL_WORDS = ("None", "null", "NULL")
 """Spellings of a missing value that programs write into tables."""
+PLACEHOLDERS = ("nan", "n/a", "#n/a", "<na>", "<noinput>", "<no input>", "<nooutput>", "<no output>")
+"""Spellings of a missing value, in any case."""
 
 Faults = list[str]
 """Everything wrong with one row. Readers append to it and continue, so that all faults are reported together."""
@@ -25,7 +27,8 @@ class Record:
     """One row of a file, as written."""
 
     place: str
-    """`file:line` of its first line; `file#number` where rows have no lines; the file name for plain text."""
+    """`file:line` of its first line; `file, row number` where rows have no line of their own; the file name for plain
+    text."""
     value: dict[str, Any] | str
     """Names and values; a string for plain text."""
 
@@ -35,9 +38,13 @@ class Problem:
     """A part of the data that cannot be trained on, and why."""
 
     place: str
-    """`file:line`, `file#row`, or the file name."""
+    """`file:line`, `file, row number`, or the file name."""
     what: str
     """What is wrong and what was expected."""
+    ends_reading: bool = False
+    """Whether the rest of the file, or all of it, cannot be read: more than one row is lost."""
+    by_design: bool = False
+    """Whether the row itself says that it is not to be trained, so that nothing is wrong."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.what}"
@@ -98,17 +105,35 @@ def required_text(value: Any, label: str, faults: Faults) -> str:
     return value
 
 
-def response_text(value: Any, label: str, faults: Faults) -> str:
-    """`required_text` for a response: spellings of a missing value are faults too."""
-    if isinstance(value, str) and value.strip() in NULL_WORDS:
-        faults.append(f"{label} is {value.strip()!r}, which programs write for a missing value; expected a response")
+def is_placeholder(value: Any) -> bool:
+    """Whether a value is text that stands for a missing one, such as `nan`, `N/A` or `<noinput>`."""
+    if not isinstance(value, str):
+        return False
+    text = value.strip()
+    return text in NULL_WORDS or text.casefold() in PLACEHOLDERS
+
+
+def turn_text(value: Any, label: str, faults: Faults, expected: str) -> str:
+    """`required_text` of an instruction or a response: spellings of a missing value are faults too."""
+    if is_placeholder(value):
+        faults.append(f"{label} is {value.strip()!r}, which programs write for a missing value; expected {expected}")
         return ""
     return required_text(value, label, faults)
 
 
+def response_text(value: Any, label: str, faults: Faults) -> str:
+    """`turn_text` of a response."""
+    return turn_text(value, label, faults, "a response")
+
+
+def instruction_text(value: Any, label: str, faults: Faults) -> str:
+    """`turn_text` of an instruction."""
+    return turn_text(value, label, faults, "an instruction")
+
+
 def optional_text(value: Any, label: str, faults: Faults) -> str:
-    """`required_text`, but empty for null and blank text."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    """`required_text`, but empty for null, blank text and spellings of a missing value."""
+    if value is None or is_placeholder(value) or (isinstance(value, str) and not value.strip()):
         return ""
     return required_text(value, label, faults)
 
@@ -132,7 +157,7 @@ def decoded_lines(path: Path, name: str) -> Iterator[tuple[int, str | Problem]]:
 
 
 def utf16(name: str) -> Problem:
-    return Problem(name, "the file is UTF-16; save it as UTF-8")
+    return Problem(name, "the file is UTF-16; save it as UTF-8", ends_reading=True)
 
 
 def not_utf8(place: str, error: UnicodeDecodeError) -> Problem:

@@ -8,17 +8,18 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from mlx_suite.data.read.configurations import CARD, check_one_split, files_of, split_configuration
 from mlx_suite.data.read.hub import download_dataset, is_hub_name
 from mlx_suite.data.read.json import read_json, read_jsonl
 from mlx_suite.data.read.records import Problem, Record, Records, decoded_lines
 from mlx_suite.data.read.table import read_csv, read_parquet
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, nearest_name
 
 T = TypeVar("T")
 
@@ -55,30 +56,36 @@ class DataFile:
     """`train`, `valid`, `test`, or `unused` for a file next to a training file whose name does not say."""
 
 
-def find_files(source: str | Path) -> tuple[DataFile, ...]:
+def find_files(source: str | Path, split: str = "") -> tuple[DataFile, ...]:
     """Find the data files of a file, folder or hub dataset, sorted by name.
 
-    Raises UserError if there are none, or none to train on.
+    `FOLDER:CONFIG` and `OWNER/REPO:CONFIG` choose a configuration, and `split` the split to train on. Raises UserError
+    if there are no files, none to train on, or a mixture of configurations or splits.
     """
+    config = ""
+    if isinstance(source, str) and not Path(source).expanduser().exists():
+        source, config = split_configuration(source, is_hub_name(source.rpartition(":")[0]))
     path = Path(source).expanduser()
     if path.is_file():
+        if split:
+            raise UserError("A file has no splits", where="--split", fix="leave out --split, or name the folder")
         return (DataFile(path=path, name=path.name, part=TRAIN),)
     if path.is_dir():
         # Subfolders of a local folder may hold unrelated files, so they are searched only if it has no data itself.
         names = data_names(path, path.iterdir()) or data_names(path, path.rglob("*"))
-        return _with_parts(path, names, str(source))
+        return _with_parts(path, names, str(source), config, split)
     text = str(source)
     similar = _similar_paths(path)
     if is_hub_name(text) and not data_suffix(text):
-        patterns = [f"*{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz")]
+        patterns = [CARD, *(f"*{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz"))]
         folder = download_dataset(text, patterns, similar)
-        return _with_parts(folder, data_names(folder, folder.rglob("*")), text)
+        return _with_parts(folder, data_names(folder, folder.rglob("*")), text, config, split)
     raise UserError(
         "there is no such file or folder",
         where=text,
         fix=f"did you mean {' or '.join(similar)}?"
         if similar
-        else "check the path; a dataset of the hub is OWNER/REPO",
+        else "check the path; a dataset of the hub is OWNER/REPO or OWNER/REPO:CONFIG",
     )
 
 
@@ -104,7 +111,7 @@ def guarded(items: Iterable[T], path: Path, name: str) -> Iterator[T | Problem]:
     try:
         yield from items
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        yield Problem(name, f"the compressed file is damaged ({error}); what follows is not read")
+        yield Problem(name, f"the compressed file is damaged ({error}); what follows is not read", ends_reading=True)
     except OSError as error:
         raise UserError(
             f"the file cannot be read: {error.strerror or error}",
@@ -145,10 +152,20 @@ def data_names(folder: Path, paths: Iterable[Path], also: Collection[str] = ()) 
     return sorted(names)
 
 
-def _with_parts(folder: Path, names: Sequence[str], source: str) -> tuple[DataFile, ...]:
+def _with_parts(
+    folder: Path, names: Sequence[str], source: str, config: str = "", split: str = ""
+) -> tuple[DataFile, ...]:
     if not names:
         raise nothing_to_read(folder, source)
-    parts = {name: part_of(name) for name in names}
+    trains = [name for name in names if part_of(Path(name).name) == TRAIN]
+    splits = files_of(folder, names, config, source, trains)
+    names = [name for name in names if name in splits]
+    parts = {name: part_of(splits[name]) or part_of(name) for name in names}
+    if split:
+        parts = _with_split(parts, splits, split, source)
+    else:
+        purpose = TRAIN if TRAIN in parts.values() else ""
+        check_one_split([splits[name] for name in names if parts[name] == purpose], source)
     if TRAIN in parts.values():
         parts = {name: part or UNUSED for name, part in parts.items()}
     elif ACCEPTED_FILE in parts:
@@ -162,6 +179,21 @@ def _with_parts(folder: Path, names: Sequence[str], source: str) -> tuple[DataFi
             fix=f"name one train, for example train.jsonl; found: {', '.join(names[:8])}",
         )
     return tuple(DataFile(path=folder / name, name=name, part=part) for name, part in parts.items())
+
+
+def _with_split(parts: Mapping[str, str], splits: Mapping[str, str], wanted: str, source: str) -> dict[str, str]:
+    """The parts if the split `wanted` is trained on; of the others, only validation files are read."""
+    chosen = [name for name in parts if splits[name] == wanted] or [
+        name for name in parts if parts[name] and parts[name] == PART_WORDS.get(wanted.lower())
+    ]
+    if not chosen:
+        known = dict.fromkeys(splits[name] or part for name, part in parts.items() if splits[name] or part)
+        raise UserError(
+            f"The dataset has no split {wanted!r}",
+            where="--split",
+            fix=nearest_name(wanted, known) if known else "leave out --split: no file name names one",
+        )
+    return {name: TRAIN if name in chosen else VALID if part == VALID else UNUSED for name, part in parts.items()}
 
 
 def nothing_to_read(folder: Path, source: str) -> UserError:

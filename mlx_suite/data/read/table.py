@@ -3,8 +3,10 @@
 import csv
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from mlx_suite.data.read.records import Problem, Record, Records, decoded_lines, record_of
 from mlx_suite.runtime.errors import UserError
@@ -30,11 +32,13 @@ def read_csv(path: Path, name: str, delimiter: str = "") -> Records:
             row = next(rows, None)
         except csv.Error as error:
             unclosed = "unexpected end of data" in str(error)
-            yield Problem(place, "a quote in this row is never closed" if unclosed else f"cannot be read: {error}")
+            what = "a quote in this row is never closed" if unclosed else f"cannot be read: {error}"
+            yield Problem(place, what, ends_reading=unclosed)
             row = []
         line = rows.line_num + 1
         if undecodable:
-            yield from undecodable
+            # Without a header, no row can be read.
+            yield from (replace(problem, ends_reading=not header) for problem in undecodable)
             undecodable.clear()
             if not header:
                 return
@@ -46,7 +50,7 @@ def read_csv(path: Path, name: str, delimiter: str = "") -> Records:
             header = row
             repeated = [column for column, count in Counter(header).items() if count > 1]
             if repeated:
-                yield Problem(place, f"the header names {repeated[0]!r} more than once")
+                yield Problem(place, f"the header names {repeated[0]!r} more than once", ends_reading=True)
                 return
         elif len(row) != len(header):
             yield Problem(place, f"{len(row)} cells; expected {len(header)}, as in the header ({', '.join(header)})")
@@ -64,6 +68,13 @@ def _table_lines(path: Path, name: str, undecodable: list[Problem]) -> Iterator[
             yield line
 
 
+def _unpadded(value: Any) -> Any:
+    """A cell without the nulls by which Arrow gives all objects of a column the same keys."""
+    if isinstance(value, dict):
+        return {key: _unpadded(each) for key, each in value.items() if each is not None}
+    return [_unpadded(each) for each in value] if isinstance(value, list) else value
+
+
 def read_parquet(path: Path, name: str) -> Records:
     """Read rows, numbered from 1, in batches."""
     try:
@@ -77,9 +88,10 @@ def read_parquet(path: Path, name: str) -> Records:
             for batch in file.iter_batches(batch_size=4096):
                 for value in batch.to_pylist():
                     number += 1
-                    yield record_of(value, f"{name}#{number}")
+                    yield record_of({key: _unpadded(cell) for key, cell in value.items()}, f"{name}, row {number}")
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         reason = str(error).splitlines()[0]
-        yield Problem(name, f"the Parquet file is damaged ({reason}); nothing after row {number} is read")
+        what = f"the Parquet file is damaged ({reason}); nothing after row {number} is read"
+        yield Problem(name, what, ends_reading=True)

@@ -8,7 +8,8 @@ The output folder:
                       "chosen_score": 3.61, "rejected_score": 2.02,
                       "answer_scores": [3.61, null, 2.02, 3.1, 3.61],      of all responses; null for incomplete ones
                       "scored_by": "grade tiny-llama3", "model": "tiny-llama3"}
-    refused.jsonl    rows without a pair: id, row, messages, "reason" (`pairing.REFUSALS`) and all responses
+    refused.jsonl    rows without a pair: id, row, messages, "reason" (`pairing.REFUSALS`) and all responses;
+                     rows that cannot be read, as `original` with the reason `unreadable`
     answers.jsonl    all responses, appended as they finish; the next run resumes from it
     settings.json    everything the responses depend on
 """
@@ -16,11 +17,13 @@ The output folder:
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from mlx_suite.curation.dataset import Collection, write_rows
 from mlx_suite.curation.rows import Record
+from mlx_suite.curation.set_aside import UNREADABLE
 from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Sampling
 from mlx_suite.engine.chat_model import ChatModel
@@ -139,7 +142,10 @@ def make_pairs(
         scored = _ScoredRows(rows=rows, prompts=prompts, answers=answers, scores=scores)
         head = {"scored_by": f"{kind} {scored_by}".rstrip(), "model": chat.name}
         write_rows(folder / ACCEPTED_FILE, ({**scored.pair_record(pair), **head} for pair in paired.pairs))
-        write_rows(folder / REFUSED_FILE, (scored.refused_record(*each) for each in sorted(refused.items())))
+        unread = ({**row.as_row(), "reason": UNREADABLE} for row in data.set_aside)
+        write_rows(
+            folder / REFUSED_FILE, chain((scored.refused_record(*each) for each in sorted(refused.items())), unread)
+        )
     chosen, rejected = scored.truth(paired.pairs)
     written = [answer for each in answers.values() for answer in each]
     return PairSummary(

@@ -9,7 +9,8 @@ The output folder:
                      each part, {"instruction": "both"}, and `before` the old messages. Tags and scores of a replaced
                      text are removed.
     refused.jsonl    rewrites that were not kept: id, row, part, "reason" (`outcomes.REASONS`), the new text, the
-                     criticism, and the log odds of the new text in first and second position
+                     criticism, and the log odds of the new text in first and second position; rows that cannot be
+                     read, as `original` with the reason `unreadable`
     rewrites.jsonl   all rewrites, appended as they finish; the next run resumes from it
     verdicts.jsonl   all judgements, likewise
     settings.json    everything the rewrites depend on
@@ -22,11 +23,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mlx_suite.curation.dataset import Collection, write_rows
 from mlx_suite.curation.rows import Record
+from mlx_suite.curation.set_aside import UNREADABLE
 from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.engine import Sampling
 from mlx_suite.engine.chat_model import ChatModel
@@ -116,7 +119,8 @@ def reflect(
                 if row.outcomes[part] != KEPT
             ]
         write_rows(folder / ACCEPTED_FILE, (reflected_record(*each) for each in zip(records, rows, strict=True)))
-        write_rows(folder / REFUSED_FILE, refused)
+        unread = ({**row.as_row(), "reason": UNREADABLE} for row in data.set_aside)
+        write_rows(folder / REFUSED_FILE, chain(refused, unread))
     return ReflectSummary(
         folder=folder,
         rows=len(rows),

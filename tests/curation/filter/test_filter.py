@@ -41,6 +41,7 @@ def test_kept_rows_are_unchanged_and_dropped_rows_have_a_reason(run: Path, tmp_p
     assert filtered.as_dict() == {
         "source": "run",
         "read": 4,
+        "set_aside": {"rows": 0, "reasons": {}, "places": {}},
         "kept": 1,
         "steps": [
             {"step": "difficulty in easy, hard", "left": 3, "dropped": {"no difficulty": 1}},

@@ -136,7 +136,16 @@ def test_records_of_every_format_give_the_field_with_the_text(tmp_path: Path) ->
     write(tmp_path / "b.json", json.dumps(rows))
     write(tmp_path / "c.csv", "story,id\nOne.,1\nTwo.,2\n")
     write(tmp_path / "d.jsonl.gz", gzip.compress(lines.encode()))
-    places = ["a.jsonl:1", "a.jsonl:2", "b.json:1", "b.json:1", "c.csv:2", "c.csv:3", "d.jsonl.gz:1", "d.jsonl.gz:2"]
+    places = [
+        "a.jsonl:1",
+        "a.jsonl:2",
+        "b.json, row 1",
+        "b.json, row 2",
+        "c.csv:2",
+        "c.csv:3",
+        "d.jsonl.gz:1",
+        "d.jsonl.gz:2",
+    ]
     assert shown(tmp_path, field="story") == [
         f"{place}: {text}" for place, text in zip(places, ["One.", "Two."] * 4, strict=True)
     ]
@@ -147,7 +156,7 @@ def test_parquet_gives_rows_by_number(tmp_path: Path) -> None:
     from pyarrow import parquet
 
     parquet.write_table(pyarrow.table({"text": ["One.", None]}), tmp_path / "a.parquet")
-    assert shown(tmp_path / "a.parquet") == ["a.parquet#1: One.", "a.parquet#2: "]
+    assert shown(tmp_path / "a.parquet") == ["a.parquet, row 1: One.", "a.parquet, row 2: "]
 
 
 def test_a_missing_field_names_the_fields_there_are(tmp_path: Path) -> None:
