@@ -27,6 +27,9 @@ ALIKE = 0.9
 has 0.95, and 99 % of all other tokens have less than 0.74."""
 SURE = 0.98
 """The same for tokens that no template and no name points at."""
+EDGE = 0.005
+"""How much less similar a token is that was trained a little than nine tenths of the reserved ones: in Gemma 3 270M,
+`<end_of_turn>` loses 0.013 in an epoch on 935 examples."""
 USUAL = 0.8
 """Cosine similarity to the reserved tokens that at most a tenth of the vocabulary may have; else it says nothing."""
 FEWEST = 3
@@ -49,6 +52,8 @@ class UntrainedToken:
     figure: float
     """Cosine similarity to the reserved tokens; or norm, distance to the mean or to the identical row, as a fraction of
     the usual one."""
+    is_trained_a_little: bool = False
+    """Whether its row has left those of the reserved tokens, as after a short finetuning."""
 
     @property
     def evidence(self) -> str:
@@ -72,6 +77,7 @@ def untrained_tokens(matrix: Matrix, reserved: Collection[int], ids: Sequence[in
         return []
     rows = _rows(matrix, ids)
     center, usual = _reserved_direction(matrix, reserved), _sample(matrix, reserved)
+    edge = 0.0 if center is None else _edge(matrix, reserved, center)
     norms, usual_norm = _norms(rows), float(np.median(_norms(usual)))
     mean = usual.mean(axis=0)
     spread = float(np.median(_norms(usual - mean)))
@@ -86,7 +92,13 @@ def untrained_tokens(matrix: Matrix, reserved: Collection[int], ids: Sequence[in
             (twins[at] <= SAME, "identical", float(twins[at])),
             (distance <= TINY * spread, "mean", distance / max(spread, 1e-30)),
         ]
-        found += [UntrainedToken(id=token, sign=sign, figure=figure) for met, sign, figure in signs if met][:1]
+        found += [
+            UntrainedToken(
+                id=token, sign=sign, figure=figure, is_trained_a_little=sign == "reserved" and figure < edge - EDGE
+            )
+            for met, sign, figure in signs
+            if met
+        ][:1]
     return found
 
 
@@ -121,6 +133,13 @@ def _reserved_direction(matrix: Matrix, reserved: Collection[int]) -> Rows | Non
     share = float(np.mean(units @ center >= ALIKE))
     high = float(np.quantile(usual @ center / np.maximum(_norms(usual), 1e-30), 0.9))
     return center if share >= 0.5 and high < USUAL else None
+
+
+def _edge(matrix: Matrix, reserved: Collection[int], center: Rows) -> float:
+    """The cosine similarity that nine tenths of the reserved tokens near their direction reach."""
+    rows = _rows(matrix, _spread(sorted(reserved)))
+    cosines = rows @ center / np.maximum(_norms(rows), 1e-30)
+    return float(np.quantile(cosines[cosines >= USUAL], 0.1))
 
 
 def _distance_to_others(matrix: Matrix, ids: Sequence[int], rows: Rows) -> Rows:

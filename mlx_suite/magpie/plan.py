@@ -80,7 +80,7 @@ class RowPlan:
     @property
     def untrained_note(self) -> str | None:
         """What an untrained end of the user's turn means for a run; None if it is trained."""
-        if self.untrained_end is None:
+        if self.untrained_end is None or self.untrained_end.is_trained_a_little:
             return None
         name = self.tokenizer.token_of(self.user_end)
         return f"{name}, which ends a user's turn, was never trained in this model: {self.untrained_end.evidence}"

@@ -48,6 +48,15 @@ def test_a_token_like_the_reserved_ones_is_found_with_its_similarity(bits: int) 
     assert found.evidence == f"cosine similarity {found.figure:.2f} to the reserved tokens"
 
 
+@pytest.mark.parametrize(("moved", "is_trained_a_little"), [(0.0, False), (0.3, True)])
+def test_a_row_that_training_moved_is_told_from_the_reserved_ones(moved: float, is_trained_a_little: bool) -> None:
+    table = rows()
+    away = np.random.default_rng(2).normal(0.0, 1.0, WIDTH)
+    table[7] = table[590] + moved * away
+    [found] = untrained_tokens(matrix(table), RESERVED, [7])
+    assert (found.sign, found.is_trained_a_little) == ("reserved", is_trained_a_little)
+
+
 def test_a_minority_of_reserved_tokens_that_were_trained_changes_nothing() -> None:
     """In Gemma 3 a tenth of the `<unusedN>` has another direction than the others."""
     table = rows()
