@@ -53,7 +53,7 @@ def _machine(report: MachineReport) -> list[tuple[str, str]]:
         rows.append(("BLAS", _blas(report)))
         if device.blas.path:
             rows.append(("", str(device.blas.path)))
-        rows.append(("decode products", str(report.few_rows)))
+        rows.append(("decoding", str(report.few_rows)))
         rows.append(("compiler", report.compiler or "g++ not found: mx.compile is off"))
     memory = f"{human_bytes(report.memory_bytes)}, {human_bytes(report.available_bytes)} available"
     if device.memory_bytes != report.memory_bytes:

@@ -20,10 +20,14 @@ import mlx.nn as nn
 from mlx_suite.modeling.decoder import Decoder
 from mlx_suite.modeling.dora import SMALLEST, DoRALinear
 from mlx_suite.modeling.fast_math import softcap
+from mlx_suite.modeling.linear import Embedding, Linear
 from mlx_suite.modeling.trained_rows import TrainedRows
 
 Arrays = dict[str, mx.array]
 
+DENSE = (nn.Linear, Linear, nn.Embedding, Embedding)
+PACKED = (nn.QuantizedLinear, nn.QuantizedEmbedding)
+"""Layers whose weight is the head's; a class derived from one may compute something else."""
 SAME_SHAPE = (
     "gemma",
     "gemma2",
@@ -209,7 +213,7 @@ def _cap(model: nn.Module) -> float | None:
 
 def _parts(layer: nn.Module) -> Head | None:
     """The head that consists of one layer; None for an unknown kind of layer."""
-    if issubclass(_kind(layer), (nn.Linear, nn.QuantizedLinear, nn.Embedding, nn.QuantizedEmbedding)):
+    if _kind(layer) in (*DENSE, *PACKED):
         bias = layer.get("bias")
         trained = layer.trainable_parameters()
         return Head(matrices=(_matrix(layer),), bias=bias, bias_trained="bias" in trained)
@@ -230,7 +234,7 @@ def _kind(layer: nn.Module) -> type:
 
 
 def _matrix(layer: nn.Module) -> Matrix:
-    if issubclass(_kind(layer), (nn.Linear, nn.Embedding)):
+    if _kind(layer) in DENSE:
         return Matrix(weight=layer.weight, trained="weight" in layer.trainable_parameters())
     packing = {name: layer[name] for name in ("scales", "biases") if layer.get(name) is not None}
     how = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}

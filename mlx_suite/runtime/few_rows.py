@@ -46,9 +46,9 @@ class FewRows:
     def __str__(self) -> str:
         """The choice in a few words, for `mlx-suite doctor`."""
         if not self.transposed:
-            return "as MLX passes them"
+            return "products as MLX passes them"
         rows = " or ".join(map(str, self.transposed)) if len(self.transposed) < len(ROWS) else f"2 to {ROWS[-1]}"
-        return f"transposed for {rows} rows"
+        return f"products transposed for {rows} rows"
 
     def is_transposed(self, rows: int) -> bool:
         """Whether a product of this many rows, at least two, is computed as (W·xᵀ)ᵀ."""

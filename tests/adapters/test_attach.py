@@ -475,8 +475,8 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("text", "words"),
         [
-            ("{", "cannot be read"),
-            ("[]", "are not a JSON object"),
+            ("{", "adapter_config.json is not JSON"),
+            ("[]", "contains a list, not an object"),
             ('{"fine_tune_type": "full"}', "a fully finetuned model"),
             ('{"lora_parameters": {"rank": 4}}', "has no scale"),
             ('{"fine_tune_type": "lokr", "lora_parameters": {"rank": 4, "scale": 2}}', "fine_tune_type is 'lokr'"),

@@ -93,7 +93,7 @@ def test_flags_override_the_settings_of_a_config_file(random_model: Path, data: 
 def test_preview_and_estimate_train_nothing(random_model: Path, data: Path, tmp_path: Path) -> None:
     result = run(random_model, data, "--out", tmp_path / "run", "--preview", "--estimate", "--json")
     assert result.exit_code == 0
-    assert set(json.loads(result.stdout)) == {"preview", "problems", "estimate"}
+    assert set(json.loads(result.stdout)) == {"preview", "data", "problems", "estimate"}
     assert not (tmp_path / "run").exists()
 
 

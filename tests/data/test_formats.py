@@ -330,11 +330,14 @@ class TestDetect:
         assert detect(rows) == FORMATS["completion"]
 
     def test_rows_without_known_keys_have_no_format(self) -> None:
+        rows = self.records({"prompt": "a", "score": "b", "kind": "c"})
+        assert detect(rows) is None
+        assert unknown_format(rows).startswith('no known format: found the keys "prompt", "score", "kind"; expected')
+
+    def test_preference_rows_are_explained(self) -> None:
         rows = self.records({"prompt": "a", "chosen": "b", "rejected": "c"})
         assert detect(rows) is None
-        assert unknown_format(rows).startswith(
-            'no known format: found the keys "prompt", "chosen", "rejected"; expected'
-        )
+        assert unknown_format(rows).startswith("these are preference rows (chosen, rejected)")
 
 
 def test_prompt_and_completion_may_be_lists_of_turns() -> None:

@@ -156,7 +156,7 @@ class TestOllama:
     def test_a_changed_blob_is_not_imported(
         self, ollama: OllamaStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr(imported_models.constants, "HF_HOME", str(tmp_path / "cache"))
+        monkeypatch.setattr(imported_models, "cache_folder", lambda: tmp_path / "cache")
         ollama.add(TINY, {"model": b"GGUF one"})
         ollama.blob(b"GGUF one").write_bytes(b"GGUF two")
         with pytest.raises(UserError, match="does not have the SHA-256 in its name"):

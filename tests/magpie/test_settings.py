@@ -104,9 +104,9 @@ def test_a_run_goes_on_tomorrow_with_a_template_that_states_the_date(
     checkpoint: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     today = stating(checkpoint, "'It is ' + strftime_now('%d %b %Y') + '.'")
-    monkeypatch.setattr("mlx_suite.text.template._strftime_now", lambda form: "27 Nov 2026")
+    monkeypatch.setattr("mlx_suite.text.template_environment._strftime_now", lambda form: "27 Nov 2026")
     today.make(tmp_path, count=1)
-    monkeypatch.setattr("mlx_suite.text.template._strftime_now", lambda form: "28 Nov 2026")
+    monkeypatch.setattr("mlx_suite.text.template_environment._strftime_now", lambda form: "28 Nov 2026")
     assert today.make(tmp_path, count=2).accepted == 2
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["date"] == "26 Jul 2024"
@@ -119,8 +119,8 @@ def test_another_date_is_refused_and_shown(checkpoint: Loaded, tmp_path: Path) -
     other = replace(dated, template=replace(dated.template, variables={"date_string": "27 Jul 2024"}))
     with pytest.raises(UserError) as caught:
         other.make(tmp_path, count=2)
-    assert caught.value.details[0].startswith("header: was … good day to begin: it is 26 Jul 2024.<|eot_id|>")
-    assert ", now … good day to begin: it is 27 Jul 2024.<|eot_id|>" in caught.value.details[0]
+    assert caught.value.details[0].startswith("header: was … ay to begin: it is 26 Jul 2024.<|eot_id|>")
+    assert ", now … ay to begin: it is 27 Jul 2024.<|eot_id|>" in caught.value.details[0]
 
 
 def test_the_weights_digest_depends_on_values_not_on_dtype(checkpoint: Loaded, tmp_path: Path) -> None:

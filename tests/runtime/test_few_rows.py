@@ -62,9 +62,9 @@ def test_on_a_gpu_every_product_keeps_its_form(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        (USUAL, "as MLX passes them"),
-        (FewRows(transposed=(2, 8)), "transposed for 2 or 8 rows"),
-        (FewRows(transposed=ROWS), "transposed for 2 to 32 rows"),
+        (USUAL, "products as MLX passes them"),
+        (FewRows(transposed=(2, 8)), "products transposed for 2 or 8 rows"),
+        (FewRows(transposed=ROWS), "products transposed for 2 to 32 rows"),
     ],
 )
 def test_the_choice_is_told_in_words(choice: FewRows, words: str) -> None:

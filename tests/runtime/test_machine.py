@@ -124,6 +124,7 @@ def test_doctor_fits_into_60_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         "  backend      CPU",
         "  BLAS         MKL, 2 threads, 50 times the bundled one",
         "               /venv/lib/libmkl_rt.so.3",
+        "  decoding     products as MLX passes them",
         "  compiler     /usr/bin/g++",
         "  memory       25.0 GB, 20.0 GB available",
         "  working set  21.2 GB for models and caches",

@@ -82,7 +82,7 @@ def test_squad_gives_one_example_per_paragraph_with_the_first_answer_of_each_que
             ),
         )
     ]
-    assert data.examples[0].place == "squad.json#1, paragraph 1"
+    assert data.examples[0].place == "squad.json, row 1, paragraph 1"
     assert data.skipped == {"question without an answer": 1, "question asked before": 1, "text without pairs": 1}
 
 

@@ -95,7 +95,7 @@ def test_all_formats_are_read_and_places_are_lines(tmp_path: Path) -> None:
     assert contamination.hit(LONG) == "messages.jsonl:2"
     assert contamination.hit("Yes") is None
     assert contamination.hit("Go on.") == "messages.jsonl:2"
-    assert contamination.hit("He says the bridge stays shut until spring.") == "alpaca.json:1"
+    assert contamination.hit("He says the bridge stays shut until spring.") == "alpaca.json, row 1"
     assert contamination.hit("Which river runs through the city of Cairo?") == "quiz.csv:2"
 
 
