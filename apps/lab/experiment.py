@@ -109,6 +109,13 @@ class Findings:
     tables: tuple[ResultTable, ...] = ()
     charts: tuple[ResultChart, ...] = ()
 
+    def __add__(self, other: "Findings") -> "Findings":
+        return Findings(
+            verdict=self.verdict + other.verdict,
+            tables=self.tables + other.tables,
+            charts=self.charts + other.charts,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -166,11 +173,15 @@ def spread(results: Sequence[Result], key: str) -> Spread:
 def line_of(name: str, hue: int, series: Sequence[Sequence[tuple[float, float]]], *, dashed: bool = False) -> Line:
     """A line through the means of several series of (x, y), one per seed, with the same x."""
     assert series and len({tuple(x for x, _ in each) for each in series}) == 1, "series with different x"
-    points = []
-    for place in zip(*series, strict=True):
-        found = Spread.of([y for _, y in place])
-        points.append(LinePoint(x=place[0][0], y=found.mean, sd=found.sd))
-    return Line(name=name, hue=hue, points=tuple(points), dashed=dashed)
+    spreads = [(place[0][0], Spread.of([y for _, y in place])) for place in zip(*series, strict=True)]
+    return line_through(name, hue, spreads, dashed=dashed)
+
+
+def line_through(name: str, hue: int, points: Sequence[tuple[float, Spread]], *, dashed: bool = False) -> Line:
+    """A line through points whose spread is known."""
+    return Line(
+        name=name, hue=hue, points=tuple(LinePoint(x=x, y=each.mean, sd=each.sd) for x, each in points), dashed=dashed
+    )
 
 
 def compared(what: str, arm: str, other: str, found: Mapping[str, Spread], digits: int = 3) -> str:
