@@ -9,6 +9,7 @@
 #   make bench     speed and memory compared with others: generation, Magpie, duplicates, loss, finetuning, servers,
 #                  pretraining, tokenizing a corpus
 #   make lab       instruction pretraining in a few minutes: four arms, a table and a page, into lab/
+#   make labs      quick versions of the measured experiments (sliding windows, key-value heads, …), into labs/
 #   make real      the story on real weights (Gemma 3 270M): import, finetune, Magpie, quantize, export; about two hours
 #   make ablation  do the filters of Magpie help? students finetuned on rows filtered in several ways (minutes)
 #   make check-others  compare with transformers, peft, llama.cpp and lm-evaluation-harness
@@ -22,7 +23,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo chat test proofs fuzz browser lint bench lab real ablation check-others measure models lock clean venv
+.PHONY: help demo chat test proofs fuzz browser lint bench lab labs real ablation check-others measure models lock clean venv
 
 # A Mac needs no extra backend.
 EXTRAS ?= $(if $(filter Darwin,$(shell uname -s)),dev,cpu$(comma)dev)
@@ -98,6 +99,10 @@ bench: $(INSTALLED)
 
 lab: $(INSTALLED)
 	$(BIN)/mlx-suite lab quick --out lab/ --jobs 2
+
+LABS := $(sort $(patsubst apps/lab/experiments/%.py,%,$(wildcard apps/lab/experiments/[a-z]*.py)))
+labs: $(INSTALLED)
+	for name in $(LABS); do $(BIN)/mlx-suite lab $$name --quick; done
 
 # DATA: a folder with the texts that the story reads; without them, the command says where they are published.
 DATA ?= data

@@ -7,7 +7,7 @@ import typer
 
 from mlx_suite.runtime.errors import UserError
 
-from .flags import AsJson, OutFolder, Quiet, print_json, resumable
+from .flags import AsJson, Quiet, print_json, resumable
 
 if TYPE_CHECKING:
     from ..lab.experiment import Experiment, LabOptions
@@ -18,7 +18,16 @@ def lab(
         str,
         typer.Argument(metavar="NAME", help="A recipe or an experiment (--list names them), or a recipe's YAML file."),
     ] = "",
-    out: OutFolder = Path("lab"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Output folder; created if missing, resumed if it exists. Default: lab for a recipe, labs/NAME for an "
+            "experiment (labs/NAME-quick with --quick).",
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Experiments: a version of one or two minutes, too small for a verdict.")
     ] = False,
@@ -60,9 +69,9 @@ def lab(
 
     Example: `mlx-suite lab quick --out lab/`
 
-    Example: `mlx-suite lab window --quick --out lab/window`
+    Example: `mlx-suite lab window --quick`
     """
-    from ..lab.experiment import LabOptions, experiment_names, read_experiment
+    from ..lab.experiment import LabOptions, experiment_names, read_experiment, usual_seeds
     from ..lab.recipe import shipped_recipes
 
     if list_names or not name:
@@ -72,7 +81,7 @@ def lab(
             print(f"{each:<12} experiment  {read_experiment(each).title}")
         return
     if name not in experiment_names():
-        _run_recipe(name, out, jobs=jobs, plan=plan, as_json=as_json, quiet=quiet)
+        _run_recipe(name, out or Path("lab"), jobs=jobs, plan=plan, as_json=as_json, quiet=quiet)
         return
     if jobs > 1:
         raise UserError(
@@ -87,8 +96,9 @@ def lab(
             where="--model" if model else "--text",
             fix="leave it out",
         )
-    options = LabOptions(quick=quick, seeds=seeds or (1 if quick else LabOptions.seeds), model=model, text=text)
-    _run_experiment(name, experiment, options, out, page=page, plan=plan, as_json=as_json, quiet=quiet)
+    options = LabOptions(quick=quick, seeds=seeds or usual_seeds(quick), model=model, text=text)
+    folder = out or Path("labs") / (f"{name}-quick" if quick else name)
+    _run_experiment(name, experiment, options, folder, page=page, plan=plan, as_json=as_json, quiet=quiet)
 
 
 def _run_recipe(name: str, out: Path, *, jobs: int, plan: bool, as_json: bool, quiet: bool) -> None:

@@ -13,7 +13,7 @@ from mlx_suite.curation.report.report import standalone_svg
 from mlx_suite.runtime.files import disk_errors, write_atomically
 from mlx_suite.runtime.memory import human_bytes
 
-from .experiment import Experiment, Findings, LabOptions, ResultChart, ResultTable
+from .experiment import Experiment, Findings, LabOptions, ResultChart, ResultTable, usual_seeds
 from .page import Chart, page_template
 from .verdict import Result
 
@@ -35,9 +35,9 @@ class ExperimentPage:
     @property
     def command(self) -> str:
         """The command that repeats the run; the user's own files are shown without their folders."""
-        words = ["mlx-suite", "lab", self.name, "--out", f"lab/{self.name}"]
+        words = ["mlx-suite", "lab", self.name]
         words += ["--quick"] if self.options.quick else []
-        words += ["--seeds", str(self.options.seeds)]
+        words += ["--seeds", str(self.options.seeds)] if self.options.seeds != usual_seeds(self.options.quick) else []
         for flag, path in (("--model", self.options.model), ("--text", self.options.text)):
             words += [flag, Path(path).name] if path else []
         return shlex.join(words)

@@ -24,7 +24,10 @@ PAGES = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
-    *(f"docs/{name}.md" for name in ("benchmarks", "finetuning", "how-it-works", "importing", "magpie", "pretraining")),
+    *(
+        f"docs/{name}.md"
+        for name in ("benchmarks", "finetuning", "how-it-works", "importing", "labs/README", "magpie", "pretraining")
+    ),
 ]
 PROGRAMS = {"mlx-suite": app, "mlx_suite_apps.shipped": shipped, "mlx_suite_apps.bench": bench}
 README = (ROOT / "README.md").read_text(encoding="utf-8")

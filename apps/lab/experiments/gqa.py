@@ -112,7 +112,7 @@ def run(case: Case, place: Workplace) -> Mapping[str, Any]:
 
 def _time(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     dtype = mx.float32 if device().kind == "cpu" else mx.bfloat16
-    models = {arm: random_model(config, dtype) for arm, config in settings["configs"].items()}
+    models: dict[str, Any] = {arm: random_model(config, dtype) for arm, config in settings["configs"].items()}
     speeds = [
         {
             "context": context,

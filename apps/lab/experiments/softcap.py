@@ -238,9 +238,9 @@ def _verdict(arms: Mapping[str, list[Result]]) -> Iterator[str]:
             yield f"Runs that became NaN or inf {where}: {told}."
         for place, what, cap in ((1, "attention score", ATTENTION_CAP), (2, "final logit", FINAL_CAP)):
             largest = {caps: _largest(own[caps], place) for caps in ("both", "none")}
-            reached = "exceeds" if largest["none"].mean > cap else "stays below"
             sentence = compared(f"Largest {what} {where}", "both", "none", largest, 1)
-            yield f"{sentence} Without a cap it {reached} {cap:g}, where the cap would act."
+            acts = largest["none"].mean > cap
+            yield f"{sentence} Without caps it {'exceeds' if acts else 'stays below'} the cap of {cap:g}."
 
 
 EXPERIMENT = Experiment(

@@ -15,7 +15,7 @@ from mlx_suite.modeling.decoder import Decoder
 from mlx_suite.runtime.device import device
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.machine import REFERENCE_MODELS
-from mlx_suite.text import Tokenizer, load_chat_template
+from mlx_suite.text import Tokenizer, load_chat_template, load_tokenizer
 
 from ...bench.device_shapes import random_model
 from ...cli.bench_models import load_theirs
@@ -60,6 +60,7 @@ def cases(options: LabOptions) -> list[Case]:
 
 def _model_cases(options: LabOptions) -> Iterator[Case]:
     config = _config_of(options.model)
+    _passage(options, load_tokenizer(resolve(options.model)), 1)  # refused before anything is measured
     [window] = {each for each in config.windows if each}
     context = min(2048, 2 * window, config.max_position_embeddings)
     about = {"model": _name(options.model), "text": Path(options.text).name, "trained": window}
@@ -68,7 +69,7 @@ def _model_cases(options: LabOptions) -> Iterator[Case]:
     if not options.quick:
         windows = [window // 16, window // 8, window // 4, window // 2, window, 2 * window, NO_WINDOW]
         context = min(8 * window, 4096, config.max_position_embeddings)
-    for each in windows:
+    for each in windows if window >= 16 else (window, NO_WINDOW):
         name = "none" if each == NO_WINDOW else str(each)
         yield Case(arm=f"model-window-{name}", settings=about | {"window": each, "context": context, "tokens": tokens})
     yield Case(arm="model-mlx-lm", settings=about | {"window": None, "context": context, "tokens": tokens})
@@ -152,7 +153,7 @@ def _work(ours: Any, theirs: Any, settings: Mapping[str, Any]) -> list[dict[str,
 
 
 def _model_perplexity(model: Any, case: Case, options: LabOptions) -> Mapping[str, Any]:
-    _, tokenizer = load(options.model, lazy=True)
+    tokenizer = load_tokenizer(resolve(options.model))
     passage = _passage(options, tokenizer, case.settings["tokens"])
     found = perplexity(model, tokenizer, passage, case.settings["context"])
     return {"value": found.perplexity, "tokens": found.tokens}
@@ -161,7 +162,15 @@ def _model_perplexity(model: Any, case: Case, options: LabOptions) -> Mapping[st
 def _passage(options: LabOptions, tokenizer: Tokenizer, most: int) -> Passage:
     """The beginning of the user's text, or conversations of the microworld."""
     if not options.text:
-        return conversations(tokenizer, load_chat_template(resolve(options.model)), most, seed=0)
+        try:
+            template = load_chat_template(resolve(options.model))
+        except UserError as error:
+            raise UserError(
+                "This model has no chat template for conversations of the microworld",
+                where=options.model,
+                fix="give a text to measure it on with --text",
+            ) from error
+        return conversations(tokenizer, template, most, seed=0)
     path = Path(options.text)
     try:
         text = path.read_text(encoding="utf-8")
@@ -175,7 +184,9 @@ def tell(results: Sequence[Result]) -> Findings:
     found = {result["arm"]: result for result in results}
     told = tiny_findings([result for result in results if result["arm"] in TINY_ARMS])
     told += memory_findings(found["memory-2b"]["memory"], "Gemma 2 2B", "2b")
-    told += work_findings(found["work-2b"]["work"], "two layers of Gemma 2 2B", "2b")
+    work = found["work-2b"]
+    window = work["settings"]["config"]["sliding_window"]
+    told += work_findings(work["work"], f"two layers of Gemma 2 2B, window {window:,}", "2b")
     own = [result for result in results if result["arm"].startswith("model-window")]
     if own:
         model = str(own[0]["settings"]["model"])

@@ -128,7 +128,7 @@ def test_the_pages_hold_tables_figures_verdict_and_what_was_not_shown(tmp_path: 
     assert "http" not in re.sub(r"http-equiv", "", html)
     text = (tmp_path / "docs" / "mine.md").read_text()
     assert "| arm | loss |\n|--|--|\n| low | 1.000 |\n| high | 5.000 |\n\nLess is better.\n" in text
-    assert "```sh\nmlx-suite lab mine --out lab/mine --seeds 1\n```" in text
+    assert "```sh\nmlx-suite lab mine --seeds 1\n```" in text
     [figure] = re.findall(r"!\[.*\]\((.*)\)", text)
     assert (tmp_path / "docs" / figure).read_text().startswith('<svg xmlns="http://www.w3.org/2000/svg" class="lines"')
     assert (tmp_path / "docs" / "mine.json").read_text() == (tmp_path / "lab" / "results.json").read_text()
@@ -159,6 +159,25 @@ def test_every_experiment_has_cases_for_every_seed_and_fewer_in_its_quick_versio
     assert 0 < len(quick) <= len(full)
     assert len({case.name for case in full}) == len(full)
     assert experiment.not_shown.endswith(".") and experiment.about.strip().endswith(".")
+
+
+def test_a_plan_lists_what_would_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    app(["lab", "gqa", "--plan", "--seeds", "2"], standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "7 measurements"
+    assert [line.split() for line in lines[1:5]] == [
+        ["mha", "seed", "0"],
+        ["gqa", "seed", "0"],
+        ["mqa", "seed", "0"],
+        ["mha", "seed", "1"],
+    ]
+
+
+def test_flags_that_do_not_belong_to_an_experiment_are_refused() -> None:
+    for flags, where in ((["--jobs", "2"], "--jobs"), (["--model", "tiny-gemma2"], "--model")):
+        with pytest.raises(UserError) as error:
+            app(["lab", "gqa", *flags], standalone_mode=False)
+        assert (error.value.where, error.value.fix) == (where, "leave it out")
 
 
 def test_names_that_are_nearly_right_are_corrected(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,3 +98,5 @@ def test_models_without_a_window_and_missing_texts_are_refused(tmp_path: Path) -
     with pytest.raises(UserError) as error:
         EXPERIMENT.cases(LabOptions(text="some.txt"))
     assert error.value.fix == "give --model too"
+    with pytest.raises(UserError, match="cannot be read"):
+        EXPERIMENT.cases(LabOptions(model="tiny-gemma2", text=str(tmp_path / "missing.txt")))
