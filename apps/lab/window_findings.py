@@ -1,6 +1,6 @@
 """What KV caches with and without rings cost: tables, charts and sentences of `lab window`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mlx_suite.curation.report.lines import Line
@@ -28,6 +28,50 @@ def memory_findings(rows: Sequence[Row], title: str, key: str) -> Findings:
             ),
         ),
     )
+
+
+def size_findings(rows: Sequence[Row], windows: Sequence[Row], trained: int, title: str) -> Findings:
+    """Bytes of the caches with rings of several sizes, beside those of the trained window and of no ring."""
+    found = {
+        f"window {size:,}": _by_context([row for row in windows if row["window"] == size]) for size in _sizes(windows)
+    }
+    found |= {
+        f"window {trained:,}": _by_context(_of(rows, RING).values()),
+        "no ring": _by_context(_of(rows, FULL).values()),
+    }
+    contexts = sorted({row["context"] for row in rows})
+    longest = contexts[-1]
+    parts = (f"{human_bytes(found[name][longest])} with a {name}" for name in found if name != "no ring")
+    return Findings(
+        verdict=(f"At {longest:,} tokens the cache of {title} takes {', '.join(parts)}.",),
+        tables=(
+            ResultTable(
+                title=f"KV cache of {title} by window, after decoding",
+                columns=("ring", *(f"{context:,} tokens" for context in contexts)),
+                rows=tuple((name, *(human_bytes(of[context]) for context in contexts)) for name, of in found.items()),
+            ),
+        ),
+        charts=(
+            ResultChart(
+                name="memory-window",
+                title=f"KV cache of {title} by window",
+                lines=tuple(
+                    line_of(name, hue, [[(c, size / 1e6) for c, size in of.items()]], dashed=name == "no ring")
+                    for hue, (name, of) in enumerate(found.items())
+                ),
+                x_label="context, tokens",
+                y_label="MB",
+            ),
+        ),
+    )
+
+
+def _sizes(windows: Sequence[Row]) -> list[int]:
+    return sorted({row["window"] for row in windows})
+
+
+def _by_context(rows: Iterable[Row]) -> dict[int, int]:
+    return {row["context"]: row["decode"] for row in rows}
 
 
 def work_findings(rows: Sequence[Row], title: str, key: str) -> Findings:

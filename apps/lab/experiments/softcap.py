@@ -73,6 +73,7 @@ def cases(options: LabOptions) -> list[Case]:
                 config=config,
                 tokens=60_000 if options.quick else 250_000,
                 learning_rate=RATES[rate],
+                batch=8,
                 log_every=1,
             )
             arms[f"{rate}-{caps}"] = {"training": asdict(training)}

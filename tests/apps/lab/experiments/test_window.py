@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.memory import human_bytes
 from mlx_suite_apps.lab.experiment import Case, LabOptions, Workplace
 from mlx_suite_apps.lab.experiments.window import CUT, EXPERIMENT, GEMMA2_2B
 from mlx_suite_apps.lab.window_override import NO_WINDOW, with_window
@@ -17,7 +18,7 @@ SHAPE = GEMMA2_2B | CUT | {"hidden_size": 16, "head_dim": 8, "intermediate_size"
 CASES = [
     Case(arm="tiny-ours", settings=TINY | {"windows": [8, 32, NO_WINDOW]}),
     Case(arm="tiny-mlx-lm", settings=TINY | {"windows": []}),
-    Case(arm="memory-2b", settings={"config": SHAPE, "contexts": [64, 128]}),
+    Case(arm="memory-2b", settings={"config": SHAPE, "contexts": [256, 512], "windows": [4]}),
     Case(arm="work-2b", settings={"config": SHAPE, "contexts": [16, 32], "steps": 1}),
 ]
 
@@ -44,15 +45,23 @@ def test_what_was_measured_is_told(results: list[dict[str, Any]]) -> None:
     findings = EXPERIMENT.tell(results)
     told = " ".join(findings.verdict)
     assert "in mlx-lm, which has no window: the same model as ours without one." in told
-    assert "At 128 tokens the KV cache of Gemma 2 2B takes" in told
+    assert "At 512 tokens the KV cache of Gemma 2 2B takes" in told
     assert [chart.name for chart in findings.charts] == [
         "tiny-window",
         "tiny-context",
         "memory-2b",
+        "memory-window",
         "decode-2b",
         "prefill-2b",
     ]
-    perplexity = findings.tables[0]
+    perplexity, _, sizes, _ = findings.tables
+    # A token of a layer: keys and values, 4 heads of 8 dimensions in bf16. One layer of two has a window.
+    layer = 2 * 4 * 8 * 2
+    assert sizes.rows == (
+        ("window 4", *(human_bytes(layer * (4 + context)) for context in (256, 512))),
+        ("window 8", *(human_bytes(layer * (8 + context)) for context in (256, 512))),
+        ("no ring", *(human_bytes(layer * 2 * context) for context in (256, 512))),
+    )
     assert [row[0] for row in perplexity.rows] == ["8", "32 (trained)", "none", "mlx-lm"]
 
 
