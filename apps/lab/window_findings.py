@@ -41,7 +41,11 @@ def size_findings(rows: Sequence[Row], windows: Sequence[Row], trained: int, tit
     }
     contexts = sorted({row["context"] for row in rows})
     longest = contexts[-1]
-    parts = (f"{human_bytes(found[name][longest])} with a {name}" for name in found if name != "no ring")
+    parts = (
+        f"{human_bytes(of[longest])} with {name.replace('window', 'a window of')}"
+        for name, of in found.items()
+        if name != "no ring"
+    )
     return Findings(
         verdict=(f"At {longest:,} tokens the cache of {title} takes {', '.join(parts)}.",),
         tables=(

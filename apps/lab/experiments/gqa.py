@@ -196,8 +196,8 @@ def _decode_table(timed: Result) -> ResultTable:
 
 
 def _cache_sentence(kv_bytes: Mapping[str, int]) -> str:
-    parts = (f"of {arm} {kv_bytes['mha'] / kv_bytes[arm]:.0f} times smaller" for arm in KEY_HEADS if arm != "mha")
-    return f"The KV cache is {', '.join(parts)} than of mha."
+    parts = (f"{kv_bytes['mha'] / kv_bytes[arm]:.0f} times smaller for {arm}" for arm in KEY_HEADS if arm != "mha")
+    return f"Compared with mha's, the KV cache is {', '.join(parts)}."
 
 
 def _speed_sentence(found: Mapping[str, Any]) -> str:

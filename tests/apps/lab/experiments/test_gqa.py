@@ -52,7 +52,7 @@ def test_arms_are_trained_and_timed_and_compared(tmp_path: Path) -> None:
         results.append({**about, **EXPERIMENT.run(case, place)})
     assert [each["kv_bytes_per_token"] for each in results[:3]] == [2 * 8 * 4 * 4, 2 * 2 * 4 * 4, 2 * 1 * 4 * 4]
     findings = EXPERIMENT.tell(results)
-    assert "The KV cache is of gqa 4 times smaller, of mqa 8 times smaller than of mha." in findings.verdict
+    assert "Compared with mha's, the KV cache is 4 times smaller for gqa, 8 times smaller for mqa." in findings.verdict
     quality, decode = findings.tables
     assert [row[0] for row in quality.rows] == [row[0] for row in decode.rows] == ["mha", "gqa", "mqa"]
     assert [chart.name for chart in findings.charts] == ["loss", "decode"]

@@ -1,5 +1,6 @@
 """The experiment on sliding windows, at a tiny size."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ def test_another_window_matters_only_beyond_the_smaller_one(family: str) -> None
     np.testing.assert_allclose(np.array(with_window(longer, WINDOW)(ids)), before, atol=1e-5)
 
 
-def test_a_checkpoint_of_ones_own_adds_its_windows_memory_and_time(tmp_path: Path) -> None:
+def test_a_checkpoint_of_ones_own_adds_its_windows_memory_and_time(
+    results: list[dict[str, Any]], tmp_path: Path
+) -> None:
     text = tmp_path / "text.txt"
     text.write_text("A town by the river has an old bridge. " * 20)
     options = LabOptions(quick=True, seeds=1, model="tiny-gemma2", text=str(text))
@@ -97,8 +100,20 @@ def test_a_checkpoint_of_ones_own_adds_its_windows_memory_and_time(tmp_path: Pat
         "context": 64,
         "tokens": 1024,
     }
-    values = [measured(case, tmp_path, options)["value"] for case in (cases[2], cases[3])]
-    assert values[0] == pytest.approx(values[1], rel=1e-4)
+    shorter = {"model-memory": {"contexts": [256]}, "model-work": {"contexts": [64], "steps": 1}}
+    own = [
+        measured(replace(case, settings={**case.settings, **shorter.get(case.arm, {})}), tmp_path, options)
+        for case in cases
+    ]
+    assert own[2]["value"] == pytest.approx(own[3]["value"], rel=1e-4)
+    findings = EXPERIMENT.tell([*results, *own])
+    told = f"tiny-gemma2 has a perplexity of {own[1]['value']:.3f} with its window of 32"
+    assert any(sentence.startswith(told) for sentence in findings.verdict)
+    table = next(table for table in findings.tables if table.title == "Perplexity of tiny-gemma2 by window")
+    assert [row[0] for row in table.rows] == ["8", "32 (trained)", "none", "mlx-lm"]
+    names = [chart.name for chart in findings.charts]
+    assert names[-4:] == ["model-window", "memory-model", "decode-model", "prefill-model"]
+    assert len(set(names)) == len(names)
 
 
 def test_models_without_a_window_and_missing_texts_are_refused(tmp_path: Path) -> None:
