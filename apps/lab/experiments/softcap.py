@@ -207,7 +207,7 @@ def _charts(rate: str, arms: Mapping[str, list[Result]]) -> Iterator[ResultChart
             title=f"{title}, learning rate {RATES[rate]:g}",
             lines=lines,
             x_label="steps",
-            y_label="nats per token" if name == "loss" else "before the cap" if name in ("attention", "final") else "",
+            y_label="nats per token" if name == "loss" else "norm" if name == "norm" else "before the cap",
             log_y=name != "loss",
         )
 
@@ -225,6 +225,14 @@ def _equally_long(series: Sequence[list[tuple[int, float]]]) -> list[list[tuple[
 
 
 def _verdict(arms: Mapping[str, list[Result]]) -> Iterator[str]:
+    by_rate = {
+        f"learning rate {RATES[rate]:g}": spread(done, "bits_per_byte")
+        for rate in RATES
+        if (done := _finished(arms.get(f"{rate}-both", [])))
+    }
+    if len(by_rate) == len(RATES):
+        usual, high = by_rate
+        yield compared("Bits per byte with both caps", high, usual, by_rate, 4)
     for rate in ("high", "usual"):
         own = _of_rate(arms, rate)
         if not {"both", "none"} <= own.keys():
