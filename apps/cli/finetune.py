@@ -46,7 +46,7 @@ GROUPS = {
     ),
     "Rows": ("batching", "row_length", "batch", "accumulate"),
     "Trained parameters": (
-        *("method", "rank", "alpha", "rslora", "dropout", "modules", "layers"),
+        *("start_from", "method", "rank", "alpha", "rslora", "dropout", "modules", "layers"),
         *("train_new_tokens", "quantize_base", "neftune", "recompute"),
     ),
     "Steps": (
@@ -57,6 +57,7 @@ GROUPS = {
 }
 """Flags of the settings, by panel of the help."""
 FLAGS = {
+    "start_from": Flag(names=("--from",), metavar="DIR"),
     "columns": Flag(names=("--column",), metavar="NAME=COLUMN", repeated=True),
     "template_args": Flag(names=("--template-arg",), metavar="NAME=VALUE", repeated=True),
 }
@@ -94,6 +95,8 @@ def finetune(
     Example: `mlx-suite finetune tiny-llama3 rows.jsonl --preview`
 
     Example: `mlx-suite finetune --config recipe.yaml --out runs/mine`
+
+    Example: `mlx-suite finetune tiny-llama3 more/ --from runs/mine --out runs/next`
     """
     named = {"model": model, "data": data, "out": out, "prompts": prompt or None}
     settings, origin = _settings(config, dict(typed) | {k: v for k, v in named.items() if v is not None})
@@ -119,6 +122,12 @@ def _settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSe
         )
     origin = dict.fromkeys(filed, config.name if config else "") | dict.fromkeys(flags, "flag")
     settings = FinetuneSettings(**values)
+    if settings.start_from:
+        from mlx_suite.finetune.starting_point import inherited, starting_point
+
+        start = starting_point(settings.start_from)
+        settings = inherited(settings, start, given=values)
+        origin |= {name: f"from {settings.start_from}" for name in start.fixed if name not in origin}
     check_settings(settings, {name: "command line" if it == "flag" else it for name, it in origin.items()})
     return settings, origin
 
@@ -174,7 +183,8 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     if not group.is_rank_zero:
         return
     if as_json:
-        print(json.dumps({**facts_of(finished), "data": data_facts(prepared)}))
+        started_from = None if prepared.start is None else prepared.start.facts()
+        print(json.dumps({**facts_of(finished), "started_from": started_from, "data": data_facts(prepared)}))
     else:
         show(result_lines(settings, finished))
     if finished.result.stopped:

@@ -95,6 +95,8 @@ def model_lines(
 ) -> Iterator[tuple[str, str]]:
     share = trainable.trained / trainable.total
     kind = settings.method if settings.method == "full" else f"{settings.method} of rank {settings.rank}"
+    if prepared.start is not None:
+        yield "from", f"{prepared.start.folder}; the optimizer starts afresh"
     yield "training", f"{trainable.trained:,} of {trainable.total:,} parameters ({share:.2%}), {kind}"
     for note in trainable.notes:
         yield "note", note
