@@ -22,7 +22,7 @@ from typing import Any
 
 from mlx_suite.data.example import Example, with_context
 from mlx_suite.data.read.conversation import OPENAI_ROLES, Spelling, read_turns
-from mlx_suite.data.read.formats import SYSTEMS, Format, detect, read_example, read_keys
+from mlx_suite.data.read.formats import SYSTEMS, Format, detect, fields_of, read_example, read_keys
 from mlx_suite.data.read.records import Faults, Problem, described, instruction_text, optional_text, response_text
 from mlx_suite.data.read.records import Record as FileRecord
 from mlx_suite.text import Message
@@ -81,8 +81,7 @@ def read_row(record: FileRecord, form: Format, report: Callable[[Problem], None]
         for problem in example:
             report(problem)
         return None
-    assert isinstance(record.value, dict)
-    fields = record.value
+    fields = fields_of(record)
     consumed = read_keys(fields, form)
     rest = {key: value for key, value in fields.items() if key not in consumed and value is not None}
     if example.context:

@@ -3,7 +3,8 @@
     chat      the model's chat template
     alpaca    ### Instruction: … ### Input: … ### Response: …   (Stanford Alpaca; Raschka, Build a Large Language Model,
               chapter 7)
-    phi3      <|user|> … <|assistant|> …                        (the same chapter's second style)
+    phi3      <|user|> … <|assistant|> …                        (the same chapter's second style, as its text shows it;
+              the solution of exercise 7.1 writes `<|assistant|>:` instead, without the blank line before it)
     plain     the response directly after the prompt
 
 A text style is a chat template too. It is saved with the models trained on it, so that prompts at inference have the
@@ -85,7 +86,10 @@ TEXT_STYLES: Mapping[str, TextStyle] = {
         opening=PREAMBLE,
         context="\n\n### Input:\n",
     ),
-    "phi3": TextStyle(headers={SYSTEM: "<|system|>\n", USER: "<|user|>\n", ASSISTANT: "<|assistant|>\n"}),
+    "phi3": TextStyle(
+        headers={SYSTEM: "<|system|>\n", USER: "<|user|>\n", ASSISTANT: "<|assistant|>\n"},
+        context="\n",
+    ),
     # Not trimmed: a leading space belongs to the completion.
     "plain": TextStyle(headers={SYSTEM: "", USER: "", ASSISTANT: ""}, before_answer="", trims=False),
 }
