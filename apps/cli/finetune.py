@@ -15,7 +15,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 from mlx_suite.runtime.settings_file import read_settings, required, settings_from
 
-from .finetune_report import data_facts, data_lines, facts_of, model_lines, not_trained_lines, result_lines
+from .finetune_report import data_facts, data_lines, facts_of, model_lines, not_trained_lines, note_lines, result_lines
 from .flags import AsJson, Quiet
 from .options import Flag, option, takes_settings
 from .output import show
@@ -208,8 +208,11 @@ def training_progress(
     """
     from mlx_suite.finetune.run import RunCallbacks
 
-    if quiet or not group.is_rank_zero:
+    if not group.is_rank_zero:
         yield RunCallbacks()
+        return
+    if quiet:
+        yield RunCallbacks(begin=lambda trainable, plan, state: show(note_lines(trainable), sys.stderr))
         return
     bars: list[Progress] = []
     facts: dict[str, str] = {}

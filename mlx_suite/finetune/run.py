@@ -72,6 +72,8 @@ class FinishedRun:
     """Mean validation loss before the first step, in nats per token."""
     plotted: bool
     """Whether loss.png was written."""
+    notes: tuple[str, ...] = ()
+    """Notes of the trained model: see `TrainableModel.notes`."""
 
     @property
     def state(self) -> State:
@@ -195,7 +197,9 @@ def finetune(
                 outputs.save("last")
             plotted = plot_losses(read_log(run), run / "loss.png")
     before = _loss_before(run) if group.is_rank_zero else None
-    return FinishedRun(result=result, plan=plan, folder=run, valid_before=before, plotted=plotted)
+    return FinishedRun(
+        result=result, plan=plan, folder=run, valid_before=before, plotted=plotted, notes=trainable.notes
+    )
 
 
 def _write_start(

@@ -143,3 +143,22 @@ def test_nulls_that_arrow_adds_to_tool_calls_are_not_trained(tmp_path: Path) -> 
     ]
     assert "null" not in dataset.train[0].messages[0].content
     assert dict(dataset.files[0].unread) == {}
+
+
+@pytest.mark.parametrize(
+    ("row", "flags"),
+    [
+        ({"Question": "a", "Answer": "b"}, "; use --column question=Question --column answer=Answer"),
+        ({"Instruction": "a", "Response": "b"}, "; use --column instruction=Instruction --column output=Response"),
+        ({"Title": "a", "Body": "b"}, ""),
+    ],
+)
+def test_columns_that_differ_in_case_are_suggested(row: dict[str, str], flags: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError) as caught:
+        read_dataset(path)
+    assert caught.value.details[0].partition('{"text": …}')[2] == flags
+    if flags:
+        pairs = dict(flag.split("=") for flag in flags.split()[3::2])
+        assert read_dataset(path, columns=pairs).train[0].messages[1].content == "b"

@@ -158,7 +158,7 @@ def _content(turn: Mapping[str, Any], role: str, label: str, spelling: Spelling,
     calls = calls_of(turn) if role == ASSISTANT else ()
     if calls:
         before = optional_text(value, label, faults)
-        return required_text("\n".join([*([before] if before else []), *map(_call_text, calls)]), label, faults)
+        return required_text("\n".join([*([before] if before else []), *map(call_line, calls)]), label, faults)
     read = {ASSISTANT: response_text, USER: instruction_text}.get(role, required_text)
     content = read(value, label, faults)
     name = turn.get("name")
@@ -188,7 +188,7 @@ def calls_of(turn: Mapping[str, Any]) -> Sequence[Any]:
     return (call,) if isinstance(call, dict) else ()
 
 
-def _call_text(call: Any) -> str:
+def call_line(call: Any) -> str:
     """A tool call as one line of JSON without ids: `{"name": "weather", "arguments": {"city": "Rome"}}`."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):

@@ -11,7 +11,7 @@ A block or part of another kind, such as an image, stays where it is, so that th
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from mlx_suite.text.message import ASSISTANT, USER
 
@@ -78,7 +78,7 @@ def _definition(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 # ---- Anthropic
 
 
-def _has_blocks(content: Any) -> bool:
+def _has_blocks(content: Any) -> TypeGuard[list[dict[str, Any]]]:
     return _are_objects(content) and any(block.get("type") in _BLOCKS for block in content)
 
 
@@ -202,5 +202,5 @@ def _joined(parts: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(part["text"] for part in parts if isinstance(part.get("text"), str))
 
 
-def _are_objects(value: Any) -> bool:
+def _are_objects(value: Any) -> TypeGuard[list[dict[str, Any]]]:
     return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)

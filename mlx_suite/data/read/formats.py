@@ -159,6 +159,22 @@ def unknown_format(records: Iterable[Record | Problem]) -> str:
     return f"no known format: found {actual}; expected one of {shapes}"
 
 
+def column_hint(records: Iterable[Record | Problem]) -> str:
+    """How to name the columns of a file in which no row has the keys of any format; empty if they are unclear."""
+    first = next((record for record in records if isinstance(record, Record)), None)
+    names = [] if first is None else list(fields_of(first))
+    by_known = {
+        known: next((name for name in names if name.strip().casefold() == known), None)
+        for known in (*QUESTIONS, "instruction", *ANSWERS)
+    }
+    question = next((known for known in ("instruction", *QUESTIONS) if by_known[known]), None)
+    answer = next((known for known in ANSWERS if by_known[known]), None)
+    if question is None or answer is None or question == answer:
+        return ""
+    answer_name = "output" if question == "instruction" and answer in OUTPUTS else answer
+    return f"; use --column {question}={by_known[question]} --column {answer_name}={by_known[answer]}"
+
+
 def fold_tools(messages: Sequence[Message]) -> list[Message]:
     """Convert tool turns to user turns marked `[tool]`, for chat templates without a tool role.
 

@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlx_suite.data.example import ToolTurns
-from mlx_suite.data.read.conversation import TOOL, Spelling, calls_of, joined_parts, present, reasoning_of, trained
+from mlx_suite.data.read.conversation import (
+    TOOL,
+    Spelling,
+    call_line,
+    calls_of,
+    joined_parts,
+    present,
+    reasoning_of,
+    trained,
+)
 from mlx_suite.data.read.dialects import parsed
 from mlx_suite.text.message import ASSISTANT, SYSTEM
 
@@ -24,6 +33,15 @@ def tool_turns(value: Any, spelling: Spelling, tools: Any, system: str) -> ToolT
             flags.append(trained(turn, "", []))
     uses_tools = any("tool_calls" in turn or turn["role"] == TOOL for turn in made)
     return ToolTurns(turns=tuple(made), trained=tuple(flags), tools=tuple(tools)) if tools or uses_tools else None
+
+
+def spoken_text(turn: Mapping[str, Any]) -> str:
+    """A turn in OpenAI's form as text, as chat templates without tools get it: its calls as lines of JSON."""
+    content = str(turn.get("content") or "")
+    if turn.get("role") == TOOL and isinstance(turn.get("name"), str) and turn["name"]:
+        return f"{turn['name']}: {content}"
+    calls = map(call_line, calls_of(turn) if turn.get("role") == ASSISTANT else ())
+    return "\n".join([*([content] if content else []), *calls])
 
 
 def one_call_each(turns: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
