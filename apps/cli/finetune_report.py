@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mlx_suite.data.read.sources import ACCEPTED_FILE
 from mlx_suite.finetune.settings import FinetuneSettings
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ def data_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
 
 def not_trained_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
     """Lines on what the files hold and the run does not train: `--quiet` does not hide them."""
+    from mlx_suite.data.read.sources import ACCEPTED_FILE
+
     # The other files in the folder of a Magpie run or a filter are its records.
     of_run = any(file.name == ACCEPTED_FILE for file in prepared.dataset.files)
     for file in prepared.dataset.files:

@@ -18,7 +18,7 @@ from mlx_suite.data.example import Example, content
 from mlx_suite.data.read.records import Problem
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.evaluate.answered import question_of, reference_of
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import Journal, read_journal
 from mlx_suite.runtime.resume import change, differences, facts_text, refuse_other, stored_facts
@@ -62,7 +62,14 @@ def read_questions(
     Rows that cannot be read are left out, unless `strict`. Raises UserError for unreadable data, an empty part, or rows
     of plain text.
     """
-    dataset = read_dataset(source, format=format, skip_bad=not strict, split=split)
+    dataset = read_dataset(source, format=format, skip_bad=True, split=split)
+    if strict and dataset.problems:
+        raise UserError(
+            f"{len(dataset.problems):,} problems with the data",
+            where=str(source),
+            fix="correct them, or omit --strict",
+            details=shortened(dataset.problems),
+        )
     chosen, examples = chosen_part(dataset, part, source)
     texts = [example.place for example in examples if not any(turn.role == ASSISTANT for turn in example.messages)]
     if texts:

@@ -136,3 +136,21 @@ def test_a_prompt_has_the_tools_in_the_words_of_the_template(llama: Family) -> N
     assert example.tool_turns is not None
     text = llama.tokenizer.decode(writer.ask((), tool_turns=example.tool_turns.before(4)), skip_special=False)
     assert text.count('"parameters": {"city"') == 2
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_the_tokens_are_those_of_apply_chat_template(family: Families, calls: int) -> None:
+    from transformers import AutoTokenizer
+
+    one = family("qwen3")
+    called = {"role": "assistant", "content": "", "tool_calls": [call("Rome"), call("Oslo", "c2")][:calls]}
+    results = [RESULT, {"role": "tool", "tool_call_id": "c2", "content": "4 C"}][:calls]
+    example = row(ASKED, called, *results, SAID)
+    assert example.tool_turns is not None
+    made = Writer(style="chat", tokenizer=one.tokenizer, template=one.template).write(
+        example.messages, tool_turns=example.tool_turns
+    )
+    theirs = AutoTokenizer.from_pretrained(str(one.folder)).apply_chat_template(
+        [dict(turn) for turn in example.tool_turns.turns], tools=[WEATHER], tokenize=True, return_dict=False
+    )
+    assert list(made.chat.ids) == theirs
