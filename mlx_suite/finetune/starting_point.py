@@ -7,6 +7,7 @@ optimizer and the schedule start afresh, so continuing a run on the same data di
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,12 @@ class StartingPoint:
     """None for a fully finetuned model."""
     recorded: Mapping[str, Any]
     """`style` and `quantize_base` of the run that trained it; empty if they are not recorded."""
-    digest: str
-    """12 hexadecimal digits of the SHA-256 of its weights and of their settings."""
+
+    @cached_property
+    def digest(self) -> str:
+        """12 hexadecimal digits of the SHA-256 of its weights and of their settings."""
+        files = [*sorted(self.folder.glob("*.safetensors")), *([] if self.adapter is None else [self.folder / ADAPTER])]
+        return sha256("\n".join(map(sha256_of, files)).encode()).hexdigest()[:12]
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -91,12 +96,9 @@ def starting_point(name: str) -> StartingPoint:
     adapter = None
     if (place / MODEL).is_file():
         folder = model_folder(given)
-        weights = sorted(folder.glob("*.safetensors"))
     else:
         folder, adapter = adapter_folder(given), load_adapter(given)
-        weights = [*sorted(folder.glob("*.safetensors")), folder / ADAPTER]
-    digest = sha256("\n".join(map(sha256_of, weights)).encode()).hexdigest()[:12]
-    return StartingPoint(name=name, folder=folder, adapter=adapter, recorded=_recorded(given), digest=digest)
+    return StartingPoint(name=name, folder=folder, adapter=adapter, recorded=_recorded(given))
 
 
 def inherited(settings: FinetuneSettings, start: StartingPoint, given: Collection[str]) -> FinetuneSettings:
@@ -178,8 +180,9 @@ def record_text(start: StartingPoint) -> str:
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
-    """`style` and `quantize_base` in the settings of the run that `folder`, or the folder above it, holds."""
-    for place in (folder, folder.resolve().parent):
+    """`style` and `quantize_base` in the settings of the run that `folder` holds, or of which it is a result."""
+    whole = folder.resolve()
+    for place in (whole, *([whole.parent] if whole.name in NAMES else [])):
         try:
             values = yaml.safe_load((place / SETTINGS).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
