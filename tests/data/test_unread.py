@@ -44,6 +44,11 @@ class TestKeys:
         row = {"prompt": "Hi", "completion": "Ho", "response": "Hey", "text": "Hi"}
         assert unread(tmp_path, row) == {"response": 1}
 
+    def test_the_facts_of_a_magpie_row_are_no_content(self, tmp_path: Path) -> None:
+        facts = {"id": "5d-0", "index": 0, "seed": 7, "fingerprint": "5d", "model": "m", "tags": {"category": "Math"}}
+        assert unread(tmp_path, {"messages": ANSWERED, **facts, "mood": "calm"}) == {"mood": 1}
+        assert unread(tmp_path, {"messages": ANSWERED, "model": "m"}) == {"model": 1}
+
     def test_every_key_of_a_usual_row_is_read(self, tmp_path: Path) -> None:
         call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
         result = {"role": "tool", "tool_call_id": "c1", "name": "f", "content": "null"}

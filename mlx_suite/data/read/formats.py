@@ -116,13 +116,23 @@ def read_keys(fields: Fields, format: Format) -> set[str]:
     return {key for names in groups for key in [next((n for n in names if fields.get(n) is not None), "")]}
 
 
+MAGPIE_KEYS = frozenset(
+    "id index seed raw_instruction removed steer sampling instruction_reason instruction_stop instruction_tokens "
+    "answer_reason answer_stop answer_tokens tags confidence nearest scores duplicate_of model fingerprint".split()
+)
+"""Keys of a row of `mlx-suite magpie` that say how it was made (`magpie.records`)."""
+
+
 def unread_keys(record: Record, format: Format, example: Example) -> set[str]:
     """The keys of a row and of its turns that have a value and were not read.
 
-    A key that only repeats a text of the example is read.
+    A key that only repeats a text of the example is read, and the keys of a Magpie row that say how it was made hold no
+    content.
     """
     fields = fields_of(record)
     known = read_keys(fields, format) | {key for key in UNDESIRED if isinstance(fields.get(key), bool)}
+    if {"fingerprint", "seed", "index"} <= set(fields):
+        known |= MAGPIE_KEYS
     texts = {example.context, *(message.content for message in example.messages)}
     unread = {
         key

@@ -26,7 +26,9 @@ T = TypeVar("T")
 
 TRAIN, VALID, TEST, UNUSED = "train", "valid", "test", "unused"
 ACCEPTED_FILE = "accepted.jsonl"
-"""Dataset written by `mlx-suite magpie`; the other files in its folder describe the run."""
+"""Dataset written by `mlx-suite magpie`."""
+_RUN_FILE = re.compile(r"drafts.*\.jsonl|rejected\.jsonl|manifest\.json")
+"""The other files in its folder, which describe the run."""
 
 PART_WORDS = {
     "train": TRAIN,
@@ -189,7 +191,8 @@ def _with_parts(
     if TRAIN in parts.values():
         parts = {name: part or UNUSED for name, part in parts.items()}
     elif ACCEPTED_FILE in parts:
-        parts = {name: TRAIN if name == ACCEPTED_FILE else UNUSED for name in names}
+        others = (name for name in names if not _RUN_FILE.fullmatch(name))
+        parts = {name: TRAIN if name == ACCEPTED_FILE else UNUSED for name in others}
     else:
         parts = {name: part or TRAIN for name, part in parts.items()}
     if TRAIN not in parts.values():
