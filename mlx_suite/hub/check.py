@@ -278,7 +278,7 @@ def _judge_checkpoint(found: _Found, here: Device) -> _Judged:
         description=description,
         runs_in=runs_in,
         problems=problems,
-        notes=list(_notes(config, description, folder)),
+        notes=list(_notes(config, description, folder, None if problems else foreign_packing(config))),
         precision="float32" if on_cpu else description.quantization or description.dtype,
         weight_bytes=weights,
         read_bytes=_without(weights, _not_read(tensors, config), stored),
@@ -306,14 +306,16 @@ def _refusals(load: Callable[[], object]) -> list[str]:
     return []
 
 
-def _notes(config: Mapping[str, Any], description: ModelDescription, folder: Path) -> Iterator[str]:
+def _notes(
+    config: Mapping[str, Any], description: ModelDescription, folder: Path, packing: str | None
+) -> Iterator[str]:
     if not description.chat_template:
         yield "there is no chat template: right for a base model, wrong for a chat model"
     else:
         yield from _refusals(partial(load_chat_template, folder))[:1]
     if config.get("auto_map"):
         yield "the repository brings code of its own, which is never executed"
-    if packing := foreign_packing(config):
+    if packing:
         yield f"it is quantized with {packing}, of which mlx-lm reads some layouts only"
 
 

@@ -147,8 +147,10 @@ def check_trained_forms(folders: Sequence[Path], forms: Sequence[str]) -> None:
     path = next((path for folder in folders if (path := folder / SYNTHESIZER_FILE).is_file()), None)
     if path is None:
         return
-    known = read_object(path, {"rewrites": TEXTS}).get("rewrites")
-    unknown = [form for form in forms if form in REPHRASINGS and known is not None and form not in known]
+    known: list[str] | None = read_object(path, {"rewrites": TEXTS}).get("rewrites")
+    if known is None:
+        return
+    unknown = [form for form in forms if form in REPHRASINGS and form not in known]
     if unknown:
         raise UserError(
             f"This synthesizer was not trained to write {', '.join(unknown)}",
