@@ -53,13 +53,16 @@ GROUPS = {
         *("epochs", "steps", "optimizer", "learning_rate", "schedule", "warmup", "floor"),
         *("weight_decay", "clip", "seed"),
     ),
-    "Evaluation and logs": ("eval_every", "patience", "save_every", "log_every", "sample_tokens", "loggers"),
+    "Evaluation and logs": (
+        *("eval_every", "patience", "save_every", "log_every", "sample_tokens", "sampling", "loggers"),
+    ),
 }
 """Flags of the settings, by panel of the help."""
 FLAGS = {
     "start_from": Flag(names=("--from",), metavar="DIR"),
     "columns": Flag(names=("--column",), metavar="NAME=COLUMN", repeated=True),
     "template_args": Flag(names=("--template-arg",), metavar="NAME=VALUE", repeated=True),
+    "sampling": Flag(names=("--sample",), metavar="NAME=VALUE", repeated=True),
 }
 EXAMPLE = "model: tiny-llama3"
 """A line of a configuration file, for the error about a file without any."""
@@ -112,8 +115,13 @@ def _settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSe
     """Read the settings, and the origin of each one: a flag, the file, or the default."""
     filed = read_settings(config, FinetuneSettings, EXAMPLE) if config else {}
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in typed.items()}
+    sampled = _mapping(given.pop("sampling", None) or ())
+    given |= {"sampling": sampled} if sampled else {}
     flags = settings_from(given, "command line", FinetuneSettings)
     values = {**filed, **flags}
+    if sampled and "sampling" in filed:
+        changes = {name: getattr(flags["sampling"], name) for name in sampled}
+        values["sampling"] = replace(filed["sampling"], **changes)
     missing = [name for name in required(FinetuneSettings) if name not in values]
     if missing:
         raise UserError(
@@ -130,6 +138,16 @@ def _settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSe
         origin |= {name: f"from {settings.start_from}" for name in start.fixed if name not in origin}
     check_settings(settings, {name: "command line" if it == "flag" else it for name, it in origin.items()})
     return settings, origin
+
+
+def _mapping(pairs: Iterable[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs as a mapping; the values of a name that is repeated are a list."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        name = name.replace("-", "_")
+        values[name] = [*values[name], value] if name in values else [value]
+    return {name: each if name in ("stop", "logit_bias") or len(each) > 1 else each[0] for name, each in values.items()}
 
 
 def _inspect(settings: FinetuneSettings, preview: bool, estimate: bool, as_json: bool) -> None:

@@ -13,26 +13,24 @@ import typer
 
 from mlx_suite.runtime.errors import UserError, invalid
 
+from ..chat.settings import ResponseSettings
 from .checkpoint import Checkpoint, open_checkpoint
 from .flags import (
     AdapterFolder,
+    FrequencyPenalty,
+    LogitBias,
     MaxTokens,
     MinP,
     ModelName,
-    Temperature,
-    TemplateVariables,
-    TopP,
-    check_choice,
-    flag_problems,
-)
-from .sampling_flags import (
-    FrequencyPenalty,
-    LogitBias,
-    Penalties,
     PresencePenalty,
     RepetitionPenalty,
     StopTexts,
+    Temperature,
+    TemplateVariables,
     TopK,
+    TopP,
+    check_choice,
+    named_as_flags,
 )
 
 if TYPE_CHECKING:
@@ -93,15 +91,19 @@ def generate(
 
     Example: `cat notes.txt | mlx-suite generate OWNER/REPO --system "Summarise this in one line."`
     """
-    penalties = Penalties(
+    settings = ResponseSettings(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        min_p=min_p,
         top_k=top_k,
         repetition_penalty=repetition_penalty,
         presence_penalty=presence_penalty,
         frequency_penalty=frequency_penalty,
-        stop=stop,
-        logit_bias=logit_bias,
+        stop=tuple(stop),
+        logit_bias=tuple(logit_bias),
     )
-    problems = flag_problems(max_tokens, temperature, top_p, min_p) + penalties.problems()
+    problems = named_as_flags(settings.problems())
     if raw and system:
         problems.append("--system with --raw: a system prompt needs the chat template, which --raw turns off")
     if problems:
@@ -112,18 +114,17 @@ def generate(
     turn = _raw_turn(checkpoint, text) if raw else _chat_turn(checkpoint, text, system)
     if temperature and seed is None:
         seed = secrets.randbelow(1 << 31)
-    from mlx_suite.engine import Sample, Sampling
+    from mlx_suite.engine import Sample
     from mlx_suite.engine.never_sampled import banning, untrained
 
-    sampling = Sampling(temperature=temperature, top_p=top_p, min_p=min_p)
-    sampling = penalties.applied_to(sampling, checkpoint.tokenizer)
+    never = untrained(checkpoint.model, checkpoint.tokenizer)
     sample = Sample(
         limit=max_tokens,
         stop=frozenset(turn.stop),
-        sampling=banning(sampling, untrained(checkpoint.model, checkpoint.tokenizer), turn.stop),
+        sampling=banning(settings.sampling(checkpoint.tokenizer), never, turn.stop),
     )
     hidden = _hidden_reasoning(checkpoint, turn) if reasoning == "drop" else None
-    response = _StreamedResponse(checkpoint, shown=not as_json, stop_texts=tuple(stop), reader=hidden)
+    response = _StreamedResponse(checkpoint, shown=not as_json, stop_texts=settings.stop, reader=hidden)
     try:
         written, answer = response.write(turn, sample, seed or 0)
     except KeyboardInterrupt:

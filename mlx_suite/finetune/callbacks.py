@@ -49,6 +49,8 @@ class EvaluationOutputs:
                 stop=self.writer.stops,
                 path=self.run / "samples.jsonl",
                 step=step,
+                sampling=self.settings.sampling,
+                seed=self.settings.seed,
             )
             write_atomically(self.run / "samples.md", render_samples(self.run / "samples.jsonl"))
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from mlx_suite.finetune.settings import FinetuneSettings
+from mlx_suite.text import load_tokenizer
 from mlx_suite_apps.cli.finetune import GROUPS
 from mlx_suite_apps.cli.main import app, main
 from mlx_suite_apps.cli.options import field_docs
@@ -133,6 +135,31 @@ def test_flags_override_the_settings_of_a_config_file(random_model: Path, data: 
     lines = {line.split(":")[0]: line.split("#")[-1].strip() for line in written.splitlines() if ": " in line}
     assert "rank: 3" in written
     assert (lines["rank"], lines["steps"], lines["seed"]) == ("flag", "recipe.yaml", "default")
+
+
+def test_samples_are_sampled_as_the_flags_and_the_recipe_say(random_model: Path, data: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("sampling:\n  temperature: 0.5\n  stop: [never]\n")
+    [letter] = load_tokenizer(random_model).encode("a")
+    flags = ["--sample", f"logit_bias={letter}=100", "--sample", "stop=aaa", "--sample", "top-k=3"]
+    result = run(random_model, data, "--config", recipe, "--out", tmp_path / "run", *SMALL, *flags, "--prompt", "Hi")
+    assert result.exit_code == 0, result.stderr
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["sampling"]
+    assert written == {
+        **{"temperature": 0.5, "top_p": 1.0, "min_p": 0.0, "top_k": 3, "repetition_penalty": 1.0},
+        **{"presence_penalty": 0.0, "frequency_penalty": 0.0, "stop": ["aaa"], "logit_bias": [f"{letter}=100"]},
+    }
+    lines = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    assert {(line["answer"], line["reason"]) for line in lines} == {("", "stop")}
+
+
+def test_an_unknown_or_invalid_setting_of_samples_is_named(
+    random_model: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = fail(monkeypatch, capsys, random_model, data, "--sample", "topk=3")
+    assert "       - sampling: topk: did you mean top_k?" in error
+    error = fail(monkeypatch, capsys, random_model, data, "--sample", "top_k=-1")
+    assert "       - sampling top_k is -1: expected at least 0" in error
 
 
 def test_preview_and_estimate_train_nothing(random_model: Path, data: Path, tmp_path: Path) -> None:
