@@ -3,7 +3,7 @@
 #   make chat      the chat page with tiny-llama3, opened in a browser
 #   make test      lint, types, layers, tests
 #   make proofs    the slow tests: repeated kills, all batch sizes, measured memory (about half an hour)
-#   make fuzz      5,000 mutated models, datasets and recipes: each is read or refused, without a traceback
+#   make fuzz      5,000 mutated inputs of each kind (models, data, recipes): read or refused, without a traceback
 #   make browser   the chat page in a real browser (chromium); screenshots in build/screenshots
 #   make lint      the same without the tests
 #   make bench     speed and memory compared with others: generation, Magpie, duplicates, loss, finetuning, servers,

@@ -17,7 +17,7 @@ from .flags import (
     Temperature,
     TemplateVariables,
     TopP,
-    flag_problems,
+    named_as_flags,
     require_packages,
 )
 from .options import option
@@ -46,8 +46,8 @@ def chat(
 
     Example: `mlx-suite chat OWNER/REPO --adapter runs/mine --system "Be brief." --temperature 0.7`
     """
-    problems = flag_problems(max_tokens, temperature, top_p, min_p)
-    if problems:
+    settings = ResponseSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, min_p=min_p, seed=seed)
+    if problems := named_as_flags(settings.problems()):
         raise invalid("flag", problems, "mlx-suite chat --help")
     typed = sys.stdin.isatty() and sys.stdout.isatty()
     if typed:
@@ -61,7 +61,7 @@ def chat(
         model,
         adapter,
         system=system,
-        settings=ResponseSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, min_p=min_p, seed=seed),
+        settings=settings,
     )
     reader: Reader
     if typed:

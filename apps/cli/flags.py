@@ -48,7 +48,13 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="
 Strict = Annotated[
     bool,
     typer.Option(
-        "--strict", help="Refuse data with a row that cannot be read. By default such rows are set aside and counted."
+        "--strict", help="Refuse data with a row that cannot be used. By default such rows are set aside and counted."
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        "--split", metavar="NAME", help="Split of DATA to read, such as train_sft. Default: its only training split."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -56,6 +62,12 @@ MaxTokens = Annotated[int, option(ResponseSettings, "max_tokens", metavar="N")]
 Temperature = Annotated[float, option(ResponseSettings, "temperature")]
 TopP = Annotated[float, option(ResponseSettings, "top_p")]
 MinP = Annotated[float, option(ResponseSettings, "min_p")]
+TopK = Annotated[int, option(ResponseSettings, "top_k", metavar="K")]
+RepetitionPenalty = Annotated[float, option(ResponseSettings, "repetition_penalty")]
+PresencePenalty = Annotated[float, option(ResponseSettings, "presence_penalty")]
+FrequencyPenalty = Annotated[float, option(ResponseSettings, "frequency_penalty")]
+StopTexts = Annotated[list[str], option(ResponseSettings, "stop", metavar="TEXT")]
+LogitBias = Annotated[list[str], option(ResponseSettings, "logit_bias", metavar="ID=VALUE")]
 TemplateVariables = Annotated[
     list[str],
     typer.Option(
@@ -77,12 +89,6 @@ def check_choice(flag: str, value: str | None, choices: Sequence[str | None]) ->
     if value not in choices:
         names = ", ".join(name for name in choices if name)
         raise UserError(f"{flag} is {value!r}", where=flag, fix=f"use one of {names}")
-
-
-def flag_problems(max_tokens: int, temperature: float, top_p: float, min_p: float) -> list[str]:
-    """One line for each invalid sampling flag."""
-    settings = ResponseSettings(max_tokens=max_tokens, temperature=temperature, top_p=top_p, min_p=min_p)
-    return named_as_flags(settings.problems())
 
 
 def named_as_flags(problems: Iterable[tuple[str, str]]) -> list[str]:

@@ -4,7 +4,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, wraps
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -32,10 +32,11 @@ def option(settings: type, field: str, *flags: str, metavar: str | None = None, 
 
 @cache
 def field_docs(settings: type) -> dict[str, str]:
-    """Return the attribute docstrings of a class by field, each as one line."""
+    """Return the attribute docstrings of a class and its bases by field, each as one line."""
+    inherited = [field_docs(base) for base in settings.__bases__ if is_dataclass(base)]
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
     assert isinstance(definition, ast.ClassDef)
-    docs = {}
+    docs = {name: doc for each in inherited for name, doc in each.items()}
     for field, text in zip(definition.body, definition.body[1:], strict=False):
         match field, text:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(doc))):

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlx_suite import load
 from mlx_suite.data.encode.styles import Writer
-from mlx_suite.evaluate.samples import greedy_answers
+from mlx_suite.evaluate.samples import responses
 from mlx_suite.finetune.estimate.estimate import estimate_run
 from mlx_suite.finetune.prepare import PreparedRun, prepare
 from mlx_suite.finetune.run import FinishedRun, RunCallbacks, finetune
@@ -58,8 +58,9 @@ def ask(settings: FinetuneSettings, prepared: PreparedRun, finished: FinishedRun
     """Greedy response of the model with the run's best adapter, or the last one if there is no best."""
     model, _ = load(settings.model, adapter=finished.folder)
     writer = Writer(style=settings.style, tokenizer=prepared.tokenizer, template=prepared.template)
-    [written] = greedy_answers(model, [writer.ask([Message("user", question)])], limit=96, stop=writer.stops)
-    return prepared.tokenizer.decode(written.tokens)
+    prompt = writer.ask([Message("user", question)])
+    [(text, _)] = responses(model, prepared.tokenizer, [prompt], limit=96, stop=writer.stops)
+    return text
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import mlx.core as mx
 
 from mlx_suite.adapters.config import Adapter, AdapterConfig, TokenRows, last_part, places, ranks
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.json_file import FLAG, NUMBER, OBJECT, POSITIVE, TEXT, TEXTS, WHOLES, by_name, check_kinds
 
 WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
@@ -27,6 +28,20 @@ OURS = "mlx_suite"
 """Key of the table of our own settings."""
 ROWS, TOKEN_IDS = "token_rows", "token_ids"
 """Leaf of the trained rows of a layer, and the setting that holds their token ids."""
+
+
+KEYS = {"fine_tune_type": TEXT, "model": TEXT, "lora_parameters": OBJECT, OURS: OBJECT}
+PARAMETER_KEYS = {"rank": POSITIVE, "scale": NUMBER, "dropout": NUMBER}
+OUR_KEYS = {
+    "rank": POSITIVE,
+    "alpha": NUMBER,
+    "rslora": FLAG,
+    "modules": TEXTS,
+    "layers": WHOLES,
+    "tied": FLAG,
+    TOKEN_IDS: by_name(WHOLES),
+}
+"""Keys that are read of the settings, of `lora_parameters` and of our own table, and what they must be."""
 
 
 def write_mlx(folder: Path, adapter: Adapter, blocks: int | None) -> None:
@@ -63,32 +78,34 @@ def write_mlx(folder: Path, adapter: Adapter, blocks: int | None) -> None:
 def read_mlx(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Adapter:
     """Read an adapter from its settings and arrays. Raises UserError that lists every missing or unknown setting."""
     where = str(folder / CONFIG)
-    method = settings.get("fine_tune_type", "lora")
+    check_kinds(settings, KEYS, folder / CONFIG)
+    method = settings.get("fine_tune_type") or "lora"
     if method == "full":
         raise UserError(
             "This folder contains a fully finetuned model, not an adapter",
             where=where,
             fix="convert it to a model with mlx_lm.fuse",
         )
-    given = settings.get("lora_parameters")
-    parameters: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
-    problems = [f"lora_parameters has no {name}" for name in ("rank", "scale") if not _number(parameters.get(name))]
+    parameters: Mapping[str, Any] = settings.get("lora_parameters") or {}
+    problems = [f"lora_parameters has no {name}" for name in ("rank", "scale") if parameters.get(name) is None]
     if method not in ("lora", "dora"):
         problems.append(f"fine_tune_type is {method!r}: expected lora, dora or full")
     if problems:
         raise UserError("The adapter's settings cannot be used", details=problems, where=where, fix="correct the file")
+    given: Mapping[str, Any] = settings.get(OURS) or {}
+    check_kinds(parameters, PARAMETER_KEYS, folder / CONFIG)
+    check_kinds(given, OUR_KEYS, folder / CONFIG)
     rank, scale = int(parameters["rank"]), float(parameters["scale"])
-    own = settings.get(OURS)
-    ours: Mapping[str, Any] = own if isinstance(own, Mapping) else {}
+    ours = {name: value for name, value in given.items() if value is not None}
     arrays, rows = _without_rows(arrays, ours.get(TOKEN_IDS) or {}, where)
     config = AdapterConfig(
         method=method,
         rank=int(ours.get("rank", rank)),
         alpha=float(ours.get("alpha", scale * rank)),
         rslora=bool(ours.get("rslora", False)),
-        dropout=float(parameters.get("dropout", 0.0)),
+        dropout=float(parameters.get("dropout") or 0.0),
         modules=tuple(ours["modules"]) if "modules" in ours else modules_of(arrays),
-        layers=_layers(ours, arrays),
+        layers=_layers(given, arrays),
     )
     if not isclose(config.scale, scale, rel_tol=1e-6):
         raise UserError(
@@ -152,7 +169,3 @@ def _filled(name: str, array: mx.array, rank: int) -> mx.array:
     widths = [(0, 0)] * array.ndim
     widths[axis] = (0, rank - array.shape[axis])
     return mx.pad(array, widths) if widths[axis][1] else array
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

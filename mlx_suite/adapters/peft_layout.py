@@ -30,6 +30,19 @@ import mlx.core as mx
 from mlx_suite.adapters.config import Adapter, AdapterConfig, TokenRows, last_part, places, ranks
 from mlx_suite.adapters.tied import EMBEDDING, HEAD, tied_together, with_own_head
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.json_file import (
+    FLAG,
+    NUMBER,
+    POSITIVE,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    WHOLES,
+    Kind,
+    by_name,
+    check_kinds,
+    either,
+)
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -45,6 +58,35 @@ _KINDS = (
 _ROWS = re.compile(r"(.+)\.token_adapter\.trainable_tokens_delta")
 _COPY = re.compile(r"(.+?)(?:\.base_layer)?\.weight")
 """Names of base weights, which PEFT saves together with an adapted embedding."""
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
+
+
+_PATTERN = Kind(
+    name="an object of numbers by pattern",
+    holds=lambda value: by_name(NUMBER).holds(value) and all(map(_is_pattern, value)),
+)
+KEYS = {
+    "peft_type": TEXT,
+    "base_model_name_or_path": TEXT,
+    "bias": TEXT,
+    "lora_alpha": NUMBER,
+    "lora_dropout": NUMBER,
+    "use_rslora": FLAG,
+    "use_dora": FLAG,
+    "rank_pattern": _PATTERN,
+    "alpha_pattern": _PATTERN,
+    "target_modules": either(TEXT, TEXTS),
+    "layers_to_transform": either(WHOLE, WHOLES),
+    "trainable_token_indices": either(WHOLES, by_name(WHOLES)),
+}
+"""Keys of the settings that are read, and what they must be."""
 
 _REFUSED = {
     "modules_to_save": "fully trained layers in addition to the adapter",
@@ -67,6 +109,7 @@ _OTHER_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
 def read_peft(folder: Path, settings: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Adapter:
     """Read an adapter from its settings and arrays. Raises UserError that lists everything unsupported."""
     where = str(folder)
+    check_kinds(settings, KEYS, folder / CONFIG)
     _refuse(settings, where)
     rows, arrays, problems = _token_rows(settings.get("trainable_token_indices"), arrays)
     found, copies, unknown = _renamed(arrays)
@@ -145,7 +188,7 @@ def _refuse(settings: Mapping[str, Any], where: str) -> None:
     problems = []
     if settings.get("peft_type") != "LORA":
         problems.append(f"peft_type is {settings.get('peft_type')!r}: only LORA (LoRA, rsLoRA and DoRA) is supported")
-    if not isinstance(settings.get("r"), int) or settings["r"] < 1:
+    if not POSITIVE.holds(settings.get("r")):
         problems.append(f"r is {settings.get('r')!r}, not a rank")
     if (bias := settings.get("bias") or "none") != "none":
         problems.append(f"bias is {bias!r}: trained biases are not supported")

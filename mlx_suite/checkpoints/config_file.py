@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlx_suite.checkpoints.other_formats import ORIGINAL_CONFIG, original_format
 from mlx_suite.checkpoints.stored_weights import as_stored
 from mlx_suite.modeling.config import (
     FULL,
@@ -70,6 +71,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / NAME
     if not path.exists():
+        if (folder / ORIGINAL_CONFIG).is_file():
+            raise original_format(folder)
         there = "contains no config.json" if folder.is_dir() else "does not exist"
         raise _unusable(f"the folder {there}", folder)
     config = read_object(path, CONFIG_KEYS)

@@ -14,8 +14,6 @@ from mlx_suite.modeling.text_part import text_config, text_weights
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import json_if_any
 from mlx_suite.runtime.json_file import (
-    OBJECTS,
-    TEXT,
     TEXTS,
     TOKEN_IDS,
     WHOLE,
@@ -23,6 +21,7 @@ from mlx_suite.runtime.json_file import (
     check_kinds,
     read_object,
 )
+from mlx_suite.text.fast_backend import TOKENIZER_JSON_KEYS
 from mlx_suite.text.settings import LEGACY_TEMPLATE_FILE, TEMPLATE_FILE, TOKENIZER_KEYS, token_text
 
 DTYPE_NAMES = {
@@ -57,14 +56,6 @@ _SHAPE_KEYS = {
     ),
     "layer_types": TEXTS,
 }
-_LISTED = Kind(
-    name="a list of tokens with id and content",
-    holds=lambda value: (
-        OBJECTS.holds(value)
-        and all(WHOLE.holds(token.get("id")) and TEXT.holds(token.get("content")) for token in value)
-    ),
-)
-
 NOT_PARAMETERS = (".scales", ".biases", ".rotary_emb.inv_freq", "_scale_inv")
 
 
@@ -329,5 +320,5 @@ def _added_tokens(folder: Path) -> dict[int, str]:
     listed = read_object(folder / "tokenizer_config.json", TOKENIZER_KEYS).get("added_tokens_decoder")
     if listed:
         return {int(number): token_text(token) or "" for number, token in listed.items()}
-    listed = read_object(folder / "tokenizer.json", {"added_tokens": _LISTED}).get("added_tokens") or []
+    listed = read_object(folder / "tokenizer.json", TOKENIZER_JSON_KEYS).get("added_tokens") or []
     return {token["id"]: token["content"] for token in listed}

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mlx_suite.runtime.errors import UserError, warn_once
-from mlx_suite.runtime.json_file import OBJECT, TEXT, Kind, read_object
+from mlx_suite.runtime.json_file import TEXT, Kind, by_name, read_object
 
 _SHARD_NAMES = Kind(
     name="an object of file names by tensor",
-    holds=lambda value: OBJECT.holds(value) and all(map(TEXT.holds, value.values())),
+    # No file system has longer names, and Python raises an error for them.
+    holds=lambda value: by_name(TEXT).holds(value) and all(len(name.encode()) <= 255 for name in value.values()),
 )
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -30,6 +31,7 @@ OTHER_WEIGHTS = {
     ".bin": "PyTorch pickles (.bin)",
     ".pth": "PyTorch pickles (.pth)",
     ".pt": "PyTorch pickles (.pt)",
+    ".ckpt": "PyTorch pickles (.ckpt)",
     ".gguf": "llama.cpp files (.gguf)",
     ".h5": "TensorFlow files (.h5)",
     ".msgpack": "Flax files (.msgpack)",

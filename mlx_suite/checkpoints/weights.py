@@ -83,7 +83,7 @@ def load_weights(
             what="the weights do not fit the model that config.json describes",
             details=shortened(problems),
             where=str(folder),
-            fix=f"take config.json and the weights from the same checkpoint, or {DOWNLOAD_AGAIN}",
+            fix="take config.json and the weights from the same checkpoint",
         )
 
     policy = weights_dtype(device().kind, _usual_dtype(tensors.values()), quantized=bool(layers))

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
+from mlx_suite.runtime.json_file import TEXT, read_object
 
 QUESTIONS_FILE = "tag_questions.json"
 QUALITIES = ("very poor", "poor", "average", "good", "excellent")
@@ -68,10 +69,7 @@ def read_questions(path: Path) -> Questions:
     """Read a file of questions. Raises UserError that lists every problem."""
     if not path.is_file():
         raise UserError("The file of questions does not exist", where=str(path), fix="check the path")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"The questions cannot be read: {error}", where=str(path), fix="correct the file") from error
+    value = read_object(path, fix="correct the file")
     problems: list[str] = []
     questions = _questions(value, problems)
     if problems:
@@ -89,8 +87,8 @@ def write_questions(questions: Questions, path: Path) -> None:
     write_atomically(path, json.dumps(asdict(questions), indent=2, ensure_ascii=False) + "\n")
 
 
-def _questions(value: Any, problems: list[str]) -> tuple[Question, ...]:
-    if not isinstance(value, Mapping) or not isinstance(value.get("questions"), list):
+def _questions(value: Mapping[str, Any], problems: list[str]) -> tuple[Question, ...]:
+    if not isinstance(value.get("questions"), list):
         problems.append('expected an object with "listening" and a list "questions"')
         return ()
     if not _is_text(value.get("listening")):
@@ -124,4 +122,4 @@ def _question(value: Any, label: str, problems: list[str]) -> Question | None:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return TEXT.holds(value) and bool(value.strip())

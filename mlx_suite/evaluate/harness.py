@@ -224,7 +224,7 @@ class HarnessModel(TemplateLM):
             limit = self.max_length // 2
         prompt = self._shortened(self.tok_encode(context) or [self.prefix_token_id], self.max_length - limit)
         stop = self.texts.stop_ids | {self.eot_token_id}
-        text = yield from write_until(
+        text, _ = yield from write_until(
             self.texts,
             prompt,
             options["until"],

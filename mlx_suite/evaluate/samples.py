@@ -1,5 +1,7 @@
 """Responses of a model in training to a few fixed prompts, written at each evaluation.
 
+A sampled response has the same random numbers at each evaluation, so what changes is the model.
+
 samples.jsonl   one line per response: step, prompt, answer, reason (why generation ended)
 samples.md      the responses as Markdown, grouped by prompt
 """
@@ -13,13 +15,16 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_suite.engine import Written
-from mlx_suite.engine.chat_model import greedy_completions
-from mlx_suite.engine.never_sampled import untrained
+from mlx_suite.engine import Engine, Program, Request
+from mlx_suite.engine.never_sampled import banning, untrained
+from mlx_suite.engine.program import Reason
+from mlx_suite.engine.response_sampling import ResponseSampling
+from mlx_suite.evaluate.text_stops import write_until
 from mlx_suite.runtime.files import disk_errors, write_atomically
 from mlx_suite.runtime.journal import read_lines
 from mlx_suite.text import Tokenizer
 
+GREEDY = ResponseSampling()
 SLOTS = 8
 """Maximum prompts per batch."""
 REASONS = {"stop": "", "limit": "cut off by the limit", "context": "cut off by the end of the context"}
@@ -35,8 +40,10 @@ def write_samples(
     stop: frozenset[int],
     path: Path,
     step: int,
+    sampling: ResponseSampling = GREEDY,
+    seed: int = 0,
 ) -> None:
-    """Append the model's greedy responses to `path`, generated without dropout and noise.
+    """Append the model's responses to `path`, generated without dropout and noise.
 
     Args:
         prompts_ids: Token ids of each prompt, including the header of the response.
@@ -44,44 +51,57 @@ def write_samples(
         limit: Maximum tokens per response.
         stop: Stop tokens.
         step: Number of training steps so far.
+        seed: Seed of the first prompt's random numbers; the next prompt's is one higher, and so on.
 
-    Raises UserError if the disk is full.
+    Raises UserError if the disk is full, or the sampling names a token that the vocabulary lacks.
     """
     banned = untrained(model, tokenizer)
-    responses = greedy_answers(model, prompts_ids, limit=limit, stop=stop, banned=banned)
+    answers = responses(
+        model, tokenizer, prompts_ids, limit=limit, stop=stop, banned=banned, sampling=sampling, seed=seed
+    )
     lines = [
-        {"step": step, "prompt": prompt, "answer": tokenizer.decode(written.tokens), "reason": written.reason}
-        for prompt, written in zip(prompt_texts, responses, strict=True)
+        {"step": step, "prompt": prompt, "answer": text, "reason": reason}
+        for prompt, (text, reason) in zip(prompt_texts, answers, strict=True)
     ]
     # A single write: a kill leaves all lines or, rarely, a truncated last line, which is skipped when read.
     with disk_errors(path, kept="The last checkpoint is kept"), path.open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def greedy_answers(
+def responses(
     model: nn.Module,
+    tokenizer: Tokenizer,
     prompts_ids: Sequence[Sequence[int]],
     *,
     limit: int,
     stop: frozenset[int],
     banned: Collection[int] = (),
-) -> list[Written]:
-    """Greedy responses to prompts, in their order. Frees MLX's memory cache afterwards."""
+    sampling: ResponseSampling = GREEDY,
+    seed: int = 0,
+) -> list[tuple[str, Reason]]:
+    """Text of the response to each prompt, in their order, and why it ended. Frees MLX's memory cache afterwards."""
     if not prompts_ids:
         return []
+    engine_sampling = banning(sampling.sampling(tokenizer), banned, stop)
+
+    def program(number: int, prompt: Sequence[int]) -> Program:
+        return number, (
+            yield from write_until(tokenizer, prompt, sampling.stop, limit=limit, stop=stop, sampling=engine_sampling)
+        )
+
     training = model.training
     model.eval()
     try:
         # A new engine each time: a compiled step keeps the weights it was traced with.
-        slots, context = min(len(prompts_ids), SLOTS), max(map(len, prompts_ids)) + limit
-        completions = greedy_completions(
-            model, prompts_ids, limit=limit, stop=stop, slots=slots, context=context, banned=banned
-        )
-        responses = dict(completions)
+        engine = Engine(model, slots=min(len(prompts_ids), SLOTS), context=max(map(len, prompts_ids)) + limit)
+        requests = [
+            Request(program=program(number, prompt), seed=seed + number) for number, prompt in enumerate(prompts_ids)
+        ]
+        written = dict(done.result for done in engine.run(requests))
     finally:
         model.train(training)
     mx.clear_cache()
-    return [responses[number] for number in range(len(prompts_ids))]
+    return [written[number] for number in range(len(prompts_ids))]
 
 
 def render_samples(path: Path) -> str:

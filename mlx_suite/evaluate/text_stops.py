@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mlx_suite.engine import Given, Program, Sample, Sampling
+from mlx_suite.engine import Given, Program, Sample, Sampling, Written
 from mlx_suite.text import StreamingDetokenizer, Tokenizer
 
 
@@ -15,8 +15,15 @@ def write_until(
     stop: frozenset[int],
     sampling: Sampling,
 ) -> Program:
-    """Continue `prompt` up to the first of `texts`, a stop token or `limit` tokens; returns the text before it."""
+    """Continue `prompt` up to the first of `texts`, a stop token or `limit` tokens.
+
+    Returns the text before it, and the reason why it ended.
+    """
     texts = [text for text in texts if text]
+    yield Given(tuple(prompt))
+    if not texts:
+        written: Written = yield Sample(limit=limit, stop=stop, sampling=sampling)
+        return tokenizer.decode(written.tokens), written.reason
     detokenizer, text = StreamingDetokenizer(tokenizer), ""
 
     def completes_a_stop_text(token: int) -> bool:
@@ -24,9 +31,8 @@ def write_until(
         text += detokenizer.add(token)
         return any(each in text for each in texts)
 
-    yield Given(tuple(prompt))
-    yield Sample(limit=limit, stop=stop, sampling=sampling, until=completes_a_stop_text)
-    return cut_before(text + detokenizer.finish(), texts)
+    written = yield Sample(limit=limit, stop=stop, sampling=sampling, until=completes_a_stop_text)
+    return cut_before(text + detokenizer.finish(), texts), written.reason
 
 
 def cut_before(text: str, texts: Sequence[str]) -> str:

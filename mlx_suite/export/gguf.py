@@ -62,7 +62,7 @@ def export_gguf(
             is not changed.
 
     Raises UserError, and leaves no partial file, for a family or shape that llama.cpp computes differently, a tokenizer
-    without a counterpart in llama.cpp, weights beyond float16's range, and disk errors.
+    without a counterpart in llama.cpp, weights with NaN or inf or beyond float16's range, and disk errors.
     """
     folder, path = Path(folder), Path(path)
     _check_arguments(path, type)
@@ -78,6 +78,7 @@ def export_gguf(
         chat_template=template.source if template else None,
         type=type,
         name=path.stem,
+        source=folder,
     )
 
     tokenizer = load_tokenizer(folder)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 
+from mlx_suite.checkpoints.weights import refuse_not_finite
 from mlx_suite.export.gguf_tensors import (
     architecture,
     gguf_array,
@@ -44,6 +45,7 @@ def write_gguf(
     chat_template: str | None,
     type: str,
     name: str,
+    source: Path,
 ) -> int:
     """Write the file atomically; returns its number of tensors.
 
@@ -52,8 +54,9 @@ def write_gguf(
         chat_template: Jinja source.
         type: Type of the matrices, one of `FILE_TYPES`.
         name: Name of the model in listings.
+        source: Folder of the checkpoint, for errors.
 
-    Raises UserError for values beyond float16's range, and for disk errors.
+    Raises UserError for NaN, inf and values beyond float16's range, and for disk errors.
     """
     import gguf
 
@@ -84,7 +87,9 @@ def write_gguf(
             [file] = writer.fout
             writer.write_padding(file, file.tell())
             for key in stored:
-                array = gguf_array(key, weights.pop(key), config)
+                array = weights.pop(key)
+                refuse_not_finite({key: array}, source)
+                array = gguf_array(key, array, config)
                 _append(writer, file, _encoded(gguf, key, array, stored[key]))
             if factors is not None:
                 _append(writer, file, factors)

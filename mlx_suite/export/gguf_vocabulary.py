@@ -17,7 +17,8 @@ from mlx_suite.gguf.pre_tokenizers import DIGITS, GPT2_BYTES, PRE_TOKENIZERS, Pr
 from mlx_suite.gguf.token_list import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.json_file import read_object
-from mlx_suite.text.settings import TEMPLATE_FILE, read_settings
+from mlx_suite.text.fast_backend import TOKENIZER_JSON_KEYS
+from mlx_suite.text.settings import LEGACY_TEMPLATE_FILE, TEMPLATE_FILE, read_settings
 from mlx_suite.text.token_bytes import BYTE_PIECE, SPACE_MARK
 from mlx_suite.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -68,7 +69,7 @@ def read_vocabulary(folder: Path, rows: int) -> GGUFVocabulary:
             where=str(folder),
             fix="take the tokenizer and the weights from the same checkpoint",
         )
-    fast = read_object(folder / "tokenizer.json")
+    fast = read_object(folder / "tokenizer.json", TOKENIZER_JSON_KEYS)
     model = _ModelFile.read(folder / "tokenizer.model")
     byte_level = tokenizer.backend.token_bytes is not None and tokenizer.backend.token_bytes.spelling == "byte_level"
     if fast and fast["model"].get("type") != "BPE" or not fast and (model is None or not model.merges_by_score):
@@ -98,8 +99,9 @@ def read_vocabulary(folder: Path, rows: int) -> GGUFVocabulary:
 
 
 def has_template(folder: Path) -> bool:
-    """Whether the checkpoint has a chat template."""
-    return (folder / TEMPLATE_FILE).is_file() or read_settings(folder).chat_template is not None
+    """Whether the checkpoint has a chat template, usable or not."""
+    files = (TEMPLATE_FILE, LEGACY_TEMPLATE_FILE)
+    return any((folder / name).is_file() for name in files) or read_settings(folder).chat_template is not None
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
@@ -154,7 +156,7 @@ class _ModelFile:
             proto.ParseFromString(path.read_bytes())
         except Exception as error:  # protobuf's DecodeError
             what = f"tokenizer.model is not a SentencePiece model: {error}"
-            raise UserError(what, str(path), "download the model again") from error
+            raise UserError(what, str(path), "take the file from the original model") from error
         return cls(
             scores={piece.piece: piece.score for piece in proto.pieces},
             types={piece.piece: piece.type for piece in proto.pieces},

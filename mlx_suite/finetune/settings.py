@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from mlx_suite.engine.response_sampling import ResponseSampling
 from mlx_suite.runtime.errors import invalid
 from mlx_suite.runtime.settings_file import did_you_mean
 
@@ -33,6 +34,9 @@ class FinetuneSettings:
     written by `magpie`, or a hub dataset, OWNER/REPO or OWNER/REPO:CONFIG."""
     out: str = ""
     """Run folder. Created if missing; a run already in it is resumed."""
+    start_from: str = ""
+    """Train a finished run, or an adapter, further: its folder. Method, rank, alpha, modules and trained rows come from
+    it; the optimizer starts afresh."""
 
     format: str | None = None
     """Record format: messages, sharegpt, alpaca, completion or text. Default: detected for each file."""
@@ -135,6 +139,9 @@ class FinetuneSettings:
     """Prompts to answer at each evaluation. Default: three validation examples."""
     sample_tokens: int = 96
     """Maximum tokens per sample response."""
+    sampling: ResponseSampling = ResponseSampling()
+    """Sampling of sample responses: any of temperature, top_p, min_p, top_k, repetition_penalty, presence_penalty,
+    frequency_penalty, stop and logit_bias, as in generate. Default: greedy."""
     loggers: tuple[str, ...] = ()
     """Additional loggers, comma-separated: tensorboard, wandb. metrics.jsonl is always written."""
 
@@ -147,7 +154,7 @@ class FinetuneSettings:
 
 
 FREE = frozenset(
-    "out eval_every patience save_every log_every prompts sample_tokens loggers recompute skip_bad".split()
+    "out eval_every patience save_every log_every prompts sample_tokens sampling loggers recompute skip_bad".split()
 )
 """Settings that may change when a run resumes, because they do not affect the weights. With dropout, `recompute` must
 not change either: a recomputed block draws its masks in another order."""
@@ -180,6 +187,8 @@ def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:
     for name in ("batch", "accumulate", "rank", "log_every", "sample_tokens"):
         if getattr(s, name) < 1:
             yield name, f"is {getattr(s, name)}: expected a whole number of at least 1"
+    for name, problem in s.sampling.problems():
+        yield "sampling", f"{name} {problem}"
     for name in ("steps", "eval_every", "save_every"):
         value = getattr(s, name)
         if value is not None and value < 1:

@@ -4,7 +4,7 @@ Only headers are read, for a hub repository by `repository_headers`.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import metadata_load
+from yaml import YAMLError
 
 from mlx_suite.checkpoints.description import DTYPE_BYTES, ModelDescription, describe
-from mlx_suite.checkpoints.load import get_model_classes, is_ours
-from mlx_suite.checkpoints.other_formats import foreign_packing
+from mlx_suite.checkpoints.load import get_model_classes, is_ours, load_model
+from mlx_suite.checkpoints.other_formats import UNREAD, foreign_packing, unread
 from mlx_suite.checkpoints.safetensors_header import TensorHeader, read_headers
 from mlx_suite.checkpoints.stored_weights import as_stored
 from mlx_suite.gguf.description import describe_gguf
@@ -32,6 +33,8 @@ from mlx_suite.runtime.benchmark import gemv_bandwidth
 from mlx_suite.runtime.device import Device, device
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import json_if_any
+from mlx_suite.text.template import load_chat_template
+from mlx_suite.text.tokenizer import load_tokenizer
 
 USUAL_CONTEXT = 4096
 """Tokens of a conversation that memory is computed for, unless the model's context is shorter."""
@@ -176,7 +179,7 @@ def _find(name: str, stack: ExitStack) -> _Found:
     if fetched:
         return fetched[0]
     readme = folder / "README.md"
-    license_name, base = _card((metadata_load(readme) if readme.is_file() else None) or {})
+    license_name, base = read_card(readme)
     names = tuple(path.name for path in folder.iterdir())
     return _Found(path=folder, source="folder", files=names, license=license_name, base_model=base)
 
@@ -193,13 +196,22 @@ def _from_hub(headers: RepositoryHeaders) -> _Found:
     )
 
 
+def read_card(card: Path) -> tuple[str | None, str | None]:
+    """Licence and base model of a model card's file; None without a card that can be read: nothing depends on it."""
+    try:
+        values = metadata_load(card) if card.is_file() else None
+    except (OSError, ValueError, YAMLError):
+        values = None
+    return _card(values or {})
+
+
 def _card(card: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Licence and base model of a model card."""
     license_name = card.get("license")
     if license_name == "other":
         license_name = card.get("license_name") or license_name
     base = card.get("base_model")
-    return _text(license_name), ", ".join(base) if isinstance(base, list) else _text(base)
+    return _text(license_name), ", ".join(map(str, base)) if isinstance(base, list) else _text(base)
 
 
 def _judge_gguf(gguf: GgufFile, found: _Found, here: Device) -> _Judged:
@@ -251,8 +263,14 @@ def _judge_checkpoint(found: _Found, here: Device) -> _Judged:
         tensors = text_weights(tensors)
     runs_in, problem = _implementation(config)
     problems = [problem] if problem else []
+    if packing := unread(config, tensors):
+        problems.append(UNREAD.format(packing))
     if not {"tokenizer.json", "tokenizer.model"} & set(found.files or (path.name for path in folder.iterdir())):
         problems.append("there is no tokenizer: neither tokenizer.json nor tokenizer.model")
+    if found.source == "folder" and not problems:
+        problems += _refusals(partial(load_tokenizer, folder))
+        if foreign_packing(config):
+            problems += _refusals(partial(load_model, folder, lazy=True))
     on_cpu = here.kind == "cpu"
     stored = sum(tensor.num_bytes for tensor in tensors.values())
     weights = stored if not on_cpu else None if description.parameters is None else 4 * description.parameters
@@ -260,7 +278,7 @@ def _judge_checkpoint(found: _Found, here: Device) -> _Judged:
         description=description,
         runs_in=runs_in,
         problems=problems,
-        notes=list(_notes(config, description)),
+        notes=list(_notes(config, description, folder, None if problems else foreign_packing(config))),
         precision="float32" if on_cpu else description.quantization or description.dtype,
         weight_bytes=weights,
         read_bytes=_without(weights, _not_read(tensors, config), stored),
@@ -279,12 +297,25 @@ def _implementation(config: Mapping[str, Any]) -> tuple[str | None, str | None]:
     return "mlx-lm", None
 
 
-def _notes(config: Mapping[str, Any], description: ModelDescription) -> Iterator[str]:
+def _refusals(load: Callable[[], object]) -> list[str]:
+    """Why something cannot be loaded; empty if it can."""
+    try:
+        load()
+    except UserError as error:
+        return [error.what, *error.details]
+    return []
+
+
+def _notes(
+    config: Mapping[str, Any], description: ModelDescription, folder: Path, packing: str | None
+) -> Iterator[str]:
     if not description.chat_template:
         yield "there is no chat template: right for a base model, wrong for a chat model"
+    else:
+        yield from _refusals(partial(load_chat_template, folder))[:1]
     if config.get("auto_map"):
         yield "the repository brings code of its own, which is never executed"
-    if packing := foreign_packing(config):
+    if packing:
         yield f"it is quantized with {packing}, of which mlx-lm reads some layouts only"
 
 

@@ -187,7 +187,7 @@ def _json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _Damaged(f"{path.name} cannot be read: {error.strerror or error}", "check its permissions") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _Damaged("its manifest or config is not JSON, perhaps half-written") from None
     if not isinstance(value, dict):
         raise _Damaged("its manifest or config is not a JSON object")

@@ -19,6 +19,7 @@ from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined, unused-ignore]
 
+from mlx_suite.checkpoints.other_formats import ORIGINAL_CONFIG, original_format
 from mlx_suite.checkpoints.safetensors_header import shard_names
 from mlx_suite.checkpoints.trained_run import model_folder
 from mlx_suite.gguf.file import is_gguf
@@ -98,7 +99,7 @@ def resolve_with(
     if URL.fullmatch(text.strip()):
         text = "@".join(filter(None, split_revision(text)))
     shipped = {model.name: model.path for model in shipped_models()}
-    folder = Path(text).expanduser()
+    folder = _path(text)
     if text and folder.is_dir() and (text not in shipped or (folder / "config.json").is_file()):
         return _checked_folder(folder)
     if text in shipped:
@@ -129,6 +130,20 @@ def resolve_with(
         # OWNER is a folder here, so the name is more likely a path than a repository.
         raise UserError("there is no such folder", where=text, fix=_neighbours(folder, repo))
     return fetch(repo, revision)
+
+
+def _path(text: str) -> Path:
+    """The name as a path. Raises UserError for one that cannot be looked up, such as a prompt in the model's place."""
+    try:
+        path = Path(text).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        shown = text if len(text) <= 80 else f"{text[:79]}…"
+        raise UserError(f"this is no model: {reason}", where=shown, fix="give a name, a folder or OWNER/REPO") from None
+    return path
 
 
 def _neighbours(folder: Path, repo: str) -> str:
@@ -219,6 +234,8 @@ def _checked_folder(folder: Path) -> Path:
     folder = model_folder(folder)
     if (folder / "config.json").is_file():
         return folder
+    if (folder / ORIGINAL_CONFIG).is_file():
+        raise original_format(folder)
     inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
     inside = [*inside, *sorted(str(path) for path in folder.glob(f"*{GGUF_SUFFIX}"))][:3]
     raise UserError(

@@ -4,6 +4,7 @@ Both forms are read: `rope_theta` with `rope_scaling`, and `rope_parameters` (tr
 """
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -153,8 +154,8 @@ def _divisors_problem(key: str, value: object, head_dim: int) -> str | None:
 
 
 def is_positive(value: Any) -> bool:
-    """Whether a value of a JSON file is a positive, finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    """Whether a value of a JSON file is a positive number, and no larger than a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 def _yarn_scale(factor: float, mscale: float) -> float:

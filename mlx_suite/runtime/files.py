@@ -90,7 +90,7 @@ def json_if_any(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; empty if the file is missing, unreadable or not an object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

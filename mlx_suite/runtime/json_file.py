@@ -1,6 +1,7 @@
 """JSON files that a user gives: read in one place, so that every wrong value is named with what it should be."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    # JSON's whole numbers have any length; those beyond a float's range cannot be computed with.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -49,6 +51,7 @@ POSITIVE = Kind(name="a positive whole number", holds=lambda value: _is_whole(va
 NUMBER = Kind(name="a number", holds=_is_number)
 FLAG = Kind(name="true or false", holds=lambda value: isinstance(value, bool))
 OBJECT = Kind(name="an object", holds=_is_object)
+WHOLES = Kind(name="a list of whole numbers", holds=_is_list_of(_is_whole))
 OBJECTS = Kind(name="a list of objects", holds=_is_list_of(_is_object))
 TOKEN_IDS = Kind(
     name="a token id or a list of token ids",
@@ -60,11 +63,15 @@ TOKEN = Kind(
 )
 
 
-def read_object(path: Path, kinds: Mapping[str, Kind] | None = None) -> dict[str, Any]:
+FROM_MODEL = "correct it, or take the file from the original model"
+
+
+def read_object(path: Path, kinds: Mapping[str, Kind] | None = None, *, fix: str = FROM_MODEL) -> dict[str, Any]:
     """The JSON object in `path`; {} if there is no such file.
 
     Args:
         kinds: What the values of known keys must be; a key may be missing or null.
+        fix: What to do about a file that is not a JSON object.
 
     Raises UserError if the file cannot be read, is not a JSON object, or lists every key with a wrong value.
     """
@@ -78,11 +85,11 @@ def read_object(path: Path, kinds: Mapping[str, Kind] | None = None) -> dict[str
             f"{path.name} cannot be read: {reason}", str(path), "check the file and its permissions"
         ) from error
     except UnicodeDecodeError as error:
-        raise _damaged(path, f"is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise _damaged(path, f"is not UTF-8 text: {error.reason} at byte {error.start}", fix) from error
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"is not JSON: {error}") from error
+        raise _damaged(path, f"is not JSON: {error}", fix) from error
     if not isinstance(value, dict):
-        raise _damaged(path, f"contains {json_kind(value)}, not an object")
+        raise _damaged(path, f"contains {json_kind(value)}, not an object", fix)
     check_kinds(value, kinds or {}, path)
     return value
 
@@ -102,6 +109,19 @@ def check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Kind], path: Path
     )
 
 
+def by_name(kind: Kind) -> Kind:
+    """An object whose values are all of a kind."""
+    return Kind(
+        name=f"an object with {kind.name} for each name",
+        holds=lambda value: _is_object(value) and all(map(kind.holds, value.values())),
+    )
+
+
+def either(one: Kind, other: Kind) -> Kind:
+    """A value of one of two kinds."""
+    return Kind(name=f"{one.name} or {other.name}", holds=lambda value: one.holds(value) or other.holds(value))
+
+
 def json_kind(value: object) -> str:
     """What a value is, in JSON's words."""
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
@@ -114,5 +134,5 @@ def shown(value: object, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def _damaged(path: Path, problem: str) -> UserError:
-    return UserError(f"{path.name} {problem}", str(path), "correct it, or take the file from the original model")
+def _damaged(path: Path, problem: str, fix: str) -> UserError:
+    return UserError(f"{path.name} {problem}", str(path), fix)

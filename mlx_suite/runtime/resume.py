@@ -31,7 +31,7 @@ def stored_facts(path: Path, kind: str) -> dict[str, Any]:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         stored, problem = None, "it is missing"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         stored, problem = None, f"it cannot be read: {error}"
     if not isinstance(stored, dict) or stored.get("kind") != kind:
         raise UserError(

@@ -4,7 +4,6 @@ The prompt shows the tags of `format` and an example; earlier texts of a chain a
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.json_file import TEXTS, read_object
 from mlx_suite.synthesize.format import SYNTHESIZER_FILE, Example, Pair, write_completion
 from mlx_suite.synthesize.rephrase import CONTINUE, PAIRS, REPHRASINGS, whole_sentences, writes_pairs
 from mlx_suite.synthesize.writer import Outcome, read_pairs, read_rewrite
@@ -147,8 +147,10 @@ def check_trained_forms(folders: Sequence[Path], forms: Sequence[str]) -> None:
     path = next((path for folder in folders if (path := folder / SYNTHESIZER_FILE).is_file()), None)
     if path is None:
         return
-    known = json.loads(path.read_text(encoding="utf-8")).get("rewrites")
-    unknown = [form for form in forms if form in REPHRASINGS and known is not None and form not in known]
+    known: list[str] | None = read_object(path, {"rewrites": TEXTS}).get("rewrites")
+    if known is None:
+        return
+    unknown = [form for form in forms if form in REPHRASINGS and form not in known]
     if unknown:
         raise UserError(
             f"This synthesizer was not trained to write {', '.join(unknown)}",

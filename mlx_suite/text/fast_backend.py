@@ -10,9 +10,29 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.json_file import OBJECT, OBJECTS, TEXT, WHOLE, Kind, read_object
 from mlx_suite.text.backend import CONTROL_SHAPE, PlainEncoding, SpecialToken, TokenIds
 from mlx_suite.text.token_bytes import TokenBytes, token_bytes_of
 from mlx_suite.text.word_cache import WordCache, encode_whole, make_word_cache
+
+_LISTED = Kind(
+    name="a list of tokens with id and content",
+    holds=lambda value: (
+        OBJECTS.holds(value)
+        and all(WHOLE.holds(token.get("id")) and TEXT.holds(token.get("content")) for token in value)
+    ),
+)
+_MODEL = Kind(
+    name="an object with a vocab",
+    holds=lambda value: OBJECT.holds(value) and isinstance(value.get("vocab"), dict | list),
+)
+TOKENIZER_JSON_KEYS = {
+    "added_tokens": _LISTED,
+    "model": _MODEL,
+    **dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation", "padding"), OBJECT),
+}
+"""Keys of tokenizer.json, and what they must be."""
+_PROBE = "aA 1\n\u00e9\u4e2d\U0001f600"
 
 
 class FastBackend:
@@ -52,14 +72,19 @@ class FastBackend:
     def load(cls, path: Path, control: Collection[str] = (), stop_ids: Collection[int] = ()) -> "FastBackend":
         """Read a tokenizer.json. Raises UserError if it is damaged."""
         try:
-            library = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
+            backend = cls(Tokenizer.from_file(str(path)), control, stop_ids)
+            backend.encode(_PROBE, at_start=True)  # a vocabulary may lack what its settings name
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises bare Exception, and panics, which are no Exception
+            # It says little of what is wrong. The file, which may have 30 MB, is parsed again only here.
+            read_object(path, TOKENIZER_JSON_KEYS)
             raise UserError(
-                f"tokenizer.json cannot be read: {error}",
+                f"tokenizer.json cannot be read: {str(error).strip() or type(error).__name__}",
                 str(path),
-                "download the model again, or update the tokenizers package if the file is newer",
+                "take the file from the original model, or update the tokenizers package if the file is newer",
             ) from error
-        return cls(library, control, stop_ids)
+        return backend
 
     @property
     def size(self) -> int:

@@ -72,7 +72,7 @@ class SentencePieceBackend:
             raise UserError(
                 f"tokenizer.model is not a SentencePiece model: {error}",
                 str(path),
-                "download the model again",
+                "take the file from the original model",
             ) from error
 
     @property

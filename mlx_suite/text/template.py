@@ -95,6 +95,10 @@ class ChatTemplate:
             return False
         return "Be brief." in shown
 
+    def check(self) -> None:
+        """Raise UserError if the source is not valid Jinja."""
+        self._program()
+
     def _program(self) -> jinja2.Template:
         try:
             return compiled(self.source)
@@ -133,7 +137,7 @@ def load_chat_template(
     chat_template.json, where processors of transformers 4 keep it.
 
     A chat_template.jinja in the folder of an `adapter` takes precedence: the adapter was trained with it. Among several
-    named templates, `default` is used. Raises UserError if there is none.
+    named templates, `default` is used. Raises UserError if there is none, or if it is not valid Jinja.
     """
     folder = Path(folder)
     settings = read_settings(folder)
@@ -150,12 +154,14 @@ def load_chat_template(
         source = _chosen(stored, path)
     if not source.strip():
         raise UserError("the chat template is empty", str(path), _PUT_TEMPLATE.format(path.parent / TEMPLATE_FILE))
-    return ChatTemplate(
+    template = ChatTemplate(
         source=source,
         special_tokens=settings.roles,
         variables=variables or {},
         origin=str(path),
     )
+    template.check()
+    return template
 
 
 _PUT_TEMPLATE = "use the instruction-tuned model of this family, or put a template into {}"

@@ -206,12 +206,24 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         backend = pieces = SentencePieceBackend.load(model, control, settings.special)
         settings = replace(settings, roles={**pieces.roles, **settings.roles})
     else:
-        raise UserError(
-            "no tokenizer: neither tokenizer.json nor tokenizer.model" if folder.is_dir() else "no such folder",
-            str(folder),
-            "name a folder with a complete checkpoint, or download the model again",
-        )
+        raise _without_tokenizer(folder)
     return _within_embedding(Tokenizer(backend=backend, settings=settings, origin=str(folder)))
+
+
+_OTHER_FILES = ("vocab.json", "merges.txt", "vocab.txt", "tekken.json", "*.tiktoken")
+"""Tokenizers in forms that are not read."""
+
+
+def _without_tokenizer(folder: Path) -> UserError:
+    """The error for a folder without a tokenizer that is read, by what it has instead."""
+    if not folder.is_dir():
+        return UserError("no such folder", str(folder), "check the path")
+    others = [path.name for pattern in _OTHER_FILES for path in sorted(folder.glob(pattern))]
+    what, fix = "no tokenizer: neither tokenizer.json nor tokenizer.model", "name a folder with a complete checkpoint"
+    if others:
+        what += f", only {' and '.join(others)}"
+        fix = "let transformers write tokenizer.json: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+    return UserError(what, str(folder), fix)
 
 
 def _within_embedding(tokenizer: Tokenizer) -> Tokenizer:

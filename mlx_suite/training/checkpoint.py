@@ -107,7 +107,7 @@ def _read(run: Path) -> tuple[State, dict[str, str]] | None:
         saved = json.loads((folder / "state.json").read_text())
         checksums = saved.pop("sha256")
         return State(**saved | {"losses": tuple(saved["losses"])}), dict(checksums)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unusable(folder, str(error)) from error
 
 

@@ -156,7 +156,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         saved = json.loads(path.read_text())
         return saved if isinstance(saved["id"], str) and isinstance(saved["told"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

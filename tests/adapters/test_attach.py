@@ -481,6 +481,12 @@ class TestLoading:
             ('{"lora_parameters": {"rank": 4}}', "has no scale"),
             ('{"fine_tune_type": "lokr", "lora_parameters": {"rank": 4, "scale": 2}}', "fine_tune_type is 'lokr'"),
             ('{"lora_parameters": {"rank": 4, "scale": 20}, "mlx_suite": {"alpha": 8}}', "scale is 20 for mlx-lm"),
+            ('{"lora_parameters": [4]}', "lora_parameters is [4], not an object"),
+            ('{"lora_parameters": {"rank": "4", "scale": 2}}', 'rank is "4", not a positive whole number'),
+            (
+                '{"lora_parameters": {"rank": 4, "scale": 2}, "mlx_suite": {"layers": [0, "1"]}}',
+                'layers is [0, "1"], not a list of whole numbers',
+            ),
         ],
     )
     def test_unusable_settings_are_reported(self, text: str, words: str, tmp_path: Path) -> None:
@@ -490,6 +496,30 @@ class TestLoading:
         with pytest.raises(UserError) as caught:
             load_adapter(tmp_path / "a")
         assert words in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "problem"),
+        [
+            ("lora_alpha", "16", 'lora_alpha is "16", not a number'),
+            ("lora_dropout", "none", 'lora_dropout is "none", not a number'),
+            ("rank_pattern", 8, "rank_pattern is 8, not an object of numbers by pattern"),
+            ("alpha_pattern", {"(": 8}, 'alpha_pattern is {"(": 8}, not an object of numbers by pattern'),
+            (
+                "layers_to_transform",
+                "all",
+                'layers_to_transform is "all", not a whole number or a list of whole numbers',
+            ),
+        ],
+    )
+    def test_settings_of_peft_of_a_wrong_type_are_named(
+        self, name: str, value: object, problem: str, tmp_path: Path
+    ) -> None:
+        settings = {"peft_type": "LORA", "r": 4, name: value}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+        mx.save_safetensors(str(tmp_path / "adapter_model.safetensors"), {"a": mx.zeros((2, 2))})
+        with pytest.raises(UserError) as caught:
+            load_adapter(tmp_path)
+        assert caught.value.what.startswith(problem)
 
     def test_an_adapter_trained_with_a_tied_head_fits_a_model_with_an_untied_head(self) -> None:
         tied = tiny_model("llama", tie_word_embeddings=True)

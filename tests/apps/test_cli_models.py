@@ -129,7 +129,7 @@ def test_list_as_json_has_every_field(server: Hub, shipped: Path) -> None:
             "revision": "main",
             "commit": folder.name,
             "path": str(folder),
-            "size_bytes": 615_151,
+            "size_bytes": 615_330,
             "model_type": "llama",
             "complete": True,
         }

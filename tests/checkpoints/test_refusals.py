@@ -1,6 +1,7 @@
 """Checkpoints that cannot be used: one sentence with the reason, and a fix that works."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
@@ -9,8 +10,9 @@ import pytest
 from mlx_suite.adapters.attach import load_adapter
 from mlx_suite.checkpoints.load import load_model
 from mlx_suite.checkpoints.save import save_model
+from mlx_suite.hub.resolve import resolve
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text import load_chat_template
+from mlx_suite.text import load_chat_template, load_tokenizer
 from tests.modeling.tiny import tiny_model
 
 DOWN = "model.layers.1.mlp.down_proj.weight"
@@ -67,6 +69,7 @@ def test_an_adapter_that_is_not_finite_is_refused_by_name(tmp_path: Path) -> Non
     [
         ("pytorch_model.bin", "PyTorch pickles (.bin)", "look for the same model in safetensors format"),
         ("consolidated.00.pth", "PyTorch pickles (.pth)", "look for the same model in safetensors format"),
+        ("model.ckpt", "PyTorch pickles (.ckpt)", "look for the same model in safetensors format"),
         ("model-Q4_K_M.gguf", "llama.cpp files (.gguf)", "give the file itself: "),
     ],
 )
@@ -108,6 +111,10 @@ def test_a_quantized_format_that_is_not_read_is_named(
     ("content", "problem"),
     [
         (b" \n", "the chat template is empty"),
+        (
+            b"{{ messages }}{% if %}",
+            "the chat template is not valid Jinja: Expected an expression, got 'end of statement block'",
+        ),
         (b"{{ messages }}\xff", "the chat template is not UTF-8 text: invalid start byte at byte 14"),
     ],
 )
@@ -115,4 +122,33 @@ def test_a_chat_template_that_says_nothing_is_refused(content: bytes, problem: s
     (tmp_path / "chat_template.jinja").write_bytes(content)
     with pytest.raises(UserError) as caught:
         load_chat_template(tmp_path)
-    assert (caught.value.what, caught.value.where) == (problem, str(tmp_path / "chat_template.jinja"))
+    assert caught.value.what.startswith(problem)
+    assert caught.value.where == str(tmp_path / "chat_template.jinja")
+
+
+@pytest.mark.parametrize("load", [load_model, resolve])
+def test_a_model_in_metas_or_mistrals_own_format_is_named(load: Callable[[Path], object], folder: Path) -> None:
+    (folder / "config.json").rename(folder / "params.json")
+    with pytest.raises(UserError) as caught:
+        load(folder)
+    assert caught.value.what == (
+        "the folder contains a model in Meta's or Mistral's own format (params.json), and no config.json"
+    )
+    assert caught.value.fix == "use the same model in Hugging Face's format: config.json and model*.safetensors"
+
+
+def test_a_tokenizer_in_another_form_is_named(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text("{}")
+    (tmp_path / "merges.txt").write_text("")
+    with pytest.raises(UserError) as caught:
+        load_tokenizer(tmp_path)
+    assert (
+        caught.value.what == "no tokenizer: neither tokenizer.json nor tokenizer.model, only vocab.json and merges.txt"
+    )
+    assert "save_pretrained" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["word " * 100, "a\0b", "~nobody-has-this-name/x"])
+def test_a_prompt_in_the_place_of_a_model_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="this is no model"):
+        resolve(name)

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -9,7 +10,7 @@ import pytest
 
 from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling, step
 from mlx_suite.engine.slots import slot_caches
-from mlx_suite.engine.step import Feed, Stepper
+from mlx_suite.engine.step import Feed, Stepper, Variant
 from tests.engine.scripted import STOP, ScriptedModel
 from tests.engine.small_models import one_text, prompt_of, results, small_gemma, small_llama
 
@@ -158,6 +159,18 @@ def test_each_kind_of_sampling_compiles_once() -> None:
         list(engine.run(Request(program=one_text((9, 10), sample), seed=seed) for sample in samples))
     # A prefill of one token; greedy, drawn and limited steps; greedy steps with banned ids.
     assert model.traces == 1 + 3 + 1
+
+
+@pytest.mark.usefixtures("compiled")
+def test_settings_that_are_off_add_nothing_to_the_compiled_step() -> None:
+    engine = Engine(ScriptedModel({10: 10}), slots=1)
+    off = Sampling(temperature=0.0, top_p=1.0, top_k=0, repetition_penalty=1.0, presence_penalty=0.0, logit_bias=())
+    samples = [Sample(limit=5, stop=frozenset(), sampling=each) for each in (off, replace(off, temperature=1.0))]
+    list(engine.run(Request(program=one_text((9, 10), sample)) for sample in samples))
+    assert set(engine.stepper.compiled) == {Variant(kind="greedy"), Variant(kind="drawn")}
+    pushed = Sample(limit=5, stop=frozenset(), sampling=replace(off, repetition_penalty=1.5, logit_bias=((3, 1.0),)))
+    list(engine.run([Request(program=one_text((9, 10), pushed))]))
+    assert Variant(kind="greedy", bias=True, penalties=True) in engine.stepper.compiled
 
 
 # ---- memory

@@ -11,7 +11,9 @@ import pytest
 from mlx.utils import tree_map
 
 from mlx_suite.adapters.lora import AdapterConfig, add_adapters
-from mlx_suite.evaluate.samples import greedy_answers, render_samples, truncate_samples, write_samples
+from mlx_suite.engine.response_sampling import ResponseSampling
+from mlx_suite.evaluate.samples import render_samples, responses, truncate_samples, write_samples
+from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.neftune import add_noise
 from mlx_suite.training.recompute import recompute
 from tests.modeling.tiny import tiny_model
@@ -43,7 +45,7 @@ class Letters:
         return "".join(chr(97 + index) for index in ids)
 
 
-def step_by_step(model: nn.Module, prompt: list[int], limit: int) -> tuple[int, ...]:
+def step_by_step(model: nn.Module, prompt: list[int], limit: int) -> str:
     """Greedy response, computed without a KV cache."""
     model.eval()
     text = list(prompt)
@@ -52,7 +54,7 @@ def step_by_step(model: nn.Module, prompt: list[int], limit: int) -> tuple[int, 
         if token in STOP:
             break
         text.append(token)
-    return tuple(text[len(prompt) :])
+    return Letters().decode(text[len(prompt) :])
 
 
 @pytest.fixture
@@ -63,8 +65,10 @@ def uncompiled() -> Iterator[None]:
     mx.enable_compile()
 
 
-def answers(model: nn.Module, limit: int = 12) -> list[tuple[int, ...]]:
-    return [written.tokens for written in greedy_answers(model, PROMPTS, limit=limit, stop=STOP)]
+def answers(model: nn.Module, limit: int = 12, **how: Any) -> list[str]:
+    sampling = ResponseSampling(**how)
+    written = responses(model, Letters(), PROMPTS, limit=limit, stop=STOP, sampling=sampling)
+    return [text for text, _ in written]
 
 
 def in_training(family: str = "llama", **changes: Any) -> nn.Module:
@@ -111,7 +115,7 @@ def test_each_evaluation_appends_one_line_per_prompt(tmp_path: Path) -> None:
         *((0, "first"), (0, "second"), (0, "third")),
         *((10, "first"), (10, "second"), (10, "third")),
     ]
-    assert lines[0]["answer"] == Letters().decode(step_by_step(tiny_model("llama"), PROMPTS[0], 4))
+    assert lines[0]["answer"] == step_by_step(tiny_model("llama"), PROMPTS[0], 4)
     assert {line["reason"] for line in lines} <= {"stop", "limit"}
 
 
@@ -178,3 +182,21 @@ def test_an_unchanged_response_is_shown_once(tmp_path: Path) -> None:
     path.write_text("".join(sample(step, answer=answer) for step, answer in ((0, "a"), (5, "a"), (10, "b"), (15, "b"))))
     shown = render_samples(path)
     assert "**Steps 0 to 5**\n\n```text\na\n```\n\n**Steps 10 to 15**\n\n```text\nb\n```\n" in shown
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_responses_are_sampled_as_set_with_the_same_numbers_at_each_evaluation() -> None:
+    model = in_training()
+    assert set("".join(answers(model, logit_bias=("3=100",)))) == {"d"}
+    hot = answers(model, temperature=5.0)
+    assert hot == answers(model, temperature=5.0) != answers(model)
+    assert answers(model, temperature=5.0, top_k=1) == answers(model)
+    pushed = {"logit_bias": ("3=100", "4=90")}
+    assert set(answers(model, **pushed)[0]) == {"d"}
+    assert set(answers(model, **pushed, frequency_penalty=7.0)[0]) == {"d", "e"}
+    assert answers(model, **pushed, presence_penalty=50.0)[0][:2] == "de"
+
+
+def test_a_bias_of_a_token_that_the_vocabulary_lacks_is_refused() -> None:
+    with pytest.raises(UserError, match="logit_bias has the token id 50, but the vocabulary ends at 49"):
+        answers(tiny_model("llama"), logit_bias=("50=1",))

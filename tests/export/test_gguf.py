@@ -17,6 +17,7 @@ from mlx_suite.checkpoints.weights import named_parameters
 from mlx_suite.export.gguf import export_gguf
 from mlx_suite.export.gguf_tensors import gguf_array, rope_factors
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.text.template import load_chat_template
 from tests.export.adapted import adapted_model
 from tests.export.checkpoints import (
     SCALED_ROPE,
@@ -334,6 +335,26 @@ def test_a_value_beyond_float16_is_refused_and_the_old_file_is_kept(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.gguf"]
     assert (tmp_path / "model.gguf").read_text() == "old"
     export_gguf(tmp_path / "model", tmp_path / "model.gguf", model=model, type="bf16")
+
+
+@pytest.mark.parametrize("type", ["f16", "bf16", "q8_0"])
+def test_weights_with_nan_are_refused_by_name_and_no_file_is_left(type: str, tmp_path: Path) -> None:
+    model = random_checkpoint(tmp_path / "model", "llama")
+    model.model.layers[2].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(UserError) as refused:
+        export_gguf(tmp_path / "model", tmp_path / "model.gguf", model=model, type=type)
+    assert refused.value.details == ("model.layers.2.mlp.up_proj.weight",)
+    assert refused.value.where == str(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_template_in_chat_template_json_is_exported(tmp_path: Path) -> None:
+    random_checkpoint(tmp_path / "model", "llama")
+    folder = tmp_path / "model"
+    template = load_chat_template(folder).source
+    without_template(folder)
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    assert export_gguf(folder, tmp_path / "model.gguf").has_template
 
 
 def test_a_full_disk_leaves_only_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,17 @@ class Hub:
         return [s for s in self.seen if s.method == "GET" and s.path.endswith("/" + name)]
 
 
+TOKENIZER = json.dumps(
+    {
+        "added_tokens": [
+            dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+            | {"id": 3, "content": "<|end|>", "special": True}
+        ],
+        "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "c": 2}, "unk_token": "a"},
+    }
+).encode()
+
+
 def checkpoint(shards: int = 2, rows: int = 1200) -> dict[str, bytes]:
     """The files of a tiny Llama in Hugging Face layout, with shards of about `rows` × 256 bytes."""
     config = {
@@ -133,7 +144,7 @@ def checkpoint(shards: int = 2, rows: int = 1200) -> dict[str, bytes]:
     files = {
         "config.json": json.dumps(config).encode(),
         "generation_config.json": b'{"eos_token_id": [3, 4]}',
-        "tokenizer.json": b'{"added_tokens": [{"id": 3, "content": "<|end|>"}]}',
+        "tokenizer.json": TOKENIZER,
         "chat_template.jinja": b"{{ messages[0]['content'] }}",
     }
     if shards == 1:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from mlx_suite.checkpoints.other_formats import UNREAD
 from mlx_suite.hub import check, local_models, repository_headers
 from mlx_suite.hub.check import ModelCheck, check_model
 from mlx_suite.hub.repository_headers import RepositoryHeaders
@@ -216,13 +217,42 @@ class TestOnThisMachine:
         folder = folder_of(with_config(checkpoint(shards=1), model_type="olmo2"), tmp_path / "m")
         assert check_model(folder).runs_in == "mlx-lm"
 
-    def test_weights_packed_by_others_are_left_to_mlx_lm(self, tmp_path: Path) -> None:
+    def test_weights_packed_by_others_run_if_mlx_lm_reads_their_layout(self, tmp_path: Path) -> None:
         packing = {"quant_method": "awq", "bits": 4}
         weights = {"model.layers.0.mlp.up_proj.qweight": np.zeros((64, 8), np.int32)}
         files = checkpoint(shards=1) | {"model.safetensors": safetensors.numpy.save(weights)}
         judged = check_model(folder_of(with_config(files, quantization_config=packing), tmp_path / "m"))
-        assert judged.runs_in == "mlx-lm"
-        assert judged.notes == ("it is quantized with awq, of which mlx-lm reads some layouts only",)
+        assert (judged.runs_in, judged.problems, judged.notes) == (None, (UNREAD.format("AWQ"),), ())
+
+    @pytest.mark.parametrize(
+        ("changes", "suffix", "name"),
+        [
+            ({"quantization_config": {"quant_method": "bitsandbytes"}}, "weight.absmax", "bitsandbytes"),
+            ({}, "qweight", "GPTQ or AWQ"),
+            ({}, "weight.absmax", "bitsandbytes"),
+        ],
+    )
+    def test_a_format_that_is_not_read_does_not_run(
+        self, changes: dict[str, object], suffix: str, name: str, tmp_path: Path
+    ) -> None:
+        weights = {f"model.layers.0.mlp.up_proj.{suffix}": np.zeros((64, 8), np.int32)}
+        files = checkpoint(shards=1) | {"model.safetensors": safetensors.numpy.save(weights)}
+        judged = check_model(folder_of(with_config(files, **changes), tmp_path / "m"))
+        assert (judged.runs_in, judged.problems) == (None, (UNREAD.format(name),))
+
+    def test_ids_beyond_the_embedding_and_a_broken_template_are_found(self, tmp_path: Path) -> None:
+        files = checkpoint() | {"chat_template.jinja": b"{% if %}"}
+        assert check_model(folder_of(files, tmp_path / "m")).notes[0].startswith("the chat template is not valid Jinja")
+        judged = check_model(folder_of(with_config(files, vocab_size=3), tmp_path / "short"))
+        assert judged.problems[:2] == (
+            "the tokenizer has ids beyond the model's embedding of 3 rows",
+            "stop token 3",
+        )
+
+    @pytest.mark.parametrize("card", [b"---\nlicense: [\n---\n", b"---\n- a\n---\n", b"\xff"])
+    def test_a_model_card_that_cannot_be_read_says_nothing(self, card: bytes, tmp_path: Path) -> None:
+        judged = check_model(folder_of(checkpoint() | {"README.md": card}, tmp_path / "m"))
+        assert (judged.runs_in, judged.license, judged.base_model) == ("mlx-suite", None, None)
 
     def test_an_unknown_architecture_does_not_run(self, tmp_path: Path) -> None:
         folder = folder_of(with_config(checkpoint(shards=1), model_type="hyena"), tmp_path / "m")

@@ -1,5 +1,6 @@
 """Our logits compared with those of transformers for the checkpoints in `golden/` (see make_golden.py)."""
 
+import json
 from pathlib import Path
 
 import mlx.core as mx
@@ -43,6 +44,24 @@ def test_models_loaded_through_mlx_lm_give_the_same_logits(name: str) -> None:
     tokens, logits = golden(name)
     model, _ = load_by_mlx_lm(GOLDEN / name, get_model_classes=get_model_classes)
     assert type(model).__module__.startswith("mlx_suite.")
+    assert largest_difference(model(tokens), logits) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["llama-linear", "llama-yarn", "mistral-yarn-scaled-twice", "llama-dynamic", "llama-longrope"]
+    + ["llama-longrope-within-the-original-context"],
+)
+def test_scaled_rope_in_the_keys_of_transformers_5_gives_the_same_logits(name: str, tmp_path: Path) -> None:
+    tokens, logits = golden(name)
+    config = json.loads((GOLDEN / name / "config.json").read_text())
+    scaling = config.pop("rope_scaling")
+    kind = scaling.pop("type", None) or scaling.pop("rope_type")
+    scaling |= {"rope_type": kind, "rope_theta": config.pop("rope_theta", 10000.0)}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"rope_parameters": scaling}))
+    (tmp_path / "model.safetensors").symlink_to(GOLDEN / name / "model.safetensors")
+    model = load_model(tmp_path)
+    assert model.config.rope.kind == kind != "default"
     assert largest_difference(model(tokens), logits) <= TOLERANCE
 
 

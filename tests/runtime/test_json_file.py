@@ -5,9 +5,28 @@ from pathlib import Path
 import pytest
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.json_file import FLAG, POSITIVE, TEXTS, TOKEN_IDS, read_object
+from mlx_suite.runtime.files import json_if_any
+from mlx_suite.runtime.json_file import (
+    FLAG,
+    NUMBER,
+    POSITIVE,
+    TEXT,
+    TEXTS,
+    TOKEN_IDS,
+    WHOLES,
+    by_name,
+    either,
+    read_object,
+)
 
-KINDS = {"layers": POSITIVE, "tied": FLAG, "names": TEXTS, "stop": TOKEN_IDS}
+KINDS = {
+    "layers": POSITIVE,
+    "tied": FLAG,
+    "names": TEXTS,
+    "stop": TOKEN_IDS,
+    "scale": NUMBER,
+    "rows": either(TEXT, by_name(WHOLES)),
+}
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -33,6 +52,8 @@ def test_values_of_the_right_kinds_are_returned(tmp_path: Path) -> None:
         ('{"tied": "yes"}', 'tied is "yes", not true or false'),
         ('{"names": ["a", 1]}', 'names is ["a", 1], not a list of texts'),
         ('{"stop": []}', "stop is [], not a token id or a list of token ids"),
+        ('{"scale": 1' + "0" * 400 + "}", "scale is 1000"),
+        ('{"rows": {"a": 1}}', 'rows is {"a": 1}, not a text or an object with a list of whole numbers for each name'),
         ("[1]", "config.json contains a list, not an object"),
         ("{", "config.json is not JSON"),
         ("[" * 100_000, "config.json is not JSON"),
@@ -53,3 +74,8 @@ def test_several_wrong_values_are_listed_in_one_error(tmp_path: Path) -> None:
         'layers is "many", not a positive whole number',
         "stop is -1, not a token id or a list of token ids",
     )
+
+
+def test_a_file_that_may_be_anything_is_read_as_empty(tmp_path: Path) -> None:
+    assert json_if_any(written(tmp_path, "[" * 100_000)) == {}
+    assert json_if_any(written(tmp_path, '{"a": 1}')) == {"a": 1}

@@ -176,7 +176,11 @@ def test_the_first_text_of_a_sequence_gets_a_space_and_later_ones_do_not(
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
-        ("tokenizer.json", "{", "tokenizer.json cannot be read"),
+        ("tokenizer.json", "{", "tokenizer.json is not JSON"),
+        ("tokenizer.json", "null", "tokenizer.json contains null, not an object"),
+        ("tokenizer.json", '{"model": []}', "model is [], not an object with a vocab"),
+        ("tokenizer.json", '{"added_tokens": [{"id": "1"}]}', 'added_tokens is [{"id": "1"}], not a list of tokens'),
+        ("tokenizer.json", '{"model": {"vocab": {}, "type": "New"}}', "tokenizer.json cannot be read: "),
         ("tokenizer_config.json", "{", "tokenizer_config.json is not JSON"),
         ("tokenizer_config.json", "[]", "tokenizer_config.json contains a list, not an object"),
         (

@@ -1,7 +1,6 @@
 """Ollama's API for models: `/api/tags`, `/api/ps`, `/api/show` and `/api/version`."""
 
 import hashlib
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from fastapi import APIRouter, Response
 from starlette.responses import JSONResponse
 
 import mlx_suite
+from mlx_suite.runtime.files import json_if_any
 from mlx_suite.serving.service import ServedModel
 
 from .app import ServiceOf
@@ -100,8 +100,5 @@ def _bytes_of(served: ServedModel) -> int:
 def _kind(served: ServedModel) -> str:
     """The checkpoint's `model_type`."""
     folder = served.chat.folder
-    try:
-        config = json.loads((folder / "config.json").read_text()) if isinstance(folder, Path) else {}
-    except (OSError, ValueError):
-        config = {}
-    return str(config.get("model_type", "unknown")) if isinstance(config, dict) else "unknown"
+    config = json_if_any(folder / "config.json") if isinstance(folder, Path) else {}
+    return str(config.get("model_type", "unknown"))

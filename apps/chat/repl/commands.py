@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .repl import Repl
 
 NOTHING = "none"
-"""Argument that removes the system prompt, the adapter or the seed."""
+"""Argument that removes the system prompt, the adapter, the seed, stop texts or biases."""
 FORCE = "--force"
 SHOWN = 60
 """Characters of a turn that are quoted."""
@@ -95,7 +95,7 @@ def _system(repl: "Repl", argument: str) -> None:
 
 
 def _set(repl: "Repl", argument: str) -> None:
-    name, _, value = argument.replace("=", " ", 1).partition(" ")
+    name, value = (re.split(r"\s*=\s*|\s+", argument, maxsplit=1) + [""])[:2]
     name = name.replace("-", "_").lstrip("_")
     known = [each.name for each in fields(ResponseSettings)]
     if name:
@@ -104,27 +104,46 @@ def _set(repl: "Repl", argument: str) -> None:
         if value.strip():
             repl.session.settings = _changed(repl.session.settings, name, value.strip())
         known = [name]
-    repl.show([(each, _shown(getattr(repl.session.settings, each))) for each in known], label=13)
+    label = max(13, *(len(each) + 2 for each in known))
+    repl.show([(each, _shown(getattr(repl.session.settings, each))) for each in known], label=label)
 
 
 def _changed(settings: ResponseSettings, name: str, value: str) -> ResponseSettings:
-    whole = name in ("max_tokens", "seed")
+    before = getattr(settings, name)
+    whole = name == "seed" or isinstance(before, int)
+    new: Any
     try:
-        number: Any = None if name == "seed" and value == NOTHING else int(value) if whole else float(value)
+        if isinstance(before, tuple):
+            new = () if value == NOTHING else (value,)
+        else:
+            new = None if name == "seed" and value == NOTHING else int(value) if whole else float(value)
     except ValueError:
         wanted = "a whole number" if whole else "a number"
-        raise UserError(f"{name} is {value!r}: expected {wanted}", fix=f"/set {name} {_example(name)}") from None
-    changed = replace(settings, **{name: number})
+        raise UserError(f"{name} is {value!r}: expected {wanted}", fix=f"/set {name} {_EXAMPLES[name]}") from None
+    changed = replace(settings, **{name: new})
     for _, problem in changed.problems():
-        raise UserError(f"{name} {problem}", fix=f"/set {name} {_example(name)}")
+        raise UserError(f"{name} {problem}", fix=f"/set {name} {_EXAMPLES[name]}")
     return changed
 
 
-def _example(name: str) -> str:
-    return {"max_tokens": "512", "temperature": "0.7", "top_p": "0.9", "min_p": "0.05", "seed": "1"}[name]
+_EXAMPLES = {
+    "max_tokens": "512",
+    "temperature": "0.7",
+    "top_p": "0.9",
+    "min_p": "0.05",
+    "top_k": "40",
+    "repetition_penalty": "1.1",
+    "presence_penalty": "0.5",
+    "frequency_penalty": "0.5",
+    "stop": "END",
+    "logit_bias": "13=-100",
+    "seed": "1",
+}
 
 
-def _shown(value: float | None) -> str:
+def _shown(value: float | tuple[str, ...] | None) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value) or NOTHING
     return NOTHING if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

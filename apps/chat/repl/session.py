@@ -7,11 +7,11 @@ that only what is new is prefilled.
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_suite.engine import Cancelled, Engine, Given, Program, Request, Sample, Sampling, Written
+from mlx_suite.engine import Cancelled, Engine, Given, Program, Request, Sample, Written
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.engine.never_sampled import banning
 from mlx_suite.engine.prefix_cache import PrefixCache
@@ -262,7 +262,10 @@ class Session:
         self._check_fit(prompt)
         assert self._engine is not None
         sample, seed = self._sample()
-        stream = AnswerStream(StreamingDetokenizer(self.chat.tokenizer), sample.stop, on_text, began=began)
+        detokenizer, stop_texts = StreamingDetokenizer(self.chat.tokenizer), self.settings.stop
+        stream = AnswerStream(detokenizer, sample.stop, on_text, stop_texts, began=began)
+        if stop_texts:
+            sample = replace(sample, until=stream.until)
         self._request = Request(program=_program(prompt, sample), seed=seed or 0, on_token=stream.on_token, keep=True)
         try:
             [done] = self._engine.run([self._request])
@@ -287,11 +290,11 @@ class Session:
         """The segment of a response and its seed."""
         settings = self.settings
         seed = settings.seed if settings.seed is not None else secrets.randbelow(1 << 31)
-        sampling = Sampling(temperature=settings.temperature, top_p=settings.top_p, min_p=settings.min_p)
+        sampling = banning(settings.sampling(self.chat.tokenizer), self.chat.never_sampled, self._stop_ids)
         sample = Sample(
             limit=settings.max_tokens,
             stop=self._stop_ids,
-            sampling=banning(sampling, self.chat.never_sampled, self._stop_ids),
+            sampling=sampling,
             salt=0 if settings.seed is None else self._retries,
         )
         return sample, seed if settings.temperature else None

@@ -84,11 +84,17 @@ def test_flags_set_the_system_prompt_and_the_sampling() -> None:
     )
     assert result.stdout.splitlines()[1:] == [
         "system prompt: Be brief.",
-        "max_tokens   3",
-        "temperature  0",
-        "top_p        1",
-        "min_p        0",
-        "seed         4",
+        "temperature         0",
+        "top_p               1",
+        "min_p               0",
+        "top_k               0",
+        "repetition_penalty  1",
+        "presence_penalty    0",
+        "frequency_penalty   0",
+        "stop                none",
+        "logit_bias          none",
+        "max_tokens          3",
+        "seed                4",
     ]
     assert result.stderr == "[truncated by max_tokens]\n"
 
@@ -297,6 +303,32 @@ def test_settings_are_shown_changed_and_checked() -> None:
     )
 
 
+def test_penalties_biases_and_a_stop_text_are_settings_too() -> None:
+    session = new_session("tiny-llama3", max_tokens=30)
+    out, err, _ = pipe(
+        "/set top_k 4",
+        "/set top_k many",
+        "/set logit_bias 13=-100",
+        "/set logit_bias 13",
+        "/set logit_bias = none",
+        "Which month comes before May?",
+        "/set stop pr",
+        "/retry",
+        session=session,
+    )
+    assert out.splitlines() == [
+        "top_k        4",
+        "logit_bias   13=-100",
+        "logit_bias   none",
+        MAY.strip(),
+        "stop         pr",
+        MAY.partition("pr")[0],
+    ]
+    assert "fix:   /set top_k 40\n" in err
+    assert "error: logit_bias is '13': expected ID=VALUE\n" in err
+    assert session.answers[-1].reason == "stop"
+
+
 def test_the_model_can_be_exchanged_and_a_wrong_name_keeps_it(random_model: Path) -> None:
     session = new_session("tiny-llama3", max_tokens=5)
     out, err, _ = pipe(
@@ -361,7 +393,7 @@ def test_commands_and_their_arguments_are_completed(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
 
     assert found("/s") == ["/system", "/set", "/save", "/stats"]
-    assert found("/set t") == ["/set temperature", "/set top_p"]
+    assert found("/set t") == ["/set temperature", "/set top_p", "/set top_k"]
     assert found("/load ta") == ["/load talk.json", "/load talks/"]
     assert found(f"/save {tmp_path}/talk") == [f"/save {tmp_path}/talk.json", f"/save {tmp_path}/talks/"]
     assert found("/adapter ") == ["/adapter none", "/adapter talks/"]
