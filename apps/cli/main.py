@@ -32,6 +32,7 @@ from .help import add, new_app
 from .judge import judge_app
 from .lab import lab
 from .magpie import magpie_app
+from .merge import merge
 from .models import models_app
 from .perplexity import perplexity
 from .pretrain import pretrain
@@ -52,6 +53,7 @@ app.add_typer(synthesize_app)
 add(app, lab)
 add(app, finetune)
 add(app, fuse)
+add(app, merge)
 add(app, quantize)
 app.add_typer(export_app)
 app.add_typer(judge_app)
