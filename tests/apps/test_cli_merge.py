@@ -37,7 +37,7 @@ def test_the_methods_of_the_help_are_those_of_the_library() -> None:
 def test_merging_says_what_was_made(models: list[Path], tmp_path: Path) -> None:
     _, one, two = models
     lines = run("linear", one, two, "--out", tmp_path / "out", "--quiet").stdout.splitlines()
-    assert lines[0] == "merged     2 models with linear, 33,952 parameters"
+    assert lines[0] == "merged     2 models with linear, 36,000 parameters"
     assert lines[1].startswith("weights    float32, digest ") and lines[1].endswith(", 1 file")
     assert lines[3:] == [f"model      {tmp_path / 'out'}", f'try it     mlx-suite generate {tmp_path / "out"} "…"']
 

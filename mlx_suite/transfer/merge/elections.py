@@ -51,10 +51,11 @@ def trim(delta: mx.array, smallest: float) -> mx.array:
 
 
 def magnitude_threshold(blocks: Callable[[], Iterable[mx.array]], size: int, density: float) -> float:
-    """The magnitude of the k-th largest element, without holding the tensor; k = density · size rounded down, at least 1.
+    """The magnitude of the k-th largest element, without holding the tensor.
 
-    Elements of equal magnitude are all kept, so that the result does not depend on their order; weights in bfloat16
-    have many. `blocks` returns the tensor's blocks, in the same order each time; they are read twice.
+    k is density · size, rounded down, at least 1. Elements of equal magnitude are all kept, so that the result does not
+    depend on their order; weights in bfloat16 have many. `blocks` returns the tensor's blocks, in the same order each
+    time; they are read twice.
     """
     rank = max(1, math.floor(density * size + 1e-9))
     if rank >= size:
