@@ -39,6 +39,7 @@ from .pretrain import pretrain
 from .quantize import quantize
 from .serve import serve
 from .synthesize import synthesize_app
+from .warp import warp
 
 SUMMARY = "Llama 3, Gemma and Qwen 3 on MLX: generate, chat, make instruction data with Magpie, finetune, judge."
 
@@ -54,6 +55,7 @@ add(app, lab)
 add(app, finetune)
 add(app, fuse)
 add(app, merge)
+add(app, warp)
 add(app, quantize)
 app.add_typer(export_app)
 app.add_typer(judge_app)
