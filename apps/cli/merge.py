@@ -137,9 +137,14 @@ def merge(
     if not shard_bytes:
         raise UserError(f"--shard-size is {shard_size!r}", where="--shard-size", fix="write it like 5GB or 500MB")
     recipe = _recipe(method, list(models or ()), typed, base)
-    options = {"normalize": normalize, "dtype": dtype, "tokenizer": tokenizer}
-    options |= {"election": True if election else None, "seed": seed or None}
-    recipe = replace(recipe, **{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
+    options: dict[str, Any] = {
+        "normalize": normalize,
+        "dtype": dtype,
+        "tokenizer": tokenizer,
+        "election": election or None,
+        "seed": seed or None,
+    }
+    recipe = replace(recipe, **{name: value for name, value in options.items() if value is not None})
     from mlx_suite.transfer.merge.merging import merge_models
 
     set_limits(device())

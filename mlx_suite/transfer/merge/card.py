@@ -73,6 +73,8 @@ def recipe_text(recipe: Recipe) -> str:
     values: dict[str, Any] = {"merge_method": name_of(recipe)}
     if recipe.base is not None:
         values["base_model"] = recipe.base
+    elif recipe.method == "slerp":
+        values["base_model"] = recipe.models[0]  # mergekit's name for the model at t = 0
     whole = len(recipe.slices) == 1 and not any(source.layers for source in recipe.slices[0].sources)
     if whole:
         values["models"] = [_entry({"model": source.model}, source.parameters) for source in recipe.slices[0].sources]
@@ -85,6 +87,8 @@ def recipe_text(recipe: Recipe) -> str:
         for name, default in METHODS[recipe.method].parameters.items()
         if default is not None and not _is_set(name, recipe)
     }
+    if recipe.method == "warp" and len(recipe.models) > 2:
+        del parameters["t"]
     if recipe.method in ("linear", "task", "ties", "dare"):
         parameters["normalize"] = recipe.normalizes
     if recipe.method == "dare":

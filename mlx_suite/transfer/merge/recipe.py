@@ -173,6 +173,12 @@ def _problems(recipe: Recipe) -> Iterator[str]:
             yield f"{recipe.method} needs {name}: --{name}"
     if recipe.dtype is not None and recipe.dtype not in DTYPES:
         yield f"dtype is {recipe.dtype!r}: expected one of {', '.join(DTYPES)}"
+    if recipe.normalize is not None and "weight" not in method.parameters:
+        yield f"normalize has no effect on {recipe.method}, which has no weights"
+    if recipe.method == "karcher" and recipe.normalize is False:
+        yield "karcher always divides by the sum of the weights"
+    if recipe.method == "warp" and "t" in given and len(recipe.models) > 2:
+        yield f"t is for two models; of {len(recipe.models)}, each has an equal part"
     if recipe.election and recipe.method != "dare":
         yield "only dare can elect signs; ties always does"
     if recipe.seed < 0:

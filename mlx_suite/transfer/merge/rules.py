@@ -48,7 +48,7 @@ def _coefficients(
             shares = combinations.linear(_usable(weights, recipe, parts), recipe.normalizes)
             return combinations.task(shares.tolist(), value("lambda"))
         case "ema":
-            return combinations.ema(len(values("mu")), value("mu"))
+            return combinations.ema(len(parts.tensor.sources), value("mu"))
         case "liti":
             return combinations.liti(value("eta"))
         case "passthrough":

@@ -10,6 +10,7 @@ import pytest
 
 from mlx_suite.adapters.attach import save_adapter
 from mlx_suite.adapters.lora import add_adapters
+from mlx_suite.adapters.token_rows import add_token_rows
 from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.checkpoints.load import load_model
 from mlx_suite.checkpoints.save import save_model
@@ -184,6 +185,22 @@ def test_adapters_are_merged_as_fused_models_are(kind: str, llamas: list[str], t
     merged("ties", fused, tmp_path / "same", base, parameters={"density": 0.5})
     found = differences(tmp_path / "out", tmp_path / "same")
     assert sum(value > 1e-5 for value in found.values()) == 0
+
+
+def test_trained_rows_of_new_tokens_replace_those_of_the_base(llamas: list[str], tmp_path: Path) -> None:
+    for seed, name in enumerate("ab", start=1):
+        model = load_model(llamas[0])
+        add_adapters(model, ADAPTERS["LoRA"])
+        rows = add_token_rows(model, [2040, 7])
+        for layer in rows.values():
+            layer.token_rows = mx.full(layer.token_rows.shape, float(seed))
+        save_adapter(tmp_path / name, model, ADAPTERS["LoRA"], base=llamas[0])
+    merged("linear", [str(tmp_path / name) for name in "ab"], tmp_path / "out", block=3000)
+    found, before = weights_of(tmp_path / "out"), weights_of(llamas[0])
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        assert (found[name][[7, 2040]] == 1.5).all()
+        others = np.delete(np.abs(found[name] - before[name]), [7, 2040], axis=0)
+        assert others.max() < 1e-6
 
 
 def test_digests_are_those_of_the_models(llamas: list[str], tmp_path: Path) -> None:

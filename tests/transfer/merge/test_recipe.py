@@ -11,8 +11,8 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.transfer.merge.card import recipe_text
 from mlx_suite.transfer.merge.mergekit_recipe import read_recipe
 from mlx_suite.transfer.merge.merging import merge_models
-from mlx_suite.transfer.merge.recipe import Recipe, Slice, Source, check_recipe, whole_models
-from mlx_suite.transfer.merge.schedule import constant, from_yaml
+from mlx_suite.transfer.merge.recipe import METHODS, Recipe, Slice, Source, check_recipe, whole_models
+from mlx_suite.transfer.merge.schedule import Place, constant, from_yaml
 from tests.export.checkpoints import random_checkpoint
 from tests.transfer.merge.models import weights_of
 
@@ -61,6 +61,15 @@ def test_the_number_of_models_is_checked() -> None:
     assert problems_of(method="liti", base="a") == ("liti takes 1 model, and 2 are given",)
     assert problems_of(method="linear", slices=whole_models(["a"])) == (
         "linear takes at least 2 models, and 1 is given",
+    )
+
+
+def test_settings_without_effect_are_refused() -> None:
+    assert problems_of(method="slerp", normalize=True) == ("normalize has no effect on slerp, which has no weights",)
+    assert problems_of(method="karcher", normalize=False) == ("karcher always divides by the sum of the weights",)
+    three = whole_models(["a", "b", "c"])
+    assert problems_of(method="warp", slices=three, base="d", parameters={"t": constant(0.3)}) == (
+        "t is for two models; of 3, each has an equal part",
     )
 
 
@@ -163,6 +172,26 @@ def test_the_recipe_on_the_card_repeats_the_merge(llamas: list[str], tmp_path: P
     (tmp_path / "recipe.yaml").write_text(recipe_text(recipe))
     again = merge_models(read_recipe(tmp_path / "recipe.yaml"), tmp_path / "again")
     assert again.facts.result == first.facts.result
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "passthrough"])
+def test_the_recipe_on_a_card_can_be_read_for_every_method(name: str, tmp_path: Path) -> None:
+    method = METHODS[name]
+    recipe = Recipe(
+        method=name,
+        slices=whole_models(["a", "b", "c"][: method.most]),
+        base="z" if method.base else None,
+        parameters={"mu": constant(0.5)} if name == "ema" else {},
+        dtype="bfloat16",
+        tokenizer="a",
+    )
+    (tmp_path / "recipe.yaml").write_text(recipe_text(recipe))
+    found = read_recipe(tmp_path / "recipe.yaml")
+    assert (found.method, found.models, found.dtype, found.tokenizer) == (name, recipe.models, "bfloat16", "a")
+    place = Place("model.norm.weight", 0.0)
+    for parameter in method.parameters:
+        values = [each.value(parameter, each.slices[0], None, place) for each in (recipe, found)]
+        assert values[0] == values[1]
 
 
 def test_layers_are_stacked_by_slices(llamas: list[str], tmp_path: Path) -> None:
