@@ -220,6 +220,19 @@ def test_the_card_names_models_digests_method_parameters_and_command(llamas: lis
         assert line in card
 
 
+def test_models_of_other_architectures_are_merged_by_the_names_in_their_files(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 3.0)):
+        (tmp_path / name).mkdir()
+        config = {"model_type": "phi", "tie_word_embeddings": True, "hidden_size": 4, "transformers_version": name}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        tensors = {"model.layers.0.fc1.bias": mx.full((4,), value), "lm_head.weight": mx.full((2, 4), value)}
+        mx.save_safetensors(str(tmp_path / name / "model.safetensors"), tensors)
+    merged("linear", [str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
+    assert {name: array.tolist() for name, array in weights_of(tmp_path / "out").items()} == {
+        "model.layers.0.fc1.bias": [2.0] * 4
+    }
+
+
 def test_nan_is_refused_by_model_and_tensor(llamas: list[str], tmp_path: Path) -> None:
     model = load_model(llamas[1])
     weights = named_parameters(model)
