@@ -15,7 +15,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 from mlx_suite.runtime.settings_file import read_settings, required, settings_from
 
-from .finetune_report import data_facts, data_lines, facts_of, model_lines, not_trained_lines, result_lines
+from .finetune_report import data_facts, data_lines, facts_of, model_lines, not_trained_lines, note_lines, result_lines
 from .flags import AsJson, Quiet
 from .options import Flag, option, takes_settings
 from .output import show
@@ -46,7 +46,7 @@ GROUPS = {
     ),
     "Rows": ("batching", "row_length", "batch", "accumulate"),
     "Trained parameters": (
-        *("method", "rank", "alpha", "rslora", "dropout", "modules", "layers"),
+        *("start_from", "method", "rank", "alpha", "rslora", "dropout", "modules", "layers"),
         *("train_new_tokens", "quantize_base", "neftune", "recompute"),
     ),
     "Steps": (
@@ -57,6 +57,7 @@ GROUPS = {
 }
 """Flags of the settings, by panel of the help."""
 FLAGS = {
+    "start_from": Flag(names=("--from",), metavar="DIR"),
     "columns": Flag(names=("--column",), metavar="NAME=COLUMN", repeated=True),
     "template_args": Flag(names=("--template-arg",), metavar="NAME=VALUE", repeated=True),
 }
@@ -94,6 +95,8 @@ def finetune(
     Example: `mlx-suite finetune tiny-llama3 rows.jsonl --preview`
 
     Example: `mlx-suite finetune --config recipe.yaml --out runs/mine`
+
+    Example: `mlx-suite finetune tiny-llama3 more/ --from runs/mine --out runs/next`
     """
     named = {"model": model, "data": data, "out": out, "prompts": prompt or None}
     settings, origin = read_finetune_settings(config, dict(typed) | {k: v for k, v in named.items() if v is not None})
@@ -119,6 +122,12 @@ def read_finetune_settings(config: Path | None, typed: Mapping[str, Any]) -> tup
         )
     origin = dict.fromkeys(filed, config.name if config else "") | dict.fromkeys(flags, "flag")
     settings = FinetuneSettings(**values)
+    if settings.start_from:
+        from mlx_suite.finetune.starting_point import inherited, starting_point
+
+        start = starting_point(settings.start_from)
+        settings = inherited(settings, start, given=values)
+        origin |= {name: f"from {settings.start_from}" for name in start.fixed if name not in origin}
     check_settings(settings, {name: "command line" if it == "flag" else it for name, it in origin.items()})
     return settings, origin
 
@@ -174,7 +183,8 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     if not group.is_rank_zero:
         return
     if as_json:
-        print(json.dumps({**facts_of(finished), "data": data_facts(prepared)}))
+        started_from = None if prepared.start is None else prepared.start.facts()
+        print(json.dumps({**facts_of(finished), "started_from": started_from, "data": data_facts(prepared)}))
     else:
         show(result_lines(settings, finished))
     if finished.result.stopped:
@@ -198,8 +208,11 @@ def training_progress(
     """
     from mlx_suite.finetune.run import RunCallbacks
 
-    if quiet or not group.is_rank_zero:
+    if not group.is_rank_zero:
         yield RunCallbacks()
+        return
+    if quiet:
+        yield RunCallbacks(begin=lambda trainable, plan, state: show(note_lines(trainable), sys.stderr))
         return
     bars: list[Progress] = []
     facts: dict[str, str] = {}

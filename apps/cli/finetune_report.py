@@ -24,18 +24,10 @@ def data_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
     """Lines on the files read, what of them is not trained, and the trained tokens."""
     for file in prepared.dataset.files:
         if file.part == "unused":
-            yield "not read", f"{file.name}, next to the training file"
             continue
         bad = f", {file.bad:,} bad" if file.bad else ""
         yield "read", f"{file.name}: {_rows(file.rows)} of {file.format}{bad}, for {PARTS[file.part]}"
     yield from not_trained_lines(prepared)
-    longest = max(map(len, prepared.train), default=0)
-    if prepared.context is not None and longest > prepared.context:
-        yield (
-            "note",
-            f"the longest example has {longest:,} tokens, but the model's context is {prepared.context:,}: "
-            f"use --max-length {prepared.context} to find longer ones",
-        )
     share = prepared.trained_tokens / max(prepared.tokens, 1)
     yield (
         "examples",
@@ -46,7 +38,13 @@ def data_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
 
 def not_trained_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
     """Lines on what the files hold and the run does not train: `--quiet` does not hide them."""
+    from mlx_suite.data.read.sources import ACCEPTED_FILE
+
+    # The other files in the folder of a Magpie run or a filter are its records.
+    of_run = any(file.name == ACCEPTED_FILE for file in prepared.dataset.files)
     for file in prepared.dataset.files:
+        if file.part == "unused" and not of_run:
+            yield "not read", f"{file.name}, next to the training file"
         if file.unread:
             # A key in most rows may be the data; one in few rows may be forgotten.
             keys = [f"{key} in {count:,}" for key, count in file.unread.items()]
@@ -65,7 +63,23 @@ def not_trained_lines(prepared: "PreparedRun") -> Iterator[tuple[str, str]]:
     }
     if any(changes.values()):
         yield "too long", ", ".join(f"{count:,} {what}" for what, count in changes.items() if count)
-    for note in prepared.notes.lines():
+    for note in _notes(prepared):
+        yield "note", note
+
+
+def _notes(prepared: "PreparedRun") -> Iterator[str]:
+    yield from prepared.notes.lines()
+    longest = max(map(len, prepared.train), default=0)
+    if prepared.context is not None and longest > prepared.context:
+        yield (
+            f"the longest example has {longest:,} tokens, but the model's context is {prepared.context:,}: "
+            f"use --max-length {prepared.context} to find longer ones"
+        )
+
+
+def note_lines(trainable: "TrainableModel") -> Iterator[tuple[str, str]]:
+    """Lines on what of the settings and of the model is not as one may expect: `--quiet` does not hide them."""
+    for note in trainable.notes:
         yield "note", note
 
 
@@ -77,7 +91,7 @@ def data_facts(prepared: "PreparedRun") -> dict[str, Any]:
         "left_out": {problem.place: problem.what for problem in dataset.left_out},
         "skipped": {problem.place: problem.what for problem in prepared.problems},
         "too_long": {"dropped": counts.dropped, "truncated": counts.truncated, "split": counts.split},
-        "notes": list(prepared.notes.lines()),
+        "notes": list(_notes(prepared)),
     }
 
 
@@ -95,9 +109,10 @@ def model_lines(
 ) -> Iterator[tuple[str, str]]:
     share = trainable.trained / trainable.total
     kind = settings.method if settings.method == "full" else f"{settings.method} of rank {settings.rank}"
+    if prepared.start is not None:
+        yield "from", f"{prepared.start.folder}; the optimizer starts afresh"
     yield "training", f"{trainable.trained:,} of {trainable.total:,} parameters ({share:.2%}), {kind}"
-    for note in trainable.notes:
-        yield "note", note
+    yield from note_lines(trainable)
     yield "memory", expected.memory.verdict
     if expected.alternatives and expected.alternatives.together:
         yield "to fit", f"{expected.alternatives.together.flags}; details: --estimate"
@@ -151,4 +166,5 @@ def facts_of(finished: "FinishedRun") -> dict[str, Any]:
         "valid_loss_before": finished.valid_before,
         "best_valid_loss": state.best_loss,
         "best_step": state.best_step,
+        "notes": list(finished.notes),
     }

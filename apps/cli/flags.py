@@ -48,7 +48,13 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="
 Strict = Annotated[
     bool,
     typer.Option(
-        "--strict", help="Refuse data with a row that cannot be read. By default such rows are set aside and counted."
+        "--strict", help="Refuse data with a row that cannot be used. By default such rows are set aside and counted."
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        "--split", metavar="NAME", help="Split of DATA to read, such as train_sft. Default: its only training split."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

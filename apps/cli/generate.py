@@ -6,7 +6,7 @@ import secrets
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +14,17 @@ import typer
 from mlx_suite.runtime.errors import UserError, invalid
 
 from .checkpoint import Checkpoint, open_checkpoint
-from .flags import AdapterFolder, MaxTokens, MinP, ModelName, Temperature, TemplateVariables, TopP, flag_problems
+from .flags import (
+    AdapterFolder,
+    MaxTokens,
+    MinP,
+    ModelName,
+    Temperature,
+    TemplateVariables,
+    TopP,
+    check_choice,
+    flag_problems,
+)
 from .sampling_flags import (
     FrequencyPenalty,
     LogitBias,
@@ -27,6 +37,7 @@ from .sampling_flags import (
 
 if TYPE_CHECKING:
     from mlx_suite.engine import Program, Sample, Written
+    from mlx_suite.serving.response_reader import Part, ResponseReader
 
     from ..chat.repl.answer import Answer
 
@@ -62,6 +73,14 @@ def generate(
     ] = None,
     adapter: AdapterFolder = None,
     template_arg: TemplateVariables = [],  # noqa: B006
+    reasoning: Annotated[
+        str,
+        typer.Option(
+            metavar="keep|drop",
+            help="Reasoning in <think> tags before the response: keep (show it as it is written) or drop (show the "
+            "response only; --json has both).",
+        ),
+    ] = "keep",
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text as it is, without the chat template.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end instead of streaming.")
@@ -87,6 +106,7 @@ def generate(
         problems.append("--system with --raw: a system prompt needs the chat template, which --raw turns off")
     if problems:
         raise invalid("flag", problems, "mlx-suite generate --help")
+    check_choice("--reasoning", reasoning, ("keep", "drop"))
     text = _read_prompt(prompt)
     checkpoint = open_checkpoint(model, adapter=adapter, variables=template_arg)
     turn = _raw_turn(checkpoint, text) if raw else _chat_turn(checkpoint, text, system)
@@ -102,7 +122,8 @@ def generate(
         stop=frozenset(turn.stop),
         sampling=banning(sampling, untrained(checkpoint.model, checkpoint.tokenizer), turn.stop),
     )
-    response = _StreamedResponse(checkpoint, shown=not as_json, stop_texts=tuple(stop))
+    hidden = _hidden_reasoning(checkpoint, turn) if reasoning == "drop" else None
+    response = _StreamedResponse(checkpoint, shown=not as_json, stop_texts=tuple(stop), reader=hidden)
     try:
         written, answer = response.write(turn, sample, seed or 0)
     except KeyboardInterrupt:
@@ -140,6 +161,10 @@ class _StreamedResponse:
     stop_texts: tuple[str, ...] = ()
     stop_text: str | None = None
     """The one that ended the response."""
+    reader: "ResponseReader | None" = None
+    """Tells reasoning from the response, if only the response is shown."""
+    thoughts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
     def write(self, turn: _Turn, sample: "Sample", seed: int) -> "tuple[Written, Answer]":
         """Generate the response, token by token. Raises UserError if the prompt fills the context."""
@@ -170,10 +195,29 @@ class _StreamedResponse:
         written: Written = done.result
         answer = stream.answer(written.reason, prompt_tokens=len(turn.ids), reused=done.reused, seed=seed)
         self.stop_text = stream.stop_text
+        if self.reader is not None:
+            self._show_parts(self.reader.finish())
+            answer = replace(answer, text="".join(self.texts))
         self.end_line()
         return written, answer
 
     def _show(self, text: str) -> None:
+        if self.reader is None:
+            self._print(text)
+        else:
+            self._show_parts(self.reader.read(text))
+
+    def _show_parts(self, parts: "Iterable[Part]") -> None:
+        from mlx_suite.serving.chat import ReasoningDelta, TextDelta
+
+        for part in parts:
+            if isinstance(part, ReasoningDelta):
+                self.thoughts.append(part.text)
+            elif isinstance(part, TextDelta):
+                self.texts.append(part.text)
+                self._print(part.text)
+
+    def _print(self, text: str) -> None:
         if self.shown:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -194,6 +238,7 @@ class _StreamedResponse:
             "model": self.checkpoint.name,
             "adapter": self.checkpoint.adapter,
             "text": answer.text,
+            **({} if self.reader is None else {"reasoning": "".join(self.thoughts)}),
             "reason": written.reason,
             "stop": stop,
             "prompt_tokens": answer.prompt_tokens,
@@ -245,6 +290,15 @@ def _chat_turn(checkpoint: Checkpoint, text: str, system: str | None) -> _Turn:
             notes.append("the chat template has no system role, so the system prompt is prepended to the prompt")
     chat = encode_chat(tokenizer, template, messages, add_generation_prompt=True)
     return _Turn(ids=chat.ids, stop=checkpoint.response_ends, notes=tuple(notes))
+
+
+def _hidden_reasoning(checkpoint: Checkpoint, turn: _Turn) -> "ResponseReader":
+    """Reads reasoning apart from the response; the prompt may have opened it, as DeepSeek R1's does."""
+    from mlx_suite.serving.response_reader import ResponseReader
+    from mlx_suite.text.reasoning import OPEN
+
+    prompt = checkpoint.tokenizer.decode(turn.ids[-16:], skip_special=False)
+    return ResponseReader(thinking=prompt.rstrip().endswith(OPEN))
 
 
 def _report(facts: dict[str, Any], turn: _Turn, sample: "Sample") -> None:

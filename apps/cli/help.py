@@ -21,6 +21,7 @@ HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 """Context settings of every program."""
 
 Row = tuple[str, str]
+"""A name and the text beside it."""
 
 
 class HelpCommand(TyperCommand):
@@ -42,13 +43,17 @@ class HelpGroup(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         formatter.write(group_help(self, ctx))
 
+    def summaries(self) -> list[Row]:
+        """Each command's name and the first paragraph of its help."""
+        return [(name, _first_paragraph(command)) for name, command in self.commands.items() if not command.hidden]
 
-def new_app(name: str, help: str, **settings: Any) -> typer.Typer:
+
+def new_app(name: str, help: str, cls: type[HelpGroup] = HelpGroup, **settings: Any) -> typer.Typer:
     """Make an empty group of commands; `add` adds a command to it."""
     return typer.Typer(
         name=name,
         help=help,
-        cls=HelpGroup,
+        cls=cls,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -85,11 +90,15 @@ def command_help(command: Any, ctx: Any, *, everything: bool) -> str:
 
 def group_help(group: Any, ctx: Any) -> str:
     """Format the help of a group: one line per command, wrapped but never truncated."""
-    commands = [(name, _first_paragraph(command)) for name, command in group.commands.items() if not command.hidden]
     options = [(_option_names(param, ctx), _text(param)) for param in group.get_params(ctx)]
     usage = f"Usage: {ctx.command_path} COMMAND …"
     more = f"For help on a command, run {ctx.command_path} COMMAND --help."
-    parts = [usage, *_description(group.help or ""), _section("Commands", commands), _section("Options", options)]
+    parts = [
+        usage,
+        *_description(group.help or ""),
+        _section("Commands", group.summaries()),
+        _section("Options", options),
+    ]
     return "\n\n".join([*parts, *_wrapped(more)]) + "\n"
 
 

@@ -12,7 +12,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 
 from .checkpoint import open_checkpoint
-from .flags import AdapterFolder, AsJson, Batch, Limit, ModelName, Quiet, check_choice, resumable
+from .flags import AdapterFolder, AsJson, Batch, Limit, ModelName, Quiet, Split, Strict, check_choice, resumable
 from .help import HelpCommand, new_app
 from .judge_report import (
     exact_facts,
@@ -26,7 +26,7 @@ from .judge_report import (
     score_facts,
     show_scores,
 )
-from .output import progress_lines, show
+from .output import progress_lines, show, show_set_aside
 
 if TYPE_CHECKING:
     from mlx_suite.evaluate.prompts import JudgePrompt
@@ -68,6 +68,8 @@ def answer(
     limit: Limit = None,
     batch: Batch = 16,
     format: Annotated[str | None, typer.Option(help="Format of the data, if it is not detected.")] = None,
+    split: Split = "",
+    strict: Strict = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -79,20 +81,24 @@ def answer(
 
     Example: `mlx-suite judge answer tiny-llama3 demo/ --out answers.jsonl`
     """
+    from mlx_suite.curation.set_aside import set_aside_facts, set_aside_of
     from mlx_suite.data.dataset import PARTS
     from mlx_suite.data.encode.styles import STYLES
     from mlx_suite.evaluate.answering import AnswerSettings, read_questions, write_answers
 
     check_choice("--part", part, (None, *PARTS))
     check_choice("--style", style, STYLES)
-    questions = read_questions(data, part, format)
+    questions = read_questions(data, part, format, strict=strict, split=split)
+    left_out = set_aside_of(questions.problems)
+    show_set_aside(left_out, questions.total)
     checkpoint = open_checkpoint(model, quiet, adapter)
     chat = checkpoint.chat_model(batch, style)
     settings = AnswerSettings(max_tokens=max_tokens, system=system, model=checkpoint.name, adapter=checkpoint.adapter)
     with resumable(f"The responses so far are in {out}"), progress_lines("responses", quiet) as update:
         count = write_answers(chat, questions, settings, out, limit, lambda done, total: update("answer", done, total))
     if as_json:
-        print(json.dumps({"answers": count, "part": questions.part, "file": str(out)}))
+        facts = {"answers": count, "part": questions.part, "file": str(out)}
+        print(json.dumps({**facts, "set_aside": set_aside_facts(left_out)}, ensure_ascii=False))
         return
     show(
         [

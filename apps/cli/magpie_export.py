@@ -1,5 +1,6 @@
 """`mlx-suite magpie export`: a dataset in the format another program reads."""
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ from rich.console import Console
 
 from mlx_suite.curation.export.settings import ExportSettings
 
-from .flags import AsJson, DataName, Force, NewFolder, Strict, print_json
+from .flags import AsJson, DataName, Force, NewFolder, Split, Strict, print_json
 from .options import Flag, takes_settings
 from .output import show_set_aside
 
@@ -32,6 +33,7 @@ def magpie_export(
     data: DataName,
     out: NewFolder,
     force: Force = False,
+    split: Split = "",
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
@@ -46,8 +48,12 @@ def magpie_export(
     from mlx_suite.curation.export.export import export_dataset
 
     settings = ExportSettings(**typed)
-    exported = export_dataset(data, settings, out, force=force, strict=strict)
+    exported = export_dataset(data, settings, out, force=force, strict=strict, split=split)
     show_set_aside(exported.set_aside, exported.read)
+    verb = "does" if len(exported.unfit) == 1 else "do"
+    show_set_aside(exported.unfit, exported.read, f"{verb} not fit the format {settings.to}")
+    if exported.hint:
+        print(f"To export them too, {exported.hint}.", file=sys.stderr)
     if as_json:
         print_json(exported.as_dict())
     else:

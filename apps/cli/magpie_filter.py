@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mlx_suite.curation.filter.settings import FilterSettings
 
-from .flags import AsJson, DataName, Force, NewFolder, Strict, print_json
+from .flags import AsJson, DataName, Force, NewFolder, Split, Strict, print_json
 from .options import Flag, takes_settings
 from .output import show_set_aside
 
@@ -40,6 +40,7 @@ def magpie_filter(
     data: DataName,
     out: NewFolder,
     force: Force = False,
+    split: Split = "",
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
@@ -56,7 +57,7 @@ def magpie_filter(
     """
     from mlx_suite.curation.filter.filter import filter_dataset
 
-    filtered = filter_dataset(data, FilterSettings(**typed), out, force=force, strict=strict)
+    filtered = filter_dataset(data, FilterSettings(**typed), out, force=force, strict=strict, split=split)
     show_set_aside(filtered.set_aside, filtered.read)
     if as_json:
         print_json({"folder": str(out), **filtered.as_dict()})

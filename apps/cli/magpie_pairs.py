@@ -9,7 +9,19 @@ from mlx_suite.magpie.pairs.settings import PairSettings
 from mlx_suite.runtime.errors import UserError
 
 from .checkpoint import open_checkpoint, open_reward_model
-from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, Strict, check_choice, print_json, resumable
+from .flags import (
+    AsJson,
+    Batch,
+    DataName,
+    ModelName,
+    OutFolder,
+    Quiet,
+    Split,
+    Strict,
+    check_choice,
+    print_json,
+    resumable,
+)
 from .options import Flag, takes_settings
 from .output import progress_lines, show, show_set_aside, verdict_lines
 
@@ -44,6 +56,7 @@ def magpie_pairs(
         str | None, typer.Option(metavar="MODEL", help="The base model or reward model that --by needs.")
     ] = None,
     batch: Batch = 16,
+    split: Split = "",
     strict: Strict = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -61,7 +74,7 @@ def magpie_pairs(
     from mlx_suite.curation.set_aside import set_aside_facts
     from mlx_suite.magpie.pairs.pairs import make_pairs
 
-    collection = read_collection(data, strict=strict)
+    collection = read_collection(data, strict=strict, split=split)
     show_set_aside(collection.set_aside, collection.total)
     chat = open_checkpoint(model, quiet).chat_model(batch).with_fixed_date()
     scorer = _scorer(chat, by, judge, quiet)

@@ -8,7 +8,7 @@ import typer
 from mlx_suite.magpie.reflection.settings import ReflectSettings
 
 from .checkpoint import open_checkpoint
-from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, Strict, print_json, resumable
+from .flags import AsJson, Batch, DataName, ModelName, OutFolder, Quiet, Split, Strict, print_json, resumable
 from .options import Flag, takes_settings
 from .output import progress_lines, show, show_set_aside, verdict_lines
 
@@ -36,6 +36,7 @@ def magpie_reflect(
         str | None, typer.Option(metavar="MODEL", help="Another model as the judge. Default: the model itself.")
     ] = None,
     batch: Batch = 16,
+    split: Split = "",
     strict: Strict = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -56,7 +57,7 @@ def magpie_reflect(
     def opener(name: str) -> "Callable[[], ChatModel]":
         return lambda: open_checkpoint(name, quiet).chat_model(batch).with_fixed_date()
 
-    collection = read_collection(data, strict=strict)
+    collection = read_collection(data, strict=strict, split=split)
     show_set_aside(collection.set_aside, collection.total)
     with resumable(f"The texts so far are in {out}"), progress_lines("texts", quiet) as update:
         summary = reflect(collection, opener(model), settings, out, None if judge is None else opener(judge), update)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .flags import AsJson, DataName, Force, Quiet, Strict, print_json
+from .flags import AsJson, DataName, Force, Quiet, Split, Strict, print_json
 from .output import progress_lines, show
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def report(
     ] = None,
     sample: Annotated[int, typer.Option("--sample", min=0, metavar="N", help="Number of rows shown in full.")] = 12,
     force: Force = False,
+    split: Split = "",
     strict: Strict = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -52,7 +53,9 @@ def report(
     place = out or _default_place(data, other)
     check_place(place, force=force)
     with progress_lines("samples", quiet) as update:
-        page = make_report(data, other, sample, lambda done, total: update("report", done, total), strict=strict)
+        page = make_report(
+            data, other, sample, lambda done, total: update("report", done, total), strict=strict, split=split
+        )
     write_report(page, place, force=force)
     if as_json:
         print_json({**page.as_dict(), "file": str(place)})

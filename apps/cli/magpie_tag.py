@@ -10,7 +10,7 @@ from mlx_suite.curation.tags.settings import TagSettings
 from mlx_suite.runtime.errors import UserError
 
 from .checkpoint import open_checkpoint, open_reward_model
-from .flags import AdapterFolder, AsJson, DataName, Limit, ModelName, Quiet, Strict, print_json, resumable
+from .flags import AdapterFolder, AsJson, DataName, Limit, ModelName, Quiet, Split, Strict, print_json, resumable
 from .magpie_tag_report import show_calibration, tag_facts, tag_lines
 from .options import Flag, option, takes_settings
 from .output import progress_lines, show, show_set_aside
@@ -46,6 +46,7 @@ def magpie_tag(
     questions: QuestionsFile = None,
     adapter: AdapterFolder = None,
     limit: Limit = None,
+    split: Split = "",
     strict: Strict = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -65,7 +66,7 @@ def magpie_tag(
     from mlx_suite.hub.resolve import resolve
 
     settings = TagSettings(**typed)
-    collection = read_collection(data, strict=strict)
+    collection = read_collection(data, strict=strict, split=split)
     show_set_aside(collection.set_aside, collection.total)
     rows = collection.rows[:limit]
     tag_questions = questions_for(resolve(model, progress=not quiet), questions)
@@ -114,6 +115,8 @@ def magpie_calibrate(
     adapter: AdapterFolder = None,
     limit: Limit = None,
     seed: Annotated[int, typer.Option("--seed", help="Random seed of the microworld's rows.")] = 0,
+    split: Split = "",
+    strict: Strict = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -125,6 +128,7 @@ def magpie_calibrate(
 
     Example: `mlx-suite magpie calibrate tiny-llama3 --microworld 100`
     """
+    from mlx_suite.curation.set_aside import set_aside_facts
     from mlx_suite.curation.tags.calibration import calibrate
     from mlx_suite.curation.tags.labelled import microworld_rows, read_labelled
     from mlx_suite.curation.tags.tagging import only as only_named
@@ -135,7 +139,10 @@ def magpie_calibrate(
     tag_questions = questions_for(checkpoint.folder, questions)
     if only:
         tag_questions = only_named(tag_questions, tuple(name.strip() for name in only.split(",") if name.strip()))
-    rows = read_labelled(labelled, tag_questions) if labelled else microworld_rows(microworld or 0, tag_questions, seed)
+    found = read_labelled(labelled, tag_questions, strict=strict, split=split) if labelled else None
+    rows = found.rows if found else microworld_rows(microworld or 0, tag_questions, seed)
+    set_aside = found.set_aside if found else ()
+    show_set_aside(set_aside, found.total if found else len(rows), "cannot be used")
     with progress_lines("rows", quiet) as update:
         report = calibrate(
             checkpoint.chat_model(),
@@ -146,7 +153,7 @@ def magpie_calibrate(
             on_progress=lambda done, total: update("tags", done, total),
         )
     if as_json:
-        print_json({"model": checkpoint.name, **report.as_dict()})
+        print_json({"model": checkpoint.name, **report.as_dict(), "set_aside": set_aside_facts(set_aside)})
     else:
         show_calibration(report, checkpoint.name)
 

@@ -20,49 +20,12 @@ import mlx_suite
 from mlx_suite.runtime.backend import explain_import_error
 from mlx_suite.runtime.errors import UserError
 
-from .bench import bench_app
-from .chat import chat
-from .doctor import doctor
-from .evaluate import evaluate
-from .export import export_app
-from .finetune import finetune
-from .fuse import fuse
-from .generate import generate
-from .help import add, new_app
-from .judge import judge_app
-from .lab import lab
-from .magpie import magpie_app
-from .merge import merge
-from .models import models_app
-from .perplexity import perplexity
-from .pretrain import pretrain
-from .quantize import quantize
-from .serve import serve
-from .synthesize import synthesize_app
-from .warp import warp
+from .help import new_app
+from .menu import Menu
 
 SUMMARY = "Llama 3, Gemma and Qwen 3 on MLX: generate, chat, make instruction data with Magpie, finetune, judge."
 
-app = new_app("mlx-suite", SUMMARY)
-add(app, doctor)
-add(app, generate)
-add(app, chat)
-add(app, serve)
-app.add_typer(magpie_app)
-add(app, pretrain)
-app.add_typer(synthesize_app)
-add(app, lab)
-add(app, finetune)
-add(app, fuse)
-add(app, merge)
-add(app, warp)
-add(app, quantize)
-app.add_typer(export_app)
-app.add_typer(judge_app)
-add(app, perplexity)
-add(app, evaluate)
-app.add_typer(models_app)
-app.add_typer(bench_app)
+app = new_app("mlx-suite", SUMMARY, cls=Menu)
 
 
 def _show_version(value: bool) -> None:

@@ -42,11 +42,11 @@ def verdict_lines(sides: "Mapping[str, Truth]") -> list[tuple[str, str]]:
     ]
 
 
-def show_set_aside(rows: "Sequence[SetAside]", total: int) -> None:
+def show_set_aside(rows: "Sequence[SetAside]", total: int, why: str = "cannot be read") -> None:
     """Print on stderr which rows of the data are set aside; `--quiet` does not hide it."""
     from mlx_suite.curation.set_aside import set_aside_lines
 
-    for line in set_aside_lines(rows, total):
+    for line in set_aside_lines(rows, total, why):
         print(line, file=sys.stderr)
 
 

@@ -23,6 +23,7 @@ from mlx_suite.curation.set_aside import SetAside
 from mlx_suite.data.read.formats import detect, unknown_format
 from mlx_suite.data.read.records import Problem
 from mlx_suite.data.read.sources import ACCEPTED_FILE, TRAIN, DataFile, find_files, read_records
+from mlx_suite.data.read.tool_turns import spoken_text
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import read_lines
@@ -57,12 +58,19 @@ class Collection:
         """Number of rows in the data, readable or not."""
         return len(self.rows) + len(self.set_aside)
 
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Index of each of `rows` among all rows of the data, readable or not."""
+        unread = {row.position for row in self.set_aside}
+        return tuple(place for place in range(self.total) if place not in unread)
 
-def read_collection(source: str | Path, *, strict: bool = False) -> Collection:
-    """Read a run folder, a file, another folder, or a dataset on the hub, `owner/repo`.
 
-    Only the training split is read if there are several, so that no test row leaks into the result. Alpaca's input is
-    appended to its instruction after a blank line. A torn last line of a run in progress is skipped.
+def read_collection(source: str | Path, *, strict: bool = False, split: str = "") -> Collection:
+    """Read a run folder, a file, another folder, or a dataset on the hub, `owner/repo[:configuration]`.
+
+    Only the training split is read if there are several, so that no test row leaks into the result; `split` names
+    another. Alpaca's input is appended to its instruction after a blank line. A torn last line of a run in progress is
+    skipped.
 
     A row that cannot be read is set aside with its reasons. Raises UserError that lists every problem of every file as
     `file:line` if `strict`, if a whole file or the rest of one cannot be read, and if no row can.
@@ -70,7 +78,7 @@ def read_collection(source: str | Path, *, strict: bool = False) -> Collection:
     rows: list[Record] = []
     problems: list[Problem] = []
     set_aside: list[SetAside] = []
-    for file in find_files(source):
+    for file in find_files(source, split):
         if file.part == TRAIN:
             for item in _read_file(file):
                 if isinstance(item, _Unread):
@@ -83,7 +91,7 @@ def read_collection(source: str | Path, *, strict: bool = False) -> Collection:
         raise UserError(
             "There is a problem with the data" if count == 1 else f"There are {count:,} problems with the data",
             where=str(source),
-            fix="correct it" if count == 1 else "correct them",
+            fix=("correct it" if count == 1 else "correct them") + (", or omit --strict" if strict and rows else ""),
             details=shortened(problems),
         )
     path = Path(source).expanduser()
@@ -142,7 +150,7 @@ def _is_torn(path: Path) -> bool:
 
 def texts_of(row: Mapping[str, Any], role: str) -> list[str]:
     """The texts of all turns of one role, in order."""
-    return [str(turn.get("content") or "") for turn in row["messages"] if turn.get("role") == role]
+    return [spoken_text(turn) for turn in row["messages"] if turn.get("role") == role]
 
 
 def instruction_of(row: Mapping[str, Any]) -> str:

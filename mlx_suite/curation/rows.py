@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mlx_suite.data.example import Example, with_context
-from mlx_suite.data.read.conversation import OPENAI_ROLES, Spelling, read_turns
-from mlx_suite.data.read.formats import SYSTEMS, Format, detect, read_example, read_keys
+from mlx_suite.data.read.conversation import OPENAI_ROLES, REASONING_KEYS, Spelling, read_turns
+from mlx_suite.data.read.formats import SYSTEMS, Format, detect, fields_of, read_example, read_keys
 from mlx_suite.data.read.records import Faults, Problem, described, instruction_text, optional_text, response_text
 from mlx_suite.data.read.records import Record as FileRecord
 from mlx_suite.text import Message
@@ -42,6 +42,8 @@ COSINE_DECIMALS = 9
 """Decimals of a cosine, so that no distance above 0 becomes 0."""
 NUMBERS = ("answer_tokens", "instruction_tokens", "input_length", "output_length", "index", "repeat_count")
 """Fields parsed as numbers, even if a table stores them as text."""
+REASONING = REASONING_KEYS[0]
+"""Key of a response's reasoning in `messages`, whatever the dataset calls it."""
 LANGUAGES: Mapping[str, str] = {
     "en": "English",
     "es": "Spanish",
@@ -81,10 +83,11 @@ def read_row(record: FileRecord, form: Format, report: Callable[[Problem], None]
         for problem in example:
             report(problem)
         return None
-    assert isinstance(record.value, dict)
-    fields = record.value
+    fields = fields_of(record)
     consumed = read_keys(fields, form)
     rest = {key: value for key, value in fields.items() if key not in consumed and value is not None}
+    if example.tool_turns is not None and example.tool_turns.tools:
+        rest["tools"] = list(example.tool_turns.tools)
     if example.context:
         rest["input"] = example.context  # so that an export to Alpaca can separate it again
     messages = _messages(example)
@@ -102,15 +105,22 @@ def read_row(record: FileRecord, form: Format, report: Callable[[Problem], None]
 
 
 def _messages(example: Example) -> list[dict[str, Any]]:
+    if example.tool_turns is not None:
+        pairs = zip(example.tool_turns.turns, example.tool_turns.trained, strict=True)
+        return [{**turn} if is_trained else {**turn, "train": False} for turn, is_trained in pairs]
     messages = list(example.messages)
     first = next((place for place, message in enumerate(messages) if message.role == USER), None)
     if example.context and first is not None:
         turn = messages[first]
         messages[first] = Message(USER, with_context(turn.content, example.context), turn.trained)
-    return [
-        {"role": message.role, "content": message.content, **({} if message.trained else {"train": False})}
-        for message in messages
-    ]
+    return list(map(_message, messages))
+
+
+def _message(message: Message) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.reasoning:
+        turn[REASONING] = message.reasoning
+    return turn if message.trained else {**turn, "train": False}
 
 
 # ---- tags and scores

@@ -1,10 +1,13 @@
-"""Rows that a command sets aside because they cannot be read as conversations, each with its reasons."""
+"""Rows that a command sets aside because they cannot be read as conversations or used, each with its reasons."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_suite.data.read.records import Problem
+
+CANNOT_BE_READ = "cannot be read"
 UNREADABLE = "unreadable"
 """Reason in the files of stages whose reasons are single words."""
 SHOWN = 5
@@ -13,7 +16,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class SetAside:
-    """A row that cannot be read."""
+    """A row that cannot be read or used."""
 
     position: int
     """Index among all rows of the dataset, readable or not, starting at 0."""
@@ -29,6 +32,17 @@ class SetAside:
         return {"place": self.place, "problem": "; ".join(self.reasons), "original": self.value}
 
 
+def set_aside_of(problems: Sequence[Problem]) -> list[SetAside]:
+    """The rows that have problems, in their order."""
+    reasons: dict[str, list[str]] = {}
+    for problem in problems:
+        reasons.setdefault(problem.place, []).append(problem.what)
+    return [
+        SetAside(position=number, place=place, reasons=tuple(whats))
+        for number, (place, whats) in enumerate(reasons.items())
+    ]
+
+
 def set_aside_facts(rows: Sequence[SetAside]) -> dict[str, Any]:
     """Fields of `--json`: the number of rows, rows by reason, and every place with its reasons."""
     return {
@@ -38,11 +52,11 @@ def set_aside_facts(rows: Sequence[SetAside]) -> dict[str, Any]:
     }
 
 
-def set_aside_lines(rows: Sequence[SetAside], total: int) -> Iterator[str]:
+def set_aside_lines(rows: Sequence[SetAside], total: int, why: str = CANNOT_BE_READ) -> Iterator[str]:
     """Sentences for people: how many of `total` rows are set aside, and the most frequent reasons."""
     if not rows:
         return
-    yield f"{len(rows):,} of {total:,} rows cannot be read and {'is' if len(rows) == 1 else 'are'} set aside:"
+    yield f"{len(rows):,} of {total:,} rows {why} and {'is' if len(rows) == 1 else 'are'} set aside:"
     reasons = _by_reason(rows).most_common()
     for reason, count in reasons[:SHOWN]:
         first = next(row.place for row in rows if row.reasons[0] == reason)

@@ -9,7 +9,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mlx_suite.data.example import Example, content
-from mlx_suite.data.read.formats import FORMATS, Format, detect, read_example, renamed, unknown_format, unread_keys
+from mlx_suite.data.read.formats import (
+    FORMATS,
+    Format,
+    column_hint,
+    detect,
+    read_example,
+    renamed,
+    unknown_format,
+    unread_keys,
+)
 from mlx_suite.data.read.records import Problem, Record, refusal
 from mlx_suite.data.read.sources import TEST, TRAIN, UNUSED, VALID, DataFile, find_files, read_records
 from mlx_suite.runtime.errors import UserError, nearest_name
@@ -197,7 +206,7 @@ def _read_file(
     if not records:
         problems.append(Problem(file.name, "the file has no rows"))
     elif form is None and any(isinstance(record, Record) for record in records):
-        problems.append(Problem(file.name, unknown_format(records)))
+        problems.append(Problem(file.name, unknown_format(records) + column_hint(records)))
     while records:
         # Records are released as they are read, so that a large file is not in memory twice.
         record = records.popleft()

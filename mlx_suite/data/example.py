@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlx_suite.text import Message
+from mlx_suite.text.message import ASSISTANT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,15 @@ class ToolTurns:
     """Whether finetuning may train on each turn."""
     tools: tuple[Mapping[str, Any], ...] = ()
     """Definitions of the tools."""
+
+    def before(self, turn: int) -> "ToolTurns":
+        """The turns before the one of this number, with the same tools."""
+        return replace(self, turns=self.turns[:turn], trained=self.trained[:turn])
+
+    @property
+    def responses(self) -> tuple[int, ...]:
+        """Numbers of the assistant's turns."""
+        return tuple(number for number, turn in enumerate(self.turns) if turn["role"] == ASSISTANT)
 
 
 @dataclass(frozen=True, kw_only=True)

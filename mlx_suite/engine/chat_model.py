@@ -10,7 +10,9 @@ from typing import Any
 
 from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.data.encode.styles import CHAT, Writer
+from mlx_suite.data.example import ToolTurns
 from mlx_suite.data.read.formats import fold_tools
+from mlx_suite.data.read.tool_turns import spoken_text
 from mlx_suite.data.steering import lead
 from mlx_suite.engine.engine import Engine, context_length
 from mlx_suite.engine.never_sampled import banning, embedding_rows, untrained
@@ -165,9 +167,14 @@ class ChatModel:
             turns = [*lead(self.own_template, turns[0].content), *turns[1:]]
         return tuple(encode_chat(self.tokenizer, self.own_template, turns, add_generation_prompt=True).ids)
 
-    def styled_prompt(self, messages: Sequence[Message], context: str = "") -> tuple[int, ...]:
-        """The prompt for the next response in this model's style; `context` belongs to the first instruction."""
-        return tuple(self._writer.ask(messages, context))
+    def styled_prompt(
+        self, messages: Sequence[Message], context: str = "", tool_turns: ToolTurns | None = None
+    ) -> tuple[int, ...]:
+        """The prompt for the next response in this model's style; `context` belongs to the first instruction.
+
+        `tool_turns`: the same conversation for a template that takes tools.
+        """
+        return tuple(self._writer.ask(messages, context, tool_turns))
 
     def follow_up(self, text: str) -> tuple[int, ...]:
         """Ids that follow a response's stop token: a user turn with `text`, and the header of the next response.
@@ -269,7 +276,7 @@ class ChatModel:
 
     def _turns(self, messages: Sequence[Mapping[str, Any]]) -> tuple[list[Message], int | None]:
         """The messages in the form that the template accepts, and the index of the instruction."""
-        turns = fold_tools([Message(str(each["role"]), str(each["content"])) for each in messages])
+        turns = fold_tools([Message(str(each["role"]), spoken_text(each)) for each in messages])
         before: tuple[Message, ...] = ()
         if turns and turns[0].role == SYSTEM and not self.own_template.takes_system:
             before = lead(self.own_template, turns.pop(0).content)

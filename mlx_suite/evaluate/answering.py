@@ -7,7 +7,7 @@ style and instructions. Resuming with other settings is refused.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from mlx_suite.adapters.lora import adapted_layers
 from mlx_suite.checkpoints.digest import weights_digest
 from mlx_suite.data.dataset import chosen_part, read_dataset
 from mlx_suite.data.example import Example, content
+from mlx_suite.data.read.records import Problem
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.evaluate.answered import question_of, reference_of
-from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import Journal, read_journal
 from mlx_suite.runtime.resume import change, differences, facts_text, refuse_other, stored_facts
@@ -33,6 +34,10 @@ class QuestionSet:
 
     examples: tuple[Example, ...]
     part: str
+    total: int = 0
+    """Number of rows in the data, the problems included."""
+    problems: tuple[Problem, ...] = ()
+    """Rows that are left out, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +54,23 @@ class AnswerSettings:
     """Adapter name, stored for error messages."""
 
 
-def read_questions(source: str | Path, part: str | None = None, format: str | None = None) -> QuestionSet:
+def read_questions(
+    source: str | Path, part: str | None = None, format: str | None = None, *, strict: bool = False, split: str = ""
+) -> QuestionSet:
     """The conversations of a dataset's `part`: by default test, else valid, else train.
 
-    Raises UserError for unreadable data, an empty part, or rows of plain text.
+    Rows that cannot be read are left out, unless `strict`. Raises UserError for unreadable data, an empty part, or rows
+    of plain text.
     """
-    chosen, examples = chosen_part(read_dataset(source, format=format), part, source)
+    dataset = read_dataset(source, format=format, skip_bad=True, split=split)
+    if strict and dataset.problems:
+        raise UserError(
+            f"{len(dataset.problems):,} problems with the data",
+            where=str(source),
+            fix="correct them, or omit --strict",
+            details=shortened(dataset.problems),
+        )
+    chosen, examples = chosen_part(dataset, part, source)
     texts = [example.place for example in examples if not any(turn.role == ASSISTANT for turn in example.messages)]
     if texts:
         raise UserError(
@@ -62,7 +78,9 @@ def read_questions(source: str | Path, part: str | None = None, format: str | No
             where=texts[0],
             fix="measure plain text with mlx-suite perplexity",
         )
-    return QuestionSet(examples=examples, part=chosen)
+    problems = (*dataset.problems, *dataset.left_out)
+    total = sum(file.rows + file.bad + file.left_out for file in dataset.files)
+    return QuestionSet(examples=examples, part=chosen, total=total, problems=problems)
 
 
 def write_answers(
@@ -117,7 +135,13 @@ def settings_file(out: Path) -> Path:
 def _prompt(chat: ChatModel, example: Example, settings: AnswerSettings) -> tuple[int, ...]:
     # Context is passed separately: the Alpaca style puts it under its own heading.
     turns = question_of(example, joined=False)
-    return chat.styled_prompt(_with_system(turns, settings.system), example.context)
+    tools = example.tool_turns
+    if tools is not None:
+        tools = tools.before(tools.responses[-1])
+        if settings.system and not any(turn["role"] == SYSTEM for turn in tools.turns):
+            system = {"role": SYSTEM, "content": settings.system}
+            tools = replace(tools, turns=(system, *tools.turns), trained=(True, *tools.trained))
+    return chat.styled_prompt(_with_system(turns, settings.system), example.context, tools)
 
 
 def _with_system(turns: tuple[Message, ...], system: str | None) -> tuple[Message, ...]:

@@ -1,6 +1,6 @@
 """Outputs of each evaluation: the best model so far, and responses to a few fixed prompts."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from mlx_suite.adapters.attach import save_adapter
 from mlx_suite.checkpoints.load import stored_dtype
 from mlx_suite.checkpoints.save import save_model
 from mlx_suite.data.encode.styles import Writer
+from mlx_suite.data.example import Example
 from mlx_suite.evaluate.samples import render_samples, write_samples
 from mlx_suite.finetune.model import TrainableModel
 from mlx_suite.finetune.prepare import PreparedRun
@@ -42,7 +43,7 @@ class EvaluationOutputs:
         if best and step:
             self.save("best")
         if not self.prompts:
-            self.prompts.extend(_prompts(self.settings, self.prepared, self.writer))
+            self.prompts.extend(sample_prompts(self.settings, self.prepared, self.writer))
         if self.prompts:
             write_samples(
                 self.trainable.model,
@@ -75,17 +76,19 @@ class EvaluationOutputs:
             save_adapter(folder, model, self.trainable.adapter, self.settings.model, template)
 
 
-def _prompts(settings: FinetuneSettings, prepared: PreparedRun, writer: Writer) -> list[tuple[str, list[int]]]:
+def sample_prompts(settings: FinetuneSettings, prepared: PreparedRun, writer: Writer) -> list[tuple[str, list[int]]]:
     """Text and token ids of the given prompts or, by default, of the first validation examples' instructions."""
-    chosen: list[tuple[tuple[Message, ...], str]] = [((Message("user", text),), "") for text in settings.prompts]
+    chosen = [Example(messages=(Message("user", text),)) for text in settings.prompts]
     if not chosen:
         for example in prepared.held_out:
             ends = [i for i, message in enumerate(example.messages) if message.role == "assistant"]
             if ends and len(chosen) < SAMPLES:
-                chosen.append((tuple(example.messages[: ends[0]]), example.context))
+                tools = example.tool_turns
+                tools = None if tools is None else tools.before(tools.responses[0])
+                chosen.append(replace(example, messages=tuple(example.messages[: ends[0]]), tool_turns=tools))
     prompts = []
-    for messages, context in chosen:
-        ids = writer.ask(messages, context)
+    for example in chosen:
+        ids = writer.ask(example.messages, example.context, example.tool_turns)
         if len(ids) < settings.max_length:
-            prompts.append((messages[-1].content, ids))
+            prompts.append((example.messages[-1].content, ids))
     return prompts

@@ -14,6 +14,7 @@ from mlx_suite.checkpoints.quantization import quantize_base
 from mlx_suite.checkpoints.weights import evaluate, named_parameters, parameter_count
 from mlx_suite.finetune.new_tokens import TemplateTokens
 from mlx_suite.finetune.settings import FinetuneSettings
+from mlx_suite.finetune.starting_point import StartingPoint, attach_adapter
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.documents import refuse_packing
 from mlx_suite.training.neftune import add_noise
@@ -37,12 +38,19 @@ class TrainableModel:
     """Notes for the user: module names that matched nothing, layers left unquantized."""
 
 
-def load_trainable(settings: FinetuneSettings, folder: Path, tokens: TemplateTokens | None = None) -> TrainableModel:
+def load_trainable(
+    settings: FinetuneSettings,
+    folder: Path,
+    tokens: TemplateTokens | None = None,
+    start: StartingPoint | None = None,
+) -> TrainableModel:
     """Load the model in `folder`, add the adapters of the settings, and unfreeze the trained parameters.
 
-    `tokens` are the template's; rows of those that the model does not know are trained as the settings say.
+    `tokens` are the template's; rows of those that the model does not know are trained as the settings say. The
+    adapter of `start` is attached instead of a new one.
 
-    Raises UserError if no layer matches the modules to adapt, or the model cannot train on packed rows.
+    Raises UserError if no layer matches the modules to adapt, the adapter to start from does not fit, or the model
+    cannot train on packed rows.
     """
     # Lazy loading quantizes layer by layer: the unquantized model may not fit in memory.
     model = load_model(folder, lazy=settings.quantize_base > 0)
@@ -58,6 +66,8 @@ def load_trainable(settings: FinetuneSettings, folder: Path, tokens: TemplateTok
     adapter = None
     if settings.method == "full":
         unfreeze_all(model)
+    elif start is not None:
+        adapter = attach_adapter(model, start, settings.dropout)
     else:
         adapter = AdapterConfig(
             method=settings.method,

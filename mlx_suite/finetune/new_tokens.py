@@ -25,6 +25,8 @@ class TemplateTokens:
     untrained: tuple[UntrainedToken, ...] = ()
     names: tuple[str, ...] = ()
     """Of the tokens in `untrained`."""
+    continued: tuple[int, ...] | None = None
+    """Tokens whose rows the adapter trains that the run starts from; None for a new adapter."""
 
     @property
     def lacks_stop(self) -> bool:
@@ -33,6 +35,8 @@ class TemplateTokens:
 
     def trained_rows(self, settings: FinetuneSettings) -> tuple[int, ...]:
         """Tokens whose rows a run trains beside its adapter."""
+        if self.continued is not None:
+            return self.continued
         adapts_table = {EMBEDDING, HEAD} & set(settings.modules)
         if settings.method == "full" or adapts_table or settings.train_new_tokens is False:
             return ()
@@ -48,8 +52,10 @@ class TemplateTokens:
         rows = self.trained_rows(settings)
         if settings.method == "full" or {EMBEDDING, HEAD} & set(settings.modules):
             act = "this run trains the whole embedding"
-        elif rows:
+        elif rows and self.continued is None:
             act = f"{len(rows)} row{'s' * (len(rows) > 1)} of the embedding are trained for them"
+        elif self.continued is not None:
+            act = "the adapter to start from trains no rows for them"
         else:
             act = "responses will hardly end by themselves" if self.lacks_stop else "the model hardly tells them apart"
             act += "; --train-new-tokens trains their rows"
@@ -58,24 +64,33 @@ class TemplateTokens:
 
 
 def template_tokens(
-    folder: Path, tokenizer: Tokenizer, template: ChatTemplate | None, documents: Sequence[Document]
+    folder: Path,
+    tokenizer: Tokenizer,
+    template: ChatTemplate | None,
+    documents: Sequence[Document],
+    continued: tuple[int, ...] | None = None,
 ) -> TemplateTokens:
     """Look at the embedding rows of the special tokens in documents that a chat template wrote.
 
-    Only the embedding is read from the weights; a folder without weights says nothing about it.
+    Only the embedding is read from the weights; a folder without weights says nothing about it. `continued`: tokens
+    that have trained rows in the adapter that the run starts from.
     """
     if template is None:
-        return TemplateTokens()
+        return TemplateTokens(continued=continued)
     written = {token for document in documents for token in document.tokens} & tokenizer.special_ids
     ids = tuple(sorted(written - {tokenizer.bos_id}))
     if not ids or not any(folder.glob("*.safetensors")):
-        return TemplateTokens(ids=ids)
+        return TemplateTokens(ids=ids, continued=continued)
     matrix = embedding_matrix(load_model(folder, lazy=True))
     if matrix is None:
-        return TemplateTokens(ids=ids)
+        return TemplateTokens(ids=ids, continued=continued)
     found = untrained_tokens(matrix, tokenizer.nameless_ids(matrix.weight.shape[0]), ids)
+    # Those with rows of their own are trained already; the others are told.
+    found = [token for token in found if token.id not in (continued or ())]
     names = (tokenizer.token_of(token.id) or str(token.id) for token in found)
-    return TemplateTokens(ids=ids, stop=_stop(tokenizer, template), untrained=tuple(found), names=tuple(names))
+    return TemplateTokens(
+        ids=ids, stop=_stop(tokenizer, template), untrained=tuple(found), names=tuple(names), continued=continued
+    )
 
 
 def _stop(tokenizer: Tokenizer, template: ChatTemplate) -> int | None:

@@ -17,6 +17,7 @@ from mlx_suite.data.example import Example
 from mlx_suite.data.read.records import Problem, refusal
 from mlx_suite.finetune.new_tokens import TemplateTokens, template_tokens
 from mlx_suite.finetune.settings import FinetuneSettings
+from mlx_suite.finetune.starting_point import StartingPoint, check_model, inherited, starting_point
 from mlx_suite.hub.resolve import resolve
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import ChatTemplate, Tokenizer, load_chat_template, load_tokenizer
@@ -31,7 +32,7 @@ class PreparedRun:
     """The data of a run, encoded, before the model is loaded."""
 
     folder: Path
-    """Folder of the model."""
+    """Folder of the model: of a fully finetuned one, if the run starts from it."""
     tokenizer: Tokenizer
     template: ChatTemplate | None
     dataset: Dataset
@@ -53,11 +54,14 @@ class PreparedRun:
     """Maximum context of the model in tokens; None if its config does not say."""
     fingerprint: str
     """Hash of data, template and tokenizer, to detect changes before a resume."""
+    start: StartingPoint | None = None
+    """What the run trains further; None for a new adapter, or for full finetuning of the model."""
 
     @cached_property
     def template_tokens(self) -> TemplateTokens:
         """The special tokens of the chat template, and which of them the model was never trained on."""
-        return template_tokens(self.folder, self.tokenizer, self.template, self.train)
+        rows = self.start.row_ids if self.start else None
+        return template_tokens(self.folder, self.tokenizer, self.template, self.train, rows)
 
     @cached_property
     def trained_tokens(self) -> int:
@@ -73,9 +77,16 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
 
     `folder` holds config and tokenizer; None resolves the model of the settings, and downloads it if needed.
 
-    Raises UserError that lists every problem of the data.
+    Raises UserError that lists every problem of the data, or the settings that differ from those of `start_from`
+    (`inherited` takes them over).
     """
     folder = folder or resolve(settings.model)
+    start = starting_point(settings.start_from) if settings.start_from else None
+    if start is not None:
+        inherited(settings, start, given=start.fixed)
+        if start.adapter is None:
+            check_model(folder, start)
+            folder = start.folder
     tokenizer = load_tokenizer(folder)
     # Bad rows are skipped here, so that one error reports them together with rows that cannot be encoded.
     columns = dict(pair.split("=", 1) for pair in settings.columns)
@@ -90,7 +101,7 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
     train, valid = dataset.train, dataset.valid
     if not valid:
         train, valid = split(train, settings.valid_share, settings.seed)
-    template = _template(settings, folder, [*train, *valid])
+    template = _template(settings, folder, [*train, *valid], start.template_from if start else None)
     encoded = [
         encode_all(
             examples,
@@ -139,6 +150,7 @@ def prepare(settings: FinetuneSettings, folder: Path | None = None) -> PreparedR
         row_length=_row_length(settings, fitted.documents),
         context=read_config(folder).get("max_position_embeddings"),
         fingerprint=_fingerprint(dataset, template, tokenizer, folder),
+        start=start,
     )
 
 
@@ -149,12 +161,14 @@ def make_batches(prepared: PreparedRun, settings: FinetuneSettings) -> tuple[Any
     )
 
 
-def _template(settings: FinetuneSettings, folder: Path, examples: Sequence[Example]) -> ChatTemplate | None:
-    """The model's chat template with a fixed date; None if no conversation needs it."""
+def _template(
+    settings: FinetuneSettings, folder: Path, examples: Sequence[Example], adapter: Path | None
+) -> ChatTemplate | None:
+    """The chat template, the adapter's or the model's, with a fixed date; None if no conversation needs it."""
     if settings.style != CHAT or not any(example.messages for example in examples):
         return None
     try:
-        return dated(load_chat_template(folder, read_variables(settings.template_args)))
+        return dated(load_chat_template(folder, read_variables(settings.template_args), adapter=adapter))
     except UserError as error:
         raise UserError(error.what, error.where, f"use --style alpaca; or {error.fix}", error.details) from error
 

@@ -7,6 +7,7 @@ checkpoint/         state to resume from
 best/, last/        the adapter, or the full model with method full
 ema/                the same with the average of the weights over the run, if the settings ask for one
 bad_rows.jsonl      rows skipped by skip_bad
+started_from.json   the run or adapter that this one trains further
 """
 
 import shutil
@@ -24,6 +25,7 @@ from mlx_suite.finetune.callbacks import AVERAGE, EvaluationOutputs
 from mlx_suite.finetune.model import TrainableModel, load_trainable
 from mlx_suite.finetune.prepare import PreparedRun, make_batches
 from mlx_suite.finetune.settings import FREE, FinetuneSettings
+from mlx_suite.finetune.starting_point import RECORD, check_folder, record_text
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.lock import folder_lock
@@ -71,6 +73,8 @@ class FinishedRun:
     """Mean validation loss before the first step, in nats per token."""
     plotted: bool
     """Whether loss.png was written."""
+    notes: tuple[str, ...] = ()
+    """Notes of the trained model: see `TrainableModel.notes`."""
 
     @property
     def state(self) -> State:
@@ -135,6 +139,8 @@ def finetune(
     check_loggers(settings.loggers)
     if run.resolve() == Path(settings.data).resolve():
         raise UserError("The run folder is the data folder", where=settings.out, fix="choose another folder")
+    if prepared.start is not None:
+        check_folder(run, prepared.start)
     with ExitStack() as stack:
         if group.is_rank_zero:
             stack.enter_context(folder_lock(run))
@@ -146,7 +152,7 @@ def finetune(
                 fix="give --valid or a larger --valid-share, or omit --patience",
             )
         plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate))
-        trainable = load_trainable(settings, prepared.folder, prepared.template_tokens)
+        trainable = load_trainable(settings, prepared.folder, prepared.template_tokens, prepared.start)
         identity = _identity(settings, prepared, trainable, group)
         saved = read_state(run) if group.is_rank_zero else None
         if saved is not None:
@@ -195,7 +201,9 @@ def finetune(
                 outputs.save_average(result.average)
             plotted = plot_losses(read_log(run), run / "loss.png")
     before = _loss_before(run) if group.is_rank_zero else None
-    return FinishedRun(result=result, plan=plan, folder=run, valid_before=before, plotted=plotted)
+    return FinishedRun(
+        result=result, plan=plan, folder=run, valid_before=before, plotted=plotted, notes=trainable.notes
+    )
 
 
 def _write_start(
@@ -206,6 +214,8 @@ def _write_start(
         for name in (*RESULTS, AVERAGE):
             shutil.rmtree(run / name, ignore_errors=True)
     write_atomically(run / NAME, settings_text(settings, origin, repeat))
+    if prepared.start is not None:
+        write_atomically(run / RECORD, record_text(prepared.start))
     if prepared.problems:
         write_report(prepared.problems, run / "bad_rows.jsonl")
 
@@ -214,7 +224,11 @@ def _identity(
     settings: FinetuneSettings, prepared: PreparedRun, trainable: TrainableModel, group: ProcessGroup
 ) -> dict[str, Any]:
     """Everything that determines the weights. Resuming with a different value is refused."""
-    fixed = {name: value for name, value in asdict(settings).items() if name not in FREE | {"train_new_tokens"}}
+    fixed = {
+        name: value for name, value in asdict(settings).items() if name not in FREE | {"train_new_tokens", "start_from"}
+    }
+    if prepared.start is not None:
+        fixed["start_from"] = prepared.start.digest
     if rows := prepared.template_tokens.trained_rows(settings):
         fixed["token_rows"] = list(rows)
     if not settings.ema:

@@ -33,6 +33,9 @@ class FinetuneSettings:
     written by `magpie`, or a hub dataset, OWNER/REPO or OWNER/REPO:CONFIG."""
     out: str = ""
     """Run folder. Created if missing; a run already in it is resumed."""
+    start_from: str = ""
+    """Train a finished run, or an adapter, further: its folder. Method, rank, alpha, modules and trained rows come from
+    it; the optimizer starts afresh."""
 
     format: str | None = None
     """Record format: messages, sharegpt, alpaca, completion or text. Default: detected for each file."""

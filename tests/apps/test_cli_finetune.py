@@ -72,6 +72,51 @@ def test_json_has_the_figures_and_nothing_else_is_printed(random_model: Path, da
     assert facts["best_valid_loss"] <= facts["valid_loss_before"]
 
 
+@pytest.mark.parametrize("output", ["--quiet", "--json"])
+def test_what_is_left_out_is_told_anyway(random_model: Path, data: Path, tmp_path: Path, output: str) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = [json.loads(line) | {"source": "web"} for line in data.read_text().splitlines()]
+    rows += [{"instruction": "a", "output": "b", "label": False}, {"instruction": "a", "output": ""}]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "notes.jsonl").write_text('{"text": "a"}\n')
+    modules = ["--modules", "q_proj,w_proj", "--skip-bad"]
+    result = run(random_model, folder, "--out", tmp_path / "run", output, *modules, *SMALL)
+    assert [line.split(maxsplit=1)[1] for line in result.stderr.splitlines()] == [
+        "read   notes.jsonl, next to the training file",
+        "read   source in 24 of 24 rows of train.jsonl",
+        'out   1 row: "label" is false: an undesired response (KTO), which is not trained (first train.jsonl:25)',
+        "out   1 row with defects",
+        "matched nothing in this model: w_proj",
+    ]
+    if output == "--json":
+        facts = json.loads(result.stdout)
+        assert facts["notes"] == ["matched nothing in this model: w_proj"]
+        assert facts["data"]["skipped"] == {"train.jsonl:26": '"output" is empty; expected text'}
+        assert [file["part"] for file in facts["data"]["files"]] == ["unused", "train"]
+
+
+def test_a_run_is_trained_further(random_model: Path, data: Path, tmp_path: Path) -> None:
+    run(random_model, data, "--out", tmp_path / "run", *SMALL)
+    small = [*SMALL[:4], *SMALL[6:], "--json"]
+    result = run(random_model, data, "--from", tmp_path / "run", "--out", tmp_path / "next", *small)
+    assert json.loads(result.stdout)["started_from"]["run"] == str(tmp_path / "run")
+    assert "rank: 2" in (tmp_path / "next" / "config.yaml").read_text()
+
+
+def test_a_flag_that_conflicts_with_the_run_to_start_from_is_refused(
+    random_model: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(random_model, data, "--out", tmp_path / "run", *SMALL)
+    start = ["--from", tmp_path / "run", "--out", tmp_path / "next", "--rank", "4"]
+    lines = fail(monkeypatch, capsys, random_model, data, *start)
+    assert f"rank is 4, but {tmp_path / 'run'} has 2" in " ".join(lines)
+
+
 def test_the_same_command_reports_that_it_resumes(random_model: Path, data: Path, tmp_path: Path) -> None:
     run(random_model, data, "--out", tmp_path / "run", *SMALL)
     again = run(random_model, data, "--out", tmp_path / "run", *SMALL)

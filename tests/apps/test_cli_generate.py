@@ -67,6 +67,36 @@ def test_a_variable_of_the_chat_template_changes_the_prompt(random_model: Path, 
     assert prompt_tokens("--template-arg", "thinking=false") > prompt_tokens()
 
 
+@pytest.mark.parametrize(("opened", "said"), [("", "<think>abab</think>cab"), ("<think>", "abab</think>cab")])
+def test_reasoning_is_dropped_from_what_is_shown(
+    opened: str, said: str, random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(random_model, folder)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + "{% if add_generation_prompt %}" + opened + "{% endif %}")
+    tokenizer = load(folder)[1]
+    ids = (*tokenizer.encode(said), min(tokenizer.stop_ids))
+
+    class SpeakingEngine:
+        """An engine that generates `ids`."""
+
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def run(self, requests: list[Request]) -> object:
+            [request] = requests
+            for token in ids:
+                assert request.on_token is not None
+                request.on_token(token)
+            yield Done(request=request, value=Written(tokens=ids[:-1], reason="stop", stop_token=ids[-1]))
+
+    monkeypatch.setattr("mlx_suite.engine.Engine", SpeakingEngine)
+    assert run(folder, "Why?").stdout == said + "\n"
+    assert run(folder, "Why?", "--reasoning", "drop").stdout == "cab\n"
+    facts = json.loads(run(folder, "Why?", "--reasoning", "drop", "--json").stdout)
+    assert (facts["text"], facts["reasoning"]) == ("cab", "abab")
+
+
 def test_a_stop_text_ends_the_response_and_is_not_shown(random_model: Path) -> None:
     flags = [random_model, "Why?", "--temperature", "1", "--seed", "12", "--max-tokens", "40"]
     whole = run(*flags).stdout.removesuffix("\n")

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from mlx_suite.evaluate.pairwise import Matched, PairReport, judge_pairs
 from mlx_suite.evaluate.scoring import score_answers
+from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.cli.evaluate import evaluate
 from mlx_suite_apps.cli.judge import judge_app
 from mlx_suite_apps.cli.judge_report import pair_lines, show_scores
@@ -90,6 +91,21 @@ def test_exact_refuses_invalid_rows_and_choices(tmp_path: Path, fail: Callable[.
 # ---- answer
 
 
+def test_a_row_that_cannot_be_read_is_set_aside_unless_strict(random_model: Path, tmp_path: Path) -> None:
+    rows = ({"instruction": "a", "output": "c"}, {"instruction": "b", "output": ""})
+    data = written(tmp_path / "data.jsonl", *rows)
+    arguments = ["judge", "answer", random_model, data, "--out", tmp_path / "answers.jsonl", "--max-tokens", "2"]
+    result = run(*arguments, "--quiet", "--json")
+    assert result.stderr.splitlines() == [
+        "1 of 2 rows cannot be read and is set aside:",
+        '1: "output" is empty; expected text (data.jsonl:2)',
+    ]
+    assert json.loads(result.stdout)["set_aside"]["places"] == {"data.jsonl:2": ['"output" is empty; expected text']}
+    with pytest.raises(UserError) as caught:
+        run(*arguments, "--strict")
+    assert caught.value.fix == "correct them, or omit --strict"
+
+
 def test_responses_are_generated_resumed_and_checked(random_model: Path, tmp_path: Path) -> None:
     data = written(tmp_path / "data.jsonl", *({"instruction": f"a {i}", "output": "c"} for i in range(5)))
     out = tmp_path / "answers.jsonl"
@@ -98,6 +114,7 @@ def test_responses_are_generated_resumed_and_checked(random_model: Path, tmp_pat
         "answers": 2,
         "part": "train",
         "file": str(out),
+        "set_aside": {"rows": 0, "reasons": {}, "places": {}},
     }
     assert run(*arguments).stdout.startswith("responses  5 to the train part")
     rows = [json.loads(line) for line in out.read_text().splitlines()]

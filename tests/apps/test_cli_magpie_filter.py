@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.cli.magpie_export import magpie_export
 from mlx_suite_apps.cli.magpie_filter import magpie_filter
-from tests.magpie.rows import conversation, read_lines, row, write_run
+from tests.magpie.rows import conversation, read_lines, row, write_lines, write_run
 
 program = typer.Typer(rich_markup_mode="markdown")
 program.command("filter")(magpie_filter)
@@ -87,7 +87,27 @@ def test_export_lists_the_files_it_wrote_as_json(data: Path, tmp_path: Path) -> 
         "cut_to_first_turn": 0,
         "steering_left_out": 0,
         "set_aside": {"rows": 0, "reasons": {}, "places": {}},
+        "unfit": {"rows": 0, "reasons": {}, "places": {}},
     }
+
+
+def test_export_sets_rows_aside_that_do_not_fit_and_says_how_to_export_them(data: Path, tmp_path: Path) -> None:
+    result = run("export", data, "--to", "alpaca", "--out", tmp_path / "out")
+    assert result.stdout == f"4  {tmp_path / 'out/train.json'}\n"
+    lines = result.stderr.splitlines()
+    assert lines[0] == "1 of 5 rows does not fit the format alpaca and is set aside:"
+    assert "4 turns (user, assistant, user, assistant), but the format allows two" in lines[1]
+    assert lines[2].startswith("To export them too, give --first-turn")
+
+
+def test_a_split_is_chosen(tmp_path: Path) -> None:
+    for split in ("train_sft", "train_gen"):
+        write_lines(tmp_path / "data" / f"{split}-00000-of-00001.jsonl", [row("Hi", split)])
+    with pytest.raises(UserError, match="2 splits to train on"):
+        run("filter", tmp_path / "data", "--sample", "1", "--out", tmp_path / "kept")
+    run("filter", tmp_path / "data", "--sample", "1", "--out", tmp_path / "kept", "--split", "train_gen")
+    [kept] = read_lines(tmp_path / "kept" / "accepted.jsonl")
+    assert kept["messages"][1]["content"] == "train_gen"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +116,7 @@ def test_export_lists_the_files_it_wrote_as_json(data: Path, tmp_path: Path) -> 
         (("filter", "--where", "input_quality > gut"), "The conditions do not fit the rows"),
         (("filter", "--per", "category"), "A setting is invalid"),
         (("export", "--to", "alpaka"), "There is no format 'alpaka'"),
-        (("export", "--to", "alpaca"), "1 of 5 rows do not fit the format alpaca"),
+        (("export", "--to", "alpaca", "--strict"), "1 of 5 rows do not fit the format alpaca"),
     ],
 )
 def test_nothing_is_written_on_an_error(data: Path, tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:

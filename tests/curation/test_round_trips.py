@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ ALPACA = [
     {"instruction": "Make it short.", "input": "The old dog walked home.", "output": "The dog walked."},
     {"instruction": "Name a colour.", "input": "", "output": "Blue."},
 ]
+TAGGED = "<think>\nAdd.\n</think>\n\n4"
 DISTANCES = (0.0, 2e-8, 0.1, 0.3)
 
 
@@ -99,3 +101,81 @@ def test_any_dataset_can_be_decontaminated(tmp_path: Path) -> None:
     assert filtered.kept == (2,)
     assert filtered.results[0].dropped == {"contaminated": 2}
     assert read_lines(tmp_path / "kept/rejected.jsonl")[0]["contaminated_by"] == "eval.jsonl:1"
+
+
+REASONED = [
+    {"role": "user", "content": "2+2?"},
+    {"role": "assistant", "content": "4", "reasoning_content": "Add."},
+]
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
+def test_reasoning_survives_a_filter(key: str, tmp_path: Path) -> None:
+    turns = [REASONED[0], {"role": "assistant", "content": "4", key: "Add."}]
+    source = write_lines(tmp_path / "a.jsonl", [{"messages": turns}])
+    filter_dataset(source, FilterSettings(sample=1), tmp_path / "kept")
+    [record] = read_collection(tmp_path / "kept").rows
+    assert record["messages"] == REASONED
+    assert [each.messages for each in read_dataset(tmp_path / "kept").train] == [
+        each.messages for each in read_dataset(source).train
+    ]
+
+
+@pytest.mark.parametrize(
+    ("to", "file", "row"),
+    [
+        ("messages", "train.jsonl", {"messages": REASONED}),
+        ("mlx-lm", "train.jsonl", {"messages": [REASONED[0], {"role": "assistant", "content": TAGGED}]}),
+        ("alpaca", "train.json", {"instruction": "2+2?", "input": "", "output": TAGGED}),
+        (
+            "sharegpt",
+            "train.json",
+            {"conversations": [{"from": "human", "value": "2+2?"}, {"from": "gpt", "value": TAGGED}]},
+        ),
+    ],
+)
+def test_reasoning_survives_an_export(to: str, file: str, row: Row, tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "a.jsonl", [{"messages": REASONED}])
+    export_dataset(source, ExportSettings(to=to, valid=0, test=0), tmp_path / "out")
+    [line] = json.loads("[" + (tmp_path / "out" / file).read_text().strip().strip("[]") + "]")
+    assert line == row
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
+TOOL = {"type": "function", "function": {"name": "weather", "description": "Weather of a city", "parameters": {}}}
+CALLING = [
+    {"role": "user", "content": "Weather in Rome?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "18 C", "tool_call_id": "c1"},
+    {"role": "assistant", "content": "It is 18 C."},
+]
+
+
+def test_calls_results_and_definitions_of_tools_survive_a_filter(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "a.jsonl", [{"messages": CALLING, "tools": [TOOL]}])
+    filter_dataset(source, FilterSettings(where=("answer_words >= 3",)), tmp_path / "kept")
+    [record] = read_collection(tmp_path / "kept").rows
+    assert record == {"messages": CALLING, "tools": [TOOL]}
+    [before], [after] = read_dataset(source).train, read_dataset(tmp_path / "kept").train
+    assert (after.messages, after.tool_turns) == (before.messages, before.tool_turns)
+
+
+@pytest.mark.parametrize("to", ["messages", "mlx-lm", "sharegpt", "parquet"])
+def test_tools_survive_an_export(to: str, tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "a.jsonl", [{"messages": CALLING, "tools": [TOOL]}])
+    export_dataset(source, ExportSettings(to=to, valid=0, test=0), tmp_path / "out")
+    [before], [after] = read_dataset(source).train, read_dataset(tmp_path / "out").train
+    assert before.tool_turns is not None and after.tool_turns is not None
+    described = [tool["function"]["description"] for tool in after.tool_turns.tools]
+    assert described == ["Weather of a city"]
+    ids = ("id", "tool_call_id")
+    assert [_without(turn, ids) for turn in after.tool_turns.turns] == [
+        _without(turn, ids) for turn in before.tool_turns.turns
+    ]
+
+
+def _without(value: Any, keys: tuple[str, ...]) -> Any:
+    """A JSON value without these keys, which ShareGPT's format does not have."""
+    if isinstance(value, dict):
+        return {key: _without(each, keys) for key, each in value.items() if key not in keys}
+    return [_without(each, keys) for each in value] if isinstance(value, list) else value

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -239,6 +240,10 @@ class TestFolders:
         assert refused(tmp_path).fix == "convert its Arrow files with the `datasets` library: dataset.to_parquet(…)"
 
 
+def no_network(self: object, repo: str, **options: object) -> None:
+    raise httpx2.ConnectError("no route")
+
+
 class TestHub:
     @pytest.fixture
     def served(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Row]:
@@ -264,6 +269,34 @@ class TestHub:
         [call] = served
         assert (call["repo"], call["repo_type"], call["revision"]) == ("lab/texts", "dataset", "v1")
         assert "*.parquet" in call["allow_patterns"] and "*.jsonl.gz" in call["allow_patterns"]
+
+    def test_of_a_configuration_only_its_files_are_downloaded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls: list[list[str]] = []
+        names = [f"{config}/{part}.jsonl" for config in ("main", "socratic") for part in ("train", "test", "other")]
+
+        def snapshot(repo: str, *, allow_patterns: list[str], **options: Any) -> str:
+            calls.append(allow_patterns)
+            for name in names:
+                if name in allow_patterns:
+                    text_file(tmp_path, f"snapshot/{name}", name)
+            return str(tmp_path / "snapshot")
+
+        listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in ["README.md", *names]])
+        monkeypatch.setattr(hub_dataset, "snapshot_download", snapshot)
+        monkeypatch.setattr(hub_dataset.HfApi, "dataset_info", lambda self, repo, **options: listed)
+        monkeypatch.chdir(tmp_path)
+        dataset = read_dataset("lab/texts:socratic")
+        assert calls == [["README.md"], ["README.md", "socratic/test.jsonl", "socratic/train.jsonl"]]
+        assert (texts(dataset.train), texts(dataset.test)) == (["socratic/train.jsonl"], ["socratic/test.jsonl"])
+        calls.clear()
+        assert "no configuration 'socratik'" in refused("lab/texts:socratik").what
+        assert calls == [["README.md"]]
+
+        # Without a network, a copy that holds only this configuration is enough.
+        monkeypatch.setattr(hub_dataset.HfApi, "dataset_info", no_network)
+        assert texts(read_dataset("lab/texts:socratic").train) == ["socratic/train.jsonl"]
 
     def test_an_existing_path_takes_precedence(self, served: list[Row], tmp_path: Path) -> None:
         text_file(tmp_path, "lab/texts/train.jsonl", "mine")

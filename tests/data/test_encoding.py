@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from mlx_suite.data.encode.encoding import TRAIN_ON, encode_all
 from mlx_suite.data.encode.styles import STYLES
 from mlx_suite.data.example import Example
+from mlx_suite.data.read.formats import FORMATS, read_example
+from mlx_suite.data.read.records import Record
 from mlx_suite.finetune.settings import CHOICES
 from mlx_suite.hub.resolve import resolve
 from mlx_suite.runtime.errors import UserError
@@ -225,3 +227,30 @@ def test_the_first_token_of_a_response_may_include_a_space_of_the_template(famil
 def test_documents_have_the_place_of_their_row(byte_folder: Path) -> None:
     one = Family(folder=byte_folder, tokenizer=load_tokenizer(byte_folder), template=load_chat_template(byte_folder))
     assert document(one, said("U: a", "A: b")).place == "rows.jsonl:1"
+
+
+@pytest.mark.parametrize("form", ["messages", "tools"])
+def test_a_turn_of_weight_0_is_context_when_everything_is_trained(family: Families, form: str) -> None:
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "weight": 0},
+        {"role": "user", "content": "c", "weight": 0},
+        {"role": "assistant", "content": "d", "weight": 1},
+    ]
+    definition = {"type": "function", "function": {"name": "add", "description": "Adds", "parameters": {}}}
+    row = {"messages": turns} | ({"tools": [definition]} if form == "tools" else {})
+    example = read_example(Record("rows.jsonl:1", row), FORMATS["messages"])
+    assert isinstance(example, Example)
+    one = family("qwen3")
+    text = shown(document(one, example, train_on="all"), one.tokenizer)
+    _, first, rest = text.partition("user\na<|im_end|>")
+    assert first and rest == (
+        "\n<|im_start|>assistant\n]b<|im_end|>[\n<|im_start|>user\n]c<|im_end|>[\n"
+        "<|im_start|>assistant\n<think>\n\n</think>\n\nd<|im_end|>]\n"
+    )
+
+
+def test_all_obeys_weight_0_in_a_text_style(family: Families) -> None:
+    one = family("llama3")
+    made = document(one, said("U: a", "A: b", "U: c", "A: d", untrained=[1]), style="plain", train_on="all")
+    assert shown(made, one.tokenizer) == "<|begin_of_text|>[a]b<|eot_id|>[\n\ncd<|eot_id|>]"

@@ -262,12 +262,12 @@ class TestAlpaca:
         assert [message.content for message in read.messages] == ["Be brief.", "Sum up.", "Short."]
 
     def test_problems_name_their_keys(self) -> None:
-        row = {"instruction": " ", "input": ["A"], "output": None, "history": [["Who?", "Me."]]}
+        row = {"instruction": " ", "input": ["A"], "output": None, "history": "Who?"}
         assert faults("alpaca", row) == [
             '"instruction" is empty; expected text',
             '"input" is a list; expected text',
             '"output" is null; expected text',
-            '"history" is not supported; write a multi-turn conversation as messages',
+            '"history" is not a list of pairs; expected [[instruction, response], …]',
         ]
 
 

@@ -94,6 +94,15 @@ class TestSpelledSpecialTokens:
             "already, use --read-special-tokens --style plain"
         ]
 
+    def test_the_markers_of_another_family_are_text_and_it_is_said(self, family: Families) -> None:
+        pair = said("U: [INST] Hi [/INST]", "A: Hello</s>")
+        _, notes = self.tokens(family("llama3"), pair, "chat", read=False)
+        assert notes == [
+            "markers of a chat template, such as [INST] or <|im_start|>, are in 1 row and trained as text, because "
+            "this tokenizer has no such tokens: remove them from the texts"
+        ]
+        assert self.tokens(family("llama3"), said("U: Hi", "A: Hello"), "chat", read=False)[1] == []
+
     def test_they_are_read_as_tokens_with_one_bos_and_one_stop_token(self, family: Families) -> None:
         names, notes = self.tokens(family("llama3"), self.TEXT, "plain", read=True)
         assert names == ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]

@@ -62,8 +62,15 @@ class TestAlpaca:
 def test_phi3_writes_markers_as_text_if_they_are_not_tokens(letters: Family) -> None:
     made = document(letters, said("S: Be brief.", "U: Hi", "A: Ho", "U: Bye", "A: So long", context="Now"), "phi3")
     assert shown(made, letters.tokenizer) == (
-        "<|begin_of_text|><|system|>\nBe brief.\n\n<|user|>\nHi\n\nNow\n\n<|assistant|>\n[Ho<|eot_id|>]"
+        "<|begin_of_text|><|system|>\nBe brief.\n\n<|user|>\nHi\nNow\n\n<|assistant|>\n[Ho<|eot_id|>]"
         "\n\n<|user|>\nBye\n\n<|assistant|>\n[So long<|eot_id|>]"
+    )
+
+
+def test_phi3_is_the_text_of_the_book(letters: Family) -> None:
+    made = document(letters, said("U: Spell the word.", "A: It is Occasion.", context="Ocassion"), "phi3")
+    assert shown(made, letters.tokenizer) == (
+        "<|begin_of_text|><|user|>\nSpell the word.\nOcassion\n\n<|assistant|>\n[It is Occasion.<|eot_id|>]"
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mlx_suite.data.encode.encoding import encode_all
+from mlx_suite.data.encode.styles import Writer
 from mlx_suite.data.example import Example
 from mlx_suite.data.read.formats import FORMATS, read_example
 from mlx_suite.data.read.records import Record
@@ -119,3 +120,37 @@ def test_a_template_without_tools_gets_them_as_text_and_it_is_said(family: Famil
     found = encode_all([row(ASKED, CALLED, RESULT, SAID)], style="chat", tokenizer=one.tokenizer, template=one.template)
     assert '[{"name": "weather", "arguments": {"city": "Rome"}}<|eot_id|>]' in shown(found.documents[0], one.tokenizer)
     assert list(found.notes.lines()) == ["the chat template has no words for tools: they are text in 1 row"]
+
+
+def test_a_prompt_has_the_tools_in_the_words_of_the_template(llama: Family) -> None:
+    writer = Writer(style="chat", tokenizer=llama.tokenizer, template=llama.template)
+    example = row(ASKED, CALLED, RESULT, SAID)
+    assert example.tool_turns is not None
+    ids = writer.ask(example.messages[:2], tool_turns=example.tool_turns.before(1))
+    assert llama.tokenizer.decode(ids, skip_special=False) == (
+        f"<|begin_of_text|>{DEFINED}<|start_header_id|>user<|end_header_id|>Weather in Rome?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>"
+    )
+    both = {"role": "assistant", "tool_calls": [call("Rome"), call("Oslo", "c2")]}
+    example = row(ASKED, both, RESULT, {"role": "tool", "tool_call_id": "c2", "content": "3 C"}, SAID)
+    assert example.tool_turns is not None
+    text = llama.tokenizer.decode(writer.ask((), tool_turns=example.tool_turns.before(4)), skip_special=False)
+    assert text.count('"parameters": {"city"') == 2
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_the_tokens_are_those_of_apply_chat_template(family: Families, calls: int) -> None:
+    from transformers import AutoTokenizer
+
+    one = family("qwen3")
+    called = {"role": "assistant", "content": "", "tool_calls": [call("Rome"), call("Oslo", "c2")][:calls]}
+    results = [RESULT, {"role": "tool", "tool_call_id": "c2", "content": "4 C"}][:calls]
+    example = row(ASKED, called, *results, SAID)
+    assert example.tool_turns is not None
+    made = Writer(style="chat", tokenizer=one.tokenizer, template=one.template).write(
+        example.messages, tool_turns=example.tool_turns
+    )
+    theirs = AutoTokenizer.from_pretrained(str(one.folder)).apply_chat_template(
+        [dict(turn) for turn in example.tool_turns.turns], tools=[WEATHER], tokenize=True, return_dict=False
+    )
+    assert list(made.chat.ids) == theirs

@@ -44,6 +44,11 @@ class TestKeys:
         row = {"prompt": "Hi", "completion": "Ho", "response": "Hey", "text": "Hi"}
         assert unread(tmp_path, row) == {"response": 1}
 
+    def test_the_facts_of_a_magpie_row_are_no_content(self, tmp_path: Path) -> None:
+        facts = {"id": "5d-0", "index": 0, "seed": 7, "fingerprint": "5d", "model": "m", "tags": {"category": "Math"}}
+        assert unread(tmp_path, {"messages": ANSWERED, **facts, "mood": "calm"}) == {"mood": 1}
+        assert unread(tmp_path, {"messages": ANSWERED, "model": "m"}) == {"model": 1}
+
     def test_every_key_of_a_usual_row_is_read(self, tmp_path: Path) -> None:
         call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
         result = {"role": "tool", "tool_call_id": "c1", "name": "f", "content": "null"}
@@ -143,3 +148,22 @@ def test_nulls_that_arrow_adds_to_tool_calls_are_not_trained(tmp_path: Path) -> 
     ]
     assert "null" not in dataset.train[0].messages[0].content
     assert dict(dataset.files[0].unread) == {}
+
+
+@pytest.mark.parametrize(
+    ("row", "flags"),
+    [
+        ({"Question": "a", "Answer": "b"}, "; use --column question=Question --column answer=Answer"),
+        ({"Instruction": "a", "Response": "b"}, "; use --column instruction=Instruction --column output=Response"),
+        ({"Title": "a", "Body": "b"}, ""),
+    ],
+)
+def test_columns_that_differ_in_case_are_suggested(row: dict[str, str], flags: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError) as caught:
+        read_dataset(path)
+    assert caught.value.details[0].partition('{"text": …}')[2] == flags
+    if flags:
+        pairs = dict(flag.split("=") for flag in flags.split()[3::2])
+        assert read_dataset(path, columns=pairs).train[0].messages[1].content == "b"

@@ -13,8 +13,9 @@ from mlx_suite.adapters.attach import load_adapter
 from mlx_suite.export.fuse import fuse_checkpoint
 from mlx_suite.finetune.estimate.estimate import estimate_run
 from mlx_suite.finetune.prepare import prepare
-from mlx_suite.finetune.run import RunCallbacks
+from mlx_suite.finetune.run import RunCallbacks, finetune
 from mlx_suite.finetune.settings import check_settings
+from mlx_suite.finetune.starting_point import inherited, starting_point
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import load_tokenizer
 from tests.finetune.story import bits, run_sums, sums_settings
@@ -147,3 +148,19 @@ def test_rows_cannot_be_asked_for_where_all_rows_are_trained(tmp_path: Path) -> 
     for changes in ({"method": "full"}, {"modules": ("lm_head",)}):
         with pytest.raises(UserError, match="train_new_tokens"):
             check_settings(sums_settings(tmp_path, tmp_path, train_new_tokens=True, **changes))
+
+
+def test_a_run_that_starts_from_another_trains_its_rows_further(
+    base_model: Path, trained: Path, tmp_path: Path
+) -> None:
+    before = load_adapter(trained / "best").rows["model.embed_tokens"]
+    settings = sums_settings(base_model, tmp_path, start_from=str(trained), steps=2)
+    start = starting_point(settings.start_from)
+    with pytest.raises(UserError) as caught:
+        inherited(sums_settings(base_model, tmp_path, train_new_tokens=False), start, ())
+    assert caught.value.details[0].startswith("train_new_tokens is False, but ")
+    settings = inherited(settings, start, ())
+    finetune(settings, prepare(settings))
+    after = load_adapter(tmp_path / "run" / "last").rows["model.embed_tokens"]
+    assert after.ids == before.ids
+    assert 0 < mx.abs(after.values - before.values).max().item() < 0.1

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlx_suite.curation.dataset import EMBEDDINGS_FILE, Collection, check_output, read_collection, read_embeddings
 from mlx_suite.curation.export.card import MARK, dataset_card
-from mlx_suite.curation.export.formats import ExportFormat, format_named, problems_of
+from mlx_suite.curation.export.formats import ExportFormat, format_named, misfits
 from mlx_suite.curation.export.settings import ExportSettings
 from mlx_suite.curation.filter.fields import text_of
 from mlx_suite.curation.provenance import run_facts
@@ -42,11 +42,15 @@ class Exported:
     """Rows whose steering text was removed."""
     set_aside: tuple[SetAside, ...] = ()
     """Rows that cannot be read."""
+    unfit: tuple[SetAside, ...] = ()
+    """Rows that do not fit the format."""
+    hint: str = ""
+    """How to export those too; empty if every row fits."""
 
     @property
     def read(self) -> int:
-        """Number of rows in the data, readable or not."""
-        return sum(self.files.values()) + len(self.set_aside)
+        """Number of rows in the data, exported or not."""
+        return sum(self.files.values()) + len(self.set_aside) + len(self.unfit)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON object."""
@@ -57,23 +61,35 @@ class Exported:
             "cut_to_first_turn": self.cut,
             "steering_left_out": self.unsteered,
             "set_aside": set_aside_facts(self.set_aside),
+            "unfit": set_aside_facts(self.unfit),
         }
 
 
 def export_dataset(
-    source: str | Path, settings: ExportSettings, out: Path, *, force: bool = False, strict: bool = False
+    source: str | Path,
+    settings: ExportSettings,
+    out: Path,
+    *,
+    force: bool = False,
+    strict: bool = False,
+    split: str = "",
 ) -> Exported:
-    """Read a dataset and write it to the folder `out` atomically.
+    """Read a dataset (its `split`, if named) and write it to the folder `out` atomically.
 
-    Rows that cannot be read are left out and counted, unless `strict`. Raises UserError for data that cannot be read,
-    for rows that do not fit the format (all are listed), for too few rows to split, and for an `out` that may
-    not be replaced.
+    Rows that cannot be read or do not fit the format are left out and counted, unless `strict`. Raises UserError for
+    data that cannot be read, if no row fits (all are listed), for too few rows to split, and for an `out` that may not
+    be replaced.
     """
     form = format_named(settings.to)
     check_output(out, _is_ours, source, force=force)
-    collection = read_collection(source, strict=strict)
-    rows, cut = _rows(collection.rows, form, settings)
-    splits = _splits(collection, rows, form, settings)
+    collection = read_collection(source, strict=strict, split=split)
+    converted, cut = _rows(collection.rows, form, settings)
+    unfit = misfits(converted, collection.positions, form)
+    if unfit and (strict or len(unfit) == len(converted)):
+        raise _refusal(list(unfit.values()), len(converted), form)
+    kept = [number for number in range(len(converted)) if number not in unfit]
+    rows = [converted[number] for number in kept]
+    splits = _splits(collection, kept, rows, form, settings)
     files = {f"{name}{form.suffix}": [rows[number] for number in numbers] for name, numbers in splits.items()}
     with staged_folder(out) as folder:
         for name, own in files.items():
@@ -91,11 +107,15 @@ def export_dataset(
     return Exported(
         folder=out,
         set_aside=collection.set_aside,
+        unfit=tuple(unfit.values()),
+        hint=_hint(form, some_fit=True) if unfit else "",
         files={name: len(own) for name, own in files.items()},
         cut=cut,
         unsteered=0
         if settings.keep_steering
-        else sum(without_steering(row) is not row for row in collection.rows if row.get("steer")),
+        else sum(
+            without_steering(row) is not row for row in (collection.rows[number] for number in kept) if row.get("steer")
+        ),
     )
 
 
@@ -108,21 +128,22 @@ def _rows(rows: Sequence[Record], form: ExportFormat, settings: ExportSettings) 
         shorter = [_first_exchange(row) if form.problem(row) else row for row in chosen]
         cut = sum(row is not before for row, before in zip(shorter, chosen, strict=True))
         chosen = shorter
-    problems = problems_of(chosen, form)
-    if problems:
-        raise UserError(
-            f"{len(problems):,} of {len(chosen):,} rows do not fit the format {form.name}",
-            where=f"--to {form.name}",
-            fix=_fix(form, chosen),
-            details=shortened(problems),
-        )
     return chosen, cut
 
 
-def _fix(form: ExportFormat, rows: Sequence[Record]) -> str:
+def _refusal(unfit: Sequence[SetAside], total: int, form: ExportFormat) -> UserError:
+    return UserError(
+        f"{len(unfit):,} of {total:,} rows do not fit the format {form.name}",
+        where=f"--to {form.name}",
+        fix=_hint(form, some_fit=len(unfit) < total),
+        details=shortened([f"{row.place}: {row.reasons[0]}" for row in unfit]),
+    )
+
+
+def _hint(form: ExportFormat, *, some_fit: bool) -> str:
     if form.name.startswith("pairs"):
         return "export the output folder of `mlx-suite magpie pairs`"
-    if any(not form.problem(row) for row in rows):
+    if some_fit:
         return "give --first-turn, choose --to messages or sharegpt, or filter the data with --where 'turns = 1'"
     return "give --first-turn, or choose --to messages or sharegpt"
 
@@ -137,8 +158,13 @@ def _first_exchange(row: Record) -> Record:
 
 
 def _splits(
-    collection: Collection, rows: Sequence[Record], form: ExportFormat, settings: ExportSettings
+    collection: Collection,
+    kept: Sequence[int],
+    rows: Sequence[Record],
+    form: ExportFormat,
+    settings: ExportSettings,
 ) -> dict[str, tuple[int, ...]]:
+    """Indices of `rows` by split; `kept` are their indices in the collection."""
     by_split = {
         VALID: form.valid_share if settings.valid is None else settings.valid,
         TEST: form.test_share if settings.test is None else settings.test,
@@ -156,6 +182,7 @@ def _splits(
             fix="use the folder of a run with embeddings, or leave --cosine out",
         )
     texts = [text_of(row, USER) for row in rows]
+    vectors = None if vectors is None else vectors[list(kept)]
     clusters = near_duplicate_clusters(texts, vectors, cosine=settings.cosine)
     return split_rows(rows, clusters, shares, settings.seed)
 

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from mlx_suite.curation.dataset import json_line
-from mlx_suite.curation.rows import Record
+from mlx_suite.curation.rows import REASONING, Record
+from mlx_suite.curation.set_aside import SetAside
 from mlx_suite.data.example import without_context
 from mlx_suite.data.read.table import PARQUET_EXTRA
+from mlx_suite.data.read.tool_turns import spoken_text
 from mlx_suite.runtime.errors import UserError, nearest_name
 from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
+from mlx_suite.text.reasoning import with_reasoning
 
-SHAREGPT = {SYSTEM: "system", USER: "human", ASSISTANT: "gpt", "tool": "tool"}
+SHAREGPT = {SYSTEM: "system", USER: "human", ASSISTANT: "gpt", "tool": "observation"}
 EXTRA_FIELDS = ("tags", "scores", "model")
 """Fields exported along with the messages."""
 
@@ -62,16 +65,40 @@ def format_named(name: str) -> ExportFormat:
 
 
 def turns_of(row: Record) -> list[Record]:
-    """The messages with roles and texts only."""
-    return [{"role": message["role"], "content": message["content"]} for message in row["messages"]]
+    """The messages with roles and texts only; reasoning stands in its tags before the response, calls are JSON."""
+    return [{"role": message["role"], "content": _text(message)} for message in row["messages"]]
+
+
+def _text(message: Record) -> str:
+    return with_reasoning(message.get(REASONING, ""), spoken_text(message))
+
+
+def _native(message: Record) -> Record:
+    """A message with its calls and results in OpenAI's form, and reasoning in its tags."""
+    rest: Record = {key: message[key] for key in ("tool_calls", "tool_call_id", "name") if key in message}
+    text = with_reasoning(message.get(REASONING, ""), message["content"])
+    return {"role": message["role"], "content": text, **rest}
+
+
+def _texts(row: Record) -> dict[str, str]:
+    return {message["role"]: _text(message) for message in row["messages"]}
 
 
 def _messages(row: Record) -> Record:
-    return {**_named(row), "messages": row["messages"], **{key: row[key] for key in EXTRA_FIELDS if key in row}}
+    return {
+        **_named(row),
+        "messages": row["messages"],
+        **_tools(row),
+        **{key: row[key] for key in EXTRA_FIELDS if key in row},
+    }
+
+
+def _tools(row: Record) -> Record:
+    return {"tools": row["tools"]} if "tools" in row else {}
 
 
 def _alpaca(row: Record) -> Record:
-    texts = {message["role"]: message["content"] for message in row["messages"]}
+    texts = _texts(row)
     system = {"system": texts[SYSTEM]} if SYSTEM in texts else {}
     bare = without_context(texts[USER], row.get("input"))
     split = {"instruction": texts[USER], "input": ""} if bare is None else {"instruction": bare, "input": row["input"]}
@@ -79,12 +106,23 @@ def _alpaca(row: Record) -> Record:
 
 
 def _sharegpt(row: Record) -> Record:
-    turns = [{"from": SHAREGPT[turn["role"]], "value": turn["content"]} for turn in row["messages"]]
-    return {**_named(row), "conversations": turns}
+    turns = [_sharegpt_turn(message) for message in row["messages"]]
+    tools = [tool.get("function", tool) for tool in row.get("tools", ())]
+    named = {"tools": json.dumps(tools, ensure_ascii=False)} if tools else {}
+    return {**_named(row), "conversations": turns, **named}
+
+
+def _sharegpt_turn(message: Record) -> Record:
+    """A turn; one that is calls alone, and the result of a tool, as LLaMA-Factory names them."""
+    calls = [call["function"] for call in message.get("tool_calls", ())]
+    if calls and not message["content"]:
+        value = json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)
+        return {"from": "function_call", "value": with_reasoning(message.get(REASONING, ""), value)}
+    return {"from": SHAREGPT[message["role"]], "value": _text(message)}
 
 
 def _mlx_lm(row: Record) -> Record:
-    return {"messages": turns_of(row)}
+    return {"messages": list(map(_native, row["messages"])), **_tools(row)}
 
 
 def _pairs(row: Record) -> Record:
@@ -93,7 +131,7 @@ def _pairs(row: Record) -> Record:
 
 
 def _pairs_text(row: Record) -> Record:
-    texts = {message["role"]: message["content"] for message in row["messages"]}
+    texts = _texts(row)
     system = {"system": texts[SYSTEM]} if SYSTEM in texts else {}
     return {**system, "prompt": texts[USER], "chosen": row["chosen"], "rejected": row["rejected"]}
 
@@ -135,10 +173,14 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = {each.name: each for each in _FORMA
 """Formats by name."""
 
 
-def problems_of(rows: Sequence[Record], form: ExportFormat) -> list[str]:
-    """Explain why rows do not fit the format, one line per row."""
-    problems = ((number, row, form.problem(row)) for number, row in enumerate(rows, start=1))
-    return [f"row {number}{_id(row)}: {problem}" for number, row, problem in problems if problem]
+def misfits(rows: Sequence[Record], positions: Sequence[int], form: ExportFormat) -> dict[int, SetAside]:
+    """The rows that do not fit the format, by index; `positions` are their places among all rows of the data."""
+    problems = ((number, row, form.problem(row)) for number, row in enumerate(rows))
+    return {
+        number: SetAside(position=position, place=f"row {position + 1}{_id(row)}", reasons=(problem,), value=row)
+        for (number, row, problem), position in zip(problems, positions, strict=True)
+        if problem
+    }
 
 
 def _id(row: Record) -> str:

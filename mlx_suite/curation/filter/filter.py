@@ -89,15 +89,21 @@ class Filtered:
 
 
 def filter_dataset(
-    source: str | Path, settings: FilterSettings, out: Path, *, force: bool = False, strict: bool = False
+    source: str | Path,
+    settings: FilterSettings,
+    out: Path,
+    *,
+    force: bool = False,
+    strict: bool = False,
+    split: str = "",
 ) -> Filtered:
-    """Read a dataset, filter it and write the folder `out` atomically.
+    """Read a dataset (its `split`, if named), filter it and write the folder `out` atomically.
 
     Rows that cannot be read are rejected with the reason, unless `strict`. Raises UserError for data that cannot be
     read, conditions that do not fit the rows, an `out` that may not be replaced, and if no row would be left.
     """
     check_output(out, _is_ours, source, force=force)
-    collection = read_collection(source, strict=strict)
+    collection = read_collection(source, strict=strict, split=split)
     filtered = choose(collection, settings)
     if not filtered.kept:
         raise UserError(

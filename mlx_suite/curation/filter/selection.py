@@ -16,6 +16,7 @@ from mlx_suite.curation.duplicates.words import folded
 from mlx_suite.curation.filter.conditions import RowTest
 from mlx_suite.curation.filter.fields import Field, length_of, text_of
 from mlx_suite.curation.rows import Record
+from mlx_suite.data.read.tool_turns import spoken_text
 from mlx_suite.text.message import USER
 
 Rows = Sequence[Record]
@@ -224,5 +225,5 @@ def _lengths(rows: Rows) -> list[int]:
 
 def random_key(row: Record, seed: int) -> bytes:
     """A random sort key that depends only on the conversation and the seed."""
-    turns = [[message["role"], message["content"]] for message in row["messages"]]
+    turns = [[message["role"], spoken_text(message)] for message in row["messages"]]
     return hashlib.sha256(f"{seed} {json.dumps(turns)}".encode()).digest()

@@ -83,12 +83,12 @@ class Source:
     """Rows that cannot be read."""
 
 
-def read_source(place: str | Path, *, strict: bool = False) -> Source:
+def read_source(place: str | Path, *, strict: bool = False, split: str = "") -> Source:
     """Read a run folder, or any dataset that can be trained on.
 
     Rows that cannot be read are left out with a note, unless `strict`. Raises UserError if none can be read.
     """
-    collection = read_collection(place, strict=strict)
+    collection = read_collection(place, strict=strict, split=split)
     folder = collection.folder
     notes: list[str] = []
     if collection.set_aside:

@@ -77,12 +77,14 @@ def make_report(
     on_progress: OnProgress = lambda done, total: None,
     *,
     strict: bool = False,
+    split: str = "",
 ) -> HtmlReport:
-    """Read and measure one dataset, or compare two.
+    """Read and measure one dataset (its `split`, if named), or compare it with another.
 
     Rows that cannot be read are left out and counted, unless `strict`. Raises UserError if none can be read.
     """
-    sources = [read_source(each, strict=strict) for each in (place, other) if each is not None]
+    sources = [read_source(place, strict=strict, split=split)]
+    sources += [] if other is None else [read_source(other, strict=strict)]
     return report_on(sources, samples, on_progress)
 
 

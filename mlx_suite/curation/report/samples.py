@@ -9,6 +9,7 @@ from mlx_suite.curation.dataset import instruction_of, number_in, object_in
 from mlx_suite.curation.reasons import REASONS
 from mlx_suite.curation.report.funnel import reason_of, stage_of
 from mlx_suite.curation.rows import Record
+from mlx_suite.data.read.tool_turns import spoken_text
 
 LONGEST = 2000
 """Maximum number of characters shown of a turn."""
@@ -105,7 +106,7 @@ def blocks_of(text: str) -> tuple[TextBlock, ...]:
 def _shown_row(row: Record, longest: int, original: str = "") -> ShownRow:
     turns = []
     for turn in row["messages"]:
-        text = str(turn.get("content") or "")
+        text = spoken_text(turn)
         cut = max(len(text) - longest, 0)
         turns.append(ShownTurn(role=str(turn.get("role") or "?"), blocks=blocks_of(text[:longest]), cut=cut))
     return ShownRow(id=str(row.get("id") or ""), turns=tuple(turns), marks=tuple(_marks(row)), original=original)

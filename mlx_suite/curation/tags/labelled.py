@@ -7,8 +7,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from mlx_suite.curation.dataset import read_collection
+from mlx_suite.curation.dataset import object_in, read_collection
 from mlx_suite.curation.rows import Record
+from mlx_suite.curation.set_aside import SetAside
 from mlx_suite.data.questions import Question, Questions
 from mlx_suite.microworld import make_world
 from mlx_suite.microworld.tagging import QUESTIONS as KNOWN
@@ -16,8 +17,16 @@ from mlx_suite.microworld.tagging import sample_tagged
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.text.message import ASSISTANT, USER
 
-TRUTHS = ("labels", "tags")
-"""Fields that may hold the true labels by question, in order of precedence."""
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRows:
+    """The rows of a dataset that have true labels."""
+
+    rows: "tuple[Labelled, ...]"
+    total: int
+    """Number of rows in the data."""
+    set_aside: tuple[SetAside, ...] = ()
+    """Rows that cannot be read or have an unknown label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,26 +38,34 @@ class Labelled:
     """True label by question, not empty."""
 
 
-def read_labelled(source: str | Path, questions: Questions) -> tuple[Labelled, ...]:
+def read_labelled(source: str | Path, questions: Questions, *, strict: bool = False, split: str = "") -> LabelledRows:
     """Read the rows of a dataset that have true labels: in `labels`, in `tags`, or in fields named like the questions.
 
-    Labels are matched ignoring case. Raises UserError if no row has a label, or listing every unknown label.
+    Labels are matched ignoring case. Rows that cannot be read or have an unknown label are set aside, unless `strict`.
+    Raises UserError if no row has a label, listing every unknown one.
     """
-    problems: list[str] = []
+    collection = read_collection(source, strict=strict, split=split)
+    unknown: list[SetAside] = []
     labelled: list[Labelled] = []
-    for number, row in enumerate(read_collection(source, strict=True).rows, start=1):
-        truth = _truth(row, questions, f"row {number}", problems)
-        if truth:
+    for position, row in zip(collection.positions, collection.rows, strict=True):
+        problems: list[str] = []
+        truth = _truth(row, questions, problems)
+        if problems:
+            place, reasons = f"row {position + 1}", tuple(problems)
+            unknown.append(SetAside(position=position, place=place, reasons=reasons, value=row))
+        elif truth:
             labelled.append(Labelled(messages=row["messages"], truth=truth))
-    if problems or not labelled:
+    if not labelled or (strict and unknown):
         names = ", ".join(question.name for question in questions.questions)
+        details = [f"{row.place}: {reason}" for row in unknown for reason in row.reasons]
         raise UserError(
-            f"{len(problems):,} labels are unknown" if problems else "No row has a true label",
+            f"{len(details):,} labels are unknown" if details else "No row has a true label",
             where=str(source),
             fix=f'write {{"messages": […], "labels": {{…}}}} with labels for {names}',
-            details=shortened(problems),
+            details=shortened(details),
         )
-    return tuple(labelled)
+    set_aside = sorted((*collection.set_aside, *unknown), key=lambda row: row.position)
+    return LabelledRows(rows=tuple(labelled), total=collection.total, set_aside=tuple(set_aside))
 
 
 def microworld_rows(count: int, questions: Questions, seed: int = 0) -> tuple[Labelled, ...]:
@@ -80,8 +97,8 @@ def microworld_rows(count: int, questions: Questions, seed: int = 0) -> tuple[La
     return tuple(rows)
 
 
-def _truth(row: Record, questions: Questions, place: str, problems: list[str]) -> dict[str, str]:
-    labels = next((row[name] for name in TRUTHS if isinstance(row.get(name), Mapping)), row)
+def _truth(row: Record, questions: Questions, problems: list[str]) -> dict[str, str]:
+    labels = object_in(row, "labels") or {**row, **object_in(row, "tags")}
     truth = {}
     for question in questions.questions:
         value = labels.get(question.name)
@@ -89,7 +106,7 @@ def _truth(row: Record, questions: Questions, place: str, problems: list[str]) -
             continue
         label = {known.casefold(): known for known in question.labels}.get(str(value).strip().casefold())
         if label is None:
-            problems.append(f"{place}: {question.name} is {value!r}{_hint(str(value), question)}")
+            problems.append(f"{question.name} is {value!r}{_hint(str(value), question)}")
         else:
             truth[question.name] = label
     return truth

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from math import exp
 from typing import Any
 
+from mlx_suite.data.read.tool_turns import spoken_text
 from mlx_suite.engine import context_length
 from mlx_suite.engine.chat_model import ChatModel, EncodedConversation
 from mlx_suite.engine.token_scores import Window, score_windows
@@ -66,7 +67,7 @@ def own_log_probs(
         answer = each.encoded.response_ids
         windows = {"conversation": _in_conversation(each.encoded, start), "nothing": _window(start, answer, start)}
         if bare:
-            before = "".join(f"{message['content']}\n\n" for message in each.messages[:-1])
+            before = "".join(f"{spoken_text(message)}\n\n" for message in each.messages[:-1])
             windows["bare"] = _window((*start, *tokenizer.encode(before)), answer, start)
         contexts.append(windows)
     return _means(model, contexts)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from mlx_suite.curation.rows import Record
 from mlx_suite.curation.tags.scores import Measurements, scores_of
 from mlx_suite.curation.tags.settings import TagSettings
+from mlx_suite.data.read.tool_turns import spoken_text
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.runtime.journal import read_lines
 from mlx_suite.runtime.resume import differences, facts_text, refuse_other, stored_facts
@@ -122,7 +123,7 @@ class TagResults:
 
 def key_of(row: Mapping[str, Any]) -> str:
     """Hash of a row's messages and base output: equal rows share their results."""
-    messages = [[each["role"], each["content"]] for each in row["messages"]]
+    messages = [[each["role"], spoken_text(each)] for each in row["messages"]]
     text = json.dumps([messages, row.get("base_output")], default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 

@@ -34,6 +34,8 @@ class EncodingNotes:
     """Rows whose tool definitions and calls are text, because the template has no words for them."""
     spelled: int = 0
     """Rows whose texts spell special tokens that are trained as letters."""
+    marked: int = 0
+    """Rows whose texts hold markers of a chat template that are no special tokens of this tokenizer."""
 
     def __add__(self, other: "EncodingNotes") -> "EncodingNotes":
         return EncodingNotes(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
@@ -49,6 +51,11 @@ class EncodingNotes:
             yield (
                 f"special tokens are spelled in {rows} and trained as letters: if the texts hold a chat template "
                 "already, use --read-special-tokens --style plain"
+            )
+        if self.marked:
+            yield (
+                f"markers of a chat template, such as [INST] or <|im_start|>, are in {_count(self.marked, 'row')} and "
+                "trained as text, because this tokenizer has no such tokens: remove them from the texts"
             )
 
 
@@ -112,7 +119,8 @@ class _Refused(Exception):
 
 
 def _encode(example: Example, writer: Writer, train_on: str) -> tuple[Document, EncodingNotes]:
-    spelled = EncodingNotes(spelled=int(_spells_specials(example, writer)))
+    own, other = _spelled(example, writer)
+    spelled = EncodingNotes(spelled=int(own), marked=int(other and not own))
     if example.text is not None:
         return _plain_text(example.text, example.place, writer), spelled
     # Outside the try block: an error in the template itself is not a problem of this example.
@@ -129,13 +137,12 @@ def _encode(example: Example, writer: Writer, train_on: str) -> tuple[Document, 
     return _train_each(chat, answers, stops, writer.stop_id, example.place), notes
 
 
-def _spells_specials(example: Example, writer: Writer) -> bool:
-    """Whether a text of the example spells a special token that is encoded as letters."""
-    specials = writer.tokenizer.specials
-    if specials is None or writer.read_special_tokens:
-        return False
+def _spelled(example: Example, writer: Writer) -> tuple[bool, bool]:
+    """Whether a text of the example spells a special token that is encoded as letters, and one of `plain_markers`."""
+    specials = None if writer.read_special_tokens else writer.tokenizer.specials
     texts = [example.text or "", example.context, *(message.content for message in example.messages)]
-    return any(specials.search(text) for text in texts)
+    own = specials is not None and any(specials.search(text) for text in texts)
+    return own, any(marker in text for text in texts for marker in writer.plain_markers)
 
 
 def _trained_answers(turns: Sequence[Message], train_on: str) -> list[int]:

@@ -3,7 +3,8 @@
     chat      the model's chat template
     alpaca    ### Instruction: … ### Input: … ### Response: …   (Stanford Alpaca; Raschka, Build a Large Language Model,
               chapter 7)
-    phi3      <|user|> … <|assistant|> …                        (the same chapter's second style)
+    phi3      <|user|> … <|assistant|> …                        (the same chapter's second style, as its text shows it;
+              the solution of exercise 7.1 writes `<|assistant|>:` instead, without the blank line before it)
     plain     the response directly after the prompt
 
 A text style is a chat template too. It is saved with the models trained on it, so that prompts at inference have the
@@ -11,10 +12,10 @@ format of training.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from mlx_suite.data.encode.responses import with_whole_responses
 from mlx_suite.data.example import ToolTurns
@@ -28,10 +29,17 @@ from mlx_suite.text.message import ASSISTANT, SYSTEM, USER
 from mlx_suite.text.pieces import DEFINITIONS, Piece
 from mlx_suite.text.reasoning import CLOSE, OPEN, split_reasoning, with_reasoning
 
+T = TypeVar("T")
+
 CHAT = "chat"
 PREAMBLE = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 """Default system prompt of the Alpaca style."""
 BLANK_LINE = "\n\n"
+MARKERS = (
+    *("[INST]", "[/INST]", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    *("<start_of_turn>", "<end_of_turn>", "<｜User｜>", "<｜Assistant｜>"),
+)
+"""What chat templates of common families write around turns."""
 REASONING = "reasoning_content"
 """Key of a turn's reasoning in OpenAI's form, as templates read it."""
 
@@ -85,7 +93,10 @@ TEXT_STYLES: Mapping[str, TextStyle] = {
         opening=PREAMBLE,
         context="\n\n### Input:\n",
     ),
-    "phi3": TextStyle(headers={SYSTEM: "<|system|>\n", USER: "<|user|>\n", ASSISTANT: "<|assistant|>\n"}),
+    "phi3": TextStyle(
+        headers={SYSTEM: "<|system|>\n", USER: "<|user|>\n", ASSISTANT: "<|assistant|>\n"},
+        context="\n",
+    ),
     # Not trimmed: a leading space belongs to the completion.
     "plain": TextStyle(headers={SYSTEM: "", USER: "", ASSISTANT: ""}, before_answer="", trims=False),
 }
@@ -127,19 +138,31 @@ class Writer:
         omits a turn.
         """
         if tool_turns is not None and self.takes_tools:
-            try:
-                return self._written_tools(tool_turns)
-            except TemplateRefusal:
-                split = one_call_each(tool_turns.turns)
-                if len(split) == len(tool_turns.turns):
-                    raise
-                numbers, turns = zip(*split, strict=True)
-                flags = tuple(tool_turns.trained[number] for number in numbers)
-                return self._written_tools(replace(tool_turns, turns=turns, trained=flags))
+            return self._with_few_calls(tool_turns, self._written_tools)
         prepared = self._folded(self._with_context(map(self._reasoned, messages), context))
         return self._written(prepared, [_as_turn(message) for message in prepared], None, tool_turns is not None)
 
+    def _with_few_calls(self, chat: ToolTurns, write: Callable[[ToolTurns], T]) -> T:
+        """`write` of the conversation, with one call in a turn if the template refuses several."""
+        try:
+            return write(chat)
+        except TemplateRefusal:
+            split = one_call_each(chat.turns)
+            if len(split) == len(chat.turns):
+                raise
+            numbers, turns = zip(*split, strict=True)
+            return write(replace(chat, turns=turns, trained=tuple(chat.trained[number] for number in numbers)))
+
     def _written_tools(self, chat: ToolTurns) -> WrittenChat:
+        messages, turns = self._as_messages(chat)
+        return self._written(messages, turns, list(chat.tools) or None, False)
+
+    def _asked_tools(self, chat: ToolTurns) -> list[int]:
+        _, turns = self._as_messages(chat)
+        return self._encoded(self._pieces(turns, list(chat.tools) or None, add_generation_prompt=True)).ids
+
+    def _as_messages(self, chat: ToolTurns) -> tuple[list[Message], list[dict[str, Any]]]:
+        """The turns as messages and in OpenAI's form, with reasoning where this writer puts it."""
         turns = [
             {key: value for key, value in turn.items() if self.reasoning or key != REASONING} for turn in chat.turns
         ]
@@ -147,8 +170,7 @@ class Writer:
             self._reasoned(Message(turn["role"], turn["content"], is_trained, turn.get(REASONING, "")))
             for turn, is_trained in zip(turns, chat.trained, strict=True)
         ]
-        turns = [turn | _as_turn(message) for turn, message in zip(turns, messages, strict=True)]
-        return self._written(messages, turns, list(chat.tools) or None, False)
+        return messages, [turn | _as_turn(message) for turn, message in zip(turns, messages, strict=True)]
 
     def _written(
         self, messages: list[Message], turns: Sequence[Turn], tools: Sequence[Turn] | None, as_text: bool
@@ -164,8 +186,10 @@ class Writer:
             )
         return WrittenChat(turns=messages, chat=self._encoded(pieces), cut=cut, tools_as_text=as_text)
 
-    def ask(self, messages: Sequence[Message], context: str = "") -> list[int]:
-        """Token ids of the prompt, up to where the response begins."""
+    def ask(self, messages: Sequence[Message], context: str = "", tool_turns: ToolTurns | None = None) -> list[int]:
+        """Token ids of the prompt, up to where the response begins. `tool_turns`: as in `write`."""
+        if tool_turns is not None and self.takes_tools:
+            return self._with_few_calls(tool_turns, self._asked_tools)
         turns = self._folded(self._with_context(map(self._reasoned, messages), context))
         return self._encoded(self._pieces(list(map(_as_turn, turns)), add_generation_prompt=True)).ids
 
@@ -218,6 +242,12 @@ class Writer:
         end = max((place for place, owner in enumerate(chat.owner) if owner == 1), default=len(chat.ids)) + 1
         after = [index for index in chat.ids[end:] if index in self.tokenizer.special_ids]
         return known | set(after[:1])
+
+    @cached_property
+    def plain_markers(self) -> tuple[str, ...]:
+        """Those of MARKERS that are no special tokens of this tokenizer."""
+        special = self.tokenizer.special_ids
+        return tuple(marker for marker in MARKERS if self.tokenizer.id_of(marker) not in special)
 
     @cached_property
     def takes_tools(self) -> bool:

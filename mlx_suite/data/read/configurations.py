@@ -51,7 +51,8 @@ def files_of(folder: Path, names: Sequence[str], wanted: str, source: str, train
     Raises UserError that lists the configurations if there are several and none is chosen, or if there is none of
     this name.
     """
-    found = _of_card(folder, names) or _of_folders(names, trains)
+    # Of the chosen one alone, only its own files may have been downloaded.
+    found = _of_card(folder, names) or _of_folders(names, trains, least=1 if wanted else 2)
     by_name = {each.name: each for each in found}
     if wanted:
         if wanted not in by_name:
@@ -125,11 +126,11 @@ def _patterns(data_files: Any) -> list[tuple[str, str]]:
     return pairs
 
 
-def _of_folders(names: Sequence[str], trains: Collection[str]) -> list[Configuration]:
-    """Folders at the top that each have a training file of their own; none unless there are several."""
+def _of_folders(names: Sequence[str], trains: Collection[str], least: int) -> list[Configuration]:
+    """Folders at the top that each have a training file of their own; none unless there are at least `least`."""
     top = {name: Path(name).parts[0] for name in names if len(Path(name).parts) > 1}
     folders = sorted({top[name] for name in trains if name in top})
-    if len(folders) < 2:
+    if len(folders) < least:
         return []
     return [
         Configuration(name=folder, splits={name: _split_of(name) for name in names if top.get(name) == folder})

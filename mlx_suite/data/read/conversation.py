@@ -67,7 +67,7 @@ Numbered = list[tuple[int, Message]]
 """Messages with the number of their turn in the row, starting at 1."""
 
 
-def read_turns(value: Any, label: str, spelling: Spelling, faults: Faults, tools: Any = None) -> tuple[Message, ...]:
+def read_turns(value: Any, label: str, spelling: Spelling, faults: Faults) -> tuple[Message, ...]:
     """Read the messages of a list of turns, or of its JSON text; appends what is wrong to `faults`."""
     turns = _list(value, label, faults)
     if turns is None:
@@ -83,8 +83,7 @@ def read_turns(value: Any, label: str, spelling: Spelling, faults: Faults, tools
     # The order of roles can be checked only if all of them are known.
     if all_known:
         _check_order(known, spelling, faults)
-    messages = tuple(message for _, message in known)
-    return _read_tools(messages, tools, faults) if tools else messages
+    return tuple(message for _, message in known)
 
 
 def _list(value: Any, label: str, faults: Faults) -> list[Any] | None:
@@ -159,7 +158,7 @@ def _content(turn: Mapping[str, Any], role: str, label: str, spelling: Spelling,
     calls = calls_of(turn) if role == ASSISTANT else ()
     if calls:
         before = optional_text(value, label, faults)
-        return required_text("\n".join([*([before] if before else []), *map(_call_text, calls)]), label, faults)
+        return required_text("\n".join([*([before] if before else []), *map(call_line, calls)]), label, faults)
     read = {ASSISTANT: response_text, USER: instruction_text}.get(role, required_text)
     content = read(value, label, faults)
     name = turn.get("name")
@@ -189,7 +188,7 @@ def calls_of(turn: Mapping[str, Any]) -> Sequence[Any]:
     return (call,) if isinstance(call, dict) else ()
 
 
-def _call_text(call: Any) -> str:
+def call_line(call: Any) -> str:
     """A tool call as one line of JSON without ids: `{"name": "weather", "arguments": {"city": "Rome"}}`."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
@@ -271,7 +270,7 @@ def _check_order(turns: Numbered, spelling: Spelling, faults: Faults) -> None:
         faults.append("ends with a tool result; expected a response at the end")
 
 
-def _read_tools(messages: tuple[Message, ...], tools: Any, faults: Faults) -> tuple[Message, ...]:
+def read_tools(messages: tuple[Message, ...], tools: Any, faults: Faults) -> tuple[Message, ...]:
     """Append the tool definitions to the system prompt, one line of JSON each."""
     if isinstance(tools, str):
         try:

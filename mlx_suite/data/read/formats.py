@@ -6,6 +6,8 @@
     completion   {"prompt": "…", "completion": "…"}
     text         {"text": "…"}
 
+Rows of Anthropic, Gemini and LLaMA-Factory are read as `messages`, `sharegpt` and `alpaca`: see `dialects`.
+
 A format reads a row as an `Example`, or reports everything that is wrong with it. Empty optional texts (a system
 prompt, Alpaca's input) count as missing. Other keys are not read; `unread_keys` names them.
 """
@@ -16,16 +18,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlx_suite.data.example import Example, without_context
+from mlx_suite.data.example import Example, with_context, without_context
 from mlx_suite.data.read.conversation import (
     EMPTY,
     OPENAI_ROLES,
     SHAREGPT_ROLES,
     TOOL,
     Spelling,
+    read_tools,
     read_turns,
     unread_turn_keys,
 )
+from mlx_suite.data.read.dialects import definitions, earlier_turns, in_openai_form
 from mlx_suite.data.read.records import (
     Faults,
     Problem,
@@ -89,7 +93,7 @@ def renamed(record: Record | Problem, columns: Mapping[str, str]) -> Record | Pr
 
 def read_example(record: Record, format: Format) -> Example | tuple[Problem, ...]:
     """Read a record as an example, or as everything that is wrong with it."""
-    fields = _fields(record.value)
+    fields = fields_of(record)
     if not format.fits(fields):
         if _is_preference(fields):
             return (Problem(record.place, PREFERENCE),)
@@ -112,13 +116,23 @@ def read_keys(fields: Fields, format: Format) -> set[str]:
     return {key for names in groups for key in [next((n for n in names if fields.get(n) is not None), "")]}
 
 
+MAGPIE_KEYS = frozenset(
+    "id index seed raw_instruction removed steer sampling instruction_reason instruction_stop instruction_tokens "
+    "answer_reason answer_stop answer_tokens tags confidence nearest scores duplicate_of model fingerprint".split()
+)
+"""Keys of a row of `mlx-suite magpie` that say how it was made (`magpie.records`)."""
+
+
 def unread_keys(record: Record, format: Format, example: Example) -> set[str]:
     """The keys of a row and of its turns that have a value and were not read.
 
-    A key that only repeats a text of the example is read.
+    A key that only repeats a text of the example is read, and the keys of a Magpie row that say how it was made hold no
+    content.
     """
-    fields = _fields(record.value)
+    fields = fields_of(record)
     known = read_keys(fields, format) | {key for key in UNDESIRED if isinstance(fields.get(key), bool)}
+    if {"fingerprint", "seed", "index"} <= set(fields):
+        known |= MAGPIE_KEYS
     texts = {example.context, *(message.content for message in example.messages)}
     unread = {
         key
@@ -137,7 +151,7 @@ def detect(records: Iterable[Record | Problem]) -> Format | None:
     counts: Counter[str] = Counter()
     for record in records:
         if isinstance(record, Record):
-            fields = _fields(record.value)
+            fields = fields_of(record)
             fitting = next((name for name, format in FORMATS.items() if format.fits(fields)), None)
             if fitting:
                 counts[fitting] += 1
@@ -148,11 +162,27 @@ def detect(records: Iterable[Record | Problem]) -> Format | None:
 def unknown_format(records: Iterable[Record | Problem]) -> str:
     """Error message for a file in which no row has the keys of any format."""
     first = next((record for record in records if isinstance(record, Record)), None)
-    actual = "no rows" if first is None else _keys(_fields(first.value))
-    if first is not None and _is_preference(_fields(first.value)):
+    actual = "no rows" if first is None else _keys(fields_of(first))
+    if first is not None and _is_preference(fields_of(first)):
         return PREFERENCE
     shapes = "; ".join(f"{format.name} {format.shape}" for format in FORMATS.values())
     return f"no known format: found {actual}; expected one of {shapes}"
+
+
+def column_hint(records: Iterable[Record | Problem]) -> str:
+    """How to name the columns of a file in which no row has the keys of any format; empty if they are unclear."""
+    first = next((record for record in records if isinstance(record, Record)), None)
+    names = [] if first is None else list(fields_of(first))
+    by_known = {
+        known: next((name for name in names if name.strip().casefold() == known), None)
+        for known in (*QUESTIONS, "instruction", *ANSWERS)
+    }
+    question = next((known for known in ("instruction", *QUESTIONS) if by_known[known]), None)
+    answer = next((known for known in ANSWERS if by_known[known]), None)
+    if question is None or answer is None or question == answer:
+        return ""
+    answer_name = "output" if question == "instruction" and answer in OUTPUTS else answer
+    return f"; use --column {question}={by_known[question]} --column {answer_name}={by_known[answer]}"
 
 
 def fold_tools(messages: Sequence[Message]) -> list[Message]:
@@ -175,9 +205,9 @@ def fold_tools(messages: Sequence[Message]) -> list[Message]:
     return folded
 
 
-def _fields(value: dict[str, Any] | str) -> Fields:
-    """Fields of a record; a file of plain text is a row with the key `text`."""
-    return {"text": value} if isinstance(value, str) else value
+def fields_of(record: Record) -> Fields:
+    """Fields of a record, in OpenAI's form; a file of plain text is a row with the key `text`."""
+    return {"text": record.value} if isinstance(record.value, str) else in_openai_form(record.value)
 
 
 def _is_preference(fields: Fields) -> bool:
@@ -229,30 +259,24 @@ def _read_sharegpt(fields: Fields, faults: Faults) -> Example:
 
 def _conversation(fields: Fields, name: str, spelling: Spelling, faults: Faults) -> Example:
     system = _system(fields, faults)
-    messages = read_turns(fields[name], f'"{name}"', spelling, faults, tools=_tools(fields))
+    tools = _tools(fields)
+    messages = read_turns(fields[name], f'"{name}"', spelling, faults)
     if messages and messages[0].role == SYSTEM and system:
         if system[0].content not in messages[0].content:
             faults.append('two different system prompts, in "system" and in the first turn; expected one')
         system = ()
+    messages = (*system, *messages)
+    if tools:
+        messages = read_tools(messages, tools, faults)
     if faults:
         return Example(messages=messages)
-    with_tools = tool_turns(fields[name], spelling, _tools(fields), system[0].content if system else "")
-    return Example(messages=(*system, *messages), tool_turns=with_tools)
+    with_tools = tool_turns(fields[name], spelling, definitions(tools), system[0].content if system else "")
+    return Example(messages=messages, tool_turns=with_tools)
 
 
 def _tools(fields: Fields) -> Any:
     """The tool definitions; those of OpenAI's older key `functions` are wrapped as the newer one has them."""
-    if fields.get("tools") is not None:
-        return fields["tools"]
-    functions = fields.get("functions")
-    if isinstance(functions, str):
-        try:
-            functions = json.loads(functions)
-        except (ValueError, RecursionError):
-            return functions
-    if not isinstance(functions, list):
-        return functions
-    return [{"type": "function", "function": function} for function in functions]
+    return fields["tools"] if fields.get("tools") is not None else definitions(fields.get("functions"))
 
 
 def _is_false(value: Any) -> bool:
@@ -266,9 +290,25 @@ def _read_alpaca(fields: Fields, faults: Faults) -> Example:
     context = optional_text(fields.get(context_key), f'"{context_key}"', faults) if context_key else ""
     output_key = _first(fields, OUTPUTS) or OUTPUTS[0]
     answer = response_text(fields.get(output_key), f'"{output_key}"', faults)
-    if fields.get("history"):
-        faults.append('"history" is not supported; write a multi-turn conversation as messages')
-    return Example(messages=(*system, Message(USER, question), Message(ASSISTANT, answer)), context=context)
+    before = _history(fields.get("history"), faults)
+    if before:  # the context of an example belongs to its first instruction, and this one is not the first
+        question, context = with_context(question, context), ""
+    return Example(messages=(*system, *before, Message(USER, question), Message(ASSISTANT, answer)), context=context)
+
+
+def _history(value: Any, faults: Faults) -> list[Message]:
+    """The turns before the instruction: LLaMA-Factory's list of [instruction, response]."""
+    if value in EMPTY:
+        return []
+    pairs = earlier_turns(value)
+    if pairs is None:
+        faults.append('"history" is not a list of pairs; expected [[instruction, response], …]')
+        return []
+    return [
+        Message(role, read(text, f'"history", pair {number}', faults))
+        for number, pair in enumerate(pairs, start=1)
+        for (role, read), text in zip(((USER, instruction_text), (ASSISTANT, response_text)), pair, strict=True)
+    ]
 
 
 def _read_completion(fields: Fields, faults: Faults) -> Example:
@@ -327,7 +367,7 @@ _FORMATS = (
         shape='{"instruction": …, "input": …, "output": …}',
         fits=lambda fields: _has(fields, ("instruction",), OUTPUTS),
         read=_read_alpaca,
-        keys=(("instruction",), CONTEXTS, OUTPUTS),
+        keys=(("instruction",), CONTEXTS, OUTPUTS, ("history",)),
     ),
     Format(
         name="completion",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -38,6 +38,16 @@ def download_dataset(source: str, patterns: Sequence[str], similar: Sequence[str
         return Path(snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=list(patterns)))
     except (TransportError, OSError, ValueError, KeyError) as error:
         raise explain(error, repo, revision, similar) from error
+
+
+def list_dataset(source: str) -> list[str] | None:
+    """Names of all files of `owner/repo[@revision]`, without downloading any; None if the hub does not say."""
+    repo, revision = split_revision(source)
+    try:
+        info = HfApi().dataset_info(repo, revision=revision, timeout=constants.DEFAULT_REQUEST_TIMEOUT)
+    except (TransportError, OSError, ValueError, KeyError):
+        return None  # the download explains why, or finds a copy in the cache
+    return [each.rfilename for each in info.siblings or ()] or None
 
 
 def explain(error: BaseException, repo: str, revision: str | None, similar: Sequence[str] = ()) -> UserError:

@@ -4,18 +4,19 @@ Formats: JSON lines, JSON, CSV, TSV, Parquet and plain text; all but Parquet may
 """
 
 import difflib
+import glob
 import gzip
 import os
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from mlx_suite.data.read.configurations import CARD, check_one_split, files_of, split_configuration
-from mlx_suite.data.read.hub import download_dataset, is_hub_name
+from mlx_suite.data.read.hub import download_dataset, is_hub_name, list_dataset
 from mlx_suite.data.read.json import read_json, read_jsonl
 from mlx_suite.data.read.records import Problem, Record, Records, decoded_lines
 from mlx_suite.data.read.table import read_csv, read_parquet
@@ -25,7 +26,9 @@ T = TypeVar("T")
 
 TRAIN, VALID, TEST, UNUSED = "train", "valid", "test", "unused"
 ACCEPTED_FILE = "accepted.jsonl"
-"""Dataset written by `mlx-suite magpie`; the other files in its folder describe the run."""
+"""Dataset written by `mlx-suite magpie`."""
+_RUN_FILE = re.compile(r"drafts.*\.jsonl|rejected\.jsonl|manifest\.json")
+"""The other files in its folder, which describe the run."""
 
 PART_WORDS = {
     "train": TRAIN,
@@ -77,6 +80,8 @@ def find_files(source: str | Path, split: str = "") -> tuple[DataFile, ...]:
     text = str(source)
     similar = _similar_paths(path)
     if is_hub_name(text) and not data_suffix(text):
+        if (config or split) and (chosen := _chosen_files(text, config, split, similar)):
+            return chosen
         patterns = [CARD, *(f"*{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz"))]
         folder = download_dataset(text, patterns, similar)
         return _with_parts(folder, data_names(folder, folder.rglob("*")), text, config, split)
@@ -87,6 +92,22 @@ def find_files(source: str | Path, split: str = "") -> tuple[DataFile, ...]:
         if similar
         else "check the path; a dataset of the hub is OWNER/REPO or OWNER/REPO:CONFIG",
     )
+
+
+def _chosen_files(source: str, config: str, split: str, similar: Sequence[str]) -> tuple[DataFile, ...]:
+    """The files of one configuration or split of a hub dataset, of which no others are downloaded.
+
+    Empty if the hub does not list the files of the repository.
+    """
+    listed = list_dataset(source)
+    if listed is None:
+        return ()
+    folder = download_dataset(source, [CARD], similar)
+    names = sorted(name for name in listed if _holds_data(Path(name)))
+    files = _with_parts(folder, names, source, config, split)
+    needed = [glob.escape(file.name) for file in files if file.part != UNUSED]
+    folder = download_dataset(source, [CARD, *needed], similar)
+    return tuple(replace(file, path=folder / file.name) for file in files)
 
 
 def read_records(path: Path, name: str = "") -> Records:
@@ -142,14 +163,15 @@ def part_of(name: str) -> str:
 
 def data_names(folder: Path, paths: Iterable[Path], also: Collection[str] = ()) -> list[str]:
     """The sorted names of those of `paths`, relative to `folder`, that hold data. `also`: suffixes that count too."""
-    names = []
-    for path in paths:
-        name = path.relative_to(folder)
-        hidden = any(piece.startswith((".", "__")) for piece in name.parts)
-        known = data_suffix(path.name) or Path(path.name.lower().removesuffix(".gz")).suffix in also
-        if not hidden and known and not _NO_DATA.fullmatch(path.name.lower()) and path.is_file():
-            names.append(name.as_posix())
-    return sorted(names)
+    names = ((path, path.relative_to(folder)) for path in paths)
+    return sorted(name.as_posix() for path, name in names if _holds_data(name, also) and path.is_file())
+
+
+def _holds_data(name: Path, also: Collection[str] = ()) -> bool:
+    """Whether a file holds data, by its name relative to the folder of the dataset."""
+    hidden = any(piece.startswith((".", "__")) for piece in name.parts)
+    known = data_suffix(name.name) or Path(name.name.lower().removesuffix(".gz")).suffix in also
+    return bool(known) and not hidden and not _NO_DATA.fullmatch(name.name.lower())
 
 
 def _with_parts(
@@ -169,7 +191,8 @@ def _with_parts(
     if TRAIN in parts.values():
         parts = {name: part or UNUSED for name, part in parts.items()}
     elif ACCEPTED_FILE in parts:
-        parts = {name: TRAIN if name == ACCEPTED_FILE else UNUSED for name in names}
+        others = (name for name in names if not _RUN_FILE.fullmatch(name))
+        parts = {name: TRAIN if name == ACCEPTED_FILE else UNUSED for name in others}
     else:
         parts = {name: part or TRAIN for name, part in parts.items()}
     if TRAIN not in parts.values():

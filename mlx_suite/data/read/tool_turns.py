@@ -1,11 +1,20 @@
 """Conversations with tools in OpenAI's form, for chat templates that write calls and results in their own words."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlx_suite.data.example import ToolTurns
-from mlx_suite.data.read.conversation import TOOL, Spelling, calls_of, joined_parts, present, reasoning_of, trained
+from mlx_suite.data.read.conversation import (
+    TOOL,
+    Spelling,
+    call_line,
+    calls_of,
+    joined_parts,
+    present,
+    reasoning_of,
+    trained,
+)
+from mlx_suite.data.read.dialects import parsed
 from mlx_suite.text.message import ASSISTANT, SYSTEM
 
 
@@ -24,6 +33,15 @@ def tool_turns(value: Any, spelling: Spelling, tools: Any, system: str) -> ToolT
             flags.append(trained(turn, "", []))
     uses_tools = any("tool_calls" in turn or turn["role"] == TOOL for turn in made)
     return ToolTurns(turns=tuple(made), trained=tuple(flags), tools=tuple(tools)) if tools or uses_tools else None
+
+
+def spoken_text(turn: Mapping[str, Any]) -> str:
+    """A turn in OpenAI's form as text, as chat templates without tools get it: its calls as lines of JSON."""
+    content = str(turn.get("content") or "")
+    if turn.get("role") == TOOL and isinstance(turn.get("name"), str) and turn["name"]:
+        return f"{turn['name']}: {content}"
+    calls = map(call_line, calls_of(turn) if turn.get("role") == ASSISTANT else ())
+    return "\n".join([*([content] if content else []), *calls])
 
 
 def one_call_each(turns: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
@@ -57,8 +75,9 @@ def _turn(turn: Mapping[str, Any], spelling: Spelling) -> Mapping[str, Any] | No
     content = joined_parts(content, "", []) if isinstance(content, list) else content
     made: dict[str, Any] = {"role": role, "content": content or ""}
     calls = calls_of(turn) if role == ASSISTANT else ()
-    if name == "function_call":  # ShareGPT's, whose text is the call
-        calls, made["content"] = [parsed(content)], ""
+    if name == "function_call":  # ShareGPT's, whose text is the call, or a list of calls
+        call = parsed(content)
+        calls, made["content"] = call if isinstance(call, list) else [call], ""
     if calls:
         made["tool_calls"] = [_call(call) for call in calls]
         if None in made["tool_calls"]:
@@ -76,13 +95,3 @@ def _call(call: Any) -> Mapping[str, Any] | None:
         return None
     made = {"type": "function", "function": {"name": function["name"], "arguments": parsed(function.get("arguments"))}}
     return {"id": call["id"], **made} if isinstance(call.get("id"), str) else made
-
-
-def parsed(value: Any) -> Any:
-    """JSON in a text as the value; anything else unchanged, because some models write arguments that are not JSON."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_suite.curation.rows import Record
+from mlx_suite.data.read.tool_turns import spoken_text
 from mlx_suite.evaluate.microworld import Truth, check_responses
 from mlx_suite.magpie.reflection.judging import Preference
 from mlx_suite.magpie.reflection.rewriting import Part, Rewrite
@@ -162,8 +163,15 @@ def reflected_record(record: Record, row: ReflectedRow) -> Record:
         if isinstance(rest.get(name), dict):
             rest[name] = {key: value for key, value in rest[name].items() if key != "answer_quality"}
     turns = [*row.question, Message(ASSISTANT, row.answer or "")]
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    olds = [*record["messages"], *[{}] * len(turns)]
+    messages = [_turn(turn, old) for turn, old in zip(turns, olds, strict=False)]
     return {**rest, "messages": messages, "reflection": dict(row.outcomes), "before": {"messages": record["messages"]}}
+
+
+def _turn(turn: Message, old: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A turn as it was, with its reasoning, or as it is rewritten, without."""
+    same = old.get("role") == turn.role and spoken_text(old) == turn.content
+    return old if same else {"role": turn.role, "content": turn.content}
 
 
 def _is_count(name: str, changed: Sequence[str]) -> bool:

@@ -71,7 +71,7 @@ def run_warp(
     Raises UserError for invalid settings, for a folder that was begun with others, and as finetuning and merging do.
     """
     out = Path(out)
-    check_warp(warp)
+    check_warp(warp, settings)
     facts = {name: value for name, value in asdict(settings).items() if name not in FREE} | asdict(warp)
     with open_stage(out, KIND, facts):
         rounds = []
@@ -85,9 +85,11 @@ def run_warp(
         return rounds
 
 
-def check_warp(warp: WarpSettings) -> None:
+def check_warp(warp: WarpSettings, settings: FinetuneSettings) -> None:
     """Validate settings. Raises UserError listing every problem."""
     problems = list(_problems(warp))
+    if settings.start_from:
+        problems.append("from is set: a round starts from the model that the last one merged; fuse the adapter first")
     if problems:
         raise invalid("setting", problems, f"{COMMAND} --help")
 

@@ -34,9 +34,9 @@ STORY = "Write a story about {name}, the friend of {name}, who lives in {name} t
 NAMES = ["ab", "cd", "ef", "gh", "ik", "lm", "no", "pq", "rs", "tu"]
 
 
-def export(tmp_path: Path, rows: list[Row], to: str, **settings: Any) -> Exported:
+def export(tmp_path: Path, rows: list[Row], to: str, *, strict: bool = False, **settings: Any) -> Exported:
     source = write_lines(tmp_path / "rows.jsonl", rows)
-    return export_dataset(source, ExportSettings(to=to, **settings), tmp_path / "out")
+    return export_dataset(source, ExportSettings(to=to, **settings), tmp_path / "out", strict=strict)
 
 
 def refused(tmp_path: Path, rows: list[Row], to: str, **settings: Any) -> UserError:
@@ -125,8 +125,18 @@ class TestFormats:
 
 
 class TestRowsThatDoNotFit:
-    def test_all_conversations_that_do_not_fit_alpaca_are_listed(self, tmp_path: Path) -> None:
-        error = refused(tmp_path, [PLAIN, LONG, {"messages": LONG["messages"]}], "alpaca")
+    def test_conversations_that_do_not_fit_alpaca_are_set_aside(self, tmp_path: Path) -> None:
+        exported = export(tmp_path, [LONG, PLAIN, {"messages": LONG["messages"]}], "alpaca")
+        assert exported.files == {"train.json": 1}
+        assert [(row.position, row.place) for row in exported.unfit] == [(0, 'row 1 ("r-2")'), (2, "row 3")]
+        assert exported.as_dict()["unfit"]["reasons"] == {
+            "4 turns (user, assistant, user, assistant), but the format allows two": 2
+        }
+        assert exported.hint.startswith("give --first-turn")
+        assert exported.read == 3
+
+    def test_strict_lists_all_conversations_that_do_not_fit_alpaca(self, tmp_path: Path) -> None:
+        error = refused(tmp_path, [PLAIN, LONG, {"messages": LONG["messages"]}], "alpaca", strict=True)
         assert error.what == "2 of 3 rows do not fit the format alpaca"
         assert error.details == (
             'row 2 ("r-2"): 4 turns (user, assistant, user, assistant), but the format allows two',

@@ -161,7 +161,7 @@ def test_true_labels_are_read_from_labels_tags_or_fields_of_the_questions_names(
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    found = read_labelled(path, QUESTIONS)
+    found = read_labelled(path, QUESTIONS).rows
 
     assert [dict(row.truth) for row in found] == [
         {"category": "Math"},
@@ -189,6 +189,29 @@ def test_unknown_labels_are_all_reported(tmp_path: Path) -> None:
     path.write_text(json.dumps(exchange) + "\n")
     with pytest.raises(UserError, match="No row has a true label"):
         read_labelled(path, QUESTIONS)
+
+
+def test_a_row_with_an_unknown_label_or_without_a_response_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    exchange = {"instruction": "2+2", "output": "4"}
+    rows = [
+        {**exchange, "output": ""},
+        {**exchange, "category": "Maths", "difficulty": "easy"},
+        {**exchange, "category": "Math"},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    found = read_labelled(path, QUESTIONS)
+
+    assert [dict(row.truth) for row in found.rows] == [{"category": "Math"}]
+    assert [(row.position, row.reasons) for row in found.set_aside] == [
+        (0, ('"output" is empty; expected text',)),
+        (1, ("category is 'Maths'; did you mean 'Math'?",)),
+    ]
+    for reason in ("problem with the data", "1 labels are unknown"):
+        with pytest.raises(UserError, match=reason):
+            read_labelled(path, QUESTIONS, strict=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
 
 
 def test_the_microworld_gives_rows_for_every_question_it_can_answer() -> None:
