@@ -16,6 +16,7 @@ Shapes: N models, R rows, C columns.
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -50,19 +51,26 @@ def trim(delta: mx.array, smallest: float) -> mx.array:
     return mx.where(mx.abs(delta) >= smallest, delta, 0.0)
 
 
-def magnitude_threshold(blocks: Callable[[], Iterable[mx.array]], size: int, density: float) -> float:
-    """The magnitude of the k-th largest element, without holding the tensor.
+def magnitude_thresholds(
+    blocks: Callable[[], Iterable[Sequence[mx.array]]], size: int, densities: Sequence[float]
+) -> list[float]:
+    """For each of several tensors, the magnitude of its k-th largest element, without holding the tensors.
 
     k is density · size, rounded down, at least 1. Elements of equal magnitude are all kept, so that the result does not
-    depend on their order; weights in bfloat16 have many. `blocks` returns the tensor's blocks, in the same order each
-    time; they are read twice.
+    depend on their order; weights in bfloat16 have many. `blocks` returns a block of every tensor at a time, always in
+    the same order; they are read twice.
     """
-    rank = max(1, math.floor(density * size + 1e-9))
-    if rank >= size:
-        return 0.0
-    high, above = _bin_of(_histogram(blocks(), None), rank)
-    low, _ = _bin_of(_histogram(blocks(), high), rank - above)
-    return float(np.array([high << _HALF | low], np.uint32).view(np.float32)[0])
+    ranks = [max(1, math.floor(density * size + 1e-9)) for density in densities]
+    if min(ranks) >= size:
+        return [0.0] * len(ranks)
+    tops = [_bin_of(counts, rank) for counts, rank in zip(_histograms(blocks, None), ranks, strict=True)]
+    lower = _histograms(blocks, [high for high, _ in tops])
+    found = []
+    for (high, above), counts, rank in zip(tops, lower, ranks, strict=True):
+        low, _ = _bin_of(counts, rank - above)
+        bits = np.array([high << _HALF | low], np.uint32)
+        found.append(0.0 if rank >= size else float(bits.view(np.float32)[0]))
+    return found
 
 
 def drop(delta: mx.array, density: float, key: str, start: int) -> mx.array:
@@ -82,23 +90,27 @@ def drop(delta: mx.array, density: float, key: str, start: int) -> mx.array:
     return mx.where(numbers < density, delta / density, 0.0)
 
 
-def _histogram(blocks: Iterable[mx.array], high: int | None) -> np.ndarray:
-    """Counts of the magnitudes' upper 16 bits; with `high`, of the lower 16 bits of those whose upper bits are these.
+def _histograms(
+    blocks: Callable[[], Iterable[Sequence[mx.array]]], highs: Sequence[int] | None
+) -> list[np.ndarray[Any, Any]]:
+    """Of each tensor, counts of the magnitudes' upper 16 bits; with `highs`, of the lower 16 bits of those with these.
 
     The bits of positive floats are ordered as the floats are.
     """
-    counts = np.zeros(1 << _HALF, np.int64)
-    for block in blocks:
-        bits = np.array(mx.abs(block).view(mx.uint32)).reshape(-1)
-        if high is not None:
-            bits = bits[bits >> _HALF == high] & ((1 << _HALF) - 1)
-        else:
-            bits = bits >> _HALF
-        counts += np.bincount(bits, minlength=1 << _HALF)
+    counts: list[np.ndarray[Any, Any]] = []
+    for block in blocks():
+        counts = counts or [np.zeros(1 << _HALF, np.int64) for _ in block]
+        for number, part in enumerate(block):
+            bits = np.array(mx.abs(part).view(mx.uint32)).reshape(-1)
+            if highs is None:
+                chosen = bits >> _HALF
+            else:
+                chosen = bits[bits >> _HALF == highs[number]] & ((1 << _HALF) - 1)
+            counts[number] += np.bincount(chosen, minlength=1 << _HALF)
     return counts
 
 
-def _bin_of(counts: np.ndarray, rank: int) -> tuple[int, int]:
+def _bin_of(counts: np.ndarray[Any, Any], rank: int) -> tuple[int, int]:
     """The bin that contains the element of this rank, counted from the largest, and the number of elements above it."""
     from_top = np.cumsum(counts[::-1])
     place = int(np.searchsorted(from_top, rank))

@@ -7,7 +7,6 @@ Shapes: N models, R rows, C columns.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.transfer.merge.combinations import Gram
-from mlx_suite.transfer.merge.elections import magnitude_threshold
+from mlx_suite.transfer.merge.elections import magnitude_thresholds
 from mlx_suite.transfer.merge.plan import MergedTensor
 
 PIECE = 4096
@@ -71,16 +70,9 @@ class TensorParts:
 
     def thresholds(self, densities: list[float]) -> list[float]:
         """For each difference, the smallest magnitude of the share `density` of its elements that is largest."""
-        size = math.prod(self.tensor.shape)
-
-        def blocks(index: int) -> Iterator[mx.array]:
-            for start, stop in self.spans:
-                yield self.vectors(start, stop)[index]
-
-        return [
-            magnitude_threshold(lambda index=index: blocks(index), size, density)  # type: ignore[misc]
-            for index, density in enumerate(densities)
-        ]
+        return magnitude_thresholds(
+            lambda: (self.vectors(start, stop) for start, stop in self.spans), math.prod(self.tensor.shape), densities
+        )
 
     def gram(self) -> Gram:
         """Inner products of the models' vectors (N, N)."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_suite.transfer.merge.elections import DRAWN, drop, elect, magnitude_threshold, trim
+from mlx_suite.transfer.merge.elections import DRAWN, drop, elect, magnitude_thresholds, trim
 
 
 def row(*values: float) -> mx.array:
@@ -38,15 +38,21 @@ def test_a_negative_weight_subtracts_a_task() -> None:
 
 def threshold(values: mx.array, density: float, block: int = 3) -> float:
     flat = values.reshape(-1)
-    return magnitude_threshold(
-        lambda: (flat[start : start + block] for start in range(0, flat.size, block)), flat.size, density
-    )
+    blocks = [[flat[start : start + block]] for start in range(0, flat.size, block)]
+    [found] = magnitude_thresholds(lambda: blocks, flat.size, [density])
+    return found
 
 
 def test_trimming_keeps_the_share_of_elements_that_is_largest() -> None:
     delta = row(0.1, -0.5, 0.2, 0.4, -0.3)
     assert threshold(delta, 0.4) == np.float32(0.4)
     assert trim(delta, threshold(delta, 0.4)).tolist() == [[0.0, -0.5, 0.0, np.float32(0.4), 0.0]]
+
+
+def test_each_tensor_has_its_own_threshold() -> None:
+    blocks = [[row(1.0, 2.0), row(0.1, 0.2)], [row(3.0, 4.0), row(0.3, 0.4)]]
+    assert magnitude_thresholds(lambda: blocks, 4, [0.5, 0.25]) == [3.0, np.float32(0.4)]
+    assert magnitude_thresholds(lambda: blocks, 4, [1.0, 0.25]) == [0.0, np.float32(0.4)]
 
 
 def test_trimming_keeps_all_of_equal_magnitude() -> None:

@@ -9,15 +9,15 @@ import pytest
 from mlx_suite.microworld import Verdict, check, is_heldout, make_world
 from mlx_suite.transfer.merge.recipe import METHODS
 from mlx_suite_apps.lab.experiment import Case, LabOptions, Workplace
-from mlx_suite_apps.lab.experiments.merge import SKILLS, arms, cases, run, tell
-from mlx_suite_apps.lab.skills import OTHERS, write_lessons
+from mlx_suite_apps.lab.experiments.merge import arms, cases, run, tell
+from mlx_suite_apps.lab.skills import KNOWN, OTHER_WORLD, SKILLS, write_lessons
 
 
-def result(arm: str, seed: int, skills: float, others: float = 0.9) -> dict[str, Any]:
-    accuracy = {**dict.fromkeys(SKILLS.values(), skills), OTHERS: others}
+def result(arm: str, seed: int, skills: float, known: float = 0.9) -> dict[str, Any]:
+    accuracy = {**dict.fromkeys(SKILLS, skills), KNOWN: known}
     return {
         **{"arm": arm, "seed": seed, "settings": {"asked": 100}},
-        **{"accuracy": accuracy, "skills": skills, "others": others},
+        **{"accuracy": accuracy, "skills": skills, "known": known},
     }
 
 
@@ -34,31 +34,31 @@ def test_a_quick_version_has_few_arms_and_every_seed_has_all() -> None:
 
 
 def test_lessons_are_right_distinct_and_never_held_out(tmp_path: Path) -> None:
-    write_lessons(tmp_path / "lessons.jsonl", ["Math", "Reasoning"], 20)
+    write_lessons(tmp_path / "lessons.jsonl", ["jobs", "places"], 20)
     rows = [json.loads(line) for line in (tmp_path / "lessons.jsonl").read_text().splitlines()]
     assert len({row["instruction"] for row in rows}) == 40
     assert not any(is_heldout(row["instruction"]) for row in rows)
-    assert {check(row["instruction"], row["output"], make_world()) for row in rows} == {Verdict.RIGHT}
+    assert {check(row["instruction"], row["output"], make_world(OTHER_WORLD)) for row in rows} == {Verdict.RIGHT}
 
 
-def test_the_verdict_names_the_best_soups_and_those_that_lose_elsewhere() -> None:
+def test_the_verdict_names_the_best_soups_and_those_that_forget() -> None:
     results = []
     for seed, noise in enumerate((0.0, 0.01, 0.02)):
         results += [
             result("base", seed, 0.4 + noise),
-            result("expert-math", seed, 0.5 + noise, others=0.5 + noise),
+            result("expert-jobs", seed, 0.5 + noise, known=0.5 + noise),
             result("mixture", seed, 0.7 + noise),
             result("skills-linear", seed, 0.6 + noise),
-            result("skills-ties", seed, 0.55 + noise, others=0.3 + noise),
+            result("skills-ties", seed, 0.55 + noise, known=0.3 + noise),
             result("seeds-linear", seed, 0.71 + noise),
         ]
     findings = tell(results)
     assert findings.verdict == (
-        "Mean of the skills: skills-linear is the best soup of skills with 61.0 ± 1.0, the best expert (expert-math) "
-        "has 51.0 ± 1.0, the base 41.0 ± 1.0; clearly better than expert-math: skills-linear, skills-ties.",
+        "Mean of the skills: skills-linear is the best soup of skills with 61.0 ± 1.0, the best expert (expert-jobs) "
+        "has 51.0 ± 1.0, the base 41.0 ± 1.0; clearly better than expert-jobs: skills-linear, skills-ties.",
         "Mean of the skills: seeds-linear is the best soup of seeds with 72.0 ± 1.0, one finetune of the mixture "
         "(mixture) has 71.0 ± 1.0, the base 41.0 ± 1.0; clearly better than mixture: none.",
-        "Soups of skills that are not clearly worse than the base elsewhere: skills-linear.",
+        "Soups of skills that are not clearly worse than the base in what it knew before: skills-linear.",
     )
     assert findings.tables[0].rows[0] == ("base", *["41.0 ± 1.0"] * 4, "90.0 ± 0.0")
 
@@ -72,5 +72,5 @@ def test_arms_are_trained_merged_and_scored(arm: str, tmp_path: Path) -> None:
     case = Case(arm=arm, settings={**settings, "training": training, "asked": 3})
     (tmp_path / "shared").mkdir()
     found = run(case, Workplace(folder=tmp_path / "trial", shared=tmp_path / "shared", options=options))
-    assert set(found["accuracy"]) == {*SKILLS.values(), OTHERS}
+    assert set(found["accuracy"]) == {*SKILLS, KNOWN}
     assert not (tmp_path / "trial" / "model").exists()
