@@ -112,11 +112,11 @@ def merge(
 ) -> None:
     """Merge models, or adapters of one model, into one.
 
-    Weights are read and written a block of rows at a time, so models of any size and number are merged in a few hundred
-    MB of memory. A value X is a number, or a gradient 0:0.5:1 whose points are spread over the layers from first to
-    last; NAME= before it limits it to tensors with NAME in their name, and the flag may be repeated. Models with different
-    shapes, vocabularies or chat templates are refused with all differences. The folder gets a card (README.md) that
-    says what the model was made of.
+    Weights are read and written a block of rows at a time, so models of any size and number are merged in a few
+    hundred MB of memory. A value X is a number, or a gradient 0:0.5:1 whose points are spread over the layers from
+    first to last; NAME= before it limits it to tensors with NAME in their name, and the flag may be repeated. Models
+    with different shapes, vocabularies or chat templates are refused with all differences. The folder gets a card
+    (README.md) that says what the model was made of.
 
     Example: `mlx-suite merge linear runs/a runs/b runs/c --out models/soup`
 
