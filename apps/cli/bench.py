@@ -14,6 +14,7 @@ from .bench_corpus import corpus
 from .bench_duplicates import duplicates
 from .bench_finetune import finetune
 from .bench_magpie import magpie
+from .bench_merge import merge
 from .bench_models import RANDOM, checkpoint_folder, load_ours, load_theirs
 from .bench_pretrain import pretrain
 from .bench_serve import serve
@@ -31,6 +32,7 @@ add(bench_app, duplicates)
 add(bench_app, corpus)
 add(bench_app, magpie)
 add(bench_app, serve)
+add(bench_app, merge)
 
 DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
 

@@ -51,7 +51,7 @@ GROUPS = {
     ),
     "Steps": (
         *("epochs", "steps", "optimizer", "learning_rate", "schedule", "warmup", "floor"),
-        *("weight_decay", "clip", "seed"),
+        *("weight_decay", "clip", "ema", "seed"),
     ),
     "Evaluation and logs": (
         *("eval_every", "patience", "save_every", "log_every", "sample_tokens", "sampling", "loggers"),
@@ -102,7 +102,7 @@ def finetune(
     Example: `mlx-suite finetune tiny-llama3 more/ --from runs/mine --out runs/next`
     """
     named = {"model": model, "data": data, "out": out, "prompts": prompt or None}
-    settings, origin = _settings(config, dict(typed) | {k: v for k, v in named.items() if v is not None})
+    settings, origin = read_finetune_settings(config, dict(typed) | {k: v for k, v in named.items() if v is not None})
     if preview or estimate:
         _inspect(settings, preview, estimate, as_json)
         return
@@ -111,7 +111,7 @@ def finetune(
     _train(settings, origin, as_json, quiet)
 
 
-def _settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSettings, dict[str, str]]:
+def read_finetune_settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSettings, dict[str, str]]:
     """Read the settings, and the origin of each one: a flag, the file, or the default."""
     filed = read_settings(config, FinetuneSettings, EXAMPLE) if config else {}
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in typed.items()}

@@ -31,9 +31,14 @@ MENU = {
     ),
     "lab": (
         "lab:lab",
-        "Train several arms with several seeds at equal budgets, score them alike, and say what differs.",
+        "Compare arms with several seeds, score them alike, and say what differs and what was not shown.",
     ),
     "fuse": ("fuse:fuse", "Merge an adapter into its model, so that any program can load the result."),
+    "merge": ("merge:merge", "Merge models, or adapters of one model, into one."),
+    "warp": (
+        "warp:warp",
+        "Improve a model in rounds: finetune several with different seeds, merge them, go a part of the way (WARP).",
+    ),
     "quantize": ("quantize:quantize", "Quantize a model to a few bits per weight, in mlx-lm's format."),
     "export": ("export:export_app", "Write models and adapters in the formats of other programs."),
     "judge": ("judge:judge_app", "Grade a model's responses with a judge, or check them against known answers."),

@@ -30,6 +30,7 @@ __all__ = [
     "AdapterConfig",
     "adapter_of",
     "apply_adapter",
+    "fitted",
     "load_adapter",
     "save_adapter",
     "share_weights",
@@ -152,6 +153,19 @@ def apply_adapter(model: nn.Module, adapter: Adapter, where: str = "") -> None:
     Raises UserError that lists every layer missing from the model, every array that is missing, unexpected or of the
     wrong shape, and an embedding adapted without the tied head. The model is then unchanged.
     """
+    adapter = fitted(model, adapter, where)
+    attach(model, ranks(adapter.arrays), adapter.config)
+    for path, layer in adapted_layers(model).items():
+        for leaf in leaves(layer):
+            layer[leaf] = adapter.arrays[f"{path}.{leaf}"]
+    attach_rows(model, {path: (rows.ids, rows.values) for path, rows in adapter.rows.items()})
+
+
+def fitted(model: nn.Module, adapter: Adapter, where: str = "") -> Adapter:
+    """The adapter as it applies to a model: a tied head becomes a layer of its own if the model's is not tied.
+
+    Raises UserError as `apply_adapter` does. Changes nothing.
+    """
     if adapter.tied and is_tied(model) is False:
         adapter = with_own_head(adapter)
     problems = _misfits(model, adapter)
@@ -164,11 +178,7 @@ def apply_adapter(model: nn.Module, adapter: Adapter, where: str = "") -> None:
             if adapter.base
             else "use the model it was trained on",
         )
-    attach(model, ranks(adapter.arrays), adapter.config)
-    for path, layer in adapted_layers(model).items():
-        for leaf in leaves(layer):
-            layer[leaf] = adapter.arrays[f"{path}.{leaf}"]
-    attach_rows(model, {path: (rows.ids, rows.values) for path, rows in adapter.rows.items()})
+    return adapter
 
 
 def is_tied(model: nn.Module) -> bool | None:

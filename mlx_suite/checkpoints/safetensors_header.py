@@ -54,6 +54,8 @@ class TensorHeader:
     shape: tuple[int, ...]
     num_bytes: int
     file: Path
+    start: int = 0
+    """Position of its first byte in the file."""
 
     @property
     def size(self) -> int:
@@ -187,7 +189,7 @@ def _read_header(path: Path) -> dict[str, TensorHeader]:
         raise _Damaged("has a header that is not JSON") from None
     try:
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        tensors = {name: _tensor(name, entry, path) for name, entry in entries.items()}
+        tensors = {name: _tensor(name, entry, path, 8 + length) for name, entry in entries.items()}
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         expected = 8 + length + int(end)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
@@ -201,10 +203,10 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _tensor(name: str, entry: dict[str, Any], path: Path) -> TensorHeader:
+def _tensor(name: str, entry: dict[str, Any], path: Path, origin: int) -> TensorHeader:
     start, end = entry["data_offsets"]
     shape = tuple(int(length) for length in entry["shape"])
-    return TensorHeader(name, str(entry["dtype"]), shape, int(end) - int(start), path)
+    return TensorHeader(name, str(entry["dtype"]), shape, int(end) - int(start), path, origin + int(start))
 
 
 def _unreadable(problems: list[str], where: Path) -> UserError:

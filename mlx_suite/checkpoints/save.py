@@ -88,7 +88,7 @@ def save_model(
         write_config(staged, settings)
         _write_weights(staged, weights, max_shard_bytes)
         if tokenizer_from is not None:
-            _copy_tokenizer(Path(tokenizer_from), staged)
+            copy_tokenizer(Path(tokenizer_from), staged)
         if chat_template is not None:
             (staged / TEMPLATE_FILE).write_text(chat_template, encoding="utf-8")
 
@@ -148,7 +148,8 @@ def _write_weights(folder: Path, weights: dict[str, mx.array], max_shard_bytes: 
     write_index(folder, shards, sum(sizes.values()))
 
 
-def _copy_tokenizer(source: Path, folder: Path) -> None:
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy `TOKENIZER_FILES` from a checkpoint. Raises UserError if it has no tokenizer."""
     found = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
     if not any(path.name in ("tokenizer.json", "tokenizer.model") for path in found):
         raise UserError(

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from mlx.utils import tree_map
 
 from mlx_suite.adapters.attach import save_adapter
 from mlx_suite.checkpoints.load import stored_dtype
@@ -17,6 +20,8 @@ from mlx_suite.text import Message
 from mlx_suite.text.template import with_defaults
 from mlx_suite.text.template_variables import read_variables
 
+AVERAGE = "ema"
+"""Folder of the model with averaged weights."""
 SAMPLES = 3
 """Number of validation examples used as prompts, if no prompt is given."""
 
@@ -53,6 +58,14 @@ class EvaluationOutputs:
                 seed=self.settings.seed,
             )
             write_atomically(self.run / "samples.md", render_samples(self.run / "samples.jsonl"))
+
+    def save_average(self, average: Any) -> None:
+        """Save the model with the averaged parameters, a tree in fp32, to folder `ema`; the model is left as it was."""
+        model = self.trainable.model
+        own = model.trainable_parameters()
+        model.update(tree_map(lambda mean, like: mean.astype(like.dtype), average, own))
+        self.save(AVERAGE)
+        model.update(own)
 
     def save(self, name: str) -> None:
         """Save the adapter, or with method full the model in the dtype of its checkpoint, to folder `name`."""

@@ -5,6 +5,7 @@ metrics.jsonl       training and validation log             loss.png    the same
 samples.jsonl, .md  responses to fixed prompts, written at each evaluation
 checkpoint/         state to resume from
 best/, last/        the adapter, or the full model with method full
+ema/                the same with the average of the weights over the run, if the settings ask for one
 bad_rows.jsonl      rows skipped by skip_bad
 started_from.json   the run or adapter that this one trains further
 """
@@ -20,7 +21,7 @@ from mlx_suite.checkpoints.trained_run import NAMES as RESULTS
 from mlx_suite.data.dataset import write_report
 from mlx_suite.data.encode.styles import Writer
 from mlx_suite.evaluate.samples import truncate_samples
-from mlx_suite.finetune.callbacks import EvaluationOutputs
+from mlx_suite.finetune.callbacks import AVERAGE, EvaluationOutputs
 from mlx_suite.finetune.model import TrainableModel, load_trainable
 from mlx_suite.finetune.prepare import PreparedRun, make_batches
 from mlx_suite.finetune.settings import FREE, FinetuneSettings
@@ -107,6 +108,7 @@ def plan_run(settings: FinetuneSettings, per_epoch: int) -> RunPlan:
         clip=settings.clip,
         seed=settings.seed,
         patience=settings.patience,
+        average=settings.ema,
     )
     return RunPlan(
         per_epoch=per_epoch,
@@ -195,6 +197,8 @@ def finetune(
         if group.is_rank_zero:
             if not result.stopped:
                 outputs.save("last")
+            if result.average is not None:
+                outputs.save_average(result.average)
             plotted = plot_losses(read_log(run), run / "loss.png")
     before = _loss_before(run) if group.is_rank_zero else None
     return FinishedRun(
@@ -207,7 +211,7 @@ def _write_start(
 ) -> None:
     """Write settings and bad rows; delete results of an earlier run in this folder that has no checkpoint."""
     if (run / LOG).exists():
-        for name in RESULTS:
+        for name in (*RESULTS, AVERAGE):
             shutil.rmtree(run / name, ignore_errors=True)
     write_atomically(run / NAME, settings_text(settings, origin, repeat))
     if prepared.start is not None:
@@ -227,6 +231,8 @@ def _identity(
         fixed["start_from"] = prepared.start.digest
     if rows := prepared.template_tokens.trained_rows(settings):
         fixed["token_rows"] = list(rows)
+    if not settings.ema:
+        del fixed["ema"]  # unknown to runs that are older than the setting
     if settings.dropout:
         fixed["recompute"] = settings.recompute  # it changes the dropout masks
     # Names and paths may change: the contents are compared instead.

@@ -124,6 +124,9 @@ class FinetuneSettings:
     """Decoupled weight decay."""
     clip: float = 1.0
     """Maximum gradient norm. 0 disables clipping."""
+    ema: float = 0.0
+    """Also keep an exponential moving average of the trained weights, saved to ema/: after each step it moves by this
+    fraction towards them. 0.01 is WARP's (arXiv 2406.16768). 0 keeps none."""
     seed: int = 0
     """Random seed for data order, adapter initialization, dropout and noise."""
 
@@ -210,7 +213,7 @@ def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:
     for name in ("dropout", "valid_share"):
         if not 0 <= getattr(s, name) < 1:
             yield name, f"is {getattr(s, name)}: expected at least 0 and below 1"
-    for name in ("warmup", "floor"):
+    for name in ("warmup", "floor", "ema"):
         if not 0 <= getattr(s, name) <= 1:
             yield name, f"is {getattr(s, name)}: expected 0 to 1"
     if s.quantize_base not in (0, 4, 8):

@@ -21,6 +21,8 @@ from mlx_suite.runtime.resume import change, differences, refuse_other
 from mlx_suite.training.train_step import TrainStep
 
 NAME = "checkpoint"
+AVERAGE = "average.safetensors"
+"""Moving average of the parameters, in the checkpoints of runs that keep one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,8 @@ def save_checkpoint(run: Path, state: State, train_step: TrainStep) -> None:
     with staged_folder(run / NAME) as folder:
         mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(train_step.master["parameters"])))
         mx.save_safetensors(str(folder / "optimizer.safetensors"), dict(tree_flatten(train_step.optimizer.state)))
+        if "average" in train_step.master:
+            mx.save_safetensors(str(folder / AVERAGE), dict(tree_flatten(train_step.master["average"])))
         checksums = {path.name: sha256_of(path) for path in sorted(folder.glob("*.safetensors"))}
         (folder / "state.json").write_text(json.dumps(asdict(state) | {"sha256": checksums}, indent=1) + "\n")
 
@@ -73,7 +77,8 @@ def load_checkpoint(run: Path, train_step: TrainStep, identity: Mapping[str, Any
     state, checksums = saved
     folder = run / NAME
     refuse_other_run(run, state, identity)
-    _verify(folder, checksums)
+    averages = "average" in train_step.master
+    _verify(folder, checksums, {"model.safetensors", "optimizer.safetensors", *([AVERAGE] if averages else [])})
     try:
         parameters = _load(folder / "model.safetensors")
         own = dict(tree_flatten(train_step.master["parameters"]))
@@ -83,7 +88,12 @@ def load_checkpoint(run: Path, train_step: TrainStep, identity: Mapping[str, Any
         train_step.restore(tree_map_with_path(lambda name, _: parameters[name], train_step.master["parameters"]))
         moments = _load(folder / "optimizer.safetensors")
         train_step.optimizer.state = tree_map_with_path(lambda name, _: moments[name], train_step.optimizer.state)
-        mx.eval(train_step.model.parameters(), train_step.optimizer.state)
+        if averages:
+            average = _load(folder / AVERAGE)
+            train_step.master["average"] = tree_map_with_path(
+                lambda name, _: average[name], train_step.master["parameters"]
+            )
+        mx.eval(train_step.model.parameters(), train_step.optimizer.state, train_step.master)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise _unusable(folder, str(error)) from error
     return replace(state, identity=dict(identity))
@@ -111,13 +121,13 @@ def _read(run: Path) -> tuple[State, dict[str, str]] | None:
         raise _unusable(folder, str(error)) from error
 
 
-def _verify(folder: Path, checksums: Mapping[str, str]) -> None:
+def _verify(folder: Path, checksums: Mapping[str, str], files: set[str]) -> None:
     """Raise UserError if a file does not match its checksum; a disk, a copy or an edit can damage it, a kill cannot."""
     try:
         damaged = [name for name, checksum in checksums.items() if sha256_of(folder / name) != checksum]
     except OSError as error:
         raise _unusable(folder, str(error)) from error
-    if damaged or len(checksums) != 2:
+    if damaged or checksums.keys() != files:
         raise _unusable(folder, f"{' and '.join(damaged) or 'a file'} is damaged or was modified")
 
 

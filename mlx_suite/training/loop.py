@@ -61,6 +61,8 @@ class TrainSettings:
     """Steps between evaluations; 0 disables them."""
     patience: int = 0
     """Early stopping after this many evaluations without a better loss; 0 disables it."""
+    average: float = 0.0
+    """Rate of an exponential moving average of the trained parameters; 0 keeps none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,8 @@ class TrainingResult:
     state: State
     stopped: bool = False
     """Whether it was interrupted before its last step; the same call resumes."""
+    average: Any = None
+    """The moving average of the trained parameters in fp32, as a tree; None without one."""
 
 
 def train(
@@ -113,6 +117,8 @@ def train(
     """
     group = group or ProcessGroup()
     train_step = TrainStep(model, make_optimizer(settings), settings.clip, group)
+    if settings.average:
+        train_step.keep_average(settings.average)
     state = load_checkpoint(run, train_step, identity or {}) if group.is_rank_zero else State()
     with lost_process(run, lambda: _saved_step(run)):
         state = _broadcast_state(train_step, state, group)
@@ -196,7 +202,7 @@ class _Loop:
                     self._save()
                 if stop and not last:
                     return TrainingResult(state=self.state, stopped=True)
-        return TrainingResult(state=self.state)
+        return TrainingResult(state=self.state, average=self.train_step.master.get("average"))
 
     def _steps(self) -> Iterator[tuple[int, list[np.ndarray]]]:
         """The remaining steps: number, and row indices of each of its batches."""

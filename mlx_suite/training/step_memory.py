@@ -58,6 +58,8 @@ class TrainShape:
     """Bits of the quantized base weights, 4 or 8; 0 without quantization."""
     optimizer: str = "adamw"
     """adamw, adafactor, lion or muon."""
+    averaged: bool = False
+    """Whether a moving average of the trained parameters is kept, in fp32."""
     rows: int = 4
     """Rows per batch."""
     row_length: int = 512
@@ -93,7 +95,7 @@ class MemoryEstimate:
     weights: int
     """Model weights."""
     trained: int
-    """Adapters, and fp32 master copies of trained 16-bit parameters."""
+    """Adapters, fp32 master copies of trained 16-bit parameters, and their moving average."""
     gradients: int
     """Gradients, and during the update the temporary arrays of the optimizer."""
     optimizer: int
@@ -160,9 +162,10 @@ def estimate_memory(config: ModelConfig, shape: TrainShape, limit: int) -> Memor
     gradients, activations, head = moments[moment]
     # Trained 16-bit parameters have fp32 master copies; adapters are not part of the model weights.
     masters = gradient if shape.element_bytes < FLOAT32 else 0
+    averages = FLOAT32 * count if shape.averaged else 0
     return MemoryEstimate(
         weights=model_bytes(config, shape),
-        trained=masters + (shape.element_bytes * count if shape.method != "full" else 0),
+        trained=masters + averages + (shape.element_bytes * count if shape.method != "full" else 0),
         gradients=gradients,
         optimizer=moment_bytes(shape.optimizer, trained, ends=2 if shape.method == "full" else 0),
         activations=activations,

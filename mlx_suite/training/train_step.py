@@ -64,6 +64,16 @@ class TrainStep:
         optimizer.init(self.master["parameters"])
         self._value_and_grad = nn.value_and_grad(model, _share_of_loss)
 
+    def keep_average(self, rate: float) -> None:
+        """From now on, move an average of the fp32 parameters by `rate` towards them after each step.
+
+        `master["average"]` holds it: a ← (1 − rate) · a + rate · parameters, beginning with the present parameters.
+        """
+        self._rate = rate
+        # Arrays of its own: the compiled update would treat inputs that are one array at first as one for ever.
+        self.master["average"] = tree_map(mx.array, self.master["parameters"])
+        mx.eval(self.master["average"])
+
     def run(self, batches: Iterable[Batch], total: float, seed: int) -> tuple[mx.array, mx.array]:
         """Run one optimizer step on `batches`; returns (mean loss, gradient norm before clipping).
 
@@ -141,6 +151,9 @@ class TrainStep:
         gradient, norm = optim.clip_grad_norm(gradient, self.clip or float("inf"))
         parameters = self.optimizer.apply_gradients(gradient, self.master["parameters"])
         self.restore(parameters)
+        if "average" in self.master:
+            rate = self._rate
+            self.master["average"] = tree_map(lambda a, p: a + rate * (p - a), self.master["average"], parameters)
         return norm
 
     def _trace_loss(self, *arguments: Any) -> mx.array:

@@ -279,3 +279,28 @@ def test_a_model_trained_in_a_text_style_has_its_template(random_model: Path, tm
     run_sums(random_model, tmp_path, style="phi3", steps=1, method="full")
     template = (tmp_path / "run" / "last" / "chat_template.jinja").read_text()
     assert "<|assistant|>" in template and "<|start_header_id|>" not in template
+
+
+# ---- the average of the weights
+
+
+def test_the_average_of_the_weights_is_saved_beside_the_last(random_model: Path, tmp_path: Path) -> None:
+    run_sums(random_model, tmp_path, ema=0.5)
+    average, last = (bits(tmp_path / "run" / name) for name in ("ema", "last"))
+    assert average.keys() == last.keys()
+    assert not any(average[name] == last[name] for name in last)
+
+
+def test_a_resumed_run_saves_the_same_average(random_model: Path, tmp_path: Path) -> None:
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    run_sums(random_model, tmp_path / "whole", ema=0.5)
+
+    def stop(step: int, loss: float, trained: int) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sums(random_model, tmp_path / "parts", RunCallbacks(step=stop), ema=0.5)
+    run_sums(random_model, tmp_path / "parts", ema=0.5)
+    assert bits(tmp_path / "parts" / "run" / "ema") == bits(tmp_path / "whole" / "run" / "ema")

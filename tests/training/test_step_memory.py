@@ -70,6 +70,8 @@ def measured(config: ModelConfig, shape: TrainShape) -> int:
     if shape.checkpointing:
         recompute(model.layers)
     train_step = TrainStep(model, make_optimizer(TrainSettings(steps=9, optimizer=shape.optimizer, warmup=0)), clip=1.0)
+    if shape.averaged:
+        train_step.keep_average(0.01)
     batches = [random_batch(config, shape)] * shape.accumulate
     for step in range(2):
         gc.collect()
@@ -97,9 +99,10 @@ def test_recomputed_blocks_need_the_estimated_memory() -> None:
     agree(middling("gemma2"), on_the_cpu(method="full", checkpointing=True))
 
 
-def test_a_full_update_with_accumulation_needs_the_estimated_memory() -> None:
+@pytest.mark.parametrize("averaged", [False, True])
+def test_a_full_update_with_accumulation_needs_the_estimated_memory(averaged: bool) -> None:
     config = middling("llama", vocab_size=8192, hidden_size=512, num_hidden_layers=2)
-    agree(config, on_the_cpu(method="full", rows=1, row_length=64, accumulate=2))
+    agree(config, on_the_cpu(method="full", rows=1, row_length=64, accumulate=2, averaged=averaged))
 
 
 def test_a_large_vocabulary_needs_the_estimated_memory() -> None:

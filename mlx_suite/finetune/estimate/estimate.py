@@ -208,6 +208,7 @@ def train_shape(
         layers=layers,
         quantize_base=packed or settings.quantize_base,
         optimizer=settings.optimizer,
+        averaged=settings.ema > 0,
         rows=settings.batch,
         row_length=prepared.row_length,
         trained_share=_trained_share(settings, prepared),
