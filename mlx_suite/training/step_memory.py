@@ -15,7 +15,7 @@ from mlx_suite.modeling.config import GEMMA_TYPES, QK_NORM_TYPES, ModelConfig
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.footprint import weight_bytes
 from mlx_suite.runtime.memory import available_memory, human_bytes
-from mlx_suite.training.cut_cross_entropy import LOGITS, MIN_ROWS, VOCAB_CHUNK
+from mlx_suite.training.chunked_head import LOGITS, MIN_ROWS, VOCAB_CHUNK
 
 FLOAT32 = 4
 GROUP = 64
