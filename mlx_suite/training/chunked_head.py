@@ -184,10 +184,18 @@ class LogitRows:
         return [factor[:, None] * each for each in input_gradients]
 
     def subtract_at(
-        self, input_gradients: list[mx.array], learned: Arrays, tokens: mx.array, weights: mx.array
+        self,
+        input_gradients: list[mx.array],
+        learned: Arrays,
+        tokens: mx.array,
+        weights: mx.array,
+        at: tuple[mx.array, mx.array],
     ) -> list[mx.array]:
-        """Subtract the gradients of Σ weight · logit at one token (T,) per row, through single rows of the matrices."""
-        products, logits = self.at(tokens)
+        """Subtract the gradients of Σ weight · logit at one token (T,) per row, through single rows of the matrices.
+
+        `at` is the result of the method of that name for these tokens.
+        """
+        products, logits = at
         slope = weights * self._cap_slope(logits)  # (T,)
         if "bias" in learned:
             _add(learned, "bias", tokens, -slope)

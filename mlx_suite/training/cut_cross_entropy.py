@@ -45,16 +45,17 @@ class _Chunk:
 
     def __init__(self, rows: LogitRows, targets: mx.array, weights: mx.array) -> None:
         self.rows, self.targets, self.weights = rows, targets, weights
+        self.at_targets = rows.at(targets)
         self.exponentials = Exponentials(rows.logits)
 
     @property
     def loss(self) -> mx.array:
         """Σ weight · −log p(target)."""
-        _, at_targets = self.rows.at(self.targets)
-        return (self.weights * (self.exponentials.max - at_targets + mx.log(self.exponentials.sum))).sum()
+        _, logits = self.at_targets
+        return (self.weights * (self.exponentials.max - logits + mx.log(self.exponentials.sum))).sum()
 
     def add_gradients(self, learned: Arrays) -> list[mx.array]:
         """Add this chunk's gradients to `learned`, slice by slice; returns the gradients with respect to the inputs."""
         total = self.exponentials.sum
         gradients = self.rows.add_gradients(learned, self.exponentials.slices, self.weights / total, after=total)
-        return self.rows.subtract_at(gradients, learned, self.targets, self.weights)
+        return self.rows.subtract_at(gradients, learned, self.targets, self.weights, self.at_targets)
