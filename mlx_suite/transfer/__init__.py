@@ -1,0 +1,1 @@
+"""What one model takes from others: distillation and merging."""
