@@ -22,6 +22,7 @@ from mlx_suite.runtime.errors import UserError
 
 from .bench import bench_app
 from .chat import chat
+from .distill import distill
 from .doctor import doctor
 from .evaluate import evaluate
 from .export import export_app
@@ -51,6 +52,7 @@ add(app, pretrain)
 app.add_typer(synthesize_app)
 add(app, lab)
 add(app, finetune)
+add(app, distill)
 add(app, fuse)
 add(app, quantize)
 app.add_typer(export_app)

@@ -32,14 +32,15 @@ def option(settings: type, field: str, *flags: str, metavar: str | None = None, 
 
 @cache
 def field_docs(settings: type) -> dict[str, str]:
-    """Return the attribute docstrings of a class by field, each as one line."""
-    [definition] = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
-    assert isinstance(definition, ast.ClassDef)
-    docs = {}
-    for field, text in zip(definition.body, definition.body[1:], strict=False):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(doc))):
-                docs[name] = " ".join(doc.split())
+    """Return the attribute docstrings of a class and its bases by field, each as one line."""
+    docs: dict[str, str] = {}
+    for each in reversed(settings.__mro__[:-1]):
+        [definition] = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, text in zip(definition.body, definition.body[1:], strict=False):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(doc))):
+                    docs[name] = " ".join(doc.split())
     return docs
 
 

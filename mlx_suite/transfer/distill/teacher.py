@@ -63,6 +63,11 @@ class LoadedTeacher:
         """Digest of its weights, its adapter's included."""
         return weights_digest(self.model)
 
+    @property
+    def vocabulary(self) -> int:
+        """Rows of its embedding."""
+        return vocabulary_size(self.model)
+
     def states(self, batch: Batch) -> mx.array:
         """Hidden states (M, d) at the trained positions of a batch, or logits (M, V) if the head is unknown.
 
@@ -117,7 +122,7 @@ def refuse_unreadable(teacher: LoadedTeacher, documents: Iterable[Document], *, 
     if packed:
         refuse_packing(teacher.model)
     largest = max((max(document.tokens) for document in documents), default=0)
-    rows = vocabulary_size(teacher.model)
+    rows = teacher.vocabulary
     if largest >= rows:
         raise UserError(
             f"The rows hold token {largest:,}, but the teacher's embedding has {rows:,} rows",
