@@ -1,46 +1,101 @@
-"""`mlx-suite lab`: an experiment with arms, seeds, tables, plots and a verdict."""
+"""`mlx-suite lab`: pretraining arms by recipe, and measured experiments, with seeds, tables, plots and a verdict."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlx_suite.runtime.errors import UserError
+
 from .flags import AsJson, OutFolder, Quiet, print_json, resumable
+
+if TYPE_CHECKING:
+    from ..lab.experiment import Experiment, LabOptions
 
 
 def lab(
-    recipe: Annotated[
+    name: Annotated[
         str,
-        typer.Argument(metavar="RECIPE", help="A YAML file, or a recipe of mlx-suite: --list names them."),
+        typer.Argument(metavar="NAME", help="A recipe or an experiment (--list names them), or a recipe's YAML file."),
     ] = "",
     out: OutFolder = Path("lab"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Experiments: a version of one or two minutes, too small for a verdict.")
+    ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Experiments: number of seeds. Default: 3, or 1 with --quick; more can be added."
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="Experiments: measure a checkpoint of your own too (window).")
+    ] = "",
+    text: Annotated[str, typer.Option(metavar="FILE", help="Experiments: a text to measure --model on.")] = "",
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Experiments: write a Markdown page too, its figures and results beside it: docs/labs/NAME.md.",
+        ),
+    ] = None,
     jobs: Annotated[
         int,
         typer.Option(
-            min=1, metavar="N", help="Models trained at the same time, sharing the cores; faster for very small models."
+            min=1,
+            metavar="N",
+            help="Recipes: models trained at the same time, sharing the cores; faster for very small models.",
         ),
     ] = 1,
-    list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes of mlx-suite and exit.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained and exit.")] = False,
+    list_names: Annotated[bool, typer.Option("--list", help="Show the recipes and experiments, and exit.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be trained or measured, and exit.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train several arms with several seeds at equal budgets, score them alike, and say what differs.
+    """Compare arms with several seeds, score them alike, and say what differs and what was not shown.
 
-    DIR gets index.html, the table (table.md), results.json, the texts of every arm and a folder for every model. A lab
-    that was stopped or killed goes on with the same command; more seeds can be added later.
+    A recipe pretrains models on different texts at equal budgets. An experiment measures one choice, such as the
+    sliding window. DIR gets index.html, the tables (table.md), results.json, and a folder for every trial. A lab that
+    was stopped or killed resumes with the same command; more seeds can be added later.
 
     Example: `mlx-suite lab quick --out lab/`
 
-    Example: `mlx-suite lab knowledge --out lab/ --jobs 2`
+    Example: `mlx-suite lab window --quick --out lab/window`
     """
-    from ..lab.recipe import read_recipe, shipped_recipes, trials_of
+    from ..lab.experiment import LabOptions, experiment_names, read_experiment
+    from ..lab.recipe import shipped_recipes
 
-    if list_recipes or not recipe:
-        for name, title in shipped_recipes().items():
-            print(f"{name:<12} {title}")
+    if list_names or not name:
+        for each, title in shipped_recipes().items():
+            print(f"{each:<12} recipe      {title}")
+        for each in experiment_names():
+            print(f"{each:<12} experiment  {read_experiment(each).title}")
         return
-    chosen = read_recipe(recipe)
+    if name not in experiment_names():
+        _run_recipe(name, out, jobs=jobs, plan=plan, as_json=as_json, quiet=quiet)
+        return
+    if jobs > 1:
+        raise UserError(
+            "An experiment measures one case at a time, because measurements would disturb each other",
+            where="--jobs",
+            fix="leave it out",
+        )
+    experiment = read_experiment(name)
+    if (model or text) and not experiment.takes_model:
+        raise UserError(
+            f"The experiment {name} uses no model or text of your own",
+            where="--model" if model else "--text",
+            fix="leave it out",
+        )
+    options = LabOptions(quick=quick, seeds=seeds or (1 if quick else LabOptions.seeds), model=model, text=text)
+    _run_experiment(name, experiment, options, out, page=page, plan=plan, as_json=as_json, quiet=quiet)
+
+
+def _run_recipe(name: str, out: Path, *, jobs: int, plan: bool, as_json: bool, quiet: bool) -> None:
+    from ..lab.experiment import experiment_names
+    from ..lab.recipe import read_recipe, trials_of
+
+    chosen = read_recipe(name, also=experiment_names())
     trials = trials_of(chosen)
     if plan:
         tokens = len(trials) * chosen.training.tokens
@@ -59,6 +114,38 @@ def lab(
         print(report.table)
         print("\n".join(report.verdict))
         print(f"page: {out / 'index.html'}")
+
+
+def _run_experiment(
+    name: str,
+    experiment: "Experiment",
+    options: "LabOptions",
+    out: Path,
+    *,
+    page: Path | None,
+    plan: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    if plan:
+        cases = experiment.cases(options)
+        print(f"{len(cases)} measurements")
+        for case in cases:
+            print(f"{case.arm:<30} seed {case.seed}")
+        return
+    from ..lab.measure import run_experiment, write_experiment
+
+    with resumable(f"Finished measurements are in {out}"):
+        results = run_experiment(name, options, out, tell=_silent if quiet else _tell)
+    written = write_experiment(name, results, options, out, markdown=page)
+    findings = written.findings
+    if as_json:
+        print_json({"folder": str(out), "verdict": list(findings.verdict), "trials": list(results)})
+        return
+    print(written.tables)
+    print("\n".join(findings.verdict))
+    print(f"Not shown: {experiment.not_shown}")
+    print(f"page: {out / 'index.html'}{f', {page}' if page else ''}")
 
 
 def _tell(line: str) -> None:

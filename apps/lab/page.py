@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from mlx_suite.curation.report.lines import Line, LinePoint, line_chart
@@ -38,19 +38,11 @@ def render_page(results: Sequence[Result], recipe: LabRecipe, baseline: Mapping[
     """The page of the results so far; `baseline` is the majority baseline by group of questions."""
     columns, groups = measures(recipe), by_arm(results, recipe)
     trials = trials_of(recipe)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    page: str = environment.get_template("page.html.jinja").render(
-        style=page_style(),
+    page: str = page_template("page.html.jinja").render(
         title=recipe.title,
         lead=f"{len(groups)} arms, {recipe.training.tokens:,} tokens each, {recipe.seeds} seeds.",
         tiles=_tiles(results, recipe),
-        unfinished="" if len(results) == len(trials) else f"{len(results)} of {len(trials)} trials are finished.",
+        notes=[] if len(results) == len(trials) else [f"{len(results)} of {len(trials)} trials are finished."],
         verdict=verdict(results, recipe, baseline) if groups else [],
         columns=columns,
         rows=[
@@ -68,6 +60,18 @@ def render_page(results: Sequence[Result], recipe: LabRecipe, baseline: Mapping[
         recipe=yaml.safe_dump(_plain(as_json(asdict(recipe))), sort_keys=False, allow_unicode=True),
     )
     return page
+
+
+def page_template(name: str) -> Template:
+    """A template of this folder, in the style of the reports."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(name, globals={"style": page_style()})
 
 
 def table_text(results: Sequence[Result], recipe: LabRecipe, baseline: Mapping[str, float]) -> str:

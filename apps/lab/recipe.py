@@ -1,7 +1,8 @@
 """Recipes of the pretraining lab: a YAML file with the corpus, the arms, the model and the budget."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,11 @@ class Trial:
         return f"{self.arm}-{self.share:g}-{self.seed}"
 
 
-def read_recipe(source: str | Path) -> LabRecipe:
+def read_recipe(source: str | Path, also: Sequence[str] = ()) -> LabRecipe:
     """Read a recipe: a file, or the name of one that comes with mlx-suite.
+
+    Args:
+        also: Names that are no recipes but could be meant too.
 
     Raises UserError that lists everything wrong with it.
     """
@@ -186,8 +190,11 @@ def read_recipe(source: str | Path) -> LabRecipe:
     if not path.is_file():
         shipped = _shipped()
         if str(source) not in shipped:
+            near = get_close_matches(str(source), (*shipped, *also), n=1)
             raise UserError(
-                "There is no such recipe", where=str(source), fix=f"give a file, or one of {', '.join(shipped)}"
+                f"There is no recipe{' or experiment' if also else ''} of this name, and no such file",
+                where=str(source),
+                fix=f"did you mean {near[0]}?" if near else "mlx-suite lab --list shows all names",
             )
         path = shipped[str(source)]
     values = read_settings(path, LabRecipe, EXAMPLE)

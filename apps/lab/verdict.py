@@ -35,6 +35,11 @@ class Spread:
             mean=statistics.fmean(values), sd=statistics.stdev(values) if len(values) > 1 else 0.0, count=len(values)
         )
 
+    def shown(self, digits: int = 3, factor: float = 1.0) -> str:
+        """Mean ± standard deviation, multiplied by `factor`; the mean alone for a single value."""
+        mean = f"{factor * self.mean:,.{digits}f}"
+        return mean if self.count < 2 else f"{mean} ± {factor * self.sd:,.{digits}f}"
+
     def clearly_differs(self, other: "Spread") -> bool:
         """Welch's test at 5 %; False with a single seed on either side."""
         if min(self.count, other.count) < 2:
@@ -69,9 +74,7 @@ class Measure:
         """Mean ± standard deviation; a dash without a value."""
         if spread is None:
             return "–"
-        factor, digits = (100, 1) if self.is_share else (1, 3)
-        text = f"{factor * spread.mean:.{digits}f}"
-        return text if spread.count < 2 else f"{text} ± {factor * spread.sd:.{digits}f}"
+        return spread.shown(1, 100) if self.is_share else spread.shown()
 
 
 def measures(recipe: LabRecipe) -> list[Measure]:

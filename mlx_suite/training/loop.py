@@ -81,6 +81,10 @@ Before = Callable[[int, Sequence[Order]], None]
 """Called by every rank before a step with its number and the rows of its batches, which it may still change."""
 
 
+class DivergedError(UserError):
+    """The loss or the gradient norm became NaN or inf."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
     """Result of `train`."""
@@ -113,7 +117,7 @@ def train(
     the checkpoint's step are removed.
 
     Raises UserError if the checkpoint in `run` is unusable or has another `identity`, the disk is full, the loss is NaN
-    or inf, or another process is lost.
+    or inf (DivergedError), or another process is lost.
     """
     group = group or ProcessGroup()
     train_step = TrainStep(model, make_optimizer(settings), settings.clip, group, loss)
@@ -302,11 +306,11 @@ class _Loop:
                 file.write(json.dumps(line) + "\n")
             self.callbacks.line(line)
 
-    def _diverged(self, what: str, value: float, number: int) -> UserError:
+    def _diverged(self, what: str, value: float, number: int) -> DivergedError:
         """The error for a NaN or inf loss. The weights of this step were not saved."""
         state = read_state(self.folder)
         kept = "Nothing was saved." if state is None else f"The checkpoint of step {state.step} is kept."
-        return UserError(
+        return DivergedError(
             f"The {what} became {value} at step {number}. {kept}",
             where=str(self.folder),
             fix="start again in a new folder with a lower learning rate or a longer warmup",

@@ -169,6 +169,15 @@ def page_style() -> Markup:
     return Markup(_environment().get_template("style.css").render(hues=HUES))
 
 
+def standalone_svg(svg: str) -> str:
+    """A chart of the report as the content of an SVG file: with the colours of the page, and its background."""
+    style = _environment().get_template("charts.css").render(hues=HUES)
+    extra = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"
+    head, end, rest = svg.partition(">")
+    assert head.startswith("<svg ")
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {head[5:]}{end}<style>\n{style}{extra}\n</style>{rest}\n'
+
+
 def _form(value: float | None, form: str = ",") -> str:
     return formatted(value, form)
 

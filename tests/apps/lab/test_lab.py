@@ -107,5 +107,5 @@ def test_the_plan_says_what_would_be_trained(capsys: pytest.CaptureFixture[str])
 
 def test_the_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     app(["lab", "--list"], standalone_mode=False)
-    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.split()[1] == "recipe"]
     assert names == ["continual", "grow", "knowledge", "mac-8b", "quick"]

@@ -1,8 +1,10 @@
 """Line charts: every point, its deviation, and names that do not cover each other."""
 
 import re
+from xml.etree import ElementTree
 
 from mlx_suite.curation.report.lines import LABEL_GAP, Line, LinePoint, line_chart
+from mlx_suite.curation.report.report import standalone_svg
 
 LINES = [
     Line(name="a <b>", hue=0, points=(LinePoint(x=0, y=10), LinePoint(x=10, y=42, sd=3))),
@@ -40,3 +42,38 @@ def test_names_keep_apart_and_inside_the_chart() -> None:
 def test_a_single_point_is_drawn_in_the_middle() -> None:
     svg = line_chart([Line(name="a", hue=0, points=(LinePoint(x=3, y=1),))], x_label="", y_label="", title="")
     assert 'cx="223.0"' in svg
+
+
+def marks_of(svg: str) -> list[str]:
+    """The marks of the vertical axis, from below."""
+    return re.findall(r'text-anchor="end">([^<]+)<', svg)
+
+
+def test_a_logarithmic_axis_runs_between_marks_around_the_values() -> None:
+    line = Line(name="a", hue=0, points=(LinePoint(x=1, y=30), LinePoint(x=64, y=40_000), LinePoint(x=8, y=0)))
+    svg = line_chart([line], x_label="", y_label="", title="", log_x=True, log_y=True)
+    assert marks_of(svg) == ["10", "100", "1,000", "10k", "100k"]
+    places = [float(x) for x in re.findall(r'cx="([\d.]+)"', svg)]
+    assert places[2] == round((places[0] + places[1]) / 2, 1)  # 8 is halfway from 1 to 64
+    lowest = [float(y) for y in re.findall(r'cy="([\d.]+)"', svg)][2]
+    assert lowest == 250
+
+
+def test_an_axis_that_does_not_begin_at_zero_shows_small_differences() -> None:
+    line = Line(name="a", hue=0, points=(LinePoint(x=1, y=1.63), LinePoint(x=2, y=1.64, sd=0.002)))
+    svg = line_chart([line], x_label="", y_label="", title="", from_zero=False)
+    assert marks_of(svg) == ["1.63", "1.635", "1.64", "1.645"]
+
+
+def test_a_long_line_has_few_dots_and_marks() -> None:
+    line = Line(name="a", hue=0, points=tuple(LinePoint(x=x, y=x) for x in range(0, 500, 5)))
+    svg = line_chart([line], x_label="", y_label="", title="")
+    assert svg.count("<circle") == 20
+    assert svg.count('text-anchor="middle">') == 3 + 1  # 0, 200, 400 and the label
+
+
+def test_an_svg_file_brings_its_namespace_and_colours() -> None:
+    svg = standalone_svg(chart())
+    assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg" class="lines"')
+    assert svg.count("<svg") == 1 and "--h0:" in svg and "prefers-color-scheme: dark" in svg
+    ElementTree.fromstring(svg)

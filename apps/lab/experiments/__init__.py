@@ -1,0 +1,1 @@
+"""Measured experiments, one file each: `mlx-suite lab NAME`."""
