@@ -56,6 +56,8 @@ def test_a_cache_is_made_and_used(models: tuple[Path, Path], tmp_path: Path) -> 
     assert result.exit_code == 0
     facts: dict[str, Any] = json.loads(result.stdout)
     assert facts["best_valid_loss"] <= facts["valid_loss_before"]
+    state = json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text())
+    assert len(state["identity"]["cache"]) == 12
 
 
 def test_the_estimate_counts_the_teacher(models: tuple[Path, Path], tmp_path: Path) -> None:

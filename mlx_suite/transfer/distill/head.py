@@ -7,7 +7,7 @@ Shapes: M rows, T rows of a chunk, d hidden size, k inner dimension of a matrix,
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 
@@ -104,7 +104,9 @@ class TeacherDraws:
     entropy: mx.array
     """(M,) of the teacher's distribution, in nats."""
 
-    vocabulary = None
+    @property
+    def vocabulary(self) -> None:
+        return None
 
     def divergence(self, objective: Objective, student: Softmax, rows: slice, after: mx.array) -> Divergence:
         assert objective.kind == FORWARD, "draws give the forward KL only"
@@ -120,14 +122,24 @@ class TeacherTop:
     probs: mx.array
     """(M, K)"""
 
-    vocabulary = None
+    @property
+    def vocabulary(self) -> None:
+        return None
 
     def divergence(self, objective: Objective, student: Softmax, rows: slice, after: mx.array) -> Divergence:
         assert objective.kind == FORWARD, "the top tokens give the forward KL only"
         return top_k_kl(student, SparseRows(ids=self.ids[rows], values=self.probs[rows]))
 
 
-Teacher = TeacherStates | TeacherLogits | TeacherDraws | TeacherTop
+class Teacher(Protocol):
+    """What the loss knows of a teacher at M rows."""
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Tokens that its distribution is over; None for as many as the student's."""
+
+    def divergence(self, objective: Objective, student: Softmax, rows: slice, after: mx.array) -> Divergence:
+        """The divergence of the student at some rows; nothing large is computed before `after` is."""
 
 
 @dataclass(frozen=True, kw_only=True)

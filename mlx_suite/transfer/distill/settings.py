@@ -49,8 +49,8 @@ class DistillSettings(FinetuneSettings):
     """Store the probabilities of the K most probable tokens and one bucket for the rest instead of draws. Biased."""
 
     align: bool = False
-    """Distill from a teacher with another vocabulary: tokens of both are grouped into spans of equal text (as TRL's
-    GOLD)."""
+    """Distill from a teacher with another vocabulary and template: tokens of both are grouped into spans of equal text
+    (as TRL's GOLD). Rows are padded, not packed."""
 
     @property
     def loss(self) -> Objective:
@@ -86,8 +86,8 @@ def _problems(s: DistillSettings) -> Iterator[tuple[str, str]]:
         yield from _cache_problems(s)
     if s.align and s.on_policy:
         yield "align", "cannot be combined with on_policy: samples of the student are not aligned"
-    if s.align and s.objective != FORWARD:
-        yield "align", f"has a loss of its own: omit objective {s.objective}"
+    if s.align and (s.objective != FORWARD or s.data_share):
+        yield "align", "has a loss of its own: omit objective and data_share"
 
 
 def _cache_problems(s: DistillSettings) -> Iterator[tuple[str, str]]:
