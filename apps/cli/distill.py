@@ -120,11 +120,11 @@ def _make_cache(settings: DistillSettings, as_json: bool, quiet: bool) -> None:
             tell = stack.enter_context(Progress("cache", total, unit="rows")).update
         made = make_cache(settings, prepared, Path(settings.out), tell=tell)
     if as_json:
-        print(json.dumps({"folder": settings.out, "tokens": made.tokens, "bytes": made.bytes}))
+        print(json.dumps({"folder": settings.out, "tokens": made.tokens, "bytes": made.size}))
         return
     show(
         [
-            ("cache", f"{settings.out}: {made.tokens:,} trained tokens, {made.bytes / 1e6:.1f} MB"),
+            ("cache", f"{settings.out}: {made.tokens:,} trained tokens, {made.size / 1e6:.1f} MB"),
             ("use it", f"mlx-suite distill {settings.model} {settings.teacher} {settings.data} --cache {settings.out}"),
         ]
     )

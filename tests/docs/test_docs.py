@@ -25,6 +25,7 @@ PAGES = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     *(f"docs/{name}.md" for name in ("benchmarks", "finetuning", "how-it-works", "importing", "magpie", "pretraining")),
+    "docs/transfer.md",
 ]
 PROGRAMS = {"mlx-suite": app, "mlx_suite_apps.shipped": shipped, "mlx_suite_apps.bench": bench}
 README = (ROOT / "README.md").read_text(encoding="utf-8")

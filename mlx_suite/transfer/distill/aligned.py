@@ -110,8 +110,11 @@ def aligned_batches(
             where="--align",
             fix="choose another teacher, or train on its responses with finetune",
         )
-    ours, theirs, spans = zip(*aligned, strict=True)
-    return AlignedBatches(student=BucketedBatches(ours, size), teacher=BucketedBatches(theirs, size), spans=spans)
+    return AlignedBatches(
+        student=BucketedBatches([each for each, _, _ in aligned], size),
+        teacher=BucketedBatches([each for _, each, _ in aligned], size),
+        spans=tuple(spans for _, _, spans in aligned),
+    )
 
 
 @dataclass(frozen=True)
@@ -203,8 +206,8 @@ class AlignedTeacher:
         def values(logits: mx.array) -> mx.array:
             return hybrid_divergence(softmax(logits), p, self.shared)
 
-        logits = mx.concatenate(student.logits, axis=-1)
-        [value], [slope] = mx.vjp(values, [logits], [mx.ones((logits.shape[0],))])
+        whole = mx.concatenate(student.logits, axis=-1)
+        [value], [slope] = mx.vjp(values, [whole], [mx.ones((whole.shape[0],))])
         return value, mx.split(slope, widths, axis=-1) if widths else [slope]
 
 

@@ -76,7 +76,8 @@ class Cache:
         return sum(part["tokens"] for part in self.parts)
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
+        """Bytes on disk."""
         return sum(path.stat().st_size for path in self.folder.glob("*.npy"))
 
     @property
@@ -303,4 +304,5 @@ def _path(folder: Path, number: int, name: str) -> Path:
 
 
 def _load(folder: Path, number: int, name: str) -> npt.NDArray[Any]:
-    return np.load(_path(folder, number, name), mmap_mode="r")
+    found: npt.NDArray[Any] = np.load(_path(folder, number, name), mmap_mode="r")
+    return found

@@ -23,7 +23,7 @@ from mlx_suite.data.batch.batches import (
 )
 from mlx_suite.training.train_step import batch_arrays
 from mlx_suite.transfer.distill.cache import Cache, key_of
-from mlx_suite.transfer.distill.head import Objective, TeacherDraws, TeacherTop
+from mlx_suite.transfer.distill.head import Objective, Teacher, TeacherDraws, TeacherTop
 from mlx_suite.transfer.distill.loss import summed_distillation
 
 Ints = npt.NDArray[np.int64]
@@ -77,13 +77,13 @@ class CachedLoss:
         return [*batch_arrays(batch), mx.array(found.ids), mx.array(found.values), mx.array(found.entropy)]
 
     def summed(self, model: nn.Module, *arrays: Any) -> mx.array:
-        *batch, ids, values, entropy = arrays
-        teacher = (
-            TeacherTop(ids=ids, probs=values)
-            if self.cache.is_biased
-            else TeacherDraws(ids=ids, weights=values, entropy=entropy)
+        tokens, document, index, targets, weights, ids, values, entropy = arrays
+        teacher: Teacher = TeacherDraws(ids=ids, weights=values, entropy=entropy)
+        if self.cache.is_biased:
+            teacher = TeacherTop(ids=ids, probs=values)
+        return summed_distillation(
+            model, tokens, document, index, targets, weights, None, teacher=teacher, objective=self.objective
         )
-        return summed_distillation(model, *batch, None, teacher=teacher, objective=self.objective)
 
 
 Span = tuple[int, npt.NDArray[Any], npt.NDArray[Any]]

@@ -15,9 +15,8 @@ Shapes: T rows, V vocabulary, N draws. Distributions are lists of (T, columns) o
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import mlx.core as mx
 
@@ -134,11 +133,9 @@ def _entropy(probs: mx.array, axis: int) -> mx.array:
     return -(probs * mx.log(mx.maximum(probs, SMALLEST))).sum(axis=axis)
 
 
-def _total(slices: Any) -> mx.array:
+def _total(slices: Iterable[mx.array]) -> mx.array:
     """(T,) sum over the vocabulary."""
-    total = None
-    for each in slices:
-        part = each.sum(axis=-1)
-        total = part if total is None else total + part
-    assert total is not None, "no vocabulary"
+    total, *rest = (each.sum(axis=-1) for each in slices)
+    for each in rest:
+        total = total + each
     return total

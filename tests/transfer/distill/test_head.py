@@ -24,6 +24,7 @@ from mlx_suite.transfer.distill.head import (
     distillation_loss,
     distillation_loss_of_logits,
 )
+from mlx_suite_apps.bench.head_memory import HeadShape, measure_head
 from tests.modeling.tiny import tiny_model
 from tests.training.test_cut_cross_entropy import HEADS, D, V, capped, rows, same, tied
 
@@ -215,3 +216,21 @@ def test_the_temperature_squares_into_the_loss_so_that_gradients_keep_their_size
         )(logits)
         assert slope.tolist()[0] == pytest.approx([0.1, 0.0, -0.1], abs=1e-3)
     assert Softmax([logits], 2.0).logits[0].tolist()[0] == pytest.approx([0.1, -0.05, -0.05])
+
+
+# ---- memory
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+@pytest.mark.parametrize("cap", [None, 30.0], ids=["plain", "softcapped"])
+def test_the_chunked_loss_takes_at_most_a_quarter_of_the_memory(
+    trained: bool, cap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Chunks of an eighth of the rows, as for 1024 rows and Llama 3's vocabulary.
+    monkeypatch.setattr(chunked_head, "LOGITS", 2 * 64 * 8000)
+    monkeypatch.setattr(chunked_head, "VOCAB_CHUNK", 512)
+    shape = HeadShape(vocabulary=8000, hidden=32, rows=512, cap=cap, trained=trained, teacher=True)
+    measured = measure_head(shape, rounds=1)
+    assert measured.ours.loss_error < 1e-5
+    assert measured.ours.gradient_error < 1e-5
+    assert measured.ratio < 0.25
