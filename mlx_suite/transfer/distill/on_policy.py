@@ -103,9 +103,8 @@ class OnPolicyBatches:
             length = _rounded(longest - 1)
         rows = as_rows([[self._document(each) for each in row] for row in numbers], length)
         from_data = as_rows([[self._mark(each) for each in row] for row in numbers], length)
-        batch = as_batch(
-            rows.tokens, rows.document if self.packed else None, rows.target_weights, self._most(len(chosen))
-        )
+        most = self._most(chosen, length)
+        batch = as_batch(rows.tokens, rows.document if self.packed else None, rows.target_weights, most)
         return SampledBatch(**vars(batch), from_data=from_data.target_weights.reshape(-1)[batch.index])
 
     def _document(self, number: int) -> Document:
@@ -116,9 +115,13 @@ class OnPolicyBatches:
         document = self._document(number)
         return Document(document.tokens, [0.0 if number in self.sampled else 1.0] * len(document))
 
-    def _most(self, count: int) -> int:
-        """The most targets that any batch of `count` rows can have."""
-        return _rounded(sum(self._trained_by_row[:count]))
+    def _most(self, chosen: Order, length: int) -> int:
+        """The most targets that these rows, or packed rows any batch of as many, can have."""
+        if self.packed:
+            return _rounded(sum(self._trained_by_row[: len(chosen)]))
+        # Rounded to quarters of the batch: at most four shapes per length.
+        most = sum(self.documents[each].most_trained for each in self.members(chosen))
+        return _rounded(most, max(STEP, len(chosen) * length // 4))
 
     @cached_property
     def _trained_by_row(self) -> list[int]:
@@ -200,5 +203,5 @@ def _tokens(written: Written) -> list[int]:
     return [*written.tokens, *([] if written.stop_token is None else [written.stop_token])]
 
 
-def _rounded(number: int) -> int:
-    return max(STEP, -(-number // STEP) * STEP)
+def _rounded(number: int, step: int = STEP) -> int:
+    return max(step, -(-number // step) * step)
