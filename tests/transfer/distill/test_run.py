@@ -10,6 +10,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from mlx_suite.export.quantize import quantize_checkpoint
 from mlx_suite.finetune.run import RunCallbacks
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.transfer.distill.settings import DistillSettings, check_distill_settings
@@ -113,6 +114,14 @@ def test_a_teacher_may_be_an_adapter(student: Path, tmp_path: Path) -> None:
     assert finished.valid_before is not None and finished.state.best_loss is not None
     assert finished.valid_before > 1e-3
     assert finished.state.best_loss < finished.valid_before
+
+
+def test_a_teacher_may_be_quantized(student: Path, teacher: Path, tmp_path: Path) -> None:
+    quantize_checkpoint(teacher, tmp_path / "small", bits=8, group_size=32)
+    finished = run_distill(student, tmp_path / "small", tmp_path, steps=2)
+    whole = run_distill(student, teacher, tmp_path, steps=2, out=str(tmp_path / "other"))
+    assert finished.valid_before == pytest.approx(whole.valid_before, rel=0.05)
+    assert finished.state.identity["teacher"] != whole.state.identity["teacher"]
 
 
 @pytest.mark.parametrize("changes", [{"method": "full"}, {"batching": "bucket", "row_length": None}])
