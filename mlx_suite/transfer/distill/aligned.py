@@ -27,7 +27,7 @@ from mlx_suite.modeling.fast_math import softmax
 from mlx_suite.modeling.head import Head, head_of
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Tokenizer
-from mlx_suite.training.chunked_head import Exponentials, LogitRows, row_chunks
+from mlx_suite.training.chunked_head import Exponentials, LogitRows, row_chunks, vocabulary_chunks
 from mlx_suite.training.cut_cross_entropy import head_loss
 from mlx_suite.training.train_step import batch_arrays, target_states
 from mlx_suite.transfer.distill.divergences import SMALLEST, Divergence, Softmax
@@ -201,14 +201,13 @@ class AlignedTeacher:
         inputs = [each.astype(mx.float32) for each in self.head.inputs(hidden)]
         logits = LogitRows(self.head, inputs).logits
         p = mx.concatenate(Softmax(logits, objective.temperature).probs, axis=-1)  # (T, V)
-        widths = np.cumsum([each.shape[1] for each in student.logits])[:-1].tolist()
 
         def values(logits: mx.array) -> mx.array:
             return hybrid_divergence(softmax(logits), p, self.shared)
 
         whole = mx.concatenate(student.logits, axis=-1)
         [value], [slope] = mx.vjp(values, [whole], [mx.ones((whole.shape[0],))])
-        return value, mx.split(slope, widths, axis=-1) if widths else [slope]
+        return value, [slope[:, columns] for columns in vocabulary_chunks(slope.shape[1])]
 
 
 def hybrid_divergence(q: mx.array, p: mx.array, shared: SharedVocabulary) -> mx.array:
