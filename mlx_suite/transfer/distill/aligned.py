@@ -241,7 +241,8 @@ def token_log_probs(states: mx.array, head: Head, tokens: mx.array) -> mx.array:
 
 def _sorted(probs: mx.array, width: int) -> mx.array:
     """Probabilities in descending order, padded with zeros to `width`."""
-    ranked = mx.take_along_axis(probs, mx.argsort(-probs, axis=-1), axis=-1)
+    order = mx.stop_gradient(mx.argsort(-probs, axis=-1))
+    ranked = mx.take_along_axis(probs, order, axis=-1)
     return mx.pad(ranked, [(0, 0), (0, width - ranked.shape[1])])
 
 

@@ -107,6 +107,20 @@ def test_tokens_of_one_vocabulary_are_compared_by_their_ranks() -> None:
     assert found.item() == pytest.approx(0.1 + 0.05 + 0.05, abs=1e-5)
 
 
+def test_the_hybrid_divergence_has_the_gradient_of_finite_differences() -> None:
+    p, matched = mx.array([[0.5, 0.15, 0.05, 0.3]]), shared([1], [0], ([0, 2], [1, 2, 3]))
+
+    def loss(logits: mx.array) -> mx.array:
+        return hybrid_divergence(mx.softmax(logits, axis=-1), p, matched).sum()
+
+    logits = mx.array([[0.3, 0.9, -0.4]])
+    slope = mx.grad(loss)(logits)
+    for token in range(3):
+        step = mx.zeros((1, 3)).at[0, token].add(1e-2)
+        expected = (loss(logits + step) - loss(logits - step)).item() / 2e-2
+        assert slope[0, token].item() == pytest.approx(expected, abs=1e-3)
+
+
 def test_log_probabilities_of_tokens_are_those_of_the_softmax() -> None:
     hidden, weight = mx.random.normal((5, 4), key=mx.random.key(0)), mx.random.normal((7, 4), key=mx.random.key(1))
     tokens = mx.array([0, 3, 6, 6, 2])
