@@ -3,21 +3,33 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlx_suite.data.batch.batches import Batch
 from mlx_suite.data.batch.rows import Document
 from mlx_suite.modeling.head import Head, Matrix
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import load_tokenizer
 from mlx_suite.text.training import train_llama3_tokenizer
-from mlx_suite.transfer.distill.aligned import aligned_batches, hybrid_divergence, token_log_probs
+from mlx_suite.transfer.distill.aligned import (
+    AlignedBatch,
+    AlignedLoss,
+    aligned_batches,
+    hybrid_divergence,
+    token_log_probs,
+)
+from mlx_suite.transfer.distill.head import Objective
 from mlx_suite.transfer.distill.spans import END, SharedVocabulary, align, shared_vocabulary
+from mlx_suite.transfer.distill.teacher import LoadedTeacher
 from tests.magpie.random_checkpoint import write_checkpoint
+from tests.modeling.tiny import tiny_model
 from tests.transfer.distill.story import run_distill
 
 
@@ -113,7 +125,7 @@ def test_the_hybrid_divergence_has_the_gradient_of_finite_differences() -> None:
     def loss(logits: mx.array) -> mx.array:
         return hybrid_divergence(mx.softmax(logits, axis=-1), p, matched).sum()
 
-    logits = mx.array([[0.3, 0.9, -0.4]])
+    logits = mx.array([[0.6, 0.9, -0.9]])  # no two ranks are nearly equal, where the gradient jumps
     slope = mx.grad(loss)(logits)
     for token in range(3):
         step = mx.zeros((1, 3)).at[0, token].add(1e-2)
@@ -127,6 +139,47 @@ def test_log_probabilities_of_tokens_are_those_of_the_softmax() -> None:
     expected = mx.take_along_axis(mx.log(mx.softmax(hidden @ weight.T, axis=-1)), tokens[:, None], axis=-1)[:, 0]
     found = token_log_probs(hidden, Head(matrices=(Matrix(weight=weight),)), tokens)
     assert mx.abs(found - expected).max().item() < 1e-5
+
+
+def aligned_batch() -> AlignedBatch:
+    """Eight targets of the student beside seven of the teacher, with single tokens and longer spans on both sides."""
+
+    def fields(vocabulary: int, count: int) -> dict[str, Any]:
+        tokens = np.random.default_rng(vocabulary).integers(0, vocabulary, (1, count + 1))
+        return {
+            "tokens": tokens[:, :-1].astype(np.uint32),
+            "document": None,
+            "index": np.arange(count, dtype=np.int32),
+            "targets": tokens[0, 1:].astype(np.int32),
+            "weights": np.ones(count, np.float32),
+        }
+
+    return AlignedBatch(
+        **fields(50, 8),
+        teacher=Batch(**fields(60, 7)),
+        span=np.array([0, 1, 1, 2, 3, 4, 5, 5], np.int32),
+        teacher_span=np.array([0, 1, 2, 2, 3, 4, 5], np.int32),
+        partner=np.array([0, -1, -1, -1, 4, 5, -1, -1], np.int32),
+    )
+
+
+def test_the_loss_over_spans_has_the_gradient_of_finite_differences(student: Path) -> None:
+    model = tiny_model("llama", tie_word_embeddings=True)
+    teacher = tiny_model("gemma2", seed=3, vocab_size=60, final_logit_softcapping=3.0, tie_word_embeddings=True)
+    half = shared(list(range(30)), list(range(10, 40)), (list(range(30, 50)), [*range(10), *range(40, 60)]))
+    loss = AlignedLoss(LoadedTeacher(teacher, load_tokenizer(student)), half, Objective())
+    arrays = loss.arrays(aligned_batch())
+    _, gradients = nn.value_and_grad(model, loss.summed)(model, *arrays)
+    layer = model.model.layers[0].mlp.down_proj
+    slope = gradients["model"]["layers"][0]["mlp"]["down_proj"]["weight"]
+    weight = layer.weight
+    model.train(False)
+    for row, column in ((0, 0), (3, 5), (7, 2)):
+        ends = []
+        for sign in (1, -1):
+            layer.weight = weight.at[row, column].add(sign * 2e-2)
+            ends.append(loss.summed(model, *arrays).item())
+        assert slope[row, column].item() == pytest.approx((ends[0] - ends[1]) / 4e-2, rel=0.01)
 
 
 # ---- runs
