@@ -63,7 +63,7 @@ class DistillTraining:
 
     size: int = 2
     """Blocks of the student, and its shape by the size dial of pretraining."""
-    steps: int = 500
+    steps: int = 400
     batch: int = 32
     """Conversations per step."""
     learning_rate: float = 2e-3
