@@ -10,7 +10,6 @@ import typer
 
 from mlx_suite.transfer.distill.settings import DistillSettings, check_distill_settings
 
-from .finetune import COMMON as FINETUNE_COMMON
 from .finetune import FLAGS as FINETUNE_FLAGS
 from .finetune import GROUPS as FINETUNE_GROUPS
 from .finetune import inspect, origin_named, require_out, settings_of, train
@@ -34,7 +33,7 @@ FLAGS = FINETUNE_FLAGS | {
     "objective": Flag(metavar="forward|reverse|jsd"),
     "cache": Flag(metavar="DIR"),
 }
-COMMON = ("teacher_adapter", "objective", "temperature", "data_share", "on_policy", "cache", *FINETUNE_COMMON)
+COMMON = ("objective", "on_policy", "cache", "method")
 
 
 @takes_settings(DistillSettings, GROUPS, FLAGS, COMMON)
@@ -52,7 +51,7 @@ def distill(
         bool,
         typer.Option(
             "--make-cache",
-            help="Write the teacher's distributions for every trained token to DIR, for --cache; train nothing.",
+            help="Write a --cache to DIR; train nothing.",
         ),
     ] = False,
     preview: Annotated[
@@ -66,13 +65,9 @@ def distill(
 ) -> None:
     """Train a student to give the probabilities that a teacher gives.
 
-    Everything of `finetune` applies: data, adapters, packing, resuming, --preview and --estimate. At each trained token
-    the loss compares the two distributions instead of naming one right token. With --on-policy the student writes some
-    of the responses itself, and the teacher scores them.
+    Everything of `finetune` applies. At each trained token the loss compares the two distributions.
 
-    Example: `mlx-suite distill small/ tiny-llama3 demo/ --method full --out runs/d`
-
-    Example: `mlx-suite distill small/ tiny-llama3 demo/ --objective reverse --on-policy 0.5 --out runs/d`
+    Example: `mlx-suite distill small/ tiny-llama3 demo/ --on-policy 0.5 --out runs/d`
 
     Example: `mlx-suite distill small/ tiny-llama3 demo/ --make-cache --out cache/`
     """

@@ -21,8 +21,8 @@ class DistillSettings(FinetuneSettings):
     teacher_adapter: str = ""
     """Adapter of the teacher: its folder, or the folder of its run."""
     objective: str = FORWARD
-    """Divergence between teacher p and student q at each trained token: forward (KL(p‖q), as Gemma 2), reverse
-    (KL(q‖p)), or jsd (generalized Jensen-Shannon, arXiv 2306.13649)."""
+    """Divergence of teacher p and student q: forward (KL(p‖q), as Gemma 2), reverse (KL(q‖p)), or jsd (generalized
+    Jensen-Shannon, arXiv 2306.13649)."""
     beta: float = 0.5
     """Share of the teacher in the mixture of jsd. 0 is the forward KL, 1 the reverse KL."""
     temperature: float = 1.0
