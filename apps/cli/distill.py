@@ -33,7 +33,7 @@ FLAGS = FINETUNE_FLAGS | {
     "objective": Flag(metavar="forward|reverse|jsd"),
     "cache": Flag(metavar="DIR"),
 }
-COMMON = ("objective", "on_policy", "cache", "method")
+COMMON = ("objective", "on_policy", "cache")
 
 
 @takes_settings(DistillSettings, GROUPS, FLAGS, COMMON)
