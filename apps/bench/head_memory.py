@@ -1,6 +1,7 @@
-"""Memory, time and error of `training/cut_cross_entropy.py` compared with a loss that materialises all logits.
+"""Memory, time and error of our chunked losses compared with losses that materialise all logits.
 
-The plain side is what mlx-lm's trainer does: logits of all rows and MLX's cross-entropy, differentiated by MLX.
+The plain side is what mlx-lm's trainer does: logits of all rows and MLX's cross-entropy, differentiated by MLX; in
+distillation the logits of both models and MLX's KL divergence.
 
 Shapes: M rows, d hidden size, V vocabulary.
 """
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from mlx_suite.modeling.head import Head, Matrix
 from mlx_suite.training.cut_cross_entropy import head_loss
+from mlx_suite.transfer.distill.head import Objective, Targets, TeacherStates, distillation_loss
 
 Numbers = npt.NDArray[Any]
 
@@ -33,6 +35,8 @@ class HeadShape:
     cap: float | None = None
     trained: bool = False
     """True if the head has a gradient (full finetuning), False if only the hidden states do (LoRA)."""
+    teacher: bool = False
+    """Whether the loss is the forward KL of a teacher with a head of the same shape, instead of the cross-entropy."""
 
 
 LLAMA3 = HeadShape(vocabulary=128256)
@@ -69,30 +73,46 @@ class HeadMemory:
 def measure_head(shape: HeadShape, rounds: int = 2) -> HeadMemory:
     """Run both sides on random arrays; the time is the best of `rounds`, of which the first compiles."""
     mx.random.seed(0)
-    hidden = mx.random.normal((shape.rows, shape.hidden))
-    # Logits of about ±4, as in a trained model.
-    weight = mx.random.normal((shape.vocabulary, shape.hidden)) * (2.0 / shape.hidden**0.5)
+    hidden, weight = _random_head(shape)
     targets = mx.random.randint(0, shape.vocabulary, (shape.rows,))
     weights = mx.full((shape.rows,), 1.0 / shape.rows)
-    mx.eval(hidden, weight, targets, weights)
+    teacher = _random_head(shape) if shape.teacher else None
+    mx.eval(hidden, weight, targets, weights, teacher)
+
+    def head_of(weight: mx.array, trained: bool) -> Head:
+        return Head(matrices=(Matrix(weight=weight, trained=trained),), cap=shape.cap)
 
     def ours(hidden: mx.array, weight: mx.array) -> mx.array:
-        head = Head(matrices=(Matrix(weight=weight, trained=shape.trained),), cap=shape.cap)
-        return head_loss(hidden, targets, weights, head)
+        head = head_of(weight, shape.trained)
+        if teacher is None:
+            return head_loss(hidden, targets, weights, head)
+        states = TeacherStates(hidden=teacher[0], head=head_of(teacher[1], False))
+        return distillation_loss(hidden, Targets(ids=targets, weights=weights), head, states, Objective())
+
+    def logits(hidden: mx.array, weight: mx.array) -> mx.array:
+        logits = hidden @ weight.T
+        return logits if shape.cap is None else shape.cap * mx.tanh(logits / shape.cap)
 
     def plain(hidden: mx.array, weight: mx.array) -> mx.array:
-        logits = hidden @ weight.T
-        if shape.cap is not None:
-            logits = shape.cap * mx.tanh(logits / shape.cap)
-        return (nn.losses.cross_entropy(logits, targets) * weights).sum()
+        if teacher is None:
+            return (nn.losses.cross_entropy(logits(hidden, weight), targets) * weights).sum()
+        log_q, log_p = (nn.log_softmax(logits(*each), axis=-1) for each in ((hidden, weight), teacher))
+        return (nn.losses.kl_div_loss(log_q, log_p, axis=-1) * weights).sum()
 
     arguments, which = (hidden, weight), (0, 1) if shape.trained else (0,)
-    truth = _in_double_precision(shape, *(np.array(each) for each in (hidden, weight, targets)))
+    given = (np.array(each) for each in (hidden, weight, targets, *(teacher or ())))
+    truth = _in_double_precision(shape, *given)
     return HeadMemory(
         shape=shape,
         ours=_cost(mx.compile(mx.value_and_grad(ours, which)), arguments, rounds, truth),
         plain=_cost(mx.compile(mx.value_and_grad(plain, which)), arguments, rounds, truth),
     )
+
+
+def _random_head(shape: HeadShape) -> tuple[mx.array, mx.array]:
+    """Hidden states and a matrix with logits of about ±4, as in a trained model."""
+    hidden = mx.random.normal((shape.rows, shape.hidden))
+    return hidden, mx.random.normal((shape.vocabulary, shape.hidden)) * (2.0 / shape.hidden**0.5)
 
 
 def _cost(function: Callable[..., Any], arguments: tuple[mx.array, ...], rounds: int, truth: list[Numbers]) -> HeadCost:
@@ -121,7 +141,9 @@ def _cost(function: Callable[..., Any], arguments: tuple[mx.array, ...], rounds:
     )
 
 
-def _in_double_precision(shape: HeadShape, hidden: Numbers, weight: Numbers, targets: Numbers) -> list[Numbers]:
+def _in_double_precision(
+    shape: HeadShape, hidden: Numbers, weight: Numbers, targets: Numbers, *teacher: Numbers
+) -> list[Numbers]:
     """Compute the mean loss and its gradients in numpy, a few rows at a time."""
     weight = weight.astype(np.float64)
     loss, by_hidden, by_weight = np.zeros(()), np.zeros(hidden.shape), np.zeros(weight.shape if shape.trained else ())
@@ -129,17 +151,29 @@ def _in_double_precision(shape: HeadShape, hidden: Numbers, weight: Numbers, tar
         some = slice(start, start + 64)
         x, right = hidden[some].astype(np.float64), targets[some]
         row = np.arange(len(right))
-        logits = x @ weight.T
-        slope: Numbers | float = 1.0
-        if shape.cap is not None:
-            logits = shape.cap * np.tanh(logits / shape.cap)
-            slope = 1.0 - (logits / shape.cap) ** 2
-        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-        chances /= chances.sum(axis=1, keepdims=True)
-        loss -= np.log(chances[row, right]).sum() / shape.rows
-        chances[row, right] -= 1.0
-        gradient = chances * slope / shape.rows
+        logits, log_probs = _log_probs(shape, x, weight)
+        slope = 1.0 if shape.cap is None else 1.0 - (logits / shape.cap) ** 2
+        gradient = np.exp(log_probs)
+        if teacher:
+            states, matrix = teacher
+            log_p = _log_probs(shape, states[some].astype(np.float64), matrix.astype(np.float64))[1]
+            p = np.exp(log_p)
+            loss += (p * (log_p - log_probs)).sum() / shape.rows
+            gradient -= p
+        else:
+            loss -= log_probs[row, right].sum() / shape.rows
+            gradient[row, right] -= 1.0
+        gradient *= slope / shape.rows
         by_hidden[some] = gradient @ weight
         if shape.trained:
             by_weight += gradient.T @ x
     return [loss, by_hidden, by_weight] if shape.trained else [loss, by_hidden]
+
+
+def _log_probs(shape: HeadShape, hidden: Numbers, weight: Numbers) -> tuple[Numbers, Numbers]:
+    """Logits and log-probabilities."""
+    logits = hidden @ weight.T
+    if shape.cap is not None:
+        logits = shape.cap * np.tanh(logits / shape.cap)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return logits, shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -2,11 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -21,10 +21,10 @@ from .options import Flag, option, takes_settings
 from .output import show
 
 if TYPE_CHECKING:
-    from mlx_suite.finetune.estimate.estimate import RunEstimate
+    from mlx_suite.finetune.estimate.estimate import RunEstimate, TeacherShape
     from mlx_suite.finetune.model import TrainableModel
     from mlx_suite.finetune.prepare import PreparedRun
-    from mlx_suite.finetune.run import RunCallbacks, RunPlan
+    from mlx_suite.finetune.run import FinishedRun, RunCallbacks, RunPlan
     from mlx_suite.training.checkpoint import State
     from mlx_suite.training.process_group import ProcessGroup
 
@@ -104,39 +104,57 @@ def finetune(
     named = {"model": model, "data": data, "out": out, "prompts": prompt or None}
     settings, origin = read_finetune_settings(config, dict(typed) | {k: v for k, v in named.items() if v is not None})
     if preview or estimate:
-        _inspect(settings, preview, estimate, as_json)
+        inspect(settings, preview, estimate, as_json)
         return
-    if not settings.out:
-        raise UserError("No output folder is given", where="--out", fix="for example, --out runs/mine")
-    _train(settings, origin, as_json, quiet)
+    require_out(settings)
+    train(settings, origin, as_json, quiet, lambda **how: _finetune(settings, **how))
 
 
-def read_finetune_settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSettings, dict[str, str]]:
-    """Read the settings, and the origin of each one: a flag, the file, or the default."""
-    filed = read_settings(config, FinetuneSettings, EXAMPLE) if config else {}
+Settings = TypeVar("Settings", bound=FinetuneSettings)
+
+
+def settings_of(
+    kind: type[Settings], config: Path | None, typed: Mapping[str, Any], *, usage: str
+) -> tuple[Settings, dict[str, str]]:
+    """Read the settings of a run, and the origin of each one: a flag, the file, or the default."""
+    filed = read_settings(config, kind, EXAMPLE) if config else {}
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in typed.items()}
     sampled = _mapping(given.pop("sampling", None) or ())
     given |= {"sampling": sampled} if sampled else {}
-    flags = settings_from(given, "command line", FinetuneSettings)
+    flags = settings_from(given, "command line", kind)
     values = {**filed, **flags}
     if sampled and "sampling" in filed:
         changes = {name: getattr(flags["sampling"], name) for name in sampled}
         values["sampling"] = replace(filed["sampling"], **changes)
-    missing = [name for name in required(FinetuneSettings) if name not in values]
+    missing = [name for name in required(kind) if name not in values]
     if missing:
-        raise UserError(
-            f"No {' and no '.join(missing)} is given",
-            fix="mlx-suite finetune MODEL DATA --out DIR, or --config FILE",
-        )
+        raise UserError(f"No {' and no '.join(missing)} is given", fix=f"{usage}, or --config FILE")
     origin = dict.fromkeys(filed, config.name if config else "") | dict.fromkeys(flags, "flag")
-    settings = FinetuneSettings(**values)
+    settings = kind(**values)
     if settings.start_from:
         from mlx_suite.finetune.starting_point import inherited, starting_point
 
         start = starting_point(settings.start_from)
         settings = inherited(settings, start, given=values)
         origin |= {name: f"from {settings.start_from}" for name in start.fixed if name not in origin}
-    check_settings(settings, {name: "command line" if it == "flag" else it for name, it in origin.items()})
+    return settings, origin
+
+
+def origin_named(origin: Mapping[str, str]) -> dict[str, str]:
+    """Origins as an error names them."""
+    return {name: "command line" if it == "flag" else it for name, it in origin.items()}
+
+
+def require_out(settings: FinetuneSettings) -> None:
+    """Raise UserError without an output folder."""
+    if not settings.out:
+        raise UserError("No output folder is given", where="--out", fix="for example, --out runs/mine")
+
+
+def read_finetune_settings(config: Path | None, typed: Mapping[str, Any]) -> tuple[FinetuneSettings, dict[str, str]]:
+    """Read and check the settings of a finetuning run, and the origin of each one."""
+    settings, origin = settings_of(FinetuneSettings, config, typed, usage="mlx-suite finetune MODEL DATA --out DIR")
+    check_settings(settings, origin_named(origin))
     return settings, origin
 
 
@@ -150,8 +168,20 @@ def _mapping(pairs: Iterable[str]) -> dict[str, Any]:
     return {name: each if name in ("stop", "logit_bias") or len(each) > 1 else each[0] for name, each in values.items()}
 
 
-def _inspect(settings: FinetuneSettings, preview: bool, estimate: bool, as_json: bool) -> None:
-    """Print the preview and the estimate without training."""
+def _finetune(settings: FinetuneSettings, **how: Any) -> "FinishedRun":
+    from mlx_suite.finetune.run import finetune as run
+
+    return run(settings, **how)
+
+
+def inspect(
+    settings: FinetuneSettings,
+    preview: bool,
+    estimate: bool,
+    as_json: bool,
+    teacher: "Callable[[], TeacherShape] | None" = None,
+) -> None:
+    """Print the preview and the estimate without training; `teacher` gives the shape of a teacher."""
     from rich.console import Console
 
     from mlx_suite.finetune.estimate.estimate import estimate_run
@@ -162,6 +192,7 @@ def _inspect(settings: FinetuneSettings, preview: bool, estimate: bool, as_json:
 
     prepared = prepare(lenient(settings), folder=resolve_texts(settings.model))
     found = findings(settings, prepared)
+    shape = teacher() if teacher and estimate else None
     if as_json:
         facts: dict[str, Any] = {}
         if preview:
@@ -169,7 +200,7 @@ def _inspect(settings: FinetuneSettings, preview: bool, estimate: bool, as_json:
             facts["data"] = data_facts(prepared)
             facts["problems"] = {heading: list(map(str, problems)) for heading, problems in found}
         if estimate:
-            facts["estimate"] = estimate_run(settings, prepared).as_dict()
+            facts["estimate"] = estimate_run(settings, prepared, teacher=shape).as_dict()
         print(json.dumps(facts, ensure_ascii=False))
         return
     console = Console(highlight=False)
@@ -178,13 +209,28 @@ def _inspect(settings: FinetuneSettings, preview: bool, estimate: bool, as_json:
             prepared.train, prepared.tokenizer, console=console, report=list(data_lines(prepared)), findings=found
         )
     if estimate:
-        console.print(estimate_run(settings, prepared).render())
+        console.print(estimate_run(settings, prepared, teacher=shape).render())
 
 
-def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool, quiet: bool) -> None:
+def train(
+    settings: FinetuneSettings,
+    origin: Mapping[str, str],
+    as_json: bool,
+    quiet: bool,
+    run: "Callable[..., FinishedRun]",
+    *,
+    teacher: "Callable[[], TeacherShape] | None" = None,
+    name: str = "finetune",
+) -> None:
+    """Start or resume a run and print its result.
+
+    Args:
+        run: Trains, called with `prepared`, `origin`, `callbacks` and `group`.
+        teacher: Gives the shape of the teacher in memory beside the model.
+        name: Name of the job in the progress line.
+    """
     from mlx_suite.finetune.estimate.estimate import estimate_run
     from mlx_suite.finetune.prepare import prepare
-    from mlx_suite.finetune.run import finetune as run
     from mlx_suite.runtime.device import device, set_limits
     from mlx_suite.training.process_group import join
 
@@ -192,12 +238,17 @@ def _train(settings: FinetuneSettings, origin: Mapping[str, str], as_json: bool,
     set_limits(device())
     prepared = prepare(settings)
     # Estimated here because loading the model would reduce the free memory.
-    expected = estimate_run(replace(settings, batch=-(-settings.batch // group.size)), prepared, with_time=False)
+    expected = estimate_run(
+        replace(settings, batch=-(-settings.batch // group.size)),
+        prepared,
+        with_time=False,
+        teacher=teacher() if teacher else None,
+    )
     expected.refuse_if_infeasible()
     if (quiet or as_json) and group.is_rank_zero:
         show(not_trained_lines(prepared), sys.stderr)
-    with training_progress(settings, prepared, group, expected, quiet=quiet or as_json) as callbacks:
-        finished = run(settings, prepared, origin=origin, callbacks=callbacks, group=group)
+    with training_progress(settings, prepared, group, expected, quiet=quiet or as_json, name=name) as callbacks:
+        finished = run(prepared=prepared, origin=origin, callbacks=callbacks, group=group)
     if not group.is_rank_zero:
         return
     if as_json:

@@ -21,6 +21,7 @@ MENU = {
         "Let a chat model write instruction data; tag, filter, report on and export datasets.",
     ),
     "finetune": ("finetune:finetune", "Train a model on a file of examples."),
+    "distill": ("distill:distill", "Train a student to give the probabilities that a teacher gives."),
     "pretrain": (
         "pretrain:pretrain",
         "Train a new model on a corpus, or a checkpoint further (continual pretraining).",

@@ -13,11 +13,12 @@ started_from.json   the run or adapter that this one trains further
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mlx_suite.checkpoints.trained_run import NAMES as RESULTS
+from mlx_suite.data.batch.batches import Batches
 from mlx_suite.data.dataset import write_report
 from mlx_suite.data.encode.styles import Writer
 from mlx_suite.evaluate.samples import truncate_samples
@@ -34,6 +35,7 @@ from mlx_suite.training.checkpoint import State, read_state, refuse_other_run
 from mlx_suite.training.loggers import check_loggers, open_logger
 from mlx_suite.training.loop import (
     LOG,
+    Before,
     Callbacks,
     TrainingResult,
     TrainSettings,
@@ -44,6 +46,7 @@ from mlx_suite.training.loop import (
 )
 from mlx_suite.training.plot import plot_losses
 from mlx_suite.training.process_group import ProcessGroup
+from mlx_suite.training.train_step import BatchLoss
 
 REPEAT = "mlx-suite finetune --config config.yaml --out FOLDER"
 """The command that repeats a run, in the first line of config.yaml."""
@@ -93,6 +96,24 @@ class RunCallbacks:
     """Called with each line of metrics.jsonl."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """What a run learns from, and what it minimizes."""
+
+    batches: Batches
+    valid: Batches | None
+    loss: BatchLoss | None = None
+    """None for the cross-entropy of the data."""
+    before: Before = lambda step, rows: None
+    """Called before each step, as in `training.loop.train`."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Further facts that determine the weights, by setting; they replace the values of settings of these names."""
+
+
+Change = Callable[[TrainableModel, Writer, Learning], Learning]
+"""Changes what a run learns, once its model is loaded; the writer encodes prompts in the style of the examples."""
+
+
 def plan_run(settings: FinetuneSettings, per_epoch: int) -> RunPlan:
     """Determine the number of steps and the intervals of evaluations, checkpoints and log lines."""
     steps = settings.steps or max(1, round(settings.epochs * per_epoch))
@@ -126,10 +147,11 @@ def finetune(
     callbacks: RunCallbacks | None = None,
     group: ProcessGroup | None = None,
     repeat: str = REPEAT,
+    change: Change = lambda trainable, writer, learning: learning,
 ) -> FinishedRun:
     """Start or resume the run in folder `settings.out`. A kill at any moment leaves the folder usable.
 
-    `repeat` is the command in the first line of config.yaml.
+    `repeat` is the command in the first line of config.yaml. Other jobs `change` what is learned: `transfer.distill`.
 
     Raises UserError if the run in the folder has other data, another model or other settings, the disk is full, the
     loss becomes NaN or inf, or another process is lost.
@@ -151,9 +173,16 @@ def finetune(
                 where=f"--patience {settings.patience}",
                 fix="give --valid or a larger --valid-share, or omit --patience",
             )
-        plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate))
         trainable = load_trainable(settings, prepared.folder, prepared.template_tokens, prepared.start)
-        identity = _identity(settings, prepared, trainable, group)
+        writer = Writer(
+            style=settings.style,
+            tokenizer=prepared.tokenizer,
+            template=prepared.template,
+            reasoning=settings.reasoning == "keep",
+        )
+        learning = change(trainable, writer, Learning(batches=batches, valid=valid))
+        plan = plan_run(settings, steps_per_epoch(learning.batches, settings.accumulate))
+        identity = _identity(settings, prepared, trainable, group) | dict(learning.facts)
         saved = read_state(run) if group.is_rank_zero else None
         if saved is not None:
             refuse_other_run(run, saved, identity)
@@ -163,12 +192,7 @@ def finetune(
             settings=settings,
             prepared=prepared,
             trainable=trainable,
-            writer=Writer(
-                style=settings.style,
-                tokenizer=prepared.tokenizer,
-                template=prepared.template,
-                reasoning=settings.reasoning == "keep",
-            ),
+            writer=writer,
         )
         loop_callbacks = Callbacks(step=callbacks.step)
         if group.is_rank_zero:
@@ -185,13 +209,15 @@ def finetune(
             loop_callbacks = replace(loop_callbacks, line=line, evaluated=outputs.write)
         result = train(
             trainable.model,
-            batches,
+            learning.batches,
             plan.settings,
             run,
-            valid=valid,
+            valid=learning.valid,
             identity=identity,
             callbacks=loop_callbacks,
             group=group,
+            loss=learning.loss,
+            before=learning.before,
         )
         plotted = False
         if group.is_rank_zero:

@@ -1,7 +1,7 @@
 """Finetuning settings: each field is a command-line flag and a YAML key, and its docstring is the flag's help."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mlx_suite.engine.response_sampling import ResponseSampling
@@ -166,14 +166,23 @@ MOST_EPOCHS = 1_000_000
 """Maximum epochs; more is a typo, and would overflow MLX's step counter."""
 
 
-def check_settings(settings: FinetuneSettings, origin: Mapping[str, str] | None = None) -> None:
-    """Validate all settings. Raises UserError listing every invalid one; `origin` maps a name to where it was set."""
-    problems = [f"{name} {problem}" for name, problem in _problems(settings)]
+def check_settings(
+    settings: FinetuneSettings,
+    origin: Mapping[str, str] | None = None,
+    *,
+    further: Iterable[tuple[str, str]] = (),
+    command: str = "mlx-suite finetune",
+) -> None:
+    """Validate all settings. Raises UserError listing every invalid one; `origin` maps a name to where it was set.
+
+    `further` are the names and problems of settings that a job of `command` adds.
+    """
+    problems = [f"{name} {problem}" for name, problem in (*_problems(settings), *further)]
     if problems:
         where = ", ".join(
             sorted({(origin or {}).get(problem.split()[0], "") for problem in problems} - {"", "default"})
         )
-        raise invalid("setting", problems, "mlx-suite finetune --help", where)
+        raise invalid("setting", problems, f"{command} --help", where)
 
 
 def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:

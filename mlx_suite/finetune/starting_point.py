@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -101,7 +101,10 @@ def starting_point(name: str) -> StartingPoint:
     return StartingPoint(name=name, folder=folder, adapter=adapter, recorded=_recorded(given))
 
 
-def inherited(settings: FinetuneSettings, start: StartingPoint, given: Collection[str]) -> FinetuneSettings:
+Settings = TypeVar("Settings", bound=FinetuneSettings)
+
+
+def inherited(settings: Settings, start: StartingPoint, given: Collection[str]) -> Settings:
     """The settings, with those that come from the starting point.
 
     Args:

@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,14 +21,14 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 
-from mlx_suite.data.batch.batches import Batch, Batches, share
+from mlx_suite.data.batch.batches import Batch, Batches, Order, share
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors, write_atomically
 from mlx_suite.runtime.journal import read_lines
 from mlx_suite.training.checkpoint import State, load_checkpoint, read_state, save_checkpoint
 from mlx_suite.training.optimizers import OPTIMIZERS, SCHEDULES, ScheduleConfig
 from mlx_suite.training.process_group import ProcessGroup, lost_process
-from mlx_suite.training.train_step import TrainStep
+from mlx_suite.training.train_step import BatchLoss, TrainStep
 
 LOG = "metrics.jsonl"
 
@@ -79,6 +79,10 @@ class Callbacks:
     """Called with the step and the mean loss of each evaluation; returns further entries of its log line."""
 
 
+Before = Callable[[int, Sequence[Order]], None]
+"""Called by every rank before a step with its number and the rows of its batches, which it may still change."""
+
+
 class DivergedError(UserError):
     """The loss or the gradient norm became NaN or inf."""
 
@@ -104,8 +108,12 @@ def train(
     identity: Mapping[str, Any] | None = None,
     callbacks: Callbacks | None = None,
     group: ProcessGroup | None = None,
+    loss: BatchLoss | None = None,
+    before: Before = lambda step, rows: None,
 ) -> TrainingResult:
     """Train the trainable parameters of `model` up to `settings.steps`, resuming from a checkpoint in `run` if any.
+
+    `loss` is the cross-entropy by default. What `before` does must be a function of the step and the weights.
 
     Writes `run`/checkpoint and `run`/metrics.jsonl. Log lines of kind "train" hold the step, epochs, mean loss since
     the previous line (nats per token), learning rate, gradient norm, target tokens so far, target tokens per second
@@ -116,13 +124,13 @@ def train(
     or inf (DivergedError), or another process is lost.
     """
     group = group or ProcessGroup()
-    train_step = TrainStep(model, make_optimizer(settings), settings.clip, group)
+    train_step = TrainStep(model, make_optimizer(settings), settings.clip, group, loss)
     if settings.average:
         train_step.keep_average(settings.average)
     state = load_checkpoint(run, train_step, identity or {}) if group.is_rank_zero else State()
     with lost_process(run, lambda: _saved_step(run)):
         state = _broadcast_state(train_step, state, group)
-        return _Loop(train_step, batches, valid, settings, run, callbacks or Callbacks(), group, state).run()
+        return _Loop(train_step, batches, valid, settings, run, callbacks or Callbacks(), group, state, before).run()
 
 
 def make_optimizer(settings: TrainSettings) -> optim.Optimizer:
@@ -178,6 +186,7 @@ class _Loop:
     callbacks: Callbacks
     group: ProcessGroup
     state: State
+    before: Before
     trained_since: int = 0
     """Target tokens since the last log line."""
     since: float = field(default_factory=time.perf_counter)
@@ -219,6 +228,7 @@ class _Loop:
 
     def _step(self, number: int, chosen: list[np.ndarray]) -> None:
         settings, group = self.settings, self.group
+        self.before(number, chosen)
         whole = [self.batches.take(rows) for rows in chosen]
         mine = whole if group.size == 1 else [self._share(self.batches, rows) for rows in chosen]
         seed = (settings.seed * 1_000_003 + number) * 1009 + group.rank

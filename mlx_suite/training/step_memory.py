@@ -15,7 +15,7 @@ from mlx_suite.modeling.config import GEMMA_TYPES, QK_NORM_TYPES, ModelConfig
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.footprint import weight_bytes
 from mlx_suite.runtime.memory import available_memory, human_bytes
-from mlx_suite.training.cut_cross_entropy import LOGITS, MIN_ROWS, VOCAB_CHUNK
+from mlx_suite.training.chunked_head import LOGITS, MIN_ROWS, VOCAB_CHUNK
 
 FLOAT32 = 4
 GROUP = 64
@@ -74,6 +74,8 @@ class TrainShape:
     """Batches per step."""
     token_rows: int = 0
     """Rows of the embedding, and of an untied head, that are trained beside the adapters."""
+    teacher_bytes: int = 0
+    """Bytes of the weights of a teacher, whose logits of a chunk exist beside the student's; 0 without one."""
 
     def of(self, rows: int, row_length: int) -> "TrainShape":
         """This shape with batches of another size."""
@@ -110,10 +112,13 @@ class MemoryEstimate:
     """Number of trained parameters."""
     limit: int
     """Memory limit in bytes."""
+    teacher: int = 0
+    """Weights of a teacher."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.trained + self.gradients + self.optimizer + self.activations + self.head
+        parts = self.weights + self.trained + self.gradients + self.optimizer + self.activations + self.head
+        return parts + self.teacher
 
     @property
     def fits(self) -> bool:
@@ -173,6 +178,7 @@ def estimate_memory(config: ModelConfig, shape: TrainShape, limit: int) -> Memor
         moment=moment,
         parameters=count,
         limit=limit,
+        teacher=shape.teacher_bytes,
     )
 
 
@@ -294,8 +300,9 @@ def first_trained(config: ModelConfig, shape: TrainShape) -> int:
 def head_bytes(config: ModelConfig, shape: TrainShape) -> int:
     """Bytes of the chunked loss: logits of one chunk, weights in fp32, trained hidden states and their gradient."""
     d = config.hidden_size
-    rows = min(shape.targets, max(MIN_ROWS, LOGITS // config.vocab_size))
-    logits = rows * config.vocab_size
+    models = 2 if shape.teacher_bytes else 1
+    rows = min(shape.targets, max(MIN_ROWS, LOGITS // (models * config.vocab_size)))
+    logits = models * rows * config.vocab_size
     expanded = min(config.vocab_size, VOCAB_CHUNK) * d if shape.quantize_base or shape.element_bytes < FLOAT32 else 0
     hidden = shape.targets * d * (shape.element_bytes + FLOAT32)
     return round(FLOAT32 * (_HEAD_COPIES * logits + expanded)) + hidden

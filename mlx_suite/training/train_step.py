@@ -5,7 +5,7 @@ Shapes: B rows, L positions, M target tokens, d hidden size, V vocabulary.
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,7 +13,7 @@ import mlx.optimizers as optim
 from mlx.utils import tree_map
 
 from mlx_suite.data.batch.batches import Batch
-from mlx_suite.modeling.head import vocabulary_size
+from mlx_suite.modeling.head import Head, vocabulary_size
 from mlx_suite.runtime.debug import check_indices
 from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, head_of
 from mlx_suite.training.documents import document_caches
@@ -30,20 +30,54 @@ def summed_loss(
     targets: mx.array,
     weights: mx.array,
 ) -> mx.array:
-    """Σ weight · −log p(target) in nats over the target tokens of a batch; arguments as in `Batch`.
+    """Σ weight · −log p(target) in nats over the target tokens of a batch; arguments as in `Batch`."""
+    states, head = target_states(model, tokens, document, index)
+    if head is None:
+        return (token_losses(states, targets) * weights).sum()
+    loss = head_loss if model.training else head_loss_alone
+    return loss(states, targets, weights, head)
 
-    Only the hidden states that predict a target token go through the head.
+
+def target_states(
+    model: nn.Module, tokens: mx.array, document: mx.array | None, index: mx.array
+) -> tuple[mx.array, Head | None]:
+    """The hidden states (M, d) that predict the target tokens of a batch, and the head that they go through.
+
+    For a model whose head is unknown: their logits (M, V) and None.
     """
     caches = None if document is None else document_caches(document, len(model.layers))
     head = head_of(model)
     embedding = getattr(getattr(model, "model", None), "embed_tokens", None)
     with document_lengths(embedding, document):
-        if head is None:
-            logits = model(tokens, caches)
-            return (token_losses(logits.reshape(-1, logits.shape[-1])[index], targets) * weights).sum()
-        hidden = model.model(tokens, caches)  # (B, L, d)
-    loss = head_loss if model.training else head_loss_alone
-    return loss(hidden.reshape(-1, hidden.shape[-1])[index], targets, weights, head)
+        states = model(tokens, caches) if head is None else model.model(tokens, caches)
+    return states.reshape(-1, states.shape[-1])[index], head
+
+
+class BatchLoss(Protocol):
+    """What training minimizes, as a sum over the target tokens of a batch."""
+
+    def arrays(self, batch: Batch) -> list[Any]:
+        """The arrays of a batch that `summed` takes; None for an absent one. Not part of the compiled step."""
+
+    def summed(self, model: nn.Module, *arrays: Any) -> mx.array:
+        """Σ weight · loss in nats, compiled and differentiated."""
+
+
+class CrossEntropy:
+    """−log p(target)."""
+
+    def arrays(self, batch: Batch) -> list[Any]:
+        """The batch as MLX arrays."""
+        return batch_arrays(batch)
+
+    def summed(self, model: nn.Module, *arrays: Any) -> mx.array:
+        return summed_loss(model, *arrays)
+
+
+def batch_arrays(batch: Batch) -> list[Any]:
+    """Tokens, documents, index, targets and weights of a batch, as arguments of `summed_loss`."""
+    document = None if batch.document is None else mx.array(batch.document)
+    return [mx.array(batch.tokens), document, mx.array(batch.index), mx.array(batch.targets), mx.array(batch.weights)]
 
 
 class TrainStep:
@@ -54,15 +88,21 @@ class TrainStep:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: optim.Optimizer, clip: float, group: ProcessGroup | None = None
+        self,
+        model: nn.Module,
+        optimizer: optim.Optimizer,
+        clip: float,
+        group: ProcessGroup | None = None,
+        loss: BatchLoss | None = None,
     ) -> None:
         self.model = model
+        self.loss = loss or CrossEntropy()
         self.optimizer = optimizer
         self.clip = clip
         self.group = group or ProcessGroup()
         self.master: dict[str, Any] = {"parameters": _in_fp32(model.trainable_parameters())}
         optimizer.init(self.master["parameters"])
-        self._value_and_grad = nn.value_and_grad(model, _share_of_loss)
+        self._value_and_grad = nn.value_and_grad(model, self._share_of_loss)
 
     def keep_average(self, rate: float) -> None:
         """From now on, move an average of the fp32 parameters by `rate` towards them after each step.
@@ -88,7 +128,7 @@ class TrainStep:
         loss, gradient = mx.array(0.0), None
         for batch in batches:
             self._check(batch)
-            part, partial = self._gradient(*_arrays(batch), mx.array(total, dtype=mx.float32))
+            part, partial = self._gradient(*self.loss.arrays(batch), mx.array(total, dtype=mx.float32))
             loss = loss + part
             gradient = partial if gradient is None else tree_map(mx.add, gradient, partial)
             mx.eval(loss, gradient, mx.random.state)
@@ -104,7 +144,7 @@ class TrainStep:
         total, weight = mx.array(0.0), 0.0
         for batch in batches:
             self._check(batch)
-            total = total + self._loss(*_arrays(batch))
+            total = total + self._loss(*self.loss.arrays(batch))
             weight += batch.total
             mx.eval(total)
         sums = self.group.all_sum([total, mx.array(weight)])
@@ -157,18 +197,12 @@ class TrainStep:
         return norm
 
     def _trace_loss(self, *arguments: Any) -> mx.array:
-        return summed_loss(self.model, *arguments)
+        return self.loss.summed(self.model, *arguments)
 
-
-def _share_of_loss(model: nn.Module, *arguments: Any) -> mx.array:
-    """A batch's contribution to the mean loss of the step."""
-    *batch, total = arguments
-    return summed_loss(model, *batch) / total
-
-
-def _arrays(batch: Batch) -> list[Any]:
-    document = None if batch.document is None else mx.array(batch.document)
-    return [mx.array(batch.tokens), document, mx.array(batch.index), mx.array(batch.targets), mx.array(batch.weights)]
+    def _share_of_loss(self, model: nn.Module, *arguments: Any) -> mx.array:
+        """A batch's contribution to the mean loss of the step."""
+        *arrays, total = arguments
+        return self.loss.summed(model, *arrays) / total
 
 
 def _in_fp32(tree: Any) -> Any:

@@ -26,7 +26,17 @@ PAGES = [
     "CONTRIBUTING.md",
     *(
         f"docs/{name}.md"
-        for name in ("benchmarks", "finetuning", "how-it-works", "importing", "labs/README", "magpie", "pretraining")
+        for name in (
+            "benchmarks",
+            "finetuning",
+            "how-it-works",
+            "importing",
+            "labs/README",
+            "magpie",
+            "pretraining",
+            "real-model",
+            "transfer",
+        )
     ),
 ]
 PROGRAMS = {"mlx-suite": app, "mlx_suite_apps.shipped": shipped, "mlx_suite_apps.bench": bench}

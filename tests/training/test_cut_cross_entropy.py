@@ -14,7 +14,7 @@ from mlx_suite.adapters.lora import adapted_layers, add_adapters
 from mlx_suite.adapters.token_rows import add_token_rows
 from mlx_suite.modeling.fast_math import softcap
 from mlx_suite.modeling.head import SAME_SHAPE, Head, Matrix
-from mlx_suite.training import cut_cross_entropy
+from mlx_suite.training import chunked_head
 from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, head_of
 from mlx_suite.training.loss import token_losses
 from mlx_suite.training.neftune import add_noise
@@ -30,9 +30,9 @@ WEIGHTS = [1.0, 0.5, 0.0, 2.0, 1.0, 0.0, 0.25]
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunk sizes that divide neither the seven rows nor the vocabulary of 50."""
-    monkeypatch.setattr(cut_cross_entropy, "LOGITS", 3 * V)
-    monkeypatch.setattr(cut_cross_entropy, "MIN_ROWS", 1)
-    monkeypatch.setattr(cut_cross_entropy, "VOCAB_CHUNK", 16)
+    monkeypatch.setattr(chunked_head, "LOGITS", 3 * V)
+    monkeypatch.setattr(chunked_head, "MIN_ROWS", 1)
+    monkeypatch.setattr(chunked_head, "VOCAB_CHUNK", 16)
 
 
 def plain_loss(model: nn.Module, hidden: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
@@ -209,7 +209,7 @@ def test_any_number_of_rows_can_be_chunked(count: int) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 7, 25, 49, 50, 51, 8192])
 def test_the_vocabulary_can_be_chunked_at_any_size(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cut_cross_entropy, "VOCAB_CHUNK", chunk)
+    monkeypatch.setattr(chunked_head, "VOCAB_CHUNK", chunk)
     for model in (capped(), with_rows(capped)):
         same(gradients(cut_loss, model, *rows()), gradients(plain_loss, model, *rows()))
 
@@ -351,8 +351,8 @@ def test_the_chunked_loss_takes_at_most_a_quarter_of_the_memory(
     trained: bool, cap: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Chunks of an eighth of the rows, as for 1024 rows and Llama 3's vocabulary.
-    monkeypatch.setattr(cut_cross_entropy, "LOGITS", 64 * 8000)
-    monkeypatch.setattr(cut_cross_entropy, "VOCAB_CHUNK", 512)
+    monkeypatch.setattr(chunked_head, "LOGITS", 64 * 8000)
+    monkeypatch.setattr(chunked_head, "VOCAB_CHUNK", 512)
     measured = measure_head(HeadShape(vocabulary=8000, hidden=32, rows=512, cap=cap, trained=trained), rounds=1)
     for side in (measured.ours, measured.plain):
         assert side.loss_error < 1e-5
@@ -366,8 +366,8 @@ def test_the_matrix_is_never_fully_expanded_to_fp32(how: str, monkeypatch: pytes
 
     The slices are small because the CPU's queue runs a few of them ahead.
     """
-    monkeypatch.setattr(cut_cross_entropy, "LOGITS", 16 * 8000)
-    monkeypatch.setattr(cut_cross_entropy, "VOCAB_CHUNK", 64)
+    monkeypatch.setattr(chunked_head, "LOGITS", 16 * 8000)
+    monkeypatch.setattr(chunked_head, "VOCAB_CHUNK", 64)
     matrix = Matrix(weight=mx.random.normal((8000, 256)).astype(mx.bfloat16))
     if how == "quantized":
         weight, scales, biases = mx.quantize(matrix.weight, group_size=64, bits=4)

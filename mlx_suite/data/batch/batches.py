@@ -159,10 +159,15 @@ class MixedBatches:
         return [batches[i] for i in np.random.default_rng([seed, epoch]).permutation(len(batches))]
 
     def take(self, chosen: Order) -> Batch:
+        part, own = self.part_of(chosen)
+        return part.take(own)
+
+    def part_of(self, chosen: Order) -> tuple[PackedBatches, Order]:
+        """The part that the rows of a batch belong to, and their numbers in it."""
         # A rank's share of a batch may be all empty rows, which any part can provide.
         firsts = self._firsts
         number = max(int(np.searchsorted(firsts, chosen.max(), side="right")) - 1, 0)
-        return self.parts[number].take(np.where(chosen == EMPTY, EMPTY, chosen - firsts[number]))
+        return self.parts[number], np.where(chosen == EMPTY, EMPTY, chosen - firsts[number])
 
     @property
     def _firsts(self) -> list[int]:

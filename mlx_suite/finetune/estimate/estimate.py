@@ -6,6 +6,7 @@ Computed from the model's config.json and the examples; no weights are loaded.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -20,13 +21,22 @@ from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.modeling.config import OUR_TYPES, ModelConfig
 from mlx_suite.runtime.device import Device, device, weights_dtype
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.footprint import bits_per_weight, parameter_count
+from mlx_suite.runtime.footprint import bits_per_weight, parameter_count, weight_bytes
 from mlx_suite.runtime.memory import human_bytes
 from mlx_suite.training.loop import steps_per_epoch
 from mlx_suite.training.step_memory import INFEASIBLE, MemoryEstimate, TrainShape, estimate_memory, memory_limit
 
-PARTS = ("weights", "trained", "gradients", "optimizer", "activations", "head")
+PARTS = ("weights", "teacher", "trained", "gradients", "optimizer", "activations", "head")
 """Fields of a memory estimate, in display order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherShape:
+    """A teacher that scores every batch."""
+
+    config: ModelConfig
+    bytes: int
+    """Bytes of its weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +153,24 @@ class RunEstimate:
         yield "", f"{speed}, of which training reaches about {EFFICIENCY:.0%}", ""
 
 
+def teacher_shape(folder: Path, machine: Device | None = None) -> TeacherShape:
+    """Dimensions and bytes of the teacher in `folder`. Raises UserError if its config.json lacks dimensions."""
+    source = read_config(folder)
+    config, _ = model_config(source, str(folder / "config.json"))
+    given = str(source.get("dtype") or source.get("torch_dtype") or "bfloat16")
+    precision = weights_dtype((machine or device()).kind, given, bool(source.get("quantization")))
+    dense = 32 if precision.dtype == "float32" else 16
+    bits = dense if not source.get("quantization") or precision.dequantize else bits_per_weight(source)
+    return TeacherShape(config=config, bytes=weight_bytes(vars(config), bits))
+
+
 def estimate_run(
-    settings: FinetuneSettings, prepared: PreparedRun, machine: Device | None = None, *, with_time: bool = True
+    settings: FinetuneSettings,
+    prepared: PreparedRun,
+    machine: Device | None = None,
+    *,
+    with_time: bool = True,
+    teacher: TeacherShape | None = None,
 ) -> RunEstimate:
     """Estimate memory and, if `with_time`, duration of a run on `machine` (None: this one).
 
@@ -154,6 +180,8 @@ def estimate_run(
     source = read_config(prepared.folder)
     config, notes = model_config(source, str(prepared.folder / "config.json"))
     shape = train_shape(settings, prepared, config, source, machine)
+    if teacher is not None:
+        shape = replace(shape, teacher_bytes=teacher.bytes)
     limit = memory_limit(machine)
 
     def estimate(shape: TrainShape) -> MemoryEstimate:
@@ -163,7 +191,7 @@ def estimate_run(
     alternatives = None
     if not memory.fits:
         alternatives = find_alternatives(settings, shape, config.num_hidden_layers, prepared.train, estimate)
-    duration = _duration(settings, prepared, config, shape) if with_time else None
+    duration = _duration(settings, prepared, config, shape, teacher) if with_time else None
     return RunEstimate(
         config=config, shape=shape, memory=memory, duration=duration, alternatives=alternatives, notes=notes
     )
@@ -227,17 +255,28 @@ def readable_time(seconds: float) -> str:
     return f"{_two_digits(seconds)} s" if seconds >= 1 else f"{seconds:.2g} s"
 
 
-def _duration(settings: FinetuneSettings, prepared: PreparedRun, config: ModelConfig, shape: TrainShape) -> Duration:
+def _duration(
+    settings: FinetuneSettings,
+    prepared: PreparedRun,
+    config: ModelConfig,
+    shape: TrainShape,
+    teacher: TeacherShape | None,
+) -> Duration:
+    def scoring(form: tuple[int, ...]) -> float:
+        return 0.0 if teacher is None else forward_flops(teacher.config, shape.of(*form))
+
     batches, valid = make_batches(prepared, settings)
     plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate)).settings
     dtype = "float32" if shape.element_bytes == 4 else "bfloat16"
     # Only the longest rows determine the memory, but all rows count for the time.
     forms = Counter(batches.take(chosen).tokens.shape for chosen in batches.order(settings.seed, 0))
-    flops = sum(count * step_flops(config, shape.of(*form)) for form, count in forms.items()) / forms.total()
+    flops = sum(
+        n * (step_flops(config, shape.of(*form)) + settings.accumulate * scoring(form)) for form, n in forms.items()
+    )
     evaluated = [] if valid is None else [valid.take(chosen).tokens.shape for chosen in valid.order(0, 0)]
     return Duration(
-        step_flops=flops,
-        evaluation_flops=sum(forward_flops(config, shape.of(*form)) for form in evaluated),
+        step_flops=flops / forms.total(),
+        evaluation_flops=sum(forward_flops(config, shape.of(*form)) + scoring(form) for form in evaluated),
         speed=measured_speed(dtype, shape.quantize_base),
         steps=plan.steps,
         evaluations=0 if valid is None or not plan.eval_every else plan.steps // plan.eval_every + 1,
@@ -263,6 +302,7 @@ def _two_digits(value: float) -> str:
 
 _MEANINGS = {
     "weights": "the model's weights",
+    "teacher": "the teacher's weights",
     "trained": "trained parameters, in fp32",
     "gradients": "gradients, and temporaries of the update",
     "optimizer": "the optimizer's moments",
