@@ -17,6 +17,7 @@ from .bench_magpie import magpie
 from .bench_models import RANDOM, checkpoint_folder, load_ours, load_theirs
 from .bench_pretrain import pretrain
 from .bench_serve import serve
+from .bench_speculate import speculate
 from .flags import AsJson
 from .help import HelpCommand, add, new_app
 
@@ -31,6 +32,7 @@ add(bench_app, duplicates)
 add(bench_app, corpus)
 add(bench_app, magpie)
 add(bench_app, serve)
+add(bench_app, speculate)
 
 DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
 

@@ -25,6 +25,25 @@ AdapterFolder = Annotated[
     Path | None,
     typer.Option("--adapter", metavar="DIR", help="An adapter for the model: its folder, or the folder of its run."),
 ]
+Lookup = Annotated[
+    bool,
+    typer.Option(
+        "--lookup/--no-lookup",
+        hidden=True,
+        rich_help_panel="Speed",
+        help="Guess the next tokens where text repeats, and check several per step. The text stays the same in fp32.",
+    ),
+]
+DraftName = Annotated[
+    str,
+    typer.Option(
+        "--draft",
+        metavar="MODEL",
+        hidden=True,
+        rich_help_panel="Speed",
+        help="A smaller model with the same tokenizer that guesses the next tokens, instead of --lookup.",
+    ),
+]
 DataName = Annotated[
     str,
     typer.Argument(

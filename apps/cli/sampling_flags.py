@@ -26,7 +26,13 @@ StopTexts = Annotated[
 ]
 LogitBias = Annotated[
     list[str],
-    typer.Option("--logit-bias", metavar="ID=VALUE", help="Add VALUE to a token's logit; -100 bans it. Repeatable."),
+    typer.Option(
+        "--logit-bias",
+        metavar="ID=VALUE",
+        hidden=True,
+        rich_help_panel="Sampling",
+        help="Add VALUE to a token's logit; -100 bans it. Repeatable.",
+    ),
 ]
 
 

@@ -17,16 +17,19 @@ from mlx_suite.engine.program import (
     TokenScore,
     Written,
 )
+from mlx_suite.engine.speculation import DraftModel, PromptLookup, Speculation
 from mlx_suite.engine.stats import EngineStats
 
 __all__ = [
     "Cancelled",
     "Done",
+    "DraftModel",
     "Engine",
     "EngineStats",
     "Given",
     "Mark",
     "Program",
+    "PromptLookup",
     "Queries",
     "Query",
     "Reply",
@@ -34,6 +37,7 @@ __all__ = [
     "Rewind",
     "Sample",
     "Sampling",
+    "Speculation",
     "TokenScore",
     "Written",
     "context_length",
