@@ -19,6 +19,7 @@ from .bench_merge import merge
 from .bench_models import RANDOM, checkpoint_folder, load_ours, load_theirs
 from .bench_pretrain import pretrain
 from .bench_serve import serve
+from .bench_speculate import speculate
 from .flags import AsJson
 from .help import HelpCommand, add, new_app
 
@@ -34,6 +35,7 @@ add(bench_app, corpus)
 add(bench_app, magpie)
 add(bench_app, serve)
 add(bench_app, merge)
+add(bench_app, speculate)
 
 DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
 

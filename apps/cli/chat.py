@@ -8,9 +8,11 @@ import typer
 from mlx_suite.runtime.errors import invalid
 
 from ..chat.settings import ResponseSettings
-from .checkpoint import open_checkpoint
+from .checkpoint import open_checkpoint, speculation_for
 from .flags import (
     AdapterFolder,
+    DraftName,
+    Lookup,
     MaxTokens,
     MinP,
     ModelName,
@@ -35,6 +37,8 @@ def chat(
     top_p: TopP = 1.0,
     min_p: MinP = 0.0,
     template_arg: TemplateVariables = [],  # noqa: B006
+    lookup: Lookup = True,
+    draft: DraftName = "",
     seed: Annotated[int | None, option(ResponseSettings, "seed")] = None,
 ) -> None:
     """Chat with a model in the terminal.
@@ -62,6 +66,7 @@ def chat(
         adapter,
         system=system,
         settings=settings,
+        speculate=lambda checkpoint: speculation_for(checkpoint, lookup=lookup, draft=draft),
     )
     reader: Reader
     if typed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from mlx_suite.engine import Speculation
     from mlx_suite.engine.chat_model import ChatModel
     from mlx_suite.modeling.reward_model import RewardModel
     from mlx_suite.text import ChatTemplate, Tokenizer
@@ -88,6 +89,26 @@ def open_checkpoint(
         adapter_folder=None if adapter is None else adapter_folder(adapter.expanduser()),
         variables=values,
     )
+
+
+def speculation_for(checkpoint: Checkpoint, *, lookup: bool, draft: str = "") -> "Speculation | None":
+    """How a model's next tokens are guessed: by the model `draft`, by prompt lookup, or not at all.
+
+    Raises UserError if the draft model cannot be loaded or has another tokenizer.
+    """
+    from mlx_suite.engine import DraftModel, PromptLookup, Speculation
+    from mlx_suite.runtime.errors import UserError
+
+    if not draft:
+        return Speculation(PromptLookup()) if lookup else None
+    guesser = open_checkpoint(draft)
+    if guesser.tokenizer.backend.digest != checkpoint.tokenizer.backend.digest:
+        raise UserError(
+            f"{draft} has another tokenizer than {checkpoint.name}",
+            where="--draft",
+            fix="name a smaller model of the same family, or leave the flag out",
+        )
+    return Speculation(DraftModel(guesser.model))
 
 
 def open_reward_model(name: str, quiet: bool) -> "tuple[RewardModel, ChatModel]":

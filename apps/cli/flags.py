@@ -25,6 +25,25 @@ AdapterFolder = Annotated[
     Path | None,
     typer.Option("--adapter", metavar="DIR", help="An adapter for the model: its folder, or the folder of its run."),
 ]
+Lookup = Annotated[
+    bool,
+    typer.Option(
+        "--lookup/--no-lookup",
+        hidden=True,
+        rich_help_panel="Speed",
+        help="Guess the next tokens where text repeats, and check several per step. The text stays the same in fp32.",
+    ),
+]
+DraftName = Annotated[
+    str,
+    typer.Option(
+        "--draft",
+        metavar="MODEL",
+        hidden=True,
+        rich_help_panel="Speed",
+        help="A smaller model with the same tokenizer that guesses the next tokens, instead of --lookup.",
+    ),
+]
 DataName = Annotated[
     str,
     typer.Argument(
@@ -64,10 +83,16 @@ TopP = Annotated[float, option(ResponseSettings, "top_p")]
 MinP = Annotated[float, option(ResponseSettings, "min_p")]
 TopK = Annotated[int, option(ResponseSettings, "top_k", metavar="K")]
 RepetitionPenalty = Annotated[float, option(ResponseSettings, "repetition_penalty")]
-PresencePenalty = Annotated[float, option(ResponseSettings, "presence_penalty")]
-FrequencyPenalty = Annotated[float, option(ResponseSettings, "frequency_penalty")]
+PresencePenalty = Annotated[
+    float, option(ResponseSettings, "presence_penalty", hidden=True, rich_help_panel="Sampling")
+]
+FrequencyPenalty = Annotated[
+    float, option(ResponseSettings, "frequency_penalty", hidden=True, rich_help_panel="Sampling")
+]
 StopTexts = Annotated[list[str], option(ResponseSettings, "stop", metavar="TEXT")]
-LogitBias = Annotated[list[str], option(ResponseSettings, "logit_bias", metavar="ID=VALUE")]
+LogitBias = Annotated[
+    list[str], option(ResponseSettings, "logit_bias", metavar="ID=VALUE", hidden=True, rich_help_panel="Sampling")
+]
 TemplateVariables = Annotated[
     list[str],
     typer.Option(

@@ -14,11 +14,13 @@ import typer
 from mlx_suite.runtime.errors import UserError, invalid
 
 from ..chat.settings import ResponseSettings
-from .checkpoint import Checkpoint, open_checkpoint
+from .checkpoint import Checkpoint, open_checkpoint, speculation_for
 from .flags import (
     AdapterFolder,
+    DraftName,
     FrequencyPenalty,
     LogitBias,
+    Lookup,
     MaxTokens,
     MinP,
     ModelName,
@@ -34,7 +36,7 @@ from .flags import (
 )
 
 if TYPE_CHECKING:
-    from mlx_suite.engine import Program, Sample, Written
+    from mlx_suite.engine import Program, Sample, Speculation, Written
     from mlx_suite.serving.response_reader import Part, ResponseReader
 
     from ..chat.repl.answer import Answer
@@ -79,6 +81,8 @@ def generate(
             "response only; --json has both).",
         ),
     ] = "keep",
+    lookup: Lookup = True,
+    draft: DraftName = "",
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text as it is, without the chat template.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end instead of streaming.")
@@ -124,7 +128,10 @@ def generate(
         sampling=banning(settings.sampling(checkpoint.tokenizer), never, turn.stop),
     )
     hidden = _hidden_reasoning(checkpoint, turn) if reasoning == "drop" else None
-    response = _StreamedResponse(checkpoint, shown=not as_json, stop_texts=settings.stop, reader=hidden)
+    speculation = speculation_for(checkpoint, lookup=lookup, draft=draft)
+    response = _StreamedResponse(
+        checkpoint, shown=not as_json, stop_texts=settings.stop, speculation=speculation, reader=hidden
+    )
     try:
         written, answer = response.write(turn, sample, seed or 0)
     except KeyboardInterrupt:
@@ -160,6 +167,7 @@ class _StreamedResponse:
     checkpoint: Checkpoint
     shown: bool
     stop_texts: tuple[str, ...] = ()
+    speculation: "Speculation | None" = None
     stop_text: str | None = None
     """The one that ended the response."""
     reader: "ResponseReader | None" = None
@@ -191,7 +199,7 @@ class _StreamedResponse:
             yield Given(tuple(turn.ids))
             return (yield sample)
 
-        engine = Engine(self.checkpoint.model, slots=1, context=context)
+        engine = Engine(self.checkpoint.model, slots=1, context=context, speculation=self.speculation)
         [done] = engine.run([Request(program=program(), seed=seed, on_token=stream.on_token)])
         written: Written = done.result
         answer = stream.answer(written.reason, prompt_tokens=len(turn.ids), reused=done.reused, seed=seed)
@@ -246,6 +254,8 @@ class _StreamedResponse:
             "tokens": len(written.tokens),
             "first_token_seconds": None if first is None else round(first, 4),
             "tokens_per_second": None if speed is None else round(speed, 2),
+            "guessed": self.speculation.guessed if self.speculation else 0,
+            "guessed_right": self.speculation.kept if self.speculation else 0,
             "seed": seed,
         }
 
@@ -311,6 +321,8 @@ def _report(facts: dict[str, Any], turn: _Turn, sample: "Sample") -> None:
     ]
     if first is not None:
         lines.append(f"speed     first token after {first:.2f} s" + (f", then {rate:,.1f} tokens/s" if rate else ""))
+    if facts["guessed"]:
+        lines.append(f"guessed   {facts['guessed']:,} tokens, {facts['guessed_right']:,} of them right")
     if sampling.temperature:
         lines.append(
             f"sampling  temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, min-p {sampling.min_p:g}, "

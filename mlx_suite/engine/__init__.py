@@ -24,16 +24,19 @@ if TYPE_CHECKING:
         TokenScore,
         Written,
     )
+    from mlx_suite.engine.speculation import DraftModel, PromptLookup, Speculation
     from mlx_suite.engine.stats import EngineStats
 
 __all__ = [
     "Cancelled",
     "Done",
+    "DraftModel",
     "Engine",
     "EngineStats",
     "Given",
     "Mark",
     "Program",
+    "PromptLookup",
     "Queries",
     "Query",
     "Reply",
@@ -41,12 +44,21 @@ __all__ = [
     "Rewind",
     "Sample",
     "Sampling",
+    "Speculation",
     "TokenScore",
     "Written",
     "context_length",
 ]
 
-_ELSEWHERE = {"Engine": "engine", "context_length": "engine", "EngineStats": "stats"}
+_ELSEWHERE = {
+    "Engine": "engine",
+    "context_length": "engine",
+    "EngineStats": "stats",
+    "DraftModel": "speculation",
+    "PromptLookup": "speculation",
+    "Speculation": "speculation",
+}
+"""Modules of the names that are not in `program`."""
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ from mlx_suite.engine.scoring import replies
 from mlx_suite.engine.sequence import SequenceState
 from mlx_suite.engine.slot_count import drop_unaffordable_slots, drop_unneeded_slots, open_more_slots
 from mlx_suite.engine.slots import SlotCache, slot_caches
+from mlx_suite.engine.speculation import Speculation, check, guesses_for
 from mlx_suite.engine.stats import EngineStats
 from mlx_suite.engine.step import GREEDY, Feed, History, Sampled, Stepper
 
@@ -64,6 +65,7 @@ class Engine:
             restart later. None: no limit.
         prefixes: Prefix cache to share with other engines. Default: one of its own.
         variant: Name of the model and adapter; only engines of the same variant reuse each other's prefixes.
+        speculation: Guesses several tokens per step while one program runs; its text stays the same (in fp32).
     """
 
     def __init__(
@@ -75,10 +77,12 @@ class Engine:
         limit: int | None = None,
         prefixes: PrefixCache | None = None,
         variant: str = "",
+        speculation: Speculation | None = None,
     ) -> None:
         self.model, self.slots, self.context, self.limit = model, slots, context, limit
         self.stats = EngineStats()
         self.prefixes, self.variant = prefixes or PrefixCache(), variant
+        self.speculation = speculation
         self._restarts: list[Request] = []
         """Requests that lost their slots."""
         self._arrived = 0
@@ -149,10 +153,22 @@ class Engine:
                 state.restrict()
             if any(state.ended for state in constrained):
                 continue
+            guessed = guesses_for(self)
+            if guessed is not None:
+                self.flight = None
+                if flight is not None:
+                    self._read(flight)  # the guesses depend on its token
+                    continue
+                check(self, *guessed)
+                yield None
+                continue
             decodes = any(state is not None and state.decodes for state in self.states)
+            began = time.perf_counter()
             self.flight = self._launch(flight) if decodes else None
             if flight is not None:
                 self._read(flight)
+                if self.speculation is not None:
+                    self.speculation.stepped(time.perf_counter() - began)
             elif not decodes and not any(self.states):
                 return
             yield None

@@ -165,13 +165,39 @@ class SlotFork:
     def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> Mask:
         """Mask of the positions that the next `length` tokens see in the slot and among themselves."""
         window = self.cache.window or window_size
-        if window is None and (length == 1 or not return_array):
-            return None if length == 1 else "causal"
         kept = min(self.offset, self.cache.window or self.offset)
-        key = mx.arange(self.offset - kept, self.offset + length)
-        query = mx.arange(self.offset, self.offset + length)[:, None]
-        visible = key <= query
-        return visible if window is None else visible & (key > query - window)
+        return continued_mask(self.offset - kept, self.offset, length, window, return_array)
+
+
+class SlotDraft:
+    """Tokens after a slot's content that are stored only once it is known how many of them stay.
+
+    So a ring buffer loses nothing to tokens that are dropped. Tokens may be fed in several calls.
+    """
+
+    def __init__(self, cache: SlotCache, slot: int, position: int) -> None:
+        self.cache, self.slot, self.start, self.offset = cache, slot, position, position
+        self.new: list[mx.array] = []
+        """[keys, values] of the tokens fed, (1, H, T, D) each."""
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        self.cache.allocate(keys, values)
+        before = zip(self.new, (keys, values), strict=True)
+        self.new = [mx.concatenate(list(pair), axis=2) for pair in before] if self.new else [keys, values]
+        self.offset += keys.shape[2]
+        held = zip(self.cache.read(self.slot, self.start), self.new, strict=True)
+        joined = [mx.concatenate(list(pair), axis=2) for pair in held]
+        return joined[0], joined[1]
+
+    def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> Mask:
+        """Mask of the positions that the next `length` tokens see."""
+        window = self.cache.window or window_size
+        kept = min(self.start, self.cache.window or self.start)
+        return continued_mask(self.start - kept, self.offset, length, window, return_array)
+
+    def store(self, tokens: int) -> None:
+        """Keep the first `tokens` of the tokens fed."""
+        self.cache.write(self.slot, self.start, [each[:, :, :tokens] for each in self.new])
 
 
 class SlotRows(SlotFork):
@@ -205,6 +231,16 @@ class SlotRows(SlotFork):
         for row, (slot, length) in enumerate(zip(self.slots, self.lengths, strict=True)):
             self.cache.write(slot, self.offset, [new[row : row + 1, :, :length] for new in (keys, values)])
         return joined[0], joined[1]
+
+
+def continued_mask(first: int, position: int, length: int, window: int | None, return_array: bool) -> Mask:
+    """Mask of the keys from position `first` that `length` tokens from `position` see: causal, in the window."""
+    if window is None and (length == 1 or not return_array):
+        return None if length == 1 else "causal"
+    key = mx.arange(first, position + length)
+    query = mx.arange(position, position + length)[:, None]
+    visible = key <= query
+    return visible if window is None else visible & (key > query - window)
 
 
 def _lengthened(array: mx.array, capacity: int) -> mx.array:

@@ -135,6 +135,28 @@ class Stepper:
         check_indices((f.token or 0 for f in feeds), vocabulary_size(self.model), "token")
         for cache in self.caches:
             check_indices((cache.index(f.position) for f in feeds), cache.capacity, "position")
+        variant, ints, floats, extras = self.inputs(feeds)
+        sampled = ints[0].astype(mx.uint32) if previous is None else previous
+        outputs = self.compile(variant)(ints, floats, sampled, extras)
+        if previous is not None and sum(cache.nbytes for cache in self.caches) > IN_PLACE:
+            mx.eval(previous)
+        mx.async_eval(outputs, [cache.state for cache in self.caches])
+        if variant.penalties:
+            *outputs, self.history.seen, self.history.counts = outputs
+        return Sampled(tokens=outputs[0], scores=tuple(outputs[1:]))
+
+    def sample_each(self, logits: mx.array, feeds: Sequence[Feed]) -> Sampled:
+        """Sample the token after each of several tokens of one slot, as decode steps would, from logits (S, V).
+
+        `feeds` must have no penalties, which depend on the tokens sampled before.
+        """
+        variant, ints, floats, extras = self.inputs(feeds)
+        assert not variant.penalties, "penalties depend on the tokens before"
+        outputs = _sample(variant, logits, ints[0].astype(mx.uint32), ints, floats, extras)
+        return Sampled(tokens=outputs[0], scores=tuple(outputs[1:]))
+
+    def inputs(self, feeds: Sequence[Feed]) -> tuple[Variant, mx.array, mx.array, list[mx.array]]:
+        """The variant of a step and its inputs: integers (4, S), floats (4, S), and what the variant needs."""
         ints = mx.array(
             [
                 [f.token or 0 for f in feeds],
@@ -160,15 +182,7 @@ class Stepper:
             penalties=penalties is not None,
             alternatives=_alternatives(feeds),
         )
-        sampled = ints[0].astype(mx.uint32) if previous is None else previous
-        extras = [each for each in (bans, bias) if each is not None] + (penalties or [])
-        outputs = self.compile(variant)(ints, floats, sampled, extras)
-        if previous is not None and sum(cache.nbytes for cache in self.caches) > IN_PLACE:
-            mx.eval(previous)
-        mx.async_eval(outputs, [cache.state for cache in self.caches])
-        if variant.penalties:
-            *outputs, self.history.seen, self.history.counts = outputs
-        return Sampled(tokens=outputs[0], scores=tuple(outputs[1:]))
+        return variant, ints, floats, [each for each in (bans, bias) if each is not None] + (penalties or [])
 
     def compile(self, variant: Variant) -> Callable[..., list[mx.array]]:
         """The step function for a variant, compiled if the caches are allocated."""
@@ -189,28 +203,8 @@ class Stepper:
             tokens = mx.where(ints[1] == 1, previous, ints[0].astype(mx.uint32))
             for cache in caches:
                 cache.offset = ints[2]
-            own: mx.array = model(tokens[:, None], cache=caches)[:, -1]  # (S, V)
-            logits, updated, given = own, [], iter(extras)
-            bans = next(given) if variant.bans else None
-            bias = next(given) if variant.bias else None
-            if variant.penalties:
-                seen, counts, is_sampled, penalties = given
-                at = tokens[:, None].astype(mx.int32)
-                seen = mx.put_along_axis(seen, at, mx.array(True), axis=1)
-                counts = counts.at[mx.arange(tokens.shape[0]), tokens].add(is_sampled)
-                logits, updated = penalised(logits.astype(mx.float32), seen, counts, penalties), [seen, counts]
-            if bias is not None:
-                logits = logits.astype(mx.float32) + bias
-            if bans is not None:
-                logits = mx.where(bans, -float("inf"), logits.astype(mx.float32))
-            if variant.kind == "greedy":
-                chosen = mx.argmax(logits, axis=-1).astype(mx.uint32)
-            else:
-                limits = (floats[2], floats[3], ints[3]) if variant.kind == "limited" else None
-                chosen = draw(logits, floats[0], floats[1], limits)
-            if variant.alternatives is None:
-                return [chosen, *updated]
-            return [chosen, *scored(own.astype(mx.float32), chosen, variant.alternatives), *updated]
+            logits: mx.array = model(tokens[:, None], cache=caches)[:, -1]  # (S, V)
+            return _sample(variant, logits, tokens, ints, floats, extras)
 
         return step
 
@@ -280,6 +274,33 @@ class TokenHistory:
             [f.sampling.frequency_penalty for f in feeds],
         ]
         return [self.seen, self.counts, mx.array(is_sampled).astype(mx.int32), mx.array(penalties)]
+
+
+def _sample(
+    variant: Variant, own: mx.array, tokens: mx.array, ints: mx.array, floats: mx.array, extras: list[mx.array]
+) -> list[mx.array]:
+    """The tokens (S,) after `tokens` (S,), sampled from the model's own logits (S, V); then scores and histories."""
+    logits, updated, given = own, [], iter(extras)
+    bans = next(given) if variant.bans else None
+    bias = next(given) if variant.bias else None
+    if variant.penalties:
+        seen, counts, is_sampled, penalties = given
+        at = tokens[:, None].astype(mx.int32)
+        seen = mx.put_along_axis(seen, at, mx.array(True), axis=1)
+        counts = counts.at[mx.arange(tokens.shape[0]), tokens].add(is_sampled)
+        logits, updated = penalised(logits.astype(mx.float32), seen, counts, penalties), [seen, counts]
+    if bias is not None:
+        logits = logits.astype(mx.float32) + bias
+    if bans is not None:
+        logits = mx.where(bans, -float("inf"), logits.astype(mx.float32))
+    if variant.kind == "greedy":
+        chosen = mx.argmax(logits, axis=-1).astype(mx.uint32)
+    else:
+        limits = (floats[2], floats[3], ints[3]) if variant.kind == "limited" else None
+        chosen = draw(logits, floats[0], floats[1], limits)
+    if variant.alternatives is None:
+        return [chosen, *updated]
+    return [chosen, *scored(own.astype(mx.float32), chosen, variant.alternatives), *updated]
 
 
 def _kind(feeds: Sequence[Feed]) -> Kind:

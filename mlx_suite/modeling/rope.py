@@ -65,6 +65,10 @@ def _kept_by_yarn(rope: RopeSettings, head_dim: int) -> list[float]:
     return [1 - min(1.0, max(0.0, (i - low) / width)) for i in range(head_dim // 2)]
 
 
+BY_LENGTH = ("dynamic", "longrope")
+"""Kinds of RoPE whose frequencies depend on the length of the sequence."""
+
+
 class Rope:
     """Rotates queries and keys by position, pairing element i with i + D / 2, as in Hugging Face checkpoints."""
 
@@ -72,7 +76,7 @@ class Rope:
         self.head_dim, self.settings = head_dim, rope
         # mx.fast.rope takes the reciprocals.
         self.wavelengths = self._wavelengths(0)
-        self.by_length = rope.kind in ("dynamic", "longrope")
+        self.by_length = rope.kind in BY_LENGTH
         """Whether the frequencies depend on the length of the sequence."""
         self._amplitude = rope.amplitude
 

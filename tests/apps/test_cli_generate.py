@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from mlx_suite import load
 from mlx_suite.engine import Done, Engine, Given, Program, Request, Sample, Sampling, Written
+from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Message, Tokenizer, encode_chat, load_chat_template
 from mlx_suite.text.training import GEMMA2_TEMPLATE
 from mlx_suite_apps.cli import generate as command
@@ -50,6 +51,22 @@ def test_the_response_is_that_of_the_engine(random_model: Path) -> None:
         assert (facts["reason"], facts["tokens"], facts["seed"]) == (written.reason, len(written.tokens), seed)
         assert facts["model"] == "random"
         assert facts["prompt_tokens"] > len("Why?")
+
+
+def test_a_draft_model_changes_the_steps_and_not_the_text(random_model: Path) -> None:
+    arguments = [random_model, "Why?", "--max-tokens", "20", "--temperature", "1", "--seed", "5", "--json"]
+
+    plain = json.loads(run(*arguments, "--no-lookup").stdout)
+    drafted = json.loads(run(*arguments, "--draft", random_model).stdout)
+
+    assert drafted["text"] == plain["text"]
+    assert (plain["guessed"], plain["guessed_right"]) == (0, 0)
+    assert drafted["guessed"] == drafted["guessed_right"] > 0
+
+
+def test_a_draft_model_with_another_tokenizer_is_refused(random_model: Path) -> None:
+    with pytest.raises(UserError, match="tiny-llama3 has another tokenizer than random"):
+        run(random_model, "Why?", "--draft", "tiny-llama3")
 
 
 def test_a_variable_of_the_chat_template_changes_the_prompt(random_model: Path, tmp_path: Path) -> None:

@@ -8,7 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_suite.engine import Engine, Given, Program, Request, Sample, Sampling, Written, prefill, sequence, slots
+from mlx_suite.engine import (
+    Engine,
+    Given,
+    Program,
+    PromptLookup,
+    Request,
+    Sample,
+    Sampling,
+    Speculation,
+    Written,
+    prefill,
+    sequence,
+    slots,
+)
+from mlx_suite.engine.sequence import SequenceState
 from tests.engine.scripted import Choose, HistoryModel
 
 Plan = list[Given | Sample | Choose]
@@ -94,7 +108,20 @@ def sampled(sample: Sample, text: list[int], model: HistoryModel, context: int) 
     return Written(tokens=tuple(text[start:]), reason="limit")
 
 
-@settings(max_examples=120, deadline=None)
+class PartlyRight:
+    """Guesses the first `right` tokens rightly and the rest wrongly."""
+
+    def __init__(self, model: HistoryModel, right: int) -> None:
+        self.model, self.right = model, right
+
+    def guess(self, state: SequenceState, length: int) -> list[int]:
+        text = list(state.sequence)
+        for place in range(length):
+            text.append((self.model.after(text) + (place >= self.right)) % self.model.size)
+        return text[len(state.sequence) :]
+
+
+@settings(max_examples=160, deadline=None)
 @given(
     plans=st.lists(plans, min_size=1, max_size=9),
     layers=layers,
@@ -105,6 +132,7 @@ def sampled(sample: Sample, text: list[int], model: HistoryModel, context: int) 
     shared_chunk=st.sampled_from([1, 5, 100]),
     growth=st.sampled_from([1, 7, 64]),
     closed_after=st.sampled_from([None, 1, 2]),
+    right=st.sampled_from([None, -1, 0, 2, 20]),
 )
 def test_random_programs_match_a_simple_interpreter(
     plans: list[Plan],
@@ -116,8 +144,10 @@ def test_random_programs_match_a_simple_interpreter(
     shared_chunk: int,
     growth: int,
     closed_after: int | None,
+    right: int | None,
 ) -> None:
     model = HistoryModel(*layers)
+    guesser = PromptLookup() if right == -1 else PartlyRight(model, right or 0)
 
     def requests() -> Iterator[Request]:
         return (Request(program=program(plan, context), seed=i) for i, plan in enumerate(plans))
@@ -128,7 +158,8 @@ def test_random_programs_match_a_simple_interpreter(
         mock.patch.object(prefill, "SHARED_CHUNK", shared_chunk),
         mock.patch.object(slots, "GROWTH", growth),
     ):
-        engine = Engine(model, slots=slot_count, context=context)
+        speculation = None if right is None else Speculation(guesser)
+        engine = Engine(model, slots=slot_count, context=context, speculation=speculation)
         for ends in (closed_after, None):
             run = engine.run(requests())
             done = {}

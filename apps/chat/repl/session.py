@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_suite.engine import Cancelled, Engine, Given, Program, Request, Sample, Written
+from mlx_suite.engine import Cancelled, Engine, Given, Program, Request, Sample, Speculation, Written
 from mlx_suite.engine.chat_model import ChatModel
 from mlx_suite.engine.never_sampled import banning
 from mlx_suite.engine.prefix_cache import PrefixCache
@@ -57,6 +57,7 @@ class Session:
         model: Name of the model.
         adapter: Folder of its adapter.
         system: System prompt; empty for none.
+        speculate: How the next tokens of a loaded model are guessed; by default not at all.
 
     Raises UserError if the model cannot be loaded or has no usable chat template.
     """
@@ -69,6 +70,7 @@ class Session:
         *,
         system: str = "",
         settings: ResponseSettings | None = None,
+        speculate: "Callable[[Checkpoint], Speculation | None]" = lambda checkpoint: None,
     ) -> None:
         self.system = replace_surrogates(system)
         self.settings = settings or ResponseSettings()
@@ -76,7 +78,7 @@ class Session:
         """Alternating turns of user and assistant, without the system prompt; the last one is the assistant's."""
         self.answers: list[Answer] = []
         """Responses of this session in order, also those taken back."""
-        self._opener = opener
+        self._opener, self._speculate = opener, speculate
         self._chat: ChatModel | None = None
         self._engine: Engine | None = None
         self.model, self.adapter = model, adapter
@@ -125,6 +127,7 @@ class Session:
             context=chat.context,
             prefixes=self._prefixes,
             variant=" ".join(map(_version, (checkpoint.folder, checkpoint.adapter_folder))),
+            speculation=self._speculate(checkpoint),
         )
         self._stop_ids = checkpoint.response_ends
         self._chat = chat
