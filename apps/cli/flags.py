@@ -83,16 +83,10 @@ TopP = Annotated[float, option(ResponseSettings, "top_p")]
 MinP = Annotated[float, option(ResponseSettings, "min_p")]
 TopK = Annotated[int, option(ResponseSettings, "top_k", metavar="K")]
 RepetitionPenalty = Annotated[float, option(ResponseSettings, "repetition_penalty")]
-PresencePenalty = Annotated[
-    float, option(ResponseSettings, "presence_penalty", hidden=True, rich_help_panel="Sampling")
-]
-FrequencyPenalty = Annotated[
-    float, option(ResponseSettings, "frequency_penalty", hidden=True, rich_help_panel="Sampling")
-]
+PresencePenalty = Annotated[float, option(ResponseSettings, "presence_penalty", panel="Sampling")]
+FrequencyPenalty = Annotated[float, option(ResponseSettings, "frequency_penalty", panel="Sampling")]
 StopTexts = Annotated[list[str], option(ResponseSettings, "stop", metavar="TEXT")]
-LogitBias = Annotated[
-    list[str], option(ResponseSettings, "logit_bias", metavar="ID=VALUE", hidden=True, rich_help_panel="Sampling")
-]
+LogitBias = Annotated[list[str], option(ResponseSettings, "logit_bias", metavar="ID=VALUE", panel="Sampling")]
 TemplateVariables = Annotated[
     list[str],
     typer.Option(

@@ -22,12 +22,23 @@ class Flag:
     """True if a tuple's values are given one per flag instead of separated by commas."""
 
 
-def option(settings: type, field: str, *flags: str, metavar: str | None = None, argument: str | None = None) -> Any:
-    """Make the flag of a settings field, named like the field unless `flags` are given; or an argument."""
+def option(
+    settings: type,
+    field: str,
+    *flags: str,
+    metavar: str | None = None,
+    argument: str | None = None,
+    panel: str | None = None,
+) -> Any:
+    """Make the flag of a settings field, named like the field unless `flags` are given; or an argument.
+
+    A flag with a `panel` is rare: only `--help-all` shows it, under this heading.
+    """
     if argument:
         return typer.Argument(help=field_docs(settings)[field], metavar=argument, show_default=False)
     names = flags or (f"--{field.replace('_', '-')}",)
-    return typer.Option(*names, help=field_docs(settings)[field], metavar=metavar)
+    help = field_docs(settings)[field]
+    return typer.Option(*names, help=help, metavar=metavar, hidden=panel is not None, rich_help_panel=panel)
 
 
 @cache
