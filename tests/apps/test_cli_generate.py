@@ -201,7 +201,7 @@ def test_raw_text_is_continued_without_the_chat_template(random_model: Path) -> 
 
 def test_verbose_prints_statistics_on_stderr(random_model: Path) -> None:
     flags = ["--temperature", "0.9", "--top-p", "0.95", "--seed", "3", "--max-tokens", "2", "--verbose"]
-    result = run(random_model, "Why?", *flags)
+    result = run(random_model, "Why?", *flags, "--no-lookup")
     lines = result.stderr.splitlines()
 
     assert [line.split()[0] for line in lines] == ["prompt", "response", "speed", "sampling"]
