@@ -28,14 +28,14 @@ def speculate(
 ) -> None:
     """Compare plain decoding with guesses by prompt lookup, and by a draft model, for one row.
 
-    One prompt makes a model repeat a text, the other consists of random tokens. Speeds are those after the first token;
-    "same" says whether both sides wrote the same tokens.
+    One text repeats its prompt (continued greedily), the other does not (sampled at temperature 1). Speeds are those
+    after the first token; "same" says whether both sides wrote the same tokens.
 
     Example: `mlx-suite bench speculate tiny-synthesizer`
     """
     from mlx_suite.engine import context_length
 
-    from ..bench.speculation import compare_guesses, new_text, repeated
+    from ..bench.speculation import compare_guesses, continuations
 
     checkpoint = open_checkpoint(model)
     small = open_checkpoint(draft) if draft else None
@@ -46,12 +46,9 @@ def speculate(
             where=str(text or "the passage of the microworld"),
             fix=f"--prompt {len(ids)}",
         )
-    prompts = {
-        "repeats a text": repeated(ids, prompt),
-        "random tokens": new_text(min(checkpoint.tokenizer.vocab_size, 1000), prompt),
-    }
+    texts = continuations(ids, prompt, checkpoint.tokenizer.encode_prompt(""))
     context = min(context_length(checkpoint.model), prompt + tokens + 1)
-    rows = compare_guesses(checkpoint.model, small and small.model, prompts, tokens, repeats, context)
+    rows = compare_guesses(checkpoint.model, small and small.model, texts, tokens, repeats, context)
     if json:
         typer.echo(json_format.dumps([asdict(row) | {"ratio": round(row.ratio, 3)} for row in rows], indent=2))
         return
@@ -61,9 +58,7 @@ def speculate(
     for row in rows:
         right = "-" if row.right is None else f"{row.right:.0%}"
         same = "yes" if row.same else "no"
-        table.add_row(
-            row.prompt, row.guesses, f"{row.plain:.1f}", f"{row.guessed:.1f}", f"{row.ratio:.2f}x", right, same
-        )
+        table.add_row(row.text, row.guesses, f"{row.plain:.1f}", f"{row.guessed:.1f}", f"{row.ratio:.2f}x", right, same)
     Console().print(table)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from mlx_suite_apps.bench.speculation import new_text, repeated
+from mlx_suite_apps.bench.speculation import continuations
 from mlx_suite_apps.cli.main import app
 
 
@@ -13,27 +13,26 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["bench", "speculate", *map(str, arguments)], catch_exceptions=False)
 
 
-def test_a_prompt_that_repeats_is_a_text_and_a_quarter_of_it_again() -> None:
-    assert repeated(range(100), 10) == [0, 1, 2, 3, 4, 5, 6, 7, 0, 1]
+def test_one_prompt_is_the_start_of_a_text_and_a_quarter_of_it_again() -> None:
+    again, alone = continuations(range(100), 11, bos=[7])
+
+    assert again.prompt == (7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1)
+    assert alone.prompt == (7, 0, 1, 2, 3, 4, 5, 6, 7)
+    assert (again.sampling.temperature, alone.sampling.temperature) == (0.0, 1.0)
 
 
-def test_a_prompt_of_random_tokens_is_the_same_in_every_run() -> None:
-    assert new_text(50, 20) == new_text(50, 20)
-    assert len(new_text(50, 20)) == 20
-
-
-def test_both_prompts_and_both_guessers_are_compared(random_model: Path, tmp_path: Path) -> None:
+def test_both_texts_and_both_guessers_are_compared(random_model: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 3)
     flags = ["--text", text, "--draft", random_model, "--prompt", "24", "--tokens", "6", "--repeats", "1", "--json"]
 
     rows = json.loads(run(random_model, *flags).stdout)
 
-    assert [(row["prompt"], row["guesses"]) for row in rows] == [
-        ("repeats a text", "prompt lookup"),
-        ("repeats a text", "draft model"),
-        ("random tokens", "prompt lookup"),
-        ("random tokens", "draft model"),
+    assert [(row["text"], row["guesses"]) for row in rows] == [
+        ("repeats its prompt", "prompt lookup"),
+        ("repeats its prompt", "draft model"),
+        ("new text", "prompt lookup"),
+        ("new text", "draft model"),
     ]
     assert all(row["same"] for row in rows)
     assert [row["right"] for row in rows if row["guesses"] == "draft model"] == [1.0, 1.0]
