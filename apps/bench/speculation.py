@@ -1,7 +1,7 @@
 """Decoding with guessed tokens compared with plain decoding, one row, the same weights, in one process.
 
-One response repeats its prompt (a text, and its start once more, continued greedily), another does not (a text, continued
-at temperature 1). The sides take turns; medians of decoding speed after the first token are compared.
+One response repeats its prompt (a text, and its start once more, continued greedily), another does not (a text,
+continued at temperature 1). The sides take turns; medians of decoding speed after the first token are compared.
 """
 
 import statistics

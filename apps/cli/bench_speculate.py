@@ -53,7 +53,7 @@ def speculate(
         typer.echo(json_format.dumps([asdict(row) | {"ratio": round(row.ratio, 3)} for row in rows], indent=2))
         return
     table = Table(
-        "prompt", "guesses", "plain", "guessed", "ratio", "right", "same", title=f"{model}, tokens per second"
+        "text", "guesses", "plain", "guessed", "ratio", "right", "same", title=f"{model}, tokens per second"
     )
     for row in rows:
         right = "-" if row.right is None else f"{row.right:.0%}"
