@@ -131,12 +131,12 @@ def head(
     for heading in ("vocabulary", "head", "loss", "MB", "ms", "memory", "loss err", "grad err"):
         table.add_column(heading, justify="left" if heading in ("head", "loss") else "right", no_wrap=True)
     for each in results:
-        kind = ("trained" if each.shape.trained else "frozen") + (" capped" if each.shape.cap else "")
-        kind += " distilled" if each.shape.teacher else ""
-        for side, cost, share in (("mlx-suite", each.ours, f"{each.ratio:.1%}"), ("plain", each.plain, "")):
-            first = side == "mlx-suite"
+        kinds = [("trained" if each.shape.trained else "frozen") + (", capped" if each.shape.cap else "")]
+        kinds += ["distilled" if each.shape.teacher else ""]
+        sides = (("mlx-suite", each.ours, f"{each.ratio:.1%}"), ("plain", each.plain, ""))
+        for kind, (side, cost, share) in zip(kinds, sides, strict=True):
             table.add_row(
-                *(f"{each.shape.vocabulary:,}" if first else "", kind if first else "", side),
+                *(f"{each.shape.vocabulary:,}" if share else "", kind, side),
                 *(f"{cost.peak_bytes / 1e6:,.0f}", f"{cost.milliseconds:,.0f}", share),
                 *(f"{cost.loss_error:.0e}", f"{cost.gradient_error:.0e}"),
             )

@@ -52,9 +52,7 @@ def speculate(
     if json:
         typer.echo(json_format.dumps([asdict(row) | {"ratio": round(row.ratio, 3)} for row in rows], indent=2))
         return
-    table = Table(
-        "text", "guesses", "plain", "guessed", "ratio", "right", "same", title=f"{model}, tokens per second"
-    )
+    table = Table("text", "guesses", "plain", "guessed", "ratio", "right", "same", title=f"{model}, tokens per second")
     for row in rows:
         right = "-" if row.right is None else f"{row.right:.0%}"
         same = "yes" if row.same else "no"

@@ -146,11 +146,13 @@ def test_the_chunked_loss_is_measured_frozen_and_trained_at_both_vocabularies() 
     assert table.exit_code == 0 and "256,000" in table.stdout
     result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
     measured = json.loads(result.stdout)
-    assert [(each["shape"]["vocabulary"], each["shape"]["trained"]) for each in measured] == [
-        (128256, False),
-        (128256, True),
-        (256000, False),
-        (256000, True),
+    assert [
+        (shape["vocabulary"], shape["trained"], shape["teacher"]) for shape in (each["shape"] for each in measured)
+    ] == [
+        (vocabulary, trained, teacher)
+        for vocabulary in (128256, 256000)
+        for teacher in (False, True)
+        for trained in (False, True)
     ]
     for each in measured:
         assert set(each) == {"shape", "ours", "plain", "ratio"}

@@ -22,8 +22,7 @@ def test_the_program_in_the_docstring_runs() -> None:
     lines = [line[4:] for line in row.__doc__.splitlines() if line.startswith("    ") or not line]
     model, tokenizer = load(MODELS / "tiny-llama3")
     names = {
-        **vars(engine),
-        **vars(text),
+        **{name: getattr(module, name) for module in (engine, text) for name in module.__all__},
         "make_tagger": make_tagger,
         "questions": questions_for(MODELS / "tiny-llama3"),
         "model": model,
