@@ -68,7 +68,9 @@ def test_every_method_begins_with_the_loss_at_which_its_run_was_best(
     assert bits(tmp_path / "run" / "last") != bits(runs / name / "best")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("dora", "full") else pytest.mark.slow) for name in METHODS]
+)
 def test_a_stopped_run_resumes_bit_exactly(name: str, runs: Path, random_model: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
