@@ -46,6 +46,8 @@ _CODE_LINES = _Kind(times=24, characters=800)
 _FEW_LETTERS = _Kind(times=40, characters=300)
 _SIGNS = _Kind(times=48, characters=700)
 _NUMBERS = _Kind(times=150, characters=700)
+_DIGIT = _Kind(times=200, characters=200)
+"""The same digit: a googol has 100 zeros."""
 
 
 def loop_of(text: str) -> Loop | None:
@@ -73,6 +75,8 @@ def _has_few_new(tokens: Sequence[int]) -> bool:
 
 def _kind(block: str) -> _Kind:
     letters = len(_LETTER.findall(block))
+    if len(block) == 1 and block.isdigit():
+        return _DIGIT
     if letters < WORDS:
         return _NUMBERS if _DIGITS.search(block) else _FEW_LETTERS if letters else _SIGNS
     if _CODE.search(block):

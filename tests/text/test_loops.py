@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlx_suite.text.loops import loop_check, loop_of
+from mlx_suite.text.loops import Loop, loop_check, loop_of
 from tests.text.loop_texts import GOOD, LOOPING
 
 
@@ -24,6 +24,11 @@ def test_the_block_and_its_repetitions_are_told() -> None:
     found = loop_of("The answer is no. " + "I do not know what you want. " * 12)
     assert found is not None
     assert (sorted(found.block.split()), found.times) == (sorted("i do not know what you want.".split()), 12)
+
+
+def test_one_digit_may_fill_a_googol_but_not_two() -> None:
+    assert loop_of("A googol is 1" + "0" * 100) is None
+    assert loop_of("15 kilometers is 15" + "0" * 200) == Loop(block="0", times=200)
 
 
 def test_a_text_is_kept_if_its_loop_has_ended() -> None:
