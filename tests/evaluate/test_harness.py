@@ -261,6 +261,6 @@ def test_a_custom_task_runs(checkpoint: Loaded, tmp_path: Path) -> None:
 
 
 def test_an_unknown_task_is_reported_with_the_nearest_names(checkpoint: Loaded, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no task leters") as caught:
+    with pytest.raises(UserError, match="Unknown task: leters") as caught:
         run_tasks(harness(checkpoint), ["leters"], include=task_folder(tmp_path))
     assert "letters" in caught.value.details[0]
