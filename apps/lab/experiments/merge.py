@@ -194,6 +194,7 @@ EXPERIMENT = Experiment(
     cases=cases,
     run=run,
     tell=tell,
-    not_shown="What tuned weights, densities and factors reach: every method has one setting, chosen in advance. Nor "
-    "whether large models, whose finetunes lie closer together, rank the methods in this order.",
+    not_shown="What tuned weights, densities and factors reach: every method has one setting, chosen in advance; the "
+    "skills and the learning rate were chosen after three pilot finetunes. Nor whether large models, whose finetunes "
+    "lie closer together, rank the methods in this order.",
 )
