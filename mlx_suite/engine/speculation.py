@@ -84,15 +84,18 @@ class DraftModel:
         self.window = min((cache.window for cache in self.caches if cache.window is not None), default=None)
         self.stepper = Stepper(model, self.caches)
         self._held: list[int] = []
-        """Tokens whose keys and values the caches hold."""
+        """Tokens in the draft's KV cache."""
+        self._drafts: list[SlotDraft] = []
+        self._fed: list[int] = []
+        """Guesses that were fed after `_held`; `_drafts` has their keys and values."""
 
     def guess(self, state: SequenceState, length: int) -> list[int]:
         """`length` tokens, fewer after one that ends the segment; none after a token that the draft model lacks."""
         sample = cast(Sample, state.active)
-        if max(state.sequence) >= self.vocabulary:
-            return []
         position, logits = len(state.sequence), self._read(state.sequence)
-        drafts = [SlotDraft(cache, 0, position) for cache in self.caches]
+        if logits is None:
+            return []
+        self._drafts = [SlotDraft(cache, 0, position) for cache in self.caches]
         guessed: list[int] = []
         while True:
             feed = Feed(
@@ -106,15 +109,28 @@ class DraftModel:
             guessed.append(token)
             if len(guessed) == length or token in sample.stop:
                 return guessed
-            logits = self.model(mx.array([[token]]), cache=drafts)[:, -1]
+            logits = self.model(mx.array([[token]]), cache=self._drafts)[:, -1]
+            self._fed.append(token)
 
-    def _read(self, sequence: Sequence[int]) -> mx.array:
-        """Feed what the caches do not hold of a sequence; returns the logits (1, V) after its last token."""
-        kept = min(shared_prefix(self._held, sequence), len(sequence) - 1)
-        if kept < len(self._held) and self.window is not None and len(self._held) > self.window:
-            kept = 0  # a ring buffer has overwritten what came before
+    def _read(self, sequence: Sequence[int]) -> mx.array | None:
+        """Feed what the caches do not hold of a sequence; returns the logits (1, V) after its last token.
+
+        None if the draft model lacks one of its tokens.
+        """
         for cache in self.caches:
             cache.reserve(len(sequence))
+        kept = min(shared_prefix(self._held, sequence), len(sequence) - 1)
+        if kept == len(self._held):
+            right = shared_prefix(self._fed, sequence[kept:-1])
+            for draft in self._drafts if right else ():
+                draft.store(right)
+            kept += right
+            self._held = list(sequence[:kept])
+        self._drafts, self._fed = [], []
+        if max(sequence[kept:]) >= self.vocabulary:
+            return None
+        if kept < len(self._held) and self.window is not None and len(self._held) > self.window:
+            kept = 0  # a ring buffer has overwritten what came before
         while kept < len(sequence):
             chunk = sequence[kept : kept + CHUNK]
             rows = [SlotRows(cache, [0], [len(chunk)], kept) for cache in self.caches]
