@@ -65,6 +65,12 @@ class Batches(Protocol):
         """The rows `chosen` as a batch; EMPTY gives an empty row."""
 
 
+def shuffled(rows: int, size: int, seed: int, epoch: int) -> list[Order]:
+    """All rows in an order that depends on seed and epoch, `size` per batch; the last batch is filled with EMPTY."""
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    return list(np.concatenate([order, np.full(-rows % size, EMPTY)]).reshape(-1, size))
+
+
 @dataclass(frozen=True)
 class PackedBatches:
     """Batches of packed rows of one length: all have one shape, so a training step is compiled once."""
@@ -84,9 +90,7 @@ class PackedBatches:
         return -(-len(self.rows) // self.size)
 
     def order(self, seed: int, epoch: int) -> list[Order]:
-        order = np.random.default_rng([seed, epoch]).permutation(len(self.rows))
-        missing = self.per_epoch * self.size - len(order)
-        return list(np.concatenate([order, np.full(missing, EMPTY)]).reshape(-1, self.size))
+        return shuffled(len(self.rows), self.size, seed, epoch)
 
     def take(self, chosen: Order) -> Batch:
         used = (chosen != EMPTY)[:, None]

@@ -15,7 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from mlx_suite.data.batch.batches import EMPTY, Order, as_batch
+from mlx_suite.data.batch.batches import EMPTY, Order, as_batch, shuffled
 from mlx_suite.data.batch.rows import Document, as_rows, best_fit
 from mlx_suite.engine.engine import Engine
 from mlx_suite.engine.program import Given, Program, Request, Sample, Sampling, Written
@@ -87,9 +87,7 @@ class OnPolicyBatches:
         return -(-len(self.rows) // self.size)
 
     def order(self, seed: int, epoch: int) -> list[Order]:
-        order = np.random.default_rng([seed, epoch]).permutation(len(self.rows))
-        missing = self.per_epoch * self.size - len(order)
-        return list(np.concatenate([order, np.full(missing, EMPTY)]).reshape(-1, self.size))
+        return shuffled(len(self.rows), self.size, seed, epoch)
 
     def members(self, chosen: Order) -> list[int]:
         """Numbers of the documents in these rows."""
