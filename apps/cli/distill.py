@@ -13,7 +13,7 @@ from mlx_suite.transfer.distill.settings import DistillSettings, check_distill_s
 from .finetune import FLAGS as FINETUNE_FLAGS
 from .finetune import GROUPS as FINETUNE_GROUPS
 from .finetune import inspect, origin_named, require_out, settings_of, train
-from .flags import AsJson, Quiet, resumable
+from .flags import AsJson, ConfigFile, Estimate, Preview, Quiet, resumable
 from .options import Flag, option, takes_settings
 from .output import show
 
@@ -43,9 +43,7 @@ def distill(
     teacher: Annotated[str | None, option(DistillSettings, "teacher", argument="TEACHER")] = None,
     data: Annotated[str | None, option(DistillSettings, "data", argument="DATA")] = None,
     out: Annotated[str | None, option(DistillSettings, "out", "--out", "-o", metavar="DIR")] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="YAML file of settings; flags override it.")
-    ] = None,
+    config: ConfigFile = None,
     prompt: Annotated[list[str] | None, option(DistillSettings, "prompts", "--prompt", metavar="TEXT")] = None,
     make_cache: Annotated[
         bool,
@@ -54,12 +52,8 @@ def distill(
             help="Write a --cache to DIR; train nothing.",
         ),
     ] = False,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Show rows with the trained tokens marked; train nothing.")
-    ] = False,
-    estimate: Annotated[
-        bool, typer.Option("--estimate", help="Estimate memory and time, and what would fit; train nothing.")
-    ] = False,
+    preview: Preview = False,
+    estimate: Estimate = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

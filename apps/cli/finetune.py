@@ -8,15 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import typer
-
 from mlx_suite.finetune.settings import FinetuneSettings, check_settings
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.progress import Progress
 from mlx_suite.runtime.settings_file import read_settings, required, settings_from
 
 from .finetune_report import data_facts, data_lines, facts_of, model_lines, not_trained_lines, note_lines, result_lines
-from .flags import AsJson, Quiet
+from .flags import AsJson, ConfigFile, Estimate, Preview, Quiet
 from .options import Flag, option, takes_settings
 from .output import show
 
@@ -75,16 +73,10 @@ def finetune(
     model: Annotated[str | None, option(FinetuneSettings, "model", argument="MODEL")] = None,
     data: Annotated[str | None, option(FinetuneSettings, "data", argument="DATA")] = None,
     out: Annotated[str | None, option(FinetuneSettings, "out", "--out", "-o", metavar="DIR")] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="YAML file of settings; flags override it.")
-    ] = None,
+    config: ConfigFile = None,
     prompt: Annotated[list[str] | None, option(FinetuneSettings, "prompts", "--prompt", metavar="TEXT")] = None,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Show rows with the trained tokens marked; train nothing.")
-    ] = False,
-    estimate: Annotated[
-        bool, typer.Option("--estimate", help="Estimate memory and time, and what would fit; train nothing.")
-    ] = False,
+    preview: Preview = False,
+    estimate: Estimate = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

@@ -44,6 +44,13 @@ DraftName = Annotated[
         help="A smaller model with the same tokenizer that guesses the next tokens, instead of --lookup.",
     ),
 ]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings; flags override it.")
+]
+Preview = Annotated[bool, typer.Option("--preview", help="Show rows with the trained tokens marked; train nothing.")]
+Estimate = Annotated[
+    bool, typer.Option("--estimate", help="Estimate memory and time, and what would fit; train nothing.")
+]
 DataName = Annotated[
     str,
     typer.Argument(
