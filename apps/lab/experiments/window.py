@@ -23,8 +23,14 @@ from ..experiment import Case, Experiment, Findings, LabOptions, Workplace, over
 from ..kv_memory import cache_sides, kv_bytes, prefill_and_decode, stored_bytes
 from ..verdict import Result
 from ..window_findings import memory_findings, size_findings, work_findings
-from ..window_override import NO_WINDOW, conversations, perplexity, with_window
-from ..window_perplexity import model_findings, tiny_findings
+from ..window_perplexity import (
+    NO_WINDOW,
+    conversations,
+    model_findings,
+    perplexity,
+    tiny_findings,
+    with_window,
+)
 
 TINY = "tiny-gemma2"
 GEMMA2_2B = REFERENCE_MODELS["Gemma 2 2B"] | {

@@ -11,7 +11,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.memory import human_bytes
 from mlx_suite_apps.lab.experiment import Case, LabOptions, Workplace
 from mlx_suite_apps.lab.experiments.window import CUT, EXPERIMENT, GEMMA2_2B
-from mlx_suite_apps.lab.window_override import NO_WINDOW, with_window
+from mlx_suite_apps.lab.window_perplexity import NO_WINDOW, with_window
 from tests.modeling.tiny import WINDOW, tiny_model, tokens
 
 TINY = {"model": "tiny-gemma2", "tokens": 100, "contexts": [64]}
