@@ -1,22 +1,12 @@
 """A model to finetune, on the CPU in fp32."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import mlx_suite  # noqa: F401  (a fast BLAS, before any test module imports MLX)
 from tests.magpie.random_checkpoint import write_checkpoint
-
-
-@pytest.fixture(autouse=True)
-def on_the_cpu() -> Iterator[None]:
-    import mlx.core as mx
-
-    usual = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    yield
-    mx.set_default_device(usual)
+from tests.on_cpu import on_the_cpu  # noqa: F401
 
 
 @pytest.fixture(scope="session")

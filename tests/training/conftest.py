@@ -1,17 +1,4 @@
 """Runs these tests on the CPU: a GPU sums in another order and uses MLX's own exponentials."""
 
-from collections.abc import Iterator
-
-import pytest
-
 import mlx_suite  # noqa: F401  (a fast BLAS, before any test module imports MLX)
-
-
-@pytest.fixture(autouse=True)
-def on_the_cpu() -> Iterator[None]:
-    import mlx.core as mx
-
-    usual = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    yield
-    mx.set_default_device(usual)
+from tests.on_cpu import on_the_cpu  # noqa: F401

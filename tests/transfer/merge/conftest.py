@@ -1,21 +1,9 @@
 """Models to merge, on the CPU: a GPU sums in another order."""
 
-from collections.abc import Iterator
-
 import pytest
 
 import mlx_suite  # noqa: F401  (a fast BLAS, before any test module imports MLX)
 from tests.export.checkpoints import random_checkpoint
-
-
-@pytest.fixture(autouse=True)
-def on_the_cpu() -> Iterator[None]:
-    import mlx.core as mx
-
-    usual = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    yield
-    mx.set_default_device(usual)
 
 
 @pytest.fixture(scope="session")
