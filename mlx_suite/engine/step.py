@@ -15,6 +15,7 @@ from mlx_suite.engine.program import Sampling, TokenScore
 from mlx_suite.engine.sampling import draw, penalised, scored, uniform
 from mlx_suite.engine.slots import SlotCache
 from mlx_suite.modeling.head import vocabulary_size
+from mlx_suite.modeling.joined import in_use, join
 from mlx_suite.modeling.linear import prepare_products
 from mlx_suite.runtime.debug import check_indices
 
@@ -117,7 +118,7 @@ class Stepper:
 
     def __init__(self, model: Any, caches: list[SlotCache]) -> None:
         prepare_products(model)
-        self.model, self.caches = model, caches
+        self.model, self.caches, self.joined = model, caches, join(model)
         self.compiled: dict[Variant, Callable[..., list[mx.array]]] = {}
         self.bans: dict[tuple[int, ...], mx.array] = {}
         self.stacked: tuple[tuple[tuple[int, ...], ...], mx.array] | None = None
@@ -197,13 +198,14 @@ class Stepper:
     def plain(self, variant: Variant) -> Callable[..., list[mx.array]]:
         # Local names avoid a reference cycle through `self`, which would keep the caches in memory until Python's
         # cycle collector runs.
-        model, caches = self.model, self.caches
+        model, caches, joined = self.model, self.caches, self.joined
 
         def step(ints: mx.array, floats: mx.array, previous: mx.array, extras: list[mx.array]) -> list[mx.array]:
             tokens = mx.where(ints[1] == 1, previous, ints[0].astype(mx.uint32))
             for cache in caches:
                 cache.offset = ints[2]
-            logits: mx.array = model(tokens[:, None], cache=caches)[:, -1]  # (S, V)
+            with in_use(joined):
+                logits: mx.array = model(tokens[:, None], cache=caches)[:, -1]  # (S, V)
             return _sample(variant, logits, tokens, ints, floats, extras)
 
         return step

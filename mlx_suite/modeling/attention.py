@@ -12,6 +12,7 @@ import mlx.nn as nn
 
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.fast_math import built_in_is_slow, softcap, softmax
+from mlx_suite.modeling.joined import Joining
 from mlx_suite.modeling.linear import Linear
 from mlx_suite.modeling.masks import Mask, causal_mask
 from mlx_suite.modeling.rope import Rope, sequence_length
@@ -45,7 +46,7 @@ MakeNorm = Callable[[int, float], nn.Module]
 """Makes a norm from its number of dimensions and its epsilon."""
 
 
-class Attention(nn.Module):
+class Attention(Joining):
     """Self-attention of one layer; `window` is the number of keys a query sees, its own included.
 
     With `head_norm`, each head's queries and keys are normalised before RoPE (QK-norm, arXiv 2302.05442).
@@ -57,7 +58,7 @@ class Attention(nn.Module):
         H, K = config.num_attention_heads, config.num_key_value_heads
         self.heads, self.key_heads = H, K
         self.scale, self.cap, self.window = config.scale, config.attn_logit_softcapping, window
-        self._rope = rope
+        self._rope, self._head_dim = rope, D
         self.q_proj = Linear(d, H * D, bias=config.attention_bias)
         self.k_proj = Linear(d, K * D, bias=config.attention_bias)
         self.v_proj = Linear(d, K * D, bias=config.attention_bias)
@@ -67,17 +68,32 @@ class Attention(nn.Module):
             self.k_norm = head_norm(D, config.rms_norm_eps)
         self._normed = head_norm is not None
 
+    def same_input(self) -> list[nn.Module]:
+        return [self.q_proj, self.k_proj, self.v_proj]
+
     def __call__(self, x: mx.array, mask: Mask, cache: Any) -> mx.array:
         B, L, _ = x.shape
-        q = self.q_proj(x).reshape(B, L, self.heads, -1).transpose(0, 2, 1, 3)  # (B, H, L, D)
-        k = self.k_proj(x).reshape(B, L, self.key_heads, -1).transpose(0, 2, 1, 3)  # (B, K, L, D)
-        v = self.v_proj(x).reshape(B, L, self.key_heads, -1).transpose(0, 2, 1, 3)
-        if self._normed:
-            q, k = self.q_norm(q), self.k_norm(k)
-        offset = 0 if cache is None else cache.offset
-        length = sequence_length(cache) if self._rope.by_length else None
-        q, k = self._rope(q, offset, length), self._rope(k, offset, length)
+        q, k, v = self._rotated(x, cache)
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)
         out = attend(q, k, v, self.scale, self.cap, mask)  # (B, H, L, D)
         return self.o_proj(out.transpose(0, 2, 1, 3).reshape(B, L, -1))
+
+    def _rotated(self, x: mx.array, cache: Any) -> tuple[mx.array, mx.array, mx.array]:
+        """Queries (B, H, L, D) and keys (B, K, L, D), both with RoPE, and values (B, K, L, D)."""
+        offset = 0 if cache is None else cache.offset
+        length = sequence_length(cache) if self._rope.by_length else None
+        joined = None if self._normed else self.joined_output(x)
+        if joined is not None:
+            # One rotation for all heads: small operations cost as much time to start as to compute.
+            turned, v = mx.split(self._by_head(joined), [self.heads + self.key_heads], axis=1)
+            q, k = mx.split(self._rope(turned, offset, length), [self.heads], axis=1)
+            return q, k, v
+        q, k, v = (self._by_head(each) for each in self.outputs(x))
+        if self._normed:
+            q, k = self.q_norm(q), self.k_norm(k)
+        return self._rope(q, offset, length), self._rope(k, offset, length), v
+
+    def _by_head(self, x: mx.array) -> mx.array:
+        B, L, _ = x.shape
+        return x.reshape(B, L, -1, self._head_dim).transpose(0, 2, 1, 3)

@@ -14,6 +14,7 @@ from mlx_suite.modeling.attention import MakeNorm
 from mlx_suite.modeling.cache import layer_caches
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.fast_math import softcap
+from mlx_suite.modeling.joined import Joining
 from mlx_suite.modeling.linear import Embedding, Linear
 from mlx_suite.modeling.masks import Mask, attention_mask
 from mlx_suite.modeling.rope import Rope
@@ -23,7 +24,7 @@ T = TypeVar("T")
 MakeBlock = Callable[[ModelConfig, int | None, Rope], nn.Module]
 
 
-class GatedMLP(nn.Module):
+class GatedMLP(Joining):
     """down(activation(gate(x)) · up(x)): SwiGLU with SiLU, GeGLU with GELU (arXiv 2002.05202)."""
 
     def __init__(self, config: ModelConfig, activation: Callable[[mx.array], mx.array]) -> None:
@@ -34,8 +35,12 @@ class GatedMLP(nn.Module):
         self.up_proj = Linear(d, ff, bias=bias)
         self.down_proj = Linear(ff, d, bias=bias)
 
+    def same_input(self) -> list[nn.Module]:
+        return [self.gate_proj, self.up_proj]
+
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(self._activation(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.outputs(x)
+        return self.down_proj(self._activation(gate) * up)
 
 
 class DecoderBody(nn.Module):

@@ -200,7 +200,7 @@ def test_steps_write_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     mx.reset_peak_memory()
     advance(12, sampled)
     assert [cache.nbytes for cache in caches] == [2 * 16 * 2 * 1024 * 32 * 4] * 2
-    assert mx.get_peak_memory() - before < caches[0].nbytes / 4
+    assert mx.get_peak_memory() - before < caches[0].nbytes / 2  # one copy of keys or of values
     assert mx.get_active_memory() <= before + 4096
 
 
