@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from mlx_suite.runtime.few_rows import LEAST_WEIGHTS, LONG, few_rows
+from mlx_suite.runtime.few_rows import LEAST_WEIGHTS, few_rows, multiply
 
 
 def prepare_products(model: object) -> None:
@@ -23,21 +23,13 @@ def prepare_products(model: object) -> None:
 def product(x: mx.array, weight: mx.array) -> mx.array:
     """x (B, L, I) · weight (O, I)ᵀ → (B, L, O).
 
-    One new token per row (L = 1) may be computed as (W·xᵀ)ᵀ, see `runtime.few_rows`; rounding then differs in the last
-    bit. Longer inputs never are, so training does not depend on what was measured.
+    One new token per row (L = 1) is multiplied in the form that was measured to be fastest, see `runtime.few_rows`;
+    rounding then differs in the last bit. Longer inputs never are, so training does not depend on what was measured.
     """
     if x.ndim != 3 or x.shape[1] != 1 or weight.size < LEAST_WEIGHTS:
         return x @ weight.T
-    rows = x.shape[0]
-    if rows > 1:
-        return _transposed(x[:, 0], weight)[:, None] if few_rows().is_transposed(rows) else x @ weight.T
-    if weight.shape[0] >= LONG * weight.shape[1] and few_rows().pads_one:
-        return _transposed(mx.concatenate([x[0], mx.zeros_like(x[0])]), weight)[:1, None]
-    return x @ weight.T
-
-
-def _transposed(x: mx.array, weight: mx.array) -> mx.array:
-    return mx.contiguous((weight @ x.T).T)
+    form = few_rows().form(weight.shape[0], weight.shape[1], rows=x.shape[0])
+    return x @ weight.T if form == "plain" else multiply(x[:, 0], weight, form)[:, None]
 
 
 class Linear(nn.Linear):

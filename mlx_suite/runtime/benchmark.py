@@ -87,7 +87,7 @@ def gemm_gflops(dtype: str, seconds: float = 0.4) -> float:
     return float(2 * size**3 / best_time(lambda: a @ b, seconds) / 1e9)
 
 
-def best_time(work: Callable[[], mx.array], seconds: float) -> float:
+def best_time(work: Callable[[], mx.array | list[mx.array]], seconds: float) -> float:
     """Seconds of the fastest run of `work` within `seconds`, after a warm-up; at least one run."""
     evaluate: Any = import_mlx().eval
     evaluate(work())

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from .backend import import_mlx
 from .blas import Blas, load_blas
 from .memory import keep_freed_blocks, machine_memory
+from .processor import processor_name
 
 Kind = Literal["metal", "cuda", "cpu"]
 
@@ -122,20 +119,6 @@ def weights_dtype(kind: Kind, checkpoint_dtype: str, quantized: bool) -> Precisi
     return Precision(dtype=checkpoint_dtype.rpartition(".")[2], dequantize=False)
 
 
-def processor_name() -> str:
-    """The CPU's model name, from the operating system."""
-    if sys.platform == "darwin":
-        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in {"model name", "Model"}:
-                return value.strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def _cpu(info: dict[str, Any]) -> Device:
     memory = machine_memory()
     return Device(
@@ -157,10 +140,3 @@ def _device_info(mx: Any) -> dict[str, Any]:
 def _number(info: dict[str, Any], key: str) -> int | None:
     value = info.get(key)
     return value if isinstance(value, int) and value > 0 else None
-
-
-def _output(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
