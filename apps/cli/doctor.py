@@ -53,6 +53,8 @@ def _machine(report: MachineReport) -> list[tuple[str, str]]:
         rows.append(("BLAS", _blas(report)))
         if device.blas.path:
             rows.append(("", str(device.blas.path)))
+        if report.blas_choice and report.blas_choice.name == device.blas.name:
+            rows.append(("", str(report.blas_choice)))
         rows.append(("decoding", str(report.few_rows)))
         rows.append(("compiler", report.compiler or "g++ not found: mx.compile is off"))
     memory = f"{human_bytes(report.memory_bytes)}, {human_bytes(report.available_bytes)} available"

@@ -4,8 +4,8 @@ MLX's Linux wheel bundles the reference BLAS: about 5 GFLOP/s, where MKL and Ope
 with RTLD_GLOBAL before the first `import mlx.core` provides `cblas_sgemm` to libmlx (symbol interposition), without a
 rebuild. `mlx_suite/__init__.py` calls `load_blas()` first of all.
 
-Search order: a BLAS that the process already exports (LD_PRELOAD), `MLX_SUITE_BLAS` (a path, or `none`), the `mkl`
-package of pip or conda, OpenBLAS of the environment or the system, MKL of the system.
+Search order: a BLAS that the process already exports (LD_PRELOAD), `MLX_SUITE_BLAS` (a path, `mkl`, `openblas` or
+`none`), then MKL and OpenBLAS, in the order that `blas_choice` says, from Python packages before the system.
 """
 
 from __future__ import annotations
@@ -16,32 +16,27 @@ import importlib.metadata
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .blas_choice import VARIABLE, preferred
 from .container import processes_here, usable_cores
+from .mkl import choose_layers, mkl_files
+from .openblas import openblas_files
 
-VARIABLE = "MLX_SUITE_BLAS"
-OPENBLAS_NAMES = ("libopenblas.so.0", "libopenblas.so", "libopenblasp.so.0", "libopenblaso.so.0")
 INSTALL = "pip install mkl (x86-64), or install OpenBLAS (Debian: apt install libopenblas0)"
 
 _THREAD_FUNCTIONS = {
     "MKL": ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
     "OpenBLAS": ("openblas_get_num_threads", "openblas_set_num_threads"),
 }
+_FILES = {"MKL": mkl_files, "OpenBLAS": openblas_files}
 # Environment variables that each library reads, in order of precedence.
 _THREAD_VARIABLES = {
     "MKL": ("MKL_NUM_THREADS", "OMP_NUM_THREADS"),
     "OpenBLAS": ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"),
 }
-
-
-_ONEAPI = Path("/opt/intel/oneapi")
-_LP64 = 0
-_SEQUENTIAL = 1
-# MKL's threading layers: the number for MKL_Set_Threading_Layer, and the thread library it needs.
-_LAYERS = {"INTEL": (0, "libiomp5.so"), "GNU": (3, "libgomp.so.1"), "TBB": (4, "libtbb.so.12")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +74,11 @@ def load_blas() -> Blas:
         )
     complaint = None
     if chosen:
-        if library := _open(chosen):
-            return _describe(library)
-        complaint = f"{VARIABLE}={chosen} is not a library with cblas_sgemm"
+        named = next((files(_folders()) for name, files in _FILES.items() if name.lower() == chosen.lower()), None)
+        for candidate in named or (chosen,):
+            if library := _open(candidate):
+                return _describe(library)
+        complaint = f"{VARIABLE}={chosen} " + ("is not installed" if named else "is not a library with cblas_sgemm")
     for candidate in _candidates():
         if library := _open(candidate):
             blas = _describe(library)
@@ -123,11 +120,14 @@ def _exported() -> ctypes.CDLL | None:
 
 def _candidates() -> Iterator[str]:
     """Library files and names to try, best first."""
-    folders = list(dict.fromkeys(Path(prefix) / "lib" for prefix in (sys.prefix, sysconfig.get_config_var("base"))))
-    yield from _mkl_of_python(folders)
-    yield from (str(folder / name) for folder in folders for name in OPENBLAS_NAMES if (folder / name).exists())
-    yield from OPENBLAS_NAMES
-    yield from _mkl_of_system()
+    first = preferred()
+    for name in sorted(_FILES, key=lambda name: name != first):
+        yield from _FILES[name](_folders())
+
+
+def _folders() -> list[Path]:
+    """Folders of libraries that pip and conda install."""
+    return list(dict.fromkeys(Path(prefix) / "lib" for prefix in (sys.prefix, sysconfig.get_config_var("base"))))
 
 
 def _open(file: str) -> ctypes.CDLL | None:
@@ -140,7 +140,7 @@ def _open(file: str) -> ctypes.CDLL | None:
     if not hasattr(library, "cblas_sgemm") or _has_64_bit_sizes(library):
         return None
     if hasattr(library, "MKL_Set_Threading_Layer"):
-        _choose_layers(library, Path(file).parent)
+        choose_layers(library, Path(file).parent)
     return ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL)
 
 
@@ -210,73 +210,3 @@ def _file_of(library: ctypes.CDLL) -> Path | None:
     if dladdr is None or not dladdr(ctypes.cast(library.cblas_sgemm, ctypes.c_void_p), ctypes.byref(info)):
         return None
     return Path(os.fsdecode(info.file)) if info.file else None
-
-
-def _mkl_of_python(folders: Sequence[Path]) -> Iterator[str]:
-    """`libmkl_rt` of pip's or conda's `mkl` package: in `folders`, then where its metadata says."""
-    for folder in folders:
-        yield from _mkl_runtimes(folder)
-    try:
-        files = importlib.metadata.distribution("mkl").files or []
-    except importlib.metadata.PackageNotFoundError:
-        return
-    for file in files:
-        if file.name.startswith("libmkl_rt.so"):
-            yield str(Path(str(file.locate())).resolve())
-
-
-def _mkl_of_system() -> Iterator[str]:
-    """`libmkl_rt` of a system-wide installation, then names for the dynamic linker."""
-    for root in (os.environ.get("MKLROOT"), _ONEAPI / "mkl" / "latest"):
-        if root:
-            yield from _mkl_runtimes(Path(root) / "lib")
-            yield from _mkl_runtimes(Path(root) / "lib" / "intel64")
-    yield from ("libmkl_rt.so", "libmkl_rt.so.3", "libmkl_rt.so.2")
-
-
-def _mkl_runtimes(folder: Path) -> list[str]:
-    """`libmkl_rt.so*` in `folder`, the highest version first."""
-    return [str(file) for file in sorted(folder.glob("libmkl_rt.so*"), key=_file_version, reverse=True)]
-
-
-def _file_version(file: Path) -> int:
-    last = file.name.rpartition(".")[2]
-    return int(last) if last.isdigit() else 0
-
-
-def _choose_layers(library: ctypes.CDLL, folder: Path) -> None:
-    """Set 32-bit sizes and the best threading layer whose thread library can be loaded.
-
-    `libmkl_rt` is a dispatcher: its integer size ("interface layer") and thread library ("threading layer") are chosen
-    at run time, possibly by variables that another program has set. MLX passes 32-bit sizes. Intel's OpenMP comes
-    first: with both cores busy, decoding with GNU's fell from about 150 to 5 tokens per second in one of two runs.
-
-    A layer without its library ends the process at the first product ("FATAL ERROR"), so each library is opened here
-    before its layer is chosen; sequential MKL is the last resort. `MKL_THREADING_LAYER` is the user's choice and comes
-    first. If the process already exports GNU's OpenMP (as after `import torch`), Intel's layer would mix the two
-    libraries and give wrong products: GNU's layer is used then.
-    """
-    library.MKL_Set_Interface_Layer(_LP64)
-    chosen = os.environ.get("MKL_THREADING_LAYER", "").upper()
-    if chosen == "SEQUENTIAL":
-        return
-    process = ctypes.CDLL(None)
-    has_gnu = hasattr(process, "GOMP_parallel") and not hasattr(process, "__kmpc_fork_call")
-    usual = ("GNU", "INTEL") if has_gnu else ("INTEL", "GNU")
-    for layer in dict.fromkeys((chosen, *usual)):
-        number, runtime = _LAYERS.get(layer, (None, ""))
-        if number is not None and _loads(runtime, folder):
-            library.MKL_Set_Threading_Layer(number)
-            return
-    library.MKL_Set_Threading_Layer(_SEQUENTIAL)
-
-
-def _loads(runtime: str, folder: Path) -> bool:
-    """Load a thread library from MKL's folder, oneAPI, or the system; False if there is none."""
-    for place in (folder, _ONEAPI / "compiler" / "latest" / "lib", None):
-        try:
-            ctypes.CDLL(str(place / runtime) if place else runtime, mode=ctypes.RTLD_GLOBAL)
-        except OSError:
-            continue
-        return True
-    return False

@@ -97,9 +97,8 @@ def json_if_any(path: Path) -> dict[str, Any]:
 
 def own_cache() -> Path:
     """The folder for what is computed once and kept, in Hugging Face's cache; it need not exist."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HOME).expanduser() / "mlx-suite"
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return Path(os.path.expandvars(home)).expanduser() / "mlx-suite"
 
 
 def write_atomically(path: Path | str, content: bytes | str) -> None:

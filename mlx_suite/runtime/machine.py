@@ -7,19 +7,19 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .benchmark import Speed, measure_speed
-from .blas import INSTALL, VARIABLE, Blas
+from .blas import INSTALL, Blas
+from .blas_choice import VARIABLE, BlasChoice, choose, measured_in_child
 from .container import usable_cores
-from .device import Device, device, processor_name, set_limits
+from .device import Device, device, set_limits
 from .few_rows import FewRows, few_rows
 from .footprint import bytes_read_per_token, cache_bytes, kv_bytes_per_token, weight_bytes
 from .memory import available_memory, machine_memory
+from .processor import processor_name
 
 # Bits per loaded weight, by name of the precision. The CPU expands everything to float32.
 _PRECISIONS = {"4-bit": 4.5, "bf16": 16.0}
@@ -116,6 +116,8 @@ class MachineReport:
     device: Device
     few_rows: FewRows
     """How products of few rows, those of a decode step, are computed."""
+    blas_choice: BlasChoice | None
+    """Which BLAS library is faster here; None unless several are installed and none is chosen by the user."""
     compiler: str | None
     """Path of g++, which `mx.compile` needs on a Linux CPU; None if missing."""
     memory_bytes: int
@@ -144,7 +146,9 @@ class MachineReport:
 
 
 def examine() -> MachineReport:
-    """Examine and measure the machine, in about four seconds.
+    """Examine and measure the machine, in about four seconds, or ten where two BLAS libraries are installed.
+
+    The faster library is remembered for the commands that follow.
 
     Raises UserError if MLX is missing or has no backend for this machine.
     """
@@ -152,6 +156,7 @@ def examine() -> MachineReport:
     set_limits(here)
     speed = measure_speed(here.kind, here.memory_bytes)
     compiler = shutil.which("g++")
+    choice = choose() if here.kind == "cpu" and here.blas and here.blas.path and VARIABLE not in os.environ else None
     return MachineReport(
         machine=platform.machine(),
         processor=processor_name(),
@@ -162,13 +167,14 @@ def examine() -> MachineReport:
         mlx_lm=_version("mlx-lm"),
         device=here,
         few_rows=few_rows(),
+        blas_choice=choice,
         compiler=compiler,
         memory_bytes=machine_memory(),
         available_bytes=available_memory(),
         speed=speed,
         bundled_gemm=_bundled_gemm() if here.blas and here.blas.path else None,
         fits=what_fits(here, speed.gemv_bandwidth),
-        advice=tuple(advise(here, speed, compiler)),
+        advice=tuple(advise(here, speed, compiler, choice)),
     )
 
 
@@ -201,7 +207,7 @@ def what_fits(device: Device, bandwidth: float) -> tuple[Fit, ...]:
     return tuple(results)
 
 
-def advise(device: Device, speed: Speed, compiler: str | None) -> list[str]:
+def advise(device: Device, speed: Speed, compiler: str | None, choice: BlasChoice | None = None) -> list[str]:
     """Suggestions for more speed, one line each, the largest gain first."""
     lines = []
     blas = device.blas or Blas(name="none")
@@ -211,6 +217,8 @@ def advise(device: Device, speed: Speed, compiler: str | None) -> list[str]:
         lines.append(
             f"{speed.gemm_float32:.0f} GFLOP/s is slow for {blas.name}: are the cores busy? If not, {INSTALL}."
         )
+    if choice is not None and choice.name != blas.name:
+        lines.append(f"{choice.name} is faster here ({choice}): the next command loads it instead of {blas.name}.")
     if device.kind == "cpu" and sys.platform.startswith("linux") and compiler is None:
         lines.append("g++ is missing, so mx.compile does nothing here: install it (Debian: apt install g++).")
     if device.kind == "cpu" and sys.platform.startswith("linux") and shutil.which("nvidia-smi"):
@@ -219,24 +227,10 @@ def advise(device: Device, speed: Speed, compiler: str | None) -> list[str]:
 
 
 def _bundled_gemm() -> float | None:
-    """float32 GFLOP/s of the bundled BLAS, measured in a child process, since a loaded BLAS cannot be unloaded."""
+    """float32 GFLOP/s of the bundled BLAS."""
     program = "import mlx_suite.runtime.benchmark as b; print(b.gemm_gflops('float32', 0.2))"
-    # The child must import the same mlx_suite, even if this one was found through the current folder.
-    source = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
-    environment = {**os.environ, VARIABLE: "none", "PYTHONPATH": path}
-    try:
-        child = subprocess.run(
-            [sys.executable, "-c", program],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        return float(child.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
+    printed = measured_in_child("none", program)
+    return float(printed) if printed else None
 
 
 def _system() -> str:

@@ -134,6 +134,18 @@ def test_a_library_that_is_not_a_blas_is_skipped_with_advice() -> None:
     assert advice == f"MLX_SUITE_BLAS=/no/such.so is not a library with cblas_sgemm; {name} runs."
 
 
+def test_a_library_can_be_named_and_one_that_is_missing_is_told() -> None:
+    program = """
+import mlx_suite.runtime.blas as blas
+blas._FILES = {"MKL": lambda folders: iter(()), "OpenBLAS": lambda folders: iter(())}
+blas.gpu_backend_installed = lambda: False
+blas.os.environ["MLX_SUITE_BLAS"] = "mkl"
+blas.load_blas.cache_clear()
+print(blas.load_blas().advice)
+"""
+    assert run(program, MLX_SUITE_BLAS="none").stdout.startswith("MLX_SUITE_BLAS=mkl is not installed, so matrix ")
+
+
 @pytest.fixture(scope="module")
 def fake_openblas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that looks like OpenBLAS on a machine with 64 cores; it computes nothing."""

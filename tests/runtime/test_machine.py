@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from mlx_suite.runtime import machine
 from mlx_suite.runtime.benchmark import Speed, best_time, gemm_gflops
 from mlx_suite.runtime.blas import Blas
+from mlx_suite.runtime.blas_choice import BlasChoice, BlasTimes
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.few_rows import FewRows
@@ -33,6 +35,7 @@ SERVER = Device(
     blas=Blas(name="MKL", path=Path("/venv/lib/libmkl_rt.so.3"), threads=2),
 )
 FAST = Speed(gemm_float32=250.0, gemm_bfloat16=None, copy_bandwidth=11.0, gemv_bandwidth=28.0)
+RATIOS = BlasTimes(one_row=1.94, eight_rows=1.1, attention=0.96, long_input=1.0)
 SLOW = Speed(gemm_float32=3.0, gemm_bfloat16=None, copy_bandwidth=3.0, gemv_bandwidth=5.0)
 
 
@@ -47,6 +50,7 @@ def report(advice: tuple[str, ...] = ()) -> MachineReport:
         mlx_lm="0.32.2",
         device=SERVER,
         few_rows=FewRows(),
+        blas_choice=BlasChoice(name="MKL", other="OpenBLAS", ratios=RATIOS),
         compiler="/usr/bin/g++",
         memory_bytes=25_000_000_000,
         available_bytes=20_000_000_000,
@@ -124,7 +128,10 @@ def test_doctor_fits_into_60_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         "  backend      CPU",
         "  BLAS         MKL, 2 threads, 50 times the bundled one",
         "               /venv/lib/libmkl_rt.so.3",
-        "  decoding     products as MLX passes them",
+        "               1.9x at 1 row, 1.1x at 8 rows, 1.0x in",
+        "               attention, 1.0x in long inputs beside",
+        "               OpenBLAS",
+        "  decoding     products plain",
         "  compiler     /usr/bin/g++",
         "  memory       25.0 GB, 20.0 GB available",
         "  working set  21.2 GB for models and caches",
@@ -164,9 +171,19 @@ def test_doctor_prints_one_json_object_on_request(monkeypatch: pytest.MonkeyPatc
         "advice": None,
     }
     assert facts["blas_worth"] == 50.0
+    assert facts["blas_choice"]["ratios"]["one_row"] == 1.94
     assert facts["speed"]["gemm_float32"] == 250.0
     assert facts["fits"][2]["model"] == "Llama 3 8B"
     assert facts["fits"][2]["weight_bytes"] == 32_121_044_992
+
+
+def test_the_faster_library_is_advised_while_another_is_loaded() -> None:
+    choice = BlasChoice(name="OpenBLAS", other="MKL", ratios=RATIOS)
+    assert advise(SERVER, FAST, "/usr/bin/g++", choice) == [
+        "OpenBLAS is faster here (1.9x at 1 row, 1.1x at 8 rows, 1.0x in attention, 1.0x in long inputs beside MKL): "
+        "the next command loads it instead of MKL."
+    ]
+    assert advise(SERVER, FAST, "/usr/bin/g++", replace(choice, name="MKL", other="OpenBLAS")) == []
 
 
 def test_a_user_error_is_one_block_with_exit_code_2(
