@@ -21,16 +21,21 @@ if TYPE_CHECKING:
 CHUNK = 512
 """Tokens per prefill chunk: enough to keep a GPU busy, few enough to bound the attention scores."""
 SHARED_CHUNK = 128
-"""The same while other programs decode: they pause for as long as a chunk takes."""
+"""The same while more programs decode than wait: they pause for as long as a chunk takes."""
 
 WORTH_SHARING = 256
 """Tokens from which a new prefix is stored before its request ends, for a request whose sequence is stored then."""
 
 
 def chunk_size(engine: "Engine") -> int:
-    """Tokens that may be prefilled before the next decode step."""
-    decodes = any(state is not None and state.decodes for state in engine.states)
-    return SHARED_CHUNK if decodes else CHUNK
+    """Tokens that may be prefilled before the next decode step.
+
+    A step takes as long with idle slots as with full ones, so while most programs wait they are prefilled first.
+    """
+    states = [state for state in engine.states if state is not None]
+    decoding = sum(state.decodes for state in states)
+    waiting = sum(state.needs_prefill for state in states)
+    return CHUNK if not decoding or (waiting > 1 and waiting >= decoding) else SHARED_CHUNK
 
 
 def prefill(engine: "Engine", chunk: int, budget: int) -> int:
