@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
+from weakref import ReferenceType, ref
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -26,6 +27,8 @@ class Joining(nn.Module):
 
     _joined: "Joined | None" = None
     """The layers' joined weights, while `in_use`."""
+    _kept: "ReferenceType[Joined] | None" = None
+    """The joined weights of other decode steps, as long as one of them uses them."""
 
     def same_input(self) -> list[nn.Module]:
         """The layers with the same input, in the order of their outputs."""
@@ -85,13 +88,18 @@ def _can_join(module: Joining) -> bool:
 
 
 def _joined(module: Joining) -> Joined:
+    kept = module._kept() if module._kept else None
+    if kept is not None and kept.is_current:
+        return kept
     layers = module.same_input()
     weight = mx.concatenate([each.weight for each in layers])
     parts = mx.split(weight, _ends(layers))
     mx.eval(weight, parts)
     for layer, part in zip(layers, parts, strict=True):
         layer.weight = part
-    return Joined(module=module, weight=weight, parts=tuple(parts))
+    joined = Joined(module=module, weight=weight, parts=tuple(parts))
+    module._kept = ref(joined)
+    return joined
 
 
 def _ends(layers: Sequence[nn.Module]) -> list[int]:

@@ -69,6 +69,17 @@ def test_joining_keeps_names_values_and_memory() -> None:
     assert mx.get_active_memory() <= memory + 4096 * len(joined)
 
 
+def test_several_decode_steps_share_the_joined_weights() -> None:
+    model = make()
+    first = join(model)
+    assert {id(each) for each in join(model)} == {id(each) for each in first}
+    del first
+    memory = mx.get_active_memory()
+    again = join(model)
+    del again
+    assert mx.get_active_memory() <= memory
+
+
 def test_saved_files_are_the_same(tmp_path: Path) -> None:
     model = make()
     model.save_weights(str(tmp_path / "before.safetensors"))
