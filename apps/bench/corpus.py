@@ -21,8 +21,7 @@ from mlx_suite.data.corpus.token_file import TokenFile
 from mlx_suite.data.corpus.tokenize import tokenize_corpus
 from mlx_suite.text import load_tokenizer
 
-from .trainers import resident_peak
-from .turns import TurnOrder, Work, take_turns
+from .turns import TurnOrder, Work, resident_peak, take_turns
 
 VOCABULARY = 50_000
 MEDIAN_WORDS, SPREAD = 300, 1.0

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .trainers import resident_peak
-from .turns import TurnOrder, take_turns
+from .turns import TurnOrder, resident_peak, take_turns
 
 NAIVE_ROWS = 1000
 """Rows on which the baseline is timed: half a million pairs."""

@@ -23,8 +23,7 @@ from mlx_suite.transfer.merge.merging import merge_models
 from mlx_suite.transfer.merge.recipe import METHODS, Recipe, whole_models
 from mlx_suite.transfer.merge.schedule import constant
 
-from .trainers import resident_peak
-from .turns import TurnOrder, Work, take_turns
+from .turns import TurnOrder, Work, resident_peak, take_turns
 
 PLAIN = "whole models"
 """Name of the plain side."""

@@ -34,8 +34,7 @@ from mlx_suite.training.process_group import join
 from mlx_suite.training.train_step import TrainStep
 
 from .torch_pretrainer import torch_loop
-from .trainers import resident_peak
-from .turns import TurnOrder, take_turns
+from .turns import TurnOrder, resident_peak, take_turns
 
 TOKENIZER = "tiny-llama3"
 """Shipped checkpoint whose tokenizer encodes the passages."""

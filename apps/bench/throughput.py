@@ -1,6 +1,6 @@
-"""Generation speed and memory compared with mlx-lm's, with the same weights, in one process.
+"""Generation speed and memory compared with mlx-lm's, with the same weights, in one process, and with torch's.
 
-The two sides alternate, so that a slower machine slows both; medians are compared. Both decode greedily from the same
+The sides alternate, so that a slower machine slows all of them; medians are compared. All decode greedily from the same
 random prompts, without stop tokens.
 """
 
@@ -37,23 +37,32 @@ class SideSpeed:
     first_token: float
     """Seconds until every row has its first token."""
     peak_bytes: int
-    """MLX's peak memory, weights included."""
+    """MLX's peak memory, weights included; of torch, the process's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Both sides on one workload."""
+    """All sides on one workload."""
 
     workload: Workload
     ours: SideSpeed
     theirs: SideSpeed
+    torch: SideSpeed | None = None
+    """None where torch is not installed."""
 
     @property
     def ratio(self) -> float:
         """Our tokens per second over theirs."""
         return self.ours.tokens_per_second / self.theirs.tokens_per_second
 
+    @property
+    def torch_ratio(self) -> float | None:
+        """Our tokens per second over torch's."""
+        return self.ours.tokens_per_second / self.torch.tokens_per_second if self.torch else None
 
+
+Timer = Callable[[list[list[int]], int], SideSpeed]
+"""(prompts, tokens): time one run."""
 Generate = Callable[[list[list[int]], int, Callable[[int], None]], None]
 """(prompts, tokens, on_token): sample `tokens` tokens after each prompt; `on_token(row)` is called at each."""
 
@@ -126,19 +135,25 @@ def time_once(generate: Generate, prompts: list[list[int]], tokens: int) -> Side
     return SideSpeed(tokens_per_second=written / seconds, first_token=first, peak_bytes=mx.get_peak_memory())
 
 
-def compare(ours: Any, theirs: Any, vocabulary: int, workload: Workload) -> Comparison:
-    """Time both models on `workload` alternately, after one untimed round."""
+def compare(ours: Any, theirs: Any, vocabulary: int, workload: Workload, torch: Timer | None = None) -> Comparison:
+    """Time all sides on `workload` alternately, after one untimed round; `torch` times a run of torch."""
     rng = random.Random(0)
-    sides = [our_side(ours), their_side(theirs)]
-    speeds: list[list[SideSpeed]] = [[], []]
+    sides: list[Timer] = [partial(time_once, side) for side in (our_side(ours), their_side(theirs))]
+    sides += [torch] if torch else []
+    speeds: list[list[SideSpeed]] = [[] for _ in sides]
     for round_ in range(workload.repeats + 1):
         # New prompts each round, so that no prefix cache can help.
         prompts = [[rng.randrange(vocabulary) for _ in range(workload.prompt_tokens)] for _ in range(workload.batch)]
         for side, measured in zip(sides, speeds, strict=True):
-            speed = time_once(side, prompts, workload.tokens)
+            speed = side(prompts, workload.tokens)
             if round_ > 0:
                 measured.append(speed)
-    return Comparison(workload=workload, ours=_median(speeds[0]), theirs=_median(speeds[1]))
+    return Comparison(
+        workload=workload,
+        ours=_median(speeds[0]),
+        theirs=_median(speeds[1]),
+        torch=_median(speeds[2]) if torch else None,
+    )
 
 
 def cache_bytes(model: Any, tokens: int, vocabulary: int) -> int:

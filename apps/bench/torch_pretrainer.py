@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .trainers import resident_peak
-from .turns import TurnOrder
+from .turns import TurnOrder, resident_peak
 
 if TYPE_CHECKING:
     from .pretraining import PretrainingJob

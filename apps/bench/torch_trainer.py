@@ -8,9 +8,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from .trainers import Job, Pass, resident_peak
+from .trainers import Job, Pass
 from .training_rows import answer_tokens
-from .turns import TurnOrder
+from .turns import TurnOrder, resident_peak
 
 
 def trl(job: Job, turns: TurnOrder) -> None:

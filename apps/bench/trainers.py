@@ -4,8 +4,6 @@ Each runs in its own process, makes one pass over all rows per turn, and saves i
 """
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
@@ -20,7 +18,7 @@ from mlx_suite.data.batch.batches import BucketedBatches, MixedBatches, held_pos
 from mlx_suite.data.batch.rows import Document, usual_row_length
 
 from .training_rows import TrainingRows, answer_tokens
-from .turns import TurnOrder
+from .turns import TurnOrder, resident_peak
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,12 +211,6 @@ class _Tokens:
 
     def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> list[int]:
         return [token for message in messages for token in message["content"]]
-
-
-def resident_peak() -> int:
-    """Peak resident memory of this process, in bytes."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
 
 
 def _prepare_memory() -> None:

@@ -6,7 +6,9 @@ Memory is then measured per worker, and a slower machine slows all of them.
 import json
 import multiprocessing
 import os
+import resource
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -88,6 +90,12 @@ def take_turns(
         for process in started:
             process.join(ENDING)
     return results
+
+
+def resident_peak() -> int:
+    """Peak resident memory of this process, in bytes."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _end(processes: list[Any]) -> None:

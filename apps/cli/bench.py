@@ -1,6 +1,7 @@
 """`mlx-suite bench`: our code compared with other libraries, both measured in one run."""
 
 import json as json_format
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,7 @@ from .flags import AsJson
 from .help import HelpCommand, add, new_app
 
 if TYPE_CHECKING:
+    from ..bench.step_profile import StepProfile
     from ..bench.throughput import Comparison
 
 bench_app = new_app("bench", "Compare our speed and memory with other libraries', both measured in one run.")
@@ -50,22 +52,26 @@ def generate(
     prompt: Annotated[int, typer.Option(min=2, help="Prompt length in tokens.")] = 64,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens generated per row.")] = 128,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs; medians are printed.")] = 3,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where the time of a decode step goes.")] = False,
     json: AsJson = False,
 ) -> None:
     """Compare generation with mlx-lm: tokens per second, time to first token, peak memory.
 
-    Both run the same weights greedily on the same random prompts, in turn. For Gemma 2, the size of one row's KV cache
-    at twice the sliding window is compared too.
+    All run the same weights greedily on the same random prompts, in turn; transformers on torch runs too if it is
+    installed. For Gemma 2, the size of one row's KV cache at twice the sliding window is compared too.
 
     Example: mlx-suite bench generate tiny-llama3 --batch 1,8
     """
+    from ..bench.step_profile import profile_step
     from ..bench.throughput import Workload, compare
+    from ..bench.torch_generation import TorchGeneration, torch_is_installed
 
     sizes = _sizes(batch)
     report: list[dict[str, Any]] = []
     console = Console()
     for name in models or DEFAULT:
-        with checkpoint_folder(name) as folder:
+        with checkpoint_folder(name) as folder, ExitStack() as stack:
+            torch = stack.enter_context(TorchGeneration(folder)).time_once if torch_is_installed() else None
             ours, theirs = load_ours(folder), load_theirs(folder)
             vocabulary = ours.config.vocab_size
             comparisons, notes = [], []
@@ -75,12 +81,14 @@ def generate(
                     rival = ours
                     notes = ["mlx-lm cannot batch its own model of this family; its batching runs our model"]
                 workload = Workload(batch=size, prompt_tokens=prompt, tokens=tokens, repeats=repeats)
-                comparisons.append(compare(ours, rival, vocabulary, workload))
+                comparisons.append(compare(ours, rival, vocabulary, workload, torch))
             cache = _cache_sizes(ours, theirs, vocabulary)
+            profiles = [profile_step(ours, size) for size in sizes] if profile else []
             if json:
-                report.append(_as_dict(name, comparisons, cache, notes))
+                report.append(_as_dict(name, comparisons, cache, notes) | {"profiles": [asdict(p) for p in profiles]})
             else:
                 _show(console, name, comparisons, cache, notes)
+                _show_profiles(console, profiles)
     if json:
         typer.echo(json_format.dumps(report, indent=2))
 
@@ -198,18 +206,19 @@ def _show(
     notes: list[str],
 ) -> None:
     table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-    for heading in ("batch", "library", "tok/s", "1st s", "MB", "ratio"):
+    for heading in ("batch", "library", "tok/s", "1st s", "MB", "ours over it"):
         table.add_column(heading, justify="left" if heading == "library" else "right")
     for each in comparisons:
-        for side, speed in (("mlx-suite", each.ours), ("mlx-lm", each.theirs)):
-            first = side == "mlx-suite"
+        sides = [("mlx-suite", each.ours, None), ("mlx-lm", each.theirs, each.ratio)]
+        sides += [("torch", each.torch, each.torch_ratio)] if each.torch else []
+        for side, speed, ratio in sides:
             table.add_row(
-                str(each.workload.batch) if first else "",
+                str(each.workload.batch) if ratio is None else "",
                 side,
                 f"{speed.tokens_per_second:,.0f}",
                 f"{speed.first_token:.3f}",
                 f"{speed.peak_bytes / 1e6:,.0f}",
-                f"{each.ratio:.2f}x" if first else "",
+                "" if ratio is None else f"{ratio:.2f}x",
             )
     console.print(table)
     if cache is not None:
@@ -220,4 +229,18 @@ def _show(
         )
     for note in notes:
         console.print(f"note: {note}")
+    console.print()
+
+
+def _show_profiles(console: Console, profiles: "list[StepProfile]") -> None:
+    if not profiles:
+        return
+    table = Table(title="Milliseconds of a decode step", title_justify="left", box=None, pad_edge=False, padding=(0, 1))
+    parts = ("step", "products", "attention", "cache", "rope", "norms", "activation", "rest", "host", "python")
+    for heading in ("rows", *parts):
+        table.add_column(heading.replace("activation", "act"), justify="right", no_wrap=True)
+    for each in profiles:
+        table.add_row(str(each.rows), *(f"{getattr(each, part):.2f}" for part in parts))
+    console.print(table)
+    console.print("host: processor time of the launching thread, Python and MLX's dispatch; it overlaps with the rest.")
     console.print()
