@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.metadata
 import os
 import sys
 import sysconfig
@@ -108,9 +107,11 @@ def gpu_backend_installed() -> bool:
 
 
 def _installed(package: str) -> bool:
+    from importlib import metadata  # imports the e-mail package, and is seldom needed
+
     try:
-        importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
         return False
     return True
 
@@ -216,9 +217,11 @@ def _mkl_of_python(folders: Sequence[Path]) -> Iterator[str]:
     """`libmkl_rt` of pip's or conda's `mkl` package: in `folders`, then where its metadata says."""
     for folder in folders:
         yield from _mkl_runtimes(folder)
+    from importlib import metadata
+
     try:
-        files = importlib.metadata.distribution("mkl").files or []
-    except importlib.metadata.PackageNotFoundError:
+        files = metadata.distribution("mkl").files or []
+    except metadata.PackageNotFoundError:
         return
     for file in files:
         if file.name.startswith("libmkl_rt.so"):

@@ -12,7 +12,6 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import version
 
 from .backend import import_mlx
 from .benchmark import best_time
@@ -95,5 +94,12 @@ def measure() -> FewRows:
 def _key() -> str:
     """Names what the measurement depends on."""
     blas = load_blas()
-    parts = (blas.name, str(blas.path), str(blas.threads), processor_name(), str(usable_cores()), version("mlx"))
+    parts = (
+        blas.name,
+        str(blas.path),
+        str(blas.threads),
+        processor_name(),
+        str(usable_cores()),
+        import_mlx().__version__,
+    )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
