@@ -85,22 +85,21 @@ class _Clock:
 
 
 def _ours(folder: str, prompt: str, clock: _Clock) -> None:
-    import mlx_suite.engine.chat_model
-    import mlx_suite.hub.resolve
-    import mlx_suite.loading  # noqa: F401
+    from mlx_suite import loading
+    from mlx_suite.engine import chat_model  # noqa: F401
 
     from ..chat.repl import answer  # noqa: F401
-    from ..cli import generate, main
+    from ..cli import generate, main  # noqa: F401
 
-    opened = generate.open_checkpoint
+    load = loading.load
 
-    def open_checkpoint(*arguments: Any, **options: Any) -> Any:
+    def timed_load(*arguments: Any, **options: Any) -> Any:
         clock.lap()
-        checkpoint = opened(*arguments, **options)
+        loaded = load(*arguments, **options)
         clock.lap()
-        return checkpoint
+        return loaded
 
-    generate.open_checkpoint = open_checkpoint
+    loading.load = timed_load
     with redirect_stdout(sys.stderr):
         main.app(["generate", folder, prompt, "--max-tokens", "1"], standalone_mode=False)
     clock.lap()
