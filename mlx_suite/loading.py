@@ -3,7 +3,6 @@
 import os
 from typing import TYPE_CHECKING
 
-from mlx_suite.adapters.attach import apply_adapter, load_adapter
 from mlx_suite.checkpoints.load import load_model
 from mlx_suite.hub.resolve import resolve
 from mlx_suite.text.tokenizer import Tokenizer, load_tokenizer
@@ -36,9 +35,12 @@ def load(
     """
     folder = resolve(name)
     tokenizer = load_tokenizer(folder)  # first, because it is fast and may fail
-    trained = None if adapter is None else load_adapter(os.fspath(adapter))
+    if adapter is None:
+        return load_model(folder, dtype=dtype, dequantize=dequantize, lazy=lazy), tokenizer
+    from mlx_suite.adapters.attach import apply_adapter, load_adapter
+
+    trained = load_adapter(os.fspath(adapter))
     model = load_model(folder, dtype=dtype, dequantize=dequantize, lazy=lazy)
-    if trained is not None:
-        apply_adapter(model, trained, where=os.fspath(adapter or ""))
-        model.eval()  # no dropout
+    apply_adapter(model, trained, where=os.fspath(adapter))
+    model.eval()  # no dropout
     return model, tokenizer

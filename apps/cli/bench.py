@@ -21,6 +21,7 @@ from .bench_models import RANDOM, checkpoint_folder, load_ours, load_theirs
 from .bench_pretrain import pretrain
 from .bench_serve import serve
 from .bench_speculate import speculate
+from .bench_start import start
 from .flags import AsJson
 from .help import HelpCommand, add, new_app
 
@@ -38,6 +39,7 @@ add(bench_app, magpie)
 add(bench_app, serve)
 add(bench_app, merge)
 add(bench_app, speculate)
+add(bench_app, start)
 
 DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
 

@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import sys
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +29,8 @@ app = new_app("mlx-suite", SUMMARY, cls=Menu)
 
 def _show_version(value: bool) -> None:
     if value:
+        from importlib.metadata import version
+
         typer.echo(f"mlx-suite {mlx_suite.__version__}, mlx {version('mlx')}, mlx-lm {version('mlx-lm')}")
         raise typer.Exit
 

@@ -149,18 +149,19 @@ def pull_model(
 
     Example: `mlx-suite models pull meta-llama/Llama-3.2-1B-Instruct`
     """
-    from mlx_suite.hub import resolve as hub
+    from mlx_suite.hub.pull import pull as download
+    from mlx_suite.hub.resolve import shipped_models, split_revision
 
-    name, written = hub.split_revision(repo)
+    name, written = split_revision(repo)
     if written and revision and written != revision:
         raise UserError(
             what=f"Two revisions are given: {written!r} and {revision!r}",
             where=f"{repo} --revision {revision}",
             fix="give only one",
         )
-    shipped = {entry.name: entry.path for entry in hub.shipped_models()}
+    shipped = {entry.name: entry.path for entry in shipped_models()}
     with resumable("What was downloaded is kept"):
-        folder = shipped.get(name) or hub.pull(name, revision or written)
+        folder = shipped.get(name) or download(name, revision or written)
     typer.echo(str(folder))
 
 

@@ -40,7 +40,8 @@ SAME = 1e-3
 """Distance of two rows, as a fraction of their norm, below which they are identical."""
 SAMPLE = 4096
 """Ordinary rows that stand for the vocabulary."""
-CHUNK = 16384
+CHUNK = 4096
+"""Rows of the embedding at a time: few, so that a processor computes with them in its cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +108,13 @@ def tokens_like_reserved(matrix: Matrix, reserved: Collection[int]) -> frozenset
     center = _reserved_direction(matrix, reserved)
     if center is None:
         return frozenset()
-    direction = mx.array(center)
+    direction, ones = mx.array(center), mx.ones(center.shape)
     found: list[int] = []
     for start in range(0, matrix.weight.shape[0], CHUNK):
         rows = matrix.rows(slice(start, min(start + CHUNK, matrix.weight.shape[0])))
-        cosines = np.array((rows @ direction) / mx.maximum(mx.linalg.norm(rows, axis=-1), 1e-30))
+        # A product with ones is a sum, which a BLAS computes several times as fast as MLX sums rows.
+        norms = mx.sqrt(mx.square(rows) @ ones)
+        cosines = np.array((rows @ direction) / mx.maximum(norms, 1e-30))
         found += (start + np.flatnonzero(cosines >= SURE)).tolist()
     return frozenset(found) - frozenset(reserved)
 

@@ -109,7 +109,7 @@ def load_weights(
 
 def refuse_not_finite(arrays: Mapping[str, mx.array], where: Path) -> None:
     """Raise UserError that names every tensor with NaN or inf: a run that diverged, or a conversion, wrote them."""
-    sums = {name: array.sum() for name, array in arrays.items() if mx.issubdtype(array.dtype, mx.floating)}
+    sums = {name: _sum(array) for name, array in arrays.items() if mx.issubdtype(array.dtype, mx.floating)}
     mx.eval(list(sums.values()))
     # A sum may also overflow, so a suspect is looked at element by element.
     suspects = [name for name, total in sums.items() if not mx.isfinite(total).item()]
@@ -121,6 +121,13 @@ def refuse_not_finite(arrays: Mapping[str, mx.array], where: Path) -> None:
             where=str(where),
             fix="use another copy of the model, or the checkpoint from before training diverged",
         )
+
+
+def _sum(array: mx.array) -> mx.array:
+    """The sum of an array. A product with ones gives it at the speed of memory, twice as fast as MLX sums on a CPU."""
+    if array.ndim > 1 and array.dtype == mx.float32:
+        array = array @ mx.ones(array.shape[-1])
+    return array.sum()
 
 
 def evaluate(arrays: Iterable[mx.array]) -> None:

@@ -144,6 +144,8 @@ class Engine:
             drop_unneeded_slots(self, more_requests=waiting is not None)
             self._restarts += drop_unaffordable_slots(self)
             constrained = [state for state in self.states if state is not None and state.constrained]
+            for state in constrained:
+                state.is_alone = self.running == 1
             flight = self.flight
             if flight is not None and (constrained or flight.is_awaited):
                 self.flight = None

@@ -25,6 +25,8 @@ from mlx_suite.engine.scoring import query_length
 
 RIDE = 16
 """Forced text of up to this many tokens is fed one token per decode step; longer text is prefilled in chunks."""
+RIDE_ALONE = 2
+"""The same for tokens that a constraint forces while no other program shares the decode steps."""
 
 
 class SequenceState:
@@ -42,6 +44,8 @@ class SequenceState:
         """Whether the prefix cache stores the forced start once it is prefilled."""
         self.filling = True
         """Whether the pending tokens but the last are prefilled before the next decode step or query."""
+        self.is_alone = False
+        """Whether no other program is running."""
         self.fed = 0
         """Number of tokens fed to the model, including a sampled token that is fed before it has been read."""
         self.active: Sample | Queries | None = None
@@ -154,7 +158,7 @@ class SequenceState:
             self._append(token, None)
             if self.segment != segment:
                 return
-        self.filling = len(self.pending) > RIDE
+        self.filling = len(self.pending) > (RIDE_ALONE if self.is_alone else RIDE)
 
     def restrict(self) -> None:
         """Ask the active segment's constraint for the tokens that may follow."""

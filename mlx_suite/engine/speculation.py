@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 NGRAM = 3
 """Tokens that must repeat before prompt lookup guesses what follows them."""
+CANDIDATES = 16
+"""Latest occurrences of an n-gram among which prompt lookup chooses."""
+LONGEST_MATCH = 32
+"""Tokens before an occurrence that are compared."""
 FIRST_GUESS, LONGEST_GUESS = 4, 15
 """Tokens guessed at first, and at most. With the known token 16 rows, which one product reads the weights once for."""
 LONGEST_PAUSE = 256
@@ -50,27 +54,33 @@ class Guesser(Protocol):
 
 
 class PromptLookup:
-    """Guesses that a text goes on as it did after the last occurrence of its newest tokens."""
+    """Guesses that a text goes on as it did where most of its newest tokens occurred before."""
 
     def __init__(self) -> None:
         self._order = -1
         """The program that the index belongs to."""
-        self._next: dict[tuple[int, ...], int] = {}
-        """Index of the token after the last occurrence of each n-gram."""
+        self._next: dict[tuple[int, ...], deque[int]] = {}
+        """Indices of the tokens after the latest occurrences of each n-gram."""
         self._indexed = NGRAM
         """Indices below this are in `_next`."""
 
     def guess(self, state: SequenceState, length: int) -> list[int]:
-        """`length` tokens as they followed the newest n-gram the last time; a text that repeats itself goes on so."""
+        """`length` tokens as they followed the newest n-gram before; a text that repeats itself goes on so.
+
+        Of several occurrences, the one counts before which most tokens are the same: a copied text often repeats
+        sentences, and each goes on in its own way. Of equals the latest counts.
+        """
         sequence = state.sequence
         if state.order != self._order or len(sequence) < self._indexed:
             self._order, self._next, self._indexed = state.order, {}, NGRAM
         for index in range(self._indexed, len(sequence)):
-            self._next[tuple(sequence[index - NGRAM : index])] = index
+            key = tuple(sequence[index - NGRAM : index])
+            self._next.setdefault(key, deque(maxlen=CANDIDATES)).append(index)
         self._indexed = max(self._indexed, len(sequence))
-        found = self._next.get(tuple(sequence[-NGRAM:]))
-        if found is None:
+        candidates = self._next.get(tuple(sequence[-NGRAM:]))
+        if candidates is None:
             return []
+        found = max(candidates, key=lambda index: (_matching(sequence, index), index))
         period = len(sequence) - found
         return [sequence[found + place % period] for place in range(length)]
 
@@ -158,8 +168,11 @@ class Speculation:
         """Length of the sequence from which guesses are made again."""
         self._order = -1
 
-    def guesses(self, state: SequenceState) -> list[int]:
-        """Tokens that may follow the sequence, within the segment's limit; empty if none are worth checking."""
+    def guesses(self, state: SequenceState, in_flight: bool = False) -> list[int]:
+        """Tokens that may follow the sequence, within the segment's limit; empty if none are worth checking.
+
+        `in_flight`: a step already computes the first of them, so one more is guessed.
+        """
         sample = state.active
         if not isinstance(sample, Sample) or sample.sampling.penalises or sample.constraint is not None:
             return []
@@ -168,7 +181,7 @@ class Speculation:
         if len(state.sequence) < self._pause_until:
             return []
         room = min(state.start + sample.limit, state.context) - len(state.sequence)
-        return self.guesser.guess(state, min(self.length, room - 1)) if room > 1 else []
+        return self.guesser.guess(state, min(self.length + in_flight, room - 1)) if room > 1 else []
 
     def stepped(self, seconds: float) -> None:
         """Note the duration of a plain step."""
@@ -194,6 +207,15 @@ class Speculation:
             self._pause_until = length + self._pause
 
 
+def _matching(sequence: Sequence[int], index: int) -> int:
+    """How many tokens before `index` are the last tokens of the sequence, at most `LONGEST_MATCH`."""
+    end = len(sequence)
+    for count in range(min(index, LONGEST_MATCH)):
+        if sequence[index - 1 - count] != sequence[end - 1 - count]:
+            return count
+    return min(index, LONGEST_MATCH)
+
+
 def guesses_for(engine: "Engine") -> tuple[int, list[int]] | None:
     """The slot of the only running program and tokens that may follow its sequence, if they are worth checking.
 
@@ -206,7 +228,7 @@ def guesses_for(engine: "Engine") -> tuple[int, list[int]] | None:
     in_flight = engine.flight is not None
     if not state.decodes or len(state.pending) != (0 if in_flight else 1):
         return None
-    found = engine.speculation.guesses(state)
+    found = engine.speculation.guesses(state, in_flight)
     vocabulary = vocabulary_size(engine.model)
     known = next((place for place, token in enumerate(found) if token >= vocabulary), len(found))
     return (running[0], found[:known]) if known > in_flight else None

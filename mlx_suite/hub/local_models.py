@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from huggingface_hub import constants, get_cached_repo_tree, scan_cache_dir
-from huggingface_hub.errors import CachedRepoTreeNotFoundError, CacheNotFound, HFValidationError
+from huggingface_hub import constants
 
 import mlx_suite
 from mlx_suite.checkpoints.config_file import model_type_of
 from mlx_suite.checkpoints.safetensors_header import shard_names, weight_files
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.files import json_if_any
 
 DATA_PACKAGE = "mlx_suite_models"
 WEIGHT_SUFFIX = ".safetensors"
 TEXT_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
 """File types a checkpoint needs besides its weights. Never code: nothing pulled from the hub is executed."""
+TREE_VERSION = 1
+"""Version of the hub client's stored file lists that is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,10 @@ def shipped_roots() -> list[Path]:
 
 def cached_models() -> list[CachedModel]:
     """Return every model revision in the hub cache, sorted by repository and revision."""
+    # Imported here because the client takes long, and a model that is named needs no list.
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
     try:
         cache = scan_cache_dir(constants.HF_HUB_CACHE)
     except CacheNotFound:
@@ -128,12 +134,20 @@ def is_complete(repo: str, snapshot: Path) -> bool:
         return False
     try:
         weight_files(snapshot)
-        names = [file.path for file in get_cached_repo_tree(repo, revision=snapshot.name)]
+        names = _listed_files(repo, snapshot.name)
         return all((snapshot / name).is_file() for name in wanted_files(names, shard_names(snapshot)))
-    except (CachedRepoTreeNotFoundError, HFValidationError):
-        return True  # pulled by a client that stored no file list
     except UserError:
         return False
+
+
+def _listed_files(repo: str, commit: str) -> list[str]:
+    """The files of a repository as the hub client stored the list; empty if it stored none.
+
+    Equal to `huggingface_hub.get_cached_repo_tree`, whose import takes longer than that of MLX.
+    """
+    tree = json_if_any(storage_folder(repo) / "trees" / f"{commit}.json")
+    files = tree.get("files") if tree.get("format_version") == TREE_VERSION else None
+    return list(files) if isinstance(files, dict) else []
 
 
 def wanted_files(names: Iterable[str], shards: Iterable[str] = ()) -> list[str]:

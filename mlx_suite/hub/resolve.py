@@ -2,29 +2,20 @@
 
 `tiny-llama3` is a shipped checkpoint, `path/to/folder` a folder, and `owner/repo` or `owner/repo@revision` a hub
 repository, which is downloaded into the hub cache unless it is already there. `ollama:NAME` and `lmstudio:NAME` are
-models in the stores of these programs. GGUF files are imported into a cache folder.
+models in the stores of these programs. GGUF files are imported into a cache folder. The hub client is imported only
+when something is downloaded.
 """
 
 import difflib
 import os
 import re
-import sys
 from collections.abc import Callable
 from functools import partial
-from glob import escape
 from pathlib import Path
-from typing import Any, cast
-
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import tqdm  # type: ignore[attr-defined, unused-ignore]
 
 from mlx_suite.checkpoints.other_formats import ORIGINAL_CONFIG, original_format
-from mlx_suite.checkpoints.safetensors_header import shard_names
 from mlx_suite.checkpoints.trained_run import model_folder
 from mlx_suite.gguf.file import is_gguf
-from mlx_suite.hub.download import fetch_weights
-from mlx_suite.hub.errors import TransportError, hub_errors, no_model_inside
 from mlx_suite.hub.local_models import (
     CachedModel,
     ShippedModel,
@@ -32,8 +23,6 @@ from mlx_suite.hub.local_models import (
     find_snapshot,
     is_complete,
     shipped_models,
-    text_files,
-    wanted_files,
 )
 from mlx_suite.hub.stores import find_in_store, stored_models
 from mlx_suite.runtime.errors import UserError
@@ -42,7 +31,6 @@ __all__ = [
     "CachedModel",
     "ShippedModel",
     "cached_models",
-    "pull",
     "resolve",
     "resolve_texts",
     "resolve_with",
@@ -66,12 +54,12 @@ def resolve(name: str | os.PathLike[str], progress: bool = True) -> Path:
 
     Tries a store (`ollama:`, `lmstudio:`), a folder, a shipped checkpoint, a GGUF file, a cached repository and a hub
     repository, in this order. The folder of a full finetuning run resolves to its best checkpoint. A cached model is
-    used without checking the hub for updates; `pull` does that. `progress` shows a bar on stderr while downloading or
-    importing.
+    used without checking the hub for updates; `pull.pull` does that. `progress` shows a bar on stderr while downloading
+    or importing.
 
-    Raises UserError if nothing matches, with the closest names, and whenever `pull` does.
+    Raises UserError if nothing matches, with the closest names, and whenever `pull.pull` does.
     """
-    return resolve_with(name, partial(pull, progress=progress), is_complete, progress)
+    return resolve_with(name, partial(_download, progress=progress), is_complete, progress)
 
 
 def resolve_texts(name: str | os.PathLike[str]) -> Path:
@@ -80,7 +68,7 @@ def resolve_texts(name: str | os.PathLike[str]) -> Path:
     These few megabytes are enough for the model's dimensions and prompts. A later `resolve` completes the folder.
     A GGUF file is imported whole. Raises UserError as `resolve` does.
     """
-    return resolve_with(name, _pull_texts, lambda repo, folder: (folder / "config.json").is_file())
+    return resolve_with(name, _download_texts, lambda repo, folder: (folder / "config.json").is_file())
 
 
 def resolve_with(
@@ -117,10 +105,10 @@ def resolve_with(
     if text.startswith(PATH_STARTS) or folder.is_absolute() or text.endswith(os.sep):
         raise UserError(what="there is no such folder", where=text, fix="check the path; " + _known_models(text))
     repo, revision = split_revision(text)
-    cached = find_snapshot(repo, revision) if _is_repository(repo) or "/" not in repo else None
+    cached = find_snapshot(repo, revision) if is_repository(repo) or "/" not in repo else None
     if cached is not None and suffices(repo, cached):
         return cached
-    if not _is_repository(repo):
+    if not is_repository(repo):
         raise UserError(
             what=f"there is no model {text!r}",
             where="no folder, shipped model or cached model has this name",
@@ -130,6 +118,18 @@ def resolve_with(
         # OWNER is a folder here, so the name is more likely a path than a repository.
         raise UserError("there is no such folder", where=text, fix=_neighbours(folder, repo))
     return fetch(repo, revision)
+
+
+def _download(repo: str, revision: str | None, *, progress: bool) -> Path:
+    from mlx_suite.hub.pull import pull  # imports the hub client, which takes long
+
+    return pull(repo, revision, progress)
+
+
+def _download_texts(repo: str, revision: str | None) -> Path:
+    from mlx_suite.hub.pull import pull_texts
+
+    return pull_texts(repo, revision)
 
 
 def _path(text: str) -> Path:
@@ -151,56 +151,6 @@ def _neighbours(folder: Path, repo: str) -> str:
     near = [str(folder.parent / name) for name in difflib.get_close_matches(folder.name, names)]
     asked = f"did you mean {' or '.join(near)}?" if near else "check the path;"
     return f"{asked} For a repository of the hub: mlx-suite models pull {repo}"
-
-
-def pull(repo: str, revision: str | None = None, progress: bool = True) -> Path:
-    """Download or update a repository's checkpoint in the hub cache and return its folder.
-
-    Fetches only JSON, tokenizer, chat template and safetensors weights; never code. An interrupted pull is resumed.
-    `revision` is a branch, tag or full commit. `progress` shows a bar on stderr, and a line if the hub is unreachable
-    and the cached copy is used.
-
-    Raises UserError for a repository or revision that does not exist, is gated or has no safetensors; if the hub is
-    unreachable and the model not cached; for a full disk or read-only cache; and for a lost connection.
-    """
-    if not _is_repository(repo):
-        raise UserError(what="not a valid hub repository name", where=repo, fix="write it as OWNER/REPO")
-    similar = partial(similar_names, repo)
-    try:
-        with hub_errors(repo, revision, similar):
-            commit, names = _listing(repo, revision)
-    except UserError as error:
-        cached = find_snapshot(repo, revision)
-        if not _unreachable(error.__cause__) or cached is None or not is_complete(repo, cached):
-            raise
-        if progress:
-            why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "The hub cannot be reached"
-            print(f"{why}; using the cached copy of {repo}.", file=sys.stderr)
-        return cached
-    _refuse_without_weights(repo, revision, names)
-    with hub_errors(repo, revision, similar, transferring=True):
-        # Small files first: they include the index of the weights, so a snapshot with weights is complete. The
-        # revision's name keeps pointing at the old commit until the new one is complete, so that an interrupted update
-        # loses nothing.
-        name = revision or constants.DEFAULT_REVISION
-        first = commit if find_snapshot(repo, name) else name
-        folder = _snapshot(repo, first, text_files(names))
-        wanted = wanted_files(names, shard_names(folder))
-        _refuse_missing_shards(repo, set(wanted) - set(names))
-        missing = [file for file in wanted if not (folder / file).is_file()]
-        fetch_weights(repo, commit, missing, progress=progress)
-        left_to_client = progress and constants.HF_XET_HIGH_PERFORMANCE
-        return _snapshot(repo, name, wanted, bars=left_to_client)
-
-
-def _pull_texts(repo: str, revision: str | None) -> Path:
-    """Download the small files of a repository into the cache, as `pull` does."""
-    similar = partial(similar_names, repo)
-    with hub_errors(repo, revision, similar):
-        _, names = _listing(repo, revision)
-    _refuse_without_weights(repo, revision, names)
-    with hub_errors(repo, revision, similar, transferring=True):
-        return _snapshot(repo, revision or constants.DEFAULT_REVISION, text_files(names))
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
@@ -225,7 +175,8 @@ def similar_names(name: str) -> list[str]:
     return list(dict.fromkeys(keys[key] for key in close))[:3]
 
 
-def _is_repository(text: str) -> bool:
+def is_repository(text: str) -> bool:
+    """Whether `text` has the form OWNER/REPO."""
     return REPOSITORY.fullmatch(text) is not None
 
 
@@ -251,47 +202,3 @@ def _known_models(name: str) -> str:
         return f"did you mean {' or '.join(nearest)}? `mlx-suite models list` shows all"
     shipped = ", ".join(model.name for model in shipped_models()) or "none"
     return f"shipped models: {shipped}; from the hub: `mlx-suite models pull OWNER/REPO`"
-
-
-def _listing(repo: str, revision: str | None) -> tuple[str, list[str]]:
-    """Ask the hub for the commit of a revision and its file names."""
-    info = HfApi().model_info(repo, revision=revision, timeout=constants.DEFAULT_REQUEST_TIMEOUT)
-    if info.sha is None:
-        raise ValueError("the hub's answer names no commit")
-    return info.sha, [sibling.rfilename for sibling in info.siblings or []]
-
-
-def _snapshot(repo: str, revision: str, names: list[str], *, bars: bool = False) -> Path:
-    """Link the named files into the cached snapshot, downloading those not cached yet."""
-    silent = partial(tqdm, disable=True)  # its bars count files; ours counts the weights' bytes
-    bar = None if bars else cast(Any, silent)
-    folder = snapshot_download(
-        repo,
-        revision=revision,
-        allow_patterns=[escape(name) for name in names],
-        tqdm_class=bar,
-    )
-    return Path(folder)
-
-
-def _unreachable(cause: BaseException | None) -> bool:
-    """Whether the hub did not respond, or responded with a server error."""
-    if isinstance(cause, HfHubHTTPError):
-        return cause.response.status_code >= 500
-    return isinstance(cause, TransportError | OfflineModeIsEnabled)
-
-
-def _refuse_without_weights(repo: str, revision: str | None, names: list[str]) -> None:
-    """Raise UserError for a repository without a model we can load."""
-    if error := no_model_inside(repo, revision, names):
-        raise error
-
-
-def _refuse_missing_shards(repo: str, missing: set[str]) -> None:
-    if missing:
-        raise UserError(
-            what="the index lists files that the repository does not contain",
-            details=sorted(missing),
-            where=repo,
-            fix="pull another copy of the model, and tell the owner of this one",
-        )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.metadata
 import os
 import sys
 import sysconfig
@@ -105,9 +104,11 @@ def gpu_backend_installed() -> bool:
 
 
 def _installed(package: str) -> bool:
+    from importlib import metadata  # imports the e-mail package, and is seldom needed
+
     try:
-        importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
         return False
     return True
 

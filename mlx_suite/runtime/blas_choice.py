@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -102,6 +101,8 @@ def choose() -> BlasChoice | None:
 
 def measured_in_child(blas: str, program: str) -> str | None:
     """What a Python program prints in a process with another BLAS; None if it fails or takes over a minute."""
+    import subprocess
+
     # The child must import the same mlx_suite, even if this one was found through the current folder.
     source = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))

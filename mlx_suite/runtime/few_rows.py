@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, get_args
 
 from .backend import import_mlx
@@ -160,5 +159,12 @@ def _read(kept: object) -> FewRows | None:
 def _key() -> str:
     """Names what the measurement depends on."""
     blas = load_blas()
-    parts = (blas.name, str(blas.path), str(blas.threads), processor_name(), str(usable_cores()), version("mlx"))
+    parts = (
+        blas.name,
+        str(blas.path),
+        str(blas.threads),
+        processor_name(),
+        str(usable_cores()),
+        import_mlx().__version__,
+    )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

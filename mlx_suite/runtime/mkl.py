@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,9 +24,11 @@ def _mkl_of_python(folders: Sequence[Path]) -> Iterator[str]:
     """`libmkl_rt` of pip's or conda's `mkl` package: in `folders`, then where its metadata says."""
     for folder in folders:
         yield from _mkl_runtimes(folder)
+    from importlib import metadata  # imports the e-mail package, and is seldom needed
+
     try:
-        files = importlib.metadata.distribution("mkl").files or []
-    except importlib.metadata.PackageNotFoundError:
+        files = metadata.distribution("mkl").files or []
+    except metadata.PackageNotFoundError:
         return
     for file in files:
         if file.name.startswith("libmkl_rt.so"):

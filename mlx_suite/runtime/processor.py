@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import sys
 from pathlib import Path
 
 
 def processor_name() -> str:
     """The CPU's model name."""
+    import platform
+
     if sys.platform == "darwin":
         return _brand() or platform.processor()
     try:
@@ -23,6 +23,8 @@ def processor_name() -> str:
 
 
 def _brand() -> str:
+    import subprocess
+
     command = ("sysctl", "-n", "machdep.cpu.brand_string")
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()

@@ -1,7 +1,7 @@
 """Reserved tokens: ids that a vocabulary keeps free for later use, recognised by their names."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 RESERVED = re.compile(
     r"<unused_?\d+>"  # Gemma
@@ -15,7 +15,10 @@ RESERVED = re.compile(
 """Names of reserved tokens, as model families write them."""
 
 
-def reserved_ids(vocabulary: Mapping[str, int], size: int) -> frozenset[int]:
-    """The ids below `size` whose token has the name of a reserved one, or that have no token at all."""
-    reserved = {index for token, index in vocabulary.items() if token[:1] in "<[" and RESERVED.fullmatch(token)}
-    return frozenset(index for index in reserved | (set(range(size)) - set(vocabulary.values())) if index < size)
+def reserved_ids(tokens: Iterable[str | None]) -> frozenset[int]:
+    """Of tokens in the order of their ids: the ids of those with the name of a reserved one, and of None, no token."""
+    return frozenset(
+        index
+        for index, token in enumerate(tokens)
+        if token is None or (token[:1] in "<[" and RESERVED.fullmatch(token))
+    )

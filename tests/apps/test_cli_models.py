@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from mlx_suite.hub import check, local_models
 from mlx_suite.hub import resolve as hub
+from mlx_suite.hub.pull import pull
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import load_chat_template
@@ -78,8 +79,8 @@ def test_list_shows_shipped_models_and_how_to_download_more(server: Hub) -> None
 def test_list_shows_cached_models_with_their_revision_and_never_truncates_a_name(server: Hub) -> None:
     long_name = "community/An-Instruction-Model-of-8B-Parameters-in-4bit"
     server.repositories[long_name] = server.repositories[REPO]
-    hub.pull(REPO, "v1", progress=False)
-    hub.pull(long_name, progress=False)
+    pull(REPO, "v1", progress=False)
+    pull(long_name, progress=False)
     assert printed("list") == (
         "  size  type    where    model\n"
         "  24 B  gemma2  shipped  tiny-gemma2\n"
@@ -113,14 +114,14 @@ def test_list_marks_an_interrupted_pull_as_partial(server: Hub) -> None:
     server.cut_after["model-00001-of-00002.safetensors"] = 150_000
     server.stay_down = True
     with pytest.raises(UserError):
-        hub.pull(REPO, progress=False)
+        pull(REPO, progress=False)
     lines = printed("list").splitlines()
     assert lines[3].endswith("llama   partial  lab/llama")
     assert lines[5] == "To complete a partial model: mlx-suite models pull OWNER/REPO"
 
 
 def test_list_as_json_has_every_field(server: Hub, shipped: Path) -> None:
-    folder = hub.pull(REPO, progress=False)
+    folder = pull(REPO, progress=False)
     listed = json.loads(run("list", "--json").stdout)
     assert [model["name"] for model in listed["shipped"]] == ["tiny-gemma2", "tiny-llama3"]
     assert listed["cached"] == [
@@ -137,7 +138,7 @@ def test_list_as_json_has_every_field(server: Hub, shipped: Path) -> None:
 
 
 def test_info_shows_shape_size_and_memory_needs(server: Hub) -> None:
-    folder = hub.pull(REPO, progress=False)
+    folder = pull(REPO, progress=False)
     assert printed("info", REPO) == (
         "model type     llama\n"
         "architecture   LlamaForCausalLM\n"

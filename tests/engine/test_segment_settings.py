@@ -150,6 +150,37 @@ def test_a_constraint_forces_and_restricts_tokens(name: str) -> None:
     assert done[0].tokens == written(model, free)[0].tokens
 
 
+class FormLetter:
+    """Leaves the first and the eighth token to the model, and forces 20 to 25 between them."""
+
+    def forced(self, text: Sequence[int]) -> Sequence[int]:
+        return range(20, 26) if len(text) == 1 else ()
+
+    def allowed(self, text: Sequence[int]) -> npt.NDArray[np.bool_]:
+        return np.arange(VOCABULARY) >= 40
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_forced_tokens_are_fed_in_one_pass_if_no_other_program_runs(name: str) -> None:
+    model = MODELS[name]()
+    letter = Sample(limit=8, stop=frozenset(), sampling=Sampling(temperature=0.0), constraint=FormLetter())
+    alone, shared = Engine(model, slots=1, context=64), Engine(model, slots=2, context=64)
+
+    [done] = alone.run([Request(program=one(letter))])
+    beside = {
+        each.request.seed: each.result
+        for each in shared.run([Request(program=one(s), seed=i) for i, s in enumerate((greedy(20), letter))])
+    }
+
+    first, *forced, last = done.result.tokens
+    for token, before in ((first, PROMPT), (last, (*PROMPT, first, *range(20, 26)))):
+        logits = logits_after(model, before)
+        assert token == 40 + int(logits[40:].argmax())
+    assert forced == [20, 21, 22, 23, 24, 25]
+    assert beside[1] == done.result
+    assert (alone.stats.prefilled, alone.stats.steps) == (3 + 6, 2)
+
+
 class Broken(Alternating):
     """Fails after two tokens."""
 

@@ -97,6 +97,13 @@ def test_prompt_lookup_guesses_what_followed_the_newest_tokens_the_last_time() -
     assert PromptLookup().guess(state, 2) == [5, 6]
 
 
+def test_prompt_lookup_prefers_the_place_before_which_most_tokens_are_the_same() -> None:
+    copied = (20, 1, 2, 3, 4, 5, 21, 1, 2, 3, 6, 7, 20, 1, 2, 3)
+    state = SequenceState(Request(program=given_then_sampled(copied)), 100)
+
+    assert PromptLookup().guess(state, 3) == [4, 5, 21]
+
+
 def test_prompt_lookup_guesses_nothing_after_tokens_that_are_new() -> None:
     state = SequenceState(Request(program=given_then_sampled((1, 2, 3, 4, 5, 1, 2, 4))), 100)
 
@@ -116,6 +123,25 @@ def test_a_text_that_repeats_takes_fewer_steps() -> None:
 
     assert write(engine, prompt, sample) == write(plain, prompt, sample)
     assert (engine.stats.steps, plain.stats.steps) == (8, 101)
+
+
+def test_after_wrong_guesses_and_a_while_without_any_right_ones_are_checked() -> None:
+    circle = ScriptedModel({token: token % 10 + 1 for token in range(1, 11)})
+
+    class WrongAtFirst:
+        def guess(self, state: SequenceState, length: int) -> list[int]:
+            if len(state.sequence) == 1:
+                return [50] * length
+            if len(state.sequence) < 20:
+                return []
+            return [(state.sequence[-1] + place) % 10 + 1 for place in range(length)]
+
+    engine, plain = engine_with(circle, WrongAtFirst()), Engine(circle, slots=1, context=200)
+    sample = Sample(limit=100, stop=frozenset(), sampling=GREEDY)
+
+    assert write(engine, (1,), sample) == write(plain, (1,), sample)
+    # 20 tokens one by one, then 2, 3, 5, 9 and 16 per step.
+    assert (engine.stats.steps, plain.stats.steps) == (28, 101)
 
 
 def test_a_stop_token_within_the_guesses_ends_the_text_there() -> None:

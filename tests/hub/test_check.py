@@ -298,7 +298,7 @@ def test_a_model_larger_than_memory_does_not_fit(tmp_path: Path, monkeypatch: py
 
 
 def pull(repo: str, revision: str | None) -> Path:
-    from mlx_suite.hub.resolve import pull as download
+    from mlx_suite.hub.pull import pull as download
 
     return download(repo, revision, progress=False)
 

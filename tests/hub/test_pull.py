@@ -16,6 +16,7 @@ from huggingface_hub import constants
 
 from mlx_suite.hub import download, local_models
 from mlx_suite.hub import resolve as hub
+from mlx_suite.hub.pull import pull
 from mlx_suite.runtime.errors import UserError
 from tests.hub.server import (
     CHUNK,
@@ -34,7 +35,7 @@ from tests.hub.server import (
 def refusal(repo: str = REPO, revision: str | None = None) -> UserError:
     """The error that `pull` raises."""
     with pytest.raises(UserError) as caught:
-        hub.pull(repo, revision, progress=False)
+        pull(repo, revision, progress=False)
     return caught.value
 
 
@@ -50,7 +51,7 @@ class TestPull:
         }
         files = server.repositories[REPO].files
         server.repositories[REPO] = Repository(files | extra)
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
         assert [model.complete for model in hub.cached_models()] == [True]
 
@@ -59,21 +60,21 @@ class TestPull:
         index = files["model.safetensors.index.json"].replace(b"model-0000", b"weights-0000")
         files = {name.replace("model-0000", "weights-0000"): data for name, data in files.items()}
         server.repositories[REPO] = Repository(files | {"model.safetensors.index.json": index})
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         assert (folder / SHARD_1.replace("model", "weights")).is_file()
 
     def test_a_second_pull_checks_for_updates_and_downloads_nothing(self, server: Hub) -> None:
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         server.sent.clear()
-        assert hub.pull(REPO, progress=False) == folder
+        assert pull(REPO, progress=False) == folder
         assert server.sent.total() == 0
 
     def test_a_new_commit_is_downloaded_without_its_unchanged_files(self, server: Hub) -> None:
-        old = hub.pull(REPO, progress=False)
+        old = pull(REPO, progress=False)
         files = server.repositories[REPO].files | {"chat_template.jinja": b"{{ new }}"}
         server.repositories[REPO] = Repository(files)
         server.sent.clear()
-        new = hub.pull(REPO, progress=False)
+        new = pull(REPO, progress=False)
         assert new != old
         assert (new / "chat_template.jinja").read_bytes() == b"{{ new }}"
         assert server.sent[SHARD_1] == server.sent[SHARD_2] == 0
@@ -82,13 +83,13 @@ class TestPull:
         self, server: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        hub.pull(REPO, progress=False)
+        pull(REPO, progress=False)
         tokens = {(seen.server, seen.authorization) for seen in server.seen}
         assert tokens == {("hub", "Bearer hf_secret"), ("cdn", None)}
 
     def test_two_concurrent_pulls_download_each_weight_file_once(self, server: Hub) -> None:
         with ThreadPoolExecutor(2) as pool:
-            first, second = pool.map(lambda _: hub.pull(REPO, progress=False), range(2))
+            first, second = pool.map(lambda _: pull(REPO, progress=False), range(2))
         assert first == second
         for name in (SHARD_1, SHARD_2):
             assert server.sent[name] == len(server.repositories[REPO].files[name])
@@ -98,7 +99,7 @@ class TestPull:
     ) -> None:
         monkeypatch.setattr(constants, "HF_XET_HIGH_PERFORMANCE", True)
         monkeypatch.setattr(download, "http_get", None)
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         assert (folder / SHARD_1).read_bytes() == server.repositories[REPO].files[SHARD_1]
 
 
@@ -106,7 +107,7 @@ class TestInterruption:
     def test_an_interrupted_update_leaves_the_old_copy_in_use(
         self, server: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        old = hub.pull(REPO, progress=False)
+        old = pull(REPO, progress=False)
         server.repositories[REPO] = Repository(checkpoint(rows=1300))
         server.cut_after[SHARD_1], server.stay_down = 150_000, True
         refusal()
@@ -115,7 +116,7 @@ class TestInterruption:
 
     def test_a_broken_connection_is_resumed_within_the_same_pull(self, server: Hub) -> None:
         server.cut_after[SHARD_1] = 150_000
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         data = server.repositories[REPO].files[SHARD_1]
         assert (folder / SHARD_1).read_bytes() == data
         assert len(data) <= server.sent[SHARD_1] <= len(data) + CHUNK
@@ -136,7 +137,7 @@ class TestInterruption:
 
         server.dead.clear()
         server.seen.clear()
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         data = server.repositories[REPO].files[SHARD_1]
         assert (folder / SHARD_1).read_bytes() == data
         assert [seen.range for seen in server.gets(SHARD_1) if seen.server == "cdn"] == [f"bytes={kept}-"]
@@ -149,8 +150,8 @@ class TestInterruption:
         code = (
             "from huggingface_hub import constants\n"
             f"constants.DOWNLOAD_CHUNK_SIZE = {CHUNK}\n"
-            "from mlx_suite.hub import resolve as hub\n"
-            f"hub.pull({REPO!r})\n"
+            "from mlx_suite.hub.pull import pull\n"
+            f"pull({REPO!r})\n"
         )
         process = subprocess.Popen([sys.executable, "-c", code], env=client_environment(server, cache))
         try:
@@ -161,7 +162,7 @@ class TestInterruption:
             process.wait(PATIENCE)
         server.go_on.set()
         server.sent.clear()
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         data = server.repositories[REPO].files[SHARD_1]
         assert (folder / SHARD_1).read_bytes() == data
         asked = [seen.range for seen in server.gets(SHARD_1) if seen.server == "cdn"]
@@ -174,12 +175,12 @@ class TestInterruption:
         server.interrupt_on_stall = True
         with pytest.raises(KeyboardInterrupt):
             try:
-                hub.pull(REPO, progress=False)
+                pull(REPO, progress=False)
             except KeyboardInterrupt:
                 server.go_on.set()
                 raise
         server.interrupt_on_stall = False
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         assert (folder / SHARD_1).read_bytes() == server.repositories[REPO].files[SHARD_1]
 
     def test_a_corrupt_partial_file_is_detected_and_downloaded_again(self, server: Hub, cache: Path) -> None:
@@ -191,12 +192,12 @@ class TestInterruption:
         error = refusal()
         assert error.what == f"{SHARD_1} does not match its SHA-256 and was deleted"
         assert not partial.exists()
-        assert (hub.pull(REPO, progress=False) / SHARD_1).read_bytes() == data
+        assert (pull(REPO, progress=False) / SHARD_1).read_bytes() == data
 
     def test_without_range_support_a_file_is_downloaded_from_the_start(self, server: Hub) -> None:
         server.ignore_ranges = True
         server.cut_after[SHARD_1] = 150_000
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         assert (folder / SHARD_1).read_bytes() == server.repositories[REPO].files[SHARD_1]
 
 
@@ -215,7 +216,7 @@ class TestRefusals:
         assert refusal().what == "the model is gated, and your account has no access to it"
 
     def test_a_missing_repository_is_reported_with_similar_cached_names(self, server: Hub) -> None:
-        hub.pull(REPO, progress=False)
+        pull(REPO, progress=False)
         error = refusal("lab/lama")
         assert error.what.startswith("the hub has no such model")
         assert error.fix.startswith("did you mean lab/llama? Otherwise check the name on ")
@@ -290,9 +291,9 @@ class TestWithoutNetwork:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         point_client_at(unused_address(), monkeypatch, cache)
-        assert hub.pull(REPO) == folder
+        assert pull(REPO) == folder
         assert capsys.readouterr().err == ("The hub cannot be reached; using the cached copy of lab/llama.\n")
 
     def test_without_a_cached_copy_the_network_error_is_reported(
@@ -306,20 +307,20 @@ class TestWithoutNetwork:
         assert error.fix.endswith("then: mlx-suite models pull lab/llama")
 
     def test_a_failing_hub_does_not_block_a_cached_model(self, server: Hub) -> None:
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         server.status = 503
-        assert hub.pull(REPO, progress=False) == folder
+        assert pull(REPO, progress=False) == folder
 
     def test_offline_mode_returns_a_cached_model(self, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         server.seen.clear()
-        assert hub.pull(REPO, progress=False) == folder
+        assert pull(REPO, progress=False) == folder
         assert hub.resolve(REPO, progress=False) == folder
         assert server.seen == []
 
     def test_offline_mode_rejects_an_incomplete_model(self, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-        folder = hub.pull(REPO, progress=False)
+        folder = pull(REPO, progress=False)
         (folder / SHARD_1).unlink()
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         for repo in (REPO, "lab/other"):

@@ -1,5 +1,7 @@
 """Resolving a model name to a folder: local, shipped, cached and remote models."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,13 @@ import mlx_suite
 from mlx_suite.data.read.hub import is_hub_name
 from mlx_suite.hub import local_models
 from mlx_suite.hub import resolve as hub
+from mlx_suite.hub.pull import pull
 from mlx_suite.runtime.errors import UserError
 from tests.hub.server import (
     REPO,
     SHARD_2,
     Hub,
+    client_environment,
 )
 
 
@@ -98,6 +102,24 @@ class TestResolve:
         assert hub.resolve(REPO, progress=False) == folder
         assert server.seen == []
 
+    def test_a_cached_model_is_found_without_the_hub_client(self, server: Hub, cache: Path) -> None:
+        folder = hub.resolve(REPO, progress=False)
+        code = (
+            "import sys\n"
+            "from mlx_suite.hub.resolve import resolve\n"
+            f"print(resolve({REPO!r}))\n"
+            "print({'huggingface_hub.hf_api', 'httpx2', 'httpx'} & set(sys.modules))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=client_environment(server, cache)
+        )
+        assert done.stdout == f"{folder}\nset()\n"
+
+    def test_a_missing_small_file_is_known_from_the_list_that_the_client_stored(self, server: Hub) -> None:
+        folder = hub.resolve(REPO, progress=False)
+        (folder / "tokenizer.json").unlink()
+        assert [model.complete for model in hub.cached_models()] == [False]
+
     @pytest.mark.parametrize("revision", ["v1", "branch/one"])
     def test_the_revision_after_the_at_sign_is_downloaded(self, revision: str, server: Hub) -> None:
         folder = hub.resolve(f"{REPO}@{revision}", progress=False)
@@ -113,7 +135,7 @@ class TestResolve:
 
 
 def test_cached_models_are_listed_with_revision_size_and_type(server: Hub) -> None:
-    folder = hub.pull(REPO, progress=False)
+    folder = pull(REPO, progress=False)
     (model,) = hub.cached_models()
     files = server.repositories[REPO].files
     assert (model.repo, model.revision, model.model_type) == (REPO, "main", "llama")
