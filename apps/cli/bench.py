@@ -20,6 +20,7 @@ from .bench_models import RANDOM, checkpoint_folder, load_ours, load_theirs
 from .bench_pretrain import pretrain
 from .bench_serve import serve
 from .bench_speculate import speculate
+from .bench_workers import workers
 from .flags import AsJson
 from .help import HelpCommand, add, new_app
 
@@ -33,6 +34,7 @@ add(bench_app, finetune)
 add(bench_app, duplicates)
 add(bench_app, corpus)
 add(bench_app, magpie)
+add(bench_app, workers)
 add(bench_app, serve)
 add(bench_app, merge)
 add(bench_app, speculate)
