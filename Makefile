@@ -92,6 +92,7 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/mlx-suite bench generate
 	$(BIN)/mlx-suite bench magpie
+	$(BIN)/mlx-suite bench workers
 	$(BIN)/mlx-suite bench duplicates
 	$(BIN)/mlx-suite bench head
 	$(BIN)/mlx-suite bench finetune

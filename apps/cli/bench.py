@@ -22,6 +22,7 @@ from .bench_pretrain import pretrain
 from .bench_serve import serve
 from .bench_speculate import speculate
 from .bench_start import start
+from .bench_workers import workers
 from .flags import AsJson
 from .help import HelpCommand, add, new_app
 
@@ -36,6 +37,7 @@ add(bench_app, finetune)
 add(bench_app, duplicates)
 add(bench_app, corpus)
 add(bench_app, magpie)
+add(bench_app, workers)
 add(bench_app, serve)
 add(bench_app, merge)
 add(bench_app, speculate)

@@ -27,7 +27,7 @@ from .options import Flag, takes_settings
 
 if TYPE_CHECKING:
     from mlx_suite.magpie import RunSummary
-    from mlx_suite.magpie.shards import Shards
+    from mlx_suite.magpie.workers import Workers
 
 GROUPS = {
     "Options": ("count", "seed"),
@@ -102,8 +102,8 @@ def magpie_run(
         }
         return MagpieSettings(**{**typed, **lists})
 
-    with launched(out) as shards:
-        summary = _run(model, template_arg, settings, out, quiet or not shards.group.is_rank_zero, shards)
+    with launched(out) as workers:
+        summary = _run(model, template_arg, settings, out, quiet or not workers.group.is_rank_zero, workers)
     if summary is None:
         return
     if as_json:
@@ -126,21 +126,21 @@ def _read_lines(path: Path | None, flag: str) -> Iterator[str]:
 
 
 @contextmanager
-def launched(folder: Path) -> Iterator["Shards"]:
+def launched(folder: Path) -> Iterator["Workers"]:
     """Join the processes that `mlx.launch` started for `folder`; without it there is only this process.
 
     The rank that raises an error reports it; rank 0 reports Ctrl-C.
     """
-    from mlx_suite.magpie.shards import ElsewhereError, Shards
+    from mlx_suite.magpie.workers import ElsewhereError, Workers
     from mlx_suite.training.process_group import join
 
-    shards = Shards(join(), folder)
+    workers = Workers(join(), folder)
     try:
-        yield shards
+        yield workers
     except ElsewhereError:
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        if shards.group.is_rank_zero:
+        if workers.group.is_rank_zero:
             print(f"Stopped. The rows so far are in {folder}; the same command resumes from there.", file=sys.stderr)
         raise typer.Exit(130) from None
 
@@ -151,15 +151,14 @@ def _run(
     read_settings: Callable[[], MagpieSettings],
     out: Path,
     quiet: bool,
-    shards: "Shards",
+    workers: "Workers",
 ) -> "RunSummary | None":
     """Make the dataset; returns the summary on rank 0 and None on the other ranks."""
-    from mlx_suite.magpie import make_dataset
-    from mlx_suite.magpie.followers import follow_dataset
+    from mlx_suite.magpie.run import follow_dataset, make_dataset
 
-    settings = shards.together(read_settings)
-    checkpoint = shards.together(lambda: open_checkpoint(model, quiet, variables=variables))
-    template = shards.together(lambda: checkpoint.template)
+    settings = workers.together(read_settings)
+    checkpoint = workers.together(lambda: open_checkpoint(model, quiet, variables=variables))
+    template = workers.together(lambda: checkpoint.template)
 
     def note(text: str) -> None:
         if not quiet:
@@ -169,11 +168,11 @@ def _run(
         note("The chat template has no system role, so the system text becomes a first exchange.")
     settings = replace(settings, model_name=checkpoint.name)
     inputs = checkpoint.model, checkpoint.tokenizer, template, settings, out
-    if not shards.group.is_rank_zero:
-        follow_dataset(*inputs, group=shards.group, on_note=note)
+    if not workers.group.is_rank_zero:
+        follow_dataset(*inputs, group=workers.group, on_note=note)
         return None
     with _progress(settings.count, quiet) as report:
-        return make_dataset(*inputs, report, group=shards.group, on_note=note)
+        return make_dataset(*inputs, report, group=workers.group, on_note=note)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from mlx_suite.magpie.judge import Judge
 from mlx_suite.magpie.manifest import Fingerprint, fingerprint_of, judged_by, now
 from mlx_suite.magpie.memory import RunMemory, memory_budget, memory_limits
 from mlx_suite.magpie.plan import RowPlan, plan_rows
-from mlx_suite.magpie.rank_zero import RankZero
-from mlx_suite.magpie.records import Draft, Record, Recorder
+from mlx_suite.magpie.records import Decision, Draft, Record, Recorder, draft_line, drafts_name
 from mlx_suite.magpie.row import row_request
 from mlx_suite.magpie.run_folder import RunFolder, open_run_folder
 from mlx_suite.magpie.scheduler import Pool
 from mlx_suite.magpie.settings import MagpieSettings
-from mlx_suite.magpie.shards import Over, Shards
 from mlx_suite.magpie.stats import RunSummary, Session
+from mlx_suite.magpie.workers import Workers
+from mlx_suite.runtime.journal import Journal
 from mlx_suite.text import ChatTemplate, Tokenizer
 from mlx_suite.training.process_group import ProcessGroup
 
@@ -59,24 +60,24 @@ def make_dataset(
         questions: Tagging questions. Default: those of the settings' file, of the checkpoint, or the built-in ones.
         on_note: Called with the reason if memory allows only a smaller batch, and if the model was never trained on the
             token that ends a user's turn.
-        group: Rank and world size; this process is rank 0. The others call `followers.follow_dataset`.
+        group: Rank and world size; this process is rank 0. The others call `follow_dataset`.
 
     Raises UserError if the header cannot be derived, a question cannot be encoded, the folder cannot be used, the disk
     is full, memory is too small, another process has ended, or the yield is too low to reach the count;
     ElsewhereError if another process reports the problem.
     """
     folder = Path(folder)
-    shards = Shards(group or ProcessGroup(), folder)
-    with prepare(model, tokenizer, template, settings, shards, questions, on_note) as prepared, ExitStack() as stack:
+    workers = Workers(group or ProcessGroup(), folder)
+    with prepare(model, tokenizer, template, settings, workers, questions, on_note) as prepared, ExitStack() as stack:
         opening = open_run_folder(folder, prepared.plan, prepared.fingerprint)
-        run_folder = shards.together(lambda: stack.enter_context(opening))
+        run_folder = workers.together(lambda: stack.enter_context(opening))
         report = on_progress or (lambda accepted, decided, in_flight: None)
         report(run_folder.accepted, run_folder.decided, 0)
         session = None
-        if not shards.broadcast(int(run_folder.is_complete)):
-            rank_zero = RankZero(shards)
-            with rank_zero.leading():
-                session = _fill(prepared, run_folder, report, rank_zero)
+        if not workers.broadcast(int(run_folder.is_complete)):
+            workers.together(lambda: None)  # the others open their files
+            with workers.watching():
+                session = _fill(prepared, run_folder, report, workers)
     return RunSummary(
         folder=folder,
         tally=run_folder.tally,
@@ -84,6 +85,33 @@ def make_dataset(
         work=session,
         truth=check_dataset(run_folder.accepted_rows()),
     )
+
+
+def follow_dataset(
+    model: Any,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    settings: MagpieSettings,
+    folder: Path | str,
+    group: ProcessGroup,
+    questions: Questions | None = None,
+    on_note: OnNote | None = None,
+) -> None:
+    """Generate this worker's rows of a folder that rank 0 fills with `make_dataset`, given the same arguments.
+
+    Returns when rank 0 has all rows. Raises UserError for a problem in this worker only, or if rank 0 is gone and
+    this is rank 1; ElsewhereError if another worker reports the problem.
+    """
+    workers = Workers(group, Path(folder))
+    with prepare(model, tokenizer, template, settings, workers, questions, on_note) as prepared, ExitStack() as stack:
+        workers.together(lambda: None)  # rank 0 opens the folder
+        if workers.broadcast(0):
+            return
+        path = workers.folder / drafts_name(group.rank)
+        journal = workers.together(lambda: stack.enter_context(Journal(path)))
+        with workers.watching():
+            _follow(prepared, journal, workers)
+        path.unlink()  # rank 0 has logged what it needed
 
 
 def replay_row(
@@ -135,7 +163,7 @@ def prepare(
     tokenizer: Tokenizer,
     template: ChatTemplate,
     settings: MagpieSettings,
-    shards: Shards,
+    workers: Workers,
     questions: Questions | None = None,
     on_note: OnNote | None = None,
 ) -> Iterator[PreparedMagpie]:
@@ -148,11 +176,11 @@ def prepare(
     def make() -> PreparedMagpie:
         plan = plan_rows(model, tokenizer, template, settings, questions)
         fingerprint = fingerprint_of(model, plan)
-        budget = memory_budget(model, plan, slots_for(settings, shards.group.size))
+        budget = memory_budget(model, plan, slots_for(settings, workers.group.size))
         return PreparedMagpie(model=model, plan=plan, fingerprint=fingerprint, memory=budget)
 
-    prepared = shards.together(make)
-    shards.agree(prepared.fingerprint.value, judged_by(prepared.plan), settings.count)
+    prepared = workers.together(make)
+    workers.check_same(prepared.fingerprint.value, judged_by(prepared.plan), settings.count)
     for note in (prepared.plan.untrained_note, prepared.memory.note):
         if note is not None and on_note is not None:
             on_note(note)
@@ -166,47 +194,86 @@ def slots_for(settings: MagpieSettings, processes: int = 1) -> int:
     return min(settings.batch, -(-(settings.count + settings.count // 2 + 1) // processes))
 
 
-def _fill(prepared: PreparedMagpie, run_folder: RunFolder, report: OnProgress, rank_zero: RankZero) -> Session:
-    """Run the engine until the folder is complete."""
-    shards, plan = rank_zero.shards, prepared.plan
-    pool = Pool(run_folder.judge, run_folder.waiting, next_index=run_folder.decided, is_own=shards.is_own)
-    session = Session(began=now(), slots=prepared.slots, processes=shards.group.size)
+def _fill(prepared: PreparedMagpie, run_folder: RunFolder, report: OnProgress, workers: Workers) -> Session:
+    """Generate and decide rows until the folder is complete."""
+    pool = Pool(run_folder.judge, run_folder.waiting, next_index=run_folder.decided, owns=workers.owns)
+    session = Session(began=now(), slots=prepared.slots, processes=workers.group.size)
     engine = prepared.engine()
     run_folder.delete_embeddings()
     run_folder.sessions.append(session)
     started = time.perf_counter()
 
-    def poll() -> None:
-        """Add rows from the other processes. Raises Over when the folder is complete."""
-        for draft in rank_zero.arrived():
-            session.add_row(draft, plan)
-            pool.add(draft)
+    def add(draft: Draft) -> None:
+        session.add_row(draft, prepared.plan)
+        if draft.index >= pool.next_index:  # the last logged draft of a row is the one that it is decided by
+            run_folder.log(draft)
+        pool.add(draft)
+
+    def poll() -> bool:
+        for draft in workers.new_drafts():
+            add(draft)
         _decide(pool, run_folder, session, report)
-        rank_zero.request_retry(pool)
-        if run_folder.is_complete:
-            raise Over
+        return run_folder.is_complete
 
     try:
-        poll()
-        # The engine ends when there are probably enough rows; the decisions may show that there are not.
-        while True:
-            requests = shards.requests(_reported(pool, run_folder, report), lambda: pool.lead, session.slots, poll)
-            for done in engine.run(requests):
-                draft: Draft = done.result
-                session.add_row(draft, plan)
-                run_folder.log(draft)
-                pool.add(draft)
-                _decide(pool, run_folder, session, report)
-                if run_folder.is_complete:
-                    raise Over
-            run_folder.flush()
-            shards.wait(poll)
-    except Over:
-        rank_zero.complete = True
+        _generate(engine, lambda: _reported(pool, run_folder, report), workers, add, poll, run_folder.flush)
     finally:
         session.seconds = round(time.perf_counter() - started, 3)  # as in the manifest
         session.add_engine(engine.stats)
     return session
+
+
+def _follow(prepared: PreparedMagpie, journal: Journal, workers: Workers) -> None:
+    """Generate rows until rank 0 has completed the folder. Rank 0's decisions are applied, never made here.
+
+    On another machine, a cosine similarity may round to the other side of a threshold.
+    """
+    judge = Judge(prepared.plan)
+    pool = Pool(judge, {}, next_index=0, owns=workers.owns)
+    decisions: dict[int, str | None] = {}
+    """Reasons of decisions that are not applied yet, by row."""
+
+    def add(draft: Draft) -> None:
+        journal.append(draft_line(draft))
+        pool.add(draft)
+
+    def poll() -> bool:
+        decisions.update(workers.new_decisions())  # before the drafts that they were made from
+        for draft in workers.new_drafts():
+            pool.add(draft)
+        while pool.next_index in decisions and pool.next_index in pool.drafts:
+            pool.record(Decision(reason=decisions.pop(pool.next_index)))
+        return len(judge.keys) >= prepared.plan.settings.count
+
+    _generate(prepared.engine(), pool.requests, workers, add, poll, journal.sync)
+
+
+def _generate(
+    engine: Engine,
+    requests: Callable[[], Iterator[Request | None]],
+    workers: Workers,
+    add: Callable[[Draft], None],
+    poll: Callable[[], bool],
+    flush: Callable[[], None],
+) -> None:
+    """Run the engine until `poll` says that the folder is complete.
+
+    Args:
+        requests: Rows to start; ends when there are probably enough, which later decisions may disprove.
+        add: Called with each row that has been generated here.
+        poll: Takes note of the other workers' progress and decides what can be decided.
+        flush: Writes to disk what other machines must see.
+    """
+    is_complete = poll()
+    while not is_complete:
+        for done in engine.steps(takewhile(lambda _: not workers.lost, requests())):
+            if done is not None:
+                add(done.result)
+            if (done is not None or workers.is_due()) and poll():
+                return
+        flush()
+        workers.wait()
+        is_complete = poll()
 
 
 def _reported(pool: Pool, run_folder: RunFolder, report: OnProgress) -> Iterator[Request | None]:

@@ -24,7 +24,6 @@ from mlx_suite.curation.dataset import (
 )
 from mlx_suite.curation.reasons import REASONS
 from mlx_suite.data.read.sources import ACCEPTED_FILE
-from mlx_suite.magpie.gather import gather_drafts
 from mlx_suite.magpie.judge import Judge
 from mlx_suite.magpie.manifest import (
     Fingerprint,
@@ -39,6 +38,7 @@ from mlx_suite.magpie.plan import RowPlan
 from mlx_suite.magpie.records import Decision, Draft, Record, Recorder, draft_line, read_drafts
 from mlx_suite.magpie.scheduler import StopRule
 from mlx_suite.magpie.stats import Session, Tally
+from mlx_suite.magpie.workers import absorb_drafts
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors, write_atomically
 from mlx_suite.runtime.journal import Journal, read_journal
@@ -213,7 +213,7 @@ def open_run_folder(folder: Path, plan: RowPlan, fingerprint: Fingerprint) -> It
             )
         run_folder = RunFolder(folder, plan, fingerprint)
         run_folder.sessions = [Session.of(each) for each in (stored or {}).get("work", ())]
-        gather_drafts(folder)
+        absorb_drafts(folder)
         drafts = read_drafts(folder)
         content = new_manifest(plan, fingerprint, stored)
         if stored is not None:

@@ -120,6 +120,34 @@ def read_journal(path: Path | str) -> Iterator[dict[str, Any]]:
             yield line.record
 
 
+class JournalReader:
+    """Reads the records that another process appends to a journal, each of them once. The file need not exist yet.
+
+    Every call opens the file again, because a network file system shows the writes of other machines only at open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._end = 0
+        """Bytes read so far."""
+        self._number = 0
+        """Lines read so far."""
+
+    def new_records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the number, from 1, and the record of each line added since the last call.
+
+        A last line without its end is still being written; a later call yields it. Raises UserError for a line that is
+        not a JSON object.
+        """
+        for line in _lines(self.path, start=self._end, before=self._number) if self.path.exists() else ():
+            if not line.complete:
+                return
+            self._end += line.length
+            self._number = line.number
+            if line.record is not None:
+                yield line.number, line.record
+
+
 def read_lines(path: Path | str, read: Callable[[dict[str, Any]], T], bad: list[int] | None = None) -> Iterator[T]:
     """Yield `read(record)` for each record of a journal; a torn last line is skipped.
 
@@ -172,13 +200,15 @@ class _Line:
         self.record = record
 
 
-def _lines(path: Path, bad: list[int] | None = None) -> Iterator[_Line]:
+def _lines(path: Path, bad: list[int] | None = None, start: int = 0, before: int = 0) -> Iterator[_Line]:
+    """Lines from the byte `start`, before which there are `before` lines."""
     try:
         file = path.open("rb")
     except FileNotFoundError as error:
         raise UserError("The file does not exist", where=str(path), fix="check the path") from error
     with disk_errors(path), file:
-        for number, text in enumerate(file, start=1):
+        file.seek(start)
+        for number, text in enumerate(file, start=before + 1):
             try:
                 line = _Line(text, path, number)
             except UserError:

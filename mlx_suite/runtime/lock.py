@@ -22,7 +22,8 @@ _NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 def folder_lock(folder: Path | str) -> Iterator[None]:
     """Lock `folder` (created if missing) for this process until the block ends.
 
-    The lock is on a file `.lock` in the folder. The file stays: if it were deleted, two runs could lock two files.
+    The lock is on a file `.lock` in the folder. The file stays: if it were deleted, two runs could lock two files. It
+    holds the process id while the folder is locked, and after a kill; it is empty if the block has ended.
 
     Raises UserError if another run holds the folder (with its process id), or the disk is full.
     """
@@ -35,7 +36,10 @@ def folder_lock(folder: Path | str) -> Iterator[None]:
         with disk_errors(file.parent):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        yield
+        try:
+            yield
+        finally:
+            os.ftruncate(handle, 0)
     finally:
         os.close(handle)
 

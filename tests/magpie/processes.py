@@ -1,33 +1,41 @@
-"""A run with several workers, started as by `mlx.launch`; each can be killed."""
+"""A run with several workers, started as by `mlx.launch`; each can send itself a signal."""
 
 import json
 import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-from mlx_suite.magpie.shards import BOARD_FILE
 
 SECONDS = 120
 """Timeout of a process, in seconds."""
 REPOSITORY = Path(__file__).parents[2]
 CHILD = """
-import json, sys
+import json, os, sys
 from dataclasses import replace
 from pathlib import Path
-from mlx_suite.magpie import make_dataset
-from mlx_suite.magpie.followers import follow_dataset
-from mlx_suite.magpie.shards import ElsewhereError
+from mlx_suite.magpie.run import follow_dataset, make_dataset
+from mlx_suite.magpie.workers import ElsewhereError
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.journal import Journal
 from mlx_suite.training.process_group import join
 from tests.magpie.conftest import QUESTIONS, load_checkpoint
 
 given = json.loads(sys.argv[3])
+number, name, lines = given.pop("signal", (0, "", 0))
+appended = []
+append = Journal.append
+
+def counted(journal, record):
+    append(journal, record)
+    if journal.path.name == name:
+        appended.append(record)
+        if len(appended) == lines:
+            os.kill(os.getpid(), number)
+
+Journal.append = counted
 settings = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 loaded = load_checkpoint(Path(sys.argv[1]))
 group = replace(join(), patience=60.0)
@@ -48,11 +56,14 @@ except KeyboardInterrupt:
 
 
 class Run:
-    """The workers of one run, by rank."""
+    """The workers of one run, by rank.
+
+    Args:
+        each: Settings of each rank that differ from `settings`. `signal` is what the rank sends itself, and when: a
+            signal, a file, and the number of lines appended to it.
+    """
 
     def __init__(self, checkpoint: Path, folder: Path, size: int, /, *each: dict[str, Any], **settings: Any) -> None:
-        self.folder = folder
-        self._before = self._board()
         with ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket()) for _ in range(size)]
             for one in sockets:
@@ -82,19 +93,6 @@ class Run:
             for child in self.children:
                 child.kill()
                 child.wait()
-
-    def when(self, name: str, lines: int, act: Callable[[], None]) -> None:
-        """Call `act` once the run has started and a file has this many lines; fail if it ends before that."""
-        path, end = self.folder / name, time.monotonic() + SECONDS
-        while self._board() == self._before or not path.exists() or path.read_bytes().count(b"\n") < lines:
-            if time.monotonic() > end or any(child.poll() is not None for child in self.children):
-                raise AssertionError(self.ended())
-            time.sleep(0.01)
-        act()
-
-    def _board(self) -> bytes:
-        path = self.folder / BOARD_FILE
-        return path.read_bytes() if path.exists() else b""
 
 
 def complete(checkpoint: Path, folder: Path, size: int, **settings: Any) -> None:

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.journal import Journal, read_journal, read_lines
-from mlx_suite.runtime.lock import folder_lock
+from mlx_suite.runtime.journal import Journal, JournalReader, read_journal, read_lines
+from mlx_suite.runtime.lock import LOCK_NAME, folder_lock
 
 ROWS = [{"id": 0, "text": "a\nb"}, {"id": 1, "text": "\u00e9\u4e16\U0001f30d"}, {"id": 2}]
 
@@ -222,6 +222,32 @@ def test_a_full_disk_is_one_error_and_the_next_run_continues(tmp_path: Path, mon
     assert list(read_journal(path)) == [{"id": 0}, {"id": 1}]
 
 
+def add(path: Path, text: str) -> None:
+    with path.open("ab") as file:
+        file.write(text.encode())
+
+
+def test_a_reader_reads_each_line_once_and_a_torn_one_when_it_is_complete(tmp_path: Path) -> None:
+    reader = JournalReader(tmp_path / "rows.jsonl")
+    assert list(reader.new_records()) == []
+    add(reader.path, '{"a": 1}\n{"b"')
+    assert list(reader.new_records()) == [(1, {"a": 1})]
+    assert list(reader.new_records()) == []
+    add(reader.path, ': "é"}')
+    assert list(reader.new_records()) == []
+    add(reader.path, '\n{"c": 3}\n')
+    assert list(reader.new_records()) == [(2, {"b": "é"}), (3, {"c": 3})]
+
+
+def test_a_reader_that_stops_midway_continues_after_its_last_line(tmp_path: Path) -> None:
+    reader = JournalReader(tmp_path / "rows.jsonl")
+    add(reader.path, '{"a": 1}\n{"b": 2}\n[3]\n')
+    assert next(reader.new_records()) == (1, {"a": 1})
+    assert next(reader.new_records()) == (2, {"b": 2})
+    with pytest.raises(UserError, match="Line 3 is not a JSON object"):
+        next(reader.new_records())
+
+
 def test_a_second_writer_of_a_journal_is_an_error(tmp_path: Path) -> None:
     with Journal(tmp_path / "rows.jsonl") as journal:
         journal.append({"id": 0})
@@ -235,7 +261,7 @@ def test_a_second_writer_of_a_journal_is_an_error(tmp_path: Path) -> None:
 def test_a_second_run_in_a_folder_is_an_error(tmp_path: Path) -> None:
     program = f"""
 import sys
-from mlx_suite.runtime.lock import folder_lock
+from mlx_suite.runtime.lock import LOCK_NAME, folder_lock
 with folder_lock({str(tmp_path / "run")!r}):
     print("locked", flush=True)
     sys.stdin.read()
@@ -254,8 +280,10 @@ with folder_lock({str(tmp_path / "run")!r}):
         f"where: {tmp_path / 'run'}\n"
         "fix:   wait for that run, stop it, or choose another folder"
     )
+    assert (tmp_path / "run" / LOCK_NAME).read_text() == f"{other.pid}\n"  # a killed run leaves its number
     with folder_lock(tmp_path / "run"):
         pass
+    assert (tmp_path / "run" / LOCK_NAME).read_text() == ""
 
 
 def test_locking_on_a_full_disk_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.magpie.conftest import Loaded
+from mlx_suite.magpie.records import Draft, Ending, draft_line, draft_of
+from mlx_suite.magpie.run import make_dataset
+from mlx_suite.magpie.workers import Workers, absorb_drafts
+from mlx_suite.runtime.errors import UserError
+from mlx_suite.training.process_group import ProcessGroup
+from tests.magpie.conftest import QUESTIONS, Loaded
 from tests.magpie.processes import REPOSITORY, Run, complete
 
 SameRows = Callable[[Path], None]
@@ -36,17 +42,117 @@ def rows(folder: Path) -> dict[str, bytes]:
 
 
 def numbers(path: Path) -> list[int]:
-    """Row numbers in a draft file."""
+    """Row numbers in a file."""
     return [json.loads(line)["index"] for line in path.read_text().splitlines()]
+
+
+def drafted(index: int, raw: str) -> str:
+    """A line of a draft file."""
+    end = Ending(reason="stop", stop=3, tokens=1)
+    return json.dumps(draft_line(Draft(index=index, raw=raw, instruction=raw, instruction_end=end))) + "\n"
+
+
+def texts(folder: Path) -> list[str]:
+    """The drafts of a folder in the order of the log."""
+    return [json.loads(line)["raw"] for line in (folder / "drafts.jsonl").read_text().splitlines()]
+
+
+# ---- drafts that other workers have left
+
+
+def test_drafts_left_by_other_workers_are_logged_once(tmp_path: Path) -> None:
+    (tmp_path / "drafts.jsonl").write_text(drafted(0, "a") + drafted(1, "b") + '{"index": 2')
+    (tmp_path / "drafts-1.jsonl").write_text(drafted(1, "b") + drafted(3, "d") + '{"ind')
+    (tmp_path / "drafts-2.jsonl").write_text(drafted(2, "c").strip())
+    absorb_drafts(tmp_path)
+
+    # Torn lines are cut off; one that lacks only its newline is kept.
+    assert texts(tmp_path) == ["a", "b", "d", "c"]
+    assert os.listdir(tmp_path) == ["drafts.jsonl"]
+
+
+def test_a_decided_row_keeps_its_draft_and_an_undecided_one_gets_the_later_one(tmp_path: Path) -> None:
+    (tmp_path / "drafts.jsonl").write_text(drafted(0, "a") + drafted(1, "b"))
+    (tmp_path / "drafts-1.jsonl").write_text(drafted(0, "another a") + drafted(1, "another b"))
+    (tmp_path / "accepted.jsonl").write_text('{"index": 0}\n')
+    absorb_drafts(tmp_path)
+
+    assert texts(tmp_path) == ["a", "b", "another b"]
+
+
+def test_in_a_folder_of_a_former_version_drafts_of_decided_rows_are_in_all_files(tmp_path: Path) -> None:
+    (tmp_path / ".shards.json").write_text("{}")
+    (tmp_path / "drafts.jsonl").write_text(drafted(0, "cut") + drafted(2, "c"))
+    (tmp_path / "drafts-1.jsonl").write_text(drafted(0, "whole") + drafted(1, "b"))
+    (tmp_path / "rejected.jsonl").write_text('{"index": 0}\n{"index": 1}\n{"index": 2}\n')
+    absorb_drafts(tmp_path)
+
+    assert texts(tmp_path) == ["cut", "c", "whole", "b"]
+    assert sorted(os.listdir(tmp_path)) == ["drafts.jsonl", "rejected.jsonl"]
+
+
+def test_a_folder_of_one_process_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "drafts.jsonl").write_text('{"index"')
+    absorb_drafts(tmp_path)
+
+    assert (tmp_path / "drafts.jsonl").read_text() == '{"index"'
+
+
+def test_a_file_that_is_still_being_written_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "drafts-1.jsonl"
+    path.write_text(drafted(1, "b"))
+    hold = "import fcntl, sys; file = open(sys.argv[1], 'r+'); fcntl.flock(file, fcntl.LOCK_EX); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", hold, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(UserError, match="Another run is using it"):
+            absorb_drafts(tmp_path)
+        other.communicate(b"\n")
+    assert path.read_text() == drafted(1, "b")
+
+
+# ---- running together
+
+
+def test_rank_0_generates_what_another_worker_has_left_out(
+    checkpoint: Loaded, undisturbed: Path, tmp_path: Path, same_rows: SameRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workers, "_gather", lambda workers, number: [number] * 2)
+    lines = map(json.loads, (undisturbed / "drafts.jsonl").read_text().splitlines())
+    odd = {line["index"]: line for line in lines if line["index"] % 2}
+    short = [index for index in numbers(undisturbed / "accepted.jsonl") if index % 2][::3]
+    other = tmp_path / "drafts-1.jsonl"
+
+    def work_of_rank_1(*_: int) -> None:
+        """All odd rows; some of them end before their response."""
+        if other.exists():
+            return
+        for index, line in odd.items():
+            draft = draft_of(line)
+            cut = replace(draft, response="", response_end=None, turns=(), response_tags=None)
+            with other.open("a") as file:
+                file.write(json.dumps(draft_line(cut if index in short else draft)) + "\n")
+
+    make_dataset(
+        *(checkpoint.model, checkpoint.tokenizer, checkpoint.template, checkpoint.settings(), tmp_path),
+        *(work_of_rank_1, QUESTIONS),
+        group=ProcessGroup(rank=0, size=2, patience=60.0),
+    )
+
+    same_rows(tmp_path)
+    logged = numbers(tmp_path / "drafts.jsonl")
+    assert len(short) > 2
+    assert {logged.count(index) for index in short} == {2}
 
 
 def test_two_workers_generate_the_rows_of_one(checkpoint: Loaded, tmp_path: Path, same_rows: SameRows) -> None:
     complete(checkpoint.folder, tmp_path / "rows", 2)
 
     same_rows(tmp_path / "rows")
-    even, odd = (numbers(tmp_path / "rows" / name) for name in ("drafts.jsonl", "drafts-1.jsonl"))
-    assert {index % 2 for index in even} == {0}
-    assert {index % 2 for index in odd} == {1}
+    assert [path.name for path in (tmp_path / "rows").glob("drafts*")] == ["drafts.jsonl"]
+    assert json.loads((tmp_path / "rows" / "manifest.json").read_text())["work"][0]["processes"] == 2
 
 
 def test_an_error_in_all_workers_is_reported_once(checkpoint: Loaded, tmp_path: Path) -> None:
@@ -81,9 +187,8 @@ def test_workers_with_other_settings_are_refused(checkpoint: Loaded, tmp_path: P
 def test_a_lost_worker_costs_its_unfinished_rows_and_any_number_resumes(checkpoint: Loaded, tmp_path: Path) -> None:
     expected, folder = steered(checkpoint, tmp_path / "alone"), tmp_path / "rows"
     for size in (2, 3):
-        run = Run(checkpoint.folder, folder, size, **STEERED)
-        run.when("drafts-1.jsonl", 9, run.children[1].kill)
-        first, second, *third = run.ended()
+        killed = {"signal": (signal.SIGKILL, "drafts-1.jsonl", 9)}
+        first, second, *third = Run(checkpoint.folder, folder, size, {}, killed, **STEERED).ended()
         assert first == (2, GONE.format(rank=1, size=size, folder=folder))
         assert second == (-signal.SIGKILL, "")
         assert third == [(2, "")] * (size - 2)
@@ -98,8 +203,8 @@ def test_a_lost_worker_costs_its_unfinished_rows_and_any_number_resumes(checkpoi
 @pytest.mark.slow
 def test_losing_rank_0_ends_all_workers_and_one_process_can_resume(checkpoint: Loaded, tmp_path: Path) -> None:
     expected, folder = steered(checkpoint, tmp_path / "alone"), tmp_path / "rows"
-    run = Run(checkpoint.folder, folder, 3, **STEERED)
-    run.when("accepted.jsonl", 12, run.children[0].kill)
+    killed = {"signal": (signal.SIGKILL, "accepted.jsonl", 12)}
+    run = Run(checkpoint.folder, folder, 3, killed, **STEERED)
     assert run.ended() == [(-signal.SIGKILL, ""), (2, GONE.format(rank=0, size=3, folder=folder)), (2, "")]
     complete(checkpoint.folder, folder, 1, **STEERED)
 
@@ -112,10 +217,8 @@ def test_ten_kills_alternating_between_two_workers(checkpoint: Loaded, tmp_path:
     expected, folder = steered(checkpoint, tmp_path / "alone"), tmp_path / "rows"
     for round_ in range(10):
         victim = round_ % 2
-        run = Run(checkpoint.folder, folder, 2, **STEERED)
-        name = ("drafts.jsonl", "drafts-1.jsonl")[victim]
-        before = len(numbers(folder / name)) if victim == 0 and (folder / name).exists() else 0
-        run.when(name, before + 3, run.children[victim].kill)
+        killed = {"signal": (signal.SIGKILL, ("drafts.jsonl", "drafts-1.jsonl")[victim], 3)}
+        run = Run(checkpoint.folder, folder, 2, *([killed] if victim == 0 else [{}, killed]), **STEERED)
         assert run.ended()[victim][0] == -signal.SIGKILL
     complete(checkpoint.folder, folder, 2, **STEERED)
 
@@ -135,8 +238,8 @@ def test_a_larger_count_and_a_raised_limit_work_with_any_number_of_workers(check
 
 @pytest.mark.slow
 def test_sigterm_acts_like_ctrl_c_if_no_worker_is_lost(checkpoint: Loaded, tmp_path: Path) -> None:
-    run = Run(checkpoint.folder, tmp_path / "rows", 2, count=200)
-    run.when("accepted.jsonl", 5, run.children[0].terminate)
+    terminated = {"signal": (signal.SIGTERM, "accepted.jsonl", 5)}
+    run = Run(checkpoint.folder, tmp_path / "rows", 2, terminated)
 
     assert run.ended() == [(130, ""), (2, "")]
 
