@@ -277,8 +277,7 @@ def kept_bytes(config: ModelConfig, shape: TrainShape, layer: int) -> int:
     # Inputs of trained matrices; matrices after the same norm share one.
     elements += d * bool(learns & {"q_proj", "k_proj", "v_proj"}) + q * ("o_proj" in learns)
     elements += d * bool(learns & {"gate_proj", "up_proj"}) + ff * ("down_proj" in learns)
-    # gate, its sigmoid, their product, up; GELU saves four more: its polynomial and tanh.
-    elements += ff * (8 if gemma else 4)
+    elements += ff * 2  # gate and up; the activation is recomputed
     norms = 4 if gemma else 2
     # Gemma's norms compute in fp32; on the CPU norms with trained weights also save their normalised input.
     in_fp32 = FLOAT32 // shape.element_bytes if gemma else 1
