@@ -44,7 +44,8 @@ def attend_in_blocks(
 
     @function.vjp
     def _(primals: Any, cotangents: Any, outputs: Any) -> Any:
-        return attention.backward(*primals, cotangents[0], outputs[0], outputs[1])
+        (q, k, v), (d_out, *_), (out, sums) = primals, cotangents, outputs
+        return attention.backward(q, k, v, d_out, out, sums)
 
     out: mx.array = function(q, k, v)[0]
     return out
