@@ -95,6 +95,7 @@ bench: $(INSTALLED)
 	$(BIN)/mlx-suite bench workers
 	$(BIN)/mlx-suite bench duplicates
 	$(BIN)/mlx-suite bench head
+	$(BIN)/mlx-suite bench attention
 	$(BIN)/mlx-suite bench finetune
 	$(BIN)/mlx-suite bench serve
 

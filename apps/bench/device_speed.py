@@ -158,8 +158,8 @@ def measure_packed_attention(config: Config, tokens: int, documents: int) -> Pac
     layer.set_dtype(mx.bfloat16)
     each = tokens // documents
     x = mx.random.normal((1, tokens, shape.hidden_size), key=mx.random.key(0)).astype(mx.bfloat16)
-    cache = DocumentMask(mx.repeat(mx.arange(1, documents + 1), each)[None])
-    mask = cache.make_mask(tokens)
+    cache = DocumentMask(mx.repeat(mx.arange(1, documents + 1), each)[None], longest=each)
+    mask = cache.row_mask(None)
 
     def packed(x: mx.array) -> mx.array:
         return layer(x, mask, cache)

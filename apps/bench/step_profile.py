@@ -89,7 +89,7 @@ def profile_step(model: Any, rows: int, *, capacity: int = 128) -> StepProfile:
 
     def activation(gate: mx.array) -> mx.array:
         for layer in layers:
-            gate = layer.mlp._activation(gate) * gate
+            gate = layer.mlp._gated(gate, gate)
         return gate
 
     return StepProfile(

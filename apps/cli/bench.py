@@ -10,8 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mlx_suite.runtime.errors import UserError
-
+from .bench_attention import attention
 from .bench_corpus import corpus
 from .bench_duplicates import duplicates
 from .bench_finetune import finetune
@@ -23,7 +22,7 @@ from .bench_serve import serve
 from .bench_speculate import speculate
 from .bench_start import start
 from .bench_workers import workers
-from .flags import AsJson
+from .flags import AsJson, positive_numbers
 from .help import HelpCommand, add, new_app
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ add(bench_app, serve)
 add(bench_app, merge)
 add(bench_app, speculate)
 add(bench_app, start)
+add(bench_app, attention)
 
 DEFAULT = ["tiny-llama3", "tiny-gemma2", *RANDOM]
 
@@ -70,7 +70,7 @@ def generate(
     from ..bench.throughput import Workload, compare
     from ..bench.torch_generation import TorchGeneration, torch_is_installed
 
-    sizes = _sizes(batch)
+    sizes = positive_numbers("--batch", batch, "1,8,32")
     report: list[dict[str, Any]] = []
     console = Console()
     for name in models or DEFAULT:
@@ -153,15 +153,6 @@ def head(
                 *(f"{cost.loss_error:.0e}", f"{cost.gradient_error:.0e}"),
             )
     Console().print(table)
-
-
-def _sizes(batch: str) -> list[int]:
-    sizes = [int(part) if part.strip().isdecimal() else 0 for part in batch.split(",")]
-    if not all(sizes):
-        raise UserError(
-            what=f"--batch is {batch!r}, not a list of positive integers", fix="for example, --batch 1,8,32"
-        )
-    return sizes
 
 
 def _batches(model: Any, vocabulary: int) -> bool:

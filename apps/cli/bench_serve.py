@@ -13,7 +13,7 @@ from rich.table import Table
 from mlx_suite.runtime.container import usable_cores
 from mlx_suite.runtime.errors import UserError
 
-from .flags import AsJson, Quiet
+from .flags import AsJson, Quiet, positive_numbers
 
 if TYPE_CHECKING:
     from ..bench.serving import Load, Measured
@@ -55,7 +55,7 @@ def serve(
     from ..bench.serving_peers import ended_by_sigterm
 
     peers = _peers(servers, rapid_mlx, vllm_mlx)
-    load = Load(clients=_numbers(clients), tokens=tokens, rounds=rounds)
+    load = Load(clients=positive_numbers("--clients", clients, "1,8,16"), tokens=tokens, rounds=rounds)
     report = []
     for name in models or DEFAULT:
         with serving_folder(name) as folder:
@@ -96,15 +96,6 @@ def _peers(servers: str, rapid_python: str | None, vllm_python: str | None) -> "
             fix=f"name some of {SERVERS}; the last two need --rapid-mlx PYTHON, --vllm-mlx PYTHON",
         )
     return chosen
-
-
-def _numbers(clients: str) -> tuple[int, ...]:
-    numbers = tuple(int(part) if part.strip().isdecimal() else 0 for part in clients.split(","))
-    if not all(numbers):
-        raise UserError(
-            f"--clients is {clients!r}, not a list of positive integers", fix="for example, --clients 1,8,16"
-        )
-    return numbers
 
 
 def _as_dict(name: str, results: "list[Measured]", load: "Load", busy: float) -> dict[str, Any]:

@@ -122,6 +122,14 @@ def named_as_flags(problems: Iterable[tuple[str, str]]) -> list[str]:
     return [f"--{name.replace('_', '-')} {problem}" for name, problem in problems]
 
 
+def positive_numbers(flag: str, text: str, example: str) -> tuple[int, ...]:
+    """Parse positive integers separated by commas. Raises UserError naming the flag."""
+    numbers = tuple(int(part) if part.strip().isdecimal() else 0 for part in text.split(","))
+    if not all(numbers):
+        raise UserError(f"{flag} is {text!r}, not a list of positive integers", fix=f"for example, {flag} {example}")
+    return numbers
+
+
 def require_packages(who: str, modules: Sequence[str], where: str, extra: str) -> None:
     """Raise UserError if a module of an optional extra is not installed."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]

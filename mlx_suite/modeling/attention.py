@@ -10,22 +10,31 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_suite.modeling.block_attention import BLOCK, attend_in_blocks
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.fast_math import built_in_is_slow, softcap, softmax
 from mlx_suite.modeling.joined import Joining
 from mlx_suite.modeling.linear import Linear
-from mlx_suite.modeling.masks import Mask, causal_mask
+from mlx_suite.modeling.masks import Mask, RowMask, causal_mask
 from mlx_suite.modeling.rope import Rope, sequence_length
 
 
 def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | None, mask: Mask) -> mx.array:
     """Attention of q (B, H, L, D) over k, v (B, K, S, D): scale, cap, mask, fp32 softmax, in that order.
 
-    Adjacent query heads share a key head (repeat_interleave, not tile). `mx.fast.scaled_dot_product_attention` is used
-    where possible: it has no soft-cap (Gemma 2 report, section 2), and on the CPU backend it is composed of the same
-    operations as below, with a slow softmax.
+    Adjacent query heads share a key head (repeat_interleave, not tile). One of three ways is taken:
+
+    * `mx.fast.scaled_dot_product_attention`, if it is fast and there is no cap, which it lacks (Gemma 2 report, section
+      2). On the CPU backend it is composed of the same operations as below, with a slow softmax.
+    * Blocks of queries, for whole rows longer than a block, unless the first way takes them without a mask array.
+    * All L × S scores.
     """
-    if cap is None and not built_in_is_slow(q):
+    built_in = cap is None and not built_in_is_slow(q)
+    if isinstance(mask, RowMask):
+        if mask.length > BLOCK and not (built_in and mask.plain):
+            return attend_in_blocks(q, k, v, scale, cap, mask, BLOCK)
+        mask = "causal" if mask.plain else mask.array
+    if built_in:
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
     B, H, L, D = q.shape
     K, S = k.shape[1], k.shape[2]

@@ -30,7 +30,8 @@ class GatedMLP(Joining):
     def __init__(self, config: ModelConfig, activation: Callable[[mx.array], mx.array]) -> None:
         super().__init__()
         d, ff, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        self._activation = activation
+        # Recomputed in the backward pass: an activation keeps up to seven arrays, the MLP's largest, for little work.
+        self._gated = mx.checkpoint(lambda gate, up: activation(gate) * up)
         self.gate_proj = Linear(d, ff, bias=bias)
         self.up_proj = Linear(d, ff, bias=bias)
         self.down_proj = Linear(ff, d, bias=bias)
@@ -39,8 +40,7 @@ class GatedMLP(Joining):
         return [self.gate_proj, self.up_proj]
 
     def __call__(self, x: mx.array) -> mx.array:
-        gate, up = self.outputs(x)
-        return self.down_proj(self._activation(gate) * up)
+        return self.down_proj(self._gated(*self.outputs(x)))
 
 
 class DecoderBody(nn.Module):

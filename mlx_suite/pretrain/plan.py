@@ -116,6 +116,7 @@ def step_memory(settings: PretrainSettings, source: ModelSource, machine: Device
         optimizer=settings.optimizer,
         rows=-(-settings.batch // processes),
         row_length=settings.length,
+        packed=settings.isolate,
         checkpointing=settings.recompute,
         element_bytes=4 if settings.dtype == "float32" else 2,
         accumulate=settings.accumulate,

@@ -7,11 +7,19 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
+import numpy.typing as npt
 
+from mlx_suite.modeling.block_attention import BLOCK
+from mlx_suite.modeling.masks import RowMask
 from mlx_suite.runtime.errors import UserError
 
 KV_CACHES = ("KVCache", "RotatingKVCache")
 """mlx-lm's caches of layers that mix positions only by attention, which a mask can restrict."""
+
+
+Documents = tuple[mx.array, int]
+"""The document id of each position (B, L), and a bound of the documents' lengths."""
 
 
 class DocumentMask:
@@ -19,34 +27,58 @@ class DocumentMask:
 
     `document` (B, L) is the document id of each position; a query attends causally to keys with its own id. Rotary
     positions are not reset at document boundaries: only their differences enter the scores.
+
+    `longest`: No document is longer. Keys farther away are not visited; a smaller number means less work.
     """
 
     offset = 0
 
-    def __init__(self, document: mx.array) -> None:
-        self.document = document
+    def __init__(self, document: mx.array, longest: int | None = None) -> None:
+        self.document, self.longest = document, longest
 
     @property
     def length(self) -> mx.array:
         """(B,) length of the longest document, for RoPE that depends on it."""
-        same = self.document[:, :, None] == self.document[:, None, :]  # (B, L, L)
-        return same.sum(axis=-1).max(axis=-1)
+        return document_sizes(self.document).max(axis=-1)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         return keys, values
 
+    def row_mask(self, window: int | None) -> RowMask:
+        """The mask as our models take it."""
+        document = self.document
+        position = mx.arange(document.shape[1])
+        begins = mx.pad(document[:, 1:] != document[:, :-1], [(0, 0), (1, 0)], constant_values=True)
+        starts = mx.cummax(mx.where(begins, position, 0), axis=1)  # (B, L)
+        return RowMask(length=document.shape[1], window=window, starts=starts, longest=self.longest)
+
     def make_mask(self, length: int, return_array: bool = True, window_size: int | None = None) -> mx.array:
-        position = mx.arange(length)
-        visible = position[:, None] >= position[None, :]
-        if window_size is not None:
-            visible = visible & (position[:, None] < position[None, :] + window_size)
-        same = self.document[:, :, None] == self.document[:, None, :]  # (B, L, L)
-        return (visible[None] & same)[:, None]  # (B, 1, L, L)
+        """The mask (B, 1, L, L) as mlx-lm's models take it."""
+        return self.row_mask(window_size).array
 
 
-def document_caches(document: mx.array, layers: int) -> list[Any]:
+def document_caches(document: mx.array, layers: int, longest: int | None = None) -> list[Any]:
     """One document mask per layer, to be passed as `model(tokens, cache=…)`."""
-    return [DocumentMask(document)] * layers
+    return [DocumentMask(document, longest)] * layers
+
+
+def document_sizes(document: mx.array) -> mx.array:
+    """(B, L) length of the document that each position belongs to."""
+    rows, length = document.shape
+    counts = mx.zeros((rows, length + 1), mx.int32).at[mx.arange(rows)[:, None], document].add(1)
+    return mx.take_along_axis(counts, document.astype(mx.int32), axis=1)
+
+
+def longest_document(document: npt.NDArray[np.uint16]) -> int:
+    """A bound of the lengths of the documents in ids (B, L): L, halved while all documents fit.
+
+    A training step is compiled for each bound, so there are few.
+    """
+    longest = max(int(np.bincount(row)[1:].max(initial=0)) for row in document)
+    bound: int = document.shape[1]
+    while bound > BLOCK and longest <= bound // 2:
+        bound //= 2
+    return bound
 
 
 def refuse_packing(model: nn.Module) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_suite.training.documents import document_sizes
+
 
 def add_noise(embedding: nn.Module, alpha: float) -> None:
     """Make `embedding` add uniform noise within ±`alpha` / √(length · d) to its output, in training mode only.
@@ -40,8 +42,7 @@ def document_lengths(embedding: nn.Module | None, document: mx.array | None) -> 
     if lengths is None or document is None:
         yield
         return
-    same = document[:, :, None] == document[:, None, :]  # (B, L, L)
-    lengths.append(same.sum(axis=-1).astype(mx.float32))
+    lengths.append(document_sizes(document).astype(mx.float32))
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ Letters: d hidden size, V vocabulary, L row length, H query heads.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from mlx_suite.modeling.block_attention import BLOCK
 from mlx_suite.modeling.config import GEMMA_TYPES, QK_NORM_TYPES, ModelConfig
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.footprint import weight_bytes
@@ -26,6 +27,8 @@ MLP = ("gate_proj", "up_proj", "down_proj")
 
 # Measured: number of arrays of the size of a logits chunk that exist at the same time.
 _HEAD_COPIES = 3.4
+# Measured: fp32 arrays of the size of a block's scores at the peak, without and with a soft-cap.
+_BLOCK_COPIES = (5, 7)
 # During the update, new and old values exist at the same time. Number of extra fp32 arrays of the size of all trained
 # parameters, and of the size of the largest one.
 _UPDATE_COPIES = {"adamw": (3.0, 0), "adafactor": (0.9, 3), "lion": (1.0, 3), "muon": (1.2, 3)}
@@ -64,6 +67,8 @@ class TrainShape:
     """Rows per batch."""
     row_length: int = 512
     """Positions per row."""
+    packed: bool = True
+    """Whether rows may hold several documents."""
     trained_share: float = 1.0
     """Fraction of positions whose next token is trained."""
     checkpointing: bool = False
@@ -266,16 +271,13 @@ def kept_bytes(config: ModelConfig, shape: TrainShape, layer: int) -> int:
     full = shape.method == "full"
     adapted = shape.layers is None or layer in shape.layers
     learns = {name for name in ATTENTION + MLP if full or (adapted and name in shape.modules)}
-    # Softmax, and tanh of the soft-cap: (H, L) per position.
-    scores = config.num_attention_heads * shape.row_length * (1 if config.attn_logit_softcapping is None else 2)
-    elements = scores + q + 2 * kv
+    elements = _kept_scores(config, shape) + q + 2 * kv
     if config.model_type in QK_NORM_TYPES:
         elements += q + kv  # inputs of the norms
     # Inputs of trained matrices; matrices after the same norm share one.
     elements += d * bool(learns & {"q_proj", "k_proj", "v_proj"}) + q * ("o_proj" in learns)
     elements += d * bool(learns & {"gate_proj", "up_proj"}) + ff * ("down_proj" in learns)
-    # gate, its sigmoid, their product, up; GELU saves four more: its polynomial and tanh.
-    elements += ff * (8 if gemma else 4)
+    elements += ff * 2  # gate and up; the activation is recomputed
     norms = 4 if gemma else 2
     # Gemma's norms compute in fp32; on the CPU norms with trained weights also save their normalised input.
     in_fp32 = FLOAT32 // shape.element_bytes if gemma else 1
@@ -316,7 +318,28 @@ def _inside(config: ModelConfig, shape: TrainShape) -> int:
     d, ff = config.hidden_size, config.intermediate_size
     q = config.num_attention_heads * config.head_dim
     kv = config.num_key_value_heads * config.head_dim
-    scores = config.num_attention_heads * shape.row_length
-    if shape.checkpointing:
-        return 7 * scores + 3 * ff + 8 * q + 6 * kv + 10 * d
-    return 3 * scores + 3 * ff + 8 * q + 6 * kv + 12 * d
+    scores = _temporary_scores(config, shape)
+    return scores + 3 * ff + 8 * q + 6 * kv + (10 if shape.checkpointing else 12) * d
+
+
+def attends_in_blocks(config: ModelConfig, shape: TrainShape) -> bool:
+    """Whether attention runs in blocks, as `attend` chooses; otherwise it holds the scores of all pairs."""
+    built_in = config.attn_logit_softcapping is None and shape.element_bytes < FLOAT32
+    return shape.row_length > BLOCK and not (built_in and not shape.packed)
+
+
+def _kept_scores(config: ModelConfig, shape: TrainShape) -> int:
+    """Elements per position that attention keeps: softmax, and tanh of the soft-cap; in blocks, outputs and lse."""
+    heads = config.num_attention_heads
+    if attends_in_blocks(config, shape):
+        return heads * (config.head_dim + 1)
+    return heads * shape.row_length * (1 if config.attn_logit_softcapping is None else 2)
+
+
+def _temporary_scores(config: ModelConfig, shape: TrainShape) -> int:
+    """Elements per position of scores, and of arrays of their shape, in the backward pass of one block."""
+    if not attends_in_blocks(config, shape):
+        return config.num_attention_heads * shape.row_length * (7 if shape.checkpointing else 3)
+    keys = max(min(shape.row_length, (window or shape.row_length) + BLOCK) for window in config.windows)
+    copies = _BLOCK_COPIES[config.attn_logit_softcapping is not None] * FLOAT32 // shape.element_bytes
+    return copies * config.num_attention_heads * BLOCK * keys // shape.row_length

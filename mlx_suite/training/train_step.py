@@ -16,7 +16,7 @@ from mlx_suite.data.batch.batches import Batch
 from mlx_suite.modeling.head import Head, vocabulary_size
 from mlx_suite.runtime.debug import check_indices
 from mlx_suite.training.cut_cross_entropy import head_loss, head_loss_alone, head_of
-from mlx_suite.training.documents import document_caches
+from mlx_suite.training.documents import Documents, document_caches, longest_document
 from mlx_suite.training.loss import token_losses
 from mlx_suite.training.neftune import document_lengths
 from mlx_suite.training.process_group import ProcessGroup
@@ -25,13 +25,13 @@ from mlx_suite.training.process_group import ProcessGroup
 def summed_loss(
     model: nn.Module,
     tokens: mx.array,
-    document: mx.array | None,
+    documents: Documents | None,
     index: mx.array,
     targets: mx.array,
     weights: mx.array,
 ) -> mx.array:
     """Σ weight · −log p(target) in nats over the target tokens of a batch; arguments as in `Batch`."""
-    states, head = target_states(model, tokens, document, index)
+    states, head = target_states(model, tokens, documents, index)
     if head is None:
         return (token_losses(states, targets) * weights).sum()
     loss = head_loss if model.training else head_loss_alone
@@ -39,13 +39,14 @@ def summed_loss(
 
 
 def target_states(
-    model: nn.Module, tokens: mx.array, document: mx.array | None, index: mx.array
+    model: nn.Module, tokens: mx.array, documents: Documents | None, index: mx.array
 ) -> tuple[mx.array, Head | None]:
     """The hidden states (M, d) that predict the target tokens of a batch, and the head that they go through.
 
     For a model whose head is unknown: their logits (M, V) and None.
     """
-    caches = None if document is None else document_caches(document, len(model.layers))
+    document, longest = documents or (None, None)
+    caches = None if document is None else document_caches(document, len(model.layers), longest)
     head = head_of(model)
     embedding = getattr(getattr(model, "model", None), "embed_tokens", None)
     with document_lengths(embedding, document):
@@ -76,8 +77,8 @@ class CrossEntropy:
 
 def batch_arrays(batch: Batch) -> list[Any]:
     """Tokens, documents, index, targets and weights of a batch, as arguments of `summed_loss`."""
-    document = None if batch.document is None else mx.array(batch.document)
-    return [mx.array(batch.tokens), document, mx.array(batch.index), mx.array(batch.targets), mx.array(batch.weights)]
+    documents = None if batch.document is None else (mx.array(batch.document), longest_document(batch.document))
+    return [mx.array(batch.tokens), documents, mx.array(batch.index), mx.array(batch.targets), mx.array(batch.weights)]
 
 
 class TrainStep:

@@ -111,12 +111,19 @@ def test_gemma_2_attends_to_exactly_the_last_4096_positions() -> None:
     assert (last[0], last[1], last[2], last[4097], sum(last)) == (False, False, True, True, 4096)
 
 
-def test_without_a_cache_a_mask_is_built_only_if_needed() -> None:
+def test_without_a_cache_a_mask_describes_whole_rows() -> None:
     assert attention_mask(1, None, window=3) is None
-    assert attention_mask(3, None, window=3) == "causal"
-    assert attention_mask(4, None, window=None) == "causal"
     mask: Any = attention_mask(4, None, window=3)
-    assert mask.tolist() == causal_mask(4, window=3).tolist()
+    assert (mask.plain, mask.reach) == (False, 3)
+    assert mask.first.tolist() == [[0, 0, 0, 1]]
+    assert mask.array[0, 0].tolist() == causal_mask(4, window=3).tolist()
+
+
+@pytest.mark.parametrize("window", [None, 4, 9])
+def test_a_row_that_fits_into_the_window_is_plainly_causal(window: int | None) -> None:
+    mask: Any = attention_mask(4, None, window)
+    assert (mask.plain, mask.reach) == (True, 4)
+    assert mask.array[0, 0].tolist() == causal_mask(4).tolist()
 
 
 @pytest.mark.parametrize(

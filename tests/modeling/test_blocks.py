@@ -1,13 +1,15 @@
 """Norms, embedding scale, activations and soft caps of the families, including rounding."""
 
+from collections.abc import Callable
+
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from mlx_suite.modeling.decoder import scale_in
-from mlx_suite.modeling.fast_math import softcap
+from mlx_suite.modeling.decoder import GatedMLP, scale_in
+from mlx_suite.modeling.fast_math import gelu_tanh, silu, softcap
 from mlx_suite.modeling.gemma2 import UnitOffsetRMSNorm
-from tests.modeling.tiny import tiny_config, tiny_model, tokens
+from tests.modeling.tiny import largest_difference, tiny_config, tiny_model, tokens
 
 
 @pytest.mark.parametrize(("d", "scale"), [(2304, 48.0), (3584, 59.75), (4608, 68.0)])
@@ -85,3 +87,16 @@ def test_the_head_may_be_tied_or_have_its_own_weights(family: str) -> None:
         logits = hidden @ weight.T
         expected = logits if cap is None else cap * mx.tanh(logits / cap)
         assert mx.allclose(model.head(hidden), expected, atol=1e-5).item()
+
+
+@pytest.mark.parametrize("activation", [silu, gelu_tanh])
+def test_recomputing_the_activation_of_an_mlp_changes_no_gradient(activation: Callable[[mx.array], mx.array]) -> None:
+    mlp = GatedMLP(tiny_config("gemma2"), activation)
+    x = mx.random.normal((5, 32), key=mx.random.key(0))
+
+    def formula(x: mx.array) -> mx.array:
+        return mlp.down_proj(activation(mlp.gate_proj(x)) * mlp.up_proj(x))
+
+    gradient, expected = (mx.grad(lambda x, each=each: each(x).square().sum())(x) for each in (mlp, formula))
+    assert mx.abs(expected).max().item() > 0
+    assert largest_difference(gradient, expected) <= 1e-6 * mx.abs(expected).max().item()

@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten
 
 from mlx_suite.data.batch.rows import Document, Rows, pack
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.training.documents import document_caches, refuse_packing
+from mlx_suite.training.documents import document_caches, document_sizes, longest_document, refuse_packing
 from mlx_suite.training.loss import token_losses
 from tests.modeling.tiny import tiny_model
 from tests.training.test_cut_cross_entropy import mlx_lm_model
@@ -137,6 +137,22 @@ def test_a_position_attends_to_its_own_document_within_the_sliding_window() -> N
     ]
     window: Any = cache.make_mask(6, window_size=2).astype(mx.int32)[0, 0, 4].tolist()
     assert window == [0, 0, 0, 1, 1, 0]
+
+
+def test_each_position_knows_the_size_of_its_document() -> None:
+    sizes = document_sizes(mx.array([[1, 1, 2, 2, 2, 0], [1, 2, 3, 4, 5, 6]], dtype=mx.uint16))
+    assert sizes.tolist() == [[2, 2, 3, 3, 3, 1], [1, 1, 1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "bound"),
+    [([1000], 1024), ([513, 400], 1024), ([512, 300], 512), ([300, 256, 9], 512), ([200, 100], 256), ([5, 9], 128)],
+)
+def test_the_longest_document_is_bounded_by_halves_of_the_row(lengths: list[int], bound: int) -> None:
+    """The other row is empty: padding is no document."""
+    document = np.zeros((2, 1024), np.uint16)
+    document[0, : sum(lengths)] = np.repeat(np.arange(1, len(lengths) + 1), lengths)
+    assert longest_document(document) == bound
 
 
 def test_padding_attends_to_itself_so_that_softmax_is_finite(rows: Rows) -> None:

@@ -1,6 +1,7 @@
 """An optimizer step does not depend on how its rows are batched, and its weights are updated in fp32."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -13,6 +14,8 @@ from mlx_suite.adapters.config import AdapterConfig
 from mlx_suite.adapters.lora import add_adapters
 from mlx_suite.data.batch.batches import Batch, BucketedBatches, PackedBatches
 from mlx_suite.data.batch.rows import Document, pack
+from mlx_suite.modeling import attention
+from mlx_suite.training import documents
 from mlx_suite.training.loop import make_optimizer
 from mlx_suite.training.neftune import add_noise, document_lengths
 from mlx_suite.training.recompute import recompute
@@ -173,6 +176,58 @@ def test_recompute_affects_no_other_model() -> None:
     recompute(model.layers)
     assert type(other.layers[0]) is kind and type(model.layers[0]) is not kind
     assert dict(tree_flatten(model.parameters())).keys() == dict(tree_flatten(other.parameters())).keys()
+
+
+# ---- attention in blocks
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize("family", ["gemma2", "llama"])
+def test_attention_in_blocks_makes_the_same_step_as_over_all_pairs(
+    family: str, recomputed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemma 2 has soft-caps, and every other layer a window of 6 keys."""
+
+    def step(block: int) -> tuple[float, Any]:
+        monkeypatch.setattr(attention, "BLOCK", block)
+        model = tiny_model(family)
+        if recomputed:
+            recompute(model.layers)
+        return first_step(model, packed(4))
+
+    same_step(step(block=8), step(block=39))
+
+
+def test_the_step_of_an_adapter_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled, as in a run."""
+
+    def step(block: int) -> tuple[float, Any]:
+        monkeypatch.setattr(attention, "BLOCK", block)
+        model = tiny_model("gemma2", num_hidden_layers=2)
+        add_adapters(model, AdapterConfig(rank=4, dropout=0.0))
+        return first_step(model, packed(4))
+
+    same_step(step(block=16), step(block=39))
+
+
+def test_other_boundaries_of_documents_do_not_compile_the_step_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """39 positions: documents of up to 19 make one bound, longer ones another."""
+    monkeypatch.setattr(documents, "BLOCK", 8)
+    train_step = TrainStep(tiny_model("llama", num_hidden_layers=1), make_optimizer(toy_settings()), clip=0.0)
+    traced = []
+    summed = train_step.loss.summed
+
+    def counting(model: nn.Module, *arrays: Any) -> mx.array:
+        traced.append(arrays[1][1])
+        return summed(model, *arrays)
+
+    monkeypatch.setattr(train_step.loss, "summed", counting)
+    for lengths in ([19, 18], [12, 15, 12], [11, 14], [30, 9], [25, 14]):
+        batch = PackedBatches(pack(conversations(lengths), 39), 1).take(np.array([0]))
+        batch = replace(batch, index=batch.index[:8], targets=batch.targets[:8], weights=batch.weights[:8])
+        train_step.run([batch], batch.total, seed=0)
+    assert traced == [19, 39]
 
 
 # ---- noise on the embeddings

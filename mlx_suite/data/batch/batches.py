@@ -144,8 +144,8 @@ class BucketedBatches:
 class MixedBatches:
     """Packed rows of several lengths. The rows of one batch have the same length; short documents are in short rows.
 
-    Attention scores every position of a packed row against every other and discards those of other documents. This
-    work and its memory grow with the row length, so one long document would make all short ones expensive.
+    Attention visits keys as far back as the longest document of a batch reaches and discards those of other documents,
+    so one long document would make all short ones expensive.
     """
 
     parts: tuple[PackedBatches, ...]

@@ -6,10 +6,11 @@ Letters: P positions of a batch, N matrix parameters, d hidden size, V vocabular
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_suite.modeling.block_attention import BLOCK
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.runtime.backend import import_mlx
 from mlx_suite.runtime.benchmark import best_time, gemm_gflops
-from mlx_suite.training.step_memory import TrainShape, first_trained, matrix_shapes, trained_arrays
+from mlx_suite.training.step_memory import TrainShape, attends_in_blocks, first_trained, matrix_shapes, trained_arrays
 
 EFFICIENCY = 0.6
 """Speed of a training step as a fraction of that of one large matmul; norms, softmax, activations and the optimizer
@@ -64,6 +65,8 @@ def step_flops(config: ModelConfig, shape: TrainShape) -> float:
     # The two matmuls of attention have no weights, but two inputs each.
     attention = _attention_flops(config, shape) * (layers - first) / layers
     backward += attention if shape.method != "full" else 0.0
+    if attends_in_blocks(config, shape):  # the scores are computed again
+        backward += attention / 2
     adapters = 0.0
     if shape.method != "full":
         count = sum(rows * columns for rows, columns in trained_arrays(config, shape))
@@ -108,6 +111,9 @@ def _quantized_speed(dtype: str, bits: int, seconds: float) -> float:
 
 
 def _attention_flops(config: ModelConfig, shape: TrainShape) -> float:
-    """FLOPs of attention scores and weighted values in all layers, forward; masked positions are computed too."""
-    width = config.num_attention_heads * config.head_dim
-    return 4.0 * shape.row_length * width * shape.positions * config.num_hidden_layers
+    """FLOPs of attention scores and weighted values in all layers, forward."""
+    L, width = shape.row_length, config.num_attention_heads * config.head_dim
+    keys: float = L * config.num_hidden_layers  # computed for a query in all layers; masked ones too
+    if attends_in_blocks(config, shape):
+        keys = sum(min((L + BLOCK) / 2, L if window is None else window + BLOCK) for window in config.windows)
+    return 4.0 * keys * width * shape.positions

@@ -239,6 +239,7 @@ def train_shape(
         averaged=settings.ema > 0,
         rows=settings.batch,
         row_length=prepared.row_length,
+        packed=settings.batching == "pack",
         trained_share=_trained_share(settings, prepared),
         checkpointing=settings.recompute,
         element_bytes=4 if precision.dtype == "float32" else 2,

@@ -146,8 +146,8 @@ class AlignedLoss:
         return [*batch_arrays(batch), *found]
 
     def summed(self, model: nn.Module, *arrays: Any) -> mx.array:
-        tokens, document, index, targets, weights, span, partner, paired, log_p = arrays
-        states, head = target_states(model, tokens, document, index)
+        tokens, documents, index, targets, weights, span, partner, paired, log_p = arrays
+        states, head = target_states(model, tokens, documents, index)
         assert head is not None, "a student whose head is known"
         single = (partner >= 0).astype(mx.float32)
         teacher = AlignedTeacher(hidden=paired, head=self.head, shared=self.shared)

@@ -77,12 +77,12 @@ class CachedLoss:
         return [*batch_arrays(batch), mx.array(found.ids), mx.array(found.values), mx.array(found.entropy)]
 
     def summed(self, model: nn.Module, *arrays: Any) -> mx.array:
-        tokens, document, index, targets, weights, ids, values, entropy = arrays
+        tokens, documents, index, targets, weights, ids, values, entropy = arrays
         teacher: Teacher = TeacherDraws(ids=ids, weights=values, entropy=entropy)
         if self.cache.is_biased:
             teacher = TeacherTop(ids=ids, probs=values)
         return summed_distillation(
-            model, tokens, document, index, targets, weights, None, teacher=teacher, objective=self.objective
+            model, tokens, documents, index, targets, weights, None, teacher=teacher, objective=self.objective
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_suite.data.batch.batches import Batch
+from mlx_suite.training.documents import Documents
 from mlx_suite.training.train_step import batch_arrays, target_states
 from mlx_suite.transfer.distill.head import (
     Objective,
@@ -48,7 +49,7 @@ class OnlineLoss:
 def summed_distillation(
     model: nn.Module,
     tokens: mx.array,
-    document: mx.array | None,
+    documents: Documents | None,
     index: mx.array,
     targets: mx.array,
     weights: mx.array,
@@ -58,7 +59,7 @@ def summed_distillation(
     objective: Objective,
 ) -> mx.array:
     """Σ weight · loss in nats over the target tokens of a batch; arguments as in `Batch` and `Targets`."""
-    states, head = target_states(model, tokens, document, index)
+    states, head = target_states(model, tokens, documents, index)
     wanted = Targets(ids=targets, weights=weights, from_data=from_data)
     if head is None:
         return distillation_loss_of_logits(states, wanted, teacher, objective, training=model.training)

@@ -73,8 +73,8 @@ class LoadedTeacher:
 
         Computed at once, so that the teacher's activations are freed before the student's forward pass.
         """
-        tokens, document, index, *_ = batch_arrays(batch)
-        states: mx.array = self._forward(tokens, document, index)
+        tokens, documents, index, *_ = batch_arrays(batch)
+        states: mx.array = self._forward(tokens, documents, index)
         mx.eval(states)
         return states
 
@@ -86,7 +86,7 @@ class LoadedTeacher:
     @cached_property
     def _forward(self) -> Callable[..., Any]:
         model = self.model
-        return mx.compile(lambda tokens, document, index: target_states(model, tokens, document, index)[0])
+        return mx.compile(lambda tokens, documents, index: target_states(model, tokens, documents, index)[0])
 
 
 def load_teacher(name: str, adapter: str = "") -> LoadedTeacher:
