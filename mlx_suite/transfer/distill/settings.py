@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mlx_suite.finetune.settings import FinetuneSettings, check_settings
 from mlx_suite.runtime.settings_file import did_you_mean
-from mlx_suite.transfer.distill.head import FORWARD, OBJECTIVES, Objective
+from mlx_suite.training.distillation_head import FORWARD, OBJECTIVES, Objective
 
 
 @dataclass(frozen=True, kw_only=True)

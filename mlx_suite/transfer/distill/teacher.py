@@ -16,9 +16,9 @@ from mlx_suite.loading import load
 from mlx_suite.modeling.head import head_of, vocabulary_size
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Tokenizer
+from mlx_suite.training.distillation_head import Teacher, teacher_side
 from mlx_suite.training.documents import refuse_packing
 from mlx_suite.training.train_step import batch_arrays, target_states
-from mlx_suite.transfer.distill.head import Teacher, TeacherLogits, TeacherStates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,7 @@ class LoadedTeacher:
 
     def side(self, states: mx.array) -> Teacher:
         """What the loss takes, from `states`."""
-        head = head_of(self.model)
-        return TeacherLogits(logits=states) if head is None else TeacherStates(hidden=states, head=head)
+        return teacher_side(states, head_of(self.model))
 
     @cached_property
     def _forward(self) -> Callable[..., Any]:
