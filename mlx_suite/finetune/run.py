@@ -130,6 +130,7 @@ def plan_run(settings: FinetuneSettings, per_epoch: int) -> RunPlan:
         seed=settings.seed,
         patience=settings.patience,
         average=settings.ema,
+        anchor=settings.anchor,
     )
     return RunPlan(
         per_epoch=per_epoch,
@@ -257,8 +258,9 @@ def _identity(
         fixed["start_from"] = prepared.start.digest
     if rows := prepared.template_tokens.trained_rows(settings):
         fixed["token_rows"] = list(rows)
-    if not settings.ema:
-        del fixed["ema"]  # unknown to runs that are older than the setting
+    for name in ("ema", "anchor"):
+        if not fixed[name]:
+            del fixed[name]  # unknown to runs that are older than the setting
     if settings.dropout:
         fixed["recompute"] = settings.recompute  # it changes the dropout masks
     # Names and paths may change: the contents are compared instead.

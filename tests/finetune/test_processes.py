@@ -18,6 +18,7 @@ SECONDS = 60
 """Seconds after which a process counts as hanging."""
 
 CHILD = """
+import json
 import sys
 from pathlib import Path
 import mlx_suite
@@ -29,15 +30,20 @@ from mlx_suite.finetune.run import finetune
 from mlx_suite.training.process_group import join
 from tests.finetune.story import sums_settings
 
-settings = sums_settings(Path(sys.argv[1]), Path(sys.argv[2]), out=sys.argv[3], dropout=0.0, batch=3, accumulate=2)
+changes = json.loads(sys.argv[4])
+settings = sums_settings(Path(sys.argv[1]), Path(sys.argv[2]), out=sys.argv[3], **changes)
 finetune(settings, prepare(settings), group=join())
 """
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_adapter_of_one_and_rank_0_writes(random_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("further", [{}, {"ema": 0.3, "anchor": 2.0}], ids=["plain", "anchored"])
+def test_two_processes_train_the_adapter_of_one_and_rank_0_writes(
+    further: dict[str, float], random_model: Path, tmp_path: Path
+) -> None:
+    changes = {"dropout": 0.0, "batch": 3, "accumulate": 2, **further}
     mx.disable_compile()
-    run_sums(random_model, tmp_path, dropout=0.0, batch=3, accumulate=2)
+    run_sums(random_model, tmp_path, **changes)
     mx.enable_compile()
     with socket.socket() as first, socket.socket() as second:
         for each in (first, second):
@@ -47,7 +53,7 @@ def test_two_processes_train_the_adapter_of_one_and_rank_0_writes(random_model: 
     folders = [tmp_path / "first", tmp_path / "second"]
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(random_model), str(tmp_path), str(folder)],
+            [sys.executable, "-c", CHILD, str(random_model), str(tmp_path), str(folder), json.dumps(changes)],
             cwd=REPOSITORY,
             env=os.environ | {"MLX_HOSTFILE": str(tmp_path / "hosts.json"), "MLX_RANK": str(rank)},
             stderr=subprocess.PIPE,
@@ -62,7 +68,9 @@ def test_two_processes_train_the_adapter_of_one_and_rank_0_writes(random_model: 
             child.kill()
     assert [child.returncode for child in children] == [0, 0], said
     assert not folders[1].exists()
-    alone, together = (mx.load(str(run / "last" / "adapters.safetensors")) for run in (tmp_path / "run", folders[0]))
-    assert isinstance(alone, dict) and isinstance(together, dict)
-    for name, array in alone.items():
-        assert np.abs(np.array(array - together[name])).max() < 1e-5, name
+    for saved in ("last", "ema") if further else ("last",):
+        files = (run / saved / "adapters.safetensors" for run in (tmp_path / "run", folders[0]))
+        alone, together = (mx.load(str(file)) for file in files)
+        assert isinstance(alone, dict) and isinstance(together, dict)
+        for name, array in alone.items():
+            assert np.abs(np.array(array - together[name])).max() < 1e-5, name

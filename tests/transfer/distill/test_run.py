@@ -166,6 +166,7 @@ def test_rows_longer_than_the_context_of_the_teacher_are_refused(student: Path, 
 
 def test_every_invalid_setting_is_listed(student: Path, teacher: Path, tmp_path: Path) -> None:
     changes = {"objective": "forwards", "beta": 2.0, "temperature": 0.0, "max_new_tokens": 0, "rank": 0}
+    changes |= {"ema": 0.1, "anchor": 0.1}
     with pytest.raises(UserError) as caught:
         check_distill_settings(distill_settings(student, teacher, tmp_path, **changes))
     assert caught.value.details == (
@@ -174,6 +175,7 @@ def test_every_invalid_setting_is_listed(student: Path, teacher: Path, tmp_path:
         "beta is 2.0: expected 0 to 1",
         "temperature is 0.0: expected a number above 0",
         "max_new_tokens is 0: expected a whole number of at least 1",
+        "anchor applies to finetune and warp: a distillation has a teacher already",
     )
 
 
