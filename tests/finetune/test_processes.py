@@ -1,10 +1,6 @@
 """A data-parallel run of two processes trains one adapter, written by rank 0."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,10 +8,7 @@ import numpy as np
 import pytest
 
 from tests.finetune.story import run_sums
-
-REPOSITORY = Path(__file__).parents[2]
-SECONDS = 60
-"""Seconds after which a process counts as hanging."""
+from tests.finetune.two_processes import run_two_processes
 
 CHILD = """
 import json
@@ -45,28 +38,9 @@ def test_two_processes_train_the_adapter_of_one_and_rank_0_writes(
     mx.disable_compile()
     run_sums(random_model, tmp_path, **changes)
     mx.enable_compile()
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("127.0.0.1", 0))
-        hosts = [[f"127.0.0.1:{each.getsockname()[1]}"] for each in (first, second)]
-    (tmp_path / "hosts.json").write_text(json.dumps(hosts))
     folders = [tmp_path / "first", tmp_path / "second"]
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(random_model), str(tmp_path), str(folder), json.dumps(changes)],
-            cwd=REPOSITORY,
-            env=os.environ | {"MLX_HOSTFILE": str(tmp_path / "hosts.json"), "MLX_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank, folder in enumerate(folders)
-    ]
-    try:
-        said = [child.communicate(timeout=SECONDS)[1] for child in children]
-    finally:
-        for child in children:
-            child.kill()
-    assert [child.returncode for child in children] == [0, 0], said
+    arguments = [(random_model, tmp_path, folder, json.dumps(changes)) for folder in folders]
+    run_two_processes(CHILD, arguments, tmp_path)
     assert not folders[1].exists()
     for saved in ("last", "ema") if further else ("last",):
         files = (run / saved / "adapters.safetensors" for run in (tmp_path / "run", folders[0]))
