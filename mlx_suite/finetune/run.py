@@ -106,6 +106,8 @@ class Learning:
     """None for the cross-entropy of the data."""
     before: Before = lambda step, rows: None
     """Called before each step, as in `training.loop.train`."""
+    notes: tuple[str, ...] = ()
+    """Notes for the user, beside those of the model."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Further facts that determine the weights, by setting; they replace the values of settings of these names."""
 
@@ -182,6 +184,7 @@ def finetune(
             reasoning=settings.reasoning == "keep",
         )
         learning = change(trainable, writer, Learning(batches=batches, valid=valid))
+        trainable = replace(trainable, notes=(*trainable.notes, *learning.notes))
         plan = plan_run(settings, steps_per_epoch(learning.batches, settings.accumulate))
         identity = _identity(settings, prepared, trainable, group) | dict(learning.facts)
         saved = read_state(run) if group.is_rank_zero else None
