@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from mlx_suite.modeling.head import Head, Matrix
 from mlx_suite.training.cut_cross_entropy import head_loss
-from mlx_suite.transfer.distill.head import Objective, Targets, TeacherStates, distillation_loss
+from mlx_suite.training.distillation_head import Objective, Targets, TeacherStates, distillation_loss
 
 Numbers = npt.NDArray[Any]
 
@@ -86,7 +86,7 @@ def measure_head(shape: HeadShape, rounds: int = 2) -> HeadMemory:
         head = head_of(weight, shape.trained)
         if teacher is None:
             return head_loss(hidden, targets, weights, head)
-        states = TeacherStates(hidden=teacher[0], head=head_of(teacher[1], False))
+        states = TeacherStates(inputs=[teacher[0]], head=head_of(teacher[1], False))
         return distillation_loss(hidden, Targets(ids=targets, weights=weights), head, states, Objective())
 
     def logits(hidden: mx.array, weight: mx.array) -> mx.array:

@@ -49,7 +49,7 @@ GROUPS = {
     ),
     "Steps": (
         *("epochs", "steps", "optimizer", "learning_rate", "schedule", "warmup", "floor"),
-        *("weight_decay", "clip", "ema", "seed"),
+        *("weight_decay", "clip", "ema", "anchor", "seed"),
     ),
     "Evaluation and logs": (
         *("eval_every", "patience", "save_every", "log_every", "sample_tokens", "sampling", "loggers"),

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mlx.utils import tree_map
-
 from mlx_suite.adapters.attach import save_adapter
 from mlx_suite.checkpoints.load import stored_dtype
 from mlx_suite.checkpoints.save import save_model
@@ -19,6 +17,7 @@ from mlx_suite.runtime.files import write_atomically
 from mlx_suite.text import Message
 from mlx_suite.text.template import with_defaults
 from mlx_suite.text.template_variables import read_variables
+from mlx_suite.training.train_step import parameters_set
 
 AVERAGE = "ema"
 """Folder of the model with averaged weights."""
@@ -61,11 +60,8 @@ class EvaluationOutputs:
 
     def save_average(self, average: Any) -> None:
         """Save the model with the averaged parameters, a tree in fp32, to folder `ema`; the model is left as it was."""
-        model = self.trainable.model
-        own = model.trainable_parameters()
-        model.update(tree_map(lambda mean, like: mean.astype(like.dtype), average, own))
-        self.save(AVERAGE)
-        model.update(own)
+        with parameters_set(self.trainable.model, average):
+            self.save(AVERAGE)
 
     def save(self, name: str) -> None:
         """Save the adapter, or with method full the model in the dtype of its checkpoint, to folder `name`."""

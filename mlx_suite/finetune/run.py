@@ -106,6 +106,8 @@ class Learning:
     """None for the cross-entropy of the data."""
     before: Before = lambda step, rows: None
     """Called before each step, as in `training.loop.train`."""
+    notes: tuple[str, ...] = ()
+    """Notes for the user, beside those of the model."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Further facts that determine the weights, by setting; they replace the values of settings of these names."""
 
@@ -130,6 +132,7 @@ def plan_run(settings: FinetuneSettings, per_epoch: int) -> RunPlan:
         seed=settings.seed,
         patience=settings.patience,
         average=settings.ema,
+        anchor=settings.anchor,
     )
     return RunPlan(
         per_epoch=per_epoch,
@@ -181,6 +184,7 @@ def finetune(
             reasoning=settings.reasoning == "keep",
         )
         learning = change(trainable, writer, Learning(batches=batches, valid=valid))
+        trainable = replace(trainable, notes=(*trainable.notes, *learning.notes))
         plan = plan_run(settings, steps_per_epoch(learning.batches, settings.accumulate))
         identity = _identity(settings, prepared, trainable, group) | dict(learning.facts)
         saved = read_state(run) if group.is_rank_zero else None
@@ -257,8 +261,9 @@ def _identity(
         fixed["start_from"] = prepared.start.digest
     if rows := prepared.template_tokens.trained_rows(settings):
         fixed["token_rows"] = list(rows)
-    if not settings.ema:
-        del fixed["ema"]  # unknown to runs that are older than the setting
+    for name in ("ema", "anchor"):
+        if not fixed[name]:
+            del fixed[name]  # unknown to runs that are older than the setting
     if settings.dropout:
         fixed["recompute"] = settings.recompute  # it changes the dropout masks
     # Names and paths may change: the contents are compared instead.

@@ -127,6 +127,9 @@ class FinetuneSettings:
     ema: float = 0.0
     """Also keep an exponential moving average of the trained weights, saved to ema/: after each step it moves by this
     fraction towards them. 0.01 is WARP's (arXiv 2406.16768). 0 keeps none."""
+    anchor: float = 0.0
+    """Weight of the KL divergence from the model with the average's weights (--ema), added to the loss at each trained
+    token: a penalty that lets the model move slowly, as in WARP. 0 adds none."""
     seed: int = 0
     """Random seed for data order, adapter initialization, dropout and noise."""
 
@@ -211,12 +214,14 @@ def _problems(s: FinetuneSettings) -> Iterator[tuple[str, str]]:
         value = getattr(s, name)
         if value is not None and value < 8:
             yield name, f"is {value}: expected at least 8 tokens"
-    for name in ("clip", "weight_decay", "neftune", "patience"):
+    for name in ("clip", "weight_decay", "neftune", "patience", "anchor"):
         if not 0 <= getattr(s, name) < math.inf:
             yield name, f"is {getattr(s, name)}: expected a number of at least 0"
     for name in ("epochs", "alpha", "peak"):
         if not 0 < getattr(s, name) < math.inf:
             yield name.replace("peak", "learning_rate"), f"is {getattr(s, name)}: expected a number above 0"
+    if s.anchor and s.ema in (0, 1):
+        yield "anchor", f"is {s.anchor:g} with ema {s.ema:g}: expected an ema above 0 and below 1, such as 0.01"
     if s.seed < 0:
         yield "seed", f"is {s.seed}: expected a whole number of at least 0"
     for name in ("dropout", "valid_share"):

@@ -25,6 +25,7 @@ from mlx_suite.data.batch.batches import Batch, Batches, Order, share
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.runtime.files import disk_errors, write_atomically
 from mlx_suite.runtime.journal import read_lines
+from mlx_suite.training.anchor import AnchoredLoss
 from mlx_suite.training.checkpoint import State, load_checkpoint, read_state, save_checkpoint
 from mlx_suite.training.optimizers import OPTIMIZERS, SCHEDULES, ScheduleConfig
 from mlx_suite.training.process_group import ProcessGroup, lost_process
@@ -63,6 +64,8 @@ class TrainSettings:
     """Early stopping after this many evaluations without a better loss; 0 disables it."""
     average: float = 0.0
     """Rate of an exponential moving average of the trained parameters; 0 keeps none."""
+    anchor: float = 0.0
+    """Weight of the KL divergence from the model with these averaged parameters; 0 leaves it out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +130,9 @@ def train(
     train_step = TrainStep(model, make_optimizer(settings), settings.clip, group, loss)
     if settings.average:
         train_step.keep_average(settings.average)
+        if settings.anchor:
+            assert loss is None, "the anchor is added to the cross-entropy only"
+            train_step.loss = AnchoredLoss(average=lambda: train_step.master["average"], beta=settings.anchor)
     state = load_checkpoint(run, train_step, identity or {}) if group.is_rank_zero else State()
     with lost_process(run, lambda: _saved_step(run)):
         state = _broadcast_state(train_step, state, group)
@@ -324,15 +330,16 @@ class _Loop:
 
 
 def _broadcast_state(train_step: TrainStep, state: State, group: ProcessGroup) -> State:
-    """Send rank 0's state, parameters and moments to the other ranks, which may not see its folder."""
+    """Send rank 0's state, parameters, average and moments to the other ranks, which may not see its folder."""
     if group.size == 1:
         return state
     numbers = [state.step, state.best_step, state.since_best, float(state.ended_early), state.best_loss or math.nan]
     received = np.array(group.broadcast([mx.array(numbers, dtype=mx.float32)])[0])
-    parameters, moments = group.broadcast([train_step.master["parameters"], train_step.optimizer.state])
-    train_step.restore(parameters)
+    master, moments = group.broadcast([train_step.master, train_step.optimizer.state])
+    train_step.master.update(master)
+    train_step.restore(master["parameters"])
     train_step.optimizer.state = moments
-    mx.eval(train_step.model.parameters(), train_step.optimizer.state)
+    mx.eval(train_step.model.parameters(), train_step.optimizer.state, train_step.master)
     if group.is_rank_zero:
         return state
     return State(

@@ -63,6 +63,8 @@ class TrainShape:
     """adamw, adafactor, lion or muon."""
     averaged: bool = False
     """Whether a moving average of the trained parameters is kept, in fp32."""
+    anchored: bool = False
+    """Whether the model with averaged parameters scores every batch: its logits of a chunk exist beside the model's."""
     rows: int = 4
     """Rows per batch."""
     row_length: int = 512
@@ -302,7 +304,7 @@ def first_trained(config: ModelConfig, shape: TrainShape) -> int:
 def head_bytes(config: ModelConfig, shape: TrainShape) -> int:
     """Bytes of the chunked loss: logits of one chunk, weights in fp32, trained hidden states and their gradient."""
     d = config.hidden_size
-    models = 2 if shape.teacher_bytes else 1
+    models = 2 if shape.teacher_bytes or shape.anchored else 1
     rows = min(shape.targets, max(MIN_ROWS, LOGITS // (models * config.vocab_size)))
     logits = models * rows * config.vocab_size
     expanded = min(config.vocab_size, VOCAB_CHUNK) * d if shape.quantize_base or shape.element_bytes < FLOAT32 else 0

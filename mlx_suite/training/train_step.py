@@ -3,7 +3,8 @@
 Shapes: B rows, L positions, M target tokens, d hidden size, V vocabulary.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -73,6 +74,17 @@ class CrossEntropy:
 
     def summed(self, model: nn.Module, *arrays: Any) -> mx.array:
         return summed_loss(model, *arrays)
+
+
+@contextmanager
+def parameters_set(model: nn.Module, parameters: Any) -> Iterator[None]:
+    """Give `model` other trainable parameters, cast to the dtypes of its own, which it has again afterwards."""
+    own = model.trainable_parameters()
+    model.update(_as_in(parameters, own))
+    try:
+        yield
+    finally:
+        model.update(own)
 
 
 def batch_arrays(batch: Batch) -> list[Any]:

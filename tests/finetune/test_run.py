@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -291,16 +292,31 @@ def test_the_average_of_the_weights_is_saved_beside_the_last(random_model: Path,
     assert not any(average[name] == last[name] for name in last)
 
 
-def test_a_resumed_run_saves_the_same_average(random_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"anchor": 0.5}, {"anchor": 0.5, "method": "full"}], ids=str)
+def test_a_resumed_run_saves_the_same_weights_and_average(
+    changes: dict[str, Any], random_model: Path, tmp_path: Path
+) -> None:
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
-    run_sums(random_model, tmp_path / "whole", ema=0.5)
+    run_sums(random_model, tmp_path / "whole", ema=0.5, **changes)
 
     def stop(step: int, loss: float, trained: int) -> None:
         if step == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_sums(random_model, tmp_path / "parts", RunCallbacks(step=stop), ema=0.5)
-    run_sums(random_model, tmp_path / "parts", ema=0.5)
-    assert bits(tmp_path / "parts" / "run" / "ema") == bits(tmp_path / "whole" / "run" / "ema")
+        run_sums(random_model, tmp_path / "parts", RunCallbacks(step=stop), ema=0.5, **changes)
+    run_sums(random_model, tmp_path / "parts", ema=0.5, **changes)
+    for name in ("ema", "last"):
+        assert bits(tmp_path / "parts" / "run" / name) == bits(tmp_path / "whole" / "run" / name)
+
+
+def test_an_anchor_changes_the_run_and_is_part_of_its_identity(random_model: Path, tmp_path: Path) -> None:
+    plain = run_sums(random_model, tmp_path, out=str(tmp_path / "plain"), ema=0.5)
+    anchored = run_sums(random_model, tmp_path, ema=0.5, anchor=5.0)
+    assert plain.valid_before == anchored.valid_before
+    assert bits(tmp_path / "plain" / "last") != bits(tmp_path / "run" / "last")
+    assert "anchor" not in plain.state.identity and anchored.state.identity["anchor"] == 5.0
+    with pytest.raises(UserError, match="other settings|another") as caught:
+        run_sums(random_model, tmp_path, ema=0.5, anchor=1.0)
+    assert any("anchor" in detail for detail in caught.value.details)

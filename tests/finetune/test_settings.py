@@ -121,6 +121,15 @@ def test_an_invalid_value_is_refused(changes: dict[str, Any], message: str) -> N
     assert message in str(refusal(**changes))
 
 
+def test_an_anchor_needs_an_average_that_moves_more_slowly_than_the_model() -> None:
+    for ema in (0.0, 1.0):
+        assert refusal(anchor=0.1, ema=ema).details == (
+            f"anchor is 0.1 with ema {ema:g}: expected an ema above 0 and below 1, such as 0.01",
+        )
+    assert refusal(anchor=-1.0).details[0] == "anchor is -1.0: expected a number of at least 0"
+    check_settings(settings(anchor=0.1, ema=0.01))
+
+
 def test_nan_and_inf_are_refused() -> None:
     nan, inf = float("nan"), float("inf")
 

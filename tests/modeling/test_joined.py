@@ -77,7 +77,7 @@ def test_several_decode_steps_share_the_joined_weights() -> None:
     memory = mx.get_active_memory()
     again = join(model)
     del again
-    assert mx.get_active_memory() <= memory
+    assert mx.get_active_memory() <= memory + 4096
 
 
 def test_saved_files_are_the_same(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from mlx_suite.checkpoints.quantization import quantize_base
 from mlx_suite.data.batch.batches import Batch
 from mlx_suite.finetune.settings import CHOICES
 from mlx_suite.modeling.config import ModelConfig
+from mlx_suite.training.anchor import AnchoredLoss
 from mlx_suite.training.loop import TrainSettings, make_optimizer
 from mlx_suite.training.recompute import recompute
 from mlx_suite.training.step_memory import TrainShape, estimate_memory, trained_arrays
@@ -72,6 +73,8 @@ def measured(config: ModelConfig, shape: TrainShape) -> int:
     train_step = TrainStep(model, make_optimizer(TrainSettings(steps=9, optimizer=shape.optimizer, warmup=0)), clip=1.0)
     if shape.averaged:
         train_step.keep_average(0.01)
+    if shape.anchored:
+        train_step.loss = AnchoredLoss(average=lambda: train_step.master["average"], beta=0.1)
     batches = [random_batch(config, shape)] * shape.accumulate
     for step in range(2):
         gc.collect()
@@ -105,9 +108,10 @@ def test_a_full_update_with_accumulation_needs_the_estimated_memory(averaged: bo
     agree(config, on_the_cpu(method="full", rows=1, row_length=64, accumulate=2, averaged=averaged))
 
 
-def test_a_large_vocabulary_needs_the_estimated_memory() -> None:
+@pytest.mark.parametrize("anchored", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_large_vocabulary_needs_the_estimated_memory(anchored: bool) -> None:
     config = middling("llama", vocab_size=65536, hidden_size=128, num_hidden_layers=1, tie_word_embeddings=True)
-    agree(config, on_the_cpu(row_length=64))
+    agree(config, on_the_cpu(row_length=64, averaged=anchored, anchored=anchored))
 
 
 @pytest.mark.slow

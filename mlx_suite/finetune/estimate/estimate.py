@@ -237,6 +237,7 @@ def train_shape(
         quantize_base=packed or settings.quantize_base,
         optimizer=settings.optimizer,
         averaged=settings.ema > 0,
+        anchored=settings.anchor > 0,
         rows=settings.batch,
         row_length=prepared.row_length,
         packed=settings.batching == "pack",
@@ -266,14 +267,16 @@ def _duration(
     def scoring(form: tuple[int, ...]) -> float:
         return 0.0 if teacher is None else forward_flops(teacher.config, shape.of(*form))
 
+    def step(form: tuple[int, ...]) -> float:
+        scores = scoring(form) + (forward_flops(config, shape.of(*form)) if shape.anchored else 0.0)
+        return step_flops(config, shape.of(*form)) + settings.accumulate * scores
+
     batches, valid = make_batches(prepared, settings)
     plan = plan_run(settings, steps_per_epoch(batches, settings.accumulate)).settings
     dtype = "float32" if shape.element_bytes == 4 else "bfloat16"
     # Only the longest rows determine the memory, but all rows count for the time.
     forms = Counter(batches.take(chosen).tokens.shape for chosen in batches.order(settings.seed, 0))
-    flops = sum(
-        n * (step_flops(config, shape.of(*form)) + settings.accumulate * scoring(form)) for form, n in forms.items()
-    )
+    flops = sum(n * step(form) for form, n in forms.items())
     evaluated = [] if valid is None else [valid.take(chosen).tokens.shape for chosen in valid.order(0, 0)]
     return Duration(
         step_flops=flops / forms.total(),

@@ -29,9 +29,9 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import Tokenizer
 from mlx_suite.training.chunked_head import Exponentials, LogitRows, row_chunks, vocabulary_chunks
 from mlx_suite.training.cut_cross_entropy import head_loss
+from mlx_suite.training.distillation_head import Objective, Targets, distillation_loss
+from mlx_suite.training.divergences import SMALLEST, Divergence, Softmax
 from mlx_suite.training.train_step import batch_arrays, target_states
-from mlx_suite.transfer.distill.divergences import SMALLEST, Divergence, Softmax
-from mlx_suite.transfer.distill.head import Objective, Targets, distillation_loss
 from mlx_suite.transfer.distill.spans import SharedVocabulary, Span, aligned_targets
 from mlx_suite.transfer.distill.teacher import LoadedTeacher
 

@@ -32,7 +32,7 @@ from mlx_suite.runtime.files import disk_errors, sha256_of, write_atomically
 from mlx_suite.runtime.lock import folder_lock
 from mlx_suite.runtime.resume import differences, facts_text, refuse_other, stored_facts
 from mlx_suite.training.chunked_head import LogitRows, row_chunks, vocabulary_chunks
-from mlx_suite.transfer.distill.divergences import Softmax
+from mlx_suite.training.divergences import Softmax
 from mlx_suite.transfer.distill.draws import SparseRecord, most_probable, systematic_draws
 from mlx_suite.transfer.distill.settings import DistillSettings
 from mlx_suite.transfer.distill.teacher import LoadedTeacher, load_teacher, refuse_other_vocabulary, refuse_unreadable

@@ -21,10 +21,9 @@ from mlx_suite.data.batch.batches import (
     Order,
     PackedBatches,
 )
+from mlx_suite.training.distillation_head import Objective, Teacher, TeacherDraws, TeacherTop, summed_distillation
 from mlx_suite.training.train_step import batch_arrays
 from mlx_suite.transfer.distill.cache import Cache, key_of
-from mlx_suite.transfer.distill.head import Objective, Teacher, TeacherDraws, TeacherTop
-from mlx_suite.transfer.distill.loss import summed_distillation
 
 Ints = npt.NDArray[np.int64]
 

@@ -9,15 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_suite.data.batch.batches import Batch
-from mlx_suite.training.documents import Documents
-from mlx_suite.training.train_step import batch_arrays, target_states
-from mlx_suite.transfer.distill.head import (
-    Objective,
-    Targets,
-    Teacher,
-    distillation_loss,
-    distillation_loss_of_logits,
-)
+from mlx_suite.training.distillation_head import Objective, summed_distillation
+from mlx_suite.training.train_step import batch_arrays
 from mlx_suite.transfer.distill.teacher import LoadedTeacher
 
 
@@ -44,23 +37,3 @@ class OnlineLoss:
     def summed(self, model: nn.Module, *arrays: Any) -> mx.array:
         *batch, states = arrays
         return summed_distillation(model, *batch, teacher=self.teacher.side(states), objective=self.objective)
-
-
-def summed_distillation(
-    model: nn.Module,
-    tokens: mx.array,
-    documents: Documents | None,
-    index: mx.array,
-    targets: mx.array,
-    weights: mx.array,
-    from_data: mx.array | None,
-    *,
-    teacher: Teacher,
-    objective: Objective,
-) -> mx.array:
-    """Σ weight · loss in nats over the target tokens of a batch; arguments as in `Batch` and `Targets`."""
-    states, head = target_states(model, tokens, documents, index)
-    wanted = Targets(ids=targets, weights=weights, from_data=from_data)
-    if head is None:
-        return distillation_loss_of_logits(states, wanted, teacher, objective, training=model.training)
-    return distillation_loss(states, wanted, head, teacher, objective, training=model.training)

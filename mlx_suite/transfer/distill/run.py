@@ -31,6 +31,7 @@ from mlx_suite.transfer.distill.teacher import (
     refuse_other_vocabulary,
     refuse_unreadable,
     shared_tokens,
+    template_note,
 )
 
 REPEAT = "mlx-suite distill --config config.yaml --out FOLDER"
@@ -58,6 +59,7 @@ def distill(
         refuse_other_vocabulary(teacher, prepared.tokenizer)
         refuse_unreadable(teacher, (*prepared.train, *prepared.valid), packed=settings.batching == "pack")
         change = _cached(settings, prepared, teacher) if settings.cache else _online(settings, prepared, teacher)
+        change = _with_template_note(change, settings, prepared)
     del teacher  # a cached run does without
     mx.clear_cache()
     return finetune(settings, prepared, origin=origin, callbacks=callbacks, group=group, repeat=REPEAT, change=change)
@@ -75,6 +77,16 @@ def _online(settings: DistillSettings, prepared: PreparedRun, teacher: LoadedTea
         return replace(learning, batches=batches, before=rollouts.sample)
 
     return change
+
+
+def _with_template_note(change: Change, settings: DistillSettings, prepared: PreparedRun) -> Change:
+    """The same change, and a note where the teacher's own template would write the rows otherwise."""
+
+    def noted(trainable: TrainableModel, writer: Writer, learning: Learning) -> Learning:
+        note = template_note(writer, settings, prepared.dataset.train)
+        return replace(change(trainable, writer, learning), notes=(note,) if note else ())
+
+    return noted
 
 
 def _cached(settings: DistillSettings, prepared: PreparedRun, teacher: LoadedTeacher) -> Change:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mlx_suite.finetune.settings import FinetuneSettings, check_settings
 from mlx_suite.runtime.settings_file import did_you_mean
-from mlx_suite.transfer.distill.head import FORWARD, OBJECTIVES, Objective
+from mlx_suite.training.distillation_head import FORWARD, OBJECTIVES, Objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,8 @@ def _problems(s: DistillSettings) -> Iterator[tuple[str, str]]:
     for name in ("max_new_tokens", "draws"):
         if getattr(s, name) < 1:
             yield name, f"is {getattr(s, name)}: expected a whole number of at least 1"
+    if s.anchor:
+        yield "anchor", "applies to finetune and warp: a distillation has a teacher already"
     if s.top_k < 0:
         yield "top_k", f"is {s.top_k}: expected a whole number of at least 0"
     if s.cache:

@@ -1,24 +1,33 @@
 """The teacher: loaded, frozen, with a vocabulary that the student shares."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_suite.checkpoints.digest import weights_digest
+from mlx_suite.checkpoints.trained_run import adapter_folder
 from mlx_suite.data.batch.batches import Batch
 from mlx_suite.data.batch.rows import Document
+from mlx_suite.data.encode.styles import CHAT, Writer
+from mlx_suite.data.example import Example
 from mlx_suite.engine.engine import context_length
+from mlx_suite.hub.resolve import resolve
 from mlx_suite.loading import load
 from mlx_suite.modeling.head import head_of, vocabulary_size
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.text import Tokenizer
+from mlx_suite.text import Tokenizer, load_chat_template
+from mlx_suite.text.template import dated
+from mlx_suite.text.template_variables import read_variables
+from mlx_suite.training.distillation_head import Teacher, teacher_side
 from mlx_suite.training.documents import refuse_packing
 from mlx_suite.training.train_step import batch_arrays, target_states
-from mlx_suite.transfer.distill.head import Teacher, TeacherLogits, TeacherStates
+from mlx_suite.transfer.distill.settings import DistillSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +89,7 @@ class LoadedTeacher:
 
     def side(self, states: mx.array) -> Teacher:
         """What the loss takes, from `states`."""
-        head = head_of(self.model)
-        return TeacherLogits(logits=states) if head is None else TeacherStates(hidden=states, head=head)
+        return teacher_side(states, head_of(self.model))
 
     @cached_property
     def _forward(self) -> Callable[..., Any]:
@@ -98,6 +106,40 @@ def load_teacher(name: str, adapter: str = "") -> LoadedTeacher:
     model.freeze()
     model.eval()
     return LoadedTeacher(model, tokenizer, name)
+
+
+COMPARED = 32
+"""Conversations that `template_note` writes in both templates."""
+
+
+def template_note(writer: Writer, settings: DistillSettings, examples: Iterable[Example]) -> str | None:
+    """A note for the user if the teacher's own chat template writes the data's conversations with other tokens.
+
+    The teacher reads the ids that `writer` writes, in the student's template. None if they are the same, or if the data
+    is not written in a chat template.
+    """
+    if writer.style != CHAT or writer.template is None:
+        return None
+    seen = "the teacher reads the rows as the student's chat template writes them"
+    adapter = adapter_folder(Path(settings.teacher_adapter)) if settings.teacher_adapter else None
+    try:
+        template = load_chat_template(
+            resolve(settings.teacher, progress=False), read_variables(settings.template_args), adapter=adapter
+        )
+    except UserError:
+        return f"{seen}: it has none of its own"
+    own = replace(writer, template=dated(template))
+    chats = list(islice((example for example in examples if example.messages), COMPARED))
+    differ = sum(_written_ids(writer, each) != _written_ids(own, each) for each in chats)
+    return f"{seen}: its own writes {differ:,} of the first {len(chats):,} with other tokens" if differ else None
+
+
+def _written_ids(writer: Writer, example: Example) -> list[int] | None:
+    """Token ids of a conversation; None if the template refuses it."""
+    try:
+        return writer.write(example.messages, example.context, example.tool_turns).chat.ids
+    except UserError:
+        return None
 
 
 def refuse_other_vocabulary(teacher: LoadedTeacher, student: Tokenizer, *, can_align: bool = True) -> None:

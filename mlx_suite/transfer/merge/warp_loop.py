@@ -6,8 +6,8 @@
         initialization ← initialization + η · δ
 
 In the paper, a policy is trained by reinforcement learning with a KL penalty towards the moving average of its own
-weights (the anchor). Here a policy is finetuned on examples, without a penalty: the examples hold it. The setting `ema`
-of finetuning keeps the same moving average of each policy, in `ema/` of its run; it is not merged, as in the paper.
+weights (the anchor). Here it is finetuned on examples; the settings `ema` and `anchor` of finetuning add the penalty.
+The average of each policy is in `ema/` of its run; it is not merged, as in the paper.
 
     out/iteration-1/policy-1/   a finetuning run        out/iteration-1/merged/   a model with a card
 """

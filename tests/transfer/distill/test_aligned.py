@@ -18,6 +18,7 @@ from mlx_suite.modeling.head import Head, Matrix
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.text import load_tokenizer
 from mlx_suite.text.training import train_llama3_tokenizer
+from mlx_suite.training.distillation_head import Objective
 from mlx_suite.transfer.distill.aligned import (
     AlignedBatch,
     AlignedLoss,
@@ -25,7 +26,6 @@ from mlx_suite.transfer.distill.aligned import (
     hybrid_divergence,
     token_log_probs,
 )
-from mlx_suite.transfer.distill.head import Objective
 from mlx_suite.transfer.distill.spans import END, SharedVocabulary, align, shared_vocabulary
 from mlx_suite.transfer.distill.teacher import LoadedTeacher
 from tests.magpie.random_checkpoint import write_checkpoint

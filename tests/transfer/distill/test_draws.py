@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_suite.transfer.distill.divergences import Softmax, SparseRows, forward_kl, sampled_kl, top_k_kl
+from mlx_suite.training.divergences import Softmax, SparseRows, forward_kl, sampled_kl, top_k_kl
 from mlx_suite.transfer.distill.draws import SparseRecord, most_probable, systematic_draws
 
 V = 12

@@ -1,6 +1,7 @@
 """A distillation is a finetuning run: it lowers the distance from the teacher, and resumes bit-exactly after a kill."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,11 +10,14 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from huggingface_hub import constants
 
+from mlx_suite.export.gguf import export_gguf
 from mlx_suite.export.quantize import quantize_checkpoint
 from mlx_suite.finetune.run import RunCallbacks
 from mlx_suite.runtime.errors import UserError
 from mlx_suite.transfer.distill.settings import DistillSettings, check_distill_settings
+from tests.export.checkpoints import random_checkpoint, without_template
 from tests.finetune.story import bits, log, run_sums
 from tests.magpie.random_checkpoint import write_checkpoint
 from tests.transfer.distill.story import distill_settings, run_distill
@@ -124,6 +128,21 @@ def test_a_teacher_may_be_quantized(student: Path, teacher: Path, tmp_path: Path
     assert finished.state.identity["teacher"] != whole.state.identity["teacher"]
 
 
+def test_a_teacher_may_be_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "cache"))
+    student, teacher, file = tmp_path / "student", tmp_path / "teacher", tmp_path / "teacher.gguf"
+    random_checkpoint(student, "llama")
+    random_checkpoint(teacher, "llama", num_hidden_layers=2)
+    export_gguf(teacher, file, type="f32")
+    runs = [
+        run_distill(student, each, tmp_path, steps=1, out=str(tmp_path / f"run-{number}"))
+        for number, each in enumerate((teacher, file))
+    ]
+    assert runs[0].valid_before is not None and runs[0].valid_before > 1e-3
+    assert runs[1].valid_before == pytest.approx(runs[0].valid_before, rel=1e-4)
+    assert runs[1].notes == ()
+
+
 @pytest.mark.parametrize("changes", [{"method": "full"}, {"batching": "bucket", "row_length": None}])
 def test_methods_and_batches_of_finetuning_apply(
     changes: dict[str, object], student: Path, teacher: Path, tmp_path: Path
@@ -131,6 +150,27 @@ def test_methods_and_batches_of_finetuning_apply(
     finished = run_distill(student, teacher, tmp_path, objective="jsd", temperature=2.0, data_share=0.2, **changes)
     assert finished.valid_before is not None and finished.state.best_loss is not None
     assert finished.state.best_loss < finished.valid_before
+
+
+def test_one_note_says_that_the_teachers_own_template_would_write_the_rows_otherwise(
+    student: Path, teacher: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(teacher, tmp_path / "other")
+    template = (other / "chat_template.jinja").read_text()
+    assert template.count("<|start_header_id|>") > 0
+    how = {"steps": 1, "out": str(tmp_path / "run")}
+    # Another text of the same template writes the same tokens.
+    (other / "chat_template.jinja").write_text("{#- the same -#}" + template)
+    same = run_distill(student, other, tmp_path, **how)
+    (other / "chat_template.jinja").write_text(template.replace("<|start_header_id|>", "<|start_header_id|>the "))
+    differs = run_distill(student, other, tmp_path, **how)
+    seen = "the teacher reads the rows as the student's chat template writes them"
+    assert same.notes == ()
+    assert differs.notes == (f"{seen}: its own writes 24 of the first 24 with other tokens",)
+    # What the teacher reads has not changed: the run resumes as the same one.
+    assert differs.state.step == 1 and differs.valid_before == same.valid_before
+    without_template(other)
+    assert run_distill(student, other, tmp_path, **how).notes == (f"{seen}: it has none of its own",)
 
 
 # ---- user errors
@@ -166,6 +206,7 @@ def test_rows_longer_than_the_context_of_the_teacher_are_refused(student: Path, 
 
 def test_every_invalid_setting_is_listed(student: Path, teacher: Path, tmp_path: Path) -> None:
     changes = {"objective": "forwards", "beta": 2.0, "temperature": 0.0, "max_new_tokens": 0, "rank": 0}
+    changes |= {"ema": 0.1, "anchor": 0.1}
     with pytest.raises(UserError) as caught:
         check_distill_settings(distill_settings(student, teacher, tmp_path, **changes))
     assert caught.value.details == (
@@ -174,6 +215,7 @@ def test_every_invalid_setting_is_listed(student: Path, teacher: Path, tmp_path:
         "beta is 2.0: expected 0 to 1",
         "temperature is 0.0: expected a number above 0",
         "max_new_tokens is 0: expected a whole number of at least 1",
+        "anchor applies to finetune and warp: a distillation has a teacher already",
     )
 
 

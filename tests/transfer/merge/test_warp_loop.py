@@ -76,6 +76,17 @@ def test_a_stopped_loop_resumes_where_it_was(start: Path, tmp_path: Path) -> Non
     assert set(differences(parts[-1].merged, whole[-1].merged).values()) == {0.0}
 
 
+def test_policies_may_be_anchored_to_their_moving_average(start: Path, tmp_path: Path) -> None:
+    settings = sums_settings(start, tmp_path, **SHORT | {"steps": 4}, ema=0.01)
+    free, held = (
+        run_warp(replace(settings, anchor=anchor), WarpSettings(iterations=1), tmp_path / name)
+        for name, anchor in (("free", 0.0), ("held", 50.0))
+    )
+    assert free is not None and held is not None
+    moved = [sum(differences(start, each[0].merged).values()) for each in (free, held)]
+    assert 0 < moved[1] < moved[0]
+
+
 def test_a_loop_with_other_settings_is_refused(start: Path, tmp_path: Path) -> None:
     settings = sums_settings(start, tmp_path, method="full", **SHORT)
     run_warp(settings, WarpSettings(iterations=1), tmp_path / "out")

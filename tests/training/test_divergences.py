@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_suite.transfer.distill.divergences import (
+from mlx_suite.training.divergences import (
     Softmax,
     SparseRows,
     forward_kl,

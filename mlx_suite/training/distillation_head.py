@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from mlx_suite.modeling.head import Arrays, Head
 from mlx_suite.training.chunked_head import (
@@ -19,7 +20,7 @@ from mlx_suite.training.chunked_head import (
     chunked_loss_alone,
     vocabulary_chunks,
 )
-from mlx_suite.transfer.distill.divergences import (
+from mlx_suite.training.divergences import (
     Divergence,
     Softmax,
     SparseRows,
@@ -29,6 +30,8 @@ from mlx_suite.transfer.distill.divergences import (
     sampled_kl,
     top_k_kl,
 )
+from mlx_suite.training.documents import Documents
+from mlx_suite.training.train_step import target_states
 
 FORWARD, REVERSE, JSD = "forward", "reverse", "jsd"
 OBJECTIVES = (FORWARD, REVERSE, JSD)
@@ -61,8 +64,8 @@ class Objective:
 class TeacherStates:
     """A teacher as hidden states before its head."""
 
-    hidden: mx.array
-    """(M, d)"""
+    inputs: list[mx.array]
+    """Input (M, k) of each matrix of the head."""
     head: Head
 
     @property
@@ -70,8 +73,7 @@ class TeacherStates:
         return self.head.vocabulary
 
     def divergence(self, objective: Objective, student: Softmax, rows: slice, after: mx.array) -> Divergence:
-        hidden = mx.depends(self.hidden[rows], [after])
-        inputs = [each.astype(mx.float32) for each in self.head.inputs(hidden)]
+        inputs = [mx.depends(each[rows], [after]).astype(mx.float32) for each in self.inputs]
         logits = LogitRows(self.head, inputs, _width(student)).logits
         return objective.divergence(student, Softmax(logits, objective.temperature))
 
@@ -131,6 +133,13 @@ class TeacherTop:
         return top_k_kl(student, SparseRows(ids=self.ids[rows], values=self.probs[rows]))
 
 
+def teacher_side(states: mx.array, head: Head | None) -> "TeacherStates | TeacherLogits":
+    """What the loss takes of a teacher, from the result of `target_states`."""
+    if head is None:
+        return TeacherLogits(logits=states)
+    return TeacherStates(inputs=head.inputs(states), head=head)
+
+
 class Teacher(Protocol):
     """What the loss knows of a teacher at M rows."""
 
@@ -178,6 +187,26 @@ def distillation_loss_of_logits(
     return distillation_loss(
         logits, targets, _NoHead(matrices=(), width=logits.shape[-1]), teacher, objective, training=training
     )
+
+
+def summed_distillation(
+    model: nn.Module,
+    tokens: mx.array,
+    documents: Documents | None,
+    index: mx.array,
+    targets: mx.array,
+    weights: mx.array,
+    from_data: mx.array | None,
+    *,
+    teacher: Teacher,
+    objective: Objective,
+) -> mx.array:
+    """Σ weight · loss in nats over the target tokens of a batch; arguments as in `Batch` and `Targets`."""
+    states, head = target_states(model, tokens, documents, index)
+    wanted = Targets(ids=targets, weights=weights, from_data=from_data)
+    if head is None:
+        return distillation_loss_of_logits(states, wanted, teacher, objective, training=model.training)
+    return distillation_loss(states, wanted, head, teacher, objective, training=model.training)
 
 
 @dataclass(frozen=True, kw_only=True)

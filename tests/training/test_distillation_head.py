@@ -11,9 +11,7 @@ from mlx.utils import tree_flatten
 
 from mlx_suite.modeling.head import head_of
 from mlx_suite.training import chunked_head
-from mlx_suite.training.loss import token_losses
-from mlx_suite.transfer.distill.divergences import Softmax
-from mlx_suite.transfer.distill.head import (
+from mlx_suite.training.distillation_head import (
     Objective,
     Targets,
     Teacher,
@@ -24,6 +22,8 @@ from mlx_suite.transfer.distill.head import (
     distillation_loss,
     distillation_loss_of_logits,
 )
+from mlx_suite.training.divergences import Softmax
+from mlx_suite.training.loss import token_losses
 from mlx_suite_apps.bench.head_memory import HeadShape, measure_head
 from tests.modeling.tiny import tiny_model
 from tests.training.test_cut_cross_entropy import HEADS, D, V, capped, rows, same, tied
@@ -51,12 +51,12 @@ def teacher_states(make: Callable[[], nn.Module] = capped, count: int = 7) -> Te
     head = head_of(make())
     assert head is not None
     hidden = mx.array(2 * np.random.default_rng(5).normal(size=(count, D)).astype(np.float32))
-    return TeacherStates(hidden=hidden, head=head)
+    return TeacherStates(inputs=head.inputs(hidden), head=head)
 
 
 def teacher_logits(make: Callable[[], nn.Module] = capped) -> mx.array:
     states = teacher_states(make)
-    logits: mx.array = make().head(states.hidden)
+    logits: mx.array = make().head(states.inputs[0])
     return logits
 
 
