@@ -19,6 +19,7 @@ from mlx_suite.modeling.attention import attend
 from mlx_suite.modeling.joined import in_use
 
 ROUNDS = 15
+STEP_PARTS = ("products", "attention", "cache", "rope", "norms", "activation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,7 @@ class StepProfile:
     @property
     def rest(self) -> float:
         """What the parts leave of the step."""
-        parts = self.products + self.attention + self.cache + self.rope + self.norms + self.activation
-        return max(0.0, self.step - parts)
+        return max(0.0, self.step - sum(getattr(self, part) for part in STEP_PARTS))
 
 
 def profile_step(model: Any, rows: int, *, capacity: int = 128) -> StepProfile:
@@ -89,7 +89,7 @@ def profile_step(model: Any, rows: int, *, capacity: int = 128) -> StepProfile:
 
     def activation(gate: mx.array) -> mx.array:
         for layer in layers:
-            gate = layer.mlp._gated(gate, gate)
+            gate = layer.mlp.gated(gate, gate)
         return gate
 
     return StepProfile(

@@ -89,7 +89,8 @@ def generate(
             cache = _cache_sizes(ours, theirs, vocabulary)
             profiles = [profile_step(ours, size) for size in sizes] if profile else []
             if json:
-                report.append(_as_dict(name, comparisons, cache, notes) | {"profiles": [asdict(p) for p in profiles]})
+                report.append(_as_dict(name, comparisons, cache, notes))
+                report[-1] |= {"profiles": [asdict(each) for each in profiles]} if profile else {}
             else:
                 _show(console, name, comparisons, cache, notes)
                 _show_profiles(console, profiles)
@@ -185,12 +186,20 @@ def _as_dict(
 ) -> dict[str, Any]:
     return {
         "model": name,
-        "runs": [asdict(each) | {"ratio": round(each.ratio, 3)} for each in comparisons],
+        "runs": [_run_as_dict(each) for each in comparisons],
         "cache": None
         if cache is None
         else dict(zip(("tokens", "our_bytes", "their_bytes"), cache, strict=True)) | {"ratio": cache[1] / cache[2]},
         "notes": notes,
     }
+
+
+def _run_as_dict(run: "Comparison") -> dict[str, Any]:
+    found = asdict(run) | {"ratio": round(run.ratio, 3)}
+    if run.torch_ratio is None:
+        del found["torch"]
+        return found
+    return found | {"torch_ratio": round(run.torch_ratio, 3)}
 
 
 def _show(
@@ -201,7 +210,7 @@ def _show(
     notes: list[str],
 ) -> None:
     table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-    for heading in ("batch", "library", "tok/s", "1st s", "MB", "ours over it"):
+    for heading in ("batch", "library", "tok/s", "1st s", "MB", "ratio"):
         table.add_column(heading, justify="left" if heading == "library" else "right")
     for each in comparisons:
         sides = [("mlx-suite", each.ours, None), ("mlx-lm", each.theirs, each.ratio)]
@@ -228,14 +237,16 @@ def _show(
 
 
 def _show_profiles(console: Console, profiles: "list[StepProfile]") -> None:
+    from ..bench.step_profile import STEP_PARTS
+
     if not profiles:
         return
-    table = Table(title="Milliseconds of a decode step", title_justify="left", box=None, pad_edge=False, padding=(0, 1))
-    parts = ("step", "products", "attention", "cache", "rope", "norms", "activation", "rest", "host", "python")
-    for heading in ("rows", *parts):
-        table.add_column(heading.replace("activation", "act"), justify="right", no_wrap=True)
+    table = Table(title="Milliseconds of a decode step", title_justify="left", box=None, pad_edge=False)
+    table.add_column("rows")
     for each in profiles:
-        table.add_row(str(each.rows), *(f"{getattr(each, part):.2f}" for part in parts))
+        table.add_column(str(each.rows), justify="right")
+    for part in ("step", *STEP_PARTS, "rest", "host", "python"):
+        table.add_row(part, *(f"{getattr(each, part):.2f}" for each in profiles))
     console.print(table)
     console.print("host: processor time of the launching thread, Python and MLX's dispatch; it overlaps with the rest.")
     console.print()

@@ -30,8 +30,7 @@ class GatedMLP(Joining):
     def __init__(self, config: ModelConfig, activation: Callable[[mx.array], mx.array]) -> None:
         super().__init__()
         d, ff, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        # Recomputed in the backward pass: an activation keeps up to seven arrays, the MLP's largest, for little work.
-        self._gated = mx.checkpoint(lambda gate, up: activation(gate) * up)
+        self._activation = activation
         self.gate_proj = Linear(d, ff, bias=bias)
         self.up_proj = Linear(d, ff, bias=bias)
         self.down_proj = Linear(ff, d, bias=bias)
@@ -40,7 +39,14 @@ class GatedMLP(Joining):
         return [self.gate_proj, self.up_proj]
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(self._gated(*self.outputs(x)))
+        gate, up = self.outputs(x)
+        # Recomputed in the backward pass: an activation keeps up to seven arrays, the MLP's largest, for little work.
+        gated = self.gated if x.shape[1] == 1 else mx.checkpoint(self.gated)
+        return self.down_proj(gated(gate, up))
+
+    def gated(self, gate: mx.array, up: mx.array) -> mx.array:
+        """activation(gate) · up."""
+        return self._activation(gate) * up
 
 
 class DecoderBody(nn.Module):

@@ -57,6 +57,16 @@ def test_json_has_both_libraries_for_every_batch_size(random_model: Path) -> Non
         assert each["ratio"] == pytest.approx(speeds[0] / speeds[1], abs=1e-3)
 
 
+def test_the_profile_has_a_column_for_every_batch_size(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlx_suite_apps.bench.step_profile.ROUNDS", 2)
+    shown = run(random_model, "--batch", "1,2", *QUICK, "--profile").stdout
+    title, heading, *rows = shown[shown.index("Milliseconds") :].splitlines()
+    assert title.strip() == "Milliseconds of a decode step"
+    assert heading.split() == ["rows", "1", "2"]
+    parts = ["step", "products", "attention", "cache", "rope", "norms", "activation", "rest", "host", "python"]
+    assert [row.split()[0] for row in rows[:10]] == parts
+
+
 def test_cache_sizes_are_compared_for_a_model_with_a_sliding_window(gemma: Path) -> None:
     [report] = json.loads(run(gemma, "--batch", "1,2", *QUICK, "--json").stdout)
     cache: dict[str, Any] = report["cache"]
@@ -78,8 +88,8 @@ def test_the_table_fits_60_columns_and_names_both_libraries(gemma: Path, monkeyp
     assert lines[0].strip() == "./gemma"
     assert lines[1].split() == ["batch", "library", "tok/s", "1st", "s", "MB", "ratio"]
     assert lines[2].split()[:2] == ["1", "mlx-suite"]
-    assert lines[2].endswith("x")
     assert lines[3].split()[0] == "mlx-lm"
+    assert lines[3].endswith("x")
     flat = " ".join(" ".join(lines[4:]).split())
     assert flat.startswith("KV cache of one row at 12 tokens: 68,608 bytes, mlx-lm 196,608 (35%)")
 

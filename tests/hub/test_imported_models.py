@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
 import mlx_suite
 from mlx_suite.hub import imported_models
@@ -18,7 +17,7 @@ from tests.hub.stores import OllamaStore
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache."""
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "mlx-suite" / "gguf"
 
 

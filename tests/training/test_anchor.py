@@ -19,7 +19,7 @@ from mlx_suite.training.anchor import AnchoredLoss
 from mlx_suite.training.loop import make_optimizer
 from mlx_suite.training.loss import token_losses
 from mlx_suite.training.recompute import recompute
-from mlx_suite.training.train_step import CrossEntropy, TrainStep, target_states
+from mlx_suite.training.train_step import CrossEntropy, TrainStep, batch_arrays, target_states
 from tests.training.toy import bits, toy_batches, toy_model, toy_settings, train_in
 
 LN2 = log(2)
@@ -105,8 +105,8 @@ def test_loss_and_gradients_of_a_model_match_the_definition(make: Any) -> None:
     average = moved(model)
 
     def logits(model: nn.Module) -> mx.array:
-        tokens, document, index = mx.array(batch.tokens), mx.array(batch.document), mx.array(batch.index)
-        states, _ = target_states(model, tokens, document, index)
+        tokens, documents, index, *_ = batch_arrays(batch)
+        states, _ = target_states(model, tokens, documents, index)
         found: mx.array = model.head(states)
         return found
 
@@ -148,12 +148,12 @@ def test_the_anchor_has_no_gradient() -> None:
 
 def test_dropout_applies_to_the_policy_only() -> None:
     model, batch = adapted(dropout=0.5), toy_batch()
-    tokens, document, index = mx.array(batch.tokens), mx.array(batch.document), mx.array(batch.index)
+    tokens, documents, index, *_ = batch_arrays(batch)
     model.eval()
-    log_a = nn.log_softmax(model.head(target_states(model, tokens, document, index)[0]), axis=-1)
+    log_a = nn.log_softmax(model.head(target_states(model, tokens, documents, index)[0]), axis=-1)
     model.train()
     mx.random.seed(7)
-    found = model.head(target_states(model, tokens, document, index)[0])
+    found = model.head(target_states(model, tokens, documents, index)[0])
     log_q = nn.log_softmax(found, axis=-1)
     divergence = (mx.exp(log_q) * (log_q - log_a)).sum(axis=-1)
     each = token_losses(found, mx.array(batch.targets)) + divergence

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from huggingface_hub import constants
 
 from mlx_suite.export.gguf import export_gguf
 from mlx_suite.export.quantize import quantize_checkpoint
@@ -129,7 +128,7 @@ def test_a_teacher_may_be_quantized(student: Path, teacher: Path, tmp_path: Path
 
 
 def test_a_teacher_may_be_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     student, teacher, file = tmp_path / "student", tmp_path / "teacher", tmp_path / "teacher.gguf"
     random_checkpoint(student, "llama")
     random_checkpoint(teacher, "llama", num_hidden_layers=2)
