@@ -241,12 +241,13 @@ def _show_profiles(console: Console, profiles: "list[StepProfile]") -> None:
 
     if not profiles:
         return
-    table = Table(title="Milliseconds of a decode step", title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("rows")
     for each in profiles:
         table.add_column(str(each.rows), justify="right")
     for part in ("step", *STEP_PARTS, "rest", "host", "python"):
         table.add_row(part, *(f"{getattr(each, part):.2f}" for each in profiles))
+    console.print("Milliseconds of a decode step")
     console.print(table)
     console.print("host: processor time of the launching thread, Python and MLX's dispatch; it overlaps with the rest.")
     console.print()
