@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .throughput import SideSpeed
+from .turns import ENDING
+
+if TYPE_CHECKING:
+    from .throughput import SideSpeed
 
 
 def torch_is_installed() -> bool:
@@ -32,11 +35,13 @@ class TorchGeneration:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._pipe.close()
+        self._process.join(ENDING)
         self._process.terminate()
-        self._process.join()
 
-    def time_once(self, prompts: Sequence[Sequence[int]], tokens: int) -> SideSpeed:
+    def time_once(self, prompts: Sequence[Sequence[int]], tokens: int) -> "SideSpeed":
         """Time one run: `tokens` tokens after each of the prompts, which have one length."""
+        from .throughput import SideSpeed  # imports MLX, which the process of torch does not need
+
         self._pipe.send((prompts, tokens))
         seconds, first, peak = self._pipe.recv()
         return SideSpeed(tokens_per_second=len(prompts) * tokens / seconds, first_token=first, peak_bytes=peak)
@@ -44,6 +49,7 @@ class TorchGeneration:
 
 def _serve(folder: str, pipe: Connection) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     import torch
     from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
 
