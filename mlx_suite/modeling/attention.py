@@ -61,6 +61,8 @@ class Attention(Joining):
     With `head_norm`, each head's queries and keys are normalised before RoPE (QK-norm, arXiv 2302.05442).
     """
 
+    same_input = ("q_proj", "k_proj", "v_proj")
+
     def __init__(self, config: ModelConfig, window: int | None, rope: Rope, head_norm: MakeNorm | None = None) -> None:
         super().__init__()
         d, D = config.hidden_size, config.head_dim
@@ -76,9 +78,6 @@ class Attention(Joining):
             self.q_norm = head_norm(D, config.rms_norm_eps)
             self.k_norm = head_norm(D, config.rms_norm_eps)
         self._normed = head_norm is not None
-
-    def same_input(self) -> list[nn.Module]:
-        return [self.q_proj, self.k_proj, self.v_proj]
 
     def __call__(self, x: mx.array, mask: Mask, cache: Any) -> mx.array:
         B, L, _ = x.shape

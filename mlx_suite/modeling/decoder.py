@@ -27,6 +27,8 @@ MakeBlock = Callable[[ModelConfig, int | None, Rope], nn.Module]
 class GatedMLP(Joining):
     """down(activation(gate(x)) · up(x)): SwiGLU with SiLU, GeGLU with GELU (arXiv 2002.05202)."""
 
+    same_input = ("gate_proj", "up_proj")
+
     def __init__(self, config: ModelConfig, activation: Callable[[mx.array], mx.array]) -> None:
         super().__init__()
         d, ff, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
@@ -34,9 +36,6 @@ class GatedMLP(Joining):
         self.gate_proj = Linear(d, ff, bias=bias)
         self.up_proj = Linear(d, ff, bias=bias)
         self.down_proj = Linear(ff, d, bias=bias)
-
-    def same_input(self) -> list[nn.Module]:
-        return [self.gate_proj, self.up_proj]
 
     def __call__(self, x: mx.array) -> mx.array:
         gate, up = self.outputs(x)

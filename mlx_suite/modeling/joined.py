@@ -25,14 +25,17 @@ LARGEST = 2**21
 class Joining(nn.Module):
     """A module with linear layers that have the same input."""
 
+    same_input: tuple[str, ...] = ()
+    """Names of these layers, in the order of their outputs."""
     _joined: "Joined | None" = None
     """The layers' joined weights, while `in_use`."""
     _kept: "ReferenceType[Joined] | None" = None
     """The joined weights of other decode steps, as long as one of them uses them."""
 
-    def same_input(self) -> list[nn.Module]:
-        """The layers with the same input, in the order of their outputs."""
-        raise NotImplementedError
+    @property
+    def joinable(self) -> list[nn.Module]:
+        """The layers with the same input."""
+        return [self[name] for name in self.same_input]
 
     def joined_output(self, x: mx.array) -> mx.array | None:
         """x (B, 1, I) → the layers' outputs side by side, (B, 1, O); None if they are not joined, or for longer x."""
@@ -40,7 +43,7 @@ class Joining(nn.Module):
 
     def outputs(self, x: mx.array) -> Sequence[mx.array]:
         """x (B, L, I) → the output of each layer, (B, L, O)."""
-        joined, layers = self.joined_output(x), self.same_input()
+        joined, layers = self.joined_output(x), self.joinable
         return [each(x) for each in layers] if joined is None else list(mx.split(joined, _ends(layers), axis=-1))
 
 
@@ -56,7 +59,7 @@ class Joined:
     @property
     def is_current(self) -> bool:
         """Whether every layer still has its part as weight: no adapter, training or loading has replaced it."""
-        pairs = zip(self.module.same_input(), self.parts, strict=True)
+        pairs = zip(self.module.joinable, self.parts, strict=True)
         return all(getattr(layer, "weight", None) is part for layer, part in pairs)
 
 
@@ -80,7 +83,7 @@ def in_use(joined: Sequence[Joined]) -> Iterator[None]:
 
 
 def _can_join(module: Joining) -> bool:
-    layers = module.same_input()
+    layers = module.joinable
     if not all(type(each) is Linear and "bias" not in each for each in layers):
         return False
     weights = [each.weight for each in layers]
@@ -91,7 +94,7 @@ def _joined(module: Joining) -> Joined:
     kept = module._kept() if module._kept else None
     if kept is not None and kept.is_current:
         return kept
-    layers = module.same_input()
+    layers = module.joinable
     weight = mx.concatenate([each.weight for each in layers])
     parts = mx.split(weight, _ends(layers))
     mx.eval(weight, parts)
