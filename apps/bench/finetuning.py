@@ -26,7 +26,7 @@ from mlx_suite.training.loss import token_losses
 
 from .torch_trainer import trl
 from .trainers import Job, Pass, mlx_lm, ours
-from .training_rows import TrainingRows, answer_tokens, make_documents
+from .training_rows import TrainingRows, make_documents
 from .turns import take_turns
 
 TRAINERS = {"mlx-suite": ours, "mlx-lm": mlx_lm, "TRL": trl}
@@ -105,7 +105,7 @@ def compare(model: Path, rows: TrainingRows, trainers: Sequence[str] = ("mlx-sui
             works[name] = (TRAINERS[name], job)
         passes = take_turns(works, rows.passes)
         losses = {name: _trained_loss(model, Path(parent) / name, held_out) for name in trainers}
-    trained = sum(map(answer_tokens, documents))
+    trained = sum(each.trained for each in documents)
     for name in trainers:
         assert all(each.trained == trained for each in passes[name]), f"{name} did not train the tokens of all rows"
     sides = tuple(_figures(name, passes[name], losses[name]) for name in trainers)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from .trainers import Job, Pass
-from .training_rows import answer_tokens
 from .turns import TurnOrder, resident_peak
 
 
@@ -51,7 +50,7 @@ def trl(job: Job, turns: TurnOrder) -> None:
         def on_epoch_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
             seconds = time.perf_counter() - self.start
             steps = len(job.documents) // job.rows.batch
-            trained = sum(map(answer_tokens, job.documents))
+            trained = sum(each.trained for each in job.documents)
             turns.report(
                 Pass(
                     steps=steps,

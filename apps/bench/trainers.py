@@ -17,7 +17,7 @@ import mlx.core as mx
 from mlx_suite.data.batch.batches import BucketedBatches, MixedBatches, held_positions, mixed_batches
 from mlx_suite.data.batch.rows import Document, usual_row_length
 
-from .training_rows import TrainingRows, answer_tokens
+from .training_rows import TrainingRows
 from .turns import TurnOrder, resident_peak
 
 
@@ -197,7 +197,7 @@ def load_their_model(folder: str) -> Any:
 
 def as_chat(document: Document) -> dict[str, Any]:
     """A document as a chat whose contents are token ids."""
-    prompt = len(document) - answer_tokens(document)
+    prompt = len(document) - document.trained
     return {
         "messages": [
             {"role": "user", "content": list(document.tokens[:prompt])},

@@ -54,11 +54,6 @@ def make_documents(rows: TrainingRows, vocabulary: int) -> tuple[list[Document],
     return documents[: rows.rows], documents[rows.rows :]
 
 
-def answer_tokens(document: Document) -> int:
-    """Trained tokens of a document."""
-    return sum(weight > 0 for weight in document.weights[1:])
-
-
 def _document(rows: TrainingRows, rng: random.Random, ring: int) -> Document:
     prompt = _length(rng, rows.prompt, rows.spread, rows.longest - SHORTEST)
     answer = _length(rng, rows.answer, rows.spread, rows.longest - prompt)

@@ -65,7 +65,7 @@ class PreparedRun:
 
     @cached_property
     def trained_tokens(self) -> int:
-        return sum(sum(weight > 0 for weight in document.weights[1:]) for document in self.train)
+        return sum(document.trained for document in self.train)
 
     @cached_property
     def tokens(self) -> int:

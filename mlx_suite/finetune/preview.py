@@ -130,7 +130,7 @@ def preview(
     console.print(legend)
     for place in dict.fromkeys(np.linspace(0, len(documents) - 1, rows).round().astype(int).tolist()):
         document = documents[place]
-        trained = sum(weight > 0 for weight in document.weights[1:])
+        trained = document.trained
         console.print()
         where = document.place or f"example {place + 1}"
         console.print(Text(f"{where}  {len(document):,} tokens, {trained:,} trained", HEADING))

@@ -32,6 +32,11 @@ class Document:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def trained(self) -> int:
+        """Number of trained targets; the first token is the target of no position."""
+        return sum(weight > 0 for weight in self.weights[1:])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:

@@ -292,7 +292,7 @@ def _trained_share(settings: FinetuneSettings, prepared: PreparedRun) -> float:
     documents = sorted(prepared.train, key=len, reverse=True)
     if settings.batching == "bucket":
         documents = documents[: settings.batch]
-    trained = sum(sum(weight > 0 for weight in document.weights[1:]) for document in documents)
+    trained = sum(document.trained for document in documents)
     return trained / max(sum(map(len, documents)), 1)
 
 

@@ -83,8 +83,8 @@ class AlignedBatches:
                 if len(ours) == len(theirs) == 1:
                     partner[at + ours[0]] = other + theirs[0]
                 number += 1
-            at += _trained(self.student.documents[row])
-            other += _trained(self.teacher.documents[row])
+            at += self.student.documents[row].trained
+            other += self.teacher.documents[row].trained
         return AlignedBatch(**vars(batch), teacher=teacher, span=span, teacher_span=teacher_span, partner=partner)
 
 
@@ -249,7 +249,3 @@ def _sorted(probs: mx.array, width: int) -> mx.array:
 def _sums(values: mx.array, span: mx.array, count: int) -> mx.array:
     """(count + 1,) sum of the values of each span; the last holds those in none."""
     return mx.zeros((count + 1,)).at[span].add(values)
-
-
-def _trained(document: Document) -> int:
-    return sum(weight > 0 for weight in document.weights[1:])

@@ -152,9 +152,7 @@ def make_cache(
             _write_part(folder, number, chosen, teacher, settings, facts["vocabulary"])
             done += len(chosen)
             sums = {name: sha256_of(_path(folder, number, name)) for name in ARRAYS}
-            parts.append(
-                {"documents": len(chosen), "tokens": sum(_trained(each) for _, each in chosen), "sha256": sums}
-            )
+            parts.append({"documents": len(chosen), "tokens": sum(each.trained for _, each in chosen), "sha256": sums})
             write_atomically(folder / INDEX, facts_text(KIND, {**facts, "parts": parts}))
             tell(done)
     return Cache(folder=folder, facts={**facts, "parts": parts})
@@ -221,16 +219,12 @@ def _portions(documents: Sequence[tuple[bytes, Document]]) -> Iterator[list[tupl
     count = 0
     for key, document in documents:
         portion.append((key, document))
-        count += _trained(document)
+        count += document.trained
         if count >= PART_TOKENS:
             yield portion
             portion, count = [], 0
     if portion:
         yield portion
-
-
-def _trained(document: Document) -> int:
-    return sum(weight > 0 for weight in document.weights[1:])
 
 
 def _write_part(
@@ -261,7 +255,7 @@ def _write_part(
     if not settings.top_k and settings.draw_temperature == 1.0:
         values = values[:, :0]  # all are 1 / N
     arrays = {
-        "documents": np.array([(key, _trained(document)) for key, document in chosen], DOCUMENT),
+        "documents": np.array([(key, document.trained) for key, document in chosen], DOCUMENT),
         "ids": ids.astype(np.uint16 if vocabulary <= 2**16 else np.uint32),
         "values": values,
         "entropy": np.concatenate([records[at].entropy for at in range(len(chosen))]),
@@ -274,7 +268,7 @@ def _write_part(
 
 def _uniforms(seed: int, key: bytes, document: Document) -> npt.NDArray[np.float64]:
     """One number for each trained position: a function of the seed and the document."""
-    return np.random.default_rng([seed, int(key[:15], 16)]).random(_trained(document))
+    return np.random.default_rng([seed, int(key[:15], 16)]).random(document.trained)
 
 
 def _sparse(

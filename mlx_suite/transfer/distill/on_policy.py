@@ -46,7 +46,7 @@ class PromptedDocument:
     @property
     def most_trained(self) -> int:
         """Targets that the row may have."""
-        return max(sum(weight > 0 for weight in self.document.weights[1:]), self.room if self.prompt else 0)
+        return max(self.document.trained, self.room if self.prompt else 0)
 
     def with_response(self, tokens: Sequence[int]) -> Document:
         """The row with another response, which alone is trained."""

@@ -16,7 +16,7 @@ from mlx_suite.checkpoints.save import save_model
 from mlx_suite.data.batch.rows import Document
 from mlx_suite_apps.bench.finetuning import TrainerComparison, TrainerFigures, compare, exact_loss
 from mlx_suite_apps.bench.trainers import Job, Pass, as_chat, mlx_lm, ours
-from mlx_suite_apps.bench.training_rows import TrainingRows, answer_tokens, make_documents
+from mlx_suite_apps.bench.training_rows import TrainingRows, make_documents
 from tests.modeling.tiny import tiny_model
 
 VOCABULARY = 50
@@ -78,7 +78,7 @@ def test_rows_depend_only_on_the_seed() -> None:
 
 def test_lengths_are_log_normal_within_their_bounds() -> None:
     train, _ = make_documents(TrainingRows(rows=2000, longest=400), 1000)
-    answers = sorted(answer_tokens(document) for document in train)
+    answers = sorted(document.trained for document in train)
     assert answers[1000] == pytest.approx(36, rel=0.1)
     # One standard deviation up: 36 · e.
     assert answers[1682] == pytest.approx(36 * math.e, rel=0.15)
