@@ -147,6 +147,11 @@ class LogitRows:
             self.products.append(self._products(columns, after=self.products[-1] if self.products else inputs[0]))
         self.logits = [self._logits(each, columns) for each, columns in zip(self.products, self.columns, strict=True)]
 
+    @classmethod
+    def of(cls, head: Head, hidden: mx.array, vocabulary: int | None = None) -> "LogitRows":
+        """The logits of hidden states (T, d)."""
+        return cls(head, [each.astype(mx.float32) for each in head.inputs(hidden)], vocabulary)
+
     def at(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
         """Products and logits of one token per row, (T,) each."""
         pairs = zip(self.inputs, self.head.matrices, strict=True)

@@ -198,8 +198,7 @@ class AlignedTeacher:
 
     def divergence(self, objective: Objective, student: Softmax, rows: slice, after: mx.array) -> Divergence:
         hidden = mx.depends(self.hidden[rows], [after])
-        inputs = [each.astype(mx.float32) for each in self.head.inputs(hidden)]
-        logits = LogitRows(self.head, inputs).logits
+        logits = LogitRows.of(self.head, hidden).logits
         p = mx.concatenate(Softmax(logits, objective.temperature).probs, axis=-1)  # (T, V)
 
         def values(logits: mx.array) -> mx.array:
@@ -234,7 +233,7 @@ def token_log_probs(states: mx.array, head: Head, tokens: mx.array) -> mx.array:
     found: list[mx.array] = []
     for rows in row_chunks(states.shape[0], head.vocabulary):
         hidden = mx.depends(states[rows], found[-1:])
-        chunk = LogitRows(head, [each.astype(mx.float32) for each in head.inputs(hidden)])
+        chunk = LogitRows.of(head, hidden)
         found.append(chunk.at(tokens[rows])[1] - Exponentials(chunk.logits).log_sum)
     return mx.concatenate(found)
 

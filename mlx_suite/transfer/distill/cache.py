@@ -284,8 +284,7 @@ def _sparse(
         if head is None:
             logits = [states[rows, columns].astype(mx.float32) for columns in vocabulary_chunks(vocabulary)]
         else:
-            inputs = [each.astype(mx.float32) for each in head.inputs(states[rows])]
-            logits = LogitRows(head, inputs, vocabulary).logits
+            logits = LogitRows.of(head, states[rows], vocabulary).logits
         probs = np.array(mx.concatenate(Softmax(logits).probs, axis=-1))
         if settings.top_k:
             yield most_probable(probs, settings.top_k)
