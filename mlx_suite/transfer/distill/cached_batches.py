@@ -1,4 +1,4 @@
-"""Batches whose targets know their place in a cache, and the loss that reads the teacher from there.
+"""Batches whose targets know their place in a cache of the teacher's distributions.
 
 Shapes: B rows, L input positions, M targets, N draws.
 """
@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 
@@ -21,8 +19,6 @@ from mlx_suite.data.batch.batches import (
     Order,
     PackedBatches,
 )
-from mlx_suite.training.distillation_head import Objective, Teacher, TeacherDraws, TeacherTop, summed_distillation
-from mlx_suite.training.train_step import batch_arrays
 from mlx_suite.transfer.distill.cache import Cache, key_of
 
 Ints = npt.NDArray[np.int64]
@@ -60,29 +56,6 @@ class CachedBatches:
                 # A target is predicted from the position before it.
                 places[row, start : start + len(trained)] = np.where(trained, first + np.cumsum(trained) - 1, 0)
         return PlacedBatch(**vars(batch), places=np.where(batch.weights > 0, places.reshape(-1)[batch.index], 0))
-
-
-@dataclass(frozen=True)
-class CachedLoss:
-    """The loss with a teacher on disk."""
-
-    cache: Cache
-    objective: Objective
-
-    def arrays(self, batch: Batch) -> list[Any]:
-        """The batch, and ids (M, N), values (M, N) and entropies (M,) of the teacher's distributions at its targets."""
-        assert isinstance(batch, PlacedBatch)
-        found = self.cache.records(batch.places)
-        return [*batch_arrays(batch), mx.array(found.ids), mx.array(found.values), mx.array(found.entropy)]
-
-    def summed(self, model: nn.Module, *arrays: Any) -> mx.array:
-        tokens, documents, index, targets, weights, ids, values, entropy = arrays
-        teacher: Teacher = TeacherDraws(ids=ids, weights=values, entropy=entropy)
-        if self.cache.is_biased:
-            teacher = TeacherTop(ids=ids, probs=values)
-        return summed_distillation(
-            model, tokens, documents, index, targets, weights, None, teacher=teacher, objective=self.objective
-        )
 
 
 Span = tuple[int, npt.NDArray[Any], npt.NDArray[Any]]

@@ -20,8 +20,8 @@ from mlx_suite.modeling.head import vocabulary_size
 from mlx_suite.training.process_group import ProcessGroup
 from mlx_suite.transfer.distill.aligned import AlignedLoss, aligned_batches
 from mlx_suite.transfer.distill.cache import open_cache
-from mlx_suite.transfer.distill.cached_batches import CachedBatches, CachedLoss
-from mlx_suite.transfer.distill.loss import OnlineLoss
+from mlx_suite.transfer.distill.cached_batches import CachedBatches
+from mlx_suite.transfer.distill.loss import CachedLoss, OnlineLoss
 from mlx_suite.transfer.distill.on_policy import Rollouts, on_policy_batches
 from mlx_suite.transfer.distill.settings import FREE_OF_CONTENT, DistillSettings
 from mlx_suite.transfer.distill.spans import shared_vocabulary
