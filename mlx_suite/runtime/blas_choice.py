@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from .container import usable_cores
 from .errors import UserError
@@ -99,8 +100,8 @@ def choose() -> BlasChoice | None:
     return choice
 
 
-def measured_in_child(blas: str, program: str) -> str | None:
-    """What a Python program prints in a process with another BLAS; None if it fails or takes over a minute."""
+def measured_in_child(blas: str, program: str) -> Any:
+    """The JSON value that a program prints in a process with another BLAS; None if it fails or takes over a minute."""
     import subprocess
 
     # The child must import the same mlx_suite, even if this one was found through the current folder.
@@ -111,9 +112,9 @@ def measured_in_child(blas: str, program: str) -> str | None:
         child = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
         )
-    except (OSError, subprocess.SubprocessError):
+        return json.loads(child.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return child.stdout
 
 
 def times_here(seconds: float = 0.15) -> BlasTimes:
@@ -146,11 +147,10 @@ def _measured(name: str) -> BlasTimes | None:
         "from mlx_suite.runtime import blas, blas_choice\n"
         "print(json.dumps([blas.load_blas().name, dataclasses.asdict(blas_choice.times_here())]))"
     )
-    printed = measured_in_child(name, program)
-    if printed is None:
-        return None
-    found, times = json.loads(printed)
-    return BlasTimes(**times) if found == name else None
+    match measured_in_child(name, program):
+        case [found, dict(times)] if found == name:
+            return BlasTimes(**times)
+    return None
 
 
 def _path() -> Path:

@@ -227,10 +227,10 @@ def advise(device: Device, speed: Speed, compiler: str | None, choice: BlasChoic
 
 
 def _bundled_gemm() -> float | None:
-    """float32 GFLOP/s of the bundled BLAS."""
-    program = "import mlx_suite.runtime.benchmark as b; print(b.gemm_gflops('float32', 0.2))"
-    printed = measured_in_child("none", program)
-    return float(printed) if printed else None
+    """float32 GFLOP/s of the bundled BLAS; None if it cannot be measured."""
+    program = "import mlx_suite.runtime.benchmark as b; import json; print(json.dumps(b.gemm_gflops('float32', 0.2)))"
+    found = measured_in_child("none", program)
+    return float(found) if isinstance(found, int | float) else None
 
 
 def _system() -> str:
