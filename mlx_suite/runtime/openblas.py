@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 from .files import own_cache
@@ -15,7 +16,8 @@ _NAMES = ("libopenblas.so.0", "libopenblas.so", "libopenblasp.so.0", "libopenbla
 
 def openblas_files(folders: Sequence[Path]) -> Iterator[str]:
     """Files and names to try, best first; `folders` are those of the environment."""
-    for file in sorted(_folder_of("ngsolve_openblas").glob("libopenblas*.so*")):
+    installed = (folder.glob("libopenblas*.so*") for folder in _folders_of("ngsolve_openblas"))
+    for file in sorted(chain.from_iterable(installed)):
         yield str(file)
         if (linked := _beside_fortran(file)) is not None:
             yield str(linked)
@@ -23,10 +25,14 @@ def openblas_files(folders: Sequence[Path]) -> Iterator[str]:
     yield from _NAMES
 
 
-def _folder_of(package: str) -> Path:
-    """The folder of an installed package, found without importing it; one that does not exist if there is none."""
+def _folders_of(package: str) -> list[Path]:
+    """Folders of an installed package, found without importing it.
+
+    A package without `__init__.py`, as MLX is, has one for every place that holds a folder of its name: the working
+    directory too, if there is a folder `mlx`.
+    """
     spec = find_spec(package)
-    return Path(next(iter((spec and spec.submodule_search_locations) or ["/nonexistent"])))
+    return [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
 
 
 def _beside_fortran(library: Path) -> Path | None:
@@ -35,12 +41,12 @@ def _beside_fortran(library: Path) -> Path | None:
     The package's library needs libgfortran.so.5 and looks for it in its own folder, then in the system, where few
     machines have it. MLX's CPU wheel bundles it under another name, so links to both are put into one folder.
     """
-    bundled = _folder_of("mlx").parent / "mlx_cpu.libs"
-    fortran = next(bundled.glob("libgfortran-*.so*"), None)
+    bundled = [folder.parent / "mlx_cpu.libs" for folder in _folders_of("mlx")]
+    fortran = next((file for folder in bundled for file in folder.glob("libgfortran-*.so*")), None)
     if fortran is None:
         return None
     links = {library.name: library, "libgfortran.so.5": fortran}
-    links |= {each.name: each for each in bundled.glob("libquadmath-*.so*")}
+    links |= {each.name: each for each in fortran.parent.glob("libquadmath-*.so*")}
     key = hashlib.sha256(repr(sorted(links.items())).encode()).hexdigest()[:12]
     folder = own_cache() / f"openblas-{key}"
     try:

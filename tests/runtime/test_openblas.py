@@ -21,7 +21,8 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for file in (library, bundled / "libgfortran-1f.so.5.0.0", bundled / "libquadmath-2a.so.0.0.0"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(file.name)
-    monkeypatch.setattr(module, "_folder_of", lambda package: tmp_path / "site" / package)
+    folders = [tmp_path / "working", tmp_path / "site"]  # a folder `mlx` in the working directory is in the way
+    monkeypatch.setattr(module, "_folders_of", lambda package: [folder / package for folder in folders])
     monkeypatch.setattr(module, "own_cache", lambda: tmp_path / "cache")
     return tmp_path / "site"
 
@@ -53,13 +54,14 @@ def test_without_a_fortran_runtime_or_a_cache_folder_only_the_library_itself_is_
     assert sum("ngsolve" in file or "cache" in file for file in openblas_files([])) == 1
 
 
-@pytest.mark.skipif(not module._folder_of("ngsolve_openblas").exists(), reason="ngsolve-openblas is not installed")
-def test_the_package_s_library_computes_mlx_s_products() -> None:
+@pytest.mark.skipif(not module._folders_of("ngsolve_openblas"), reason="ngsolve-openblas is not installed")
+def test_the_package_s_library_computes_mlx_s_products_beside_a_folder_named_mlx(tmp_path: Path) -> None:
     program = """
 from mlx_suite.runtime.blas import load_blas
 import mlx.core as mx
 print(load_blas().name, load_blas().advice, (mx.ones((64, 64)) @ mx.ones((64, 64)))[0, 0].item())
 """
+    (tmp_path / "mlx").mkdir()
     inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -68,5 +70,6 @@ print(load_blas().name, load_blas().advice, (mx.ones((64, 64)) @ mx.ones((64, 64
         text=True,
         check=True,
         timeout=60,
+        cwd=tmp_path,
     )
     assert done.stdout == "OpenBLAS None 64.0\n"
