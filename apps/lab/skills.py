@@ -1,4 +1,4 @@
-"""Skills of a lab: facts of another world that a model is finetuned on, and its accuracy in each."""
+"""What models of a lab know: accuracy in their own world, and skills, facts of another that they are finetuned on."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,15 @@ from mlx_suite.finetune.prepare import prepare
 from mlx_suite.finetune.run import finetune
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.hub.resolve import resolve
-from mlx_suite.microworld import TASKS, World, WorldExample, is_heldout, make_world, sample_example
+from mlx_suite.microworld import (
+    TASKS,
+    World,
+    WorldExample,
+    heldout_examples,
+    is_heldout,
+    make_world,
+    sample_example,
+)
 from mlx_suite.runtime.files import write_atomically
 from mlx_suite.text import load_chat_template
 
@@ -81,6 +89,15 @@ def learn(training: SkillTraining, lessons: Path, run: Path, seed: int) -> Path:
     if not (run / "last").is_dir() and finetune(settings, prepare(settings)).result.stopped:
         raise KeyboardInterrupt
     return run / "last"
+
+
+def heldout_accuracy(model: str | Path, count: int) -> float:
+    """Share of right greedy responses to `count` held-out instructions of the world that the shipped models know."""
+    loaded, tokenizer = load(model)
+    world = make_world()
+    examples = heldout_examples(0, count, world)
+    by_category, _ = measure_accuracy(loaded, tokenizer, load_chat_template(resolve(model)), examples, world)
+    return by_category.share
 
 
 def accuracy_by_skill(model: str | Path, count: int) -> Mapping[str, float]:

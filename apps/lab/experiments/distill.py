@@ -12,7 +12,6 @@ import mlx.core as mx
 
 from mlx_suite.checkpoints.load import build_model
 from mlx_suite.checkpoints.save import save_model
-from mlx_suite.evaluate.microworld import measure_accuracy
 from mlx_suite.evaluate.passages import Passage, read_passages
 from mlx_suite.evaluate.perplexity import measure
 from mlx_suite.finetune.model import TrainableModel
@@ -46,6 +45,7 @@ from ..experiment import (
     over_seeds,
     spread,
 )
+from ..skills import heldout_accuracy
 from ..verdict import Result
 
 TEACHER = "tiny-llama3"
@@ -100,7 +100,7 @@ def run(case: Case, place: Workplace) -> Mapping[str, Any]:
         "trained_tokens": tokens,
         "nats": measure(model, tokenizer, passages, context=CONTEXT).nats,
         "teacher_nats": measure(load(teacher)[0], tokenizer, passages, context=CONTEXT).nats,
-        "accuracy": accuracy(model, tokenizer, teacher, training.held_out),
+        "accuracy": heldout_accuracy(last, training.held_out),
         "curve": curve.points,
     }
 
@@ -155,15 +155,6 @@ def new_student(size: int, teacher: Path, tokenizer: Tokenizer, folder: Path, *,
     config = ModelConfig.from_dict({**shape_of_size(size), **ids})
     mx.random.seed(seed)
     save_model(folder, build_model(config), config, dtype="float32", tokenizer_from=teacher)
-
-
-def accuracy(model: Any, tokenizer: Tokenizer, teacher: Path, count: int) -> float:
-    """Share of held-out instructions whose greedy response the microworld's checker calls right."""
-    world = make_world()
-    by_category, _ = measure_accuracy(
-        model, tokenizer, load_chat_template(teacher), heldout_examples(0, count, world), world
-    )
-    return by_category.share
 
 
 def _settings(training: DistillTraining, student: Path, place: Workplace, seed: int) -> FinetuneSettings:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mlx_suite.data.read.sources import ACCEPTED_FILE
-from mlx_suite.evaluate.microworld import check_dataset, measure_accuracy
+from mlx_suite.evaluate.microworld import check_dataset
 from mlx_suite.finetune.prepare import prepare
 from mlx_suite.finetune.run import finetune
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.hub.resolve import resolve
 from mlx_suite.loading import load
 from mlx_suite.magpie import MagpieSettings, make_dataset
-from mlx_suite.microworld import heldout_examples, make_world
 from mlx_suite.runtime.journal import read_journal
 from mlx_suite.text import load_chat_template
 
@@ -30,6 +29,7 @@ from ..experiment import (
     line_of,
     over_seeds,
 )
+from ..skills import heldout_accuracy
 from ..verdict import Result, Spread
 
 MODEL = "tiny-llama3"
@@ -67,7 +67,7 @@ def cases(options: LabOptions) -> list[Case]:
 def run(case: Case, place: Workplace) -> Mapping[str, Any]:
     training = SelfTraining(**case.settings)
     template = load_chat_template(resolve(MODEL))
-    folder, accuracies, own = resolve(MODEL), [_accuracy(resolve(MODEL), training.held_out)], []
+    folder, accuracies, own = resolve(MODEL), [heldout_accuracy(resolve(MODEL), training.held_out)], []
     for number in range(1, training.rounds + 1):
         rows = place.folder / f"rows-{number}"
         model, tokenizer = load(folder)
@@ -90,7 +90,7 @@ def run(case: Case, place: Workplace) -> Mapping[str, Any]:
         if finished.result.stopped:
             raise KeyboardInterrupt
         folder = finished.folder / "last"
-        accuracies.append(_accuracy(folder, training.held_out))
+        accuracies.append(heldout_accuracy(folder, training.held_out))
     return {"accuracy": accuracies, "own_rows": own}
 
 
@@ -109,16 +109,6 @@ def _magpie(training: SelfTraining, seed: int) -> MagpieSettings:
         answer_temperature=training.temperature,
         answer_top_p=training.top_p if training.temperature else 1.0,
     )
-
-
-def _accuracy(folder: Path, count: int) -> float:
-    """Share of held-out instructions with a right greedy response."""
-    model, tokenizer = load(folder)
-    world = make_world()
-    by_category, _ = measure_accuracy(
-        model, tokenizer, load_chat_template(folder), heldout_examples(0, count, world), world
-    )
-    return by_category.share
 
 
 def _right(rows: Path) -> float | None:
