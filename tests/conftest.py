@@ -1,7 +1,9 @@
 """Imported before any test: the package loads a BLAS, which must happen before a test imports MLX."""
 
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 import mlx_suite
@@ -14,3 +16,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests never time anything: what an example takes depends on who else is using the machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """Turn off `mx.compile`, which takes a second for each new kernel."""
+    import mlx.core as mx
+
+    mx.disable_compile()
+    yield
+    mx.enable_compile()

@@ -57,14 +57,6 @@ def step_by_step(model: nn.Module, prompt: list[int], limit: int) -> str:
     return Letters().decode(text[len(prompt) :])
 
 
-@pytest.fixture
-def uncompiled() -> Iterator[None]:
-    """Turn off `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
-
-
 def answers(model: nn.Module, limit: int = 12, **how: Any) -> list[str]:
     sampling = ResponseSampling(**how)
     written = responses(model, Letters(), PROMPTS, limit=limit, stop=STOP, sampling=sampling)

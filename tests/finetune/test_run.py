@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +38,7 @@ run_sums(Path(sys.argv[1]), Path(sys.argv[2]), RunCallbacks(step=step, line=line
 """
 
 
-@pytest.fixture(autouse=True)
-def uncompiled() -> Iterator[None]:
-    """Turn off `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 @pytest.fixture(scope="module")

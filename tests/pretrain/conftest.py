@@ -1,6 +1,5 @@
 """A tokenizer of single letters, and a two-layer checkpoint, on the CPU in fp32."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,16 +7,6 @@ import pytest
 import mlx_suite  # noqa: F401  (a fast BLAS, before any test module imports MLX)
 from tests.magpie.random_checkpoint import write_checkpoint
 from tests.on_cpu import on_the_cpu  # noqa: F401
-
-
-@pytest.fixture
-def uncompiled() -> Iterator[None]:
-    """Turn off `mx.compile`, which takes a second for each new kernel."""
-    import mlx.core as mx
-
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
 
 
 @pytest.fixture(scope="session")

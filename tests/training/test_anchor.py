@@ -1,6 +1,5 @@
 """The moving average as an anchor: its divergence is in the loss, the gradient is the policy's, resuming is exact."""
 
-from collections.abc import Iterator
 from math import log
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,12 +24,7 @@ from tests.training.toy import bits, toy_batches, toy_model, toy_settings, train
 LN2 = log(2)
 
 
-@pytest.fixture(autouse=True)
-def uncompiled() -> Iterator[None]:
-    """Turn off `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 class Table(nn.Module):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +56,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_toy(run)
     mx.set_default_device(usual)
     return run
-
-
-@pytest.fixture
-def uncompiled() -> Iterator[None]:
-    """Disable `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
 
 
 def same_as(run: Path, uninterrupted: Path) -> bool:

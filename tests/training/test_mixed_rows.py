@@ -1,9 +1,8 @@
 """Training on batches of mixed row lengths: the step, its shares over processes, and resume."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -14,13 +13,7 @@ from tests.modeling.tiny import tiny_model
 from tests.training.test_train_step import first_step, same_step
 from tests.training.toy import bits, toy_settings
 
-
-@pytest.fixture(autouse=True)
-def uncompiled() -> Iterator[None]:
-    """Disable `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 def documents() -> list[Document]:

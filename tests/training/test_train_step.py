@@ -57,14 +57,6 @@ def same_step(one: tuple[float, Any], other: tuple[float, Any], within: float = 
         assert np.abs(gradient - other[1][name]).max() < within * max(1.0, np.abs(gradient).max()), name
 
 
-@pytest.fixture
-def uncompiled() -> Any:
-    """Disable `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
-
-
 # ---- equal steps
 
 

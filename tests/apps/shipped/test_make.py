@@ -1,7 +1,7 @@
 """Training a small plan into a checkpoint folder, and properties of the shipped plans."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,14 +28,6 @@ NAMES = ["tiny-llama3", "tiny-gemma2"]
 
 def losses(run: Path, phase: int) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / f"phase-{phase}" / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture
-def uncompiled() -> Iterator[None]:
-    """Disables `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
 
 
 @pytest.mark.usefixtures("uncompiled")

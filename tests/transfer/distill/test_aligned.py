@@ -1,7 +1,6 @@
 """Distillation across vocabularies: spans of equal text, hybrid divergence, and runs with a teacher of other tokens."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,7 @@ from tests.magpie.random_checkpoint import write_checkpoint
 from tests.modeling.tiny import tiny_model
 from tests.transfer.distill.story import run_distill
 
-
-@pytest.fixture(autouse=True)
-def uncompiled() -> Iterator[None]:
-    """Turn off `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 @pytest.fixture(scope="module")

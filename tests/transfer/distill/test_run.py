@@ -5,10 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import mlx.core as mx
 import pytest
 
 from mlx_suite.export.gguf import export_gguf
@@ -40,12 +38,7 @@ run_distill(*map(Path, sys.argv[1:4]), RunCallbacks(step=step), on_policy=0.5)
 """
 
 
-@pytest.fixture(autouse=True)
-def uncompiled() -> Iterator[None]:
-    """Turn off `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 def story(run: Path) -> tuple[object, ...]:

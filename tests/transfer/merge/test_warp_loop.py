@@ -1,10 +1,8 @@
 """The WARP loop: runs, merges, resumes."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -15,13 +13,7 @@ from tests.finetune.story import sums_settings
 from tests.magpie.random_checkpoint import write_checkpoint
 from tests.transfer.merge.models import differences, weights_of
 
-
-@pytest.fixture(autouse=True)
-def uncompiled() -> Iterator[None]:
-    """Turn off `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 @pytest.fixture(scope="module")

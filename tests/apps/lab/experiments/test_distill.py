@@ -1,10 +1,8 @@
 """The experiment on distillation, at a tiny size."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import mlx.core as mx
 import pytest
 
 from mlx_suite_apps.lab.experiment import LabOptions, Workplace, over_seeds
@@ -13,12 +11,7 @@ from mlx_suite_apps.lab.experiments.distill import ARMS, EXPERIMENT, DistillTrai
 TINY = replace(DistillTraining(), steps=2, batch=4, conversations=24, held_out=3, max_new_tokens=4, draws=4)
 
 
-@pytest.fixture(autouse=True)
-def uncompiled() -> Iterator[None]:
-    """Turn off `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 def test_every_arm_has_the_same_budget() -> None:

@@ -1,10 +1,8 @@
 """The experiment on self-distillation, at a tiny size."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import mlx.core as mx
 import pytest
 
 from mlx_suite_apps.lab.experiment import Case, LabOptions, Workplace
@@ -13,12 +11,7 @@ from mlx_suite_apps.lab.experiments.ssd import EXPERIMENT, SelfTraining, cases
 TINY = replace(SelfTraining(temperature=0.6), rounds=1, rows=2, steps=1, held_out=2)
 
 
-@pytest.fixture(autouse=True)
-def uncompiled() -> Iterator[None]:
-    """Turn off `mx.compile`, which takes a second for each new kernel."""
-    mx.disable_compile()
-    yield
-    mx.enable_compile()
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 def test_arms_differ_in_the_temperature_of_responses() -> None:
