@@ -1,4 +1,4 @@
-"""A fixture for folders of tests that run on the CPU, in fp32: a GPU sums in another order."""
+"""A fixture for tests that run on the CPU, in fp32: a GPU sums in another order."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
 """Sample responses during training: generated with the current weights, without noise, and rendered as Markdown."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,7 @@ from mlx_suite.runtime.errors import UserError
 from mlx_suite.training.neftune import add_noise
 from mlx_suite.training.recompute import recompute
 from tests.modeling.tiny import tiny_model
-
-
-@pytest.fixture(autouse=True)
-def on_the_cpu() -> Iterator[None]:
-    usual = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    yield
-    mx.set_default_device(usual)
-
+from tests.on_cpu import on_the_cpu  # noqa: F401
 
 PROMPTS = [[1, 2, 3], list(range(20, 42)), [7]]
 STOP = frozenset({49})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.finetune.story import run_sums
-from tests.finetune.two_processes import run_two_processes
+from tests.two_processes import run_two_processes
 
 CHILD = """
 import json

@@ -1,10 +1,6 @@
 """A data-parallel run: two processes with half of each batch train the model of one, and share one corpus."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.pretrain.story import run_rhymes
+from tests.two_processes import run_two_processes
 
-REPOSITORY = Path(__file__).parents[2]
 SECONDS = 60
 """Seconds after which a process counts as hanging."""
 
@@ -38,27 +34,7 @@ def test_two_processes_train_the_model_of_one(letters: Path, tmp_path: Path) -> 
     for folder in folders:
         folder.mkdir()
     run_rhymes(letters, folders[0], accumulate=2, batch=3)
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("127.0.0.1", 0))
-        hosts = [[f"127.0.0.1:{each.getsockname()[1]}"] for each in (first, second)]
-    (tmp_path / "hosts.json").write_text(json.dumps(hosts))
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(letters), str(folders[1])],
-            cwd=REPOSITORY,
-            env=os.environ | {"MLX_HOSTFILE": str(tmp_path / "hosts.json"), "MLX_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [child.communicate(timeout=SECONDS)[1] for child in children]
-    finally:
-        for child in children:
-            child.kill()
-    assert [child.returncode for child in children] == [0, 0], said
+    run_two_processes(CHILD, [(letters, folders[1])] * 2, tmp_path, SECONDS)
     alone, together = (mx.load(str(folder / "run" / "last" / "model.safetensors")) for folder in folders)
     assert isinstance(alone, dict) and isinstance(together, dict)
     for name, array in alone.items():

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.finetune.story import log
-from tests.finetune.two_processes import run_two_processes
 from tests.transfer.distill.story import run_distill
+from tests.two_processes import run_two_processes
 
 CHILD = """
 import json

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 SECONDS = 180
-"""Seconds after which a process counts as hanging."""
+"""Seconds after which a process usually counts as hanging."""
 
 
-def run_two_processes(program: str, arguments: Sequence[Sequence[object]], folder: Path) -> None:
+def run_two_processes(
+    program: str, arguments: Sequence[Sequence[object]], folder: Path, seconds: float = SECONDS
+) -> None:
     """Run a program with the arguments of each rank until both end, and assert that neither fails."""
     with socket.socket() as first, socket.socket() as second:
         for each in (first, second):
@@ -31,7 +33,7 @@ def run_two_processes(program: str, arguments: Sequence[Sequence[object]], folde
         for rank, given in enumerate(arguments)
     ]
     try:
-        said = [child.communicate(timeout=SECONDS)[1] for child in children]
+        said = [child.communicate(timeout=seconds)[1] for child in children]
     finally:
         for child in children:
             child.kill()
