@@ -1,7 +1,6 @@
 """`mlx-suite bench`: results of both libraries, as a table and as JSON."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from typer.testing import CliRunner, Result
 
 from mlx_suite.checkpoints.save import save_model
 from mlx_suite_apps.bench.exponentials import Exponential
-from mlx_suite_apps.cli.main import app, main
+from mlx_suite_apps.cli.main import app
+from tests.apps.failures import stderr_of_failure
 from tests.modeling.tiny import tiny_model
 
 QUICK = ["--tokens", "4", "--prompt", "6", "--repeats", "1"]
@@ -22,13 +22,7 @@ def run(*arguments: str | Path) -> Result:
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """Stderr of a program that exits with 2 and prints nothing to stdout."""
-    monkeypatch.setattr(sys, "argv", ["mlx-suite", "bench", "generate", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exited:
-        main()
-    assert exited.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    return err
+    return stderr_of_failure(monkeypatch, capsys, "bench", "generate", *arguments)
 
 
 @pytest.fixture(scope="module")

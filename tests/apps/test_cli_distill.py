@@ -1,7 +1,6 @@
 """`mlx-suite distill`: printed lines, the cache, JSON, errors."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ from typer.testing import CliRunner, Result
 
 from mlx_suite.transfer.distill.settings import DistillSettings
 from mlx_suite_apps.cli.distill import GROUPS
-from mlx_suite_apps.cli.main import app, main
+from mlx_suite_apps.cli.main import app
 from mlx_suite_apps.cli.options import field_docs
+from tests.apps.failures import stderr_of_failure
 from tests.finetune.story import write_sums
 from tests.magpie.random_checkpoint import write_checkpoint
 
@@ -33,13 +33,7 @@ def run(*arguments: str | Path) -> Result:
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[str]:
     """Stderr lines of a program that exits with 2 and prints nothing to stdout."""
-    monkeypatch.setattr(sys, "argv", ["mlx-suite", "distill", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exited:
-        main()
-    assert exited.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    return err.splitlines()
+    return stderr_of_failure(monkeypatch, capsys, "distill", *arguments).splitlines()
 
 
 def test_every_setting_has_a_flag() -> None:

@@ -14,8 +14,9 @@ from typer.testing import CliRunner, Result
 from mlx_suite.finetune.settings import FinetuneSettings
 from mlx_suite.text import load_tokenizer
 from mlx_suite_apps.cli.finetune import GROUPS
-from mlx_suite_apps.cli.main import app, main
+from mlx_suite_apps.cli.main import app
 from mlx_suite_apps.cli.options import field_docs
+from tests.apps.failures import stderr_of_failure
 
 START = "from mlx_suite_apps.cli.main import main; main()"
 SMALL = ["--steps", "2", "--batch", "2", "--rank", "2", "--eval-every", "1", "--sample-tokens", "4"]
@@ -39,13 +40,7 @@ def run(*arguments: str | Path) -> Result:
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[str]:
     """Stderr lines of a program that exits with 2 and prints nothing to stdout."""
-    monkeypatch.setattr(sys, "argv", ["mlx-suite", "finetune", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exited:
-        main()
-    assert exited.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    return err.splitlines()
+    return stderr_of_failure(monkeypatch, capsys, "finetune", *arguments).splitlines()
 
 
 def test_every_setting_has_a_flag() -> None:

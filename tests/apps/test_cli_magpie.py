@@ -19,8 +19,9 @@ from mlx_suite.magpie import MagpieSettings, RunSummary
 from mlx_suite.magpie.stats import Session, SteeredCounts, Tally
 from mlx_suite.magpie.steering import make_quotas, parse_shares
 from mlx_suite_apps.cli.magpie_summary import show_summary
-from mlx_suite_apps.cli.main import app, main
+from mlx_suite_apps.cli.main import app
 from mlx_suite_apps.cli.options import field_docs
+from tests.apps.failures import stderr_of_failure
 from tests.magpie.conftest import QUESTIONS
 from tests.magpie.random_checkpoint import write_checkpoint
 
@@ -41,13 +42,7 @@ def run(*arguments: str | Path) -> Result:
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """Stderr of a program that exits with 2 and prints nothing to stdout."""
-    monkeypatch.setattr(sys, "argv", ["mlx-suite", "magpie", "run", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exited:
-        main()
-    assert exited.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    return err
+    return stderr_of_failure(monkeypatch, capsys, "magpie", "run", *arguments)
 
 
 def summary(folder: Path, **changes: Any) -> RunSummary:

@@ -1,7 +1,6 @@
 """`mlx-suite pretrain`: printed lines, JSON, errors, resuming and the sizes."""
 
 import json
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from mlx_suite.pretrain.settings import CorpusPart, PretrainSettings, Replay, TokenizerSource
-from mlx_suite_apps.cli.main import app, main
+from mlx_suite_apps.cli.main import app
+from tests.apps.failures import stderr_of_failure
 from tests.pretrain.story import SHAPE, write_rhymes
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
@@ -37,13 +37,7 @@ def run(*arguments: str | Path) -> Result:
 
 def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[str]:
     """Stderr lines of a program that exits with 2 and prints nothing to stdout."""
-    monkeypatch.setattr(sys, "argv", ["mlx-suite", "pretrain", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exited:
-        main()
-    assert exited.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    return err.splitlines()
+    return stderr_of_failure(monkeypatch, capsys, "pretrain", *arguments).splitlines()
 
 
 def test_a_run_reports_its_corpus_its_plan_and_its_result(recipe: Path, tmp_path: Path) -> None:
