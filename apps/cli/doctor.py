@@ -55,7 +55,7 @@ def _machine(report: MachineReport) -> list[tuple[str, str]]:
             rows.append(("", str(device.blas.path)))
         if report.blas_choice and report.blas_choice.name == device.blas.name:
             rows.append(("", str(report.blas_choice)))
-        rows.append(("decoding", str(report.few_rows)))
+        rows.append(("decoding", str(report.products)))
         rows.append(("compiler", report.compiler or "g++ not found: mx.compile is off"))
     memory = f"{human_bytes(report.memory_bytes)}, {human_bytes(report.available_bytes)} available"
     if device.memory_bytes != report.memory_bytes:

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from mlx_suite.engine.program import Sampling, TokenScore
 from mlx_suite.engine.sampling import draw, penalised, scored, uniform
 from mlx_suite.engine.slots import SlotCache
+from mlx_suite.modeling.blocked import block, blocks_in_use
 from mlx_suite.modeling.head import vocabulary_size
-from mlx_suite.modeling.joined import in_use, join
-from mlx_suite.modeling.linear import prepare_products
+from mlx_suite.modeling.joined import in_use, join, multiplied
 from mlx_suite.runtime.debug import check_indices
+from mlx_suite.runtime.few_rows import measure
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -117,8 +118,10 @@ class Stepper:
     """The decode step, compiled per number of slots, cache capacity and `Variant`."""
 
     def __init__(self, model: Any, caches: list[SlotCache]) -> None:
-        prepare_products(model)
         self.model, self.caches, self.joined = model, caches, join(model)
+        matrices = multiplied(model, self.joined)
+        measure(each.shape for each in matrices)
+        self.blocked = block(matrices)
         self.compiled: dict[Variant, Callable[..., list[mx.array]]] = {}
         self.bans: dict[tuple[int, ...], mx.array] = {}
         self.stacked: tuple[tuple[tuple[int, ...], ...], mx.array] | None = None
@@ -198,13 +201,13 @@ class Stepper:
     def plain(self, variant: Variant) -> Callable[..., list[mx.array]]:
         # Local names avoid a reference cycle through `self`, which would keep the caches in memory until Python's
         # cycle collector runs.
-        model, caches, joined = self.model, self.caches, self.joined
+        model, caches, joined, blocked = self.model, self.caches, self.joined, self.blocked
 
         def step(ints: mx.array, floats: mx.array, previous: mx.array, extras: list[mx.array]) -> list[mx.array]:
             tokens = mx.where(ints[1] == 1, previous, ints[0].astype(mx.uint32))
             for cache in caches:
                 cache.offset = ints[2]
-            with in_use(joined):
+            with in_use(joined), blocks_in_use(blocked):
                 logits: mx.array = model(tokens[:, None], cache=caches)[:, -1]  # (S, V)
             return _sample(variant, logits, tokens, ints, floats, extras)
 

@@ -16,7 +16,7 @@ from weakref import ReferenceType, ref
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_suite.modeling.linear import Linear, product
+from mlx_suite.modeling.linear import Embedding, Linear, product
 
 LARGEST = 2**21
 """Weights of the largest matrix that is joined with others: larger ones take much longer than starting a product."""
@@ -67,6 +67,16 @@ def join(model: object) -> list[Joined]:
     """Join the weights of every `Joining` module whose layers are small, plain and without biases."""
     modules = model.modules() if isinstance(model, nn.Module) else []
     return [_joined(module) for module in modules if isinstance(module, Joining) and _can_join(module)]
+
+
+def multiplied(model: object, joined: Sequence[Joined]) -> list[mx.array]:
+    """The matrices (O, I) by which a decode step multiplies: joined ones instead of their parts, and the head's."""
+    if not isinstance(model, nn.Module):
+        return []
+    multiplying: tuple[type[nn.Module], ...] = (Linear,) if "lm_head" in model else (Linear, Embedding)
+    parts = {id(part) for each in joined for part in each.parts}
+    alone = [each.weight for each in model.modules() if isinstance(each, multiplying)]
+    return [each.weight for each in joined] + [each for each in alone if id(each) not in parts]
 
 
 @contextmanager

@@ -3,21 +3,11 @@
 Shapes: B batch, L length, I inputs, O outputs.
 """
 
-from typing import cast
-
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 
-from mlx_suite.runtime.few_rows import LEAST_WEIGHTS, few_rows, multiply
-
-
-def prepare_products(model: object) -> None:
-    """Measure the forms before a decode step is compiled, unless an earlier run on this machine did."""
-    if isinstance(model, nn.Module):
-        arrays = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
-        if any(array.size >= LEAST_WEIGHTS for _, array in arrays):
-            few_rows()
+from mlx_suite.modeling.blocked import blocks_of
+from mlx_suite.runtime.few_rows import measured, multiply, multiply_blocks
 
 
 def product(x: mx.array, weight: mx.array) -> mx.array:
@@ -26,9 +16,12 @@ def product(x: mx.array, weight: mx.array) -> mx.array:
     One new token per row (L = 1) is multiplied in the form that was measured to be fastest, see `runtime.few_rows`;
     rounding then differs in the last bit. Longer inputs never are, so training does not depend on what was measured.
     """
-    if x.ndim != 3 or x.shape[1] != 1 or weight.size < LEAST_WEIGHTS:
+    if x.ndim != 3 or x.shape[1] != 1:
         return x @ weight.T
-    form = few_rows().form(weight.shape[0], weight.shape[1], rows=x.shape[0])
+    rows, forms = x.shape[0], measured(weight.shape[0], weight.shape[1])
+    if rows <= forms.blocked and (blocks := blocks_of(weight)) is not None:
+        return multiply_blocks(x[:, 0], blocks)[:, None]
+    form = forms.form(rows)
     return x @ weight.T if form == "plain" else multiply(x[:, 0], weight, form)[:, None]
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from .blas_choice import VARIABLE, preferred
 from .container import processes_here, usable_cores
 from .mkl import choose_layers, mkl_files
-from .openblas import openblas_files
+from .openblas import let_threads_sleep, openblas_files
 
 INSTALL = "pip install mkl (x86-64), or install OpenBLAS (Debian: apt install libopenblas0)"
 
@@ -71,6 +71,7 @@ def load_blas() -> Blas:
             advice="MLX was imported before mlx_suite, so matrix products run on its slow bundled "
             "BLAS: import mlx_suite before mlx.",
         )
+    let_threads_sleep()
     complaint = None
     if chosen:
         named = next((files(_folders()) for name, files in _FILES.items() if name.lower() == chosen.lower()), None)

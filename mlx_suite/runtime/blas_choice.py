@@ -122,16 +122,20 @@ def times_here(seconds: float = 0.15) -> BlasTimes:
     import mlx.core as mx
 
     from .benchmark import best_time
-    from .few_rows import few_rows, multiply
+    from .few_rows import TYPICAL, in_blocks, measure, measured, multiply, multiply_blocks
 
-    weight = mx.random.normal((8192, 2048))
+    measure([TYPICAL])
+    forms = measured(*TYPICAL)
+    weight = mx.random.normal(TYPICAL)
+    blocks = in_blocks(weight)
     queries, keys = mx.random.normal((8, 4, 2, 64)), mx.random.normal((8, 4, 128, 64))
     inputs = {rows: mx.random.normal((rows, 2048)) for rows in (1, 8, 512)}
-    mx.eval(weight, queries, keys, *inputs.values())
+    mx.eval(weight, blocks, queries, keys, *inputs.values())
 
     def product(rows: int) -> float:
-        form = few_rows().form(8192, 2048, rows)
-        return best_time(lambda: multiply(inputs[rows], weight, form), seconds)
+        if rows <= forms.blocked:
+            return best_time(lambda: multiply_blocks(inputs[rows], blocks), seconds)
+        return best_time(lambda: multiply(inputs[rows], weight, forms.form(rows)), seconds)
 
     return BlasTimes(
         one_row=product(1),

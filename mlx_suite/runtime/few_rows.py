@@ -6,20 +6,28 @@ product has other forms:
 - transposed: (W·xᵀ)ᵀ, which MKL computes up to three times faster for 2 to 32 rows;
 - padded: one row as two, transposed, for MKL and long matrices;
 - sliced: W in slices of a few outputs. OpenBLAS multiplies small matrices without copying them first, so this reads W
-  once, which takes a half to a fifth of the time for 1 to 8 rows.
+  once, which takes a half to a fifth of the time for 1 to 8 rows;
+- in blocks: sliced, with a second copy of W in which every slice is stored transposed, so that vectors run over outputs
+  (`modeling.blocked` makes the copies). This takes a half to three quarters of the time of the others for 1 to 16 rows.
 
-Libraries and processors differ, so all forms are measured once and the choice is kept in the cache folder.
+A small product runs on one core, so the slices of a large matrix are shared between several streams of MLX.
+
+Libraries and processors differ, so the forms are measured for each shape of a matrix, once, and the choice is kept in
+the cache folder.
+
+Shapes: R rows, I inputs, O outputs, N slices or blocks.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Literal, get_args
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .backend import import_mlx
 from .benchmark import best_time
@@ -36,52 +44,58 @@ if TYPE_CHECKING:
 Form = Literal["plain", "transposed", "padded", "sliced"]
 ROWS = (1, 2, 4, 8, 16, 32)
 """Measured numbers of rows; a number between two of them is treated as the smaller."""
-_PLAIN: tuple[Form, ...] = ("plain", "plain", "plain", "plain", "plain", "plain")
 LEAST_WEIGHTS = 2**18
 """Smaller matrices stay in a processor's own cache, where the forms hardly differ."""
+_PLAIN: tuple[Form, ...] = ("plain",) * len(ROWS)
+TYPICAL = (8192, 2048)
+"""Shape of a matrix of a model with a billion parameters, to compare libraries by."""
 _SMALL_PRODUCT = 10**6
 """Multiplications of the largest product that OpenBLAS computes without copies, not included."""
 _SLICES = (128, 64, 32, 16, 8)
 """Outputs per slice, the preferred number first."""
-_LARGE, _LONG = 2**20, 32
-"""Weights of a large matrix; outputs per input of a long one, such as an LM head."""
-_SHAPES = {"small": (1024, 512), "large": (2048, 2048), "long": (32768, 640)}
+_BLOCKS = (64, 32, 16)
+"""Outputs per block, likewise."""
+_BLOCK_ROWS = 8
+"""Rows that a block must be able to multiply."""
+_SHARED = 2**20
+"""Weights of the smallest matrix that several streams share."""
+_STREAMS = 4
+"""Most streams that share a matrix."""
 _WEIGHTS = 2**24
-"""Weights that are multiplied in turn: more than fit into a processor's cache."""
-_SECONDS = 0.02
+"""Weights that are multiplied in turn when the forms are measured: more than fit into a processor's cache."""
+_SECONDS = 0.015
 _GAIN = 0.9
-"""Share of the plain form's time that another must reach to be used."""
+"""Share of the plain form's time that another must reach to be used, and of all forms' time that copies must."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FewRows:
-    """The form of products by kind of matrix, one for each of `ROWS`."""
+class Forms:
+    """The fastest forms of the products with a matrix of one shape."""
 
-    small: tuple[Form, ...] = _PLAIN
-    large: tuple[Form, ...] = _PLAIN
-    long: tuple[Form, ...] = _PLAIN
+    by_rows: tuple[Form, ...] = _PLAIN
+    """The form without a copy for each of `ROWS`."""
+    blocked: int = 0
+    """Most rows for which a copy in blocks is faster than any form without; 0 if it never is."""
+
+    def form(self, rows: int) -> Form:
+        """How to multiply `rows` rows without a copy in blocks."""
+        if rows > ROWS[-1]:
+            return "plain"
+        return self.by_rows[max(at for at, measured in enumerate(ROWS) if measured <= rows)]
 
     def __str__(self) -> str:
-        """The choice for large matrices in a few words, for `mlx-suite doctor`."""
+        """The choice in a few words, for `mlx-suite doctor`."""
         runs: list[tuple[Form, list[int]]] = []
-        for rows, form in zip(ROWS, self.large, strict=True):
+        for rows, form in zip(ROWS, self.by_rows, strict=True):
             if not runs or runs[-1][0] != form:
                 runs.append((form, []))
             runs[-1][1].append(rows)
-        if len(runs) == 1:
-            return f"products {runs[0][0]}"
         spans = (f"{form} for {rows[0]}" + f" to {rows[-1]}" * (len(rows) > 1) for form, rows in runs)
-        return f"products {', '.join(spans)} rows"
-
-    def form(self, outputs: int, inputs: int, rows: int) -> Form:
-        """How to multiply `rows` rows by a matrix (outputs, inputs)."""
-        if outputs * inputs < LEAST_WEIGHTS or rows > ROWS[-1]:
-            return "plain"
-        forms = self.long if outputs >= _LONG * inputs else self.large if outputs * inputs >= _LARGE else self.small
-        return forms[max(at for at, measured in enumerate(ROWS) if measured <= rows)]
+        told = f"products {', '.join(spans)} rows" if len(runs) > 1 else f"products {runs[0][0]}"
+        return told + f"; from copies in blocks up to {self.blocked} rows" * (self.blocked > 0)
 
 
-USUAL = FewRows()
+USUAL = Forms()
 
 
 def multiply(x: mx.array, weight: mx.array, form: Form) -> mx.array:
@@ -94,70 +108,141 @@ def multiply(x: mx.array, weight: mx.array, form: Form) -> mx.array:
     if form == "padded" and rows == 1:
         return multiply(mlx.concatenate([x, mlx.zeros_like(x)]), weight, "transposed")[:1]
     if form == "sliced" and (size := slice_of(outputs, inputs, rows)):
-        slices = weight.reshape(outputs // size, size, inputs)
-        return (x @ slices.swapaxes(1, 2)).swapaxes(0, 1).reshape(rows, outputs)
+        return multiply_blocks(x, weight.reshape(outputs // size, size, inputs).swapaxes(1, 2))
     return x @ weight.T
+
+
+def multiply_blocks(x: mx.array, blocks: mx.array) -> mx.array:
+    """x (R, I) · blocks (N, I, O/N) → (R, O), on several streams if there are many weights."""
+    mlx = import_mlx()
+    count, inputs, size = blocks.shape
+    shared = streams() if blocks.size >= _SHARED else streams()[:1]
+    ends = [count * at // len(shared) for at in range(len(shared) + 1)]
+    products = [
+        mlx.matmul(x, blocks[start:end], stream=stream)
+        for (start, end), stream in zip(pairwise(ends), shared, strict=True)
+    ]
+    product: mx.array = mlx.concatenate(products) if len(products) > 1 else products[0]
+    return product.swapaxes(0, 1).reshape(x.shape[0], count * size)
+
+
+@cache
+def streams() -> tuple[Any, ...]:
+    """The streams that share a large matrix, as many as the BLAS may use threads; None is the current one."""
+    mlx = import_mlx()
+    count = min(_STREAMS, load_blas().threads or 1)
+    return (None, *(mlx.new_thread_local_stream(mlx.cpu) for _ in range(count - 1)))
 
 
 def slice_of(outputs: int, inputs: int, rows: int) -> int:
     """Outputs per slice of a sliced product: the most that divide `outputs` and keep products small; 0 for none."""
-    fit = (size for size in _SLICES if outputs % size == 0 and rows * size * inputs < _SMALL_PRODUCT)
-    return next(fit, 0)
+    return _largest(_SLICES, outputs, rows * inputs)
 
 
-@cache
-def few_rows() -> FewRows:
-    """The choice for this machine: plain throughout on a GPU, otherwise what was measured, now or by an earlier run."""
-    if device().kind != "cpu":
+def block_of(outputs: int, inputs: int) -> int:
+    """Outputs per block: the most that divide `outputs` and keep products of a few rows small; 0 for none."""
+    return _largest(_BLOCKS, outputs, _BLOCK_ROWS * inputs)
+
+
+def in_blocks(weight: mx.array) -> mx.array:
+    """A copy of a matrix (O, I) in blocks (N, I, O/N), of `block_of` outputs each."""
+    outputs, inputs = weight.shape
+    size = block_of(outputs, inputs)
+    copy: mx.array = import_mlx().contiguous(weight.reshape(outputs // size, size, inputs).swapaxes(1, 2))
+    return copy
+
+
+def measured(outputs: int, inputs: int) -> Forms:
+    """The forms for a matrix (outputs, inputs), as measured now or by an earlier run; plain ones if never."""
+    if outputs * inputs < LEAST_WEIGHTS or device().kind != "cpu":
         return USUAL
-    path = own_cache() / f"products-{_key()}.json"
-    if (known := _read(json_if_any(path))) is not None:
-        return known
-    measured = measure()
+    return _measured().get(_shape(outputs, inputs), USUAL)
+
+
+def measure(shapes: Iterable[Sequence[int]]) -> None:
+    """Measure the forms for matrices (O, I), in half a second per shape that is new on this machine.
+
+    On a GPU nothing is measured, and every product stays plain.
+    """
+    if device().kind != "cpu":
+        return
+    known = _measured()
+    missing = {_shape(*each) for each in shapes if each[0] * each[1] >= LEAST_WEIGHTS} - known.keys()
+    if not missing:
+        return
+    known.update((shape, _fastest(shape)) for shape in sorted(missing))
     with suppress(OSError, UserError):  # without a cache folder, every run measures
-        write_atomically(path, json.dumps(asdict(measured)))
-    return measured
+        write_atomically(_path(), json.dumps({f"{o}x{i}": asdict(forms) for (o, i), forms in known.items()}))
 
 
-def measure() -> FewRows:
-    """Time all forms on this machine; takes about two seconds."""
-    return FewRows(**{kind: tuple(_fastest(shape)) for kind, shape in _SHAPES.items()})
+def _largest(sizes: Sequence[int], outputs: int, multiplications: int) -> int:
+    """The first size that divides `outputs` and keeps a product with so many multiplications per output small."""
+    return next((size for size in sizes if outputs % size == 0 and size * multiplications < _SMALL_PRODUCT), 0)
 
 
-def _fastest(shape: tuple[int, int]) -> Iterator[Form]:
-    """The form that multiplies each of `ROWS` fastest; plain unless another is clearly faster.
+def _shape(outputs: int, inputs: int) -> tuple[int, int]:
+    """The shape that is measured in place of this one: of an LM head, a part that is as long as others are large."""
+    most = max(_BLOCKS[0], _WEIGHTS // inputs // _BLOCKS[0] * _BLOCKS[0])
+    return (most, inputs) if outputs > most and outputs % _BLOCKS[0] == 0 else (outputs, inputs)
+
+
+def _fastest(shape: tuple[int, int]) -> Forms:
+    """Time all forms; anything but plain must be clearly faster than it.
 
     Several matrices are multiplied in turn, since a model's weights are larger than a processor's cache.
     """
     mx = import_mlx()
     weights = [mx.full(shape, 0.5) for _ in range(max(1, _WEIGHTS // (shape[0] * shape[1])))]
+    blocks = [in_blocks(each) for each in weights] if block_of(*shape) else []
+    forms: list[Form] = []
+    saved: list[float] = []
     for rows in ROWS:
         x = mx.full((rows, shape[1]), 0.5)
-        mx.eval(weights, x)
+        mx.eval(weights, blocks, x)
         seconds: dict[Form, float] = {}
         for form in ("plain", "padded" if rows == 1 else "transposed", "sliced"):
             seconds[form] = best_time(partial(_multiply_all, x, weights, form), _SECONDS)
+        if blocks:
+            saved.append(_GAIN * min(seconds.values()) - best_time(partial(_multiply_blocks, x, blocks), _SECONDS))
         seconds["plain"] *= _GAIN
-        yield min(seconds, key=lambda form: seconds[form])
+        forms.append(min(seconds, key=lambda form: seconds[form]))
+    # Copies serve all batches up to some size, the one at which they save the most time in all.
+    totals = dict(zip((0, *ROWS), accumulate(saved, initial=0.0), strict=False))
+    return Forms(by_rows=tuple(forms), blocked=max(totals, key=lambda rows: totals[rows]))
 
 
 def _multiply_all(x: mx.array, weights: Sequence[mx.array], form: Form) -> list[mx.array]:
     return [multiply(x, each, form) for each in weights]
 
 
-def _read(kept: object) -> FewRows | None:
-    """The choice that an earlier run wrote; None if there is none, or it is damaged."""
-    try:
-        found = FewRows(**{kind: tuple(kept[kind]) for kind in _SHAPES})  # type: ignore[index]
-    except (KeyError, TypeError):
-        return None
-    every = [found.small, found.large, found.long]
-    whole = all(len(forms) == len(ROWS) and set(forms) <= set(get_args(Form)) for forms in every)
-    return found if whole else None
+def _multiply_blocks(x: mx.array, weights: Sequence[mx.array]) -> list[mx.array]:
+    return [multiply_blocks(x, each) for each in weights]
 
 
-def _key() -> str:
-    """Names what the measurement depends on."""
+@cache
+def _measured() -> dict[tuple[int, int], Forms]:
+    """What earlier runs measured and this one has added, by shape."""
+    kept = json_if_any(_path())
+    pairs = ((_read_shape(name), _read_forms(forms)) for name, forms in kept.items()) if isinstance(kept, dict) else ()
+    return {shape: forms for shape, forms in pairs if shape is not None and forms is not None}
+
+
+def _read_shape(name: str) -> tuple[int, int] | None:
+    outputs, _, inputs = name.partition("x")
+    return (int(outputs), int(inputs)) if outputs.isdigit() and inputs.isdigit() else None
+
+
+def _read_forms(kept: object) -> Forms | None:
+    """Forms that an earlier run wrote; None if they are damaged or another version's."""
+    match kept:
+        case {"by_rows": list(forms), "blocked": int(blocked)}:
+            if len(forms) == len(ROWS) and set(forms) <= set(get_args(Form)):
+                return Forms(by_rows=tuple(forms), blocked=blocked)
+    return None
+
+
+def _path() -> Any:
+    """The file with the measurements of this machine; its name depends on all that they depend on."""
     blas = load_blas()
     parts = (
         blas.name,
@@ -167,4 +252,5 @@ def _key() -> str:
         str(usable_cores()),
         import_mlx().__version__,
     )
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+    return own_cache() / f"products-{key}.json"

@@ -16,7 +16,7 @@ from .blas import INSTALL, Blas
 from .blas_choice import VARIABLE, BlasChoice, choose, measured_in_child
 from .container import usable_cores
 from .device import Device, device, set_limits
-from .few_rows import FewRows, few_rows
+from .few_rows import TYPICAL, Forms, measure, measured
 from .footprint import bytes_read_per_token, cache_bytes, kv_bytes_per_token, weight_bytes
 from .memory import available_memory, machine_memory
 from .processor import processor_name
@@ -114,8 +114,8 @@ class MachineReport:
     mlx: str
     mlx_lm: str
     device: Device
-    few_rows: FewRows
-    """How products of few rows, those of a decode step, are computed."""
+    products: Forms
+    """How products of few rows, those of a decode step, are computed with a large matrix."""
     blas_choice: BlasChoice | None
     """Which BLAS library is faster here; None unless several are installed and none is chosen by the user."""
     compiler: str | None
@@ -155,6 +155,7 @@ def examine() -> MachineReport:
     here = device()
     set_limits(here)
     speed = measure_speed(here.kind, here.memory_bytes)
+    measure([TYPICAL])
     compiler = shutil.which("g++")
     choice = choose() if here.kind == "cpu" and here.blas and here.blas.path and VARIABLE not in os.environ else None
     return MachineReport(
@@ -166,7 +167,7 @@ def examine() -> MachineReport:
         mlx=importlib.metadata.version("mlx"),
         mlx_lm=_version("mlx-lm"),
         device=here,
-        few_rows=few_rows(),
+        products=measured(*TYPICAL),
         blas_choice=choice,
         compiler=compiler,
         memory_bytes=machine_memory(),

@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 from mlx_suite.checkpoints.load import build_model
 from mlx_suite.modeling import joined as module
 from mlx_suite.modeling.config import ModelConfig
-from mlx_suite.modeling.joined import in_use, join
+from mlx_suite.modeling.joined import in_use, join, multiplied
 
 SHAPE = {
     "vocab_size": 40,
@@ -78,6 +78,14 @@ def test_several_decode_steps_share_the_joined_weights() -> None:
     again = join(model)
     del again
     assert mx.get_active_memory() <= memory + 4096
+
+
+@pytest.mark.parametrize(("tied", "head"), [(True, (40, 16)), (False, (40, 16))])
+def test_a_decode_step_multiplies_by_joined_matrices_the_others_and_one_head(tied: bool, head: tuple[int, int]) -> None:
+    model = make(tie_word_embeddings=tied)
+    shapes = [each.shape for each in multiplied(model, join(model))]
+    layer = [(64, 16), (48, 16), (16, 32), (16, 24)]  # q, k, v; gate, up; o; down
+    assert sorted(shapes) == sorted(2 * layer + [head])
 
 
 def test_saved_files_are_the_same(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from mlx_suite.modeling import linear
 from mlx_suite.modeling.linear import Embedding, Linear, product
-from mlx_suite.runtime.few_rows import FewRows, Form
+from mlx_suite.runtime.few_rows import USUAL, Form, Forms
 
 
 @pytest.fixture(autouse=True)
@@ -19,9 +19,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         shapes.append(x.shape)
         return (weight @ x.T).T
 
-    monkeypatch.setattr(linear, "few_rows", lambda: FewRows(small=("transposed",) * 6, large=("transposed",) * 6))
-    monkeypatch.setattr(linear, "LEAST_WEIGHTS", 1)
-    monkeypatch.setattr("mlx_suite.runtime.few_rows.LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(linear, "measured", lambda outputs, inputs: Forms(by_rows=("transposed",) * 6))
     monkeypatch.setattr(linear, "multiply", note)
     return shapes
 
@@ -48,8 +46,10 @@ def test_more_rows_than_were_measured_and_longer_inputs_stay_plain(
     assert used == []
 
 
-def test_small_matrices_stay_plain(monkeypatch: pytest.MonkeyPatch, used: list[tuple[int, ...]]) -> None:
-    monkeypatch.setattr(linear, "LEAST_WEIGHTS", 16 * 8 + 1)
+def test_matrices_that_were_not_measured_stay_plain(
+    monkeypatch: pytest.MonkeyPatch, used: list[tuple[int, ...]]
+) -> None:
+    monkeypatch.setattr(linear, "measured", lambda outputs, inputs: USUAL)
     product(draw(4, 1, 8), draw(16, 8))
     assert used == []
 

@@ -16,7 +16,7 @@ from mlx_suite.runtime.blas import Blas
 from mlx_suite.runtime.blas_choice import BlasChoice, BlasTimes
 from mlx_suite.runtime.device import Device
 from mlx_suite.runtime.errors import UserError
-from mlx_suite.runtime.few_rows import FewRows
+from mlx_suite.runtime.few_rows import Forms
 from mlx_suite.runtime.machine import MachineReport, advise, what_fits
 from mlx_suite_apps.cli import doctor, main
 
@@ -49,7 +49,7 @@ def report(advice: tuple[str, ...] = ()) -> MachineReport:
         mlx="0.32.4",
         mlx_lm="0.32.2",
         device=SERVER,
-        few_rows=FewRows(),
+        products=Forms(),
         blas_choice=BlasChoice(name="MKL", other="OpenBLAS", ratios=RATIOS),
         compiler="/usr/bin/g++",
         memory_bytes=25_000_000_000,

@@ -1,0 +1,71 @@
+"""Second copies of weight matrices, in the order in which a CPU reads them fastest in a decode step.
+
+A matrix (O, I) is copied in blocks (N, I, O/N), see `runtime.few_rows`, if that was measured to be faster on this
+machine; on a GPU there are none. Whatever else uses the weights, such as long prompts, training and saving, sees the
+first copy only.
+
+Shapes: I inputs, O outputs, N blocks.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+import mlx.core as mx
+
+from mlx_suite.runtime.few_rows import in_blocks, measured
+from mlx_suite.runtime.memory import available_memory
+
+MOST_MEMORY = 4
+"""The copies may take one part in this many of the memory that is available."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Blocked:
+    """A matrix and its copy."""
+
+    weight: mx.array
+    """(O, I)"""
+    blocks: mx.array
+    """(N, I, O/N)"""
+
+
+_made: WeakValueDictionary[int, Blocked] = WeakValueDictionary()
+"""All copies that some decode step holds, by the identity of the weight, which they keep alive."""
+_used: dict[int, mx.array] = {}
+"""The copies of the decode step that is being computed or compiled, likewise."""
+
+
+def block(weights: Iterable[mx.array]) -> list[Blocked]:
+    """Copies of those weights for which it is worth it; none at all if they would take too much memory.
+
+    Decode steps with the same weights share them.
+    """
+    chosen = [each for each in weights if each.dtype == mx.float32 and measured(*each.shape).blocked]
+    missing = sum(each.nbytes for each in chosen if id(each) not in _made)
+    return [_blocked(each) for each in chosen] if missing * MOST_MEMORY <= available_memory() else []
+
+
+@contextmanager
+def blocks_in_use(blocked: Sequence[Blocked]) -> Iterator[None]:
+    """Let products use the copies; a function compiled meanwhile keeps doing so."""
+    _used.update((id(each.weight), each.blocks) for each in blocked)
+    try:
+        yield
+    finally:
+        _used.clear()
+
+
+def blocks_of(weight: mx.array) -> mx.array | None:
+    """The copy in use of a weight; None if there is none."""
+    return _used.get(id(weight))
+
+
+def _blocked(weight: mx.array) -> Blocked:
+    if (known := _made.get(id(weight))) is not None:
+        return known
+    made = Blocked(weight=weight, blocks=in_blocks(weight))
+    mx.eval(made.blocks)
+    _made[id(weight)] = made
+    return made

@@ -1,0 +1,103 @@
+"""Copies of weights in blocks are used in a decode step, shared, and left out where memory is short."""
+
+from collections.abc import Iterator
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_suite.modeling import blocked as module
+from mlx_suite.modeling import linear
+from mlx_suite.modeling.blocked import block, blocks_in_use, blocks_of
+from mlx_suite.modeling.linear import product
+from mlx_suite.runtime.few_rows import USUAL, Forms
+
+
+@pytest.fixture(autouse=True)
+def eight_rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Copies are worth it for up to eight rows, and for matrices with 64 outputs only."""
+
+    def measured(outputs: int, inputs: int) -> Forms:
+        return Forms(blocked=8) if outputs == 64 else USUAL
+
+    monkeypatch.setattr(module, "measured", measured)
+    monkeypatch.setattr(linear, "measured", measured)
+    yield
+    assert not module._made, "a copy outlives the test"
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of rows that were multiplied by blocks."""
+    rows: list[int] = []
+    multiply_blocks = linear.multiply_blocks
+
+    def note(x: mx.array, blocks: mx.array) -> mx.array:
+        rows.append(x.shape[0])
+        return multiply_blocks(x, blocks)
+
+    monkeypatch.setattr(linear, "multiply_blocks", note)
+    return rows
+
+
+def draw(*shape: int) -> mx.array:
+    return mx.random.normal(shape, key=mx.random.key(sum(shape)))
+
+
+def test_a_decode_step_of_few_rows_reads_the_copy_and_nothing_else_does(used: list[int]) -> None:
+    weight = draw(64, 16)
+    copies = block([weight])
+    inputs = [draw(1, 1, 16), draw(8, 1, 16), draw(9, 1, 16), draw(2, 3, 16)]
+    with blocks_in_use(copies):
+        found = [product(x, weight) for x in inputs]
+        product(draw(1, 1, 16), draw(64, 16))
+    product(inputs[0], weight)
+    assert used == [1, 8]
+    for y, x in zip(found, inputs, strict=True):
+        np.testing.assert_allclose(y, x @ weight.T, rtol=0, atol=1e-5)
+
+
+def test_a_compiled_step_keeps_reading_the_copy(used: list[int]) -> None:
+    weight, x = draw(64, 16), draw(2, 1, 16)
+    copies = block([weight])
+
+    def step(x: mx.array) -> mx.array:
+        with blocks_in_use(copies):
+            return product(x, weight)
+
+    compiled = mx.compile(step)
+    for each in (x, 2 * x):
+        np.testing.assert_allclose(compiled(each), each @ weight.T, rtol=0, atol=1e-5)
+    assert used == [2]
+
+
+def test_only_matrices_for_which_it_is_worth_it_are_copied() -> None:
+    weights = [draw(64, 16), draw(32, 16), draw(64, 16).astype(mx.bfloat16)]
+    assert [each.weight is weights[0] for each in block(weights)] == [True]
+
+
+def test_decode_steps_share_the_copies_and_the_last_one_frees_them() -> None:
+    weight = draw(64, 16)
+    one, other = block([weight]), block([weight])
+    assert one[0] is other[0]
+    del one
+    assert len(module._made) == 1
+    del other
+    assert len(module._made) == 0
+
+
+def test_without_memory_for_all_copies_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = [draw(64, 16), draw(64, 32)]
+    size = sum(each.nbytes for each in weights)
+    monkeypatch.setattr(module, "available_memory", lambda: 4 * size - 1)
+    assert block(weights) == []
+    monkeypatch.setattr(module, "available_memory", lambda: 4 * size)
+    assert len(block(weights)) == 2
+
+
+def test_a_step_that_fails_leaves_no_copy_in_use() -> None:
+    weight = draw(64, 16)
+    copies = block([weight])
+    with pytest.raises(ValueError, match="matmul"), blocks_in_use(copies):
+        product(draw(1, 1, 15), weight)
+    assert blocks_of(weight) is None
