@@ -103,7 +103,7 @@ def compare(model: Path, rows: TrainingRows, trainers: Sequence[str] = ("mlx-sui
             out = str(Path(parent) / name)
             job = Job(model=str(model), start=str(start), out=out, documents=documents, rows=rows)
             works[name] = (TRAINERS[name], job)
-        passes = take_turns(works, rows.passes)
+        passes = take_turns(works, rows.passes, own_blas=["TRL"])
         losses = {name: _trained_loss(model, Path(parent) / name, held_out) for name in trainers}
     trained = sum(each.trained for each in documents)
     for name in trainers:

@@ -171,7 +171,8 @@ def compare(workload: PretrainingWorkload) -> PretrainingComparison:
                 processes[together] = workload.processes
             if find_spec("torch"):
                 works[f"{TORCH} {optimizer}"] = (torch_loop, job)
-        rounds = take_turns(works, 1 + workload.rounds, processes)
+        own_blas = [name for name in works if name.startswith(TORCH)]
+        rounds = take_turns(works, 1 + workload.rounds, processes, own_blas)
     return PretrainingComparison(
         workload=workload,
         parameters=sum(array.size for array in weights.values()),

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .turns import ENDING
+from .turns import ENDING, NO_BLAS, environment
 
 if TYPE_CHECKING:
     from .throughput import SideSpeed
@@ -27,7 +27,8 @@ class TorchGeneration:
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(str(folder), other), daemon=True)
-        self._process.start()
+        with environment(NO_BLAS):
+            self._process.start()
         other.close()
 
     def __enter__(self) -> "TorchGeneration":

@@ -10,13 +10,14 @@ import resource
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
+from mlx_suite.runtime.blas_choice import VARIABLE
 from mlx_suite.runtime.errors import UserError
 
 
@@ -28,6 +29,9 @@ class TurnOrder(Protocol):
     def report(self, result: Any) -> None: ...
 
 
+NO_BLAS = {VARIABLE: "none"}
+"""For a process of torch: the BLAS that we load for MLX would take the place of torch's own, and with OpenBLAS, whose
+threads compete with torch's, torch trains at a quarter of its speed."""
 ENDING = 10.0
 """Seconds to wait for a finished process to exit."""
 
@@ -49,7 +53,10 @@ class PipedTurns:
 
 
 def take_turns(
-    works: Mapping[str, tuple[Work, Any]], turns: int, processes: Mapping[str, int] | None = None
+    works: Mapping[str, tuple[Work, Any]],
+    turns: int,
+    processes: Mapping[str, int] | None = None,
+    own_blas: Collection[str] = (),
 ) -> dict[str, list[Any]]:
     """Run each worker for `turns` turns; returns each worker's reports after all have ended.
 
@@ -60,6 +67,7 @@ def take_turns(
         works: Function and job of each worker.
         turns: Turns of each worker.
         processes: Number of processes of the workers with more than one.
+        own_blas: Workers that compute with a BLAS of their own, as torch does.
     """
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, list[Connection]] = {name: [] for name in works}
@@ -74,7 +82,8 @@ def take_turns(
             for rank in range(count):
                 pipe, other = context.Pipe()
                 process = context.Process(target=_run, args=(work, job, other), daemon=True)
-                with _launch_variables(hosts, rank):
+                variables = launch_variables(hosts, rank) | (NO_BLAS if name in own_blas else {})
+                with environment(variables):
                     process.start()
                 other.close()
                 pipes[name].append(pipe)
@@ -118,10 +127,14 @@ def _hosts(folder: Path, name: str, count: int) -> Path | None:
     return file
 
 
+def launch_variables(hosts: Path | None, rank: int) -> dict[str, str]:
+    """The variables by which `mlx.launch` gives a process its rank; none for a process alone."""
+    return {} if hosts is None else {"MLX_HOSTFILE": str(hosts), "MLX_RANK": str(rank)}
+
+
 @contextmanager
-def _launch_variables(hosts: Path | None, rank: int) -> Iterator[None]:
-    """The variables by which `mlx.launch` gives a process its rank, set while it starts."""
-    variables = {} if hosts is None else {"MLX_HOSTFILE": str(hosts), "MLX_RANK": str(rank)}
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, which processes started meanwhile inherit."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:
