@@ -8,7 +8,8 @@ product has other forms:
 - sliced: W in slices of a few outputs. OpenBLAS multiplies small matrices without copying them first, so this reads W
   once, which takes a half to a fifth of the time for 1 to 8 rows;
 - in blocks: sliced, with a second copy of W in which every slice is stored transposed, so that vectors run over outputs
-  (`modeling.blocked` makes the copies). This takes a half to three quarters of the time of the others for 1 to 16 rows.
+  (`modeling.blocked` makes the copies). This takes a half to three quarters of the time of the others for 1 to 16 rows;
+  more rows are multiplied a few at a time.
 
 A small product runs on one core, so the slices of a large matrix are shared between several streams of MLX.
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -46,7 +47,7 @@ ROWS = (1, 2, 4, 8, 16, 32)
 """Measured numbers of rows; a number between two of them is treated as the smaller."""
 LEAST_WEIGHTS = 2**18
 """Smaller matrices stay in a processor's own cache, where the forms hardly differ."""
-_PLAIN: tuple[Form, ...] = ("plain",) * len(ROWS)
+_PLAIN: tuple[Form, ...] = ("plain", "plain", "plain", "plain", "plain", "plain")
 TYPICAL = (8192, 2048)
 """Shape of a matrix of a model with a billion parameters, to compare libraries by."""
 _SMALL_PRODUCT = 10**6
@@ -59,6 +60,8 @@ _BLOCK_ROWS = 8
 """Rows that a block must be able to multiply."""
 _SHARED = 2**20
 """Weights of the smallest matrix that several streams share."""
+_SHARED_PRODUCT = 2**23
+"""Multiplications from which they share a smaller one too."""
 _STREAMS = 4
 """Most streams that share a matrix."""
 _WEIGHTS = 2**24
@@ -113,17 +116,21 @@ def multiply(x: mx.array, weight: mx.array, form: Form) -> mx.array:
 
 
 def multiply_blocks(x: mx.array, blocks: mx.array) -> mx.array:
-    """x (R, I) · blocks (N, I, O/N) → (R, O), on several streams if there are many weights."""
+    """x (R, I) · blocks (N, I, O/N) → (R, O), a few rows at a time, and on several streams if it is much work."""
     mlx = import_mlx()
-    count, inputs, size = blocks.shape
-    shared = streams() if blocks.size >= _SHARED else streams()[:1]
-    ends = [count * at // len(shared) for at in range(len(shared) + 1)]
-    products = [
-        mlx.matmul(x, blocks[start:end], stream=stream)
-        for (start, end), stream in zip(pairwise(ends), shared, strict=True)
-    ]
-    product: mx.array = mlx.concatenate(products) if len(products) > 1 else products[0]
-    return product.swapaxes(0, 1).reshape(x.shape[0], count * size)
+    rows, (count, inputs, size) = x.shape[0], blocks.shape
+    is_large = blocks.size >= _SHARED or rows * blocks.size >= _SHARED_PRODUCT
+    shared = streams() if is_large else streams()[:1]
+    groups = _spans(rows, -(-rows * size * inputs // (_SMALL_PRODUCT - 1)))
+
+    def part(start: int, end: int, stream: Any) -> mx.array:
+        products = [mlx.matmul(x[a:b], blocks[start:end], stream=stream) for a, b in groups]
+        together: mx.array = mlx.concatenate(products, axis=1, stream=stream) if len(groups) > 1 else products[0]
+        return together
+
+    parts = [part(*span, stream) for span, stream in zip(_spans(count, len(shared)), shared, strict=True)]
+    product: mx.array = mlx.concatenate(parts) if len(parts) > 1 else parts[0]
+    return product.swapaxes(0, 1).reshape(rows, count * size)
 
 
 @cache
@@ -132,6 +139,11 @@ def streams() -> tuple[Any, ...]:
     mlx = import_mlx()
     count = min(_STREAMS, load_blas().threads or 1)
     return (None, *(mlx.new_thread_local_stream(mlx.cpu) for _ in range(count - 1)))
+
+
+def _spans(count: int, parts: int) -> list[tuple[int, int]]:
+    """(start, end) of `parts` parts of `count` things, as equal as they can be."""
+    return list(pairwise(count * at // parts for at in range(parts + 1)))
 
 
 def slice_of(outputs: int, inputs: int, rows: int) -> int:
@@ -199,11 +211,13 @@ def _fastest(shape: tuple[int, int]) -> Forms:
     for rows in ROWS:
         x = mx.full((rows, shape[1]), 0.5)
         mx.eval(weights, blocks, x)
-        seconds: dict[Form, float] = {}
-        for form in ("plain", "padded" if rows == 1 else "transposed", "sliced"):
-            seconds[form] = best_time(partial(_multiply_all, x, weights, form), _SECONDS)
+        tried: tuple[Form, ...] = ("plain", "padded" if rows == 1 else "transposed", "sliced")
+        seconds = {
+            form: best_time(partial(_chain, partial(multiply, form=form), x, weights), _SECONDS) for form in tried
+        }
         if blocks:
-            saved.append(_GAIN * min(seconds.values()) - best_time(partial(_multiply_blocks, x, blocks), _SECONDS))
+            with_copies = best_time(partial(_chain, multiply_blocks, x, blocks), _SECONDS)
+            saved.append(_GAIN * min(seconds.values()) - with_copies)
         seconds["plain"] *= _GAIN
         forms.append(min(seconds, key=lambda form: seconds[form]))
     # Copies serve all batches up to some size, the one at which they save the most time in all.
@@ -211,12 +225,13 @@ def _fastest(shape: tuple[int, int]) -> Forms:
     return Forms(by_rows=tuple(forms), blocked=max(totals, key=lambda rows: totals[rows]))
 
 
-def _multiply_all(x: mx.array, weights: Sequence[mx.array], form: Form) -> list[mx.array]:
-    return [multiply(x, each, form) for each in weights]
-
-
-def _multiply_blocks(x: mx.array, weights: Sequence[mx.array]) -> list[mx.array]:
-    return [multiply_blocks(x, each) for each in weights]
+def _chain(product: Callable[[mx.array, mx.array], mx.array], x: mx.array, weights: Sequence[mx.array]) -> mx.array:
+    """The last of several products, each of which waits for the one before it, as in a model."""
+    mlx = import_mlx()
+    for weight in weights:
+        y = product(x, weight)
+        x = mlx.depends(x, y)
+    return y
 
 
 @cache

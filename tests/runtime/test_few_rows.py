@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -176,12 +177,13 @@ def test_every_form_is_the_same_product(form: Form, rows: int, shape: tuple[int,
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3])
-@pytest.mark.parametrize("rows", [1, 2, 9])
+@pytest.mark.parametrize("rows", [1, 2, 9, 31])
 @pytest.mark.parametrize("shape", [(640, 24), (48, 16), (16, 8)])
-def test_blocks_give_the_same_product_on_any_number_of_streams(
+def test_blocks_give_the_same_product_on_any_number_of_streams_and_for_any_number_of_rows(
     streams: int, rows: int, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SHARED", 1)
+    monkeypatch.setattr(module, "_SMALL_PRODUCT", 16 * shape[1] * 8 + 1)  # eight rows of the smallest block
     monkeypatch.setattr(module, "streams", lambda: (None, *(mx.new_stream(mx.cpu) for _ in range(streams - 1))))
     x, weight = (mx.random.normal(size, key=mx.random.key(1)) for size in ((rows, shape[1]), shape))
     blocks = in_blocks(weight)
@@ -208,8 +210,8 @@ def test_copies_serve_all_batches_up_to_the_size_at_which_they_save_most(monkeyp
     monkeypatch.setattr(module, "LEAST_WEIGHTS", 1)
     blocks = iter([0.5, 1.0, 0.5, 0.5, 0.95, 3.0])  # seconds at each number of rows; all other forms take 1
 
-    def seconds(work: object, _: float) -> float:
-        return next(blocks) if work.func is module._multiply_blocks else 1.0  # type: ignore[attr-defined]
+    def seconds(work: partial[mx.array], _: float) -> float:
+        return next(blocks) if work.args[0] is multiply_blocks else 1.0
 
     monkeypatch.setattr(module, "best_time", seconds)
     measure([(64, 8)])
