@@ -17,7 +17,7 @@ import mlx.core as mx
 from mlx_suite.runtime.few_rows import in_blocks, measured
 from mlx_suite.runtime.memory import available_memory
 
-MOST_MEMORY = 4
+MOST_MEMORY = 2
 """The copies may take one part in this many of the memory that is available."""
 
 

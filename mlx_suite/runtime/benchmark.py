@@ -31,7 +31,7 @@ class Speed:
     copy_bandwidth: float
     """Elementwise copy of a large array, in GB/s read plus written."""
     gemv_bandwidth: float
-    """Matrix-vector product, in GB/s of the matrix: the bottleneck of decoding at batch size 1."""
+    """Matrix-vector product, in GB/s of the matrix, in the form that decoding uses: its bottleneck at batch size 1."""
 
 
 def measure_speed(kind: str, memory_bytes: int, seconds: float = 0.4) -> Speed:
@@ -47,13 +47,21 @@ def measure_speed(kind: str, memory_bytes: int, seconds: float = 0.4) -> Speed:
         gemm_float32=gemm_gflops("float32", seconds),
         gemm_bfloat16=gemm_gflops("bfloat16", seconds) if kind != "cpu" else None,
         copy_bandwidth=2 * matrix.nbytes / best_time(lambda: matrix + 1, seconds) / 1e9,
-        gemv_bandwidth=_gemv_bandwidth(matrix, seconds),
+        gemv_bandwidth=gemv_bandwidth(kind, memory_bytes, seconds),
     )
 
 
 def gemv_bandwidth(kind: str, memory_bytes: int, seconds: float = 0.4) -> float:
     """`Speed.gemv_bandwidth` alone; arguments as for `measure_speed`."""
-    return _gemv_bandwidth(_large_matrix(kind, memory_bytes), seconds)
+    if kind == "cpu":
+        from .few_rows import decode_bandwidth  # imports this module
+
+        return decode_bandwidth(seconds)
+    mx = import_mlx()
+    matrix = _large_matrix(kind, memory_bytes)
+    vector = mx.ones((_VECTOR_WIDTH,), matrix.dtype)
+    mx.eval(vector)
+    return float(matrix.nbytes / best_time(lambda: matrix @ vector, seconds) / 1e9)
 
 
 def _large_matrix(kind: str, memory_bytes: int) -> mx.array:
@@ -67,13 +75,6 @@ def _large_matrix(kind: str, memory_bytes: int) -> mx.array:
     )
     mlx.eval(matrix)
     return matrix
-
-
-def _gemv_bandwidth(matrix: mx.array, seconds: float) -> float:
-    mx = import_mlx()
-    vector = mx.ones((_VECTOR_WIDTH,), matrix.dtype)
-    mx.eval(vector)
-    return matrix.nbytes / best_time(lambda: matrix @ vector, seconds) / 1e9
 
 
 def gemm_gflops(dtype: str, seconds: float = 0.4) -> float:

@@ -187,6 +187,21 @@ def measure(shapes: Iterable[Sequence[int]]) -> None:
         write_atomically(_path(), json.dumps({f"{o}x{i}": asdict(forms) for (o, i), forms in known.items()}))
 
 
+def decode_bandwidth(seconds: float = 0.4) -> float:
+    """GB/s at which one row is multiplied by large matrices in the fastest form: the bottleneck of one text."""
+    measure([TYPICAL])
+    mx, forms = import_mlx(), measured(*TYPICAL)
+    product = multiply_blocks if forms.blocked else partial(multiply, form=forms.form(1))
+    matrices = [mx.full(TYPICAL, 0.5) for _ in range(2)]
+    if forms.blocked:
+        matrices = [in_blocks(each) for each in matrices]
+    x = mx.full((1, TYPICAL[1]), 0.5)
+    mx.eval(x, matrices)
+    return float(
+        sum(each.nbytes for each in matrices) / best_time(partial(_chain, product, x, matrices), seconds) / 1e9
+    )
+
+
 def _largest(sizes: Sequence[int], outputs: int, multiplications: int) -> int:
     """The first size that divides `outputs` and keeps a product with so many multiplications per output small."""
     return next((size for size in sizes if outputs % size == 0 and size * multiplications < _SMALL_PRODUCT), 0)
@@ -212,9 +227,8 @@ def _fastest(shape: tuple[int, int]) -> Forms:
         x = mx.full((rows, shape[1]), 0.5)
         mx.eval(weights, blocks, x)
         tried: tuple[Form, ...] = ("plain", "padded" if rows == 1 else "transposed", "sliced")
-        seconds = {
-            form: best_time(partial(_chain, partial(multiply, form=form), x, weights), _SECONDS) for form in tried
-        }
+        works = {form: partial(_chain, partial(multiply, form=form), x, weights) for form in tried}
+        seconds = {form: best_time(work, _SECONDS) for form, work in works.items()}
         if blocks:
             with_copies = best_time(partial(_chain, multiply_blocks, x, blocks), _SECONDS)
             saved.append(_GAIN * min(seconds.values()) - with_copies)

@@ -89,9 +89,9 @@ def test_decode_steps_share_the_copies_and_the_last_one_frees_them() -> None:
 def test_without_memory_for_all_copies_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = [draw(64, 16), draw(64, 32)]
     size = sum(each.nbytes for each in weights)
-    monkeypatch.setattr(module, "available_memory", lambda: 4 * size - 1)
+    monkeypatch.setattr(module, "available_memory", lambda: 2 * size - 1)
     assert block(weights) == []
-    monkeypatch.setattr(module, "available_memory", lambda: 4 * size)
+    monkeypatch.setattr(module, "available_memory", lambda: 2 * size)
     assert len(block(weights)) == 2
 
 
