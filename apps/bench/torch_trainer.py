@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .trainers import Job, Pass
+from .training_rows import others_rows
 from .turns import TurnOrder, resident_peak
 
 
@@ -31,10 +32,11 @@ def trl(job: Job, turns: TurnOrder) -> None:
 
     base = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, str(Path(job.start) / "peft"), is_trainable=True)
+    documents, batch_size = others_rows(job.documents, job.rows)
     data = Dataset.from_list(
         [
             {"input_ids": list(each.tokens), "completion_mask": [int(weight > 0) for weight in each.weights]}
-            for each in job.documents
+            for each in documents
         ]
     )
     lengths = {"fed": 0, "held": 0}
@@ -49,7 +51,7 @@ def trl(job: Job, turns: TurnOrder) -> None:
 
         def on_epoch_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
             seconds = time.perf_counter() - self.start
-            steps = len(job.documents) // job.rows.batch
+            steps = len(documents) // batch_size
             trained = sum(each.trained for each in job.documents)
             turns.report(
                 Pass(
@@ -73,13 +75,13 @@ def trl(job: Job, turns: TurnOrder) -> None:
         model=model,
         args=SFTConfig(
             output_dir=job.out + "-trl",
-            per_device_train_batch_size=job.rows.batch,
+            per_device_train_batch_size=batch_size,
             num_train_epochs=job.rows.passes,
             learning_rate=job.rows.learning_rate,
             lr_scheduler_type="constant",
             weight_decay=0.01,
             max_grad_norm=0.0,
-            max_length=job.rows.longest,
+            max_length=max(job.rows.longest, *map(len, documents)),
             completion_only_loss=True,
             gradient_checkpointing=False,
             bf16=False,

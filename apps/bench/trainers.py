@@ -15,9 +15,9 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_suite.data.batch.batches import BucketedBatches, MixedBatches, held_positions, mixed_batches
-from mlx_suite.data.batch.rows import Document, usual_row_length
+from mlx_suite.data.batch.rows import Document
 
-from .training_rows import TrainingRows
+from .training_rows import TrainingRows, others_rows, packed_rows
 from .turns import TurnOrder, resident_peak
 
 
@@ -104,19 +104,18 @@ def _our_batches(job: Job) -> MixedBatches | BucketedBatches:
     """Batches of `rows.batch` documents, or of packed rows with about as many tokens."""
     if job.rows.batching == "bucket":
         return BucketedBatches(job.documents, job.rows.batch)
-    length = usual_row_length(job.documents)
-    per_step = sum(map(len, job.documents)) / len(job.documents) * job.rows.batch
-    return mixed_batches(job.documents, length, max(1, round(per_step / length)))
+    return mixed_batches(job.documents, *packed_rows(job.documents, job.rows))
 
 
 def mlx_lm(job: Job, turns: TurnOrder) -> None:
     """Train with `mlx_lm.tuner.trainer.train` and its datasets, batches and loss, as `mlx_lm.lora --mask-prompt` does.
 
-    The time is mlx-lm's own, which leaves out making the batches.
+    The time is mlx-lm's own, which leaves out making the batches. Its data sets train one span of a row; rows in which
+    documents are joined have several, so they come with the weight of each token and a loss that reads it.
     """
     import mlx.optimizers as optim
     from mlx_lm.tuner.datasets import CacheDataset, ChatDataset
-    from mlx_lm.tuner.trainer import TrainingArgs, iterate_batches, train
+    from mlx_lm.tuner.trainer import TrainingArgs, default_loss, iterate_batches, train
     from mlx_lm.tuner.utils import linear_to_lora_layers
 
     _prepare_memory()
@@ -126,8 +125,10 @@ def mlx_lm(job: Job, turns: TurnOrder) -> None:
     linear_to_lora_layers(model, len(model.layers), settings)
     model.load_weights(str(Path(job.start) / "adapters.safetensors"), strict=False)
     mx.eval(model.parameters())
-    data = CacheDataset(ChatDataset([as_chat(each) for each in job.documents], _Tokens(), mask_prompt=True))
-    per_pass = len(job.documents) // job.rows.batch
+    documents, batch_size = others_rows(job.documents, job.rows)
+    is_joined = documents[0] is not job.documents[0]
+    data = CacheDataset(ChatDataset([as_chat(each) for each in documents], _Tokens(), mask_prompt=True))
+    per_pass = len(documents) // batch_size
     counts = {"trained": 0, "fed": 0, "held": 0}
 
     def batches(dataset: Any, batch_size: int, max_seq_length: int, **others: Any) -> Iterator[Any]:
@@ -142,6 +143,21 @@ def mlx_lm(job: Job, turns: TurnOrder) -> None:
                 counts["trained"] += sum(length - offset for offset, length in spans.tolist())
                 counts["held"] += sum(min(length, fed) for _, length in spans.tolist())
                 yield tokens, spans
+
+    def joined_batches(**_: Any) -> Iterator[Any]:
+        for _ in range(job.rows.passes):
+            turns.wait()
+            counts.update(trained=0, fed=0, held=0)
+            mx.reset_peak_memory()
+            for at in range(0, len(documents), batch_size):
+                chosen = documents[at : at + batch_size]
+                longest = max(map(len, chosen))
+                counts["fed"] += batch_size * (longest - 1)
+                counts["trained"] += sum(int(sum(each.weights[1:])) for each in chosen)
+                counts["held"] += sum(len(each) - 1 for each in chosen)
+                tokens = [[*each.tokens] + [0] * (longest - len(each)) for each in chosen]
+                weights = [[*each.weights] + [0.0] * (longest - len(each)) for each in chosen]
+                yield mx.array(tokens), mx.array(weights)
 
     class Report:
         """Callback of `train`, called after the last step of each pass."""
@@ -168,18 +184,28 @@ def mlx_lm(job: Job, turns: TurnOrder) -> None:
             optim.AdamW(job.rows.learning_rate),
             data,
             args=TrainingArgs(
-                batch_size=job.rows.batch,
+                batch_size=batch_size,
                 iters=per_pass * job.rows.passes,
                 steps_per_report=per_pass,
                 steps_per_save=10**9,
-                max_seq_length=job.rows.longest,
+                max_seq_length=max(job.rows.longest, *map(len, documents)),
                 adapter_file=str(folder / "adapters.safetensors"),
             ),
-            iterate_batches=batches,
+            loss=weighted_loss if is_joined else default_loss,
+            iterate_batches=joined_batches if is_joined else batches,
             training_callback=Report(),
         )
     config: dict[str, Any] = {"fine_tune_type": "lora", "num_layers": len(model.layers), "lora_parameters": settings}
     (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
+def weighted_loss(model: Any, tokens: mx.array, weights: mx.array) -> tuple[mx.array, mx.array]:
+    """mlx-lm's loss, with a weight for each token (B, L) in place of one span per row: (mean loss, trained tokens)."""
+    import mlx.nn as nn
+
+    losses = nn.losses.cross_entropy(model(tokens[:, :-1]), tokens[:, 1:]) * weights[:, 1:]
+    count = weights[:, 1:].sum()
+    return losses.astype(mx.float32).sum() / count, count
 
 
 def load_their_model(folder: str) -> Any:

@@ -2,13 +2,16 @@
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlx_suite.data.batch.rows import Document
+from mlx_suite.data.batch.rows import Document, best_fit, usual_row_length
 
 RING = 256
 """Distinct tokens, arranged in a ring. Each token is one to three places after the previous one, so a model that has
 learned the rule has a loss of log 3 = 1.099 nats per token."""
+BATCHINGS = ("pack", "bucket", "pack-all")
+"""Choices of `TrainingRows.batching`."""
 SHORTEST = 4
 """Fewest tokens of a prompt, and of a response."""
 
@@ -32,7 +35,9 @@ class TrainingRows:
     batch: int = 4
     """Documents per step, mlx-lm's default. A step of packed rows has about as many tokens."""
     batching: str = "pack"
-    """How ours forms batches: pack as by default, or bucket, one padded document per row as the others do."""
+    """How batches are formed: `pack`, ours as by default and the others' as by theirs; `bucket`, ours with one padded
+    document per row as theirs; `pack-all`, theirs from rows in which documents are joined, which see each other there,
+    while ours isolates them."""
     rank: int = 8
     scale: float = 20.0
     """Factor of the adapter's product. Rank and scale are mlx-lm's defaults."""
@@ -52,6 +57,28 @@ def make_documents(rows: TrainingRows, vocabulary: int) -> tuple[list[Document],
     rng = random.Random(rows.seed)
     documents = [_document(rows, rng, min(RING, vocabulary)) for _ in range(rows.rows + rows.held_out)]
     return documents[: rows.rows], documents[rows.rows :]
+
+
+def packed_rows(documents: Sequence[Document], rows: TrainingRows) -> tuple[int, int]:
+    """(length, rows per step) of packed rows: a step trains about as many tokens as `rows.batch` documents have."""
+    length = usual_row_length(documents)
+    per_step = sum(map(len, documents)) / len(documents) * rows.batch
+    return length, max(1, round(per_step / length))
+
+
+def others_rows(documents: Sequence[Document], rows: TrainingRows) -> tuple[list[Document], int]:
+    """(documents, documents per step) for the other trainers: joined in packed rows if `rows.batching` says so."""
+    if rows.batching != "pack-all":
+        return list(documents), rows.batch
+    length, size = packed_rows(documents, rows)
+    groups = best_fit(documents, length)
+    while len(groups) % size:  # mlx-lm drops an incomplete batch
+        groups.append([max(groups, key=len).pop()])
+    joined = [
+        Document([token for each in group for token in each.tokens], [w for each in group for w in each.weights])
+        for group in groups
+    ]
+    return joined, size
 
 
 def _document(rows: TrainingRows, rng: random.Random, ring: int) -> Document:

@@ -26,7 +26,11 @@ def finetune(
     batches: Annotated[int | None, typer.Option(min=1, help="Batches per pass over the data.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Timed passes; medians are printed.")] = None,
     batching: Annotated[
-        str, typer.Option(help="Our batches: pack, or bucket, which pads single documents as the others do.")
+        str,
+        typer.Option(
+            help="pack: ours packs documents, the others pad them, as each does by default; bucket: all pad; "
+            "pack-all: all pack."
+        ),
     ] = "pack",
     longest: Annotated[int | None, typer.Option(min=16, help="Longest document in tokens. Default: 1024.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two batches and one pass, to check that it runs.")] = False,
@@ -41,13 +45,13 @@ def finetune(
 
     Example: mlx-suite bench finetune tiny-llama3
     """
-    from mlx_suite.finetune.settings import CHOICES
     from mlx_suite.runtime.errors import UserError
 
     from ..bench.finetuning import compare, present_trainers
+    from ..bench.training_rows import BATCHINGS
 
-    if batching not in CHOICES["batching"]:
-        raise UserError(f"--batching is {batching!r}", "--batching", f"use {' or '.join(CHOICES['batching'])}")
+    if batching not in BATCHINGS:
+        raise UserError(f"--batching is {batching!r}", "--batching", f"use {' or '.join(BATCHINGS)}")
     trainers = present_trainers()
     console = Console()
     report = []

@@ -15,8 +15,8 @@ from mlx_suite.checkpoints.load import load_model
 from mlx_suite.checkpoints.save import save_model
 from mlx_suite.data.batch.rows import Document
 from mlx_suite_apps.bench.finetuning import TrainerComparison, TrainerFigures, compare, exact_loss
-from mlx_suite_apps.bench.trainers import Job, Pass, as_chat, mlx_lm, ours
-from mlx_suite_apps.bench.training_rows import TrainingRows, make_documents
+from mlx_suite_apps.bench.trainers import Job, Pass, as_chat, mlx_lm, ours, weighted_loss
+from mlx_suite_apps.bench.training_rows import TrainingRows, make_documents, others_rows
 from tests.modeling.tiny import tiny_model
 
 VOCABULARY = 50
@@ -133,6 +133,31 @@ def test_bucketed_we_feed_single_documents_in_as_many_steps_as_mlx_lm(model: Pat
     [_, timed] = passes_of(ours, model, documents(10, 20, 30, 41, 9, 8, 7, 6), tmp_path, batching="bucket")
     assert (timed.fed, timed.held, timed.steps) == (4 * 48 + 4 * 16, 97 + 26, 2)
     assert (timed.trained, timed.counted) == (67, 67)
+
+
+def test_packed_alike_mlx_lm_trains_the_same_tokens_in_joined_rows(model: Path, tmp_path: Path) -> None:
+    train = documents(10, 20, 30, 41, 9, 8, 7, 6)
+    [one, _] = passes_of(ours, model, train, tmp_path, batching="pack-all")
+    [other, _] = passes_of(mlx_lm, model, train, tmp_path, batching="pack-all")
+    assert (one.fed, one.held, one.trained, one.counted, one.steps) == (256, 131, 67, 67, 1)
+    assert (other.fed, other.held, other.trained, other.counted, other.steps) == (130, 130, 67, 67, 1)
+
+
+def test_joined_rows_fill_every_step_and_keep_all_tokens() -> None:
+    train = documents(*[100] * 7)
+    joined, size = others_rows(train, TrainingRows(rows=7, batch=5, batching="pack-all"))  # a step has 500 tokens
+    assert (size, [len(each) for each in joined]) == (2, [200, 200, 200, 100])
+    assert sum(each.trained for each in joined) == 7 * 50
+    assert others_rows(train, TrainingRows(rows=7)) == (train, 4)
+
+
+def test_a_weight_for_each_token_and_a_span_give_the_same_loss() -> None:
+    from mlx_lm.tuner.trainer import default_loss
+
+    model, tokens = tiny_model("llama"), mx.array([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
+    spans, weights = mx.array([[2, 4], [3, 4]]), mx.array([[0.0, 0, 1, 1, 1], [0, 0, 0, 1, 1]])
+    found, expected = weighted_loss(model, tokens, weights), default_loss(model, tokens, spans)
+    assert [each.item() for each in found] == pytest.approx([each.item() for each in expected], abs=1e-6)
 
 
 def test_the_first_steps_losses_agree_where_nothing_is_padded(model: Path, tmp_path: Path) -> None:
