@@ -144,7 +144,7 @@ def mlx_lm(job: Job, turns: TurnOrder) -> None:
                 counts["held"] += sum(min(length, fed) for _, length in spans.tolist())
                 yield tokens, spans
 
-    def joined_batches(**_: Any) -> Iterator[Any]:
+    def joined_batches(**settings: Any) -> Iterator[Any]:
         for _ in range(job.rows.passes):
             turns.wait()
             counts.update(trained=0, fed=0, held=0)

@@ -5,6 +5,7 @@ The checks need only the files' headers, so no weights are read if any tensor do
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import cycle
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from mlx_suite.checkpoints.quantization import (
 )
 from mlx_suite.checkpoints.safetensors_header import DOWNLOAD_AGAIN, TensorHeader, read_headers
 from mlx_suite.modeling.config import GEMMA_TYPES
-from mlx_suite.runtime.device import device, weights_dtype
+from mlx_suite.runtime.device import device, streams, weights_dtype
 from mlx_suite.runtime.errors import UserError, shortened
 from mlx_suite.runtime.memory import human_bytes
 
@@ -99,7 +100,9 @@ def load_weights(
     quantize_like(model, kept)
     for path in layers.keys() - kept.keys():
         expand(arrays, path, layers[path], target)
-    arrays = {name: cast(array, target) for name, array in arrays.items()}
+    # On a CPU, writing the pages of new memory takes most of the time: two cores take half of it.
+    on_streams = zip(arrays.items(), cycle(streams()), strict=False)
+    arrays = {name: cast(array, target, stream) for (name, array), stream in on_streams}
     model.load_weights(list(arrays.items()))
     model.eval()
     if not lazy:
@@ -109,7 +112,8 @@ def load_weights(
 
 def refuse_not_finite(arrays: Mapping[str, mx.array], where: Path) -> None:
     """Raise UserError that names every tensor with NaN or inf: a run that diverged, or a conversion, wrote them."""
-    sums = {name: _sum(array) for name, array in arrays.items() if mx.issubdtype(array.dtype, mx.floating)}
+    floating = ((name, array) for name, array in arrays.items() if mx.issubdtype(array.dtype, mx.floating))
+    sums = {name: _sum(array, stream) for (name, array), stream in zip(floating, cycle(streams()), strict=False)}
     mx.eval(list(sums.values()))
     # A sum may also overflow, so a suspect is looked at element by element.
     suspects = [name for name, total in sums.items() if not mx.isfinite(total).item()]
@@ -123,11 +127,11 @@ def refuse_not_finite(arrays: Mapping[str, mx.array], where: Path) -> None:
         )
 
 
-def _sum(array: mx.array) -> mx.array:
+def _sum(array: mx.array, stream: Any = None) -> mx.array:
     """The sum of an array. A product with ones gives it at the speed of memory, twice as fast as MLX sums on a CPU."""
     if array.ndim > 1 and array.dtype == mx.float32:
-        array = array @ mx.ones(array.shape[-1])
-    return array.sum()
+        array = mx.matmul(array, mx.ones(array.shape[-1]), stream=stream)
+    return array.sum(stream=stream)
 
 
 def evaluate(arrays: Iterable[mx.array]) -> None:
@@ -143,9 +147,9 @@ def evaluate(arrays: Iterable[mx.array]) -> None:
     mx.eval(portion)
 
 
-def cast(array: mx.array, dtype: mx.Dtype) -> mx.array:
+def cast(array: mx.array, dtype: mx.Dtype, stream: Any = None) -> mx.array:
     """Cast floating-point arrays to `dtype`; packed weights and 8-bit scales stay as they are."""
-    return array.astype(dtype) if mx.issubdtype(array.dtype, mx.floating) else array
+    return array.astype(dtype, stream=stream) if mx.issubdtype(array.dtype, mx.floating) else array
 
 
 def as_dtype(dtype: mx.Dtype | str) -> mx.Dtype:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mlx_suite.engine.program import Sampling, TokenScore
 from mlx_suite.engine.sampling import draw, penalised, scored, uniform
 from mlx_suite.engine.slots import SlotCache
-from mlx_suite.modeling.blocked import block, blocks_in_use
+from mlx_suite.modeling.blocked import BlockCopies, blocks_in_use
 from mlx_suite.modeling.head import vocabulary_size
 from mlx_suite.modeling.joined import in_use, join, multiplied
 from mlx_suite.runtime.debug import check_indices
@@ -121,7 +121,7 @@ class Stepper:
         self.model, self.caches, self.joined = model, caches, join(model)
         matrices = multiplied(model, self.joined)
         measure(each.shape for each in matrices)
-        self.blocked = block(matrices)
+        self.copies = BlockCopies(matrices)
         self.compiled: dict[Variant, Callable[..., list[mx.array]]] = {}
         self.bans: dict[tuple[int, ...], mx.array] = {}
         self.stacked: tuple[tuple[tuple[int, ...], ...], mx.array] | None = None
@@ -139,6 +139,8 @@ class Stepper:
         check_indices((f.token or 0 for f in feeds), vocabulary_size(self.model), "token")
         for cache in self.caches:
             check_indices((cache.index(f.position) for f in feeds), cache.capacity, "position")
+        if self.copies.make_some():
+            self.compiled.clear()
         variant, ints, floats, extras = self.inputs(feeds)
         sampled = ints[0].astype(mx.uint32) if previous is None else previous
         outputs = self.compile(variant)(ints, floats, sampled, extras)
@@ -201,7 +203,7 @@ class Stepper:
     def plain(self, variant: Variant) -> Callable[..., list[mx.array]]:
         # Local names avoid a reference cycle through `self`, which would keep the caches in memory until Python's
         # cycle collector runs.
-        model, caches, joined, blocked = self.model, self.caches, self.joined, self.blocked
+        model, caches, joined, blocked = self.model, self.caches, self.joined, self.copies.ready
 
         def step(ints: mx.array, floats: mx.array, previous: mx.array, extras: list[mx.array]) -> list[mx.array]:
             tokens = mx.where(ints[1] == 1, previous, ints[0].astype(mx.uint32))

@@ -7,6 +7,7 @@ first copy only.
 Shapes: I inputs, O outputs, N blocks.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from mlx_suite.runtime.memory import available_memory
 
 MOST_MEMORY = 2
 """The copies may take one part in this many of the memory that is available."""
+PER_STEP = 1 << 26
+"""Bytes that are copied with each decode step: some 30 ms."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,14 +40,33 @@ _used: dict[int, mx.array] = {}
 """The copies of the decode step that is being computed or compiled, likewise."""
 
 
-def block(weights: Iterable[mx.array]) -> list[Blocked]:
-    """Copies of those weights for which it is worth it; none at all if they would take too much memory.
+class BlockCopies:
+    """Copies of a model's matrices for its decode steps, made a few at a time while it decodes.
 
-    Decode steps with the same weights share them.
+    Copying a weight takes as long as it saves in some thirty steps, so a short answer does not wait for all of them.
+    Decode steps with the same weights share their copies. If all together would take too much memory, there are none.
     """
-    chosen = [each for each in weights if each.dtype == mx.float32 and measured(*each.shape).blocked]
-    missing = sum(each.nbytes for each in chosen if id(each) not in _made)
-    return [_blocked(each) for each in chosen] if missing * MOST_MEMORY <= available_memory() else []
+
+    def __init__(self, weights: Iterable[mx.array]) -> None:
+        chosen = [each for each in weights if each.dtype == mx.float32 and measured(*each.shape).blocked]
+        missing = sum(each.nbytes for each in chosen if id(each) not in _made)
+        self._left = deque(chosen if missing * MOST_MEMORY <= available_memory() else [])
+        self._made: list[Blocked] = []
+
+    @property
+    def ready(self) -> list[Blocked]:
+        """The copies, once all of them are made; until then none, since a compiled step reads them or does not."""
+        return [] if self._left else self._made
+
+    def make_some(self) -> bool:
+        """Copy up to `PER_STEP` bytes more, and at least one matrix; returns whether that was the last one."""
+        if not self._left:
+            return False
+        copied = 0
+        while self._left and copied < PER_STEP:
+            copied += 0 if id(self._left[0]) in _made else self._left[0].nbytes
+            self._made.append(_blocked(self._left.popleft()))
+        return not self._left
 
 
 @contextmanager
@@ -66,6 +88,6 @@ def _blocked(weight: mx.array) -> Blocked:
     if (known := _made.get(id(weight))) is not None:
         return known
     made = Blocked(weight=weight, blocks=in_blocks(weight))
-    mx.eval(made.blocks)
+    mx.async_eval(made.blocks)
     _made[id(weight)] = made
     return made

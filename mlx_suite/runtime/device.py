@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from .backend import import_mlx
@@ -13,6 +14,7 @@ from .processor import processor_name
 Kind = Literal["metal", "cuda", "cpu"]
 
 _SMALLEST_CACHE = 256 * 10**6
+_MOST_STREAMS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,21 @@ def device() -> Device:
             blas=None,
         )
     return _cpu(info)
+
+
+def streams() -> tuple[Any, ...]:
+    """Streams that compute at the same time: as many as the BLAS may use threads on a CPU, one on a GPU.
+
+    MLX's CPU backend runs everything but matrix products on one core per stream. The first is None, the current one.
+    """
+    return _cpu_streams() if device().kind == "cpu" else (None,)
+
+
+@cache
+def _cpu_streams() -> tuple[Any, ...]:
+    mx = import_mlx()
+    count = min(_MOST_STREAMS, load_blas().threads or 1)
+    return (None, *(mx.new_thread_local_stream(mx.cpu) for _ in range(count - 1)))
 
 
 def fits(bytes_needed: int) -> bool:

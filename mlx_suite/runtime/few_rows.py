@@ -34,7 +34,7 @@ from .backend import import_mlx
 from .benchmark import best_time
 from .blas import load_blas
 from .container import usable_cores
-from .device import device
+from .device import device, streams
 from .errors import UserError
 from .files import json_if_any, own_cache, write_atomically
 from .processor import processor_name
@@ -62,8 +62,6 @@ _SHARED = 2**20
 """Weights of the smallest matrix that several streams share."""
 _SHARED_PRODUCT = 2**23
 """Multiplications from which they share a smaller one too."""
-_STREAMS = 4
-"""Most streams that share a matrix."""
 _WEIGHTS = 2**24
 """Weights that are multiplied in turn when the forms are measured: more than fit into a processor's cache."""
 _SECONDS = 0.015
@@ -133,14 +131,6 @@ def multiply_blocks(x: mx.array, blocks: mx.array) -> mx.array:
     return product.swapaxes(0, 1).reshape(rows, count * size)
 
 
-@cache
-def streams() -> tuple[Any, ...]:
-    """The streams that share a large matrix, as many as the BLAS may use threads; None is the current one."""
-    mlx = import_mlx()
-    count = min(_STREAMS, load_blas().threads or 1)
-    return (None, *(mlx.new_thread_local_stream(mlx.cpu) for _ in range(count - 1)))
-
-
 def _spans(count: int, parts: int) -> list[tuple[int, int]]:
     """(start, end) of `parts` parts of `count` things, as equal as they can be."""
     return list(pairwise(count * at // parts for at in range(parts + 1)))
@@ -166,9 +156,10 @@ def in_blocks(weight: mx.array) -> mx.array:
 
 def measured(outputs: int, inputs: int) -> Forms:
     """The forms for a matrix (outputs, inputs), as measured now or by an earlier run; plain ones if never."""
-    if outputs * inputs < LEAST_WEIGHTS or device().kind != "cpu":
+    if outputs * inputs < LEAST_WEIGHTS:
         return USUAL
-    return _measured().get(_shape(outputs, inputs), USUAL)
+    forms = _measured().get(_shape(outputs, inputs))
+    return forms if forms is not None and device().kind == "cpu" else USUAL
 
 
 def measure(shapes: Iterable[Sequence[int]]) -> None:

@@ -172,7 +172,7 @@ class LogitRows:
         input_gradients = [mx.zeros(each.shape) for each in self.inputs]
         for columns, by_logit, logits, products in zip(self.columns, slopes, self.logits, self.products, strict=True):
             last = after if columns is self.columns[0] else input_gradients[0]
-            slope = by_logit * self._cap_slope(logits)  # (T, columns)
+            slope = by_logit if head.cap is None else by_logit * self._cap_slope(logits)  # (T, columns)
             if "bias" in learned:
                 _add(learned, "bias", columns, factor @ slope)
             if head.gain is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from mlx_suite.modeling import blocked as module
 from mlx_suite.modeling import linear
-from mlx_suite.modeling.blocked import block, blocks_in_use, blocks_of
+from mlx_suite.modeling.blocked import BlockCopies, Blocked, blocks_in_use, blocks_of
 from mlx_suite.modeling.linear import product
 from mlx_suite.runtime.few_rows import USUAL, Forms
 
@@ -38,6 +38,14 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(linear, "multiply_blocks", note)
     return rows
+
+
+def block(weights: list[mx.array]) -> list[Blocked]:
+    """All copies at once."""
+    copies = BlockCopies(weights)
+    while copies.make_some():
+        pass
+    return copies.ready
 
 
 def draw(*shape: int) -> mx.array:
@@ -93,6 +101,20 @@ def test_without_memory_for_all_copies_there_are_none(monkeypatch: pytest.Monkey
     assert block(weights) == []
     monkeypatch.setattr(module, "available_memory", lambda: 2 * size)
     assert len(block(weights)) == 2
+
+
+def test_copies_are_made_a_few_at_a_time_and_used_when_all_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = [draw(64, 16), draw(64, 8), draw(64, 4), draw(64, 2)]  # 4,096, 2,048, 1,024 and 512 bytes
+    monkeypatch.setattr(module, "PER_STEP", 3000)
+    copies = BlockCopies(weights)
+    assert [(copies.make_some(), len(copies.ready)) for _ in range(4)] == [
+        (False, 0),
+        (False, 0),
+        (True, 4),
+        (False, 4),
+    ]
+    shared = BlockCopies([*weights, draw(64, 1)])
+    assert shared.make_some()  # what another step has made costs nothing
 
 
 def test_a_step_that_fails_leaves_no_copy_in_use() -> None:
