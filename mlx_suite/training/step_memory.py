@@ -29,6 +29,8 @@ MLP = ("gate_proj", "up_proj", "down_proj")
 _HEAD_COPIES = 3.4
 # Measured: fp32 arrays of the size of a block's scores at the peak, without and with a soft-cap.
 _BLOCK_COPIES = (5, 7)
+# Measured: arrays of the size of gate at the peak, without and with recomputation, for SiLU and for Gemma's GELU.
+_MLP_COPIES = ((7, 10), (12, 13.5))
 # During the update, new and old values exist at the same time. Number of extra fp32 arrays of the size of all trained
 # parameters, and of the size of the largest one.
 _UPDATE_COPIES = {"adamw": (3.0, 0), "adafactor": (0.9, 3), "lion": (1.0, 3), "muon": (1.2, 3)}
@@ -254,7 +256,7 @@ def activation_bytes(config: ModelConfig, shape: TrainShape) -> tuple[int, int]:
     """Bytes saved by all blocks for the backward pass, and bytes of temporaries in the block being processed."""
     d, width = config.hidden_size, shape.positions * shape.element_bytes
     layers = range(first_trained(config, shape), config.num_hidden_layers)
-    inside = width * _inside(config, shape)
+    inside = round(width * _inside(config, shape))
     blocks = [kept_bytes(config, shape, layer) for layer in layers]
     if not shape.checkpointing:
         return sum(blocks), inside
@@ -312,16 +314,14 @@ def head_bytes(config: ModelConfig, shape: TrainShape) -> int:
     return round(FLOAT32 * (_HEAD_COPIES * logits + expanded)) + hidden
 
 
-def _inside(config: ModelConfig, shape: TrainShape) -> int:
-    """Temporary elements per position in the backward pass of one block and of embedding and head.
-
-    With gradient checkpointing, more of them exist at the same time.
-    """
+def _inside(config: ModelConfig, shape: TrainShape) -> float:
+    """Temporary elements per position in the backward pass of one block: of its attention or its MLP."""
     d, ff = config.hidden_size, config.intermediate_size
     q = config.num_attention_heads * config.head_dim
     kv = config.num_key_value_heads * config.head_dim
-    scores = _temporary_scores(config, shape)
-    return scores + 3 * ff + 8 * q + 6 * kv + (10 if shape.checkpointing else 12) * d
+    attention = _temporary_scores(config, shape) + 8 * q + 6 * kv + 4 * d
+    mlp = _MLP_COPIES[config.model_type in GEMMA_TYPES][shape.checkpointing] * ff + 13 * d + 9 * q
+    return max(attention, mlp)
 
 
 def attends_in_blocks(config: ModelConfig, shape: TrainShape) -> bool:

@@ -178,9 +178,9 @@ def test_estimates_of_published_models_match_known_figures() -> None:
     assert not estimate.fits
     # Without packing, MLX's own attention keeps scores: 32 heads × 32 layers × 8,192 positions × 2,048 keys × 2 bytes.
     unpacked = estimate_memory(llama, replace(qlora, packed=False), limit=12 * 10**9)
-    assert unpacked.activations - estimate.activations > 32 * 32 * 2048 * 8192 * 2
+    assert unpacked.activations - estimate.activations == pytest.approx(32 * 32 * 2048 * 8192 * 2, rel=0.05)
     again = estimate_memory(llama, replace(qlora, checkpointing=True), limit=12 * 10**9)
-    assert again.total < estimate.total / 4
+    assert again.total < estimate.total / 3
     # All logits of these positions would take 4.2 GB in fp32; the chunks take a tenth.
     gemma = ModelConfig.from_dict(PUBLISHED["Gemma 2 2B"])
     small = estimate_memory(gemma, TrainShape(rows=1, row_length=512, checkpointing=True), limit=10**10)
