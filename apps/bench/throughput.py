@@ -149,9 +149,9 @@ def compare(ours: Any, theirs: Any, vocabulary: int, workload: Workload, torch: 
     return Comparison(
         workload=workload,
         # Later, our caches and copies of weights are in MLX's memory as well.
-        theirs=replace(_median(speeds[0]), peak_bytes=speeds[0][0].peak_bytes),
-        ours=_median(speeds[1]),
-        torch=_median(speeds[2]) if torch else None,
+        theirs=replace(_median(speeds[0][1:]), peak_bytes=speeds[0][0].peak_bytes),
+        ours=_median(speeds[1][1:]),
+        torch=_median(speeds[2][1:]) if torch else None,
     )
 
 
@@ -174,9 +174,8 @@ def cache_bytes(model: Any, tokens: int, vocabulary: int) -> int:
 
 
 def _median(speeds: Sequence[SideSpeed]) -> SideSpeed:
-    """Medians without the first round; its memory counts."""
     return SideSpeed(
-        tokens_per_second=statistics.median(s.tokens_per_second for s in speeds[1:]),
-        first_token=statistics.median(s.first_token for s in speeds[1:]),
+        tokens_per_second=statistics.median(s.tokens_per_second for s in speeds),
+        first_token=statistics.median(s.first_token for s in speeds),
         peak_bytes=max(s.peak_bytes for s in speeds),
     )
