@@ -18,6 +18,9 @@ from mlx_suite.modeling.linear import Linear
 from mlx_suite.modeling.masks import Mask, RowMask, causal_mask
 from mlx_suite.modeling.rope import Rope, sequence_length
 
+SCORES = 2**21
+"""Scores that exist at a time, 8 MiB in fp32. On the CPU (measured, 8,192 keys) more take memory and are no faster."""
+
 
 def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | None, mask: Mask) -> mx.array:
     """Attention of q (B, H, L, D) over k, v (B, K, S, D): scale, cap, mask, fp32 softmax, in that order.
@@ -27,7 +30,7 @@ def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | Non
     * `mx.fast.scaled_dot_product_attention`, if it is fast and there is no cap, which it lacks (Gemma 2 report, section
       2). On the CPU backend it is composed of the same operations as below, with a slow softmax.
     * Blocks of queries, for whole rows longer than a block, unless the first way takes them without a mask array.
-    * All L × S scores.
+    * All L × S scores, of a few queries at a time if there are many: a chunk of a long prompt has millions.
     """
     built_in = cap is None and not built_in_is_slow(q)
     if isinstance(mask, RowMask):
@@ -38,6 +41,8 @@ def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | Non
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
     B, H, L, D = q.shape
     K, S = k.shape[1], k.shape[2]
+    if L > 1 and B * H * L * S > SCORES:
+        return _attend_in_parts(q, k, v, scale, cap, mask)
     grouped = (q * scale).reshape(B, K, H // K * L, D)
     scores = (grouped @ k.swapaxes(-1, -2)).reshape(B, K, H // K, L, S)
     if cap is not None:
@@ -49,6 +54,26 @@ def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | Non
         scores = mx.where(visible, scores, mx.finfo(scores.dtype).min)
     weights = softmax(scores).reshape(B, K, H // K * L, S)
     return (weights @ v).reshape(B, H, L, D)
+
+
+def _attend_in_parts(
+    q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | None, mask: mx.array | str | None
+) -> mx.array:
+    """`attend` for as many queries at a time as have `SCORES` scores, one part after the other."""
+    B, H, L, _ = q.shape
+    S = k.shape[2]
+    size = max(1, SCORES // (B * H * S))
+    outputs: list[mx.array] = []
+    for start in range(0, L, size):
+        stop = min(start + size, L)
+        [part] = mx.depends([q[:, :, start:stop]], outputs[-1:])
+        own, seen = mask, S
+        if isinstance(mask, str):
+            seen = S - L + stop  # causal: keys after the part's last query are not read
+        elif mask is not None and mask.shape[-2] > 1:
+            own = mask[..., start:stop, :]
+        outputs.append(attend(part, k[:, :, :seen], v[:, :, :seen], scale, cap, own))
+    return mx.concatenate(outputs, axis=2)
 
 
 MakeNorm = Callable[[int, float], nn.Module]

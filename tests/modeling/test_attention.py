@@ -6,6 +6,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from mlx_suite.modeling import attention
 from mlx_suite.modeling.attention import attend
 from mlx_suite.modeling.config import ModelConfig
 from mlx_suite.modeling.masks import attention_mask, causal_mask
@@ -50,6 +51,25 @@ def test_masks_may_differ_between_rows(cap: float | None, dtype: mx.Dtype) -> No
     for row in range(2):
         alone = attend(q[row : row + 1], k[row : row + 1], v[row : row + 1], 0.3, cap, masks[row, 0])
         assert largest_difference(together[row : row + 1], alone) < 1e-6
+
+
+@CAPS
+@pytest.mark.parametrize("scores", [1, 250, 400, 10**6])
+@pytest.mark.parametrize("kind", ["causal", "none", "array", "by row", "one for all queries"])
+def test_many_scores_are_computed_for_a_few_queries_at_a_time(
+    kind: str, scores: int, cap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q, k, v = random_qkv(5, 9)
+    masks: dict[str, Any] = {
+        "causal": "causal",
+        "none": None,
+        "array": causal_mask(9, window=3)[4:],
+        "by row": mx.stack([causal_mask(9)[4:], causal_mask(9, window=2)[4:]])[:, None],
+        "one for all queries": mx.arange(9)[None] < 6,
+    }
+    expected = attend(q, k, v, 0.3, cap, masks[kind])
+    monkeypatch.setattr(attention, "SCORES", scores)  # one query has 108
+    assert largest_difference(attend(q, k, v, 0.3, cap, masks[kind]), expected) < 2e-6
 
 
 @CAPS
