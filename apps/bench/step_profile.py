@@ -16,6 +16,7 @@ from mlx_suite.engine import Sampling
 from mlx_suite.engine.slots import slot_caches
 from mlx_suite.engine.step import Feed, Stepper
 from mlx_suite.modeling.attention import attend
+from mlx_suite.modeling.blocked import blocks_in_use
 from mlx_suite.modeling.joined import in_use
 
 ROUNDS = 15
@@ -59,7 +60,7 @@ def profile_step(model: Any, rows: int, *, capacity: int = 128) -> StepProfile:
     mask = mx.ones((rows, 1, 1, capacity), mx.bool_)
     offset = mx.full((rows,), capacity - 1, mx.int32)
     mx.eval(x, q, k, v, gate, mask, offset)
-    joined = stepper.joined
+    joined, copies = stepper.joined, stepper.copies.ready
 
     def products(x: mx.array) -> mx.array:
         for layer in layers:
@@ -69,7 +70,7 @@ def profile_step(model: Any, rows: int, *, capacity: int = 128) -> StepProfile:
         return model.head(x)
 
     def joined_products(x: mx.array) -> mx.array:
-        with in_use(joined):
+        with in_use(joined), blocks_in_use(copies):
             return products(x)
 
     def attention(q: mx.array) -> mx.array:
@@ -111,6 +112,7 @@ def _stepper(model: Any, rows: int, capacity: int) -> Stepper:
     for cache in caches:
         cache.reserve(capacity)
     stepper = Stepper(model, caches)
+    stepper.copies.make_all()
     sampled = None
     for position in range(4):  # the first step allocates, the second compiles
         sampled = stepper.step(_feeds(rows, position, first=sampled is None), sampled).tokens

@@ -126,7 +126,7 @@ def mlx_lm(job: Job, turns: TurnOrder) -> None:
     model.load_weights(str(Path(job.start) / "adapters.safetensors"), strict=False)
     mx.eval(model.parameters())
     documents, batch_size = others_rows(job.documents, job.rows)
-    is_joined = documents[0] is not job.documents[0]
+    is_joined = job.rows.batching == "pack-all"
     data = CacheDataset(ChatDataset([as_chat(each) for each in documents], _Tokens(), mask_prompt=True))
     per_pass = len(documents) // batch_size
     counts = {"trained": 0, "fed": 0, "held": 0}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_suite.data.batch.rows import Document, best_fit, usual_row_length
+from mlx_suite.runtime.errors import UserError
 
 RING = 256
 """Distinct tokens, arranged in a ring. Each token is one to three places after the previous one, so a model that has
@@ -73,7 +74,10 @@ def others_rows(documents: Sequence[Document], rows: TrainingRows) -> tuple[list
     length, size = packed_rows(documents, rows)
     groups = best_fit(documents, length)
     while len(groups) % size:  # mlx-lm drops an incomplete batch
-        groups.append([max(groups, key=len).pop()])
+        fullest = max(groups, key=len)
+        if len(fullest) == 1:
+            raise UserError("too few documents for rows that all trainers pack", "--batches", "use more batches")
+        groups.append([fullest.pop()])
     joined = [
         Document([token for each in group for token in each.tokens], [w for each in group for w in each.weights])
         for group in groups

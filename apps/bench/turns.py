@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from mlx_suite.runtime.blas_choice import VARIABLE
 from mlx_suite.runtime.errors import UserError
+from mlx_suite.runtime.openblas import IDLE
 
 
 class TurnOrder(Protocol):
@@ -29,7 +30,7 @@ class TurnOrder(Protocol):
     def report(self, result: Any) -> None: ...
 
 
-NO_BLAS = {VARIABLE: "none"}
+NO_BLAS = {VARIABLE: "none", IDLE: "26"}
 """For a process of torch: the BLAS that we load for MLX would take the place of torch's own, and with OpenBLAS, whose
 threads compete with torch's, torch trains at a quarter of its speed."""
 ENDING = 10.0

@@ -100,7 +100,7 @@ def load_weights(
     quantize_like(model, kept)
     for path in layers.keys() - kept.keys():
         expand(arrays, path, layers[path], target)
-    # On a CPU, writing the pages of new memory takes most of the time: two cores take half of it.
+    # On a CPU, writing the pages of new memory takes most of the time, which several cores share.
     on_streams = zip(arrays.items(), cycle(streams()), strict=False)
     arrays = {name: cast(array, target, stream) for (name, array), stream in on_streams}
     model.load_weights(list(arrays.items()))

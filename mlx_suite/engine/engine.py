@@ -94,7 +94,7 @@ class Engine:
     def close_slots(self) -> None:
         """Start again without slots and KV caches."""
         self.caches: list[SlotCache] = slot_caches(self.model, slots=0)
-        self.stepper = Stepper(self.model, self.caches)
+        self.stepper = Stepper(self.model, self.caches, self.limit)
         self.window = min((cache.window for cache in self.caches if cache.window is not None), default=None)
         self.states: list[SequenceState | None] = []
         self.cached: list[list[int]] = []

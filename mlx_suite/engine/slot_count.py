@@ -69,9 +69,11 @@ def drop_unneeded_slots(engine: "Engine", *, more_requests: bool) -> None:
 
 def drop_unaffordable_slots(engine: "Engine") -> list[Request]:
     """Drop slots before the KV caches outgrow the memory budget. Returns the requests to restart."""
-    keep = engine.budget.slots_to_keep(
-        engine.states, engine.caches, None if engine.flight is None else engine.flight.sampled.tokens
-    )
+    in_flight = None if engine.flight is None else engine.flight.sampled.tokens
+    keep = engine.budget.slots_to_keep(engine.states, engine.caches, in_flight)
+    if keep is not None and engine.stepper.drop_copies():  # copies of the weights give way first
+        engine.budget.forget()
+        keep = engine.budget.slots_to_keep(engine.states, engine.caches, in_flight)
     if keep is None:
         return []
     restarts = []

@@ -117,11 +117,12 @@ class Sampled:
 class Stepper:
     """The decode step, compiled per number of slots, cache capacity and `Variant`."""
 
-    def __init__(self, model: Any, caches: list[SlotCache]) -> None:
+    def __init__(self, model: Any, caches: list[SlotCache], limit: int | None = None) -> None:
+        """`limit`: bytes that MLX may have in use, copies of the weights included."""
         self.model, self.caches, self.joined = model, caches, join(model)
         matrices = multiplied(model, self.joined)
         measure(each.shape for each in matrices)
-        self.copies = BlockCopies(matrices)
+        self.copies = BlockCopies(matrices, limit)
         self.compiled: dict[Variant, Callable[..., list[mx.array]]] = {}
         self.bans: dict[tuple[int, ...], mx.array] = {}
         self.stacked: tuple[tuple[tuple[int, ...], ...], mx.array] | None = None
@@ -150,6 +151,13 @@ class Stepper:
         if variant.penalties:
             *outputs, self.history.seen, self.history.counts = outputs
         return Sampled(tokens=outputs[0], scores=tuple(outputs[1:]))
+
+    def drop_copies(self) -> bool:
+        """Go on without copies of the weights; returns whether there were any."""
+        dropped = self.copies.drop()
+        if dropped:
+            self.compiled.clear()
+        return dropped
 
     def sample_each(self, logits: mx.array, feeds: Sequence[Feed]) -> Sampled:
         """Sample the token after each of several tokens of one slot, as decode steps would, from logits (S, V).

@@ -20,6 +20,8 @@ from mlx_suite.modeling.rope import Rope, sequence_length
 
 SCORES = 2**21
 """Scores that exist at a time, 8 MiB in fp32. On the CPU (measured, 8,192 keys) more take memory and are no faster."""
+FEWEST = 32
+"""Queries that are always taken together: with fewer, every product would read keys and values for too little work."""
 
 
 def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | None, mask: Mask) -> mx.array:
@@ -30,9 +32,10 @@ def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | Non
     * `mx.fast.scaled_dot_product_attention`, if it is fast and there is no cap, which it lacks (Gemma 2 report, section
       2). On the CPU backend it is composed of the same operations as below, with a slow softmax.
     * Blocks of queries, for whole rows longer than a block, unless the first way takes them without a mask array.
-    * All L × S scores, of a few queries at a time if there are many: a chunk of a long prompt has millions.
+    * All L × S scores; on a CPU those of a few queries at a time, since a chunk of a long prompt has millions.
     """
-    built_in = cap is None and not built_in_is_slow(q)
+    slow = built_in_is_slow(q)
+    built_in, is_whole = cap is None and not slow, isinstance(mask, RowMask)
     if isinstance(mask, RowMask):
         if mask.length > BLOCK and not (built_in and mask.plain):
             return attend_in_blocks(q, k, v, scale, cap, mask, BLOCK)
@@ -41,7 +44,7 @@ def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | Non
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
     B, H, L, D = q.shape
     K, S = k.shape[1], k.shape[2]
-    if L > 1 and B * H * L * S > SCORES:
+    if slow and not is_whole and L > FEWEST and B * H * L * S > SCORES:
         return _attend_in_parts(q, k, v, scale, cap, mask)
     grouped = (q * scale).reshape(B, K, H // K * L, D)
     scores = (grouped @ k.swapaxes(-1, -2)).reshape(B, K, H // K, L, S)
@@ -59,10 +62,10 @@ def attend(q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | Non
 def _attend_in_parts(
     q: mx.array, k: mx.array, v: mx.array, scale: float, cap: float | None, mask: mx.array | str | None
 ) -> mx.array:
-    """`attend` for as many queries at a time as have `SCORES` scores, one part after the other."""
+    """`attend` for as many queries at a time as have `SCORES` scores, at least `FEWEST`, one part after the other."""
     B, H, L, _ = q.shape
     S = k.shape[2]
-    size = max(1, SCORES // (B * H * S))
+    size = max(FEWEST, SCORES // (B * H * S))
     outputs: list[mx.array] = []
     for start in range(0, L, size):
         stop = min(start + size, L)

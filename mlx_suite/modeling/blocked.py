@@ -15,13 +15,14 @@ from weakref import WeakValueDictionary
 
 import mlx.core as mx
 
+from mlx_suite.runtime.container import processes_here
 from mlx_suite.runtime.few_rows import in_blocks, measured
 from mlx_suite.runtime.memory import available_memory
 
-MOST_MEMORY = 2
-"""The copies may take one part in this many of the memory that is available."""
+MOST_MEMORY = 3
+"""The copies may take one part in this many of the memory that is left."""
 PER_STEP = 1 << 26
-"""Bytes that are copied with each decode step: some 30 ms."""
+"""Bytes that are copied with each decode step, which takes some 30 ms; a larger matrix, such as an LM head, at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,14 +45,17 @@ class BlockCopies:
     """Copies of a model's matrices for its decode steps, made a few at a time while it decodes.
 
     Copying a weight takes as long as it saves in some thirty steps, so a short answer does not wait for all of them.
-    Decode steps with the same weights share their copies. If all together would take too much memory, there are none.
+    Decode steps with the same weights share their copies. Copies must leave room for KV caches and other programs:
+    there are none if all together would take more than one part in `MOST_MEMORY` of what is left.
     """
 
-    def __init__(self, weights: Iterable[mx.array]) -> None:
+    def __init__(self, weights: Iterable[mx.array], limit: int | None = None) -> None:
+        """`limit`: bytes that MLX may have in use."""
         chosen = [each for each in weights if each.dtype == mx.float32 and measured(*each.shape).blocked]
-        missing = sum(each.nbytes for each in chosen if id(each) not in _made)
-        self._left = deque(chosen if missing * MOST_MEMORY <= available_memory() else [])
-        self._made: list[Blocked] = []
+        self._made = [_made[id(each)] for each in chosen if id(each) in _made]
+        self._left = deque(each for each in chosen if id(each) not in _made)
+        self._limit = limit
+        self._check_room(MOST_MEMORY)
 
     @property
     def ready(self) -> list[Blocked]:
@@ -62,11 +66,31 @@ class BlockCopies:
         """Copy up to `PER_STEP` bytes more, and at least one matrix; returns whether that was the last one."""
         if not self._left:
             return False
+        self._check_room(1)
         copied = 0
         while self._left and copied < PER_STEP:
-            copied += 0 if id(self._left[0]) in _made else self._left[0].nbytes
+            copied += self._left[0].nbytes
             self._made.append(_blocked(self._left.popleft()))
-        return not self._left
+        return bool(self._made) and not self._left
+
+    def make_all(self) -> None:
+        """Copy all that are left."""
+        while self._left:
+            self.make_some()
+
+    def drop(self) -> bool:
+        """Drop all copies and make no more; returns whether there were any."""
+        had = bool(self._made)
+        self._made, self._left = [], deque()
+        return had
+
+    def _check_room(self, share: int) -> None:
+        """Drop all if the copies that are left to make take more than one part in `share` of the room."""
+        room = available_memory() // processes_here()
+        if self._limit is not None:
+            room = min(room, self._limit - mx.get_active_memory())
+        if self._left and share * sum(each.nbytes for each in self._left) > room:
+            self.drop()
 
 
 @contextmanager

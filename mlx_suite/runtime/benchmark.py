@@ -31,7 +31,7 @@ class Speed:
     copy_bandwidth: float
     """Elementwise copy of a large array, in GB/s read plus written."""
     gemv_bandwidth: float
-    """Matrix-vector product, in GB/s of the matrix, in the form that decoding uses: its bottleneck at batch size 1."""
+    """Matrix-vector product, in GB/s of the matrix, in the fastest form: decoding's bottleneck at batch size 1."""
 
 
 def measure_speed(kind: str, memory_bytes: int, seconds: float = 0.4) -> Speed:

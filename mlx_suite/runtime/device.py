@@ -52,13 +52,21 @@ class MemoryLimits:
     """Freed buffers that MLX keeps for reuse; beyond this it returns them to the system."""
 
 
+def device_kind() -> Kind:
+    """`device().kind` alone, at no cost."""
+    mx = import_mlx()
+    if mx.default_device() == mx.Device(mx.cpu):
+        return "cpu"
+    if mx.metal.is_available():
+        return "metal"
+    # The CUDA build is "available" without a card too, but then has no information about one.
+    return "cuda" if hasattr(mx, "cuda") and mx.cuda.is_available() and _device_info(mx) else "cpu"
+
+
 def device() -> Device:
     """MLX's default device: the GPU where there is one, unless the CPU was made the default."""
-    mx = import_mlx()
-    info = _device_info(mx)
-    if mx.default_device() == mx.Device(mx.cpu):
-        return _cpu(info)
-    if mx.metal.is_available():
+    kind, info = device_kind(), _device_info(import_mlx())
+    if kind == "metal":
         memory = _number(info, "memory_size") or machine_memory()
         return Device(
             kind="metal",
@@ -67,8 +75,7 @@ def device() -> Device:
             working_set_bytes=_number(info, "max_recommended_working_set_size") or memory * 2 // 3,
             blas=None,
         )
-    # The CUDA build is "available" without a card too, but then has no information about one.
-    if hasattr(mx, "cuda") and mx.cuda.is_available() and info:
+    if kind == "cuda":
         memory = _number(info, "total_memory") or _number(info, "memory_size") or machine_memory()
         return Device(
             kind="cuda",
@@ -81,11 +88,11 @@ def device() -> Device:
 
 
 def streams() -> tuple[Any, ...]:
-    """Streams that compute at the same time: as many as the BLAS may use threads on a CPU, one on a GPU.
+    """Streams that compute at the same time: on a CPU as many as the BLAS has threads, at most four; on a GPU one.
 
     MLX's CPU backend runs everything but matrix products on one core per stream. The first is None, the current one.
     """
-    return _cpu_streams() if device().kind == "cpu" else (None,)
+    return _cpu_streams() if device_kind() == "cpu" else (None,)
 
 
 @cache

@@ -34,7 +34,7 @@ from .backend import import_mlx
 from .benchmark import best_time
 from .blas import load_blas
 from .container import usable_cores
-from .device import device, streams
+from .device import device_kind, streams
 from .errors import UserError
 from .files import json_if_any, own_cache, write_atomically
 from .processor import processor_name
@@ -76,7 +76,8 @@ class Forms:
     by_rows: tuple[Form, ...] = _PLAIN
     """The form without a copy for each of `ROWS`."""
     blocked: int = 0
-    """Most rows for which a copy in blocks is faster than any form without; 0 if it never is."""
+    """Rows up to which a copy in blocks is used: for all measured numbers up to it together it saves the most time. 0
+    if it saves none."""
 
     def form(self, rows: int) -> Form:
         """How to multiply `rows` rows without a copy in blocks."""
@@ -118,8 +119,9 @@ def multiply_blocks(x: mx.array, blocks: mx.array) -> mx.array:
     mlx = import_mlx()
     rows, (count, inputs, size) = x.shape[0], blocks.shape
     is_large = blocks.size >= _SHARED or rows * blocks.size >= _SHARED_PRODUCT
-    shared = streams() if is_large else streams()[:1]
-    groups = _spans(rows, -(-rows * size * inputs // (_SMALL_PRODUCT - 1)))
+    shared = streams() if is_large else (None,)
+    most = max(1, (_SMALL_PRODUCT - 1) // (size * inputs))
+    groups = _spans(rows, -(-rows // most))
 
     def part(start: int, end: int, stream: Any) -> mx.array:
         products = [mlx.matmul(x[a:b], blocks[start:end], stream=stream) for a, b in groups]
@@ -156,10 +158,9 @@ def in_blocks(weight: mx.array) -> mx.array:
 
 def measured(outputs: int, inputs: int) -> Forms:
     """The forms for a matrix (outputs, inputs), as measured now or by an earlier run; plain ones if never."""
-    if outputs * inputs < LEAST_WEIGHTS:
+    if outputs * inputs < LEAST_WEIGHTS or device_kind() != "cpu":
         return USUAL
-    forms = _measured().get(_shape(outputs, inputs))
-    return forms if forms is not None and device().kind == "cpu" else USUAL
+    return _measured().get(_shape(outputs, inputs), USUAL)
 
 
 def measure(shapes: Iterable[Sequence[int]]) -> None:
@@ -167,7 +168,7 @@ def measure(shapes: Iterable[Sequence[int]]) -> None:
 
     On a GPU nothing is measured, and every product stays plain.
     """
-    if device().kind != "cpu":
+    if device_kind() != "cpu":
         return
     known = _measured()
     missing = {_shape(*each) for each in shapes if each[0] * each[1] >= LEAST_WEIGHTS} - known.keys()
@@ -199,7 +200,7 @@ def _largest(sizes: Sequence[int], outputs: int, multiplications: int) -> int:
 
 
 def _shape(outputs: int, inputs: int) -> tuple[int, int]:
-    """The shape that is measured in place of this one: of an LM head, a part that is as long as others are large."""
+    """The shape that is measured in place of this one: of a larger matrix, such as an LM head, the first `_WEIGHTS`."""
     most = max(_BLOCKS[0], _WEIGHTS // inputs // _BLOCKS[0] * _BLOCKS[0])
     return (most, inputs) if outputs > most and outputs % _BLOCKS[0] == 0 else (outputs, inputs)
 

@@ -12,17 +12,18 @@ from pathlib import Path
 
 from .files import own_cache
 
-_IDLE = "OPENBLAS_THREAD_TIMEOUT"
+IDLE = "OPENBLAS_THREAD_TIMEOUT"
+"""Variable with the logarithm of the cycles without work after which a thread sleeps."""
 _NAMES = ("libopenblas.so.0", "libopenblas.so", "libopenblasp.so.0", "libopenblaso.so.0")
 
 
 def let_threads_sleep() -> None:
-    """Let OpenBLAS's threads sleep 2^14 cycles after a product; call it before the library is loaded.
+    """Let OpenBLAS's threads go to sleep after 2^14 cycles without work; call it before the library is loaded.
 
-    By default they look for work for 2^26 cycles, some 20 ms, and take a core from MLX's own thread meanwhile: on two
-    cores a decode step of 32 rows takes 49 ms in place of 43. The user's setting comes first.
+    By default they look for work for 2^26 cycles, some 20 ms, and meanwhile take a core from MLX's own thread: on
+    two cores a decode step of 32 rows takes 49 ms in place of 43. The user's setting comes first.
     """
-    os.environ.setdefault(_IDLE, "14")
+    os.environ.setdefault(IDLE, "14")
 
 
 def openblas_files(folders: Sequence[Path]) -> Iterator[str]:

@@ -22,6 +22,7 @@ def eight_rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(module, "measured", measured)
     monkeypatch.setattr(linear, "measured", measured)
+    monkeypatch.setattr(module, "processes_here", lambda: 1)
     yield
     assert not module._made, "a copy outlives the test"
 
@@ -43,8 +44,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def block(weights: list[mx.array]) -> list[Blocked]:
     """All copies at once."""
     copies = BlockCopies(weights)
-    while copies.make_some():
-        pass
+    copies.make_all()
     return copies.ready
 
 
@@ -97,10 +97,34 @@ def test_decode_steps_share_the_copies_and_the_last_one_frees_them() -> None:
 def test_without_memory_for_all_copies_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = [draw(64, 16), draw(64, 32)]
     size = sum(each.nbytes for each in weights)
-    monkeypatch.setattr(module, "available_memory", lambda: 2 * size - 1)
+    monkeypatch.setattr(module, "available_memory", lambda: 3 * size - 1)
     assert block(weights) == []
-    monkeypatch.setattr(module, "available_memory", lambda: 2 * size)
+    monkeypatch.setattr(module, "available_memory", lambda: 3 * size)
     assert len(block(weights)) == 2
+
+
+def test_copies_share_the_memory_with_other_processes_and_keep_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = [draw(64, 16)]
+    monkeypatch.setattr(module, "available_memory", lambda: 3 * weights[0].nbytes)
+    assert len(block(weights)) == 1
+    monkeypatch.setattr(module, "processes_here", lambda: 2)
+    assert block(weights) == []
+    monkeypatch.setattr(module, "processes_here", lambda: 1)
+    used = mx.get_active_memory()
+    copies = [BlockCopies(weights, limit=used + size * weights[0].nbytes) for size in (2, 4)]
+    for each in copies:
+        each.make_all()
+    assert [len(each.ready) for each in copies] == [0, 1]
+
+
+def test_copies_stop_when_memory_has_become_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = [draw(64, 16), draw(64, 8)]
+    monkeypatch.setattr(module, "PER_STEP", 1)
+    copies = BlockCopies(weights)
+    assert not copies.make_some()
+    monkeypatch.setattr(module, "available_memory", lambda: 0)
+    assert not copies.make_some()
+    assert copies.ready == []
 
 
 def test_copies_are_made_a_few_at_a_time_and_used_when_all_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +137,10 @@ def test_copies_are_made_a_few_at_a_time_and_used_when_all_are_made(monkeypatch:
         (True, 4),
         (False, 4),
     ]
-    shared = BlockCopies([*weights, draw(64, 1)])
-    assert shared.make_some()  # what another step has made costs nothing
+    assert len(BlockCopies(weights).ready) == 4  # what another step has made is there at once
+    assert copies.drop()
+    assert not copies.drop()
+    assert copies.ready == []
 
 
 def test_a_step_that_fails_leaves_no_copy_in_use() -> None:

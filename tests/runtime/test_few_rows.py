@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -120,12 +121,10 @@ def test_a_cache_that_cannot_be_written_is_no_error(cache: Path, shapes: list[tu
 
 
 def test_on_a_gpu_every_product_keeps_its_form(monkeypatch: pytest.MonkeyPatch, shapes: list[tuple[int, int]]) -> None:
-    class Gpu:
-        kind = "metal"
-
-    monkeypatch.setattr(module, "device", Gpu)
+    monkeypatch.setattr(module, "device_kind", lambda: "metal")
     measure([(1024, 512)])
     assert shapes == []
+    module._measured()[1024, 512] = FOUND  # by an earlier run on the machine's CPU
     assert measured(1024, 512) == USUAL
 
 
@@ -189,6 +188,20 @@ def test_blocks_give_the_same_product_on_any_number_of_streams_and_for_any_numbe
     blocks = in_blocks(weight)
     assert blocks.shape[1] == shape[1]
     np.testing.assert_allclose(multiply_blocks(x, blocks), x @ weight.T, rtol=0, atol=1e-5)
+
+
+def test_no_group_of_rows_is_too_large_for_a_small_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    matmul = mx.matmul
+
+    def note(x: mx.array, blocks: mx.array, **options: Any) -> mx.array:
+        rows.append(x.shape[0])
+        return matmul(x, blocks, **options)
+
+    monkeypatch.setattr(module, "streams", lambda: (None,))
+    monkeypatch.setattr(mx, "matmul", note)
+    multiply_blocks(mx.zeros((27, 1152)), mx.zeros((2, 1152, 64)))  # 14 rows would be 1,032,192 multiplications
+    assert rows == [9, 9, 9]
 
 
 @on_cpu

@@ -14,6 +14,7 @@ from mlx_suite.adapters.lora import add_adapters
 from mlx_suite.checkpoints.load import load_model
 from mlx_suite.checkpoints.save import save_model
 from mlx_suite.data.batch.rows import Document
+from mlx_suite.runtime.errors import UserError
 from mlx_suite_apps.bench.finetuning import TrainerComparison, TrainerFigures, compare, exact_loss
 from mlx_suite_apps.bench.trainers import Job, Pass, as_chat, mlx_lm, ours, weighted_loss
 from mlx_suite_apps.bench.training_rows import TrainingRows, make_documents, others_rows
@@ -149,6 +150,8 @@ def test_joined_rows_fill_every_step_and_keep_all_tokens() -> None:
     assert (size, [len(each) for each in joined]) == (2, [200, 200, 200, 100])
     assert sum(each.trained for each in joined) == 7 * 50
     assert others_rows(train, TrainingRows(rows=7)) == (train, 4)
+    with pytest.raises(UserError, match="too few documents"):
+        others_rows(documents(*[250] * 3), TrainingRows(rows=3, batch=2, batching="pack-all"))
 
 
 def test_a_weight_for_each_token_and_a_span_give_the_same_loss() -> None:
