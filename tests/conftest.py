@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -26,3 +27,19 @@ def uncompiled() -> Iterator[None]:
     mx.disable_compile()
     yield
     mx.enable_compile()
+
+
+@pytest.fixture
+def rows_by_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of rows of every product that reads a copy in blocks; of a compiled step, when it is traced."""
+    from mlx_suite.modeling import linear
+
+    rows: list[int] = []
+    multiply_blocks = linear.multiply_blocks
+
+    def note(x: Any, blocks: Any) -> Any:
+        rows.append(x.shape[0])
+        return multiply_blocks(x, blocks)
+
+    monkeypatch.setattr(linear, "multiply_blocks", note)
+    return rows

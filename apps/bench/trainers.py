@@ -131,33 +131,32 @@ def mlx_lm(job: Job, turns: TurnOrder) -> None:
     per_pass = len(documents) // batch_size
     counts = {"trained": 0, "fed": 0, "held": 0}
 
+    def padded(dataset: Any, size: int, longest: int) -> Iterator[tuple[mx.array, mx.array, int, int]]:
+        for tokens, spans in iterate_batches(dataset, size, longest):
+            # mlx-lm feeds the first m − 1 of m padded positions.
+            held = sum(min(length, tokens.shape[1] - 1) for _, length in spans.tolist())
+            yield tokens, spans, sum(length - offset for offset, length in spans.tolist()), held
+
+    def joined(dataset: Any, size: int, longest: int) -> Iterator[tuple[mx.array, mx.array, int, int]]:
+        for at in range(0, len(documents), size):
+            chosen = documents[at : at + size]
+            width = max(map(len, chosen))
+            tokens = [[*each.tokens] + [0] * (width - len(each)) for each in chosen]
+            weights = [[*each.weights] + [0.0] * (width - len(each)) for each in chosen]
+            trained = sum(int(sum(each.weights[1:])) for each in chosen)
+            yield mx.array(tokens), mx.array(weights), trained, sum(len(each) - 1 for each in chosen)
+
     def batches(dataset: Any, batch_size: int, max_seq_length: int, **others: Any) -> Iterator[Any]:
         for _ in range(job.rows.passes):
             turns.wait()
             counts.update(trained=0, fed=0, held=0)
             mx.reset_peak_memory()
-            for tokens, spans in iterate_batches(dataset, batch_size, max_seq_length):
-                # mlx-lm feeds the first m − 1 of m padded positions.
-                fed = tokens.shape[1] - 1
-                counts["fed"] += len(tokens) * fed
-                counts["trained"] += sum(length - offset for offset, length in spans.tolist())
-                counts["held"] += sum(min(length, fed) for _, length in spans.tolist())
-                yield tokens, spans
-
-    def joined_batches(**settings: Any) -> Iterator[Any]:
-        for _ in range(job.rows.passes):
-            turns.wait()
-            counts.update(trained=0, fed=0, held=0)
-            mx.reset_peak_memory()
-            for at in range(0, len(documents), batch_size):
-                chosen = documents[at : at + batch_size]
-                longest = max(map(len, chosen))
-                counts["fed"] += batch_size * (longest - 1)
-                counts["trained"] += sum(int(sum(each.weights[1:])) for each in chosen)
-                counts["held"] += sum(len(each) - 1 for each in chosen)
-                tokens = [[*each.tokens] + [0] * (longest - len(each)) for each in chosen]
-                weights = [[*each.weights] + [0.0] * (longest - len(each)) for each in chosen]
-                yield mx.array(tokens), mx.array(weights)
+            found = (joined if is_joined else padded)(dataset, batch_size, max_seq_length)
+            for tokens, targets, trained, held in found:
+                counts["fed"] += len(tokens) * (tokens.shape[1] - 1)
+                counts["trained"] += trained
+                counts["held"] += held
+                yield tokens, targets
 
     class Report:
         """Callback of `train`, called after the last step of each pass."""
@@ -192,7 +191,7 @@ def mlx_lm(job: Job, turns: TurnOrder) -> None:
                 adapter_file=str(folder / "adapters.safetensors"),
             ),
             loss=weighted_loss if is_joined else default_loss,
-            iterate_batches=joined_batches if is_joined else batches,
+            iterate_batches=batches,
             training_callback=Report(),
         )
     config: dict[str, Any] = {"fine_tune_type": "lora", "num_layers": len(model.layers), "lora_parameters": settings}

@@ -122,26 +122,15 @@ def times_here(seconds: float = 0.15) -> BlasTimes:
     import mlx.core as mx
 
     from .benchmark import best_time
-    from .few_rows import TYPICAL, in_blocks, measure, measured, multiply, multiply_blocks
+    from .few_rows import typical_seconds
 
-    measure([TYPICAL])
-    forms = measured(*TYPICAL)
-    weight = mx.random.normal(TYPICAL)
-    blocks = in_blocks(weight)
     queries, keys = mx.random.normal((8, 4, 2, 64)), mx.random.normal((8, 4, 128, 64))
-    inputs = {rows: mx.random.normal((rows, 2048)) for rows in (1, 8, 512)}
-    mx.eval(weight, blocks, queries, keys, *inputs.values())
-
-    def product(rows: int) -> float:
-        if rows <= forms.blocked:
-            return best_time(lambda: multiply_blocks(inputs[rows], blocks), seconds)
-        return best_time(lambda: multiply(inputs[rows], weight, forms.form(rows)), seconds)
-
+    mx.eval(queries, keys)
     return BlasTimes(
-        one_row=product(1),
-        eight_rows=product(8),
+        one_row=typical_seconds(1, seconds),
+        eight_rows=typical_seconds(8, seconds),
         attention=best_time(lambda: (queries @ keys.swapaxes(2, 3)) @ keys, seconds),
-        long_input=product(512),
+        long_input=typical_seconds(512, seconds),
     )
 
 

@@ -28,6 +28,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .backend import import_mlx
@@ -179,19 +180,22 @@ def measure(shapes: Iterable[Sequence[int]]) -> None:
         write_atomically(_path(), json.dumps({f"{o}x{i}": asdict(forms) for (o, i), forms in known.items()}))
 
 
-def decode_bandwidth(seconds: float = 0.4) -> float:
-    """GB/s at which one row is multiplied by large matrices in the fastest form: the bottleneck of one text."""
+def typical_seconds(rows: int, seconds: float) -> float:
+    """Seconds that `rows` rows times a matrix of shape `TYPICAL` take in the fastest form, measured for `seconds`."""
     measure([TYPICAL])
     mx, forms = import_mlx(), measured(*TYPICAL)
-    product = multiply_blocks if forms.blocked else partial(multiply, form=forms.form(1))
-    matrices = [mx.full(TYPICAL, 0.5) for _ in range(2)]
-    if forms.blocked:
-        matrices = [in_blocks(each) for each in matrices]
-    x = mx.full((1, TYPICAL[1]), 0.5)
-    mx.eval(x, matrices)
-    return float(
-        sum(each.nbytes for each in matrices) / best_time(partial(_chain, product, x, matrices), seconds) / 1e9
-    )
+    x, weight = mx.full((rows, TYPICAL[1]), 0.5), mx.full(TYPICAL, 0.5)
+    if rows <= forms.blocked:
+        work = partial(multiply_blocks, x, in_blocks(weight))
+    else:
+        work = partial(multiply, x, weight, forms.form(rows))
+    mx.eval(work.args[:2])
+    return best_time(work, seconds)
+
+
+def decode_bandwidth(seconds: float = 0.4) -> float:
+    """GB/s at which one row is multiplied by a large matrix in the fastest form: the bottleneck of one text."""
+    return 4 * TYPICAL[0] * TYPICAL[1] / typical_seconds(1, seconds) / 1e9
 
 
 def _largest(sizes: Sequence[int], outputs: int, multiplications: int) -> int:
@@ -262,7 +266,7 @@ def _read_forms(kept: object) -> Forms | None:
     return None
 
 
-def _path() -> Any:
+def _path() -> Path:
     """The file with the measurements of this machine; its name depends on all that they depend on."""
     blas = load_blas()
     parts = (

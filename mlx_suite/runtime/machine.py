@@ -16,7 +16,7 @@ from .blas import INSTALL, Blas
 from .blas_choice import VARIABLE, BlasChoice, choose, measured_in_child
 from .container import usable_cores
 from .device import Device, device, set_limits
-from .few_rows import TYPICAL, Forms, measure, measured
+from .few_rows import TYPICAL, Forms, measured
 from .footprint import bytes_read_per_token, cache_bytes, kv_bytes_per_token, weight_bytes
 from .memory import available_memory, machine_memory
 from .processor import processor_name
@@ -155,7 +155,6 @@ def examine() -> MachineReport:
     here = device()
     set_limits(here)
     speed = measure_speed(here.kind, here.memory_bytes)
-    measure([TYPICAL])
     compiler = shutil.which("g++")
     choice = choose() if here.kind == "cpu" and here.blas and here.blas.path and VARIABLE not in os.environ else None
     return MachineReport(

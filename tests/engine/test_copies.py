@@ -31,47 +31,32 @@ def copied_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not blocked._made, "copies outlive their engine"
 
 
-@pytest.fixture
-def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A number of rows for every product that reads a copy; with compilation, for every one that is traced."""
-    rows: list[int] = []
-    multiply_blocks = linear.multiply_blocks
-
-    def note(x: mx.array, blocks: mx.array) -> mx.array:
-        rows.append(x.shape[0])
-        return multiply_blocks(x, blocks)
-
-    monkeypatch.setattr(linear, "multiply_blocks", note)
-    return rows
-
-
 @pytest.mark.usefixtures("compiled")
-def test_once_all_copies_are_made_the_step_is_compiled_again_and_reads_them(used: list[int]) -> None:
+def test_once_all_copies_are_made_the_step_is_compiled_again_and_reads_them(
+    rows_by_blocks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = small_llama()
     engine = Engine(model, slots=1)
     count = len(engine.stepper.copies._left)
     assert count > 4
     text = write(engine, PROMPT, SAMPLE)
-    assert used == [1] * count  # each product once, when the step was traced
+    assert rows_by_blocks == [1] * count  # each product once, when the step was traced
     del engine
     gc.collect()
-    blocked.MOST_MEMORY, before = 10**12, blocked.MOST_MEMORY
-    try:
-        plain = Engine(model, slots=1)
-    finally:
-        blocked.MOST_MEMORY = before
+    monkeypatch.setattr(blocked, "MOST_MEMORY", 10**12)
+    plain = Engine(model, slots=1)
     assert write(plain, PROMPT, SAMPLE) == text
-    assert used == [1] * count
+    assert rows_by_blocks == [1] * count
 
 
-def test_an_engine_that_starts_again_takes_the_copies_over(used: list[int]) -> None:
+def test_an_engine_that_starts_again_takes_the_copies_over(rows_by_blocks: list[int]) -> None:
     engine = Engine(small_llama(), slots=1)
     write(engine, PROMPT, SAMPLE)
-    used.clear()
+    rows_by_blocks.clear()
     engine.close_slots()
     assert engine.stepper.copies.ready
     write(engine, PROMPT, Sample(limit=1, stop=frozenset()))
-    assert used
+    assert rows_by_blocks
 
 
 def test_copies_give_way_before_slots_do() -> None:

@@ -27,20 +27,6 @@ def eight_rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not module._made, "a copy outlives the test"
 
 
-@pytest.fixture
-def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of rows that were multiplied by blocks."""
-    rows: list[int] = []
-    multiply_blocks = linear.multiply_blocks
-
-    def note(x: mx.array, blocks: mx.array) -> mx.array:
-        rows.append(x.shape[0])
-        return multiply_blocks(x, blocks)
-
-    monkeypatch.setattr(linear, "multiply_blocks", note)
-    return rows
-
-
 def block(weights: list[mx.array]) -> list[Blocked]:
     """All copies at once."""
     copies = BlockCopies(weights)
@@ -52,7 +38,7 @@ def draw(*shape: int) -> mx.array:
     return mx.random.normal(shape, key=mx.random.key(sum(shape)))
 
 
-def test_a_decode_step_of_few_rows_reads_the_copy_and_nothing_else_does(used: list[int]) -> None:
+def test_a_decode_step_of_few_rows_reads_the_copy_and_nothing_else_does(rows_by_blocks: list[int]) -> None:
     weight = draw(64, 16)
     copies = block([weight])
     inputs = [draw(1, 1, 16), draw(8, 1, 16), draw(9, 1, 16), draw(2, 3, 16)]
@@ -60,12 +46,12 @@ def test_a_decode_step_of_few_rows_reads_the_copy_and_nothing_else_does(used: li
         found = [product(x, weight) for x in inputs]
         product(draw(1, 1, 16), draw(64, 16))
     product(inputs[0], weight)
-    assert used == [1, 8]
+    assert rows_by_blocks == [1, 8]
     for y, x in zip(found, inputs, strict=True):
         np.testing.assert_allclose(y, x @ weight.T, rtol=0, atol=1e-5)
 
 
-def test_a_compiled_step_keeps_reading_the_copy(used: list[int]) -> None:
+def test_a_compiled_step_keeps_reading_the_copy(rows_by_blocks: list[int]) -> None:
     weight, x = draw(64, 16), draw(2, 1, 16)
     copies = block([weight])
 
@@ -76,7 +62,7 @@ def test_a_compiled_step_keeps_reading_the_copy(used: list[int]) -> None:
     compiled = mx.compile(step)
     for each in (x, 2 * x):
         np.testing.assert_allclose(compiled(each), each @ weight.T, rtol=0, atol=1e-5)
-    assert used == [2]
+    assert rows_by_blocks == [2]
 
 
 def test_only_matrices_for_which_it_is_worth_it_are_copied() -> None:
